@@ -1,0 +1,95 @@
+"""Index arithmetic of the flat tree: a binary tree numbered in order, leaf i at 2i.
+
+          3
+      1       5
+    0   2   4   6   ...
+
+Depth 0 are the leaves; `depth` d and `offset` o (counted from the left) give the index
+(1 + 2o) * 2**d - 1.
+
+Source: flat-tree 1.13.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NewType
+
+TreeIndex = NewType("TreeIndex", int)
+"""Number of a node in the flat tree; block i is the leaf 2i."""
+
+
+def depth(index: int) -> int:
+    return (~index & (index + 1)).bit_length() - 1
+
+
+def offset(index: int) -> int:
+    return index >> (depth(index) + 1)
+
+
+def node_at(depth: int, offset: int) -> TreeIndex:
+    return TreeIndex(((1 + 2 * offset) << depth) - 1)
+
+
+def parent(index: int) -> TreeIndex:
+    step = ~index & (index + 1)
+    return TreeIndex((index | step) & ~(step << 1))
+
+
+def sibling(index: int) -> TreeIndex:
+    return TreeIndex(index ^ ((~index & (index + 1)) << 1))
+
+
+def children(index: int) -> tuple[TreeIndex, TreeIndex]:
+    """Left and right child; requires an odd index (a leaf has none)."""
+    half = (~index & (index + 1)) >> 1
+    return TreeIndex(index - half), TreeIndex(index + half)
+
+
+def left_span(index: int) -> TreeIndex:
+    """The leftmost leaf below."""
+    return TreeIndex(index - (~index & (index + 1)) + 1)
+
+
+def right_span(index: int) -> TreeIndex:
+    """The rightmost leaf below."""
+    return TreeIndex(index + (~index & (index + 1)) - 1)
+
+
+def leaf_count(index: int) -> int:
+    """How many blocks the subtree covers."""
+    return ~index & (index + 1)
+
+
+def contains(index: int, other: int) -> bool:
+    """Whether `other` lies in the subtree of `index`.
+
+    Source: flat-tree iterator `contains`: the two odd indices just outside count as outside,
+    and a position is compared, not a node.
+    """
+    half = ~index & (index + 1)
+    return index - half < other < index + half
+
+
+def full_roots(length: int) -> list[TreeIndex]:
+    """Roots of the perfect subtrees that cover blocks [0, length), left to right.
+
+    At most 64 of them; none when length == 0.
+
+    Source: flat-tree 1.13.0 fullRoots (there the argument is 2 * length).
+    """
+    roots = []
+    start = 0
+    while length:
+        leaves = 1 << (length.bit_length() - 1)
+        roots.append(TreeIndex(start + leaves - 1))
+        start += 2 * leaves
+        length -= leaves
+    return roots
+
+
+def ancestors(index: int) -> Iterator[TreeIndex]:
+    """Parent, grandparent and so on, without end."""
+    while True:
+        index = parent(index)
+        yield TreeIndex(index)
