@@ -3,7 +3,7 @@
 | type   | bytes                                                                     |
 |--------|---------------------------------------------------------------------------|
 | uint   | n <= 252: one byte; else `fd` + u16, `fe` + u32, `ff` + u64, little endian |
-| int    | zig-zag (n >= 0: 2n, n < 0: -2n - 1), then uint                            |
+| signed | zig-zag (n >= 0: 2n, n < 0: -2n - 1), then uint                            |
 | buffer | uint length, then the bytes                                               |
 | string | a buffer of UTF-8                                                         |
 | array  | uint count, then the items                                                |
@@ -84,7 +84,7 @@ class Reader:
         self.offset = end
         return value
 
-    def int(self) -> int:
+    def signed(self) -> int:
         value = self.uint()
         return -((value + 1) >> 1) if value & 1 else value >> 1
 
@@ -133,7 +133,7 @@ class Reader:
         except UnicodeDecodeError:
             raise DecodeError("text is not UTF-8", offset) from None
 
-    def bool(self) -> bool:
+    def flag(self) -> bool:
         """True for the byte 1 and for nothing else."""
         return self.fixed(1) == b"\x01"
 
@@ -165,7 +165,7 @@ def encode_uint(value: int) -> bytes:
     return b"\xff" + _U64.pack(value)
 
 
-def encode_int(value: int) -> bytes:
+def encode_signed(value: int) -> bytes:
     return encode_uint(2 * value if value >= 0 else -2 * value - 1)
 
 

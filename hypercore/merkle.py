@@ -21,7 +21,7 @@ _ROOT = Struct("<QQ")
 class MerkleNode(NamedTuple):
     """A node of the tree: `size` is the bytes of all blocks below it."""
 
-    index: TreeIndex
+    index: TreeIndex  # type: ignore[assignment]  # the field's word wins over tuple.index
     size: int
     hash: bytes
 
