@@ -1,0 +1,91 @@
+"""The one test command: `python3 -m tests.check`.
+
+Needs Python 3.11+, node and npm, and nothing else: it makes `.venv`, installs the project with
+its test extras and the pinned JavaScript originals, and runs every check. `--fast` leaves out
+the JavaScript originals and the slow tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+INTEROP = ROOT / "tests" / "interop"
+PACKAGES = ["hypercore", "bee", "swarm", "node"]
+
+
+def run(title: str, command: list[str | Path], cwd: Path = ROOT) -> None:
+    """Run one step; a step that fails ends the whole check with its exit code."""
+    print(f"\n== {title}", flush=True)
+    started = time.monotonic()
+    result = subprocess.run([str(part) for part in command], cwd=cwd, check=False)
+    print(f"-- {title}: {time.monotonic() - started:.1f} s", flush=True)
+    if result.returncode:
+        print(f"{title} failed with exit code {result.returncode}", file=sys.stderr)
+        sys.exit(result.returncode)
+
+
+def fingerprint(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def install_once(stamp: Path, value: str, title: str, command: list[str | Path], cwd: Path) -> None:
+    """Skip an install whose inputs did not change since it last succeeded."""
+    if stamp.is_file() and stamp.read_text() == value:
+        return
+    run(title, command, cwd)
+    stamp.write_text(value)
+
+
+def prepare_python() -> Path:
+    python = VENV / "bin" / "python"
+    if not python.is_file():
+        print(f"== making {VENV.name}", flush=True)
+        venv.create(VENV, with_pip=True)
+    value = fingerprint(ROOT / "pyproject.toml") + sys.version
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "-e", ".[test]"]
+    install_once(VENV / ".beemesh-installed", value, "install the project", command, ROOT)
+    return python
+
+
+def prepare_javascript() -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        sys.exit("the JavaScript originals need node and npm; or leave them out with --fast")
+    manifest = INTEROP / "package.json"
+    stamp = INTEROP / "node_modules" / ".beemesh-installed"
+    command: list[str | Path] = [npm, "install"]
+    title = "install the JavaScript originals"
+    install_once(stamp, fingerprint(manifest), title, command, INTEROP)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.check", description=__doc__)
+    parser.add_argument("--fast", action="store_true", help="under a minute: no JS, no slow tests")
+    parser.add_argument("pytest_options", nargs="*", help="passed on to pytest, after --")
+    options = parser.parse_args()
+    python = prepare_python()
+    tools = python.parent
+    selection = ["-m", "not interop and not slow"] if options.fast else []
+    if not options.fast:
+        prepare_javascript()
+        os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
+    run("format", [tools / "ruff", "format", "--check", "."])
+    run("lint", [tools / "ruff", "check", "."])
+    run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
+    run("imports", [tools / "lint-imports"])
+    run("tests", [python, "-m", "pytest", "-q", *selection, *options.pytest_options])
+    print("\nall checks passed")
+
+
+if __name__ == "__main__":
+    main()
