@@ -23,7 +23,7 @@ def _javascript_is_here() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without node_modules, interop tests are skipped, unless BEEMESH_REQUIRE_JS says they matter."""
+    """Skip interop tests without node_modules, unless BEEMESH_REQUIRE_JS says they matter."""
     if _javascript_is_here() or os.environ.get("BEEMESH_REQUIRE_JS") == "1":
         return
     reason = "needs node and `npm install` in tests/interop (python3 -m tests.check does it)"

@@ -1,0 +1,177 @@
+"""One bee on one disk, as `js/bee.js`: `python -m tests.bench.bee --case put1`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from bee import Bee
+from hypercore import Core
+from tests.bench import lib
+from tests.bench.core import open_log
+
+VALUE_BYTES = 300
+KEY_BYTES = len(lib.tx_key(0, 0))
+
+
+@asynccontextmanager
+async def open_bee(path: Path, durability: str) -> AsyncIterator[tuple[Core, Bee]]:
+    async with open_log(path, durability) as core:
+        yield core, Bee(core)
+
+
+class Run:
+    """The options of one call, and the cases that use them."""
+
+    def __init__(self, n: int, order: str, durability: str) -> None:
+        self.n = n
+        self.order = order
+        self.durability = durability
+        self.suffix = "" if order == "interleaved" else "_" + order
+
+    def keys(self, n: int) -> list[bytes]:
+        return [key.encode() for key in lib.key_order(n, self.order)]
+
+    def _disk(self, name: str, n: int, path: Path, byte_length: int) -> None:
+        apparent, _ = lib.disk_usage(path)
+        lib.emit(
+            {
+                "case": name + "_disk",
+                "n": n,
+                "core_bytes_per_key": round(byte_length / n, 1),
+                "bytes_per_key": round(apparent / n, 1),
+            }
+        )
+        lib.remove(path)
+
+    async def put_one(self) -> None:
+        n = self.n or 10000
+        name = "bee_put1" + self.suffix
+        path = lib.temporary("bee")
+        keys = self.keys(n)
+        latencies = []
+        async with open_bee(path, self.durability) as (core, bee):
+            written, cpu, started = lib.written_bytes(), lib.cpu_seconds(), lib.now()
+            before = started
+            for i in range(n):
+                await bee.put(keys[i], lib.block(i, VALUE_BYTES))
+                after = lib.now()
+                latencies.append(after - before)
+                before = after
+            lib.line(
+                name,
+                n,
+                lib.now() - started,
+                n * (VALUE_BYTES + KEY_BYTES),
+                **lib.latency(latencies),
+                cpu_s=round(lib.cpu_seconds() - cpu, 2),
+                written_per_key=round((lib.written_bytes() - written) / n),
+            )
+            byte_length = core.byte_length
+        self._disk(name, n, path, byte_length)
+
+    async def put_batches(self, case: str, batch_size: int) -> None:
+        n = self.n or 100000
+        name = case + self.suffix
+        path = lib.temporary("bee")
+        keys = self.keys(n)
+        async with open_bee(path, self.durability) as (core, bee):
+            written, cpu, started = lib.written_bytes(), lib.cpu_seconds(), lib.now()
+            peak = 0.0
+            for i in range(0, n, batch_size):
+                async with bee.batch() as batch:
+                    for j in range(i, min(n, i + batch_size)):
+                        await batch.put(keys[j], lib.block(j, VALUE_BYTES))
+                    peak = max(peak, lib.rss_mb())
+            lib.line(
+                name,
+                n,
+                lib.now() - started,
+                n * (VALUE_BYTES + KEY_BYTES),
+                cpu_s=round(lib.cpu_seconds() - cpu, 2),
+                peak_rss_mb=max(peak, lib.rss_mb()),
+                written_per_key=round((lib.written_bytes() - written) / n),
+            )
+            byte_length = core.byte_length
+        self._disk(name, n, path, byte_length)
+
+    async def read(self) -> None:
+        n = self.n or 100000
+        path = lib.temporary("bee")
+        keys = self.keys(n)
+        entry_bytes = VALUE_BYTES + KEY_BYTES
+        async with open_bee(path, self.durability) as (_, bee):
+            for i in range(0, n, 1000):
+                async with bee.batch() as batch:
+                    for j in range(i, min(n, i + 1000)):
+                        await batch.put(keys[j], lib.block(j, VALUE_BYTES))
+        async with open_bee(path, self.durability) as (_, bee):
+            started = lib.now()
+            assert await bee.get(keys[n >> 1])
+            lib.line("bee_first_get_reopen" + self.suffix, 1, lib.now() - started, 0)
+            gets = 20000
+            rng = lib.Rng(3)
+            for _ in range(5000):
+                await bee.get(keys[rng.below(n)])
+            latencies = []
+            started = lib.now()
+            for _ in range(gets):
+                before = lib.now()
+                await bee.get(keys[rng.below(n)])
+                latencies.append(lib.now() - before)
+            seconds = lib.now() - started
+            lib.line(
+                "bee_get_rand_warm" + self.suffix,
+                gets,
+                seconds,
+                gets * VALUE_BYTES,
+                **lib.latency(latencies),
+            )
+            snapshot = bee.snapshot()
+            started = lib.now()
+            for _ in range(gets):
+                await snapshot.get(keys[rng.below(n)])
+            name = "bee_get_rand_warm_snapshot" + self.suffix
+            lib.line(name, gets, lib.now() - started, gets * VALUE_BYTES)
+            started = lib.now()
+            count = 0
+            async for entry in bee.range():
+                count += len(entry.value or b"") > 0
+            lib.line("bee_scan_full" + self.suffix, count, lib.now() - started, count * entry_bytes)
+            scans = 200
+            count = 0
+            started = lib.now()
+            for _ in range(scans):
+                prefix = lib.co_id(rng.below(-(-n // 100))).encode()
+                async for _ in bee.range(gte=prefix + b":tx:", lt=prefix + b":tx;"):
+                    count += 1
+            seconds = lib.now() - started
+            name = "bee_scan_prefix100" + self.suffix
+            lib.line(name, scans, seconds, count * entry_bytes, entries=count)
+        lib.remove(path)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.bee")
+    parser.add_argument("--case", default="all", help="put1, batch_single, batch1000, read")
+    parser.add_argument("--n", type=int, default=0)
+    parser.add_argument("--order", default="interleaved", help="interleaved, grouped or sorted")
+    parser.add_argument("--durability", default="os")
+    options = parser.parse_args()
+    run = Run(options.n, options.order, options.durability)
+    cases: dict[str, Callable[[], Awaitable[None]]] = {
+        "put1": run.put_one,
+        "batch_single": lambda: run.put_batches("bee_batch_single", options.n or 100000),
+        "batch1000": lambda: run.put_batches("bee_batch1000", 1000),
+        "read": run.read,
+    }
+    for case in cases if options.case == "all" else options.case.split(","):
+        await cases[case]()
+
+
+if __name__ == "__main__":
+    trio.run(main)
