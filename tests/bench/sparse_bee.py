@@ -156,12 +156,14 @@ async def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     command = [*options.server.split(), "--kind", "bee", "--n", str(options.n)]
-    async with spawn([*command, "--order", options.order]) as child:
-        async with delayed(child.info["port"], options.delay) as port:
-            run = Run(options, child.info["key"], port)
-            cases = {"first": run.first, "get": run.get, "scan": run.scan}
-            for case in cases if options.case == "all" else options.case.split(","):
-                await cases[case]()
+    async with (
+        spawn([*command, "--order", options.order]) as child,
+        delayed(child.info["port"], options.delay) as port,
+    ):
+        run = Run(options, child.info["key"], port)
+        cases = {"first": run.first, "get": run.get, "scan": run.scan}
+        for case in cases if options.case == "all" else options.case.split(","):
+            await cases[case]()
 
 
 if __name__ == "__main__":
