@@ -1,0 +1,122 @@
+"""The hashes, texts and signatures that cojson is made of.
+
+| text                 | bytes                                               |
+|----------------------|-----------------------------------------------------|
+| `hash_z...`          | base58 of BLAKE3, 32 bytes                          |
+| `shortHash_z...`     | base58 of the first 19 bytes of BLAKE3              |
+| `co_z...`            | the same 19 bytes, of a header's canonical JSON     |
+| `signer_z...`        | base58 of an Ed25519 public key                     |
+| `signature_z...`     | base58 of an Ed25519 signature, 64 bytes            |
+
+base58 is Bitcoin's alphabet without a checksum. Worked example: b"\\x00\\x01" is "12".
+
+Source: cojson 0.20.19 crypto/crypto.ts and its native core.
+"""
+
+from __future__ import annotations
+
+from blake3 import blake3
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import CryptoError
+
+from hypercore.encoding import DecodeError
+
+SIGNATURE_BYTES = 64
+PUBLIC_KEY_BYTES = 32
+SHORT_HASH_BYTES = 19
+
+SIGNATURE_PREFIX = "signature_z"
+SIGNER_PREFIX = "signer_z"
+_HASH_PREFIX = "hash_z"
+_SHORT_HASH_PREFIX = "shortHash_z"
+
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_PAIR_VALUES = {pair: value for value, pair in enumerate(_PAIRS)}
+_RADIX_2 = 58**2
+_RADIX_10 = 58**10
+"""Ten letters fit a machine word, so long texts cost a tenth of the long multiplications."""
+
+RunningHash = blake3
+"""The BLAKE3 state over a session's transactions; `copy()` makes it branch."""
+
+
+def base58_encode(data: bytes) -> str:
+    number = int.from_bytes(data, "big")
+    pairs: list[str] = []
+    while number >= _RADIX_10:
+        number, word = divmod(number, _RADIX_10)
+        for _ in range(5):
+            word, pair = divmod(word, _RADIX_2)
+            pairs.append(_PAIRS[pair])
+    while number:
+        number, pair = divmod(number, _RADIX_2)
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    zeros = len(data) - len(data.lstrip(b"\0"))
+    return "1" * zeros + "".join(pairs).lstrip("1")
+
+
+def base58_decode(text: str) -> bytes:
+    """Raises: DecodeError for a letter outside the alphabet."""
+    number = 0
+    try:
+        odd = len(text) % 2
+        word = _VALUES[text[0]] if odd else 0
+        weight = 58 if odd else 1
+        for start in range(odd, len(text), 2):
+            word = word * _RADIX_2 + _PAIR_VALUES[text[start : start + 2]]
+            weight *= _RADIX_2
+            if weight > _RADIX_10:
+                number = number * weight + word
+                word, weight = 0, 1
+        number = number * weight + word
+    except KeyError:
+        raise DecodeError("not a base58 letter", 0) from None
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def hash_text(running: RunningHash) -> str:
+    """`hash_z...` of everything fed to `running` so far."""
+    return _HASH_PREFIX + base58_encode(running.digest())
+
+
+def short_hash(canonical: str) -> str:
+    """`shortHash_z...` of canonical JSON: what reconciliation compares."""
+    return _SHORT_HASH_PREFIX + base58_encode(blake3(canonical.encode()).digest(SHORT_HASH_BYTES))
+
+
+def co_id_of(canonical_header: str) -> str:
+    """The id that a header with this canonical JSON has."""
+    return "co_z" + base58_encode(blake3(canonical_header.encode()).digest(SHORT_HASH_BYTES))
+
+
+def decode_signature(text: str) -> bytes:
+    """The 64 bytes of `signature_z...`. Raises: DecodeError."""
+    # 64 bytes are 64 (all zero) to 88 letters; longer texts are not worth decoding.
+    if not text.startswith(SIGNATURE_PREFIX) or len(text) > len(SIGNATURE_PREFIX) + 88:
+        raise DecodeError("not a signature", 0)
+    signature = base58_decode(text[len(SIGNATURE_PREFIX) :])
+    if len(signature) != SIGNATURE_BYTES:
+        raise DecodeError(f"signature of {len(signature)} bytes", 0)
+    return signature
+
+
+def encode_signature(signature: bytes) -> str:
+    return SIGNATURE_PREFIX + base58_encode(signature)
+
+
+def signed_bytes(running: RunningHash) -> bytes:
+    """What a session's author signs: the hash's text as a JSON string, quotation marks included."""
+    return f'"{hash_text(running)}"'.encode()
+
+
+def verify_session(running: RunningHash, signature: bytes, public_key: bytes) -> bool:
+    """Whether `public_key` signed a session at exactly this point; 64 and 32 bytes required."""
+    try:
+        crypto_sign_open(signature + signed_bytes(running), public_key)
+    except CryptoError:
+        return False
+    return True

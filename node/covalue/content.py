@@ -1,0 +1,100 @@
+"""Transactions, and the pieces of a coValue in which they travel.
+
+A transaction's signed form, its keys in alphabetical order:
+
+    trusting  {"changes":S,"madeAt":N[,"meta":S],"privacy":"trusting"}
+    private   {"encryptedChanges":S,"keyUsed":S,"madeAt":N[,"meta":S],"privacy":"private"}
+
+It is also valid on the wire, so that one text serves hashing and sending.
+
+Source: cojson 0.20.19 coValueCore/verifiedState.ts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from node.covalue.canonical import quote
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState, SessionCounts
+
+PIECE_BYTES = 102_400
+"""Above this a session gets a signature checkpoint and a value a further piece (as in cojson)."""
+
+
+class Transaction(NamedTuple):
+    """One signed change. Private exactly when `key_used` is given.
+
+    `changes` is `encrypted_U...` then, else JSON text; `meta` likewise. `made_at` is in
+    milliseconds since 1970, as its author claims.
+    """
+
+    made_at: int
+    changes: str
+    key_used: str | None = None
+    meta: str | None = None
+
+    @property
+    def is_private(self) -> bool:
+        return self.key_used is not None
+
+
+def canonical_transaction(transaction: Transaction) -> str:
+    """The text that is hashed and signed, and sent."""
+    made_at, changes, key_used, meta = transaction
+    tail = "" if meta is None else f',"meta":{quote(meta)}'
+    if key_used is None:
+        return f'{{"changes":{quote(changes)},"madeAt":{made_at}{tail},"privacy":"trusting"}}'
+    return (
+        f'{{"encryptedChanges":{quote(changes)},"keyUsed":{quote(key_used)},'
+        f'"madeAt":{made_at}{tail},"privacy":"private"}}'
+    )
+
+
+class SessionContent(NamedTuple):
+    """Transactions [after, after + len(transactions)) of a session.
+
+    `signature` (64 bytes) covers the session from index 0 to the last of them.
+    """
+
+    after: int
+    transactions: Sequence[Transaction]
+    signature: bytes
+
+    @property
+    def stop(self) -> int:
+        return self.after + len(self.transactions)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One piece of a coValue. `expect_until` announces further pieces: the counts at the end."""
+
+    co_id: RawCoId
+    header: CoValueHeader | None
+    new: Mapping[CoSessionId, SessionContent]
+    priority: int = 3
+    expect_until: SessionCounts | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes this holds in memory and takes on the wire."""
+        size = 512 if self.header is not None else 128
+        for _after, transactions, _signature in self.new.values():
+            size += 256
+            for transaction in transactions:
+                size += 128 + len(transaction.changes)
+                if transaction.meta is not None:
+                    size += len(transaction.meta)
+        return size
+
+    @property
+    def known_state(self) -> KnownState:
+        """What somebody has who has everything up to the end of this piece."""
+        return KnownState(
+            self.header is not None,
+            {session_id: part.stop for session_id, part in self.new.items()},
+        )

@@ -1,0 +1,164 @@
+"""The header of a coValue: what its id is the hash of.
+
+| field      | is                                                                              |
+|------------|---------------------------------------------------------------------------------|
+| type       | text: comap, colist, costream, coplaintext                                      |
+| ruleset    | {type: "group", initialAdmin} or {type: "ownedByGroup", group} or unsafeAllowAll |
+| meta       | object or null, always present                                                  |
+| createdAt  | text, null or absent (the three hash differently)                               |
+| uniqueness | text, boolean, null, integer, or an object of text to text; always present      |
+
+Anything else would not survive the originals, whose native core drops unknown fields and then
+finds another id; so it is refused here.
+
+Source: cojson 0.20.19 coValueCore/verifiedState.ts and its native core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypercore.encoding import DecodeError
+from node.cojson.crypto import co_id_of
+from node.covalue.canonical import JsonValue, canonical_json, utf16
+from node.covalue.ids import RawCoId, agent_public_key, is_agent_id
+
+GROUP_PRIORITY = 0
+VALUE_PRIORITY = 3
+STREAM_PRIORITY = 6
+
+_REQUIRED = frozenset({"type", "ruleset", "meta", "uniqueness"})
+_ALLOWED = _REQUIRED | {"createdAt"}
+_RULESETS: dict[JsonValue, tuple[frozenset[str], frozenset[str]]] = {
+    "group": (frozenset({"type", "initialAdmin"}), frozenset()),
+    "ownedByGroup": (frozenset({"type", "group"}), frozenset({"restrictDeletion"})),
+    "unsafeAllowAll": (frozenset({"type"}), frozenset()),
+}
+_MAX_INTEGER = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class CoValueHeader:
+    """A header of the right shape. `fields` is the JSON; what the engine asks for is beside it."""
+
+    fields: dict[str, JsonValue]
+    canonical: str = field(compare=False)
+    owner_group: str | None
+    """The group that rules this value, for values owned by one; text that nobody checked."""
+    initial_admin: str | None
+    """The first member, for groups and accounts: an agent or account id."""
+    source: str | None
+    """The value that this one is a branch of; text that nobody checked."""
+    is_account: bool
+    priority: int
+
+    @property
+    def is_group(self) -> bool:
+        """Whether this value holds members and keys; accounts do too."""
+        return self.initial_admin is not None
+
+    @property
+    def id(self) -> RawCoId:
+        return RawCoId(co_id_of(self.canonical))
+
+    @property
+    def account_public_key(self) -> bytes | None:
+        """The key that signs the sessions of this account; None when it is no account."""
+        if not self.is_account or self.initial_admin is None:
+            return None
+        return agent_public_key(self.initial_admin)
+
+
+def parse_header(fields: JsonValue) -> CoValueHeader:
+    """Check the shape. That the id fits is for the caller to compare.
+
+    Raises: DecodeError.
+    """
+    if not isinstance(fields, dict) or not (_REQUIRED <= fields.keys() <= _ALLOWED):
+        raise DecodeError("a header has type, ruleset, meta, uniqueness and perhaps createdAt", 0)
+    kind = fields["type"]
+    if not isinstance(kind, str):
+        raise DecodeError("a header's type is text", 0)
+    if not isinstance(fields.get("createdAt"), str | None):
+        raise DecodeError("a header's createdAt is text or null", 0)
+    _check_uniqueness(fields["uniqueness"])
+    meta = fields["meta"]
+    if not isinstance(meta, dict | None):
+        raise DecodeError("a header's meta is an object or null", 0)
+    _check_one_form(meta)
+    owner_group, initial_admin = _parse_ruleset(fields["ruleset"])
+    meta_type = meta.get("type") if meta else None
+    source = meta.get("source") if meta else None
+    is_account = kind == "comap" and meta_type == "account" and initial_admin is not None
+    if is_account and not is_agent_id(initial_admin or ""):
+        raise DecodeError("an account's initial admin is an agent", 0)
+    try:
+        canonical = canonical_json(fields)
+        canonical.encode()
+    except UnicodeEncodeError:
+        raise DecodeError("a header's text holds half a surrogate pair", 0) from None
+    if initial_admin is not None:
+        priority = GROUP_PRIORITY
+    elif kind == "costream" and meta_type == "binary":
+        priority = STREAM_PRIORITY
+    else:
+        priority = VALUE_PRIORITY
+    return CoValueHeader(
+        fields=fields,
+        canonical=canonical,
+        owner_group=owner_group,
+        initial_admin=initial_admin,
+        source=source if isinstance(source, str) else None,
+        is_account=is_account,
+        priority=priority,
+    )
+
+
+def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
+    """(owning group, initial admin), at most one of them given."""
+    if not isinstance(ruleset, dict):
+        raise DecodeError("a header's ruleset is an object", 0)
+    kind = ruleset.get("type")
+    shape = _RULESETS.get(kind) if isinstance(kind, str) else None
+    if shape is None or not (shape[0] <= ruleset.keys() <= shape[0] | shape[1]):
+        raise DecodeError("a ruleset of no known shape", 0)
+    if kind == "ownedByGroup":
+        group = ruleset["group"]
+        if not isinstance(group, str):
+            raise DecodeError("a value's group is text", 0)
+        return group, None
+    if kind == "group":
+        admin = ruleset["initialAdmin"]
+        if not isinstance(admin, str):
+            raise DecodeError("a group's initial admin is text", 0)
+        return None, admin
+    return None, None
+
+
+def _check_uniqueness(value: JsonValue) -> None:
+    match value:
+        case None | bool() | str():
+            return
+        case int() if abs(value) <= _MAX_INTEGER:
+            return
+        case dict() if all(key and isinstance(item, str) for key, item in value.items()):
+            return
+    raise DecodeError("a header's uniqueness is text, boolean, null, integer or texts by name", 0)
+
+
+def _check_one_form(value: JsonValue) -> None:
+    """Refuse numbers and key orders that JavaScript and the native core write differently."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if sorted(item) != sorted(item, key=utf16):
+                raise DecodeError("a header's keys have two orders", 0)
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            if isinstance(item, float) and (item.is_integer() or abs(item) >= 1e21):
+                raise DecodeError("a header's number has two canonical forms", 0)
+            if abs(item) > _MAX_INTEGER:
+                raise DecodeError("a header's integer is not exact in JavaScript", 0)

@@ -1,0 +1,35 @@
+"""What can go wrong in a node, told by whose fault it is.
+
+NodeError
+  ConfigError        the configuration is wrong: nothing was started
+  CoValueRejected    a client or member sent what does not verify: nothing of it was kept
+  CorruptStore       what this node stored itself is damaged
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(NodeError):
+    """The configuration is wrong; the text names the option and what it may be."""
+
+
+class CoValueRejected(NodeError):
+    """Content that does not verify. Nothing of it was kept."""
+
+    def __init__(self, co_id: str, reason: str) -> None:
+        super().__init__(f"{co_id}: {reason}")
+        self.co_id = co_id
+        self.reason = reason
+
+
+class CorruptStore(NodeError):
+    """A stored record that this node cannot have written; `co_id` names the coValue."""
+
+    def __init__(self, co_id: str, reason: str) -> None:
+        super().__init__(f"stored coValue {co_id} is damaged: {reason}")
+        self.co_id = co_id
+        self.reason = reason
