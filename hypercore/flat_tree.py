@@ -88,6 +88,30 @@ def full_roots(length: int) -> list[TreeIndex]:
     return roots
 
 
+def growth(start: int, stop: int) -> list[TreeIndex]:
+    """Subtrees that take a tree of `start` blocks to one of `stop`, left to right.
+
+    At most 128 of them; none when stop <= start. From the last block of the smaller tree up,
+    every sibling to the right; then the roots of the larger tree that lie wholly beyond.
+
+    Source: the walk of hypercore 11.37.1 lib/merkle-tree.js upgradeProof.
+    """
+    grown = []
+    for root in full_roots(stop):
+        if right_span(root) < 2 * start:
+            continue
+        if left_span(root) >= 2 * start:
+            grown.append(root)
+            continue
+        index = TreeIndex(2 * start - 2)
+        while index != root:
+            other = sibling(index)
+            if other > index:
+                grown.append(other)
+            index = parent(index)
+    return grown
+
+
 def ancestors(index: int) -> Iterator[TreeIndex]:
     """Parent, grandparent and so on, without end."""
     while True:

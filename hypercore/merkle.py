@@ -11,6 +11,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from hypercore import flat_tree
+from hypercore.encoding import Reader, encode_uint
 from hypercore.flat_tree import TreeIndex
 
 _LEAF_PREFIX = Struct("<BQ")
@@ -24,6 +25,15 @@ class MerkleNode(NamedTuple):
     index: TreeIndex  # type: ignore[assignment]  # the field's word wins over tuple.index
     size: int
     hash: bytes
+
+
+def encode_node(node: MerkleNode) -> bytes:
+    """A node on the wire, in signatures and on the disk: uint index, uint size, 32-byte hash."""
+    return encode_uint(node.index) + encode_uint(node.size) + node.hash
+
+
+def decode_node(reader: Reader) -> MerkleNode:
+    return MerkleNode(TreeIndex(reader.uint()), reader.uint(), reader.fixed32())
 
 
 def leaf_hash(block: bytes) -> bytes:
