@@ -1,0 +1,141 @@
+"""How the other verbs talk to a running node: its admin API, found through `admin.json`.
+
+Blocking on purpose: a verb has nothing else to do while it waits, and starts faster without an
+event loop.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
+
+from node.config import admin_path
+from node.identity import write_private
+from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, encode_verb, path_of
+
+_GRACE_SECONDS = 5.0  # what an answer may take beyond the verb's own time limit
+_DEFAULT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAccess:
+    """The content of `admin.json`: where a node's admin API is, and what opens it."""
+
+    url: str
+    token: str = field(repr=False)
+    pid: int
+
+    def write(self, data: Path) -> None:
+        """Write it, for its owner alone. Blocks on the disk."""
+        content = {"url": self.url, "token": self.token, "pid": self.pid}
+        write_private(admin_path(data), json.dumps(content).encode() + b"\n")
+
+    @classmethod
+    def read(cls, data: Path) -> AdminAccess | None:
+        """None when no node has written one here, or its writer has died. Blocks."""
+        try:
+            content = json.loads(admin_path(data).read_bytes())
+            access = cls(str(content["url"]), str(content["token"]), int(content["pid"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise VerbError(
+                ExitCode.FAILED, f"{admin_path(data)} cannot be read ({error}): restart the node"
+            ) from error
+        return access if _is_alive(access.pid) else None
+
+
+class AdminClient:
+    """Asks a running node. Open one with `AdminClient.find`."""
+
+    def __init__(self, access: AdminAccess) -> None:
+        self._access = access
+
+    @classmethod
+    def find(cls, data: Path) -> AdminClient | None:
+        """The client of the node that runs on this directory; None when there is none."""
+        access = AdminAccess.read(data)
+        return cls(access) if access is not None else None
+
+    def status(self) -> Result:
+        """Raises: VerbError."""
+        status = self._get_json("/api/v1/status")
+        if not isinstance(status, dict):
+            raise VerbError(ExitCode.FAILED, "the node's status is no object")
+        return status
+
+    def peers(self) -> list[Result]:
+        """Raises: VerbError."""
+        peers = self._get_json("/api/v1/peers")
+        return [peer for peer in peers if isinstance(peer, dict)] if isinstance(peers, list) else []
+
+    def perform(self, verb: Verb) -> Iterator[Result]:
+        """Have the node carry out a verb.
+
+        Raises: VerbError as the node raised it; NO_NODE when it cannot be reached.
+        """
+        timeout = getattr(verb, "timeout_seconds", _DEFAULT_SECONDS) + _GRACE_SECONDS
+        match verb:
+            case Load():
+                query = urlencode({"timeout_seconds": verb.timeout_seconds})
+                path = f"/api/v1/load/{quote(verb.id)}?{query}"
+                return self._lines("GET", path, None, timeout)
+            case ListValues():
+                path = "/api/v1/ls?" + urlencode({"prefix": verb.prefix})
+                return self._lines("GET", path, None, timeout)
+            case _:
+                path = "/api/v1/" + path_of(verb)
+                return self._lines("POST", path, encode_verb(verb), timeout)
+
+    def _get_json(self, path: str) -> object:
+        return next(self._lines("GET", path, None, _DEFAULT_SECONDS), None)
+
+    def _lines(
+        self, method: str, path: str, body: bytes | None, timeout: float
+    ) -> Iterator[Result]:
+        where = urlsplit(self._access.url)
+        connection = http.client.HTTPConnection(
+            where.hostname or "127.0.0.1", where.port, timeout=timeout
+        )
+        try:
+            headers = {"Authorization": f"Bearer {self._access.token}"}
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            for line in response:
+                yield _read_line(line)
+        except TimeoutError as error:
+            raise VerbError(
+                ExitCode.TIMEOUT, f"no answer within {timeout:.0f} s: try `beemesh status`"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise VerbError(
+                ExitCode.NO_NODE,
+                f"the node at {self._access.url} does not answer ({error}): try `beemesh up`",
+            ) from error
+        finally:
+            connection.close()
+
+
+def _read_line(line: bytes) -> Result:
+    try:
+        result = json.loads(line)
+    except ValueError as error:
+        raise VerbError(ExitCode.FAILED, "the node's answer is no JSON") from error
+    if isinstance(result, Mapping) and "error" in result and "code" in result:
+        raise VerbError(ExitCode(result["code"]), str(result["error"]))
+    return result  # type: ignore[no-any-return]  # a list for `peers`, checked there
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it lives, as somebody else
+    return True

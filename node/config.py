@@ -1,0 +1,335 @@
+"""What a node was told: one frozen record from defaults, a TOML file, the environment and flags.
+
+Later sources win: defaults < `config.toml` in the data directory (or the file named with
+`--config`) < `BEEMESH_...` < flags. The same names everywhere: `mesh_name` in the file is
+`BEEMESH_MESH_NAME` in the environment and `--mesh-name` on the command line. A variable
+`BEEMESH_X_FILE` names a file whose text is the value of X, for secrets that containers mount.
+
+Sizes are numbers of bytes or text such as `32MiB`; times are seconds or text such as `1m30s`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import platformdirs
+
+from node.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "BEEMESH_"
+CONFIG_FILE = "config.toml"
+
+_NOT_SETTINGS = frozenset({"CONFIG", "DEBUG", "KEY_PASSPHRASE", "KEY_PASSPHRASE_FILE"})
+_SIZE_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+}
+_TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where to listen. Port 0 picks a free one; a default that `may_move` does so if taken."""
+
+    host: str
+    port: int
+    may_move: bool = False
+
+    def __str__(self) -> str:
+        return format_address(self.host, self.port)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set, with its default."""
+
+    data: Path
+    name: str
+    ws: Endpoint = Endpoint("127.0.0.1", 4200, may_move=True)
+    mesh: Endpoint = Endpoint("0.0.0.0", 49737, may_move=True)
+    admin: Endpoint = Endpoint("127.0.0.1", 4280, may_move=True)
+    join: tuple[str, ...] = ()
+    mesh_name: str | None = None
+    discovery: tuple[Literal["lan"], ...] = ("lan",)
+    store: Literal["bee"] = "bee"
+    durability: str = "commit"
+    replicate: Literal["lazy", "all"] = "lazy"
+    ws_max_message_bytes: int = 32 * 2**20
+    ws_max_connections: int = 4096
+    ws_max_connections_per_address: int = 256
+    ws_handshake_seconds: float = 10.0
+    ws_deflate: bool = False
+    shutdown_seconds: float = 10.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "pretty", "json"] = "auto"
+
+    @property
+    def corestore_path(self) -> Path:
+        """JavaScript's layout, and nothing else in it."""
+        return self.data / "corestore"
+
+    @property
+    def key_path(self) -> Path:
+        return self.data / "node.key"
+
+    @property
+    def mesh_path(self) -> Path:
+        return self.data / "mesh.toml"
+
+    @property
+    def admin_path(self) -> Path:
+        return admin_path(self.data)
+
+
+def admin_path(data: Path) -> Path:
+    """The file through which the other verbs find the node that runs on this directory."""
+    return data / "admin.json"
+
+
+def default_data_path() -> Path:
+    return Path(platformdirs.user_data_dir("beemesh", appauthor=False))
+
+
+def load_config(
+    flags: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    config_path: Path | None = None,
+) -> Config:
+    """Put the sources together. `flags` that are None were not given.
+
+    Raises: ConfigError, naming the source and the setting.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    from_environment = read_environment(os.environ if environment is None else environment)
+    settings: dict[str, object] = {}
+    if config_path is not None:
+        settings |= _read_file(config_path)
+    nearest = {**settings, **from_environment, **given}
+    data = _parse("data", nearest.get("data", default_data_path()), "the data directory")
+    if config_path is None and isinstance(data, Path) and (data / CONFIG_FILE).is_file():
+        settings |= _read_file(data / CONFIG_FILE)
+    sources = (
+        (settings, str(config_path or CONFIG_FILE)),
+        (from_environment, "the environment"),
+        (given, "the command line"),
+    )
+    parsed: dict[str, object] = {"data": data, "name": socket.gethostname()}
+    for values, source in sources:
+        for name, value in values.items():
+            parsed[name] = _parse(name, value, source)
+    parsed["data"] = data  # decided before the file inside it could be read
+    return Config(**parsed)  # type: ignore[arg-type]  # each value came from its own parser
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """The settings among the variables.
+
+    A near miss of a name is an error. Others are left alone: Kubernetes sets
+    `BEEMESH_SERVICE_HOST` and the like for a service of that name.
+
+    Raises: ConfigError.
+    """
+    settings: dict[str, object] = {}
+    for variable, value in environment.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in _NOT_SETTINGS:
+            continue
+        field = name.lower()
+        if field in _PARSERS:
+            settings[field] = value
+        elif field.removesuffix("_file") in _PARSERS and field.endswith("_file"):
+            settings[field.removesuffix("_file")] = read_secret_file(Path(value), variable)
+        elif close := difflib.get_close_matches(field, _PARSERS, n=1, cutoff=0.8):
+            raise ConfigError(
+                f"{variable} is no setting: did you mean {ENVIRONMENT_PREFIX}{close[0].upper()}?"
+            )
+    return settings
+
+
+def read_secret_file(path: Path, variable: str) -> str:
+    """The text of a mounted secret, without the line end that editors add.
+
+    Raises: ConfigError.
+    """
+    try:
+        return path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable} names {path}, which cannot be read: {error}") from error
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            settings: dict[str, object] = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for name in settings:
+        if name not in _PARSERS:
+            close = difflib.get_close_matches(name, _PARSERS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(_PARSERS)}"
+            raise ConfigError(f"{path}: unknown key {name!r}; {hint}")
+    return settings
+
+
+def _parse(name: str, value: object, source: str) -> object:
+    try:
+        return _PARSERS[name](value)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{source}: {name.replace('_', '-')}: {error}") from error
+
+
+def parse_size(value: object) -> int:
+    """A number of bytes, or text with a unit: `512KiB`, `32 MB`.
+
+    Raises: ValueError.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+    unit = _SIZE_UNITS.get(match.group(2).upper()) if match else None
+    if match is None or unit is None or not (size := round(float(match.group(1)) * unit)):
+        raise ValueError(f"{value!r} is no size; write 33554432 or 32MiB")
+    return size
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, or text with units: `250ms`, `1m30s`.
+
+    Raises: ValueError.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return float(value)
+    text = str(value).strip()
+    if re.fullmatch(r"\d{1,9}(?:\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{value!r} is no duration; write 10, 250ms or 1m30s")
+    return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
+
+
+def parse_address(text: str, default_host: str | None = None) -> tuple[str, int]:
+    """`HOST:PORT`, `[IPv6]:PORT`, and with a default host also `PORT` and `:PORT`.
+
+    Raises: ValueError.
+    """
+    match = re.fullmatch(r"(?:(?:\[([^\]]+)\]|([^:\[\]\s]*)):)?(\d{1,5})", text.strip())
+    if match is None or (port := int(match.group(3))) > 65535:
+        raise ValueError(f"{text!r} is no HOST:PORT")
+    host = match.group(1) or match.group(2) or default_host
+    if not host:
+        raise ValueError(f"{text!r} lacks a host; write HOST:{port}")
+    return host, port
+
+
+def format_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _endpoint(default_host: str) -> Callable[[object], Endpoint]:
+    return lambda value: Endpoint(*parse_address(str(value), default_host))
+
+
+def _list(value: object) -> tuple[str, ...]:
+    """A TOML list, a tuple of repeated flags, or text with commas."""
+    items: Iterable[object] = (
+        value.split(",") if isinstance(value, str) else _expect(value, list, tuple)
+    )
+    return tuple(text for item in items if (text := str(item).strip()))
+
+
+def _expect(value: object, *types: type) -> Iterable[object]:
+    if isinstance(value, types) and isinstance(value, Iterable):
+        return value
+    raise ValueError(f"{value!r} is no list")
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value in choices:
+            return str(value)
+        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+
+    return parse
+
+
+def _discovery(value: object) -> tuple[str, ...]:
+    ways = _list(value)
+    if ways == ("off",):
+        return ()
+    for way in ways:
+        if way == "dht":
+            raise ValueError("'dht' comes with a later version; use lan, and --join HOST:PORT")
+        if way != "lan":
+            raise ValueError(f"{way!r} is neither lan nor off")
+    return ways
+
+
+def _store(value: object) -> str:
+    if value in ("sqlite", "hybrid"):
+        raise ValueError(f"{value!r} comes with a later version; use bee")
+    return _choice("bee")(value)
+
+
+def _durability(value: object) -> str:
+    text = str(value).strip()
+    if not re.fullmatch(r"commit|os|group\(\d{1,5}\)", text):
+        raise ValueError(f"{value!r} is none of commit, group(MILLISECONDS), os")
+    return text
+
+
+def _boolean(value: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (truth := words.get(str(value).strip().lower())) is None:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return truth
+
+
+def _count(value: object) -> int:
+    text = str(value).strip()
+    if not re.fullmatch(r"\d{1,9}", text) or not (count := int(text)):
+        raise ValueError(f"{value!r} is no count of at least 1")
+    return count
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > 128:
+        raise ValueError("must be text of 1 to 128 characters")
+    return value.strip()
+
+
+_PARSERS: dict[str, Callable[[object], object]] = {
+    "data": lambda value: Path(str(value)).expanduser().absolute(),
+    "name": _text,
+    "ws": _endpoint("127.0.0.1"),
+    "mesh": _endpoint("0.0.0.0"),
+    "admin": _endpoint("127.0.0.1"),
+    "join": _list,
+    "mesh_name": _text,
+    "discovery": _discovery,
+    "store": _store,
+    "durability": _durability,
+    "replicate": _choice("lazy", "all"),
+    "ws_max_message_bytes": parse_size,
+    "ws_max_connections": _count,
+    "ws_max_connections_per_address": _count,
+    "ws_handshake_seconds": parse_duration,
+    "ws_deflate": _boolean,
+    "shutdown_seconds": parse_duration,
+    "log_level": _choice("debug", "info", "warning", "error"),
+    "log_format": _choice("auto", "pretty", "json"),
+}

@@ -1,0 +1,163 @@
+"""What can be asked of a node or of its data directory, and how it may end.
+
+Each verb is a record: the command line fills it in, the admin API carries it as JSON, and
+`node.logs` or the running node carries it out. Whoever does answers with JSON-ready objects, one
+or many. Bytes in results are text where they are UTF-8, else base64; `encoding` says which.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import TypeAlias
+
+import msgspec
+
+from node.errors import NodeError
+
+Result: TypeAlias = Mapping[str, object]
+"""One JSON-ready object."""
+
+
+class ExitCode(IntEnum):
+    """How a command ends; scripts depend on these."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_NODE = 3
+    NOT_FOUND = 4
+    TIMEOUT = 5
+    CORRUPT = 6
+    INTERRUPTED = 130
+
+
+class VerbError(NodeError):
+    """A verb that did not succeed: the text says what, why, and which command to try next."""
+
+    def __init__(self, code: ExitCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One coValue, from here or from the mesh."""
+
+    id: str
+    timeout_seconds: float = 10.0
+
+
+class ListValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The coValues held here."""
+
+    prefix: str = ""
+
+
+class CoreList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cores that this directory names."""
+
+
+class CoreInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    timeout_seconds: float = 10.0
+
+
+class CoreGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    index: int
+    timeout_seconds: float = 10.0
+
+
+class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    blocks: tuple[bytes, ...]
+
+
+class BeeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    timeout_seconds: float = 10.0
+
+
+class BeeGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    key: bytes
+    timeout_seconds: float = 10.0
+
+
+class BeePut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    key: bytes
+    value: bytes
+
+
+class BeeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Entries in key order; `limit` 0 means all of them."""
+
+    core: str
+    prefix: bytes = b""
+    reverse: bool = False
+    limit: int = 0
+    timeout_seconds: float = 10.0
+
+
+LogVerb: TypeAlias = (
+    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList
+)
+Verb: TypeAlias = Load | ListValues | LogVerb
+
+PATHS: Mapping[str, type[LogVerb]] = {
+    "core/ls": CoreList,
+    "core/info": CoreInfo,
+    "core/get": CoreGet,
+    "core/append": CoreAppend,
+    "bee/info": BeeInfo,
+    "bee/get": BeeGet,
+    "bee/put": BeePut,
+    "bee/ls": BeeList,
+}
+"""Where the admin API takes them, below /api/v1/, by POST."""
+
+
+def path_of(verb: LogVerb) -> str:
+    return next(path for path, kind in PATHS.items() if isinstance(verb, kind))
+
+
+def encode_verb(verb: LogVerb) -> bytes:
+    return msgspec.json.encode(verb)
+
+
+def decode_verb(path: str, body: bytes) -> LogVerb:
+    """Raises: VerbError for an unknown path or a body of the wrong shape."""
+    kind = PATHS.get(path)
+    if kind is None:
+        raise VerbError(ExitCode.USAGE, f"no verb {path!r}; there are {', '.join(PATHS)}")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise VerbError(ExitCode.USAGE, f"{path}: {error}") from error
+
+
+def encode_bytes(name: str, data: bytes) -> dict[str, str]:
+    """`{name: text, "encoding": "utf-8"}`, or base64 for what is no printable text."""
+    try:
+        text = data.decode()
+        if all(character.isprintable() or character in "\t\r\n" for character in text):
+            return {name: text, "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        pass
+    return {name: base64.b64encode(data).decode(), "encoding": "base64"}
+
+
+def decode_bytes(name: str, result: Result) -> bytes:
+    """The inverse of `encode_bytes`.
+
+    Raises: VerbError when the result has no such bytes.
+    """
+    text = str(result.get(name, ""))
+    try:
+        return base64.b64decode(text) if result.get("encoding") == "base64" else text.encode()
+    except binascii.Error as error:
+        raise VerbError(ExitCode.FAILED, f"the node answered with a bad {name}") from error

@@ -1,0 +1,274 @@
+"""The admin server: probes, metrics, the status page, and the API behind the command line.
+
+| path | method | auth | answer |
+|---|---|---|---|
+| `/livez` | GET | none | 200: the event loop turns |
+| `/readyz` | GET | none | 200, or 503 with the reasons, one a line |
+| `/health` | GET | none | `ok`, as the Jazz server says |
+| `/` | GET | token or cookie | the status page; `/?token=...` trades the token for a cookie |
+| `/metrics` | GET | token | Prometheus text |
+| `/api/v1/status`, `/api/v1/peers` | GET | token | JSON |
+| `/api/v1/ls?prefix=`, `/api/v1/load/{id}?timeout_seconds=` | GET | token | JSON lines |
+| `/api/v1/core/...`, `/api/v1/bee/...` | POST | token | JSON lines; see `node.verbs` |
+
+Requests must name a host that is ours, so that a web page cannot reach in by rebinding its own
+name (DNS rebinding), and the cookie opens nothing but the page. An error is
+`{"error": text, "code": exit code}`, as the body or, once lines have gone out, as the last line.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Protocol
+
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio import serve
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, decode_verb
+from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
+from node.web.status import NodeStatus, PeerStatus, render_status
+
+MAX_BODY_BYTES = 64 * 2**20  # a block or value is given on a command line or in a file
+COOKIE = "beemesh"
+
+_HTTP_STATUS = {
+    ExitCode.USAGE: 400,
+    ExitCode.NOT_FOUND: 404,
+    ExitCode.TIMEOUT: 504,
+    ExitCode.CORRUPT: 500,
+}
+_WITHOUT_TOKEN = frozenset({"/livez", "/readyz", "/health"})
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class AdminTarget(Protocol):
+    """The node, as far as the admin server is concerned."""
+
+    def status(self) -> NodeStatus: ...
+
+    def peers(self) -> list[PeerStatus]: ...
+
+    def missing_for_ready(self) -> list[str]:
+        """What keeps the node from serving; empty when nothing does."""
+        ...
+
+    def perform(self, verb: Verb) -> AsyncIterator[Result]:
+        """Carry out a verb. Raises: VerbError."""
+        ...
+
+
+async def serve_admin(
+    target: AdminTarget, token: str, listener: socket.socket, host_names: Sequence[str] = ()
+) -> None:
+    """Serve until cancelled. The listening socket is taken over, and closed at the end.
+
+    `host_names` are those that a request may name besides the loopback ones.
+
+    Cancel: requests under way are dropped.
+    """
+    config = HypercornConfig()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = 30
+    config.graceful_timeout = 0
+    app = build_app(target, token, host_names)
+    await serve(app, config, shutdown_trigger=trio.sleep_forever)  # type: ignore[arg-type]
+    # starlette's ASGI types are wider than hypercorn's
+
+
+def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -> ASGIApp:
+    """The ASGI application, for any server."""
+    registry = build_registry(target.status)
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        missing = target.missing_for_ready()
+        return PlainTextResponse("\n".join(missing) or "ok", 503 if missing else 200)
+
+    async def page(request: Request) -> Response:
+        if request.query_params.get("token"):
+            response: Response = RedirectResponse("/", 303)
+            response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            return response
+        return HTMLResponse(render_status(target.status(), target.peers()))
+
+    async def metrics(_: Request) -> Response:
+        return Response(render_metrics(registry), media_type=CONTENT_TYPE)
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(asdict(target.status()))
+
+    async def peers(_: Request) -> Response:
+        return JSONResponse([asdict(peer) for peer in target.peers()])
+
+    async def list_values(request: Request) -> Response:
+        return await _answer(target, ListValues(request.query_params.get("prefix", "")))
+
+    async def load(request: Request) -> Response:
+        timeout = _seconds(request.query_params.get("timeout_seconds", "10"))
+        return await _answer(target, Load(request.path_params["id"], timeout))
+
+    async def verb(request: Request) -> Response:
+        path = f"{request.path_params['kind']}/{request.path_params['verb']}"
+        try:
+            return await _answer(target, decode_verb(path, await _read_body(request)))
+        except VerbError as error:
+            return _error_response(error)
+
+    app = Starlette(
+        routes=[
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/health", livez),
+            Route("/", page),
+            Route("/metrics", metrics),
+            Route("/api/v1/status", status),
+            Route("/api/v1/peers", peers),
+            Route("/api/v1/ls", list_values),
+            Route("/api/v1/load/{id:path}", load),
+            Route("/api/v1/{kind}/{verb}", verb, methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _explain},
+    )
+    return Guard(app, token, host_names)
+
+
+class Guard:
+    """Lets a request through when it names our host and knows the token."""
+
+    def __init__(self, app: ASGIApp, token: str, host_names: Sequence[str]) -> None:
+        self._app = app
+        self._token = token
+        self._host_names = frozenset({"127.0.0.1", "localhost", "[::1]", *host_names})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        if _host_name(request.headers) not in self._host_names:
+            await PlainTextResponse("this host name is not ours", 421)(scope, receive, send)
+        elif request.url.path not in _WITHOUT_TOKEN and not self._has_token(request):
+            refusal = JSONResponse(
+                {"error": "token needed: see admin.json in the data directory", "code": 1},
+                401,
+                {"WWW-Authenticate": "Bearer"},
+            )
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, _with_security_headers(send))
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._is_token(given.strip()):
+            return True
+        if request.url.path != "/" or request.method not in ("GET", "HEAD"):
+            return False
+        return self._is_token(request.query_params.get("token", "")) or self._is_token(
+            request.cookies.get(COOKIE, "")
+        )
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+async def _answer(target: AdminTarget, verb: Verb) -> Response:
+    """Results as JSON lines. The first decides the status code: after it only lines can follow."""
+    results = target.perform(verb)
+    try:
+        first = await anext(results, None)
+    except VerbError as error:
+        return _error_response(error)
+    return StreamingResponse(_lines(first, results), media_type="application/x-ndjson")
+
+
+async def _lines(first: Result | None, results: AsyncIterator[Result]) -> AsyncIterator[str]:
+    if first is None:
+        return
+    yield _line(first)
+    try:
+        async for result in results:
+            yield _line(result)
+    except VerbError as error:
+        yield _line({"error": error.text, "code": int(error.code)})
+
+
+def _line(result: Mapping[str, object]) -> str:
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _error_response(error: VerbError) -> Response:
+    body = {"error": error.text, "code": int(error.code)}
+    return JSONResponse(body, _HTTP_STATUS.get(error.code, 500))
+
+
+async def _explain(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = ExitCode.NOT_FOUND if status == 404 else ExitCode.FAILED
+    return JSONResponse({"error": str(error), "code": int(code)}, status)
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise VerbError(ExitCode.USAGE, f"more than {MAX_BODY_BYTES} bytes in one request")
+    return bytes(body)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 3600:
+        raise HTTPException(400, f"{text!r} is no number of seconds up to 3600")
+    return seconds
+
+
+def _host_name(headers: Headers) -> str:
+    host = headers.get("host", "").lower()
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def send_with_headers(message: Mapping[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", ())
+            assert isinstance(headers, Sequence)
+            extra = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
+            message = {**message, "headers": [*headers, *extra]}
+        await send(dict(message))
+
+    return send_with_headers

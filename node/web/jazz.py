@@ -1,0 +1,389 @@
+"""The WebSocket server that Jazz clients connect to.
+
+`websockets` parses and builds frames, trio moves them. A connection has two tasks: the handler,
+which pulls frames as it wants them (not pulling is how a busy node slows a client down), and a
+writer, which sends everything that was queued since its last turn in one call.
+
+Bounds, per connection unless said otherwise:
+
+| what | bound | beyond it |
+|---|---|---|
+| one incoming message | `max_message_bytes`, 32 MiB | the socket closes: 1009 |
+| half-received messages of all clients | `MAX_PARTIAL_BYTES`, 512 MiB | the socket closes: 1013 |
+| outgoing bytes | `OUTBOX_BYTES`, 128 KiB, plus one message | `send` waits |
+| pongs not yet taken by the network | `MAX_CONTROL_BYTES`, 16 KiB | the connection is dropped |
+| time for the HTTP request | `handshake_seconds` | the connection is dropped |
+| connections, of all and per remote address | limits | 503; loopback counts only in the total |
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+from websockets.exceptions import InvalidState
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from node.config import format_address
+
+RECEIVE_BYTES = 64 * 1024
+OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000
+MAX_CONTROL_BYTES = 16 * 1024
+MAX_PARTIAL_BYTES = 512 * 2**20
+CLOSE_SECONDS = 2.0  # for the other end to take our close frame and hang up
+
+_JOIN_BYTES = 64 * 1024  # larger frames are sent alone: joining would only copy them
+_TURN_MESSAGES = 128  # hand over this many without yielding, about 1 ms of work for the handler
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Length: 21\r\nContent-Type: text/plain\r\n\r\ntoo many connections\n"
+)
+
+Handler = Callable[["JazzSocket"], Awaitable[None]]
+"""Serves one client until it returns; then the socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JazzLimits:
+    """What clients may cost; see the table above."""
+
+    max_message_bytes: int = 32 * 2**20
+    max_connections: int = 4096
+    max_connections_per_address: int = 256
+    handshake_seconds: float = 10.0
+    deflate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JazzStatistics:
+    """`connections` are open now; the rest counts from the start."""
+
+    connections: int
+    accepted: int
+    refused: int
+    messages_received: int
+    messages_sent: int
+    bytes_received: int
+    bytes_sent: int
+
+
+class JazzServer:
+    """Accepts clients and gives each to the handler."""
+
+    def __init__(self, handler: Handler, limits: JazzLimits | None = None) -> None:
+        self.limits = limits or JazzLimits()
+        self.partial_bytes = 0
+        self.messages_received = self.messages_sent = 0
+        self.bytes_received = self.bytes_sent = 0
+        self._handler = handler
+        self._accepted = self._refused = 0
+        self._connections: Counter[str] = Counter()
+
+    def statistics(self) -> JazzStatistics:
+        return JazzStatistics(
+            connections=self._connections.total(),
+            accepted=self._accepted,
+            refused=self._refused,
+            messages_received=self.messages_received,
+            messages_sent=self.messages_sent,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+        )
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept clients until cancelled.
+
+        Cancel: every client is told 1001 (going away), at most CLOSE_SECONDS long.
+        """
+        task_status.started()
+        await trio.serve_listeners(self._serve_stream, list(listeners))
+
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        try:
+            host, port = stream.socket.getpeername()[:2]
+            _keep_alive(stream)
+        except OSError:  # gone before we looked
+            await trio.aclose_forcefully(stream)
+            return
+        if not self._admits(host):
+            self._refused += 1
+            await _refuse(stream)
+            return
+        self._connections[host] += 1
+        try:
+            await self._serve_client(JazzSocket(self, stream, format_address(host, port)))
+        finally:
+            self._connections[host] -= 1
+            if not self._connections[host]:
+                del self._connections[host]
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_client(self, client: JazzSocket) -> None:
+        with trio.move_on_after(self.limits.handshake_seconds):
+            await client.accept()
+        if not client.is_open:
+            return
+        self._accepted += 1
+        async with trio.open_nursery() as nursery:
+            writer_scope = await nursery.start(client.write)
+            try:
+                await self._handler(client)
+                client.close()
+            except trio.BrokenResourceError:
+                pass  # it went while the handler was sending
+            except trio.Cancelled:
+                client.close(CloseCode.GOING_AWAY)
+                raise
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await client.wait_hung_up()
+                writer_scope.cancel()
+
+    def _admits(self, host: str) -> bool:
+        if self._connections.total() >= self.limits.max_connections:
+            return False
+        # Behind a reverse proxy all the world is loopback.
+        is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        return is_local or self._connections[host] < self.limits.max_connections_per_address
+
+
+class JazzSocket:
+    """One client: whole text messages in and out."""
+
+    def __init__(self, server: JazzServer, stream: trio.SocketStream, remote: str) -> None:
+        self.remote = remote
+        limits = server.limits
+        self._server = server
+        self._stream = stream
+        self._protocol = ServerProtocol(
+            extensions=[ServerPerMessageDeflateFactory()] if limits.deflate else None,
+            max_size=limits.max_message_bytes,
+        )
+        self._inbox: deque[str] = deque()
+        self._handed_over = 0
+        self._message = bytearray()  # of the message that is arriving in fragments
+        self._message_opcode = Opcode.TEXT
+        self._partial_bytes = 0
+        self._has_ended = False  # no more messages will come
+        self._has_hung_up = False  # no more bytes will come
+        self._outbox: deque[bytes] = deque()
+        self._outbox_bytes = 0
+        self._control_bytes = 0
+        self._outbox_filled = trio.Event()
+        self._outbox_taken = trio.Event()
+        self._written = trio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        return self._protocol.state is State.OPEN
+
+    async def accept(self) -> None:
+        """Answer the HTTP request: an upgrade opens the socket, `GET /health` says ok.
+
+        Any path and any origin will do, as with the JavaScript server.
+
+        Cancel: the connection is useless; close it.
+        """
+        while self._protocol.state is State.CONNECTING and not self._has_ended:
+            for event in await self._receive_events():
+                if isinstance(event, Request):
+                    path = event.path.partition("?")[0]
+                    if path == "/health" and event.method == "GET":
+                        response = self._protocol.reject(200, "ok")
+                    else:
+                        response = self._protocol.accept(event)
+                    self._protocol.send_response(response)
+                else:
+                    self._receive_frame(event)
+            self._queue_writes()
+            if self._protocol.eof_sent or self.is_open:
+                break
+        try:
+            while self._outbox:
+                await self._stream.send_all(self._take())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._has_ended = True
+
+    async def receive(self) -> str | None:
+        """The next text message; None when the client has gone or broke the rules.
+
+        A binary frame counts as text if it is UTF-8, and is dropped otherwise.
+
+        Cancel: nothing is lost; the next call goes on.
+        """
+        while not self._inbox:
+            if self._has_ended:
+                return None
+            for event in await self._receive_events():
+                self._receive_frame(event)
+            self._queue_writes(are_control=True)
+            self._handed_over = 0
+        self._handed_over += 1
+        if self._handed_over % _TURN_MESSAGES == 0:
+            await trio.lowlevel.checkpoint()
+        return self._inbox.popleft()
+
+    async def send(self, text: str) -> None:
+        """Queue a message, after waiting while OUTBOX_BYTES are not yet taken by the network.
+
+        Returns without yielding when there is room.
+
+        Raises: trio.BrokenResourceError when the client has gone.
+        Cancel: nothing is sent.
+        """
+        while self._outbox_bytes >= OUTBOX_BYTES and not self._written.is_set():
+            await self._outbox_taken.wait()
+        data = text.encode()
+        try:
+            self._protocol.send_text(data)
+        except InvalidState as error:
+            raise trio.BrokenResourceError(f"{self.remote} has closed the socket") from error
+        if self._written.is_set():
+            raise trio.BrokenResourceError(f"{self.remote} has gone")
+        self._server.messages_sent += 1
+        self._server.bytes_sent += len(data)
+        self._queue_writes()
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Start the closing handshake; harmless when it has begun."""
+        if self.is_open:
+            self._protocol.send_close(code, reason)
+            self._queue_writes()
+
+    async def write(
+        self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """The writer: carry the outbox to the network until the socket is closed."""
+        try:
+            with trio.CancelScope(shield=True) as scope:  # ended by the server, after goodbye
+                task_status.started(scope)
+                while True:
+                    while self._outbox:
+                        await self._stream.send_all(self._take())
+                    if self._protocol.eof_sent:
+                        await self._stream.send_eof()
+                        return
+                    self._outbox_filled = trio.Event()
+                    await self._outbox_filled.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.aclose_forcefully(self._stream)  # wakes the reader
+        finally:
+            self._written.set()
+            self._outbox_taken.set()
+
+    async def wait_hung_up(self) -> None:
+        """Let the last bytes out and wait for the other end to close.
+
+        Closing with bytes unread would reset the connection, and the client might never see why.
+        """
+        while not self._has_hung_up:
+            await self._receive_events()
+            self._queue_writes(are_control=True)
+        await self._written.wait()
+
+    async def _receive_events(self) -> list[object]:
+        """Read once and parse; frames of a protocol that has failed are discarded in there."""
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if data:
+            self._protocol.receive_data(data)
+            self._count_partial(self._partial_bytes + len(data))
+        else:
+            if not self._has_hung_up:
+                self._protocol.receive_eof()
+            self._has_ended = self._has_hung_up = True
+            self._count_partial(0)
+        self._server.bytes_received += len(data)
+        return list(self._protocol.events_received())
+
+    def _receive_frame(self, frame: object) -> None:
+        if not isinstance(frame, Frame):
+            return
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
+                if frame.opcode is not Opcode.CONT:
+                    self._message_opcode = frame.opcode
+                if frame.fin and not self._message:
+                    self._receive_message(bytes(frame.data))
+                    return
+                self._message += frame.data
+                if frame.fin:
+                    message, self._message = bytes(self._message), bytearray()
+                    self._receive_message(message)
+            case Opcode.CLOSE | Opcode.PING | Opcode.PONG:
+                pass  # answered by the protocol object
+
+    def _receive_message(self, message: bytes) -> None:
+        self._count_partial(0)
+        self._server.messages_received += 1
+        try:
+            self._inbox.append(message.decode())
+        except UnicodeDecodeError:
+            if self._message_opcode is Opcode.TEXT:
+                self._protocol.fail(CloseCode.INVALID_DATA, "text frames are UTF-8")
+
+    def _count_partial(self, partial_bytes: int) -> None:
+        self._server.partial_bytes += partial_bytes - self._partial_bytes
+        self._partial_bytes = partial_bytes
+        if self._server.partial_bytes > MAX_PARTIAL_BYTES and not self._protocol.eof_sent:
+            self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too many large messages at once")
+
+    def _queue_writes(self, *, are_control: bool = False) -> None:
+        """Move what the protocol object wants to send to the outbox."""
+        for data in self._protocol.data_to_send():
+            if data:  # b"" asks for the half-close that `write` does at the end
+                self._outbox.append(data)
+                self._outbox_bytes += len(data)
+                self._control_bytes += len(data) if are_control else 0
+        if self._control_bytes > MAX_CONTROL_BYTES and not self._protocol.eof_sent:
+            self._protocol.fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
+        if self._protocol.eof_sent:
+            self._has_ended = True
+        self._outbox_filled.set()
+
+    def _take(self) -> bytes:
+        taken: list[bytes] = []
+        size = 0
+        while self._outbox and (not taken or size + len(self._outbox[0]) <= _JOIN_BYTES):
+            size += len(self._outbox[0])
+            taken.append(self._outbox.popleft())
+        self._outbox_bytes -= size
+        if not self._outbox:
+            self._control_bytes = 0
+        self._outbox_taken.set()
+        self._outbox_taken = trio.Event()
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+
+def _keep_alive(stream: trio.SocketStream) -> None:
+    """Find out within two minutes that a silent client's machine has vanished."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+        if (option := getattr(socket, name, None)) is not None:  # macOS names the first otherwise
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def _refuse(stream: trio.SocketStream) -> None:
+    try:
+        with trio.move_on_after(CLOSE_SECONDS):
+            await stream.send_all(_BUSY)
+            await stream.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+    finally:
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,75 @@
+"""The node's statistics as Prometheus metrics; read when scraped, counted nowhere twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from node.web.status import NodeStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class StatusCollector(Collector):
+    """Turns one status into metric families at each scrape."""
+
+    def __init__(self, read_status: Callable[[], NodeStatus]) -> None:
+        self._read_status = read_status
+
+    def collect(self) -> Iterable[Metric]:
+        status = self._read_status()
+        yield InfoMetricFamily(
+            "beemesh_node",
+            "Which node this is",
+            {"id": status.id, "name": status.name, "version": status.version},
+        )
+        blocks, clients = status.blocks, status.clients
+        gauges: dict[str, tuple[str, float]] = {
+            "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
+            "covalues": ("coValues held", status.covalues),
+            "peers": ("Connected nodes", status.peers),
+            "clients": ("Connected Jazz clients", clients.connected),
+            "blocks_held": ("Blocks stored, of all open cores", blocks.held),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"beemesh_{name}", text, value)
+        counters: dict[str, tuple[str, float]] = {
+            "blocks_fetched": ("Blocks that came from other nodes", blocks.fetched),
+            "blocks_verified": ("Fetched blocks that fitted a signed tree", blocks.verified),
+            "blocks_uploaded": ("Blocks sent to other nodes", blocks.uploaded),
+            "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
+            "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
+            "clients_accepted": ("Jazz clients accepted", clients.accepted),
+            "clients_refused": ("Jazz clients refused for a limit", clients.refused),
+            "client_messages_received": ("Frames from clients", clients.messages_received),
+            "client_messages_sent": ("Frames to clients", clients.messages_sent),
+            "client_received_bytes": ("Bytes from clients", clients.bytes_received),
+            "client_sent_bytes": ("Bytes to clients", clients.bytes_sent),
+        }
+        for name, (text, value) in counters.items():
+            yield CounterMetricFamily(f"beemesh_{name}", text, value)
+        length = GaugeMetricFamily("beemesh_core_length", "Blocks of a named core", labels=["core"])
+        for core in status.cores:
+            if core.name:
+                length.add_metric([core.name], core.length)
+        yield length
+
+
+def build_registry(read_status: Callable[[], NodeStatus]) -> CollectorRegistry:
+    """The node's metrics and those of its process."""
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(read_status))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def render_metrics(registry: CollectorRegistry) -> bytes:
+    return generate_latest(registry)
