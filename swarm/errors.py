@@ -1,0 +1,42 @@
+"""What can go wrong between two peers, told by whose fault it is.
+
+SwarmError
+  HandshakeFailed    no connection came about: wrong keys, garbage, silence, or a hang-up
+  MalformedPacket    the remote broke the rules of an open connection: it ends
+  OutboxOverflow     the remote reads more slowly than it makes us write: its connection ends
+  PeerUnreachable    nobody answers at an address
+"""
+
+from __future__ import annotations
+
+
+class SwarmError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class HandshakeFailed(SwarmError):
+    """The two ends did not agree on keys; nothing was said yet."""
+
+
+class MalformedPacket(SwarmError):
+    """Bytes from the remote that break the protocol. Its connection ends with this."""
+
+
+class OutboxOverflow(SwarmError):
+    """More control messages wait for a remote than it has any right to leave unread."""
+
+    def __init__(self, waiting_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{waiting_bytes} bytes wait for a remote that does not read, at most {limit_bytes}"
+        )
+        self.waiting_bytes = waiting_bytes
+        self.limit_bytes = limit_bytes
+
+
+class PeerUnreachable(SwarmError):
+    """None of a peer's addresses answered."""
+
+    def __init__(self, address: str, attempts: int) -> None:
+        super().__init__(f"{address} did not answer ({attempts} attempts)")
+        self.address = address
+        self.attempts = attempts

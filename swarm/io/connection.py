@@ -1,0 +1,187 @@
+"""An encrypted connection with one remote, over any trio stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import assert_never
+
+import trio
+
+from hypercore.crypto import KeyPair
+from swarm.errors import HandshakeFailed
+from swarm.io.tasks import open_background_nursery
+from swarm.secret_stream import (
+    MessagesReceived,
+    Opened,
+    Output,
+    SecretStream,
+    Transmit,
+)
+from swarm.stream_cipher import MAX_MESSAGE_BYTES
+
+RECEIVE_BYTES = 2**18
+"""What one read asks for at most: all of it is decrypted in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Who is at the other end, as the handshake proved it."""
+
+    is_initiator: bool
+    handshake_hash: bytes
+    remote_public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatistics:
+    """Bytes are those of the wire; times are seconds of the trio clock."""
+
+    bytes_received: int
+    bytes_sent: int
+    opened_at: float
+    last_received_at: float
+
+
+class Connection:
+    """Messages to and from one remote public key; made by `open_connection`."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, machine: SecretStream, remote_address: str | None
+    ) -> None:
+        self.remote_address = remote_address
+        self._stream = stream
+        self._machine = machine
+        self._link: Link | None = None
+        self._received: list[bytes] = []
+        self._send_lock = trio.Lock()
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._opened_at = self._last_received_at = trio.current_time()
+
+    @property
+    def link(self) -> Link:
+        assert self._link is not None  # set before open_connection yields
+        return self._link
+
+    def statistics(self) -> ConnectionStatistics:
+        return ConnectionStatistics(
+            self._bytes_received, self._bytes_sent, self._opened_at, self._last_received_at
+        )
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Seal the messages and write them with one call.
+
+        Requires at most `swarm.stream_cipher.MAX_MESSAGE_BYTES` in each.
+        Raises: trio.BrokenResourceError, trio.ClosedResourceError.
+        Cancel: while it waits for its turn nothing is sent; afterwards the connection is broken,
+        since part of a message may be on the wire.
+        """
+        try:
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
+        try:
+            await self._carry_out(self._machine.send(messages, trio.current_time()))
+        finally:
+            self._send_lock.release()
+
+    async def receive(self) -> list[bytes]:
+        """All messages that one read brings: at least one, keep-alives left out.
+
+        Raises: trio.EndOfChannel when the remote hung up, MalformedPacket when it broke the
+        rules, trio.BrokenResourceError, trio.ClosedResourceError.
+        Cancel: nothing is lost.
+        """
+        while not self._received:
+            await self._read()
+        messages, self._received = self._received, []
+        return messages
+
+    async def aclose(self) -> None:
+        """Hang up; whoever waits in `send` or `receive` gets trio.ClosedResourceError.
+
+        Cancel: hangs up all the same.
+        """
+        await trio.aclose_forcefully(self._stream)
+
+    async def _read(self) -> None:
+        """Feed one read to the machine."""
+        data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        if not data:
+            self._machine.receive_end()
+            raise trio.EndOfChannel
+        now = trio.current_time()
+        self._bytes_received += len(data)
+        self._last_received_at = now
+        await self._carry_out(self._machine.receive(data, now))
+
+    async def _shake_hands(self) -> None:
+        """Exchange keys, until both sides have proven theirs."""
+        deadline = self._machine.deadline
+        assert deadline is not None
+        try:
+            with trio.move_on_at(deadline):
+                await self._carry_out(self._machine.start())
+                while self._link is None:
+                    await self._read()
+                return
+        except trio.BrokenResourceError as error:
+            raise HandshakeFailed("the connection broke during the handshake") from error
+        self._machine.advance(trio.current_time())  # raises, since the deadline passed
+
+    async def _keep_alive(self) -> None:
+        """Say something when nobody else did for a while."""
+        while (deadline := self._machine.deadline) is not None:
+            await trio.sleep_until(deadline)
+            async with self._send_lock:
+                try:
+                    await self._carry_out(self._machine.advance(trio.current_time()))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return  # whoever reads learns it too
+
+    async def _carry_out(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Transmit(data):
+                    await self._stream.send_all(data)
+                    self._bytes_sent += len(data)
+                case MessagesReceived(messages):
+                    self._received += messages
+                case Opened(remote_public_key, handshake_hash):
+                    self._link = Link(self._machine.is_initiator, handshake_hash, remote_public_key)
+                case _:
+                    assert_never(output)
+
+
+@asynccontextmanager
+async def open_connection(
+    stream: trio.abc.Stream,
+    key_pair: KeyPair,
+    *,
+    is_initiator: bool,
+    remote_address: str | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> AsyncIterator[Connection]:
+    """Exchange keys over a stream, and keep it alive until the body ends; then hang up.
+
+    `max_message_bytes` bounds what the remote may send in one message. Takes over the stream.
+
+    Raises: HandshakeFailed.
+    Cancel: hangs up.
+    """
+    machine = SecretStream(
+        key_pair,
+        is_initiator=is_initiator,
+        now=trio.current_time(),
+        max_message_bytes=max_message_bytes,
+    )
+    connection = Connection(stream, machine, remote_address)
+    try:
+        await connection._shake_hands()
+        async with open_background_nursery() as nursery:
+            nursery.start_soon(connection._keep_alive)
+            yield connection
+    finally:
+        await trio.aclose_forcefully(stream)

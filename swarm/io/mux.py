@@ -1,0 +1,503 @@
+"""Channels over a connection: a reader task, a writer task, and what waits between them.
+
+Control messages are pushed: `Channel.send` never waits, and what is queued when the writer
+wakes up leaves in one batch. Bulk is pulled: a channel with a source is asked for more whenever
+the connection has taken everything, in turns with the other channels. What arrives waits in
+inboxes; when they hold more than their bound the socket is not read.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Self, assert_never
+
+import trio
+
+from swarm.errors import OutboxOverflow, SwarmError
+from swarm.io.connection import Connection, Link
+from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.mux import (
+    MAX_MESSAGE_BYTES,
+    ChannelClosed,
+    ChannelOpened,
+    Message,
+    MessagesReceived,
+    Mux,
+    Output,
+    RemoteOpened,
+    RemoteWithdrew,
+    Transmit,
+    encode_frames,
+)
+
+MAX_INBOX_BYTES = 2**20
+"""What all channels of a connection may hold unread, give or take one frame; then the socket is
+not read. Each message counts 128 bytes besides its payload."""
+
+MAX_OUTBOX_BYTES = 2**24
+"""Control messages that a remote may leave unread; above it the connection ends."""
+
+BULK_BYTES = 2**18
+"""What the writer pulls from sources per wake-up: control messages wait behind no more."""
+
+_TURN_BYTES = 2**16  # what one source gives before the next one has its turn
+_MESSAGE_OVERHEAD_BYTES = 128
+_CLOSE_SECONDS = 2.0  # for what is queued when the body ends
+
+Source = Callable[[int], Sequence[Message]]
+"""Gives messages of about that many bytes in total; none when there is nothing (more) to send."""
+
+
+class ChannelRejected(SwarmError, trio.BrokenResourceError):
+    """The remote does not open this channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOpen:
+    """An open of the remote's that nobody here has answered: open the same channel, or reject."""
+
+    protocol: str
+    id: bytes | None
+    handshake: bytes
+    reject: Callable[[], None]
+    """Turn it down; nothing happens when it was answered, or closed by the remote, before."""
+
+
+@dataclass(frozen=True, slots=True)
+class MuxStatistics:
+    """Channels open on both sides, and what waits."""
+
+    channels: int
+    inbox_bytes: int
+    outbox_bytes: int
+    messages_received: int
+    messages_sent: int
+
+
+class _State(enum.Enum):
+    OPENING = enum.auto()  # the remote has not answered
+    OPEN = enum.auto()
+    ENDED = enum.auto()  # by the remote, or with the connection
+    CLOSED = enum.auto()  # here
+
+
+class Channel:
+    """One channel; made by `MuxHandle.open_channel`. Close it, or let the connection end."""
+
+    def __init__(self, mux: MuxHandle, number: int, protocol: str, id: bytes | None) -> None:
+        self.link = mux.link
+        self.protocol = protocol
+        self.id = id
+        self.remote_handshake = b""
+        self._mux = mux
+        self._number = number
+        self._state = _State.OPENING
+        self._end: Callable[[], Exception] | None = None  # what to raise when it has ended
+        self._inbox: list[Message] = []
+        self._inbox_bytes = 0
+        self._arrival = Wakeup()
+        self._source: Source | None = None
+        self._is_queued = False  # for its turn to give bulk
+
+    def send(self, message_type: int, payload: bytes) -> None:
+        """Queue a message; whatever is queued when the writer wakes up leaves in one batch.
+
+        Dropped when the remote has closed the channel or the connection has ended, which
+        `receive` tells. The connection ends when more than MAX_OUTBOX_BYTES are unsent.
+
+        Raises: ValueError above `swarm.mux.MAX_MESSAGE_BYTES`, trio.ClosedResourceError.
+        """
+        if self._state is _State.CLOSED:
+            raise trio.ClosedResourceError("this channel was closed here")
+        if len(payload) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"message of {len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
+        if self._state is _State.OPEN:
+            self._mux._queue(self._number, message_type, payload)
+
+    async def receive(self) -> list[Message]:
+        """All (type, payload) messages that wait, in order; at least one.
+
+        Does not yield when there are some already; the next call does.
+
+        Raises: trio.EndOfChannel after the last message when the remote closed the channel or
+        the connection ended, trio.ClosedResourceError after `close`.
+        Cancel: nothing is lost.
+        """
+        while not self._inbox:
+            if self._state is _State.CLOSED:
+                raise trio.ClosedResourceError("this channel was closed here")
+            if self._end is not None:
+                raise self._end()
+            await self._arrival.wait()
+        return self._take_inbox()
+
+    def set_source(self, take: Source) -> None:
+        """Have bulk pulled: `take(max_bytes)` is called when the connection can carry more.
+
+        Until it returns nothing; `wake_source` says that there is more again.
+        """
+        self._source = take
+        self.wake_source()
+
+    def wake_source(self) -> None:
+        """There may be something to take."""
+        if self._source is not None and self._state is _State.OPEN and not self._is_queued:
+            self._is_queued = True
+            self._mux._queue_source(self)
+
+    def close(self) -> None:
+        """End the channel; what was sent still leaves. Nothing happens the second time."""
+        if self._state is not _State.CLOSED:
+            self._state = _State.CLOSED
+            self._take_inbox()
+            self._arrival.set()
+            self._mux._close_channel(self)
+
+    def abort(self, error: Exception) -> None:
+        """End the whole connection: the remote broke the protocol, as `error` says."""
+        self._mux.abort(error)
+
+    def _take_inbox(self) -> list[Message]:
+        messages, self._inbox = self._inbox, []
+        self._mux._release_inbox(self._inbox_bytes)
+        self._inbox_bytes = 0
+        return messages
+
+    def _take_bulk(self, max_bytes: int) -> Sequence[Message]:
+        """The next of the source; none also when the channel is not open any more."""
+        self._is_queued = False
+        if self._source is None or self._state is not _State.OPEN:
+            return ()
+        return self._source(max_bytes)
+
+    def _opened(self, handshake: bytes) -> None:
+        self.remote_handshake = handshake
+        self._state = _State.OPEN
+        self._arrival.set()
+
+    def _ended(self, kind: type[Exception], reason: str) -> None:
+        if self._state is not _State.CLOSED:
+            self._state = _State.ENDED
+            self._end = partial(kind, reason)
+            self._arrival.set()
+
+    def _arrived(self, messages: list[Message]) -> int:
+        """Add to the inbox; what that counts."""
+        self._inbox += messages
+        size = _MESSAGE_OVERHEAD_BYTES * len(messages)
+        for _, payload in messages:
+            size += len(payload)
+        self._inbox_bytes += size
+        self._arrival.set()
+        return size
+
+    async def _wait_opened(self) -> None:
+        while self._state is _State.OPENING:
+            await self._arrival.wait()
+        if self._end is not None and not self._inbox:
+            raise self._end()
+
+
+class RemoteOpens:
+    """The opens of one protocol that are nobody's yet, as an asynchronous iterator.
+
+    Ends with the connection. After `close`, opens that wait and all later ones are rejected.
+    """
+
+    def __init__(self, mux: MuxHandle, protocol: str) -> None:
+        self._mux = mux
+        self._protocol = protocol
+        self._waiting: OrderedDict[int, RemoteOpen] = OrderedDict()
+        self._arrival = Wakeup()
+        self._is_closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RemoteOpen:
+        """Cancel: nothing is lost."""
+        while True:
+            while not self._waiting:
+                if self._is_closed or self._mux.is_ended:
+                    raise StopAsyncIteration
+                await self._arrival.wait()
+            offer, remote_open = self._waiting.popitem(last=False)
+            if self._mux._is_offered(offer):  # else it was claimed by an open of our own
+                return remote_open
+
+    def close(self) -> None:
+        """Turn down what waits and what comes."""
+        self._is_closed = True
+        self._waiting.clear()
+        self._arrival.set()
+        self._mux._reject_all(self._protocol)
+
+    async def aclose(self) -> None:
+        """The asynchronous twin of `close`, for `async with aclosing(...)`. Never waits."""
+        self.close()
+
+
+class MuxHandle:
+    """The channels of one connection; made by `open_mux`."""
+
+    def __init__(self, connection: Connection, accept: Sequence[str]) -> None:
+        self.connection = connection
+        self.link: Link = connection.link
+        self.error: Exception | None = None
+        """Why the connection ended, when it was not just closed."""
+        self._machine = Mux(accept)
+        self._channels: dict[int, Channel] = {}
+        self._remote_opens = {protocol: RemoteOpens(self, protocol) for protocol in accept}
+        self._outbox: list[tuple[int, int, bytes]] = []
+        self._outbox_bytes = 0
+        self._sources: deque[Channel] = deque()
+        self._writer = Wakeup()
+        self._reader = Wakeup()
+        self._inbox_bytes = 0
+        self._messages_received = 0
+        self._messages_sent = 0
+        self._end = trio.Event()
+        self._flushed = trio.Event()
+
+    @property
+    def is_ended(self) -> bool:
+        return self._end.is_set()
+
+    async def open_channel(
+        self,
+        protocol: str,
+        id: bytes | None,
+        handshake: bytes = b"",
+        *,
+        aliases: Sequence[str] = (),
+    ) -> Channel:
+        """Open a channel, and wait until the remote has opened it too.
+
+        Our open leaves at once. Messages that the remote sent with its own wait in the channel.
+        `aliases` are other names by which the remote may know the protocol.
+
+        Raises: ChannelRejected, trio.EndOfChannel when the connection ends first.
+        Cancel: closes it.
+        """
+        if self.is_ended:
+            raise trio.EndOfChannel("the connection has ended")
+        number, outputs = self._machine.open(protocol, id, handshake, aliases)
+        channel = Channel(self, number, protocol, id)
+        self._channels[number] = channel
+        self._carry_out(outputs)
+        try:
+            await channel._wait_opened()
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def remote_opens(self, protocol: str) -> RemoteOpens:
+        """The remote's opens that have no counterpart here, from now on.
+
+        Opens of protocols for which this was not called, and that `open_mux` was not told of,
+        are rejected at once. Answer every one: too many that wait stop the connection.
+        """
+        opens = self._remote_opens.get(protocol)
+        if opens is None or opens._is_closed:
+            opens = self._remote_opens[protocol] = RemoteOpens(self, protocol)
+            self._machine.accepted.add(protocol)
+        return opens
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End the connection now; `error` says why, if something was wrong."""
+        if self.is_ended:
+            return
+        self.error = error
+        self._end.set()
+        reason = "the connection ended" + (f": {error}" if error else "")
+        for channel in self._channels.values():
+            channel._ended(trio.EndOfChannel, reason)
+        for opens in self._remote_opens.values():
+            opens._arrival.set()
+        self._outbox.clear()
+        self._sources.clear()
+        self._outbox_bytes = 0
+        self._flushed.set()
+
+    async def wait_ended(self) -> None:
+        """Return when the connection has ended, from whichever side."""
+        await self._end.wait()
+
+    async def flush(self) -> None:
+        """Return when everything sent so far is written, or the connection has ended.
+
+        Cancel: undoes nothing.
+        """
+        if self._outbox_bytes and not self.is_ended:
+            if self._flushed.is_set():
+                self._flushed = trio.Event()
+            await self._flushed.wait()
+
+    def statistics(self) -> MuxStatistics:
+        return MuxStatistics(
+            channels=len(self._channels),
+            inbox_bytes=self._inbox_bytes,
+            outbox_bytes=self._outbox_bytes,
+            messages_received=self._messages_received,
+            messages_sent=self._messages_sent,
+        )
+
+    def _queue(self, number: int, message_type: int, payload: bytes) -> None:
+        if self.is_ended:
+            return
+        if not self._outbox:
+            self._writer.set()
+        self._outbox.append((number, message_type, payload))
+        self._outbox_bytes += len(payload) + _MESSAGE_OVERHEAD_BYTES
+        if self._outbox_bytes > MAX_OUTBOX_BYTES:
+            self.abort(OutboxOverflow(self._outbox_bytes, MAX_OUTBOX_BYTES))
+
+    def _queue_source(self, channel: Channel) -> None:
+        if not self.is_ended:
+            self._sources.append(channel)
+            self._writer.set()
+
+    def _close_channel(self, channel: Channel) -> None:
+        # The remote may have closed it first, and its number may be another channel's by now.
+        if self._channels.get(channel._number) is channel:
+            del self._channels[channel._number]
+            self._carry_out(self._machine.close(channel._number))
+
+    def _is_offered(self, offer: int) -> bool:
+        return self._machine.is_offered(offer)
+
+    def _reject(self, offer: int) -> None:
+        self._carry_out(self._machine.reject(offer))
+        self._reader.set()
+
+    def _reject_all(self, protocol: str) -> None:
+        self._carry_out(self._machine.reject_all(protocol))
+        self._reader.set()
+
+    def _release_inbox(self, size: int) -> None:
+        was_full = self._inbox_bytes > MAX_INBOX_BYTES
+        self._inbox_bytes -= size
+        if was_full and self._inbox_bytes <= MAX_INBOX_BYTES:
+            self._reader.set()
+
+    def _carry_out(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case MessagesReceived(number, messages):
+                    self._messages_received += len(messages)
+                    self._inbox_bytes += self._channels[number]._arrived(messages)
+                case Transmit(number, message_type, payload):
+                    self._queue(number, message_type, payload)
+                case RemoteOpened():
+                    self._offer(output)
+                case RemoteWithdrew(offer):
+                    for opens in self._remote_opens.values():
+                        opens._waiting.pop(offer, None)
+                case ChannelOpened(number, handshake):
+                    self._channels[number]._opened(handshake)
+                    self._reader.set()  # an offer may have been claimed
+                case ChannelClosed(number, was_rejected):
+                    end = ChannelRejected if was_rejected else trio.EndOfChannel
+                    verb = "rejected" if was_rejected else "closed"
+                    self._channels.pop(number)._ended(end, f"the remote {verb} the channel")
+                case _:
+                    assert_never(output)
+
+    def _offer(self, opened: RemoteOpened) -> None:
+        opens = self._remote_opens[opened.protocol]
+        opens._waiting[opened.offer] = RemoteOpen(
+            opened.protocol, opened.id, opened.handshake, partial(self._reject, opened.offer)
+        )
+        opens._arrival.set()
+
+    async def _read(self) -> None:
+        """Pump frames into the machine; stop reading while what they brought is not wanted."""
+        while not self.is_ended:
+            for frame in await self.connection.receive():
+                self._carry_out(self._machine.receive(frame))
+                await self._wait_wanted()
+                while self._machine.has_more and not self.is_ended:
+                    self._carry_out(self._machine.resume())
+                    await self._wait_wanted()
+
+    async def _wait_wanted(self) -> None:
+        while not self.is_ended and (
+            self._inbox_bytes > MAX_INBOX_BYTES or self._machine.is_congested
+        ):
+            await self._reader.wait()
+
+    async def _write(self) -> None:
+        """Write what is queued, then a turn of bulk, as long as there is any."""
+        while True:
+            while not self._outbox and not self._sources:
+                await self._writer.wait()
+            messages, self._outbox = self._outbox, []
+            control_bytes = self._outbox_bytes
+            self._pull_bulk(messages)
+            if messages:
+                self._messages_sent += len(messages)
+                await self.connection.send(encode_frames(messages))
+            self._outbox_bytes -= control_bytes
+            if not self._outbox_bytes:
+                self._flushed.set()
+
+    def _pull_bulk(self, messages: list[tuple[int, int, bytes]]) -> None:
+        """Add messages of the sources, in turns, up to BULK_BYTES."""
+        budget = BULK_BYTES
+        while budget > 0 and self._sources:
+            channel = self._sources.popleft()
+            taken = channel._take_bulk(min(budget, _TURN_BYTES))
+            for message_type, payload in taken:
+                messages.append((channel._number, message_type, payload))
+                budget -= len(payload) + _MESSAGE_OVERHEAD_BYTES
+            if taken:
+                channel.wake_source()  # its next turn
+
+    async def _pump(self) -> None:
+        """Read and write until the connection ends; then hang up."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_end, self._read)
+                nursery.start_soon(self._until_end, self._write)
+                await self._end.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            await self.connection.aclose()
+
+    async def _until_end(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except trio.EndOfChannel:
+            self.abort()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, SwarmError) as error:
+            self.abort(error)
+
+
+@asynccontextmanager
+async def open_mux(
+    connection: Connection, *, accept: Sequence[str] = ()
+) -> AsyncIterator[MuxHandle]:
+    """Carry channels over a connection until the body ends or the remote hangs up.
+
+    Opens of the protocols in `accept` wait from the beginning until they are answered; without
+    that, an open that arrives before the body asked for it is rejected. What is queued when the
+    body ends is still sent, for a moment. When the connection ends first, channels say so, and
+    `wait_ended` returns; the body is not cancelled.
+
+    Cancel: ends the connection without sending what is queued.
+    """
+    handle = MuxHandle(connection, accept)
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(handle._pump)
+        try:
+            yield handle
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await handle.flush()
+        finally:
+            handle.abort()

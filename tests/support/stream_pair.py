@@ -1,0 +1,48 @@
+"""Two ends of an encrypted connection in memory, for tests of what runs on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from hypercore.crypto import KeyPair
+from swarm.io.connection import Connection, open_connection
+from swarm.io.mux import MuxHandle, open_mux
+from swarm.io.tasks import open_background_nursery
+
+INITIATOR = KeyPair.from_seed(b"\x01" * 32)
+RESPONDER = KeyPair.from_seed(b"\x02" * 32)
+
+
+@asynccontextmanager
+async def open_connection_pair() -> AsyncIterator[tuple[Connection, Connection]]:
+    """The initiator's and the responder's end of one connection."""
+    left, right = trio.testing.memory_stream_pair()
+    responders: list[Connection] = []
+    is_open = trio.Event()
+
+    async def respond() -> None:
+        async with open_connection(right, RESPONDER, is_initiator=False) as connection:
+            responders.append(connection)
+            is_open.set()
+            await trio.sleep_forever()
+
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(respond)
+        async with open_connection(left, INITIATOR, is_initiator=True) as connection:
+            await is_open.wait()
+            yield connection, responders[0]
+
+
+@asynccontextmanager
+async def open_mux_pair(*accept: str) -> AsyncIterator[tuple[MuxHandle, MuxHandle]]:
+    """Multiplexers at both ends of one connection."""
+    async with (
+        open_connection_pair() as (left, right),
+        open_mux(left, accept=accept) as left_mux,
+        open_mux(right, accept=accept) as right_mux,
+    ):
+        yield left_mux, right_mux
