@@ -1,0 +1,108 @@
+"""The command and its exit codes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from node.cli.output import print_error
+from node.errors import ConfigError, CorruptStore, NodeError
+from node.verbs import ExitCode, VerbError
+
+_HELP = (
+    "A peer-to-peer mesh sync node: serves Jazz apps, and shares what they hold with other nodes."
+)
+_EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
+4 not found, 5 timeout, 6 corrupt."
+
+
+def build_app() -> App:
+    app = App(
+        name="beemesh",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=lambda: importlib.metadata.version("beemesh"),
+    )
+    app.command("node.cli.up:up", name="up", help="Run the node in the foreground.")
+    app.command("node.cli.values:load", name="load", help="Load one coValue through the node.")
+    app.command("node.cli.values:ls", name="ls", help="List the coValues held.")
+    app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
+    app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
+    core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
+    core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
+    core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
+    core.command("node.cli.core:get", name="get", help="Print one block.")
+    core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
+    bee = App(name="bee", help="Hyperbees, by name or key.", help_format="plaintext")
+    bee.command("node.cli.bee:ls", name="ls", help="List entries in key order.")
+    bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
+    bee.command("node.cli.bee:get", name="get", help="Print one value.")
+    bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
+    app.command(core)
+    app.command(bee)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    show_traceback = "--debug" in given or os.environ.get("BEEMESH_DEBUG", "") not in ("", "0")
+    try:
+        result = build_app()(
+            given, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has enough. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # the outermost frame: every failure is one line
+        if show_traceback:
+            raise
+        code, text = explain(error)
+        print_error(text)
+        return code
+
+
+def explain(error: BaseException) -> tuple[ExitCode, str]:
+    """The exit code and the one line for a failure."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    match error:
+        case VerbError():
+            return error.code, error.text
+        case ConfigError():
+            return ExitCode.USAGE, f"{error} (`beemesh up --help` lists the options)"
+        case CycloptsError():
+            return ExitCode.USAGE, f"{error} (try `beemesh --help`)"
+        case CorruptStore():
+            return ExitCode.CORRUPT, f"{error}: restore the data directory from a backup"
+        case NodeError():
+            return ExitCode.FAILED, str(error)
+        case PermissionError() | FileNotFoundError() | NotADirectoryError():
+            return ExitCode.FAILED, f"{error.filename}: {error.strerror}"
+    return _explain_store_error(error)
+
+
+def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
+    from hypercore.errors import CorruptStorage, HypercoreError, StorageFailed, StoreLocked
+
+    match error:
+        case StoreLocked():
+            return ExitCode.FAILED, str(error)
+        case CorruptStorage():
+            return ExitCode.CORRUPT, f"{error}: restore the data directory from a backup"
+        case StorageFailed():
+            return ExitCode.FAILED, f"{error}: check the disk, then start again"
+        case HypercoreError():
+            return ExitCode.FAILED, str(error)
+    text = f"internal error: {type(error).__name__}: {error}"
+    return ExitCode.FAILED, f"{text}; run again with --debug and report what it shows"

@@ -1,0 +1,80 @@
+"""`beemesh bee ...`: any hyperbee, by name or key."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from node.cli.core import CoreRef, print_info
+from node.cli.options import DEFAULT_COMMON, Common, Timeout
+from node.cli.output import print_bytes, print_json, print_renderable, table
+from node.cli.perform import perform, seconds
+from node.verbs import BeeGet, BeeInfo, BeeList, BeePut, ExitCode
+
+
+def ls(
+    core: CoreRef,
+    /,
+    *,
+    prefix: Annotated[str, Parameter(help="Only keys that begin with this.")] = "",
+    limit: Annotated[int, Parameter(help="At most so many; 0 means all.")] = 0,
+    reverse: Annotated[
+        bool, Parameter(negative="", show_default=False, help="From the last key on.")
+    ] = False,
+    timeout: Timeout = "10",
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """List entries in key order."""
+    verb = BeeList(core, prefix.encode(), reverse, limit, seconds(timeout))
+    results = perform(common, verb)
+    if common.json:
+        for result in results:
+            print_json(result)
+        return ExitCode.OK
+    rows = [(str(entry["seq"]), str(entry["key"]), str(entry["value"])) for entry in results]
+    print_renderable(table(("seq", "key", "value"), rows, "There are no such entries."))
+    return ExitCode.OK
+
+
+def info(core: CoreRef, /, *, timeout: Timeout = "10", common: Common = DEFAULT_COMMON) -> int:
+    """Show a bee's core and version."""
+    for result in perform(common, BeeInfo(core, seconds(timeout))):
+        print_info(common, result)
+    return ExitCode.OK
+
+
+def get(
+    core: CoreRef,
+    key: Annotated[str, Parameter(help="The key, as text.")],
+    /,
+    *,
+    timeout: Timeout = "10",
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Print one value, as it is."""
+    for result in perform(common, BeeGet(core, key.encode(), seconds(timeout))):
+        if common.json:
+            print_json(result)
+        else:
+            print_bytes("value", result)
+    return ExitCode.OK
+
+
+def put(
+    name: Annotated[str, Parameter(help="The bee's name here; made if it is new.")],
+    key: Annotated[str, Parameter(help="The key, as text.")],
+    value: Annotated[str | None, Parameter(help="The value; without it, stdin.")] = None,
+    /,
+    *,
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Write one entry to a bee of ours."""
+    data = sys.stdin.buffer.read() if value is None else value.encode()
+    for result in perform(common, BeePut(name, key.encode(), data)):
+        if common.json:
+            print_json(result)
+        else:
+            print(f"{name} is now at version {result['version']}")
+    return ExitCode.OK

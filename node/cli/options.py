@@ -1,0 +1,46 @@
+"""Options that every verb has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from node.config import Config, load_config
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Common:
+    """Where the node's data is, and how to answer."""
+
+    data: Annotated[
+        Path | None, Parameter(help="Data directory. [env: BEEMESH_DATA]", show_default=False)
+    ] = None
+    config: Annotated[
+        Path | None,
+        Parameter(help="TOML file to read instead of DATA/config.toml.", show_default=False),
+    ] = None
+    json: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Answer in JSON: one object, or one a line."
+        ),
+    ] = False
+    debug: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Show a traceback when it fails.")
+    ] = False
+
+    def load_config(self, flags: dict[str, object] | None = None) -> Config:
+        """Raises: ConfigError."""
+        return load_config({"data": self.data, **(flags or {})}, config_path=self.config)
+
+
+DEFAULT_COMMON = Common()
+
+Timeout = Annotated[
+    str, Parameter(name="--timeout", help="How long to wait for other nodes: 10, 500ms, 1m.")
+]
+"""A duration, read by `node.config.parse_duration`."""

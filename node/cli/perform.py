@@ -1,0 +1,86 @@
+"""Carry a verb out where it can be: in the running node, else on its data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from node.cli.options import Common
+from node.client import AdminClient
+from node.config import Config, parse_duration
+from node.errors import ConfigError
+from node.verbs import ExitCode, LogVerb, Result, Verb, VerbError
+
+
+def need_node(common: Common) -> AdminClient:
+    """The running node's client.
+
+    Raises: VerbError when none runs here.
+    """
+    data = common.load_config().data
+    client = AdminClient.find(data)
+    if client is None:
+        raise VerbError(
+            ExitCode.NO_NODE, f"no node is running on {data}: start one with `beemesh up{at(data)}`"
+        )
+    return client
+
+
+def ask_node(common: Common, verb: Verb) -> Iterator[Result]:
+    """Results from the running node. Raises: VerbError."""
+    return need_node(common).perform(verb)
+
+
+def perform(common: Common, verb: LogVerb) -> Iterator[Result]:
+    """Results from the running node, or from the directory when no node has it open.
+
+    Raises: VerbError.
+    """
+    config = common.load_config()
+    client = AdminClient.find(config.data)
+    if client is not None:
+        yield from client.perform(verb)
+    else:
+        yield from _perform_here(config, verb)
+
+
+def seconds(text: str) -> float:
+    """Raises: ConfigError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"--timeout: {error}") from error
+
+
+def at(data: Path) -> str:
+    """The `--data` option to repeat in advice; nothing for the default directory."""
+    from node.config import default_data_path
+
+    return "" if data == default_data_path() else f" --data {data}"
+
+
+def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
+    import trio
+
+    from hypercore import open_corestore
+    from node.logs import perform_on_store
+
+    if not config.corestore_path.is_dir() and not verb_creates(verb):
+        raise VerbError(
+            ExitCode.NOT_FOUND,
+            f"{config.data} holds no data: start with `beemesh up{at(config.data)}`",
+        )
+
+    async def run() -> list[Result]:
+        config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with open_corestore(config.corestore_path) as store:
+            return [result async for result in perform_on_store(store, verb)]
+
+    return trio.run(run)
+
+
+def verb_creates(verb: LogVerb) -> bool:
+    """Whether the verb may make a core that was not there."""
+    from node.verbs import BeePut, CoreAppend
+
+    return isinstance(verb, BeePut | CoreAppend)

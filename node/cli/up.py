@@ -1,0 +1,64 @@
+"""`beemesh up`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from node.cli.options import DEFAULT_COMMON, Common
+
+
+def _option(help_text: str) -> Parameter:
+    return Parameter(help=help_text, show_default=False, negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """Each is also a key of config.toml and a BEEMESH_ variable."""
+
+    name: Annotated[str | None, _option("What to call this node. Default: the host name.")] = None
+    ws: Annotated[
+        str | None, _option("HOST:PORT for Jazz clients. Default: 127.0.0.1:4200; port 0 picks.")
+    ] = None
+    mesh: Annotated[str | None, _option("HOST:PORT for other nodes. Default: 0.0.0.0:49737.")] = (
+        None
+    )
+    admin: Annotated[
+        str | None, _option("HOST:PORT for status page and API. Default: 127.0.0.1:4280.")
+    ] = None
+    join: Annotated[
+        list[str] | None, _option("A TICKET, or the HOST:PORT of a node. May be repeated.")
+    ] = None
+    mesh_name: Annotated[
+        str | None, _option("Join the open mesh of that name: anybody who knows it may.")
+    ] = None
+    discovery: Annotated[str | None, _option("lan or off. Default: lan.")] = None
+    store: Annotated[str | None, _option("Where coValues are kept. Default: bee.")] = None
+    durability: Annotated[
+        str | None, _option("commit, group(MS) or os: what an ack waits for. Default: commit.")
+    ] = None
+    replicate: Annotated[
+        str | None, _option("lazy (what clients ask for) or all. Default: lazy.")
+    ] = None
+    log_level: Annotated[str | None, _option("debug, info, warning, error. Default: info.")] = None
+    log_format: Annotated[str | None, _option("auto, pretty or json. Default: auto.")] = None
+
+
+DEFAULT_UP_OPTIONS = UpOptions()
+
+
+def up(*, options: UpOptions = DEFAULT_UP_OPTIONS, common: Common = DEFAULT_COMMON) -> int:
+    """Run the node in the foreground.
+
+    The first start creates keys and the data directory, and prints how clients and other nodes
+    can join. Ctrl-C or SIGTERM stops it: clients are told, the store is flushed. A second one
+    stops at once.
+    """
+    config = common.load_config(asdict(options))
+
+    from node.daemon import run_node
+
+    return run_node(config, as_json=common.json)

@@ -1,0 +1,69 @@
+"""`beemesh load` and `beemesh ls`: coValues."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from node.cli.options import DEFAULT_COMMON, Common, Timeout
+from node.cli.output import print_facts, print_json, print_renderable, table
+from node.cli.perform import ask_node, seconds
+from node.verbs import ExitCode, ListValues, Load, Result
+
+
+def load(
+    id: Annotated[str, Parameter(help="The coValue's id, co_z...")],
+    /,
+    *,
+    timeout: Timeout = "10",
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Load one coValue through the node: from its store, else from the mesh."""
+    for result in ask_node(common, Load(id, seconds(timeout))):
+        if common.json:
+            print_json(result)
+        else:
+            print_facts(_load_rows(result))
+    return ExitCode.OK
+
+
+def ls(
+    prefix: Annotated[str, Parameter(help="Only ids that begin with this.")] = "",
+    /,
+    *,
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """List the coValues that the node holds."""
+    results = ask_node(common, ListValues(prefix))
+    if common.json:
+        for result in results:
+            print_json(result)
+        return ExitCode.OK
+    rows = [(str(result["id"]), str(result["type"]), _plural(result)) for result in results]
+    print_renderable(table(("id", "type", "holds"), rows, "No coValue is held."))
+    return ExitCode.OK
+
+
+def _plural(result: Result) -> str:
+    return f"{result['transactions']} transactions in {result['sessions']} sessions"
+
+
+def _load_rows(result: Result) -> list[tuple[str, str]]:
+    header = result["header"]
+    sessions = result["sessions"]
+    assert isinstance(header, dict)
+    assert isinstance(sessions, dict)
+    ruleset = header.get("ruleset") or {}
+    rows = [
+        ("id", str(result["id"])),
+        ("type", str(header.get("type"))),
+        ("rules", " ".join(str(part) for part in ruleset.values())),
+        ("created", str(header.get("createdAt") or "-")),
+        ("from", str(result["source"])),
+        ("fetched", f"{result['blocks_fetched']} blocks, {result['bytes_fetched']} bytes"),
+        ("round trips", str(result["round_trips"])),
+        ("transactions", str(result["transactions"])),
+    ]
+    rows += [(f"  {count}", str(session)) for session, count in sessions.items()]
+    return rows

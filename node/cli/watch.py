@@ -1,0 +1,89 @@
+"""`beemesh status` and `beemesh peers`, once or again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from node.cli.options import DEFAULT_COMMON, Common
+from node.cli.output import facts, print_json, print_renderable, table
+from node.cli.perform import need_node
+from node.client import AdminClient
+from node.verbs import ExitCode
+from node.web.status import (
+    NodeStatus,
+    PeerStatus,
+    core_headings,
+    core_row,
+    peer_headings,
+    peer_row,
+    status_rows,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REFRESH_SECONDS = 1.0
+
+Watch = Annotated[
+    bool,
+    Parameter(negative="", show_default=False, help="Show it again every second until Ctrl-C."),
+]
+
+
+def status(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
+    """Show what the node is and does."""
+    client = need_node(common)
+    if common.json:
+        return _repeat(watch, lambda: print_json(client.status()))
+    return _show(watch, lambda: _status_view(client))
+
+
+def peers(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
+    """Show the connected nodes."""
+    client = need_node(common)
+
+    def print_lines() -> None:
+        for peer in client.peers():
+            print_json(peer)
+
+    if common.json:
+        return _repeat(watch, print_lines)
+    return _show(watch, lambda: _peers_view(client))
+
+
+def _status_view(client: AdminClient) -> RenderableType:
+    from rich.console import Group
+
+    status = msgspec.convert(client.status(), NodeStatus)
+    cores = table(core_headings(), map(core_row, status.cores), "No cores are open.")
+    return Group(facts(status_rows(status)), cores)
+
+
+def _peers_view(client: AdminClient) -> RenderableType:
+    rows = map(peer_row, msgspec.convert(client.peers(), list[PeerStatus]))
+    return table(peer_headings(), rows, "No node is connected.")
+
+
+def _repeat(watch: bool, show: Callable[[], None]) -> int:
+    with suppress(KeyboardInterrupt):
+        show()
+        while watch:
+            time.sleep(REFRESH_SECONDS)
+            show()
+    return ExitCode.OK
+
+
+def _show(watch: bool, view: Callable[[], RenderableType]) -> int:
+    if not watch:
+        print_renderable(view())
+        return ExitCode.OK
+    from rich.live import Live
+
+    with Live(view(), auto_refresh=False, screen=True) as live:
+        return _repeat(watch, lambda: live.update(view(), refresh=True))
