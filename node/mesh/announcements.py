@@ -1,0 +1,132 @@
+"""Who said that it holds more of what: what is still to be fetched, and from whom next.
+
+Updates and answers of all members meet here, so that what several of them announce is
+fetched once. Nothing is taken on trust: an id leaves when our own known state has reached
+what was announced, or when everybody who announced it was tried.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from node.covalue.ids import CoSessionId, RawCoId
+from node.mesh.messages import Sessions
+
+MAX_ANNOUNCED_SESSIONS = 400_000
+"""Counts remembered in all (about 100 MB); a member that would exceed it is told so."""
+
+MAX_FETCH_VALUES = 64
+"""Values of one fetch: enough to share waits, few enough to pass on what came soon."""
+
+_LOOK_AHEAD = 1024
+
+
+def exceeds(announced: Sessions, held: Sessions | None) -> bool:
+    """Whether there is anything announced that is not held; a header alone counts too."""
+    if held is None:
+        return True
+    return any(count > held.get(session_id, 0) for session_id, count in announced.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Read these from that member, as of (at least) that version of its data core."""
+
+    member_id: bytes
+    version: int
+    ids: tuple[RawCoId, ...]
+
+
+@dataclass(slots=True)
+class _Claim:
+    version: int
+    sessions: dict[CoSessionId, int]
+
+
+class Announcements:
+    """Claims by value and member. Sync and pure; `take` and `settle` bracket each fetch."""
+
+    def __init__(self, max_sessions: int = MAX_ANNOUNCED_SESSIONS) -> None:
+        self._max_sessions = max_sessions
+        self._claims: dict[RawCoId, dict[bytes, _Claim]] = {}
+        self._waiting: OrderedDict[RawCoId, None] = OrderedDict()
+        self._fetching: set[RawCoId] = set()
+        self._sessions = 0
+
+    def __len__(self) -> int:
+        """Values not settled yet."""
+        return len(self._claims)
+
+    def announce(
+        self, member_id: bytes, version: int, changes: Iterable[tuple[RawCoId, Sessions]]
+    ) -> bool:
+        """Remember what a member claims; False when there was no room for all of it."""
+        for co_id, sessions in changes:
+            room = self._max_sessions - self._sessions
+            claims = self._claims.get(co_id)
+            claim = None if claims is None else claims.get(member_id)
+            new = len(sessions) if claim is None else len(sessions.keys() - claim.sessions.keys())
+            if new + 1 > room:
+                return False
+            if claim is None:
+                claim = _Claim(version, dict(sessions))
+                self._claims.setdefault(co_id, {})[member_id] = claim
+                self._sessions += 1
+            else:
+                claim.version = max(version, claim.version)
+                for session_id, count in sessions.items():
+                    claim.sessions[session_id] = max(count, claim.sessions.get(session_id, 0))
+            self._sessions += new
+            if co_id not in self._fetching:
+                self._waiting[co_id] = None
+        return True
+
+    def forget_member(self, member_id: bytes) -> None:
+        """It went away: what only it has cannot be fetched."""
+        for co_id in [co_id for co_id, claims in self._claims.items() if member_id in claims]:
+            self._drop(co_id, member_id)
+
+    def take(self) -> Fetch | None:
+        """The next fetch, or None while nothing waits. Its ids must be settled, each of them."""
+        if not self._waiting:
+            return None
+        first = next(iter(self._waiting))
+        member_id = self._best(self._claims[first])
+        ids: list[RawCoId] = []
+        for position, co_id in enumerate(self._waiting):
+            if position >= _LOOK_AHEAD or len(ids) >= MAX_FETCH_VALUES:
+                break
+            claims = self._claims[co_id]
+            if member_id in claims and self._best(claims) == member_id:
+                ids.append(co_id)
+        for co_id in ids:
+            del self._waiting[co_id]
+            self._fetching.add(co_id)
+        version = max(self._claims[co_id][member_id].version for co_id in ids)
+        return Fetch(member_id, version, tuple(ids))
+
+    def settle(self, fetch: Fetch, held: Mapping[RawCoId, Sessions | None]) -> None:
+        """The fetch is over, for better or worse; `held` is what we hold now of its ids."""
+        for co_id in fetch.ids:
+            self._fetching.discard(co_id)
+            ours = held.get(co_id)
+            for member_id, claim in list(self._claims.get(co_id, {}).items()):
+                was_tried = member_id == fetch.member_id and claim.version <= fetch.version
+                if was_tried or not exceeds(claim.sessions, ours):
+                    self._drop(co_id, member_id)
+            if co_id in self._claims:
+                self._waiting[co_id] = None
+
+    @staticmethod
+    def _best(claims: Mapping[bytes, _Claim]) -> bytes:
+        """Who claims most; of several the one that spoke first."""
+        return max(claims, key=lambda member_id: sum(claims[member_id].sessions.values()))
+
+    def _drop(self, co_id: RawCoId, member_id: bytes) -> None:
+        claims = self._claims[co_id]
+        self._sessions -= 1 + len(claims.pop(member_id).sessions)
+        if not claims:
+            del self._claims[co_id]
+            self._waiting.pop(co_id, None)

@@ -1,0 +1,327 @@
+"""The messages of the protomux channel `beemesh/1`, that nodes of one mesh speak.
+
+| # | message  | fields                                                                        |
+|---|----------|-------------------------------------------------------------------------------|
+| 0 | hello    | version, proof (32 bytes)                                                     |
+| 1 | welcome  | data core key, its length, name, role, grant or nil, [policy...]              |
+| 2 | query    | request id, [coID...], [sessions or nil...], blocks pushed (bool)             |
+| 3 | answer   | request id, data version, [[coID, sessions or nil]...], more follows (bool)   |
+| 4 | interest | everything (bool), [coID added...], [coID removed...], [prefix...], [owner...] |
+| 5 | update   | data version, [[coID, sessions]...]                                           |
+| 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
+
+Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
+and nil says that not even the header is held. What does not fit into one message goes into
+several: entries of one id add up, and an answer says whether more of it follows.
+
+Worked example: `Hello(1, 32 zero bytes)` is `92 01 c4 20 00...00`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import SessionCounts
+from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
+from node.mesh.ticket import Grant
+
+PROTOCOL = "beemesh/1"
+VERSION = 1
+
+MAX_MESSAGE_BYTES = 4 << 20
+"""Longest message read. A quarter of protomux's frame; ours are far smaller, except for one
+value with very many sessions."""
+
+MAX_QUERY_IDS = 1000
+"""Ids in one query, as many as a Jazz client has loads in flight."""
+
+MAX_UPDATE_VALUES = 4096
+MAX_INTEREST_IDS = 4096
+MAX_PATTERNS = 64
+MAX_NAME = 128
+
+TARGET_MESSAGE_BYTES = 256 << 10
+"""Where a writer begins the next message, so that one member's list does not hold up the
+blocks that share its connection."""
+
+_ENTRY_BYTES = 64
+_SESSION_BYTES = 16
+
+Sessions: TypeAlias = SessionCounts
+"""The known state of a value whose header is held; where None may stand, it is not."""
+
+
+class MessageType(IntEnum):
+    HELLO = 0
+    WELCOME = 1
+    QUERY = 2
+    ANSWER = 3
+    INTEREST = 4
+    UPDATE = 5
+    EVIDENCE = 6
+
+
+class EvidenceKind(IntEnum):
+    SESSION = 0
+    CORE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """I know the secret of the mesh; nothing else is said before both have proved it."""
+
+    version: int
+    proof: bytes
+
+    def encode(self) -> bytes:
+        return pack_fields(self.version, self.proof)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Hello:
+        return cls(reader.uint(), reader.fixed(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a member may know of this node: `length` is that of its data core, in blocks."""
+
+    data_key: bytes
+    length: int
+    name: str
+    role: str
+    grant: Grant | None
+    policies: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        grant = None if self.grant is None else self.grant.fields
+        return pack_fields(
+            self.data_key, self.length, self.name, self.role, grant, list(self.policies)
+        )
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Welcome:
+        data_key, length = reader.fixed(32), reader.uint()
+        name, role = reader.text(MAX_NAME), reader.text(MAX_NAME)
+        grant = reader.optional_array()
+        return cls(
+            data_key,
+            length,
+            name,
+            role,
+            None if grant is None else Grant.decode(grant),
+            reader.texts(MAX_PATTERNS, MAX_NAME),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Who has these, and how much of them? `known` is what the asker holds, id for id."""
+
+    request_id: int
+    ids: tuple[RawCoId, ...]
+    known: tuple[Sessions | None, ...]
+    wants_push: bool = False
+
+    def encode(self) -> bytes:
+        known = [None if sessions is None else dict(sessions) for sessions in self.known]
+        return pack_fields(self.request_id, list(self.ids), known, self.wants_push)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Query:
+        request_id = reader.uint()
+        ids = reader.co_ids(MAX_QUERY_IDS)
+        states = reader.array(MAX_QUERY_IDS)
+        if states.remaining != len(ids):
+            raise FieldError(f"{states.remaining} known states for {len(ids)} ids", 2)
+        known = tuple(states.optional_sessions() for _ in ids)
+        return cls(request_id, ids, known, reader.flag())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the answerer holds at version `version` of its data core; None is nothing."""
+
+    request_id: int
+    version: int
+    values: tuple[tuple[RawCoId, Sessions | None], ...]
+    more: bool = False
+
+    def encode(self) -> bytes:
+        values: list[Field] = [
+            [co_id, None if sessions is None else dict(sessions)] for co_id, sessions in self.values
+        ]
+        return pack_fields(self.request_id, self.version, values, self.more)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Answer:
+        request_id, version = reader.uint(), reader.uint()
+        items = reader.array()
+        values = []
+        for _ in range(items.remaining):
+            entry = items.array()
+            values.append((entry.co_id(), entry.optional_sessions()))
+        return cls(request_id, version, tuple(values), reader.flag())
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What the sender wants to be told of from now on.
+
+    Ids are a difference to what was said before; everything else replaces it.
+    """
+
+    everything: bool = False
+    added: tuple[RawCoId, ...] = ()
+    removed: tuple[RawCoId, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        return pack_fields(
+            self.everything,
+            list(self.added),
+            list(self.removed),
+            list(self.prefixes),
+            list(self.owners),
+        )
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Interest:
+        return cls(
+            reader.flag(),
+            reader.co_ids(MAX_INTEREST_IDS),
+            reader.co_ids(MAX_INTEREST_IDS),
+            reader.texts(MAX_PATTERNS, MAX_NAME),
+            reader.texts(MAX_PATTERNS, MAX_NAME),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """These values moved: their sessions' counts as of version `version` of the data core."""
+
+    version: int
+    changes: tuple[tuple[RawCoId, Sessions], ...]
+
+    def encode(self) -> bytes:
+        changes: list[Field] = [[co_id, dict(sessions)] for co_id, sessions in self.changes]
+        return pack_fields(self.version, changes)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Update:
+        version = reader.uint()
+        items = reader.array(MAX_UPDATE_VALUES)
+        changes = []
+        for _ in range(items.remaining):
+            entry = items.array()
+            changes.append((entry.co_id(), entry.sessions()))
+        return cls(version, tuple(changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two signed continuations of one history, as received: proof that its author forked it.
+
+    `subject` names the session (`coID:CoSessionId`) or the core (its key in hexadecimal).
+    """
+
+    kind: EvidenceKind
+    subject: str
+    first: bytes
+    second: bytes
+
+    def encode(self) -> bytes:
+        return pack_fields(int(self.kind), self.subject, self.first, self.second)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Evidence:
+        kind = EvidenceKind(reader.uint(max(EvidenceKind)))
+        subject = reader.text()
+        return cls(kind, subject, reader.data(MAX_MESSAGE_BYTES), reader.data(MAX_MESSAGE_BYTES))
+
+
+Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence
+
+_DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
+    MessageType.HELLO: Hello.decode,
+    MessageType.WELCOME: Welcome.decode,
+    MessageType.QUERY: Query.decode,
+    MessageType.ANSWER: Answer.decode,
+    MessageType.INTEREST: Interest.decode,
+    MessageType.UPDATE: Update.decode,
+    MessageType.EVIDENCE: Evidence.decode,
+}
+
+_TYPES: dict[type[Message], MessageType] = {
+    Hello: MessageType.HELLO,
+    Welcome: MessageType.WELCOME,
+    Query: MessageType.QUERY,
+    Answer: MessageType.ANSWER,
+    Interest: MessageType.INTEREST,
+    Update: MessageType.UPDATE,
+    Evidence: MessageType.EVIDENCE,
+}
+
+
+def message_type(message: Message) -> MessageType:
+    return _TYPES[type(message)]
+
+
+def decode_message(number: int, payload: bytes) -> Message | None:
+    """The message, or None for a number of a later version.
+
+    Raises: DecodeError for anything that is not the message it claims to be.
+    """
+    try:
+        decode = _DECODERS[MessageType(number)]
+    except ValueError:
+        return None
+    return decode(FieldReader.unpack(payload, MAX_MESSAGE_BYTES))
+
+
+def split_values(
+    values: Iterable[tuple[RawCoId, Sessions | None]],
+    target_bytes: int = TARGET_MESSAGE_BYTES,
+    max_values: int = MAX_UPDATE_VALUES,
+) -> Iterator[tuple[tuple[RawCoId, Sessions | None], ...]]:
+    """Cut a list of values into lists that each fit a message; one at least.
+
+    A value with more sessions than fit is spread over several entries of the same id.
+    """
+    part: list[tuple[RawCoId, Sessions | None]] = []
+    size = 0
+    for co_id, sessions in values:
+        for piece, piece_bytes in _split_sessions(sessions, target_bytes):
+            if part and (size + piece_bytes > target_bytes or len(part) >= max_values):
+                yield tuple(part)
+                part, size = [], 0
+            part.append((co_id, piece))
+            size += piece_bytes
+    yield tuple(part)
+
+
+def _split_sessions(
+    sessions: Sessions | None, target_bytes: int
+) -> Iterator[tuple[Sessions | None, int]]:
+    """Pieces of one known state and the most bytes that each takes in a message."""
+    if sessions is None:
+        yield None, _ENTRY_BYTES
+        return
+    size = _ENTRY_BYTES + sum(len(session_id) + _SESSION_BYTES for session_id in sessions)
+    if size <= target_bytes:
+        yield sessions, size
+        return
+    piece: dict[CoSessionId, int] = {}
+    size = _ENTRY_BYTES
+    for session_id, count in sessions.items():
+        entry_bytes = len(session_id) + _SESSION_BYTES
+        if piece and size + entry_bytes > target_bytes:
+            yield piece, size
+            piece, size = {}, _ENTRY_BYTES
+        piece[session_id] = count
+        size += entry_bytes
+    yield piece, size

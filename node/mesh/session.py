@@ -1,0 +1,345 @@
+"""One remote node over one channel, as a machine: who it is, what was asked, what it wants.
+
+    STRANGER --its hello proves the secret--> PROVED --its welcome, role judged--> MEMBER
+        any of them --wrong proof, malformed or untimely message, a limit--> CLOSED
+
+A stranger is told nothing but our own proof, which shows nothing to who lacks the secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+from hypercore.encoding import DecodeError
+from node.covalue.ids import RawCoId
+from node.mesh.membership import hello_proof, is_hello_proof
+from node.mesh.messages import (
+    MAX_QUERY_IDS,
+    TARGET_MESSAGE_BYTES,
+    VERSION,
+    Answer,
+    Evidence,
+    Hello,
+    Interest,
+    Message,
+    Query,
+    Sessions,
+    Update,
+    Welcome,
+    decode_message,
+    message_type,
+    split_values,
+)
+from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
+from node.mesh.ticket import Grant, Role
+
+ADMISSION_SECONDS = 10.0
+ANSWER_SECONDS = 1.0
+
+MAX_OPEN_QUERIES = 64
+"""Queries that either side may leave unanswered: 64,000 ids."""
+
+MAX_ANSWER_SESSIONS = 262_144
+"""Counts in all messages of one answer (about 40 MB)."""
+
+
+class State(Enum):
+    STRANGER = auto()
+    PROVED = auto()
+    MEMBER = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this on the channel."""
+
+    type: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WelcomeDue:
+    """The other knows the secret: call `welcome` with what it may know of us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Both have proved the secret and the other's role was judged: it is a member."""
+
+    welcome: Welcome
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySent:
+    """A query left under this number; exactly one `QueryEnded` follows."""
+
+    request_id: int
+    ids: tuple[RawCoId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReceived:
+    """(Part of) what the member holds of the ids asked for, at that version of its core."""
+
+    request_id: int
+    version: int
+    values: tuple[tuple[RawCoId, Sessions | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEnded:
+    """Everything there is to know came (`is_answered`), or the time was up."""
+
+    request_id: int
+    is_answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Close the channel; `reason` is for our log, the other is told nothing."""
+
+    reason: str
+
+
+Output: TypeAlias = (
+    Transmit
+    | WelcomeDue
+    | Admitted
+    | QuerySent
+    | AnswerReceived
+    | QueryEnded
+    | Query
+    | Update
+    | Evidence
+    | Closed
+)
+"""What the shell must do, in order. A bare message is one that was received and is in order."""
+
+
+@dataclass(slots=True)
+class _OpenQuery:
+    ids: frozenset[RawCoId]
+    sent_at: float
+    deadline: float
+    sessions: int = 0
+
+
+class MeshSession:
+    """`judge` says which role a grant gives to this remote; None shuts it out."""
+
+    def __init__(
+        self,
+        mesh_key: bytes,
+        *,
+        is_initiator: bool,
+        handshake_hash: bytes,
+        judge: Callable[[Grant | None], Role | None],
+        now: float,
+    ) -> None:
+        self._mesh_key = mesh_key
+        self._is_initiator = is_initiator
+        self._handshake_hash = handshake_hash
+        self._judge = judge
+        self._state = State.STRANGER
+        self._admission_deadline = now + ADMISSION_SECONDS
+        self._next_request = 1
+        self._asked: dict[int, _OpenQuery] = {}
+        self._to_answer: set[int] = set()
+        self._told_interest = ToldInterest()
+        self.selection = Selection()
+        self.last_round_trip_seconds: float | None = None
+        self.queries_asked = 0
+        self.queries_answered = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def can_ask(self) -> bool:
+        return self._state is State.MEMBER and len(self._asked) < MAX_OPEN_QUERIES
+
+    def open(self) -> list[Output]:
+        """The channel is open: prove ourselves."""
+        proof = hello_proof(self._mesh_key, self._is_initiator, self._handshake_hash)
+        return [_transmit(Hello(VERSION, proof))]
+
+    def welcome(self, welcome: Welcome) -> list[Output]:
+        """Answer to `WelcomeDue`."""
+        if self._state is not State.PROVED:
+            return []
+        return [_transmit(welcome)]
+
+    def receive(self, number: int, payload: bytes, now: float) -> list[Output]:
+        """One message of the channel. Whatever it holds, the answer is a list of outputs."""
+        if self._state is State.CLOSED:
+            return []
+        try:
+            message = decode_message(number, payload)
+        except DecodeError as error:
+            return self._close(f"malformed message {number}: {error}")
+        match message:
+            case None:
+                return []
+            case Hello():
+                return self._receive_hello(message)
+            case Welcome():
+                return self._receive_welcome(message)
+        if self._state is not State.MEMBER:
+            return self._close(f"message {number} before the welcome")
+        match message:
+            case Query():
+                return self._receive_query(message)
+            case Answer():
+                return self._receive_answer(message, now)
+            case Interest():
+                return self._receive_interest(message)
+            case Update() | Evidence():
+                return [message]
+
+    def ask(
+        self,
+        wanted: Sequence[tuple[RawCoId, Sessions | None]],
+        now: float,
+        patience_seconds: float = ANSWER_SECONDS,
+    ) -> list[Output]:
+        """Ask for values; each comes with what we hold of it.
+
+        As many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
+        """
+        outputs: list[Output] = []
+        for part in split_values(wanted, max_values=MAX_QUERY_IDS):
+            if not part or not self.can_ask:
+                break
+            known: dict[RawCoId, Sessions | None] = dict(part)
+            request_id, self._next_request = self._next_request, self._next_request + 1
+            self._asked[request_id] = _OpenQuery(frozenset(known), now, now + patience_seconds)
+            self.queries_asked += 1
+            query = Query(request_id, tuple(known), tuple(known.values()))
+            outputs += [QuerySent(request_id, query.ids), _transmit(query)]
+        return outputs
+
+    def answer(
+        self, request_id: int, version: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> list[Output]:
+        """Answer a `Query`: what we hold of each id, at that version of our data core."""
+        if self._state is not State.MEMBER or request_id not in self._to_answer:
+            return []
+        self._to_answer.discard(request_id)
+        self.queries_answered += 1
+        parts = list(split_values(values))
+        return [
+            _transmit(Answer(request_id, version, part, more=number < len(parts)))
+            for number, part in enumerate(parts, 1)
+        ]
+
+    def announce(self, version: int, changes: Mapping[RawCoId, Sessions]) -> list[Output]:
+        """Tell the member which of the values it wants to hear of moved, and how far."""
+        if self._state is not State.MEMBER:
+            return []
+        picked = list(self.selection.pick(changes))
+        if not picked:
+            return []
+        return [
+            _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
+            for part in split_values(picked, TARGET_MESSAGE_BYTES)
+        ]
+
+    def tell_interest(self, policy: ReplicaPolicy, subscribed: Set[RawCoId]) -> list[Output]:
+        """Bring the member's idea of what we want to hear of up to date."""
+        if self._state is not State.MEMBER:
+            return []
+        return [_transmit(message) for message in self._told_interest.plan(policy, subscribed)]
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` must be called at the latest."""
+        match self._state:
+            case State.STRANGER | State.PROVED:
+                return self._admission_deadline
+            case State.MEMBER if self._asked:
+                return min(query.deadline for query in self._asked.values())
+            case _:
+                return None
+
+    def advance(self, now: float) -> list[Output]:
+        """Time has passed: give up on what did not come."""
+        if self._state in {State.STRANGER, State.PROVED}:
+            return self._close("no welcome in time") if now >= self._admission_deadline else []
+        late = [number for number, query in self._asked.items() if now >= query.deadline]
+        for request_id in late:
+            del self._asked[request_id]
+        return [QueryEnded(request_id, is_answered=False) for request_id in late]
+
+    def close(self) -> list[Output]:
+        """The channel has gone: nothing that was asked will be answered."""
+        if self._state is State.CLOSED:
+            return []
+        return self._close("channel closed")
+
+    def _receive_hello(self, hello: Hello) -> list[Output]:
+        if self._state is not State.STRANGER:
+            return self._close("a second hello")
+        if hello.version < VERSION:
+            return self._close(f"protocol version {hello.version}")
+        if not is_hello_proof(
+            hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
+        ):
+            return self._close("it does not know the secret of this mesh")
+        self._state = State.PROVED
+        return [WelcomeDue()]
+
+    def _receive_welcome(self, welcome: Welcome) -> list[Output]:
+        if self._state is not State.PROVED:
+            return self._close("an untimely welcome")
+        role = self._judge(welcome.grant)
+        if role is None:
+            return self._close("its grant is revoked, expired or not an admin's")
+        self._state = State.MEMBER
+        return [Admitted(welcome, role)]
+
+    def _receive_query(self, query: Query) -> list[Output]:
+        if query.request_id in self._to_answer or len(self._to_answer) >= MAX_OPEN_QUERIES:
+            return self._close(f"more than {MAX_OPEN_QUERIES} queries, or one number twice")
+        self._to_answer.add(query.request_id)
+        return [query]
+
+    def _receive_answer(self, answer: Answer, now: float) -> list[Output]:
+        query = self._asked.get(answer.request_id)
+        if query is None:
+            return []  # too late: it was given up
+        values = tuple(value for value in answer.values if value[0] in query.ids)
+        query.sessions += sum(len(sessions or ()) for _co_id, sessions in values)
+        if query.sessions > MAX_ANSWER_SESSIONS:
+            return self._close(f"an answer with more than {MAX_ANSWER_SESSIONS} sessions")
+        received = AnswerReceived(answer.request_id, answer.version, values)
+        if answer.more:
+            return [received]
+        del self._asked[answer.request_id]
+        self.last_round_trip_seconds = now - query.sent_at
+        return [received, QueryEnded(answer.request_id, is_answered=True)]
+
+    def _receive_interest(self, interest: Interest) -> list[Output]:
+        try:
+            self.selection.apply(interest)
+        except TooManySelected:
+            return self._close("too many ids selected one by one")
+        return []
+
+    def _close(self, reason: str) -> list[Output]:
+        self._state = State.CLOSED
+        ended: list[Output] = [
+            QueryEnded(request_id, is_answered=False) for request_id in self._asked
+        ]
+        self._asked.clear()
+        self._to_answer.clear()
+        return [*ended, Closed(reason)]
+
+
+def _transmit(message: Message) -> Transmit:
+    return Transmit(message_type(message), message.encode())

@@ -1,0 +1,78 @@
+"""Ids, sessions and messages for the tests of the mesh, fixed and random."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import strategies as st
+
+from hypercore.crypto import KeyPair
+from node.cojson.crypto import base58_encode
+from node.covalue.ids import CoSessionId, RawCoId
+from node.mesh.messages import (
+    Answer,
+    Evidence,
+    EvidenceKind,
+    Hello,
+    Interest,
+    Query,
+    Update,
+    Welcome,
+)
+from node.mesh.ticket import Grant, Role
+
+MESH_KEY = bytes(range(32))
+ADMIN = KeyPair.from_seed(b"\x01" * 32)
+MEMBER = KeyPair.from_seed(b"\x02" * 32)
+STRANGER = KeyPair.from_seed(b"\x03" * 32)
+
+
+def co_id(number: int) -> RawCoId:
+    return RawCoId("co_z" + base58_encode(hashlib.blake2b(b"%d" % number, digest_size=19).digest()))
+
+
+def session_id(number: int) -> CoSessionId:
+    random = hashlib.blake2b(b"session %d" % number, digest_size=8).digest()
+    return CoSessionId(f"{co_id(1_000_000 + number)}_session_z{base58_encode(random)}")
+
+
+ids = st.integers(0, 50).map(co_id)
+counts = st.integers(0, 2**53 - 1)
+sessions = st.dictionaries(st.integers(0, 50).map(session_id), counts, max_size=5)
+known = st.none() | sessions
+names = st.text(max_size=20)
+key_bytes = st.binary(min_size=32, max_size=32)
+grants = st.builds(
+    Grant,
+    st.none() | key_bytes,
+    st.sampled_from(Role),
+    st.none() | counts,
+    key_bytes,
+    st.binary(min_size=64, max_size=64),
+)
+id_tuples = st.lists(ids, max_size=6).map(tuple)
+patterns = st.lists(names, max_size=3).map(tuple)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> Query:
+    asked = draw(id_tuples)
+    states = tuple(draw(known) for _ in asked)
+    return Query(draw(counts), asked, states, draw(st.booleans()))
+
+
+messages = st.one_of(
+    st.builds(Hello, counts, key_bytes),
+    st.builds(Welcome, key_bytes, counts, names, names, st.none() | grants, patterns),
+    queries(),
+    st.builds(
+        Answer,
+        counts,
+        counts,
+        st.lists(st.tuples(ids, known), max_size=5).map(tuple),
+        st.booleans(),
+    ),
+    st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
+    st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
+    st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
+)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.covalue.ids import RawCoId
+from node.mesh.messages import MAX_INTEREST_IDS, Interest
+from node.mesh.replicas import (
+    MAX_SELECTED_IDS,
+    ReplicaPolicy,
+    Selection,
+    ToldInterest,
+    TooManySelected,
+)
+from tests.node.mesh import samples
+from tests.node.mesh.samples import co_id
+
+A, B, C = co_id(1), co_id(2), co_id(3)
+
+
+def test_policies() -> None:
+    lazy, everything = ReplicaPolicy.parse("lazy"), ReplicaPolicy.parse("all")
+    assert not lazy.keeps(A)
+    assert everything.keeps(A)
+    with pytest.raises(ValueError, match="neither"):
+        ReplicaPolicy.parse("some")
+    mixed = ReplicaPolicy(
+        pinned=frozenset([A]), prefixes=(B[:10],), owners=frozenset(["co_zOwner"])
+    )
+    assert mixed.keeps(A)
+    assert mixed.keeps(B)
+    assert not mixed.keeps(C)
+    assert mixed.keeps(C, "co_zOwner")
+    strict = ReplicaPolicy(everything=True, denied=frozenset([A]))
+    assert not strict.keeps(A)
+    assert not strict.allows(A)
+    assert strict.keeps(B)
+
+
+def test_policies_in_brief() -> None:
+    assert ReplicaPolicy().brief == ("lazy",)
+    assert ReplicaPolicy(everything=True).brief == ("all",)
+    assert ReplicaPolicy(
+        pinned=frozenset([A]), owners=frozenset([B]), denied=frozenset([C])
+    ).brief == ("pin", "follow", "deny")
+
+
+def test_selection_adds_up() -> None:
+    selection = Selection()
+    assert not selection.matches(A)
+    selection.apply(Interest(added=(A, B)))
+    selection.apply(Interest(added=(C,), removed=(A,)))
+    assert selection.ids == {B, C}
+    assert dict(selection.pick({A: {}, B: {}})) == {B: {}}
+    selection.apply(Interest(everything=True))
+    assert dict(selection.pick({A: {}, B: {}})) == {A: {}, B: {}}
+    selection.apply(Interest(prefixes=(A[:12],), owners=("co_zOwner",)))
+    assert dict(selection.pick({A: {}, B: {}})) == {A: {}}
+    assert selection.matches(B, "co_zOwner")
+
+
+def test_a_selection_is_bounded() -> None:
+    selection = Selection()
+    ids = [RawCoId(f"co_z{number}") for number in range(MAX_SELECTED_IDS)]
+    selection.apply(Interest(added=tuple(ids)))
+    selection.apply(Interest(added=tuple(ids[:10])))
+    with pytest.raises(TooManySelected):
+        selection.apply(Interest(added=(A,)))
+    assert len(selection.ids) == MAX_SELECTED_IDS
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.frozensets(samples.ids, max_size=8),
+            st.booleans(),
+            st.frozensets(samples.ids, max_size=2),
+            st.frozensets(samples.ids, max_size=2),
+        ),
+        max_size=6,
+    )
+)
+def test_what_was_told_is_what_is_selected(
+    steps: list[tuple[frozenset[RawCoId], bool, frozenset[RawCoId], frozenset[RawCoId]]],
+) -> None:
+    told, selection = ToldInterest(), Selection()
+    for subscribed, everything, pinned, denied in steps:
+        policy = ReplicaPolicy(everything, pinned=pinned, denied=denied)
+        for interest in told.plan(policy, subscribed):
+            selection.apply(interest)
+        assert selection.everything == everything
+        assert selection.ids == (set() if everything else (subscribed | pinned) - denied)
+        assert told.plan(policy, subscribed) == []
+
+
+def test_long_lists_are_cut_and_longer_ones_become_everything() -> None:
+    told = ToldInterest()
+    some = {RawCoId(f"co_z{number}") for number in range(2 * MAX_INTEREST_IDS + 1)}
+    messages = told.plan(ReplicaPolicy(), some)
+    assert [len(message.added) for message in messages] == [4096, 4096, 1]
+    more = {RawCoId(f"co_z{number}") for number in range(MAX_SELECTED_IDS + 1)}
+    assert told.plan(ReplicaPolicy(), more) == [Interest(everything=True)]
+    back = told.plan(ReplicaPolicy(), {A})
+    assert back == [Interest(added=(A,))]
+
+
+def test_removals_come_before_additions() -> None:
+    told = ToldInterest()
+    told.plan(ReplicaPolicy(), {A})
+    assert told.plan(ReplicaPolicy(), {B}) == [Interest(removed=(A,)), Interest(added=(B,))]

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.mesh.membership import hello_proof
+from node.mesh.messages import (
+    Answer,
+    Evidence,
+    EvidenceKind,
+    Hello,
+    Interest,
+    Message,
+    Query,
+    Update,
+    Welcome,
+    message_type,
+)
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.session import (
+    ADMISSION_SECONDS,
+    ANSWER_SECONDS,
+    MAX_OPEN_QUERIES,
+    Admitted,
+    AnswerReceived,
+    Closed,
+    MeshSession,
+    Output,
+    QueryEnded,
+    QuerySent,
+    State,
+    Transmit,
+    WelcomeDue,
+)
+from node.mesh.ticket import Grant, Role
+from tests.node.mesh import samples
+from tests.node.mesh.samples import MESH_KEY, co_id, session_id
+
+A, B = co_id(1), co_id(2)
+S = session_id(1)
+WELCOME = Welcome(b"k" * 32, 5, "name", "writer", None, ("lazy",))
+
+
+def writer(_grant: Grant | None) -> Role | None:
+    return Role.WRITER
+
+
+def session(
+    *, is_initiator: bool, key: bytes = MESH_KEY, handshake_hash: bytes = b"hash"
+) -> MeshSession:
+    return MeshSession(
+        key, is_initiator=is_initiator, handshake_hash=handshake_hash, judge=writer, now=0
+    )
+
+
+class Pair:
+    """Two machines joined in memory; what their shells would see is kept in `seen`."""
+
+    def __init__(self, left: MeshSession, right: MeshSession) -> None:
+        self.machines = (left, right)
+        self.seen: tuple[list[Output], list[Output]] = ([], [])
+        self.now = 0.0
+        self._wire: deque[tuple[int, Transmit]] = deque()
+
+    def carry_out(self, side: int, outputs: list[Output]) -> None:
+        self._handle(side, outputs)
+        self.deliver()
+
+    def open(self) -> None:
+        for side, machine in enumerate(self.machines):
+            self._handle(side, machine.open())
+        self.deliver()
+
+    def deliver(self) -> None:
+        while self._wire:
+            side, sent = self._wire.popleft()
+            self._handle(side, self.machines[side].receive(sent.type, sent.payload, self.now))
+
+    def _handle(self, side: int, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Transmit):
+                self._wire.append((1 - side, output))
+                continue
+            self.seen[side].append(output)
+            if isinstance(output, WelcomeDue):
+                self._handle(side, self.machines[side].welcome(WELCOME))
+
+    def clear(self) -> None:
+        for seen in self.seen:
+            seen.clear()
+
+
+def members() -> Pair:
+    pair = Pair(session(is_initiator=True), session(is_initiator=False))
+    pair.open()
+    pair.clear()
+    return pair
+
+
+def test_two_who_know_the_secret_admit_each_other() -> None:
+    pair = Pair(session(is_initiator=True), session(is_initiator=False))
+    pair.open()
+    for side in (0, 1):
+        assert pair.seen[side] == [WelcomeDue(), Admitted(WELCOME, Role.WRITER)]
+        assert pair.machines[side].state is State.MEMBER
+
+
+def test_a_stranger_learns_nothing() -> None:
+    for stranger in (
+        session(is_initiator=True, key=bytes(32)),
+        session(is_initiator=False),
+        session(is_initiator=True, handshake_hash=b"other"),
+    ):
+        ours = session(is_initiator=False)
+        hello = stranger.open()[0]
+        assert isinstance(hello, Transmit)
+        outputs = ours.receive(hello.type, hello.payload, 0)
+        assert [type(output) for output in outputs] == [Closed]
+        assert ours.state is State.CLOSED
+        assert ours.welcome(WELCOME) == []
+        assert ours.receive(hello.type, hello.payload, 0) == []
+
+
+def test_our_own_proof_does_not_serve_as_theirs() -> None:
+    ours = session(is_initiator=True)
+    hello = ours.open()[0]
+    assert isinstance(hello, Transmit)
+    assert isinstance(ours.receive(hello.type, hello.payload, 0)[-1], Closed)
+
+
+def test_who_is_judged_unfit_is_shut_out() -> None:
+    ours = MeshSession(
+        MESH_KEY, is_initiator=True, handshake_hash=b"hash", judge=lambda _grant: None, now=0
+    )
+    pair = Pair(ours, session(is_initiator=False))
+    pair.open()
+    assert ours.state is State.CLOSED
+    assert isinstance(pair.seen[0][-1], Closed)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        WELCOME,
+        Query(1, (A,), (None,)),
+        Answer(1, 1, ()),
+        Interest(),
+        Update(1, ()),
+        Evidence(EvidenceKind.SESSION, "", b"", b""),
+    ],
+)
+@pytest.mark.parametrize("is_proved", [False, True])
+def test_nothing_is_taken_before_the_welcome(message: Message, is_proved: bool) -> None:
+    ours = session(is_initiator=True)
+    if is_proved:
+        proof = hello_proof(MESH_KEY, False, b"hash")
+        assert ours.receive(0, Hello(1, proof).encode(), 0) == [WelcomeDue()]
+        if isinstance(message, Welcome):
+            return
+    outputs = ours.receive(message_type(message), message.encode(), 0)
+    assert [type(output) for output in outputs] == [Closed]
+
+
+def test_a_second_hello_or_welcome_closes() -> None:
+    for message in (Hello(1, hello_proof(MESH_KEY, False, b"hash")), WELCOME):
+        machine = members().machines[0]
+        assert isinstance(machine.receive(message_type(message), message.encode(), 0)[-1], Closed)
+
+
+def test_a_hello_of_no_version_closes() -> None:
+    hello = Hello(0, hello_proof(MESH_KEY, False, b"hash"))
+    assert isinstance(session(is_initiator=True).receive(0, hello.encode(), 0)[0], Closed)
+
+
+def test_admission_has_a_deadline() -> None:
+    machine = session(is_initiator=True)
+    assert machine.deadline == ADMISSION_SECONDS
+    assert machine.advance(ADMISSION_SECONDS - 1) == []
+    assert isinstance(machine.advance(ADMISSION_SECONDS)[0], Closed)
+    assert machine.deadline is None
+
+
+def test_query_and_answer() -> None:
+    pair = members()
+    left, right = pair.machines
+    pair.carry_out(0, left.ask([(A, {S: 1}), (B, None)], now=0))
+    sent = pair.seen[0].pop()
+    assert isinstance(sent, QuerySent)
+    assert sent.ids == (A, B)
+    query = pair.seen[1].pop()
+    assert query == Query(sent.request_id, (A, B), ({S: 1}, None))
+    assert left.deadline == ANSWER_SECONDS
+    pair.now = 0.25
+    pair.carry_out(1, right.answer(sent.request_id, 9, [(A, {S: 2}), (B, None), (co_id(9), {})]))
+    assert pair.seen[0] == [
+        AnswerReceived(sent.request_id, 9, ((A, {S: 2}), (B, None))),
+        QueryEnded(sent.request_id, is_answered=True),
+    ]
+    assert (left.last_round_trip_seconds, left.deadline) == (0.25, None)
+    assert right.answer(sent.request_id, 9, []) == []
+
+
+def test_long_answers_come_in_parts() -> None:
+    pair = members()
+    left, right = pair.machines
+    pair.carry_out(0, left.ask([(A, None)], now=0))
+    many = {session_id(number): 1 for number in range(6000)}
+    pair.carry_out(1, right.answer(1, 9, [(A, many)]))
+    parts = [output for output in pair.seen[0] if isinstance(output, AnswerReceived)]
+    assert len(parts) > 1
+    merged = {
+        key: count
+        for part in parts
+        for _, some in part.values
+        for key, count in (some or {}).items()
+    }
+    assert merged == many
+    assert pair.seen[0][-1] == QueryEnded(1, is_answered=True)
+
+
+def test_what_is_not_answered_in_time_is_given_up() -> None:
+    pair = members()
+    left, right = pair.machines
+    pair.carry_out(0, left.ask([(A, None)], now=0))
+    pair.carry_out(0, left.ask([(B, None)], now=0.5, patience_seconds=30))
+    pair.clear()
+    assert left.advance(0.9) == []
+    assert left.advance(1.0) == [QueryEnded(1, is_answered=False)]
+    assert left.deadline == 30.5
+    pair.carry_out(1, right.answer(1, 9, [(A, {S: 1})]))
+    assert pair.seen[0] == []
+
+
+def test_closing_ends_what_was_asked() -> None:
+    left = members().machines[0]
+    left.ask([(A, None)], now=0)
+    assert left.close() == [QueryEnded(1, is_answered=False), Closed("channel closed")]
+    assert left.close() == []
+    assert left.ask([(A, None)], now=0) == []
+
+
+def test_open_queries_are_bounded_on_both_sides() -> None:
+    pair = members()
+    left, right = pair.machines
+    for number in range(MAX_OPEN_QUERIES):
+        pair.carry_out(0, left.ask([(co_id(number), None)], now=0))
+    assert not left.can_ask
+    assert left.ask([(A, None)], now=0) == []
+    extra = Query(10_000, (A,), (None,))
+    assert isinstance(right.receive(2, extra.encode(), 0)[-1], Closed)
+
+
+def test_a_query_number_used_twice_closes() -> None:
+    right = members().machines[1]
+    query = Query(1, (A,), (None,)).encode()
+    assert right.receive(2, query, 0) == [Query(1, (A,), (None,))]
+    assert isinstance(right.receive(2, query, 0)[-1], Closed)
+
+
+def test_many_ids_make_several_queries() -> None:
+    left = members().machines[0]
+    outputs = left.ask([(co_id(number), None) for number in range(2500)], now=0)
+    sizes = [len(output.ids) for output in outputs if isinstance(output, QuerySent)]
+    assert sizes == [1000, 1000, 500]
+
+
+def test_updates_reach_who_is_interested() -> None:
+    pair = members()
+    left, right = pair.machines
+    pair.carry_out(0, left.announce(3, {A: {S: 1}}))
+    assert pair.seen[1] == []
+    pair.carry_out(1, right.tell_interest(ReplicaPolicy(), {A}))
+    pair.carry_out(1, right.tell_interest(ReplicaPolicy(), {A}))
+    pair.carry_out(0, left.announce(3, {A: {S: 1}, B: {S: 2}}))
+    assert pair.seen[1] == [Update(3, ((A, {S: 1}),))]
+
+
+def test_evidence_is_handed_over() -> None:
+    pair = members()
+    evidence = Evidence(EvidenceKind.CORE, "ab", b"1", b"2")
+    assert pair.machines[0].receive(6, evidence.encode(), 0) == [evidence]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 8), st.binary(max_size=40))
+        | samples.messages.map(lambda message: (int(message_type(message)), message.encode())),
+        max_size=8,
+    ),
+    st.sampled_from([0, 1, 2]),
+)
+def test_any_messages_in_any_state_give_outputs(
+    inputs: list[tuple[int, bytes]], progress: int
+) -> None:
+    machine = session(is_initiator=True)
+    if progress >= 1:
+        machine.receive(0, Hello(1, hello_proof(MESH_KEY, False, b"hash")).encode(), 0)
+    if progress >= 2:
+        machine.receive(1, WELCOME.encode(), 0)
+        machine.ask([(A, None)], now=0)
+    for number, payload in inputs:
+        before = machine.state
+        outputs = machine.receive(number, payload, 1)
+        if any(isinstance(output, Closed) for output in outputs):
+            assert machine.state is State.CLOSED
+        assert before is not State.CLOSED or outputs == []
+        assert not any(isinstance(output, Transmit) for output in outputs)
