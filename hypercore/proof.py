@@ -51,6 +51,7 @@ __all__ = [
     "build_proof",
     "missing_nodes",
     "plan_proof",
+    "verify_hash_path",
     "verify_proof",
 ]
 
@@ -239,6 +240,21 @@ def verify_proof(
         raise InvalidSignature(f"the head of {new.length} blocks, fork {new.fork}, is not signed")
     changes.head = new
     return changes
+
+
+def verify_hash_path(proof: HashProof, top: MerkleNode) -> list[MerkleNode]:
+    """Check that a hash proof leads up to `top`, which is trusted; returns every node on it.
+
+    Raises: InvalidProof.
+    """
+    nodes = proof.nodes
+    if not nodes or nodes[0].index != proof.index:
+        raise InvalidProof("not the node asked for", proof.index)
+    passed = [nodes[0]]
+    reached = _climb(nodes[0], nodes, 1, None, passed)
+    if reached != top:
+        raise InvalidProof("a path that leads elsewhere", top.index, top.hash, reached.hash)
+    return passed
 
 
 def _anchor(top: MerkleNode, is_computed: bool, read_node: NodeReader, changes: Changeset) -> None:

@@ -1,0 +1,72 @@
+"""Merkle hashes: JS vectors and the slow tree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercore.encoding import DecodeError, Reader
+from hypercore.flat_tree import TreeIndex
+from hypercore.merkle import (
+    MerkleNode,
+    append_root,
+    decode_node,
+    encode_node,
+    leaf_hash,
+    leaf_node,
+    parent_node,
+    tree_hash,
+)
+from tests.reference import merkle as slow
+
+VECTORS = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "hypercore" / "keys.json").read_text()
+)
+BLOCKS = [bytes([i]) * (i % 7) for i in range(70)]
+
+
+def test_leaves_and_parents_are_those_of_js() -> None:
+    for vector in VECTORS["leaf"]:
+        assert leaf_hash(bytes.fromhex(vector["data"])).hex() == vector["hash"]
+
+    def node(fields: dict[str, Any]) -> MerkleNode:
+        return MerkleNode(TreeIndex(fields["index"]), fields["size"], bytes.fromhex(fields["hash"]))
+
+    for vector in VECTORS["parent"]:
+        one, other = node(vector["a"]), node(vector["b"])
+        assert parent_node(one, other).hash.hex() == vector["hash"]
+        assert parent_node(one, other) == parent_node(other, one)
+
+
+@pytest.mark.parametrize("length", range(71))
+def test_growing_leaf_by_leaf_makes_the_slow_tree(length: int) -> None:
+    roots: list[MerkleNode] = []
+    created: list[MerkleNode] = []
+    for index, block in enumerate(BLOCKS[:length]):
+        append_root(roots, leaf_node(index, block), created)
+    assert {node.index: tuple(node) for node in created} == slow.nodes(BLOCKS[:length])
+    assert [tuple(root) for root in roots] == [
+        slow.node(BLOCKS, root) for root in slow.roots(length)
+    ]
+    assert tree_hash(roots) == slow.tree_hash(BLOCKS[:length])
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1), st.binary(min_size=32, max_size=32))
+def test_nodes_round_trip(index: int, size: int, digest: bytes) -> None:
+    node = MerkleNode(TreeIndex(index), size, digest)
+    reader = Reader(encode_node(node) + b"x")
+    assert decode_node(reader) == node
+    assert reader.rest() == b"x"
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_node_or_a_decode_error(data: bytes) -> None:
+    try:
+        decode_node(Reader(data))
+    except DecodeError:
+        return
