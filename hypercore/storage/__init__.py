@@ -1,0 +1,83 @@
+"""Where logs are kept: one ordered key-value store for all cores, behind one seam.
+
+`Storage` has two twins: `rocks.RocksStorage`, a directory that the JavaScript corestore opens too,
+and `memory.MemoryStorage`. Above the seam, `catalog` knows the store's records and `core_storage`
+those of one core; `layout` has the bytes of all of them.
+
+A commit is one batch: after a crash all of it is there or none. Committing does not wait for
+the disk: it returns a sequence number, and whoever must know that it is durable waits for that
+number, together with everybody else who does (`durability`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from hypercore.storage.durability import Durability
+
+__all__ = ["Durability", "Storage", "WriteBatch"]
+
+
+class WriteBatch(Protocol):
+    """Changes that become true together, applied in the order given. Can be committed once."""
+
+    def put(self, key: bytes, value: bytes, /) -> None: ...
+    def delete(self, key: bytes, /) -> None: ...
+    def delete_range(self, start: bytes, stop: bytes, /) -> None:
+        """Delete every key in [start, stop)."""
+        ...
+
+
+class Storage(Protocol):
+    """An ordered map of byte strings with atomic commits.
+
+    Reads see every commit that returned, durable or not. After a commit or a sync failed, what
+    reached the disk is unknown: every later commit raises StorageFailed.
+    """
+
+    @property
+    def is_read_only(self) -> bool: ...
+
+    def get(self, key: bytes) -> bytes | None: ...
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+
+    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of [start, stop) in order.
+
+        No snapshot: what is committed meanwhile may be seen. Reads ahead at most
+        `READ_AHEAD_ITEMS` rows.
+        """
+        ...
+
+    def batch(self) -> WriteBatch: ...
+
+    def commit(self, batch: WriteBatch) -> int:
+        """Write all of `batch` or nothing, without waiting for the disk; returns its sequence.
+
+        Blocks for the length of a memory copy; while the disk cannot keep up, longer
+        (`wait_writable`). Raises: StorageFailed.
+        """
+        ...
+
+    @property
+    def durable_sequence(self) -> int:
+        """Commits up to this sequence survive what the store's `Durability` promises."""
+        ...
+
+    async def wait_durable(self, sequence: int) -> None:
+        """Return when `durable_sequence` has reached `sequence`; at once if it has.
+
+        Raises: StorageFailed. Cancel: takes back nothing.
+        """
+        ...
+
+    async def wait_writable(self) -> None:
+        """Return when a commit would not be held up by a disk that cannot follow."""
+        ...
+
+    def close(self) -> None: ...
+
+
+READ_AHEAD_ITEMS = 256
+READ_AHEAD_BYTES = 1 << 20

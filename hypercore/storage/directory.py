@@ -1,0 +1,144 @@
+"""The device record of a store's directory: who has it open, and is it still the original.
+
+`CORESTORE` is text, lines of name=value, written once when the directory is made:
+
+| line                       | meaning                                                          |
+|----------------------------|------------------------------------------------------------------|
+| device/platform=linux      | as Node.js names it                                              |
+| device/inode=N             | of this file                                                     |
+| device/created=N           | Unix ms; the file's own times may be 5 s away at most            |
+| device/attribute=original  | and then the extended attribute `user.device-file` says the same |
+
+A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
+not opened for writing until somebody removes the file, and with it says: this is the one.
+
+The lock on the file (of the open file description, not of the process) is the store's lock.
+
+Source: device-file 2 and fd-lock 2, as used by hypercore-storage 3.3.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+from hypercore.errors import CorruptStorage, StoreLocked
+
+_FILE_NAME = "CORESTORE"
+_ATTRIBUTE = "user.device-file"
+_ORIGINAL = b"original"
+_MAX_FILE_BYTES = 4096
+_SLACK_MS = 5000
+_ADOPT = (
+    "if no other copy will ever be written to again, delete this file to adopt the directory; "
+    "or open it read-only"
+)
+
+# fcntl knows no name for them before Python 3.13. Elsewhere than on Linux, flock has the same
+# effect among Python processes.
+_OFD_SETLK = 37
+_FLOCK = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+class StoreDirectory:
+    """Holds the lock of a directory that is open for writing. Blocking file access."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the directory, or check that it is the original, and lock it.
+
+        Raises: StoreLocked, CorruptStorage.
+        """
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path / _FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._lock()
+            if os.fstat(self._file).st_size:
+                self._check()
+            else:
+                self._write()  # a new directory, or one adopted by removing the file
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _lock(self) -> None:
+        try:
+            if sys.platform == "linux":
+                fcntl.fcntl(self._file, _OFD_SETLK, _FLOCK)
+            else:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreLocked(str(self.path), lock_holder(self.path / "db" / "LOCK")) from None
+
+    def _write(self) -> None:
+        lines = {
+            "device/platform": _platform_name(),
+            "device/inode": os.fstat(self._file).st_ino,
+            "device/created": time.time_ns() // 1_000_000,
+        }
+        text = "".join(f"{name}={value}\n" for name, value in lines.items())
+        with contextlib.suppress(OSError):  # a file system without them is allowed
+            os.setxattr(self._file, _ATTRIBUTE, _ORIGINAL)
+            text += f"device/attribute={_ORIGINAL.decode()}\n"
+        os.pwrite(self._file, text.encode(), 0)
+        os.fsync(self._file)
+
+    def _check(self) -> None:
+        text = os.pread(self._file, _MAX_FILE_BYTES, 0).decode(errors="replace")
+        lines = dict(line.strip().partition("=")[::2] for line in text.splitlines())
+        platform = lines.get("device/platform", "")
+        if platform and platform != _platform_name():
+            raise self._refused(f"made on another platform ({platform})")
+        status = os.fstat(self._file)
+        inode = _number(lines.get("device/inode", ""))
+        created_ms = _number(lines.get("device/created", ""))
+        if self._attribute() != lines.get("device/attribute", ""):
+            raise self._refused("the directory was copied or moved to another disk")
+        if inode != status.st_ino:
+            raise self._refused(f"the directory was copied (inode {inode} is now {status.st_ino})")
+        changed_ms = status.st_mtime_ns // 1_000_000
+        if created_ms and abs(changed_ms - created_ms) >= _SLACK_MS:
+            raise self._refused("the file was changed after it was made")
+
+    def _attribute(self) -> str:
+        try:
+            return os.getxattr(self._file, _ATTRIBUTE).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _refused(self, reason: str) -> CorruptStorage:
+        return CorruptStorage(str(self.path / _FILE_NAME), f"{reason}; {_ADOPT}")
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def lock_holder(path: Path) -> str:
+    """Which process holds a lock on this file, in words, as far as the system tells."""
+    try:
+        inode = path.stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return "another process"
+    for line in locks:
+        # "1: POSIX  ADVISORY  WRITE 4711 fd:01:131090 0 EOF"
+        fields = line.split()
+        if "->" not in fields and fields[-3].rpartition(":")[2] == str(inode) and fields[4] != "-1":
+            return "this process" if fields[4] == str(os.getpid()) else f"process {fields[4]}"
+    return "another process"
+
+
+def _platform_name() -> str:
+    return {"linux": "linux", "darwin": "darwin", "win32": "win32"}.get(sys.platform, sys.platform)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0

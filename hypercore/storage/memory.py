@@ -1,0 +1,95 @@
+"""The storage seam in memory: for tests, and for logs that need not outlive the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it has no types
+
+from hypercore.errors import UsageError
+from hypercore.storage import READ_AHEAD_ITEMS, WriteBatch
+
+
+class MemoryBatch:
+    """Remembers what to do."""
+
+    __slots__ = ("changes", "is_used")
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[bytes, bytes | None, bytes | None]] = []
+        """(key, value, None) to put, (key, None, None) to delete, (start, None, stop) a range."""
+        self.is_used = False
+
+    def put(self, key: bytes, value: bytes, /) -> None:
+        self.changes.append((key, value, None))
+
+    def delete(self, key: bytes, /) -> None:
+        self.changes.append((key, None, None))
+
+    def delete_range(self, start: bytes, stop: bytes, /) -> None:
+        self.changes.append((start, None, stop))
+
+
+class MemoryStorage:
+    """An ordered map; every commit is durable at once, for as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._rows = SortedDict()
+        self._sequence = 0
+
+    @property
+    def is_read_only(self) -> bool:
+        return False
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._rows.get(key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._rows.get(key) for key in keys]
+
+    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while True:
+            keys: list[bytes] = []
+            for key in self._rows.irange(start, stop, inclusive=(True, False)):
+                keys.append(key)
+                if len(keys) == READ_AHEAD_ITEMS:
+                    break
+            for key in keys:
+                if (value := self._rows.get(key)) is not None:
+                    yield key, value
+            if len(keys) < READ_AHEAD_ITEMS:
+                return
+            start = keys[-1] + b"\x00"
+
+    def batch(self) -> MemoryBatch:
+        return MemoryBatch()
+
+    def commit(self, batch: WriteBatch) -> int:
+        if not isinstance(batch, MemoryBatch) or batch.is_used:
+            raise UsageError("a batch is made by this storage, and committed once")
+        batch.is_used = True
+        rows = self._rows
+        for key, value, stop in batch.changes:
+            if value is not None:
+                rows[key] = value
+            elif stop is None:
+                rows.pop(key, None)
+            else:
+                for doomed in list(rows.irange(key, stop, inclusive=(True, False))):
+                    del rows[doomed]
+        self._sequence += 1
+        return self._sequence
+
+    @property
+    def durable_sequence(self) -> int:
+        return self._sequence
+
+    async def wait_durable(self, sequence: int) -> None:
+        """Returns at once."""
+
+    async def wait_writable(self) -> None:
+        """Returns at once."""
+
+    def close(self) -> None:
+        """Nothing to release."""

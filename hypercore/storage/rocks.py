@@ -1,0 +1,278 @@
+"""The storage seam on RocksDB, in a directory that the JavaScript corestore opens too.
+
+| path        | what                                                                          |
+|-------------|-------------------------------------------------------------------------------|
+| `CORESTORE` | device record and lock, see `directory`                                       |
+| `db/`       | the database; all records are in the column family `corestore`, `default` is empty |
+
+Source: hypercore-storage 3.3.1 index.js, for its settings.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    ColumnFamily,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteOptions,
+)
+from rocksdict import (
+    WriteBatch as NativeBatch,
+)
+
+from hypercore.errors import CorruptStorage, StorageError, StorageFailed, StoreLocked, UsageError
+from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
+from hypercore.storage.directory import StoreDirectory, lock_holder
+from hypercore.storage.durability import GroupCommit
+
+_COLUMN_FAMILY = "corestore"
+
+# A whole bitfield page goes with every small append, so that a buffer holds some 4,000 of them.
+# JavaScript has two of 64 MiB; these keep a busy store below 50 MB.
+_WRITE_BUFFER_BYTES = 16 << 20
+_WRITE_BUFFERS = 3
+_BLOCK_CACHE_BYTES = 16 << 20
+_STALL_SECONDS = 0.002
+_MIB = 1 << 20
+
+
+class RocksBatch:
+    """A native batch; `put` and `delete` are its own methods, to cost nothing on top.
+
+    While one is neither committed nor garbage, closing the store does not unlock it.
+    """
+
+    __slots__ = ("_column", "delete", "native", "put")
+
+    def __init__(self, column: ColumnFamily) -> None:
+        native = NativeBatch(raw_mode=True)
+        native.set_default_column_family(column)
+        self.native = native
+        self.put = native.put
+        self.delete = native.delete
+        self._column: ColumnFamily | None = column
+
+    def delete_range(self, start: bytes, stop: bytes, /) -> None:
+        # Without the column it would delete in the default family, and say nothing.
+        self.native.delete_range(start, stop, self._column)
+
+    def release(self) -> None:
+        """Let go of the database."""
+        self.native.set_default_column_family(None)
+        self._column = None
+
+
+class RocksStorage:
+    """One open database. Reads, writes and closing are plain calls; only syncing uses a thread.
+
+    RocksDB's binding keeps the interpreter's lock while it writes, so that a thread would gain
+    nothing. It lets it go while it syncs.
+    """
+
+    def __init__(self, path: Path, durability: Durability, *, read_only: bool = False) -> None:
+        """Open the store in directory `path`; make it unless `read_only`.
+
+        Raises: StoreLocked, CorruptStorage (also for a copied directory).
+        """
+        self.path = path
+        self._read_only = read_only
+        if not read_only and (path / "db" / "RECOVERING").exists():
+            raise CorruptStorage(
+                str(path / "db" / "RECOVERING"),
+                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
+                "corestore, or read-only",
+            )
+        self._directory = None if read_only else StoreDirectory(path)
+        self._column: Rdict | None = None
+        try:
+            self._db = _open_database(path / "db", read_only=read_only)
+        except BaseException:
+            if self._directory is not None:
+                self._directory.close()
+            raise
+        self._column = self._db.get_column_family(_COLUMN_FAMILY)
+        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
+        self._get: Any = self._column.get
+        self._write_options = WriteOptions()
+        self._closing = threading.Lock()
+        self._group = GroupCommit(durability, self._sync)
+
+    @property
+    def is_read_only(self) -> bool:
+        return self._read_only
+
+    @property
+    def durability(self) -> Durability:
+        return self._group.durability
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._get(key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        get = self._get  # RocksDB's own multi-get is no faster
+        return [get(key) for key in keys]
+
+    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while rows := self._read_ahead(start, stop):
+            yield from rows
+            start = rows[-1][0] + b"\x00"
+
+    def _read_ahead(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        # An iterator that outlives this call would keep the database locked after `close`.
+        if self._column is None:
+            raise trio.ClosedResourceError("the store is closed")
+        options = ReadOptions()
+        options.set_iterate_lower_bound(start)
+        options.set_iterate_upper_bound(stop)
+        rows: list[tuple[bytes, bytes]] = []
+        size = 0
+        # In raw mode, which is ours, keys are bytes; the binding's types allow for more.
+        found = cast("Iterator[tuple[bytes, bytes]]", self._column.items(False, start, options))
+        for key, value in found:
+            rows.append((key, value))
+            size += len(key) + len(value)
+            if len(rows) >= READ_AHEAD_ITEMS or size >= READ_AHEAD_BYTES:
+                break
+        return rows
+
+    def batch(self) -> RocksBatch:
+        return RocksBatch(self._handle)
+
+    def commit(self, batch: WriteBatch) -> int:
+        if not isinstance(batch, RocksBatch):
+            raise UsageError("a batch is made by this storage")
+        if self._group.failure is not None:
+            self._group.check()
+        if self._read_only:
+            raise UsageError("the store is open read-only")
+        try:
+            self._db.write(batch.native, self._write_options)
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._group.fail(error) from error
+        batch.release()
+        return self._group.wrote()
+
+    @property
+    def durable_sequence(self) -> int:
+        return self._group.durable_sequence
+
+    async def wait_durable(self, sequence: int) -> None:
+        if self._group.durable_sequence < sequence:
+            await self._group.wait(sequence)
+
+    async def wait_writable(self) -> None:
+        # RocksDB tells nobody when it goes on; it is asked until a buffer has been written out.
+        while self._db.property_int_value("rocksdb.is-write-stopped"):  # noqa: ASYNC110
+            await trio.sleep(_STALL_SECONDS)
+
+    def _sync(self) -> None:
+        with self._closing:
+            self._db.flush_wal(True)
+
+    def compact(self) -> None:
+        """Rewrite everything into as little space as it needs. Blocks; takes long."""
+        if self._column is not None:
+            self._column.flush()
+            self._column.compact_range(None, None)
+
+    def close(self) -> None:
+        """Sync (unless nothing was promised) and release both locks. Blocks."""
+        with self._closing:
+            if self._column is None:
+                return
+            error = self._sync_last()
+            self._get = _closed
+            self._column.close()
+            self._column = None
+            del self._handle
+            self._db.close()
+            del self._db
+        # RocksDB holds its lock until the last of these objects is gone, garbage included.
+        gc.collect()
+        if self._directory is not None:
+            self._directory.close()
+        if error is not None:
+            raise error
+
+    def _sync_last(self) -> StorageFailed | None:
+        group = self._group
+        if self._read_only or group.failure is not None or not group.durability.waits_for_disk:
+            return None
+        try:
+            self._db.flush_wal(True)
+        except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
+            return group.fail(error)
+        return None
+
+
+def _closed(key: bytes) -> bytes | None:
+    raise trio.ClosedResourceError("the store is closed")
+
+
+def _open_database(path: Path, *, read_only: bool) -> Rdict:
+    if read_only and not (path / "CURRENT").exists():
+        raise UsageError(f"there is no store in {path.parent}")
+    cache = Cache(_BLOCK_CACHE_BYTES)
+    access = AccessType.read_only(False) if read_only else AccessType.read_write()
+    families = {"default": _options(cache), _COLUMN_FAMILY: _log_options(cache)}
+    try:
+        return Rdict(str(path), _options(cache), families, access)
+    except Exception as error:
+        text = str(error)
+        if "lock" in text.lower() and "LOCK" in text:
+            raise StoreLocked(str(path.parent), lock_holder(path / "LOCK")) from None
+        if "Corruption" in text:
+            raise CorruptStorage(str(path), text) from error
+        raise StorageError(f"{path} cannot be opened: {text}") from error
+
+
+def _options(cache: Cache) -> Options:
+    """Settings of both families; without these three compressions JavaScript opens neither."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_compression_type(DBCompressionType.none())
+    options.set_bottommost_compression_type(DBCompressionType.none())
+    options.set_blob_compression_type(DBCompressionType.none())
+    table = BlockBasedOptions()
+    table.set_format_version(6)  # what JavaScript's RocksDB reads; a newer default may not be
+    table.set_block_size(8192)
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_block_cache(cache)
+    options.set_block_based_table_factory(table)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_bytes_per_sync(_MIB)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_MIB)
+    options.set_stats_dump_period_sec(0)
+    options.set_level_compaction_dynamic_level_bytes(True)
+    return options
+
+
+def _log_options(cache: Cache) -> Options:
+    options = _options(cache)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(_WRITE_BUFFERS)
+    options.set_enable_blob_files(True)
+    options.set_min_blob_size(4096)
+    options.set_blob_file_size(256 * _MIB)
+    options.set_enable_blob_gc(True)
+    options.set_blob_gc_age_cutoff(0.25)
+    options.set_blob_gc_force_threshold(1.0)
+    return options
