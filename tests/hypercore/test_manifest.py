@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
-from hypercore.encoding import Reader
+from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.errors import NotWritable
+from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
 from hypercore.manifest import (
     DEFAULT_NAMESPACE,
     Manifest,
+    PartialSignature,
     Prologue,
     Signer,
     Verifier,
@@ -87,9 +92,9 @@ def test_heads_signed_by_js_verify(vector: dict[str, Any]) -> None:
     for place in range(len(signature)):
         spoiled = bytearray(signature)
         spoiled[place] ^= 1
-        # Only the patch length may change: patches are not allowed, so nobody looks at it.
-        is_ignored = len(signature) == 68 and place >= 66
-        assert verifier.verify(head, bytes(spoiled)) == is_ignored or place >= 66
+        # Where patches are not allowed nobody looks at their length, nor does JS.
+        is_patch_length = len(signature) == 68 and place == 66
+        assert verifier.verify(head, bytes(spoiled)) == is_patch_length
     assert not verifier.verify(head, b"")
 
 
@@ -99,3 +104,222 @@ def test_a_multisignature_with_patches_verifies(vector: dict[str, Any]) -> None:
     head = head_of([bytes.fromhex(block) for block in vector["blocks"]][: vector["length"]])
     assert verifier.verify(head, bytes.fromhex(vector["signature"])) == vector["valid"]
     assert verifier.verify(head, bytes.fromhex(vector["nopatch"])) == vector["nopatchValid"]
+
+
+@pytest.mark.parametrize("vector", PATCHED, ids=lambda vector: str(vector["name"]))
+def test_every_changed_byte_of_a_multisignature_is_refused(vector: dict[str, Any]) -> None:
+    verifier = Verifier(bytes.fromhex(vector["key"]), decode(bytes.fromhex(vector["encoded"])))
+    head = head_of([bytes.fromhex(block) for block in vector["blocks"]][: vector["length"]])
+    signature = bytes.fromhex(vector["signature"])
+    for place in range(len(signature)):
+        for bit in (1, 128):
+            spoiled = bytearray(signature)
+            spoiled[place] ^= bit
+            assert not verifier.verify(head, bytes(spoiled)), place
+        assert not verifier.verify(head, signature[:place])
+
+
+BLOCKS = [bytes([i]) * (i % 5) for i in range(40)]
+
+
+def part(
+    verifier: Verifier, signer: int, length: int, signed_length: int | None = None
+) -> PartialSignature:
+    """Signer's part for a log of `length`, who in fact signed a longer one."""
+    longer = signed_length or length
+    changes = append(EMPTY_HEAD, BLOCKS[:longer], lambda _: b"")
+    assert changes.head is not None
+    nodes = {node.index: node for node in changes.nodes}
+    return PartialSignature(
+        signer,
+        verifier.sign(changes.head, KEY_PAIRS[signer]),
+        longer - length,
+        [nodes[index] for index in growth(length, longer)],
+    )
+
+
+def multi_signer(version: int, quorum: int, *, allow_patch: bool = False) -> Verifier:
+    manifest = Manifest.multi_signer(
+        SIGNERS[:3], quorum=quorum, version=version, allow_patch=allow_patch
+    )
+    return Verifier(manifest.key, manifest)
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+def test_a_quorum_is_needed_of_different_signers(version: int) -> None:
+    verifier = multi_signer(version, 2)
+    head = head_of(BLOCKS[:7])
+    first, second, third = (part(verifier, signer, 7) for signer in range(3))
+    assert verifier.verify(head, verifier.assemble([first, third]))
+    assert verifier.verify(head, verifier.assemble([third, second, first]))
+    assert not verifier.verify(head, verifier.assemble([first]))
+    assert not verifier.verify(head, verifier.assemble([first, first]))
+    stranger = PartialSignature(3, second.signature)
+    assert not verifier.verify(head, verifier.assemble([first, stranger]))
+    swapped = PartialSignature(2, second.signature)
+    assert not verifier.verify(head, verifier.assemble([first, swapped]))
+    # Only as many parts as the quorum count, so a bad one among the first spoils it.
+    assert not verifier.verify(head, verifier.assemble([stranger, first, second]))
+    assert not verifier.verify(head_of(BLOCKS[:6]), verifier.assemble([first, third]))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 31])
+def test_patches_lead_to_the_longer_log_that_was_signed(version: int, length: int) -> None:
+    verifier = multi_signer(version, 2, allow_patch=True)
+    head = head_of(BLOCKS[:length])
+    for longer in range(length + 1, len(BLOCKS) + 1):
+        parts = [part(verifier, 0, length), part(verifier, 1, length, longer)]
+        assert verifier.verify(head, verifier.assemble(parts))
+        parts[1] = PartialSignature(1, parts[1].signature, parts[1].patch_length, ())
+        if version > 0:
+            assert not verifier.verify(head, verifier.assemble(parts))
+    refusing = multi_signer(version, 2, allow_patch=False)
+    assert not refusing.verify(
+        head, refusing.assemble([part(refusing, 0, length), part(refusing, 1, length, length + 1)])
+    )
+
+
+def test_all_parts_share_the_nodes_of_a_patch() -> None:
+    verifier = multi_signer(1, 2, allow_patch=True)
+    parts = [part(verifier, 0, 5, 9), part(verifier, 2, 5, 9)]
+    signature = verifier.assemble(parts)
+    apart = verifier.disassemble(signature)
+    assert [(one.signer, one.patch_length) for one in apart] == [(0, 4), (2, 4)]
+    assert list(apart[0].nodes) == list(parts[0].nodes)
+    assert verifier.verify(head_of(BLOCKS[:5]), signature)
+
+
+def test_one_signer_makes_the_form_that_is_stored() -> None:
+    head = head_of(BLOCKS[:3])
+    manifest = Manifest.single_signer(KEY_PAIRS[0].public_key)
+    verifier = Verifier(manifest.key, manifest)
+    signature = verifier.sign(head, KEY_PAIRS[0])
+    assert (len(signature), signature[:2], signature[-2:]) == (68, b"\x01\x00", b"\x00\x00")
+    assert verifier.verify(head, signature)
+    with pytest.raises(NotWritable):
+        verifier.sign(head, KEY_PAIRS[1])
+    version_0 = Manifest.single_signer(KEY_PAIRS[0].public_key, 0)
+    assert len(Verifier(version_0.key, version_0).sign(head, KEY_PAIRS[0])) == 64
+
+
+def test_a_namespace_changes_the_key_and_in_version_0_what_is_signed() -> None:
+    head = head_of(BLOCKS[:3])
+    for version in (0, 1):
+        manifests = [
+            Manifest.single_signer(KEY_PAIRS[0].public_key, version, bytes([name]) * 32)
+            for name in (1, 2)
+        ]
+        one, other = (Verifier(manifest.key, manifest) for manifest in manifests)
+        assert one.key != other.key
+        assert not other.verify(head, one.sign(head, KEY_PAIRS[0]))
+
+
+def test_a_prologue_needs_no_signature_and_no_other_blocks() -> None:
+    fixed = head_of(BLOCKS[:6])
+    prologue = Prologue(fixed.tree_hash, 6)
+    manifest = Manifest.multi_signer(SIGNERS[:1], prologue=prologue)
+    verifier = Verifier(manifest.key, manifest)
+    assert verifier.prologue == prologue
+    assert verifier.verify(fixed, b"")
+    assert not verifier.verify(head_of([*BLOCKS[:5], b"other"]), b"")
+    shorter, longer = head_of(BLOCKS[:5]), head_of(BLOCKS[:7])
+    assert not verifier.verify(shorter, verifier.sign(shorter, KEY_PAIRS[0]))
+    assert not verifier.verify(longer, b"")
+    assert verifier.verify(longer, verifier.sign(longer, KEY_PAIRS[0]))
+    frozen = Manifest.multi_signer([], prologue=prologue)
+    assert frozen.quorum == 0
+    assert Verifier(frozen.key, frozen).verify(fixed, b"")
+    assert not Verifier(frozen.key, frozen).verify(longer, b"\x00\x00")
+
+
+def test_a_verifier_wants_the_manifest_of_its_key() -> None:
+    manifest = Manifest.single_signer(KEY_PAIRS[0].public_key)
+    with pytest.raises(ValueError, match="hashes to"):
+        Verifier(KEY_PAIRS[1].public_key, manifest)
+    assert Verifier(KEY_PAIRS[0].public_key, manifest).is_compat
+    assert not Verifier(manifest.key, manifest).is_compat
+
+
+def test_a_compat_core_has_no_prologue() -> None:
+    manifest = Manifest.multi_signer(SIGNERS[:1], prologue=Prologue(bytes(32), 9))
+    verifier = Verifier(KEY_PAIRS[0].public_key, manifest)
+    assert verifier.prologue is None
+    head = head_of(BLOCKS[:3])
+    assert verifier.verify(head, verifier.sign(head, KEY_PAIRS[0]))
+
+
+def test_default_quorum_is_more_than_half() -> None:
+    assert [Manifest.multi_signer(SIGNERS[:n]).quorum for n in range(5)] == [0, 1, 2, 2, 3]
+    for quorum in (-1, 3):
+        with pytest.raises(ValueError, match="quorum"):
+            Manifest.multi_signer(SIGNERS[:2], quorum=quorum)
+
+
+hashes = st.binary(min_size=32, max_size=32)
+signers = st.lists(st.builds(Signer, hashes, hashes), max_size=4).map(tuple)
+manifests = st.builds(
+    Manifest,
+    version=st.integers(1, 3),
+    allow_patch=st.booleans(),
+    quorum=st.integers(0, 2**53 - 1),
+    signers=signers,
+    prologue=st.none() | st.builds(Prologue, hashes, st.integers(0, 2**53 - 1)),
+    linked=st.none() | st.lists(hashes, max_size=3).map(tuple),
+    user_data=st.none() | st.binary(max_size=300),
+)
+
+
+@given(manifests, st.binary(max_size=4))
+def test_manifests_round_trip_without_a_length(manifest: Manifest, rest: bytes) -> None:
+    reader = Reader(manifest.encode() + rest)
+    assert Manifest.decode(reader) == manifest
+    assert reader.rest() == rest
+    encoded = manifest.encode()
+    for stop in range(len(encoded)):
+        with pytest.raises(DecodeError):
+            Manifest.decode(Reader(encoded, 0, stop))
+
+
+@given(st.integers(0, 4).map(encode_uint), st.binary(max_size=120))
+def test_any_bytes_are_a_manifest_or_a_decode_error(version: bytes, data: bytes) -> None:
+    try:
+        manifest = decode(version + data)
+    except DecodeError:
+        return
+    assert decode(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize(
+    "data", ["04", "010001", "00000300", "000100", "0000010101", "01000001010100"]
+)
+def test_unknown_versions_hashes_and_kinds_are_refused(data: str) -> None:
+    with pytest.raises(DecodeError):
+        decode(bytes.fromhex(data) + bytes(64))
+
+
+huge = st.integers(0, 2**53 - 1).map(encode_uint)
+
+
+@given(
+    st.sampled_from([0, 1]),
+    st.booleans(),
+    st.binary(max_size=200)
+    | st.tuples(st.just(b"\x02\x00"), hashes, hashes, huge, st.just(b"\x01"), hashes, hashes, huge)
+    .map(b"".join)
+    .map(lambda data: data + b"\x00"),
+)
+def test_any_bytes_are_no_signature(version: int, allow_patch: bool, signature: bytes) -> None:
+    verifier = multi_signer(version, 2, allow_patch=allow_patch)
+    assert not verifier.verify(head_of(BLOCKS[:3]), signature)
+
+
+@given(huge, st.lists(st.tuples(huge, huge, hashes).map(b"".join), max_size=3))
+def test_a_patch_of_any_length_and_nodes_is_no_signature(
+    patch_length: bytes, nodes: list[bytes]
+) -> None:
+    verifier = multi_signer(1, 2, allow_patch=True)
+    good = part(verifier, 0, 3).signature
+    data = b"\x02\x00" + good + b"\x00" + b"\x01" + good + patch_length
+    data += encode_uint(len(nodes)) + b"".join(nodes)
+    assert not verifier.verify(head_of(BLOCKS[:3]), data)
