@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import co_id_of
 from node.covalue.canonical import JsonValue, canonical_json, utf16
-from node.covalue.ids import RawCoId, agent_public_key, is_agent_id
+from node.covalue.ids import RawCoId, agent_public_key
 
 GROUP_PRIORITY = 0
 VALUE_PRIORITY = 3
@@ -90,8 +90,8 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     meta_type = meta.get("type") if meta else None
     source = meta.get("source") if meta else None
     is_account = kind == "comap" and meta_type == "account" and initial_admin is not None
-    if is_account and not is_agent_id(initial_admin or ""):
-        raise DecodeError("an account's initial admin is an agent", 0)
+    if is_account:
+        agent_public_key(initial_admin or "")  # refuses what is no agent
     try:
         canonical = canonical_json(fields)
         canonical.encode()

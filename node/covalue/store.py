@@ -39,7 +39,8 @@ class ValueAppend:
     sessions: Mapping[CoSessionId, SessionAppend]
 
 
-class StoredSession(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StoredSession:
     """A session as stored, without its transactions."""
 
     count: int
@@ -53,6 +54,8 @@ class StoredValue:
 
     header: CoValueHeader
     sessions: Mapping[CoSessionId, StoredSession]
+    dependencies: frozenset[RawCoId]
+    """The values that this one cannot be understood without (`dependencies.py`)."""
 
     @property
     def known_state(self) -> KnownState:

@@ -1,0 +1,87 @@
+"""What the sync engine wants done, in the order in which it must be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.cojson.messages import Message
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import SessionCounts
+from node.covalue.store import ValueAppend
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a control message."""
+
+    peer_id: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The peer lacks something of this value: pull it with `next_for` when the peer can take it."""
+
+    peer_id: str
+    co_id: RawCoId
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Make this durable, after everything that was asked for before; then say `stored(ticket)`."""
+
+    append: ValueAppend
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadValue:
+    """Read header and session rows; then say `loaded`."""
+
+    co_id: RawCoId
+
+
+@dataclass(frozen=True, slots=True)
+class Rehash:
+    """Hash the stored transactions of a session; then say `rehashed`."""
+
+    co_id: RawCoId
+    session_id: CoSessionId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Ask the mesh; then hand in what it found and say `searched`."""
+
+    co_id: RawCoId
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """These sessions have these counts now, durably."""
+
+    co_id: RawCoId
+    sessions: SessionCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Content that came with a receipt number was stored, refused (with a reason) or set aside."""
+
+    receipt: int
+    co_id: RawCoId
+    refusal: str | None = None
+    is_waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndPeer:
+    """The peer broke a limit: end its connection."""
+
+    peer_id: str
+    reason: str
+
+
+Output = Send | Serve | Store | LoadValue | Rehash | Find | Changed | Settled | EndPeer

@@ -1,0 +1,61 @@
+"""Comparing what a client has stored with what is stored here, a batch of ids at a time.
+
+A value that is equal costs nothing, another is asked for with `load`; when every value asked for
+got a `known` or its content, the batch is acknowledged. Reconciled values are not subscribed to.
+
+Source: cojson 0.20.19 sync.ts handleReconcile, OngoingStorageReconciliationTracker.ts.
+"""
+
+from __future__ import annotations
+
+from node.cojson.messages import Load, ReconcileAck
+from node.cojson.outputs import EndPeer, Output, Send
+from node.cojson.peer_view import PeerView, ReconcileBatch
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState, sessions_hash
+
+MAX_BATCHES = 16
+"""Batches a client may have open; JavaScript waits for each before the next."""
+
+
+def open_batch(peer: PeerView, batch_id: str, values: int, out: list[Output]) -> None:
+    """Expect `compare_value` for so many values; an empty batch is settled at once."""
+    if len(peer.batches) >= MAX_BATCHES:
+        out.append(EndPeer(peer.peer_id, f"more than {MAX_BATCHES} reconcile batches open"))
+        return
+    peer.batches[batch_id] = ReconcileBatch(values)
+    _finish(peer, batch_id, out)
+
+
+def compare_value(
+    peer: PeerView,
+    batch_id: str,
+    co_id: RawCoId,
+    their_hash: str,
+    durable: KnownState,
+    out: list[Output],
+) -> None:
+    """One value of the batch: ask for it unless it is equal."""
+    batch = peer.batches.get(batch_id)
+    if batch is None:
+        return
+    batch.unread -= 1
+    if not durable.header or sessions_hash(durable.sessions) != their_hash:
+        batch.awaited.add(co_id)
+        out.append(Send(peer.peer_id, Load(co_id, durable)))
+    _finish(peer, batch_id, out)
+
+
+def tick_batches(peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+    """The client has answered about this value."""
+    for batch_id, batch in list(peer.batches.items()):
+        if co_id in batch.awaited:
+            batch.awaited.discard(co_id)
+            _finish(peer, batch_id, out)
+
+
+def _finish(peer: PeerView, batch_id: str, out: list[Output]) -> None:
+    batch = peer.batches[batch_id]
+    if batch.unread == 0 and not batch.awaited:
+        del peer.batches[batch_id]
+        out.append(Send(peer.peer_id, ReconcileAck(batch_id)))

@@ -1,0 +1,123 @@
+"""The verified state of the values in use: never their transactions.
+
+Values that nobody used for long are forgotten when the budget is spent, and read again from the
+store when they are needed; a session's running hash is then made again with its first append.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from node.cojson.outputs import Output
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.session_log import SessionLog
+
+MEMORY_BYTES = 64 * 1024 * 1024
+"""Budget for verified state; a BLAKE3 state alone takes 2 KB."""
+
+_ENTRY_BYTES = 1024
+_SESSION_BYTES = 2560
+_SCAN = 16
+"""Oldest entries looked at per call: those in use cannot be forgotten and are passed over."""
+
+
+class Phase(Enum):
+    LOADING = auto()
+    """The store has been asked."""
+    ABSENT = auto()
+    """Neither stored nor accepted."""
+    HELD = auto()
+    """The header is verified; durable or on its way there."""
+
+
+@dataclass(slots=True)
+class ValueEntry:
+    """What is verified of one value."""
+
+    co_id: RawCoId
+    phase: Phase = Phase.LOADING
+    header: CoValueHeader | None = None
+    dependencies: dict[RawCoId, None] = field(default_factory=dict)
+    logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
+    """Accepted: verified, perhaps not durable yet."""
+    durable: KnownState = NOTHING
+    """What may be acknowledged, announced and served."""
+    waiting: deque[Callable[[list[Output]], None]] = field(default_factory=deque)
+    """What to do when the store has answered, in order; each adds what it wants done."""
+    rehashing: set[CoSessionId] = field(default_factory=set)
+    tickets: deque[int] = field(default_factory=deque)
+    """Commits that are out, oldest first."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the store owes an answer without which content cannot be judged."""
+        return self.phase is Phase.LOADING or bool(self.rehashing)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.is_busy or self.waiting or self.tickets)
+
+    @property
+    def version(self) -> int:
+        """Grows with every durable change; 0 when nothing is durable."""
+        if not self.durable.header:
+            return 0
+        return 1 + sum(self.durable.sessions.values())
+
+    @property
+    def size(self) -> int:
+        return _ENTRY_BYTES + _SESSION_BYTES * len(self.logs)
+
+
+class ValueTable:
+    """Entries by id, least recently used first."""
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._entries: OrderedDict[RawCoId, ValueEntry] = OrderedDict()
+        self._sizes: dict[RawCoId, int] = {}
+        self._used_bytes = 0
+        self._memory_bytes = memory_bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def peek(self, co_id: RawCoId) -> ValueEntry | None:
+        return self._entries.get(co_id)
+
+    def use(self, co_id: RawCoId) -> ValueEntry | None:
+        """The entry, which counts as used now."""
+        entry = self._entries.get(co_id)
+        if entry is not None:
+            self._entries.move_to_end(co_id)
+        return entry
+
+    def add(self, co_id: RawCoId) -> ValueEntry:
+        entry = self._entries[co_id] = ValueEntry(co_id)
+        self.resize(entry)
+        return entry
+
+    def resize(self, entry: ValueEntry) -> None:
+        """Count the entry's present size and forget others if the budget is spent."""
+        size = entry.size
+        self._used_bytes += size - self._sizes.get(entry.co_id, 0)
+        self._sizes[entry.co_id] = size
+        if self._used_bytes > self._memory_bytes:
+            self._forget_idle()
+
+    def discard(self, co_id: RawCoId) -> None:
+        if self._entries.pop(co_id, None) is not None:
+            self._used_bytes -= self._sizes.pop(co_id)
+
+    def _forget_idle(self) -> None:
+        for co_id in [key for key, _ in zip(self._entries, range(_SCAN), strict=False)]:
+            if self._used_bytes <= self._memory_bytes:
+                return
+            if self._entries[co_id].is_idle:
+                self.discard(co_id)
+            else:
+                self._entries.move_to_end(co_id)

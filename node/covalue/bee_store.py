@@ -1,0 +1,219 @@
+"""CoValues in a bee: the data that other nodes may read, and beside it what is ours alone.
+
+One `store` is one atomic append: the rows of every message in it, and the local rows (`id:`,
+`count`) that belong to them. After a crash all of it is there, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bee.bee import Bee
+from bee.errors import CorruptTree
+from hypercore.encoding import DecodeError
+from node.covalue.content import PIECE_BYTES, Transaction
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.keys import (
+    COUNT_KEY,
+    ID_PREFIX,
+    checkpoint_key,
+    decode_sync_key,
+    header_key,
+    id_key,
+    run_key,
+    session_key,
+    sync_key,
+    sync_range,
+)
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.reading import read_pieces, read_value
+from node.covalue.records import (
+    decode_count,
+    encode_checkpoint,
+    encode_count,
+    encode_header,
+    encode_run,
+    encode_session,
+)
+from node.covalue.store import LoadedPieces, SessionAppend, StoredValue, ValueAppend
+from node.errors import CorruptStore
+
+_PRESENT = b"\xc3"
+"""msgpack's true: a row whose existence says everything."""
+
+_AFTER_IDS = b"id;"
+
+
+class LocalRows(Protocol):
+    """The data core's private key-value space, which is not replicated."""
+
+    def get_local_value(self, key: bytes, /) -> bytes | None: ...
+
+    def local_items(self, start: bytes, stop: bytes, /) -> Iterable[tuple[bytes, bytes]]:
+        """Rows with start <= key < stop, in order."""
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
+        """Write rows, None deletes; returns when they are durable."""
+
+
+@dataclass(slots=True)
+class _SessionRows:
+    """All that one batch adds to one session."""
+
+    first: SessionAppend
+    transactions: list[Transaction]
+    last: SessionAppend
+    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _ValueRows:
+    """All that one batch adds to one value."""
+
+    header: CoValueHeader | None = None
+    sessions: dict[CoSessionId, _SessionRows] = field(default_factory=dict)
+
+
+class BeeStore:
+    """A `CoValueStore` over a bee and the local rows of its log."""
+
+    def __init__(self, bee: Bee[bytes, bytes], local: LocalRows) -> None:
+        self._bee = bee
+        self._local = local
+
+    async def load(
+        self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
+    ) -> LoadedPieces:
+        """As the protocol says."""
+        if not self.has(co_id):
+            return LoadedPieces()
+        try:
+            return await read_pieces(self._bee.snapshot(), co_id, known, max_bytes)
+        except (DecodeError, CorruptTree) as error:
+            raise CorruptStore(co_id, str(error)) from error
+
+    async def load_value(self, co_id: RawCoId) -> StoredValue | None:
+        """As the protocol says."""
+        if not self.has(co_id):
+            return None
+        try:
+            return await read_value(self._bee.snapshot(), co_id)
+        except (DecodeError, CorruptTree) as error:
+            raise CorruptStore(co_id, str(error)) from error
+
+    def has(self, co_id: RawCoId) -> bool:
+        """Whether the value is stored: a point read, where the bee would cost a descent."""
+        return self._local.get_local_value(id_key(co_id)) is not None
+
+    async def store(self, appends: Sequence[ValueAppend]) -> None:
+        """As the protocol says. Raises: what the log raises; nothing was stored then."""
+        rows = _gather(appends)
+        async with self._bee.batch() as batch:
+            local: dict[bytes, bytes | None] = {}
+            for co_id, value in rows.items():
+                if value.header is not None:
+                    await batch.put(header_key(co_id), encode_header(value.header))
+                    local[id_key(co_id)] = _PRESENT
+                for session_id, session in value.sessions.items():
+                    for key, record in _session_records(co_id, session_id, session):
+                        await batch.put(key, record)
+            if local:
+                local[COUNT_KEY] = encode_count(self.count() + len(local))
+            await batch.flush(local=local)
+
+    async def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+        """As the protocol says."""
+        # 0x7f is above every letter of an id.
+        stop = id_key(prefix) + b"\x7f" if prefix else _AFTER_IDS
+        start = id_key(max(prefix, after))
+        for key, _ in self._local.local_items(start, stop):
+            co_id = RawCoId(key[len(ID_PREFIX) :].decode())
+            if co_id != after:
+                yield co_id
+
+    def count(self) -> int:
+        """How many values are stored. Raises: CorruptStore."""
+        record = self._local.get_local_value(COUNT_KEY)
+        if record is None:
+            return 0
+        try:
+            return decode_count(record)
+        except DecodeError as error:
+            raise CorruptStore("count", str(error)) from error
+
+    async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
+        """As the protocol says: a row is there for what is not synced yet."""
+        await self._local.write_local(
+            {
+                sync_key(co_id, peer_id): None if is_synced else _PRESENT
+                for (co_id, peer_id), is_synced in changes.items()
+            }
+        )
+
+    async def stop_tracking_sync(self, co_id: RawCoId) -> None:
+        """As the protocol says."""
+        rows = [key for key, _ in self._local.local_items(*sync_range(co_id))]
+        if rows:
+            await self._local.write_local(dict.fromkeys(rows))
+
+    def unsynced_ids(self) -> list[RawCoId]:
+        """As the protocol says. Raises: CorruptStore."""
+        try:
+            keys = [decode_sync_key(key) for key, _ in self._local.local_items(*sync_range())]
+        except DecodeError as error:
+            raise CorruptStore("sync", str(error)) from error
+        return list(dict.fromkeys(co_id for co_id, _ in keys))
+
+
+def _gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, _ValueRows]:
+    """Join what belongs to one session, so that it becomes few runs and one session row."""
+    rows: dict[RawCoId, _ValueRows] = {}
+    for append in appends:
+        value = rows.setdefault(append.co_id, _ValueRows())
+        if append.header is not None:
+            value.header = append.header
+        for session_id, part in append.sessions.items():
+            session = value.sessions.get(session_id)
+            if session is None:
+                session = _SessionRows(part, list(part.transactions), part)
+                value.sessions[session_id] = session
+            else:
+                session.transactions += part.transactions
+                session.last = part
+            if part.is_checkpoint:
+                index = part.after + len(part.transactions) - 1
+                session.checkpoints.append((index, part.signature))
+    return rows
+
+
+def _session_records(
+    co_id: RawCoId, session_id: CoSessionId, rows: _SessionRows
+) -> list[tuple[bytes, bytes]]:
+    last = rows.last
+    count = rows.first.after + len(rows.transactions)
+    session = encode_session(count, last.signature, last.bytes_since_checkpoint)
+    records = [(session_key(co_id, session_id), session)]
+    for index, signature in rows.checkpoints:
+        records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
+    index = rows.first.after
+    for run in _split_runs(rows.transactions):
+        records.append((run_key(co_id, session_id, index), encode_run(run)))
+        index += len(run)
+    return records
+
+
+def _split_runs(transactions: Sequence[Transaction]) -> list[list[Transaction]]:
+    """Runs of at most PIECE_BYTES, or of one transaction that is larger."""
+    runs: list[list[Transaction]] = []
+    room = 0
+    for transaction in transactions:
+        size = len(transaction.changes) + len(transaction.meta or "") + 64
+        if size > room:
+            runs.append([])
+            room = PIECE_BYTES
+        runs[-1].append(transaction)
+        room -= size
+    return runs

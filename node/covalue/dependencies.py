@@ -1,0 +1,73 @@
+"""Which values one must have before another can be understood.
+
+| of                | depends on                                                            |
+|-------------------|-----------------------------------------------------------------------|
+| every value       | the group that owns it, the value it is a branch of                   |
+| every session     | the account that signs it: its header holds the key                   |
+| groups, accounts  | members (`co_z...` keys) and parents (`parent_co_z...` keys)          |
+
+A dependency is stored before its dependants and sent before them.
+
+Source: cojson 0.20.19 coValueCore.ts getDependedOnCoValues, storage/syncUtils.ts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from node.covalue.content import Transaction
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, session_owner
+
+_PARENT_PREFIX = "parent_"
+_MAX_ID_CHARACTERS = 30
+
+
+def header_dependencies(header: CoValueHeader) -> list[RawCoId]:
+    """The owning group and the branch's source; text that is no id is left out."""
+    return [
+        RawCoId(text)
+        for text in (header.owner_group, header.source)
+        if text is not None and _is_id(text)
+    ]
+
+
+def session_dependencies(session_ids: Iterable[CoSessionId]) -> list[RawCoId]:
+    """The accounts that sign these sessions; agents need nothing."""
+    owners = dict.fromkeys(map(session_owner, session_ids))
+    return [RawCoId(owner) for owner in owners if is_account_id(owner) and _is_id(owner)]
+
+
+def member_dependencies(transactions: Iterable[Transaction]) -> list[RawCoId]:
+    """Members and parents that these transactions of a group name."""
+    found: dict[RawCoId, None] = {}
+    for transaction in transactions:
+        # Most transactions of a group reveal keys: they are told apart without parsing.
+        if transaction.is_private or "co_z" not in transaction.changes:
+            continue
+        for key in _set_keys(transaction.changes):
+            member = key.removeprefix(_PARENT_PREFIX)
+            if member.startswith("co_") and _is_id(member):
+                found[RawCoId(member)] = None
+    return list(found)
+
+
+def _set_keys(changes: str) -> list[str]:
+    try:
+        parsed: object = json.loads(changes)
+    except (ValueError, RecursionError):
+        return []  # every reader ignores changes that are no JSON
+    if not isinstance(parsed, list):
+        return []
+    return [
+        change["key"]
+        for change in parsed
+        if isinstance(change, dict)
+        and change.get("op") == "set"
+        and isinstance(change.get("key"), str)
+    ]
+
+
+def _is_id(text: str) -> bool:
+    return len(text) <= _MAX_ID_CHARACTERS and is_co_id(text)
