@@ -1,0 +1,63 @@
+"""A sorted key-value store on an append-only log, as Hyperbee 2 keeps it.
+
+```python
+bee = Bee(core)
+await bee.put(b"key", b"value")
+async for entry in bee.range(gte=b"a", lt=b"b"): ...
+async with bee.batch() as batch: ...
+```
+
+Map, from the bottom: `protobuf` and `messages` are the bytes; `btree` is one node; `cache`
+and `hints` hold nodes and what peers said we need; `descent` walks down, and waits for
+blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
+in order; `extension` talks with peers; `bee` is what callers see. `log` says what a log must
+be able to do.
+
+Odd on purpose: reads are plain functions that start again when a block was missing
+(`descent`); references in the tree stay encoded (`btree`); batches write the original's
+accidents, because they show in the bytes (`changes`).
+"""
+
+from __future__ import annotations
+
+from bee.batch import Batch, Entry
+from bee.bee import Bee, Change, Difference, Snapshot
+from bee.cache import CacheStatistics
+from bee.descent import ReadStatistics
+from bee.errors import (
+    BatchEnded,
+    BeeError,
+    CorruptTree,
+    HistoryReplaced,
+    NotABee,
+    UnknownFormat,
+)
+from bee.keyspace import BINARY, JSON, UTF8, Codec
+from bee.log import Log
+from bee.messages import Header, Metadata
+from bee.ranges import Results
+
+__all__ = [
+    "BINARY",
+    "JSON",
+    "UTF8",
+    "Batch",
+    "BatchEnded",
+    "Bee",
+    "BeeError",
+    "CacheStatistics",
+    "Change",
+    "Codec",
+    "CorruptTree",
+    "Difference",
+    "Entry",
+    "Header",
+    "HistoryReplaced",
+    "Log",
+    "Metadata",
+    "NotABee",
+    "ReadStatistics",
+    "Results",
+    "Snapshot",
+    "UnknownFormat",
+]

@@ -1,0 +1,212 @@
+"""Many changes, one append."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Generic, NamedTuple, TypeVar
+
+from bee.changes import Compare, TreeChanges
+from bee.descent import NodeReader, ReadCounter, Tree, decode_header
+from bee.errors import BatchEnded
+from bee.keyspace import Keyspace
+from bee.messages import NodeRecord
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+
+class Entry(NamedTuple, Generic[K, V]):
+    """A key and its value; `seq` is the index of the block that put it."""
+
+    seq: int
+    key: K
+    value: V | None
+
+
+class Writer:
+    """Makes changes of one append; whoever uses it holds the log's `exclusive()`.
+
+    `header` is the block to put first when the log is empty: with the first change that is
+    tried, even if nothing comes of it.
+    """
+
+    __slots__ = ("_changes", "_has_tried", "_header", "_tree", "counter")
+
+    def __init__(self, tree: Tree, header: bytes, *, always_duplicate: bool) -> None:
+        tree.current_fork()
+        log = tree.log
+        length = log.length
+        if length:
+            first = log.get_local(0)
+            if first is not None and first != header:
+                decode_header(first)
+        self._tree = tree
+        self._header = b"" if length else header
+        self._has_tried = False
+        self._changes = TreeChanges(tree.reader, max(length, 1), always_duplicate=always_duplicate)
+        self.counter = ReadCounter()
+
+    async def change(self, step: Callable[[TreeChanges], T]) -> T:
+        """Run a put or delete, fetching what it lacks. Cancel: nothing was changed."""
+        self._has_tried = True
+        return await self.read(step)
+
+    async def read(self, step: Callable[[TreeChanges], T]) -> T:
+        """Run a get. Cancel: as ever."""
+        changes = self._changes
+
+        def run(reader: NodeReader) -> T:
+            changes.reader = reader
+            return step(changes)
+
+        try:
+            return await self._tree.read(run, self.counter)
+        finally:
+            changes.reader = self._tree.reader
+
+    def append(self, local: Mapping[bytes, bytes | None] | None) -> bool:
+        """Append header and blocks, with `local` rows, in one step; whether there was anything.
+
+        When it fails nothing has changed, here and in the log.
+        """
+        blocks = self._changes.encode()
+        if self._header and self._has_tried:
+            blocks.insert(0, self._header)
+        if not blocks and not local:
+            return False
+        self._tree.log.append_nowait(blocks, local=local)
+        self._changes.commit()
+        return True
+
+
+class Batch(Generic[K, V]):
+    """Changes that are appended together, or not at all.
+
+    `async with bee.batch() as batch:` holds the log for one writer; leaving the block
+    appends, an exception that leaves it discards. What the batch reads, it reads with its own
+    changes. After `flush()` it takes nothing more.
+    """
+
+    __slots__ = (
+        "_always_duplicate",
+        "_encoded_header",
+        "_held",
+        "_keyspace",
+        "_tree",
+        "_writer",
+    )
+
+    def __init__(
+        self, tree: Tree, keyspace: Keyspace[K, V], header: bytes, *, always_duplicate: bool
+    ) -> None:
+        self._tree = tree
+        self._keyspace = keyspace
+        self._encoded_header = header
+        self._always_duplicate = always_duplicate
+        self._held = AsyncExitStack()
+        self._writer: Writer | None = None
+
+    async def __aenter__(self) -> Batch[K, V]:
+        await self._held.enter_async_context(self._tree.log.exclusive())
+        try:
+            self._writer = Writer(
+                self._tree, self._encoded_header, always_duplicate=self._always_duplicate
+            )
+        except BaseException:
+            await self._held.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None and self._writer is not None:
+            await self.flush()
+        self._writer = None
+        await self._held.aclose()
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise BatchEnded("this batch was flushed, or is not open")
+        return self._writer
+
+    async def get(self, key: K) -> Entry[K, V] | None:
+        """Raises: CorruptTree, BatchEnded."""
+        encoded = self._keyspace.encode_key(key)
+        found = await self._open_writer().read(lambda changes: changes.get(encoded))
+        return None if found is None else decode_entry(self._keyspace, *found)
+
+    async def put(
+        self,
+        key: K,
+        value: V | None,
+        *,
+        cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+    ) -> bool:
+        """Put `key`; as `Bee.put`.
+
+        Raises: CorruptTree, BatchEnded.
+        """
+        writer = self._open_writer()
+        encoded_key = self._keyspace.encode_key(key)
+        encoded_value = self._keyspace.encode_value(value)
+        compare = None if cas is None else comparison(self._keyspace, key, value, cas)
+        return await writer.change(lambda changes: changes.put(encoded_key, encoded_value, compare))
+
+    async def delete(
+        self, key: K, *, cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None
+    ) -> bool:
+        """Delete `key`; as `Bee.delete`.
+
+        Raises: CorruptTree, BatchEnded.
+        """
+        writer = self._open_writer()
+        encoded = self._keyspace.encode_key(key)
+        compare = None if cas is None else comparison(self._keyspace, key, None, cas)
+        return await writer.change(lambda changes: changes.delete(encoded, compare))
+
+    async def flush(self, *, local: Mapping[bytes, bytes | None] | None = None) -> None:
+        """Append what was changed and end the batch; returns when it is durable.
+
+        `local` rows (None deletes) go into the log's private key-value space in the same
+        atomic step, also when there are no changes. The next writer may go on while this one
+        waits for the disk.
+
+        Raises: BatchEnded, and what the log raises; nothing was appended then.
+        Cancel: the changes were appended, unless the log says otherwise.
+        """
+        writer = self._open_writer()
+        self._writer = None
+        try:
+            has_appended = writer.append(local)
+        finally:
+            await self._held.aclose()
+        if has_appended:
+            await self._tree.log.wait_durable()
+
+
+def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entry[K, V]:
+    """Raises: CorruptTree."""
+    return Entry(
+        seq, keyspace.decode_key(record.key, seq), keyspace.decode_value(record.value, seq)
+    )
+
+
+def comparison(
+    keyspace: Keyspace[K, V],
+    key: K,
+    value: V | None,
+    cas: Callable[[Entry[K, V], Entry[K, V]], bool],
+) -> Compare:
+    """`cas` as the tree calls it: with entries that are still encoded."""
+
+    def compare(seq: int, record: NodeRecord, next_seq: int) -> bool:
+        return cas(decode_entry(keyspace, seq, record), Entry(next_seq, key, value))
+
+    return compare

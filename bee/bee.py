@@ -1,0 +1,462 @@
+"""A sorted key-value store on an append-only log: Hyperbee, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar, overload
+
+from bee.batch import Batch, Entry, Writer, comparison, decode_entry
+from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
+from bee.changes import TreeChanges
+from bee.descent import (
+    Found,
+    NodeReader,
+    ReadCounter,
+    ReadStatistics,
+    Tree,
+    find,
+    root_ref,
+)
+from bee.diff import DiffCursor
+from bee.errors import CorruptTree
+from bee.extension import HyperbeeExtension
+from bee.keyspace import BINARY, Codec, Keyspace
+from bee.log import Log
+from bee.messages import Header, Metadata, NodeRecord
+from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
+from hypercore.errors import OutOfRange
+
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Change(NamedTuple, Generic[K, V]):
+    """One block of the history: a put, or a deletion (then the value is None)."""
+
+    seq: int
+    key: K
+    value: V | None
+    is_deletion: bool
+
+
+class Difference(NamedTuple, Generic[K, V]):
+    """A key whose entry differs: how it is in this version, and how in the other."""
+
+    left: Entry[K, V] | None
+    right: Entry[K, V] | None
+
+
+class Snapshot(Generic[K, V]):
+    """One version of a bee; it does not change while the bee does.
+
+    Blocks that are not here are asked for and waited for, forever if nobody has them: put
+    your own deadline around a read. Every read may raise CorruptTree (the writer's blocks are
+    no tree) and HistoryReplaced (the log was truncated since).
+    """
+
+    __slots__ = ("_counter", "_extension", "_fork", "_keyspace", "_root", "_tree", "version")
+
+    def __init__(
+        self,
+        tree: Tree,
+        extension: HyperbeeExtension | None,
+        keyspace: Keyspace[K, V],
+        version: int,
+        fork: int,
+    ) -> None:
+        self._tree = tree
+        self._extension = extension
+        self._keyspace = keyspace
+        self._fork = fork
+        self._root = root_ref(version)
+        self._counter = ReadCounter()
+        self.version = version
+
+    @property
+    def reads(self) -> ReadStatistics:
+        """What all reads of this snapshot (not of its subs) had to wait for, so far."""
+        return self._counter.statistics
+
+    def sub(self, name: str | bytes, *, separator: bytes | None = None) -> Snapshot[K, V]:
+        """The sub-database `name` in this version, with the same codecs."""
+        keyspace = self._keyspace.sub(
+            _name(name), separator, self._keyspace.keys, self._keyspace.values
+        )
+        return Snapshot(self._tree, self._extension, keyspace, self.version, self._fork)
+
+    async def get(self, key: K) -> Entry[K, V] | None:
+        """The entry of `key`, None if there is none."""
+        keyspace = self._keyspace
+        encoded = keyspace.encode_key(key)
+        root = self._root
+        if not root:
+            return None
+        tree = self._tree
+        tree.check_fork(self._fork)
+
+        def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
+            return look_up(reader, root, encoded)
+
+        def ask() -> None:
+            if self._extension is not None:
+                self._extension.ask_get(self.version, encoded)
+
+        found = await tree.read(step, self._counter, ask)
+        return None if found is None else decode_entry(keyspace, *found)
+
+    def range(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Results[Entry[K, V]]:
+        """The entries between the bounds, in the order of the keys' bytes.
+
+        Read-ahead is at most 128 entries; leaving early needs no clean-up.
+        """
+        bounds = self._keyspace.key_range(
+            gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
+        )
+        keyspace = self._keyspace
+
+        def decode(seq: int, record: NodeRecord) -> Entry[K, V]:
+            return decode_entry(keyspace, seq, record)
+
+        cursor = RangeCursor(self._root, bounds, decode)
+
+        def ask() -> None:
+            if self._extension is not None:
+                self._extension.ask_range(self.version, bounds, cursor.last_key)
+
+        return Results(self._tree, self._fork, cursor, self._counter, ask)
+
+    async def peek(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+    ) -> Entry[K, V] | None:
+        """The first entry between the bounds."""
+        entries = self.range(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=1)
+        async for entry in entries:
+            return entry
+        return None
+
+    def history(
+        self,
+        *,
+        gt: int | None = None,
+        gte: int | None = None,
+        lt: int | None = None,
+        lte: int | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Results[Change[K, V]]:
+        """What was put and deleted, in order of time; bounds are seqs.
+
+        Negative bounds count back from `version`. Keys of other sub-databases are among it.
+        """
+        keyspace = Keyspace(self._keyspace.keys, self._keyspace.values)
+
+        def decode(seq: int, record: NodeRecord, is_deletion: bool) -> Change[K, V]:
+            entry = decode_entry(keyspace, seq, record)
+            return Change(*entry, is_deletion)
+
+        seqs = history_seqs(self.version, gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse)
+        cursor = HistoryCursor(seqs, limit, decode)
+        return Results(self._tree, self._fork, cursor, self._counter)
+
+    def diff(
+        self,
+        other: int | Snapshot[K, V],
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        limit: int | None = None,
+    ) -> Results[Difference[K, V]]:
+        """Keys whose entries differ between this version (left) and the other (right).
+
+        Entries are compared by the block that put them. Costs as many blocks as differ, and
+        the way to them.
+        """
+        bounds = self._keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte, limit=limit)
+        version = other if isinstance(other, int) else other.version
+        keyspace = self._keyspace
+
+        def entry(side: tuple[int, NodeRecord] | None) -> Entry[K, V] | None:
+            return None if side is None else decode_entry(keyspace, *side)
+
+        def decode(
+            left: tuple[int, NodeRecord] | None, right: tuple[int, NodeRecord] | None
+        ) -> Difference[K, V]:
+            return Difference(entry(left), entry(right))
+
+        cursor = DiffCursor(self._root, root_ref(max(version, 1)), bounds, decode)
+        return Results(self._tree, self._fork, cursor, self._counter)
+
+
+class Bee(Generic[K, V]):
+    """A bee as it is now, and the way to change it.
+
+    Keys and values are bytes unless codecs say otherwise; a value may be None. Reads are
+    those of a fresh `snapshot()`. One bee per log: its cache of `cache_bytes` is shared by
+    its snapshots and sub-databases, and it answers the `hyperbee` extension for the log.
+    """
+
+    __slots__ = ("_always_duplicate", "_extension", "_header", "_keyspace", "_tree")
+
+    @overload
+    def __init__(
+        self: Bee[bytes, bytes],
+        log: Log,
+        *,
+        metadata: Metadata | None = None,
+        always_duplicate: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        extension: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Bee[K, bytes],
+        log: Log,
+        *,
+        key_encoding: Codec[K],
+        metadata: Metadata | None = None,
+        always_duplicate: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        extension: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Bee[bytes, V],
+        log: Log,
+        *,
+        value_encoding: Codec[V],
+        metadata: Metadata | None = None,
+        always_duplicate: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        extension: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        log: Log,
+        *,
+        key_encoding: Codec[K],
+        value_encoding: Codec[V],
+        metadata: Metadata | None = None,
+        always_duplicate: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        extension: bool = True,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        key_encoding: Codec[K] | Codec[bytes] = BINARY,
+        value_encoding: Codec[V] | Codec[bytes] = BINARY,
+        metadata: Metadata | None = None,
+        always_duplicate: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        extension: bool = True,
+    ) -> None:
+        """With `always_duplicate` false, putting the value that is there writes nothing.
+
+        `metadata` goes into the header of a bee that has none yet.
+        """
+        self._tree = Tree(log, cache_bytes)
+        # The overloads say which codec belongs to which K and V.
+        self._keyspace: Keyspace[K, V] = Keyspace(key_encoding, value_encoding)  # type: ignore[arg-type]
+        self._header = Header(metadata=metadata).encode()
+        self._always_duplicate = always_duplicate
+        self._extension = HyperbeeExtension(self._tree) if extension else None
+
+    @property
+    def version(self) -> int:
+        """Length of the log, at least 1. Every length a block was appended at can be read."""
+        return max(self._tree.log.length, 1)
+
+    @property
+    def is_writable(self) -> bool:
+        return self._tree.log.is_writable
+
+    def cache_statistics(self) -> CacheStatistics:
+        return self._tree.cache.statistics()
+
+    async def header(self) -> Header:
+        """What block 0 says. Raises: NotABee, UnknownFormat."""
+        return await self._tree.header(ReadCounter())
+
+    def sub(
+        self,
+        name: str | bytes,
+        *,
+        separator: bytes | None = None,
+    ) -> Bee[K, V]:
+        """The keys that start with `name` and a separator (a zero byte), shown without.
+
+        `separator` is not passed on to deeper subs, as in the original.
+        """
+        keyspace = self._keyspace.sub(
+            _name(name), separator, self._keyspace.keys, self._keyspace.values
+        )
+        return self._with_keyspace(keyspace)
+
+    def _with_keyspace(self, keyspace: Keyspace[A, B]) -> Bee[A, B]:
+        bee: Bee[A, B] = Bee.__new__(Bee)
+        bee._tree = self._tree
+        bee._keyspace = keyspace
+        bee._header = self._header
+        bee._always_duplicate = self._always_duplicate
+        bee._extension = self._extension
+        return bee
+
+    def snapshot(self) -> Snapshot[K, V]:
+        """The version of now."""
+        tree = self._tree
+        return Snapshot(tree, self._extension, self._keyspace, self.version, tree.current_fork())
+
+    def checkout(self, version: int) -> Snapshot[K, V]:
+        """An older version: the bee when its log had that length.
+
+        Raises: OutOfRange. Inside a batch there is no version to check out.
+        """
+        if not 0 <= version <= self.version:
+            raise OutOfRange(version, self.version + 1)
+        tree = self._tree
+        fork = tree.current_fork()
+        return Snapshot(tree, self._extension, self._keyspace, max(version, 1), fork)
+
+    async def get(self, key: K) -> Entry[K, V] | None:
+        """As `Snapshot.get`."""
+        return await self.snapshot().get(key)
+
+    async def peek(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+    ) -> Entry[K, V] | None:
+        """As `Snapshot.peek`."""
+        return await self.snapshot().peek(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse)
+
+    def range(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Results[Entry[K, V]]:
+        """As `Snapshot.range`, of the version of now."""
+        return self.snapshot().range(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit)
+
+    def history(
+        self,
+        *,
+        gt: int | None = None,
+        gte: int | None = None,
+        lt: int | None = None,
+        lte: int | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Results[Change[K, V]]:
+        """As `Snapshot.history`, up to now."""
+        return self.snapshot().history(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit)
+
+    def diff(
+        self,
+        other: int | Snapshot[K, V],
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        limit: int | None = None,
+    ) -> Results[Difference[K, V]]:
+        """As `Snapshot.diff`, of the version of now (left)."""
+        return self.snapshot().diff(other, gt=gt, gte=gte, lt=lt, lte=lte, limit=limit)
+
+    async def put(
+        self,
+        key: K,
+        value: V | None,
+        *,
+        cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+    ) -> bool:
+        """Put a value; returns, when it is durable, whether anything was written.
+
+        If the key exists, `cas(previous, next)` may refuse.
+
+        Raises: NotWritable, NotABee, CorruptTree, and what the log raises.
+        Cancel: the value may have been put, unless that is raised.
+        """
+        keyspace = self._keyspace
+        encoded_key = keyspace.encode_key(key)
+        encoded_value = keyspace.encode_value(value)
+        compare = None if cas is None else comparison(keyspace, key, value, cas)
+        return await self._write(lambda changes: changes.put(encoded_key, encoded_value, compare))
+
+    async def delete(
+        self, key: K, *, cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None
+    ) -> bool:
+        """Delete a key; returns, when it is durable, whether it was there.
+
+        `cas(previous, next)` may refuse; the value of `next` is None.
+
+        Raises and Cancel: as `put`.
+        """
+        keyspace = self._keyspace
+        encoded = keyspace.encode_key(key)
+        compare = None if cas is None else comparison(keyspace, key, None, cas)
+        return await self._write(lambda changes: changes.delete(encoded, compare))
+
+    async def _write(self, step: Callable[[TreeChanges], bool]) -> bool:
+        tree = self._tree
+        async with tree.log.exclusive():
+            writer = Writer(tree, self._header, always_duplicate=self._always_duplicate)
+            has_changed = await writer.change(step)
+            has_appended = writer.append(None)
+        if has_appended:
+            await tree.log.wait_durable()
+        return has_changed
+
+    def batch(self) -> Batch[K, V]:
+        """Changes that are appended together: `async with bee.batch() as batch: ...`."""
+        return Batch(
+            self._tree, self._keyspace, self._header, always_duplicate=self._always_duplicate
+        )
+
+
+def look_up(reader: NodeReader, root: bytes, key: bytes) -> tuple[int, NodeRecord] | None:
+    """Seq and record of `key` in the tree below `root`. Raises: BlocksNeeded, CorruptTree."""
+    found: Found | None = find(reader, root, key)
+    if found is None:
+        return None
+    seq, record = found
+    if record is None:
+        record = reader.record(seq)
+        if record.key != key:
+            raise CorruptTree(seq, "another key than its tree node says")
+    return seq, record
+
+
+def _name(name: str | bytes) -> bytes:
+    return name.encode() if isinstance(name, str) else name

@@ -1,0 +1,375 @@
+"""The tree while it is being changed, and the blocks that the changes come to.
+
+One `TreeChanges` is one append: a single put or a batch. Its operations work on one tree in
+memory; each remembers the nodes it rewrote, in the order of the original's recursion (root,
+then changed children from left to right). When the blocks are laid out, a node that a later
+operation rewrote again drops out of the earlier block, and the last slot takes its place.
+
+What the original does by accident and what therefore shows in the bytes is done here on
+purpose: see `_refuse` and `encode`.
+
+Source: hyperbee 2.27.3 index.js Batch (_put, _del, rebalance, toBlocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bee.btree import MAX_DEPTH, MIN_KEYS, BTreeNode, ChildRef, Pointer
+from bee.descent import Found, NodeReader, find, position_of, root_ref
+from bee.errors import CorruptTree
+from bee.messages import NodeRecord, encode_record
+from bee.protobuf import decode_varint, encode_varint
+
+Compare = Callable[[int, NodeRecord, int], bool]
+"""Decides on a change: seq and record of the entry that is there, seq of the change."""
+
+
+class PendingBlock(NamedTuple):
+    """One operation: `slots` are the nodes it rewrote, its root left out."""
+
+    key: bytes
+    value: bytes | None
+    slots: list[Pointer]
+
+
+class TreeChanges:
+    """Changes to the tree of `version`, not yet appended.
+
+    Every operation may raise BlocksNeeded, has then changed nothing that shows, and is to be
+    called again. Raises: BlocksNeeded, CorruptTree.
+    """
+
+    def __init__(self, reader: NodeReader, version: int, *, always_duplicate: bool) -> None:
+        self.reader = reader
+        self.start = version
+        self.blocks: list[PendingBlock] = []
+        self._always_duplicate = always_duplicate
+        self._origin = root_ref(version)
+        self._root: BTreeNode | None = None
+        self._has_stray_marks = False
+
+    def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
+        """Read with the changes so far."""
+        root: ChildRef = self._origin
+        if self._root is not None:
+            root = Pointer(self._root, b"", 0, None)
+        elif not self._origin:
+            return None
+        found: Found | None = find(self.reader, root, key)
+        if found is None:
+            return None
+        return found.seq, found.record or self._record(found.seq)
+
+    def put(self, key: bytes, value: bytes | None, cas: Compare | None = None) -> bool:
+        """Returns whether a block was made: not so if `cas` refused or nothing would change."""
+        root = node = self._open_root()
+        path: list[Pointer] = []
+        positions: list[int] = []
+        while True:
+            position = position_of(self.reader, node, key)
+            if position < len(node.keys) and node.keys[position] == key:
+                if not self._may_replace(node, position, value, cas):
+                    self._refuse(path)
+                    return False
+                node.key_refs[position] = encode_varint(self.start + len(self.blocks))
+                self._append(root, key, value, path, only_path=True)
+                return True
+            if not node.children:
+                break
+            pointer = self._open(node, position)
+            path.append(pointer)
+            positions.append(position)
+            if len(path) > MAX_DEPTH:
+                raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
+            node = pointer.node
+        key_ref = encode_varint(self.start + len(self.blocks))
+        must_split = node.insert(position, key, key_ref)
+        if must_split:
+            for passed in path:
+                passed.node.changed = True
+            root = self._split(root, path, positions)
+        self._append(root, key, value, path, only_path=not must_split)
+        return True
+
+    def delete(self, key: bytes, cas: Compare | None = None) -> bool:
+        """Returns whether a block was made: not so for a key that is not there."""
+        if not self._origin and self._root is None:
+            return False
+        root = node = self._open_root()
+        stack = [root]
+        positions: list[int] = []
+        while True:
+            position = position_of(self.reader, node, key)
+            if position < len(node.keys) and node.keys[position] == key:
+                break
+            if not node.children:
+                return False
+            node = self._descend(stack, positions, position)
+        if cas is not None:
+            seq = decode_varint(node.key_refs[position], 0)[0]
+            if not cas(seq, self._record(seq), self.start + len(self.blocks)):
+                return False
+        depth = len(stack)
+        takes_successor = bool(node.children) and self._choose_leaf(stack, positions, position)
+        self._open_siblings(stack, positions)
+        if len(stack) == depth:
+            node.remove(position)
+        else:
+            leaf = stack[-1]
+            end = 0 if takes_successor else -1
+            node.replace_key(position, leaf.keys.pop(end), leaf.key_refs.pop(end))
+            leaf.measure()
+        for passed in stack:
+            passed.changed = True
+        self._append(_rebalance(stack, positions), key, None, [], only_path=False)
+        return True
+
+    def encode(self) -> list[bytes]:
+        """The blocks to append at index `start`. To be called once.
+
+        All but the last keep only the nodes that no later operation rewrote, without a root:
+        versions inside a batch cannot be checked out. A node that became the root when the
+        tree shrank stays behind in the block that wrote it before, as in the original.
+        """
+        encoded = []
+        last = len(self.blocks) - 1
+        for number, (key, value, slots) in enumerate(self.blocks):
+            if number < last:
+                slots = _keep(slots, self.start + number)
+                index = b""
+            else:
+                assert self._root is not None  # an operation made this block
+                index = self._root.encode()
+            if slots:
+                index += b"".join([slot.node.encode() for slot in slots])
+            encoded.append(encode_record(index, key, value))
+        return encoded
+
+    def commit(self) -> None:
+        """The blocks were appended: give the changed nodes to the cache."""
+        if self._root is None or not self.blocks:
+            return
+        if self._origin:
+            self.reader.cache.discard(self._origin)
+        self._freeze(self._root, root_ref(self.start + len(self.blocks)))
+
+    def _freeze(self, node: BTreeNode, ref: bytes) -> None:
+        self.reader.cache.add(ref, node)
+        children = node.children
+        for position, child in enumerate(children):
+            if type(child) is not bytes:
+                assert isinstance(child, Pointer)
+                children[position] = child.ref
+                if child.seq >= self.start:
+                    if child.origin is not None:
+                        self.reader.cache.discard(child.origin)
+                    self._freeze(child.node, child.ref)
+
+    def _record(self, seq: int) -> NodeRecord:
+        if seq >= self.start:
+            pending = self.blocks[seq - self.start]
+            return NodeRecord(b"", pending.key, pending.value)
+        return self.reader.record(seq)
+
+    def _open_root(self) -> BTreeNode:
+        if self._root is None:
+            if self._origin:
+                self._root = self.reader.node(self._origin, b"").copy()
+            else:
+                self._root = BTreeNode.empty()
+        return self._root
+
+    def _open(self, node: BTreeNode, position: int) -> Pointer:
+        child = node.children[position]
+        if type(child) is bytes:
+            pointer = Pointer(self.reader.node(child, self._origin).copy(), child, 0, child)
+            node.children[position] = pointer
+            return pointer
+        assert isinstance(child, Pointer)
+        return child
+
+    def _descend(self, stack: list[BTreeNode], positions: list[int], position: int) -> BTreeNode:
+        node = self._open(stack[-1], position).node
+        stack.append(node)
+        positions.append(position)
+        if len(stack) > MAX_DEPTH:
+            raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
+        return node
+
+    def _may_replace(
+        self, node: BTreeNode, position: int, value: bytes | None, cas: Compare | None
+    ) -> bool:
+        if cas is None and self._always_duplicate:
+            return True
+        seq = decode_varint(node.key_refs[position], 0)[0]
+        record = self._record(seq)
+        if cas is not None and not cas(seq, record, self.start + len(self.blocks)):
+            return False
+        return self._always_duplicate or record.value != value
+
+    def _refuse(self, path: list[Pointer]) -> None:
+        """Leave the marks of a put that was not made.
+
+        The original marks every inner node before it looks into it, and in a batch writes
+        what is marked with the next operation.
+        """
+        for pointer in path:
+            if pointer.node.children:
+                pointer.node.changed = True
+                self._has_stray_marks = True
+
+    def _split(self, root: BTreeNode, path: list[Pointer], positions: list[int]) -> BTreeNode:
+        """Split from the leaf up while nodes are too large; returns the root."""
+        nodes = [root, *(pointer.node for pointer in path)]
+        must_split = True
+        while must_split:
+            node = nodes.pop()
+            key, key_ref, upper = node.split()
+            right = Pointer(upper, b"", 0, None)
+            if not nodes:
+                left = Pointer(node, b"", 0, None)
+                root = BTreeNode([key], [key_ref], [left, right])
+                root.measure()
+                return root
+            must_split = nodes[-1].insert(positions.pop(), key, key_ref, right)
+        return root
+
+    def _choose_leaf(self, stack: list[BTreeNode], positions: list[int], position: int) -> bool:
+        """Open the way to the leaf whose key replaces one of an inner node.
+
+        Returns whether it is the next key (else the one before): the larger leaf gives, the
+        left one if they are equal.
+        """
+        node = stack[-1]
+        left = self._leaf_size(node.children[position], -1)
+        right = self._leaf_size(node.children[position + 1], 0)
+        takes_successor = left < right
+        node = self._descend(stack, positions, position + takes_successor)
+        while node.children:
+            step = 0 if takes_successor else len(node.children) - 1
+            node = self._descend(stack, positions, step)
+        return takes_successor
+
+    def _leaf_size(self, child: ChildRef, end: int) -> int:
+        """Keys in the outermost leaf below `child`: the first (end = 0) or the last (-1)."""
+        for _ in range(MAX_DEPTH):
+            if type(child) is bytes:
+                node = self.reader.node(child, self._origin)
+            else:
+                assert isinstance(child, Pointer)
+                node = child.node
+            if not node.children:
+                return len(node.keys)
+            child = node.children[end]
+        raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
+
+    def _open_siblings(self, stack: list[BTreeNode], positions: list[int]) -> None:
+        """Open all nodes that rebalancing will look at, before anything is changed."""
+        keys = len(stack[-1].keys) - 1
+        for level in range(len(stack) - 1, 0, -1):
+            if keys >= MIN_KEYS:
+                return
+            parent, position = stack[level - 1], positions[level - 1]
+            siblings = []
+            if position > 0:
+                siblings.append(self._open(parent, position - 1).node)
+            if position < len(parent.children) - 1:
+                siblings.append(self._open(parent, position + 1).node)
+            if any(len(sibling.keys) > MIN_KEYS for sibling in siblings):
+                return
+            keys = len(parent.keys) - 1
+
+    def _append(
+        self,
+        root: BTreeNode,
+        key: bytes,
+        value: bytes | None,
+        path: list[Pointer],
+        *,
+        only_path: bool,
+    ) -> None:
+        """Make the block of an operation; `path` is all that changed if `only_path`."""
+        seq = self.start + len(self.blocks)
+        if only_path and not self._has_stray_marks:
+            slots = path
+        else:
+            for pointer in path:
+                pointer.node.changed = True
+            slots = []
+            _collect(root, slots)
+            self._has_stray_marks = False
+        prefix = encode_varint(seq)
+        for offset, pointer in enumerate(slots, 1):
+            pointer.seq = seq
+            pointer.ref = prefix + encode_varint(offset)
+        self.blocks.append(PendingBlock(key, value, slots))
+        self._root = root
+
+
+def _collect(node: BTreeNode, slots: list[Pointer]) -> None:
+    """The marked nodes below `node`, each before its children; takes the marks off."""
+    node.changed = False
+    for child in node.children:
+        if type(child) is not bytes:
+            assert isinstance(child, Pointer)
+            if child.node.changed:
+                slots.append(child)
+                _collect(child.node, slots)
+
+
+def _keep(slots: list[Pointer], seq: int) -> list[Pointer]:
+    """The slots that still name block `seq`, renumbered; the last one fills each gap."""
+    kept: list[Pointer | None] = [None, *slots]  # the root of an earlier operation goes
+    offset = 0
+    prefix = encode_varint(seq)
+    while offset < len(kept):
+        slot = kept[offset]
+        if slot is not None and slot.seq == seq:
+            slot.ref = prefix + encode_varint(offset)
+            offset += 1
+        elif offset == len(kept) - 1:
+            kept.pop()
+        else:
+            kept[offset] = kept.pop()
+    return [slot for slot in kept if slot is not None]
+
+
+def _rebalance(stack: list[BTreeNode], positions: list[int]) -> BTreeNode:
+    """Repair nodes with too few keys, from the bottom up; returns the root.
+
+    All siblings that this looks at are open (`_open_siblings`).
+    """
+    root = stack[0]
+    while len(stack) > 1:
+        node = stack.pop()
+        if len(node.keys) >= MIN_KEYS:
+            return root
+        parent, position = stack[-1], positions.pop()
+        left = _opened(parent, position - 1)
+        if left is not None and len(left.keys) > MIN_KEYS:
+            node.borrow_left(parent, position, left)
+            return root
+        right = _opened(parent, position + 1)
+        if right is not None and len(right.keys) > MIN_KEYS:
+            node.borrow_right(parent, position, right)
+            return root
+        if left is not None:
+            left.absorb(node, parent, position - 1)
+        elif right is not None:
+            node.absorb(right, parent, position)
+    if not root.keys and root.children:
+        shrunk = _opened(root, 0)
+        assert shrunk is not None  # the node that was merged into
+        return shrunk
+    return root
+
+
+def _opened(parent: BTreeNode, position: int) -> BTreeNode | None:
+    """The child at `position`, None when there is no such child."""
+    if not 0 <= position < len(parent.children):
+        return None
+    child = parent.children[position]
+    assert isinstance(child, Pointer)
+    return child.node

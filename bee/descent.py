@@ -1,0 +1,317 @@
+"""Walking down the tree: plain functions over cached nodes, which say what they lack.
+
+A read is a function of a `NodeReader`. It runs without waiting, and raises `BlocksNeeded`
+when a block is not here; `Tree.read` fetches those and starts it again from the top, which
+costs microseconds: what was passed is in the cache. So the hot path has no coroutines.
+
+How many blocks a read of a remote log fetches, and in how many round trips: at each tree
+node a binary search looks at three keys or fewer of up to eight. Where peers have hinted at
+what the read will need, only the keys looked at are fetched, and they are on the way
+already. Otherwise all keys of the node are asked for at once: more blocks, one round trip.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef
+from bee.cache import NodeCache
+from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
+from bee.hints import Hints
+from bee.log import Log
+from bee.messages import (
+    PROTOCOL,
+    Header,
+    NodeRecord,
+    decode_level,
+    decode_record,
+    is_deletion,
+)
+from bee.protobuf import decode_varint, encode_varint
+from hypercore.encoding import DecodeError
+
+T = TypeVar("T")
+
+
+class BlocksNeeded(Exception):
+    """Not an error: the blocks without which a read cannot go on."""
+
+    def __init__(self, seqs: Sequence[int]) -> None:
+        super().__init__(seqs)
+        self.seqs = seqs
+
+
+class ReadStatistics(NamedTuple):
+    """What the reads of a snapshot had to wait for.
+
+    `blocks_waited` were not here; `round_trips` is how many times in a row a read had to ask
+    and wait (blocks that were on the way already are part of the trip that asked for them).
+    """
+
+    blocks_waited: int = 0
+    round_trips: int = 0
+
+
+class ReadCounter:
+    """Counts for `ReadStatistics`."""
+
+    __slots__ = ("_last_hint", "blocks_waited", "round_trips")
+
+    def __init__(self) -> None:
+        self.blocks_waited = 0
+        self.round_trips = 0
+        self._last_hint = 0
+
+    def count(self, blocks: int, hint: int) -> None:
+        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none."""
+        self.blocks_waited += blocks
+        if hint == 0 or hint != self._last_hint:
+            self.round_trips += 1
+            self._last_hint = hint
+
+    @property
+    def statistics(self) -> ReadStatistics:
+        return ReadStatistics(self.blocks_waited, self.round_trips)
+
+
+class NodeReader:
+    """Tree nodes, keys and blocks, from the cache or from blocks that are here.
+
+    Raises: BlocksNeeded, CorruptTree.
+    """
+
+    __slots__ = ("block", "cache", "hints")
+
+    def __init__(
+        self, cache: NodeCache, block: Callable[[int], bytes | None], hints: Hints
+    ) -> None:
+        self.cache = cache
+        self.block = block
+        self.hints = hints
+
+    def record(self, seq: int) -> NodeRecord:
+        block = self.block(seq)
+        if block is None:
+            raise BlocksNeeded((seq,))
+        try:
+            return decode_record(block)
+        except DecodeError as error:
+            raise CorruptTree(seq, str(error)) from error
+
+    def node(self, ref: bytes, parent_ref: bytes) -> BTreeNode:
+        """The tree node at `ref`, kept in the cache."""
+        node = self.cache.get(ref)
+        return self.load(ref, parent_ref)[0] if node is None else node
+
+    def load(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, NodeRecord, int]:
+        """Decode the tree node at `ref` and cache it; also its block, and that block's seq.
+
+        `parent_ref` is empty for a root.
+        """
+        node, record, seq = self.decode(ref, parent_ref)
+        self.cache.add(ref, node)
+        return node, record, seq
+
+    def decode(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, NodeRecord, int]:
+        """Like `load`, for nodes not worth caching."""
+        seq, offset = decode_ref(ref)
+        if parent_ref:
+            parent_seq = decode_varint(parent_ref, 0)[0]
+            # A block names only itself and older ones: whatever refers forward goes in circles.
+            if not 0 < seq <= parent_seq:
+                raise CorruptTree(parent_seq, f"child in block {seq}")
+        record = self.record(seq)
+        try:
+            node = BTreeNode.from_level(decode_level(record.index, offset))
+        except DecodeError as error:
+            raise CorruptTree(seq, str(error)) from error
+        count = len(node.key_refs)
+        if count > MAX_KEYS or (not count and (parent_ref or node.children)):
+            raise CorruptTree(seq, f"tree node with {count} keys")
+        if node.children and len(node.children) != count + 1:
+            raise CorruptTree(seq, f"tree node with {len(node.children)} children, {count} keys")
+        own = encode_varint(seq)
+        if own in node.key_refs:
+            node.set_key(node.key_refs.index(own), record.key)
+        return node, record, seq
+
+    def key(self, node: BTreeNode, position: int) -> bytes:
+        key = node.keys[position]
+        if key is None:
+            key = self.record(decode_varint(node.key_refs[position], 0)[0]).key
+            self.cache.grow(node.set_key(position, key))
+        return key
+
+    def search(self, node: BTreeNode, key: bytes) -> int:
+        """Where `key` is or belongs among the node's keys, loading those it looks at."""
+        low, high = 0, len(node.keys)
+        while low < high:
+            middle = (low + high) >> 1
+            try:
+                found = self.key(node, middle)
+            except BlocksNeeded as needed:
+                raise BlocksNeeded(self._worth_asking(node, needed.seqs[0])) from None
+            if found == key:
+                return middle
+            if key < found:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _worth_asking(self, node: BTreeNode, wanted: int) -> Sequence[int]:
+        """`wanted` alone if it was hinted at, else all keys of its node that are not here."""
+        if wanted in self.hints:
+            return (wanted,)
+        seqs = [wanted]
+        for key, ref in zip(node.keys, node.key_refs, strict=True):
+            seq = decode_varint(ref, 0)[0]
+            if key is None and seq != wanted and self.block(seq) is None:
+                seqs.append(seq)
+        return seqs
+
+
+def decode_ref(ref: bytes) -> tuple[int, int]:
+    """Seq and offset of a child ref."""
+    seq, position = decode_varint(ref, 0)
+    return seq, decode_varint(ref, position)[0]
+
+
+def root_ref(version: int) -> bytes:
+    """The root of that version: level 0 of its last block. Empty when nothing was put."""
+    return encode_varint(version - 1) + b"\0" if version > 1 else b""
+
+
+def position_of(reader: NodeReader, node: BTreeNode, key: bytes) -> int:
+    """Index of the first key that is not less than `key`."""
+    try:
+        # A key not loaded yet is None, and comparing with it raises TypeError.
+        return bisect_left(node.keys, key)  # type: ignore[type-var]
+    except TypeError:
+        return reader.search(node, key)
+
+
+class Found(NamedTuple):
+    """Where a key is: `record` if its block was read on the way."""
+
+    seq: int
+    record: NodeRecord | None
+
+
+def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
+    """Find the block that holds `key` below `root`. Raises: BlocksNeeded, CorruptTree."""
+    child = root
+    parent_ref = b""
+    cached = reader.cache.get
+    for _ in range(MAX_DEPTH):
+        if type(child) is bytes:
+            node = cached(child)
+            if node is None:
+                node, record, seq = reader.load(child, parent_ref)
+                if record.key == key:
+                    # Later changes of a key rewrite the whole way to it: a node on the way
+                    # whose block is about this key has the last word on it.
+                    return _last_word(record, seq)
+            parent_ref = child
+        else:
+            node = child.node  # type: ignore[union-attr]  # not bytes, hence a Pointer
+        keys = node.keys
+        try:
+            position = bisect_left(keys, key)
+        except TypeError:
+            position = reader.search(node, key)
+        if position < len(keys) and keys[position] == key:
+            return Found(decode_varint(node.key_refs[position], 0)[0], None)
+        if not node.children:
+            return None
+        child = node.children[position]
+    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+
+
+def _last_word(record: NodeRecord, seq: int) -> Found | None:
+    try:
+        return None if is_deletion(record, seq) else Found(seq, record)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
+
+
+class Tree:
+    """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
+
+    __slots__ = ("_fork", "_local", "cache", "hints", "log", "reader")
+
+    def __init__(self, log: Log, cache_bytes: int) -> None:
+        self.log = log
+        self.cache = NodeCache(cache_bytes)
+        self.hints = Hints()
+        self._local = log.get_local
+        self.reader = NodeReader(self.cache, self._local, self.hints)
+        self._fork = log.fork
+
+    def current_fork(self) -> int:
+        """The log's fork; forgets what was cached of another one."""
+        fork = self.log.fork
+        if fork != self._fork:
+            self._fork = fork
+            self.cache.clear()
+            self.hints.clear()
+        return fork
+
+    def check_fork(self, fork: int) -> None:
+        """Raises: HistoryReplaced."""
+        if self.current_fork() != fork:
+            raise HistoryReplaced(fork, self._fork)
+
+    async def read(
+        self,
+        step: Callable[[NodeReader], T],
+        counter: ReadCounter,
+        ask: Callable[[], object] | None = None,
+    ) -> T:
+        """Run `step` until nothing is missing; `ask` is called before the first wait.
+
+        Raises: CorruptTree, HistoryReplaced.
+        Cancel: nothing has changed; blocks that were asked for may still come.
+        """
+        try:
+            return step(self.reader)
+        except BlocksNeeded as missing:
+            needed = missing.seqs
+        fork = self._fork
+        held: dict[int, bytes] = {}
+        reader = NodeReader(
+            self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
+        )
+        if ask is not None:
+            ask()
+        while True:
+            counter.count(len(needed), self.hints.number_of(needed))
+            held.update(zip(needed, await self.log.get_many(needed), strict=True))
+            self.check_fork(fork)
+            try:
+                return step(reader)
+            except BlocksNeeded as missing:
+                needed = missing.seqs
+
+    async def header(self, counter: ReadCounter) -> Header:
+        """Raises: NotABee, UnknownFormat."""
+        block = self._local(0)
+        if block is None:
+            counter.count(1, 0)
+            block = (await self.log.get_many((0,)))[0]
+        return decode_header(block)
+
+
+def decode_header(block: bytes) -> Header:
+    """Raises: NotABee, UnknownFormat."""
+    try:
+        header = Header.decode(block)
+    except DecodeError as error:
+        raise NotABee(f"block 0 is no header: {error}") from error
+    if header.protocol != PROTOCOL:
+        if header.protocol.startswith(PROTOCOL):
+            raise UnknownFormat(header.protocol)
+        raise NotABee(f"block 0 names the protocol {header.protocol!r}, not {PROTOCOL!r}")
+    return header

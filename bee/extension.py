@@ -1,0 +1,208 @@
+"""The `hyperbee` extension: telling peers what one reads, and being told which blocks it takes.
+
+A reader that has to wait sends what it looks for to all peers. Whoever has that version walks
+the same way through blocks of its own (it never waits) and answers with their seqs, which the
+reader then fetches all at once: a few round trips instead of one per level of the tree.
+
+Answers are bounded, and hints are only believed as far as they were asked for (`Hints`).
+
+Source: hyperbee 2.27.3 lib/extension.js.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bee.btree import MAX_DEPTH, BTreeNode
+from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, root_ref
+from bee.errors import CorruptTree
+from bee.hints import MAX_HINTS_PER_REQUEST
+from bee.keyspace import KeyRange
+from bee.messages import (
+    CacheHint,
+    GetRequest,
+    IteratorRequest,
+    decode_extension,
+)
+from bee.protobuf import decode_varint, encode_varint
+from bee.ranges import Frame
+from hypercore.encoding import DecodeError
+
+NAME = "hyperbee"
+
+MAX_SEQS_PER_MESSAGE = 128
+
+
+class HyperbeeExtension:
+    """Asks and answers for one bee."""
+
+    __slots__ = ("_tree",)
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        tree.log.set_extension(NAME, self.receive)
+
+    def ask_get(self, version: int, key: bytes) -> None:
+        self._send(GetRequest(version, key))
+
+    def ask_range(self, version: int, key_range: KeyRange, last_key: bytes | None) -> None:
+        """`last_key` is the last that was read already."""
+        lower, lower_in = key_range.lower, key_range.includes_lower
+        upper, upper_in = key_range.upper, key_range.includes_upper
+        if last_key is not None:
+            if key_range.reverse:
+                upper, upper_in = last_key, False
+            else:
+                lower, lower_in = last_key, False
+        self._send(
+            IteratorRequest(
+                version,
+                gte=lower if lower_in else None,
+                gt=None if lower_in else lower,
+                lte=upper if upper_in else None,
+                lt=None if upper_in else upper,
+                limit=key_range.limit or 0,
+                reverse=key_range.reverse,
+            )
+        )
+
+    def _send(self, request: GetRequest | IteratorRequest) -> None:
+        if self._tree.log.send_extension(NAME, request.encode()):
+            self._tree.hints.expect()
+
+    async def receive(self, payload: bytes, _peer: object) -> Sequence[bytes]:
+        """A payload came from a peer; returns the payloads to answer with.
+
+        What is no message, or cannot be answered, is ignored, as by the original.
+        """
+        try:
+            messages = decode_extension(payload)
+        except DecodeError:
+            return ()
+        tree = self._tree
+        answers: list[bytes] = []
+        for message in messages[:1]:
+            if isinstance(message, CacheHint):
+                fresh = tree.hints.add(message.seqs, tree.log.length)
+                tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
+            elif 1 < message.version <= tree.log.length:
+                tree.current_fork()
+                seqs = list(_visited(tree.reader, message))
+                answers += [
+                    CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])).encode()
+                    for start in range(0, len(seqs), MAX_SEQS_PER_MESSAGE)
+                ]
+        return answers
+
+
+def _visited(reader: NodeReader, request: GetRequest | IteratorRequest) -> dict[int, None]:
+    """The seqs of all blocks that such a read looks at, as far as they are here."""
+    seqs: dict[int, None] = {}
+    try:
+        if isinstance(request, GetRequest):
+            for _ in _descend(reader, root_ref(request.version), request.key, seqs):
+                pass
+        else:
+            _visit_range(reader, request, seqs)
+    except (BlocksNeeded, CorruptTree):
+        pass  # the seqs up to here are still worth having
+    return seqs
+
+
+def _descend(
+    reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]
+) -> Iterator[tuple[BTreeNode, bytes, int, bool]]:
+    """Search for `key`: the nodes on the way, each with its ref, the place, whether it is there."""
+    ref, parent_ref = root, b""
+    for _ in range(MAX_DEPTH):
+        seqs[decode_ref(ref)[0]] = None
+        node = reader.node(ref, parent_ref)
+        low, high = 0, len(node.keys)
+        is_there = False
+        while low < high and not is_there:
+            middle = (low + high) >> 1
+            seqs[decode_varint(node.key_refs[middle], 0)[0]] = None
+            found = reader.key(node, middle)
+            if key < found:
+                high = middle
+            elif key > found:
+                low = middle + 1
+            else:
+                low, is_there = middle, True
+        yield node, ref, low, is_there
+        if is_there or not node.children:
+            return
+        child = node.children[low]
+        assert isinstance(child, bytes)  # pointers are only in trees that are being changed
+        ref, parent_ref = child, ref
+
+
+def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
+    key_range = KeyRange(
+        request.gte if request.gt is None else request.gt,
+        request.lte if request.lt is None else request.lt,
+        request.gt is None,
+        request.lt is None,
+        request.reverse,
+        request.limit or None,
+    )
+    if request.checkpoint:
+        frames = _restore(reader, request)
+    else:
+        frames = _open(reader, root_ref(request.version), key_range, seqs)
+    step = -1 if request.reverse else 1
+    entries = 0
+    while frames and len(seqs) < MAX_HINTS_PER_REQUEST and entries != key_range.limit:
+        frame = frames[-1]
+        place = frame.position >> 1
+        if frame.is_done:
+            frames.pop()
+            continue
+        is_key = frame.position & 1
+        frame.position += step
+        if is_key:
+            seqs[decode_varint(frame.node.key_refs[place], 0)[0]] = None
+            if key_range.last[0] is not None and key_range.is_past(reader.key(frame.node, place)):
+                return
+            entries += 1
+        elif frame.node.children:
+            ref = frame.node.children[place]
+            assert isinstance(ref, bytes)  # as in _descend
+            seqs[decode_ref(ref)[0]] = None
+            if len(frames) == MAX_DEPTH:
+                return
+            node = reader.node(ref, frame.ref)
+            frames.append(Frame(node, ref, 2 * len(node.keys) if request.reverse else 0))
+
+
+def _open(
+    reader: NodeReader, root: bytes, key_range: KeyRange, seqs: dict[int, None]
+) -> list[Frame]:
+    """The way to where the range starts."""
+    start, is_included = key_range.first
+    if start is None:
+        seqs[decode_ref(root)[0]] = None
+        node = reader.node(root, b"")
+        return [Frame(node, root, 2 * len(node.keys) if key_range.reverse else 0)]
+    frames = []
+    for node, ref, place, is_there in _descend(reader, root, start, seqs):
+        if not is_there:
+            position = 2 * place + (-1 if key_range.reverse else 1)
+        elif is_included:
+            position = 2 * place + 1
+        else:
+            position = 2 * place + (0 if key_range.reverse else 2)
+        frames.append(Frame(node, ref, position))
+    return frames
+
+
+def _restore(reader: NodeReader, request: IteratorRequest) -> list[Frame]:
+    """The iteration that is under way at the peer; it has the blocks of these nodes."""
+    frames = []
+    flat = request.checkpoint[: 3 * MAX_DEPTH]
+    for seq, offset, position in zip(flat[::3], flat[1::3], flat[2::3], strict=False):
+        if not 0 < seq < request.version:
+            break
+        ref = encode_varint(seq) + encode_varint(offset)
+        frames.append(Frame(reader.node(ref, b""), ref, position))
+    return frames

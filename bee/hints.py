@@ -1,0 +1,52 @@
+"""What peers said a read will need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+MAX_HINTS_PER_REQUEST = 2176
+"""Seqs one request may be answered with (the original sends no more: 2,048 + 128)."""
+
+MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
+"""Seqs remembered; the oldest are forgotten first."""
+
+
+class Hints:
+    """Seqs that peers hinted at and that were therefore asked for, nobody waiting.
+
+    A peer may name only as many as we asked for: each request gives credit, unasked hints
+    are ignored.
+    """
+
+    __slots__ = ("_count", "_credit", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._count = 0
+        self._credit = 0
+
+    def expect(self) -> None:
+        """A request was sent to our peers."""
+        self._credit = min(self._credit + MAX_HINTS_PER_REQUEST, MAX_HINTS)
+
+    def add(self, seqs: Iterable[int], length: int) -> Sequence[int]:
+        """A hint arrived; returns what of it is worth fetching from a log of that length."""
+        fresh = [seq for seq in seqs if 0 < seq < length][: self._credit]
+        self._credit -= len(fresh)
+        self._count += 1
+        for seq in fresh:
+            self._numbers[seq] = self._count
+        for seq in list(self._numbers)[: max(0, len(self._numbers) - MAX_HINTS)]:
+            del self._numbers[seq]
+        return fresh
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._numbers
+
+    def number_of(self, seqs: Iterable[int]) -> int:
+        """Number (>= 1) of the last hint that named one of these; 0 if one was never named."""
+        numbers = [self._numbers.get(seq, 0) for seq in seqs]
+        return 0 if 0 in numbers else max(numbers, default=0)
+
+    def clear(self) -> None:
+        self._numbers.clear()

@@ -1,0 +1,145 @@
+"""What keys and values mean to the caller: codecs, and prefixes of sub-databases.
+
+A sub-database `name` holds the keys that start with `name || separator`; inside it they are
+shown without. As in the original, its ranges leave out the keys "" and "\\0" of the sub, and
+what lies below a deeper sub with the separator "\\0" shows up in the parent's ranges.
+
+Source: hyperbee 2.27.3 index.js sub, prefixEncoding, encRange.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from bee.errors import CorruptTree
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+A = TypeVar("A")
+
+SEPARATOR = b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
+    """Turns keys or values into bytes and back; `decode` raises ValueError if it cannot."""
+
+    encode: Callable[[T], bytes]
+    decode: Callable[[bytes], T]
+
+
+def _encode_json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+BINARY: Codec[bytes] = Codec(bytes, bytes)
+UTF8: Codec[str] = Codec(str.encode, bytes.decode)
+JSON: Codec[object] = Codec(_encode_json, json.loads)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Encoded bounds; None is open. `limit` None is all, results in [0, limit]."""
+
+    lower: bytes | None = None
+    upper: bytes | None = None
+    includes_lower: bool = True
+    includes_upper: bool = True
+    reverse: bool = False
+    limit: int | None = None
+
+    @property
+    def first(self) -> tuple[bytes | None, bool]:
+        """The bound where reading starts, and whether it belongs to the range."""
+        if self.reverse:
+            return self.upper, self.includes_upper
+        return self.lower, self.includes_lower
+
+    @property
+    def last(self) -> tuple[bytes | None, bool]:
+        if self.reverse:
+            return self.lower, self.includes_lower
+        return self.upper, self.includes_upper
+
+    def is_past(self, key: bytes) -> bool:
+        """Whether reading ends before `key`."""
+        bound, is_included = self.last
+        if bound is None:
+            return False
+        if key == bound:
+            return not is_included
+        return key < bound if self.reverse else key > bound
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace(Generic[K, V]):
+    """Keys below `prefix`, shown without it, and the codecs of keys and values."""
+
+    keys: Codec[K]
+    values: Codec[V]
+    prefix: bytes = b""
+    separator: bytes = SEPARATOR
+
+    def sub(
+        self, name: bytes, separator: bytes | None, keys: Codec[T], values: Codec[A]
+    ) -> Keyspace[T, A]:
+        """`separator` counts for this sub alone; deeper ones use the bee's."""
+        end = self.separator if separator is None else separator
+        return Keyspace(keys, values, self.prefix + name + end, self.separator)
+
+    def encode_key(self, key: K) -> bytes:
+        encoded = self.keys.encode(key)
+        return self.prefix + encoded if self.prefix else encoded
+
+    def encode_value(self, value: V | None) -> bytes | None:
+        return None if value is None else self.values.encode(value)
+
+    def decode_key(self, key: bytes, seq: int) -> K:
+        """Raises: CorruptTree."""
+        try:
+            return self.keys.decode(key[len(self.prefix) :] if self.prefix else key)
+        except (ValueError, RecursionError) as error:
+            raise CorruptTree(seq, f"undecodable key: {error}") from error
+
+    def decode_value(self, value: bytes | None, seq: int) -> V | None:
+        """Raises: CorruptTree."""
+        if value is None:
+            return None
+        try:
+            return self.values.decode(value)
+        except (ValueError, RecursionError) as error:
+            raise CorruptTree(seq, f"undecodable value: {error}") from error
+
+    def key_range(
+        self,
+        *,
+        gt: K | None,
+        gte: K | None,
+        lt: K | None,
+        lte: K | None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> KeyRange:
+        """The exclusive bound wins where both are given."""
+        lower, upper = gte if gt is None else gt, lte if lt is None else lt
+        includes_lower, includes_upper = gt is None, lt is None
+        encoded_lower = None if lower is None else self.encode_key(lower)
+        encoded_upper = None if upper is None else self.encode_key(upper)
+        if self.prefix:
+            if encoded_lower is None:
+                encoded_lower, includes_lower = self.prefix + SEPARATOR, False
+            if encoded_upper is None:
+                encoded_upper, includes_upper = _after_prefix(self.prefix), False
+        return KeyRange(
+            encoded_lower, encoded_upper, includes_lower, includes_upper, reverse, limit
+        )
+
+
+def _after_prefix(prefix: bytes) -> bytes | None:
+    """The least key above all that start with `prefix`; None if there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None

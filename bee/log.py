@@ -1,0 +1,48 @@
+"""What a bee needs from its log. `hypercore.core.Core` has it, and neither knows the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+ExtensionHandler = Callable[[bytes, Any], Awaitable[Sequence[bytes]]]
+"""Takes a payload and the peer it came from; what it returns goes back to that peer."""
+
+
+class Log(Protocol):
+    """An append-only log of blocks, perhaps partly here, perhaps ours to write."""
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def fork(self) -> int: ...
+
+    @property
+    def is_writable(self) -> bool: ...
+
+    def get_local(self, index: int, /) -> bytes | None:
+        """The block if it is here; never waits."""
+
+    async def get_many(self, indices: Sequence[int], /) -> list[bytes]:
+        """All of them, in that order; what is not here is asked for at once."""
+
+    def prefetch(self, indices: Iterable[int], /) -> None:
+        """Ask for those that are not here; nobody waits."""
+
+    def append_nowait(
+        self, blocks: Sequence[bytes], /, *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> int:
+        """Write blocks and local rows in one atomic step; returns the first block's index."""
+
+    async def wait_durable(self) -> None:
+        """Return when all that was appended is on the disk."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[object]:
+        """The right to append, held by one at a time."""
+
+    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None: ...
+
+    def send_extension(self, name: str, payload: bytes, /) -> int:
+        """Send to all peers; returns how many."""

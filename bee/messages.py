@@ -1,0 +1,301 @@
+"""Blocks and extension messages of a bee, as bytes.
+
+| message  | field                                                                   |
+|----------|-------------------------------------------------------------------------|
+| Header   | 1 protocol (text), 2 Metadata                            block 0        |
+| Metadata | 1 content feed (key of another core), 2 user data                       |
+| Node     | 1 index, 2 key, 3 value (absent = none)                  every other    |
+| index    | 1 Level, repeated: level 0 is the root as of this block                 |
+| Level    | 1 packed: seqs of the blocks that hold the keys,                        |
+|          | 2 packed: pairs (seq, offset) = level `offset` of block `seq`           |
+| hint     | 1 start, 2 end, 3 packed: seqs worth having              extension, 1   |
+| get      | 1 version, 2 key                                         extension, 2   |
+| iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
+|          | 7 reverse, 8 packed: triples (seq, offset, position)                    |
+
+`seq` is Hyperbee's word for the index of a block.
+
+Worked example: the first put, key "a" and value "b": index `0a 03 0a 01 01` (one level with
+one key, in block 1), so the block is `0a 05 0a 03 0a 01 01 12 01 61 1a 01 62`.
+
+Source: hyperbee 2.27.3 lib/messages.js.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bee.protobuf import (
+    as_bytes,
+    as_int,
+    decode_bytes,
+    decode_fields,
+    decode_packed,
+    decode_varint,
+    encode_bytes_field,
+    encode_packed,
+    encode_varint,
+    encode_varint_field,
+    split_varint_pairs,
+    split_varints,
+)
+from hypercore.encoding import DecodeError
+
+PROTOCOL = "hyperbee"
+
+_LEVEL = 0x0A
+_LEVEL_KEYS = 0x0A
+_LEVEL_CHILDREN = 0x12
+_NODE_INDEX = 0x0A
+_NODE_KEY = 0x12
+_NODE_VALUE = 0x1A
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the header may say besides its protocol."""
+
+    content_feed: bytes | None = None
+    user_data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    protocol: str = PROTOCOL
+    metadata: Metadata | None = None
+
+    def encode(self) -> bytes:
+        encoded = encode_bytes_field(1, self.protocol.encode())
+        if self.metadata is None:
+            return encoded
+        inner = b""
+        if self.metadata.content_feed is not None:
+            inner += encode_bytes_field(1, self.metadata.content_feed)
+        if self.metadata.user_data is not None:
+            inner += encode_bytes_field(2, self.metadata.user_data)
+        return encoded + encode_bytes_field(2, inner)
+
+    @classmethod
+    def decode(cls, block: bytes) -> Header:
+        """Raises: DecodeError."""
+        protocol: str | None = None
+        metadata: Metadata | None = None
+        for number, value in decode_fields(block):
+            if number == 1:
+                try:
+                    protocol = as_bytes(value).decode()
+                except UnicodeDecodeError:
+                    raise DecodeError("protocol is not UTF-8", 0) from None
+            elif number == 2:
+                fields = {n: v for n, v in decode_fields(as_bytes(value)) if n in (1, 2)}
+                found = {n: as_bytes(v) for n, v in fields.items()}
+                metadata = Metadata(found.get(1), found.get(2))
+        if protocol is None:
+            raise DecodeError("header without a protocol", len(block))
+        return cls(protocol, metadata)
+
+
+class NodeRecord(NamedTuple):
+    """A block: what it holds, and the index of tree nodes it brought (still encoded)."""
+
+    index: bytes  # type: ignore[assignment]  # the field's word wins over tuple.index
+    key: bytes
+    value: bytes | None
+
+
+def encode_record(index: bytes, key: bytes, value: bytes | None) -> bytes:
+    encoded = b"\x0a%b%b\x12%b%b" % (
+        encode_varint(len(index)),
+        index,
+        encode_varint(len(key)),
+        key,
+    )
+    if value is None:
+        return encoded
+    return b"%b\x1a%b%b" % (encoded, encode_varint(len(value)), value)
+
+
+def decode_record(block: bytes) -> NodeRecord:
+    """Raises: DecodeError."""
+    size = len(block)
+    if size > 3 and block[0] == _NODE_INDEX:  # fields in the order in which all write them
+        index, offset = decode_bytes(block, 1)
+        if offset < size and block[offset] == _NODE_KEY:
+            key, offset = decode_bytes(block, offset + 1)
+            if offset == size:
+                return NodeRecord(index, key, None)
+            if block[offset] == _NODE_VALUE:
+                value, offset = decode_bytes(block, offset + 1)
+                if offset == size:
+                    return NodeRecord(index, key, value)
+    fields = {number: value for number, value in decode_fields(block) if number in (1, 2, 3)}
+    found = {number: as_bytes(value) for number, value in fields.items()}
+    if 1 not in found or 2 not in found:
+        raise DecodeError("a block without index or key", size)
+    return NodeRecord(found[1], found[2], found.get(3))
+
+
+class Level(NamedTuple):
+    """A tree node on the wire: seqs of keys, (seq, offset) of children, each still encoded."""
+
+    keys: list[bytes]
+    children: list[bytes]
+
+
+def encode_level(keys: bytes, children: bytes) -> bytes:
+    """Both already packed; what is empty is left out, as the original does."""
+    body = b""
+    if keys:
+        body = b"\x0a%b%b" % (encode_varint(len(keys)), keys)
+    if children:
+        body = b"%b\x12%b%b" % (body, encode_varint(len(children)), children)
+    return b"\x0a%b%b" % (encode_varint(len(body)), body)
+
+
+def decode_level(index: bytes, offset: int) -> Level:
+    """Level number `offset` of a block's index.
+
+    Raises: DecodeError, also when there are not that many levels.
+    """
+    size = len(index)
+    start = stop = 0
+    for _ in range(offset + 1):
+        if stop >= size:
+            raise DecodeError(f"no level {offset} in this index", size)
+        if index[stop] != _LEVEL:
+            raise DecodeError("something else among the levels", stop)
+        length, start = decode_varint(index, stop + 1)
+        stop = start + length
+    if stop > size:
+        raise DecodeError("level cut off", size)
+    return _decode_level_body(index, start, stop)
+
+
+def _decode_level_body(index: bytes, start: int, stop: int) -> Level:
+    if start < stop and index[start] == _LEVEL_KEYS:  # as all write them
+        keys, position = decode_bytes(index, start + 1)
+        if position == stop:
+            return Level(split_varints(keys), [])
+        if position < stop and index[position] == _LEVEL_CHILDREN:
+            children, position = decode_bytes(index, position + 1)
+            if position == stop:
+                return Level(split_varints(keys), split_varint_pairs(children))
+    keys = children = b""
+    for number, value in decode_fields(index[start:stop]):
+        if number == 1:
+            keys += as_bytes(value)
+        elif number == 2:
+            children += as_bytes(value)
+    return Level(split_varints(keys), split_varint_pairs(children))
+
+
+def has_key(index: bytes, seq: int) -> bool:
+    """Whether some level names block `seq` as the home of a key. Raises: DecodeError."""
+    wanted = encode_varint(seq)
+    for number, value in decode_fields(index):
+        if number == 1:
+            body = as_bytes(value)
+            if wanted in _decode_level_body(body, 0, len(body)).keys:
+                return True
+    return False
+
+
+def is_deletion(record: NodeRecord, seq: int) -> bool:
+    """Whether block `seq` says that its key is gone (and not that its value is none).
+
+    Raises: DecodeError.
+    """
+    return record.value is None and not has_key(record.index, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHint:
+    """Seqs worth having: the answer to the other two."""
+
+    seqs: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        start = min(self.seqs, default=0)
+        end = max(self.seqs, default=-1) + 1
+        body = encode_varint_field(1, start) + encode_varint_field(2, end)
+        if self.seqs:
+            body += encode_bytes_field(3, encode_packed(self.seqs))
+        return encode_bytes_field(1, body)
+
+
+@dataclass(frozen=True, slots=True)
+class GetRequest:
+    """Somebody looks for `key` (prefixes included) in that version."""
+
+    version: int
+    key: bytes
+
+    def encode(self) -> bytes:
+        body = encode_varint_field(1, self.version) + encode_bytes_field(2, self.key)
+        return encode_bytes_field(2, body)
+
+
+@dataclass(frozen=True, slots=True)
+class IteratorRequest:
+    """Somebody reads this range of that version.
+
+    `checkpoint` is the stack of an iteration under way, root first, flat: (seq, offset,
+    position) and so on; a position 2i is before key i, 2i + 1 is at it.
+    """
+
+    version: int
+    gte: bytes | None = None
+    gt: bytes | None = None
+    lte: bytes | None = None
+    lt: bytes | None = None
+    limit: int = 0
+    reverse: bool = False
+    checkpoint: tuple[int, ...] = ()
+
+    def encode(self) -> bytes:
+        body = encode_varint_field(1, self.version)
+        for number, bound in enumerate((self.gte, self.gt, self.lte, self.lt), 2):
+            if bound is not None:
+                body += encode_bytes_field(number, bound)
+        body += encode_varint_field(6, self.limit) + encode_varint_field(7, int(self.reverse))
+        if self.checkpoint:
+            body += encode_bytes_field(8, encode_packed(self.checkpoint))
+        return encode_bytes_field(3, body)
+
+
+ExtensionMessage = CacheHint | GetRequest | IteratorRequest
+
+
+def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
+    """The messages in one payload: one, from all we know of. Raises: DecodeError."""
+    messages: list[ExtensionMessage] = []
+    for number, value in decode_fields(payload):
+        if number not in (1, 2, 3):
+            continue
+        fields = dict(decode_fields(as_bytes(value)))
+        if number == 1:
+            messages.append(CacheHint(tuple(decode_packed(as_bytes(fields.get(3, b""))))))
+        elif number == 2:
+            messages.append(GetRequest(as_int(fields.get(1, 0)), as_bytes(fields.get(2, b""))))
+        else:
+            messages.append(_decode_iterator(fields))
+    return messages
+
+
+def _decode_iterator(fields: dict[int, int | bytes]) -> IteratorRequest:
+    def bound(number: int) -> bytes | None:
+        value = fields.get(number)
+        return None if value is None else as_bytes(value)
+
+    return IteratorRequest(
+        version=as_int(fields.get(1, 0)),
+        gte=bound(2),
+        gt=bound(3),
+        lte=bound(4),
+        lt=bound(5),
+        limit=as_int(fields.get(6, 0)),
+        reverse=as_int(fields.get(7, 0)) == 1,
+        checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")))),
+    )

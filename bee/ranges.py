@@ -1,0 +1,358 @@
+"""Reading in order: ranges, the history of a bee, and what differs between two versions.
+
+Each reader is a cursor with one plain method, `advance(reader)`: the next group of results,
+empty at the end. It may raise BlocksNeeded and then goes on where it was. `Results` is the
+asynchronous iterator around it.
+
+Groups start small and double, up to `MAX_GROUP`: a short range reads little too much, a long
+one asks a remote log for many blocks at once.
+
+A *position* counts through a node in order: 2i is the child before key i, 2i + 1 is key i.
+
+Source: hyperbee 2.27.3 iterators/range.js, history.js, diff.js, for what they yield.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Generic, Protocol, TypeVar
+
+from bee.btree import MAX_DEPTH, BTreeNode
+from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, position_of
+from bee.errors import CorruptTree
+from bee.keyspace import KeyRange
+from bee.messages import NodeRecord, is_deletion
+from bee.protobuf import decode_varint
+from hypercore.encoding import DecodeError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_GROUP = 128
+"""Entries read at once."""
+
+MAX_AHEAD = 64
+"""Blocks of tree nodes asked for at once, ahead of need."""
+
+ASK_EVERY = 1024
+"""Entries after which peers are asked again what comes next; they name up to 2,176 blocks."""
+
+
+class Cursor(Protocol[T_co]):
+    def advance(self, reader: NodeReader) -> Sequence[T_co]: ...
+
+
+class Results(Generic[T]):
+    """Asynchronous iterator over what a cursor yields.
+
+    Cancel: the result that was waited for is yielded by the next call.
+    """
+
+    __slots__ = ("_ask", "_counter", "_cursor", "_fork", "_ready", "_since_asked", "_tree")
+
+    def __init__(
+        self,
+        tree: Tree,
+        fork: int,
+        cursor: Cursor[T],
+        counter: ReadCounter,
+        ask: Callable[[], object] | None = None,
+    ) -> None:
+        self._tree = tree
+        self._fork = fork
+        self._cursor = cursor
+        self._counter = counter
+        self._ask = ask
+        self._since_asked = ASK_EVERY
+        self._ready: list[T] = []
+
+    def __aiter__(self) -> Results[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Raises: CorruptTree, HistoryReplaced."""
+        if not self._ready:
+            self._tree.check_fork(self._fork)
+            may_ask = self._ask is not None and self._since_asked >= ASK_EVERY
+            group = await self._tree.read(
+                self._cursor.advance, self._counter, self._ask_peers if may_ask else None
+            )
+            if not group:
+                raise StopAsyncIteration
+            self._since_asked += len(group)
+            self._ready = list(group)
+            self._ready.reverse()
+        return self._ready.pop()
+
+    def _ask_peers(self) -> None:
+        assert self._ask is not None
+        self._ask()
+        self._since_asked = 0
+
+
+class Frame:
+    """A node on the way down, and the position in it that comes next."""
+
+    __slots__ = ("node", "position", "ref")
+
+    def __init__(self, node: BTreeNode, ref: bytes, position: int) -> None:
+        self.node = node
+        self.ref = ref
+        self.position = position
+
+    @property
+    def is_done(self) -> bool:
+        return not 0 <= self.position <= 2 * len(self.node.keys)
+
+
+def seek(reader: NodeReader, root: bytes, key_range: KeyRange) -> list[Frame]:
+    """The way from the root to where the range starts, root first."""
+    frames: list[Frame] = []
+    start, is_included = key_range.first
+    ref, parent_ref = root, b""
+    while ref:
+        if len(frames) == MAX_DEPTH:
+            raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+        node = reader.node(ref, parent_ref)
+        if start is None:
+            frames.append(Frame(node, ref, 2 * len(node.keys) if key_range.reverse else 0))
+            break
+        position = position_of(reader, node, start)
+        if position < len(node.keys) and node.keys[position] == start:
+            at_key = 2 * position + 1
+            past_key = 2 * position if key_range.reverse else 2 * position + 2
+            frames.append(Frame(node, ref, at_key if is_included else past_key))
+            break
+        frames.append(Frame(node, ref, 2 * position + (-1 if key_range.reverse else 1)))
+        ref, parent_ref = _child_ref(node, position) if node.children else b"", ref
+    return frames
+
+
+def _child_ref(node: BTreeNode, position: int) -> bytes:
+    child = node.children[position]
+    assert isinstance(child, bytes)  # pointers are only in trees that are being changed
+    return child
+
+
+def _seq(ref: bytes) -> int:
+    """Seq of a key ref or child ref."""
+    return decode_varint(ref, 0)[0]
+
+
+class RangeCursor(Generic[T]):
+    """The entries of a range in order; `decode` makes results of seqs and records."""
+
+    def __init__(
+        self, root: bytes, key_range: KeyRange, decode: Callable[[int, NodeRecord], T]
+    ) -> None:
+        self._root = root
+        self._range = key_range
+        self._decode = decode
+        self._step = -1 if key_range.reverse else 1
+        self._frames: list[Frame] | None = None
+        self._planned: list[int] = []
+        self._left = key_range.limit
+        self._group = 1
+        self.last_key: bytes | None = None
+
+    def advance(self, reader: NodeReader) -> Sequence[T]:
+        if self._left == 0:
+            return ()
+        if self._frames is None:
+            self._frames = seek(reader, self._root, self._range)
+        if not self._planned:
+            self._planned = self._plan(reader, self._frames)
+            self._group = min(2 * self._group, MAX_GROUP)
+        results = []
+        decode = self._decode
+        is_past = self._range.is_past
+        for seq in self._planned:
+            if reader.block(seq) is None:
+                break
+            record = reader.record(seq)
+            key = record.key
+            if is_past(key):
+                self._left = 0
+                break
+            self._check_order(seq, key)
+            results.append(decode(seq, record))
+        else:
+            self._planned = []
+            return results
+        if results or self._left == 0:
+            self._planned = self._planned[len(results) :]
+            return results
+        raise BlocksNeeded(self._worth_asking(reader))
+
+    def _check_order(self, seq: int, key: bytes) -> None:
+        last = self.last_key
+        if last is not None and (key >= last if self._range.reverse else key <= last):
+            raise CorruptTree(seq, "keys out of order")
+        self.last_key = key
+        if self._left is not None:
+            self._left -= 1
+
+    def _worth_asking(self, reader: NodeReader) -> list[int]:
+        """Of what is planned: what was hinted at, as far as it goes, else all that is missing."""
+        missing = [seq for seq in self._planned if reader.block(seq) is None]
+        return list(takewhile(reader.hints.__contains__, missing)) or missing
+
+    def _plan(self, reader: NodeReader, frames: list[Frame]) -> list[int]:
+        """Seqs of the next entries, about a group of them; empty at the end of the range."""
+        planned: list[int] = []
+        wanted = self._group if self._left is None else min(self._group, self._left)
+        while frames and len(planned) < wanted:
+            frame = frames[-1]
+            node = frame.node
+            if frame.is_done:
+                frames.pop()
+            elif not node.children:
+                planned += self._leaf_seqs(frame, frames)
+            elif frame.position & 1:
+                key = node.keys[frame.position >> 1]
+                if key is not None and self._range.is_past(key):
+                    frames.clear()
+                else:
+                    planned.append(_seq(node.key_refs[frame.position >> 1]))
+                    frame.position += self._step
+            else:
+                try:
+                    child = self._enter(reader, frame, len(frames))
+                except BlocksNeeded:
+                    if planned:
+                        break
+                    raise
+                frame.position += self._step
+                frames.append(child)
+        return planned if self._left is None else planned[: self._left]
+
+    def _leaf_seqs(self, frame: Frame, frames: list[Frame]) -> list[int]:
+        """The rest of a leaf, as far as it is known to be in the range."""
+        node = frame.node
+        frames.pop()
+        bound, is_included = self._range.last
+        start, stop = 0, len(node.keys)
+        if self._range.reverse:
+            stop = (frame.position + 1) >> 1
+        else:
+            start = frame.position >> 1
+        if bound is not None:
+            try:
+                bisect = bisect_left if is_included == self._range.reverse else bisect_right
+                end = bisect(node.keys, bound)  # type: ignore[type-var]  # None: see position_of
+            except TypeError:
+                pass  # not all keys are loaded: the records will tell
+            else:
+                if self._range.reverse:
+                    start = end
+                else:
+                    stop = min(stop, end)
+                if start > 0 if self._range.reverse else stop < len(node.keys):
+                    frames.clear()
+        seqs = [_seq(ref) for ref in node.key_refs[start:stop]]
+        if self._range.reverse:
+            seqs.reverse()
+        return seqs
+
+    def _enter(self, reader: NodeReader, frame: Frame, depth: int) -> Frame:
+        """The child that comes next.
+
+        Inner nodes are cached; the leaves of a scan would only drive out what is hot.
+        """
+        if depth == MAX_DEPTH:
+            raise CorruptTree(_seq(frame.ref), f"tree deeper than {MAX_DEPTH}")
+        ref = _child_ref(frame.node, frame.position >> 1)
+        node = reader.cache.get(ref)
+        if node is None:
+            try:
+                node = reader.decode(ref, frame.ref)[0]
+            except BlocksNeeded as needed:
+                raise BlocksNeeded(self._ahead(reader, frame, needed.seqs[0])) from None
+            if node.children:
+                reader.cache.add(ref, node)
+        return Frame(node, ref, 2 * len(node.keys) if self._range.reverse else 0)
+
+    def _ahead(self, reader: NodeReader, frame: Frame, wanted: int) -> list[int]:
+        """`wanted`, and what else of this node the range will surely or probably need."""
+        if wanted in reader.hints or (self._left is not None and self._left <= MAX_GROUP // 16):
+            return [wanted]
+        node = frame.node
+        seqs = {wanted: None}
+        is_open = self._range.last[0] is None
+        stop = -1 if self._range.reverse else 2 * len(node.keys) + 1
+        may_enter = True
+        for position in range(frame.position + self._step, stop, self._step):
+            if position & 1:
+                key = node.keys[position >> 1]
+                if key is None:
+                    seqs[_seq(node.key_refs[position >> 1])] = None
+                    may_enter = may_enter and is_open
+                elif self._range.is_past(key):
+                    break
+            elif may_enter:
+                seqs[_seq(_child_ref(node, position >> 1))] = None
+        missing = [seq for seq in seqs if seq == wanted or reader.block(seq) is None]
+        return missing[:MAX_AHEAD]
+
+
+class HistoryCursor(Generic[T]):
+    """All blocks in [start, stop), oldest first, or newest first if `reverse`.
+
+    `decode` is told the seq, the record, and whether the block is a deletion.
+    """
+
+    def __init__(
+        self,
+        seqs: range,
+        limit: int | None,
+        decode: Callable[[int, NodeRecord, bool], T],
+    ) -> None:
+        self._seqs = seqs if limit is None else seqs[:limit]
+        self._decode = decode
+        self._group = 1
+
+    def advance(self, reader: NodeReader) -> Sequence[T]:
+        group = self._seqs[: self._group]
+        missing = [seq for seq in group if reader.block(seq) is None]
+        if missing:
+            raise BlocksNeeded(missing)
+        results = []
+        for seq in group:
+            record = reader.record(seq)
+            try:
+                results.append(self._decode(seq, record, is_deletion(record, seq)))
+            except DecodeError as error:
+                raise CorruptTree(seq, str(error)) from error
+        self._seqs = self._seqs[self._group :]
+        self._group = min(2 * self._group, MAX_GROUP)
+        return results
+
+
+def history_seqs(
+    version: int,
+    *,
+    gt: int | None,
+    gte: int | None,
+    lt: int | None,
+    lte: int | None,
+    reverse: bool,
+) -> range:
+    """The seqs between these bounds; negative bounds count back from `version`."""
+
+    def absolute(bound: int) -> int:
+        return bound + version if bound < 0 else bound
+
+    start = 1
+    if gt is not None:
+        start = absolute(gt) + 1
+    elif gte is not None:
+        start = absolute(gte)
+    stop = version
+    if lte is not None:
+        stop = absolute(lte) + 1
+    elif lt is not None:
+        stop = absolute(lt)
+    seqs = range(max(start, 1), max(min(stop, version), 1))
+    return seqs[::-1] if reverse else seqs

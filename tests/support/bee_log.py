@@ -1,0 +1,130 @@
+"""Logs in memory, for tests of the bee: one that has all blocks, one that must fetch them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from bee.log import ExtensionHandler
+from hypercore.errors import NotWritable, OutOfRange
+
+
+class BeeLog:
+    """A log of our own: everything is here."""
+
+    def __init__(self, blocks: Iterable[bytes] = ()) -> None:
+        self.blocks = list(blocks)
+        self.local: dict[bytes, bytes] = {}
+        self.fork = 0
+        self.is_writable = True
+        self.appends = 0
+        self.handlers: dict[str, ExtensionHandler] = {}
+        self.followers: list[RemoteLog] = []
+        self._lock = trio.Lock()
+
+    @property
+    def length(self) -> int:
+        return len(self.blocks)
+
+    def get_local(self, index: int) -> bytes | None:
+        return self.blocks[index] if 0 <= index < len(self.blocks) else None
+
+    async def get_many(self, indices: Sequence[int]) -> list[bytes]:
+        for index in indices:
+            if not 0 <= index < len(self.blocks):
+                raise OutOfRange(index, len(self.blocks))
+        return [self.blocks[index] for index in indices]
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        pass
+
+    def append_nowait(
+        self, blocks: Sequence[bytes], *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> int:
+        if not self.is_writable:
+            raise NotWritable("this log is read-only")
+        first = len(self.blocks)
+        self.blocks += blocks
+        self.appends += 1
+        for key, value in (local or {}).items():
+            if value is None:
+                self.local.pop(key, None)
+            else:
+                self.local[key] = value
+        return first
+
+    async def wait_durable(self) -> None:
+        pass
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        return self._hold()
+
+    @asynccontextmanager
+    async def _hold(self) -> AsyncIterator[None]:
+        async with self._lock:
+            yield
+
+    def truncate(self, length: int) -> None:
+        del self.blocks[length:]
+        self.fork += 1
+
+    def set_extension(self, name: str, handler: ExtensionHandler) -> None:
+        self.handlers[name] = handler
+
+    def send_extension(self, name: str, payload: bytes) -> int:
+        return 0
+
+
+class RemoteLog(BeeLog):
+    """A log of somebody else, of which nothing is here at first.
+
+    `trips` counts the waits; what was prefetched arrives with the next of them. Extension
+    messages reach the owner, and the answers us, before the blocks of that wait.
+    """
+
+    def __init__(self, owner: BeeLog, *, length: int | None = None) -> None:
+        super().__init__()
+        self.owner = owner
+        self.is_writable = False
+        self.fork = owner.fork
+        self.held: dict[int, bytes] = {}
+        self.trips = 0
+        self.sent: list[bytes] = []
+        self.asked: list[list[int]] = []
+        self._length = owner.length if length is None else length
+        self._expected: set[int] = set()
+        self._mail: list[tuple[str, bytes]] = []
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    def get_local(self, index: int) -> bytes | None:
+        return self.held.get(index)
+
+    async def get_many(self, indices: Sequence[int]) -> list[bytes]:
+        missing = [index for index in indices if index not in self.held]
+        if missing:
+            self.trips += 1
+            self.asked.append(missing)
+            for name, payload in self._mail:
+                for answer in await self.owner.handlers[name](payload, self):
+                    await self.handlers[name](answer, self.owner)
+            self._mail = []
+            await trio.lowlevel.checkpoint()
+            for index in [*missing, *self._expected]:
+                self.held[index] = self.owner.blocks[index]
+            self._expected.clear()
+        return [self.held[index] for index in indices]
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        self._expected.update(index for index in indices if index not in self.held)
+
+    def send_extension(self, name: str, payload: bytes) -> int:
+        if name not in self.owner.handlers:
+            return 0
+        self._mail.append((name, payload))
+        self.sent.append(payload)
+        return 1
