@@ -1,76 +1,95 @@
-"""A log in memory with what a bee and a coValue store ask of theirs; no hypercore, no disk."""
+"""A log in dictionaries: the simplest thing that can be replicated."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-import trio
-
-from bee.log import ExtensionHandler
+from hypercore import log
+from hypercore.bitfield import Bitfield
+from hypercore.crypto import KeyPair, discovery_key
+from hypercore.log import EMPTY_HEAD, Changeset, Head, stale_nodes
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode
 
 
 class MemoryLog:
-    """Everything appended is durable at once, unless `durable` is replaced by a closed gate."""
+    """`commits` counts them; with `is_lazy` nothing is durable before `make_durable`."""
 
-    def __init__(self) -> None:
-        self.blocks: list[bytes] = []
-        self.rows: dict[bytes, bytes] = {}
-        self.appends = 0
-        self.fork = 0
-        self.is_writable = True
-        self.durable = trio.Event()
-        self.durable.set()
-        self._lock = trio.Lock()
+    def __init__(
+        self, key_pair: KeyPair | None = None, key: bytes | None = None, *, is_lazy: bool = False
+    ) -> None:
+        self.key_pair = key_pair
+        self.manifest: Manifest | None = None
+        self.verifier: Verifier | None = None
+        if key_pair is not None:
+            self.manifest = Manifest.single_signer(key_pair.public_key)
+            key = self.manifest.key
+            self.verifier = Verifier(key, self.manifest)
+        assert key is not None
+        self.key = key
+        self.discovery_key = discovery_key(key)
+        self.is_writable = key_pair is not None
+        self.is_lazy = is_lazy
+        self.head: Head = EMPTY_HEAD
+        self.durable_length = 0
+        self.bitfield = Bitfield()
+        self.nodes: dict[int, MerkleNode] = {}
+        self.blocks: dict[int, bytes] = {}
+        self.commits = 0
 
     @property
-    def length(self) -> int:
-        return len(self.blocks)
+    def contiguous_length(self) -> int:
+        return min(self.bitfield.first_unset(), self.head.length)
 
-    def get_local(self, index: int, /) -> bytes | None:
-        return self.blocks[index] if index < len(self.blocks) else None
+    def read_node(self, index: int) -> MerkleNode | None:
+        return self.nodes.get(index)
 
-    async def get_many(self, indices: Sequence[int], /) -> list[bytes]:
-        return [self.blocks[index] for index in indices]
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
+        return [self.blocks.get(index) for index in indices]
 
-    def prefetch(self, indices: Iterable[int], /) -> None:
-        pass
+    def commit(self, changesets: Sequence[Changeset]) -> None:
+        self.commits += 1
+        for changes in changesets:
+            if changes.truncated_to is not None:
+                self._cut(changes.truncated_to)
+            for node in changes.nodes:
+                self.nodes[node.index] = node
+            for index, block in changes.blocks:
+                self.blocks[index] = block
+                self.bitfield.set_range(index, index + 1)
+            if changes.manifest is not None and self.manifest is None:
+                self.manifest = changes.manifest
+                self.verifier = Verifier(self.key, changes.manifest)
+            if changes.head is not None:
+                self.head = changes.head
+        if not self.is_lazy:
+            self.make_durable()
 
-    def append_nowait(
-        self, blocks: Sequence[bytes], /, *, local: Mapping[bytes, bytes | None] | None = None
-    ) -> int:
-        start = len(self.blocks)
-        self.appends += 1
-        self.blocks += blocks
-        self._change(local or {})
-        return start
+    def _cut(self, length: int) -> None:
+        for index in [index for index in self.blocks if index >= length]:
+            del self.blocks[index]
+        self.bitfield.set_range(length, self.head.length, False)
+        stale = set(stale_nodes(length))
+        for index in [index for index in self.nodes if index >= 2 * length or index in stale]:
+            del self.nodes[index]
 
-    def _change(self, rows: Mapping[bytes, bytes | None]) -> None:
-        for key, value in rows.items():
-            if value is None:
-                self.rows.pop(key, None)
-            else:
-                self.rows[key] = value
+    def make_durable(self) -> None:
+        self.durable_length = self.head.length
 
-    async def wait_durable(self) -> None:
-        await self.durable.wait()
+    def append(self, blocks: Sequence[bytes]) -> None:
+        self.commit([log.append(self.head, blocks, self._sign)])
 
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        async with self._lock:
-            yield
+    def truncate(self, length: int) -> None:
+        head = self.head
+        self.commit([log.truncate(head, length, head.fork + 1, self.read_node, self._sign)])
 
-    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
-        pass
+    def clear(self, start: int, stop: int) -> None:
+        """Drop blocks, keep their place in the tree."""
+        for index in range(start, stop):
+            self.blocks.pop(index, None)
+        self.bitfield.set_range(start, stop, False)
 
-    def send_extension(self, name: str, payload: bytes, /) -> int:
-        return 0
-
-    def get_local_value(self, key: bytes, /) -> bytes | None:
-        return self.rows.get(key)
-
-    def local_items(self, start: bytes, stop: bytes, /) -> list[tuple[bytes, bytes]]:
-        return sorted(item for item in self.rows.items() if start <= item[0] < stop)
-
-    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
-        self._change(rows)
+    def _sign(self, head: Head) -> bytes:
+        assert self.key_pair is not None
+        assert self.verifier is not None
+        return self.verifier.sign(head, self.key_pair)

@@ -1,0 +1,286 @@
+"""Asking peers for what is wanted, and taking in what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hypercore.errors import InvalidProof
+from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
+from hypercore.replication.demand import Demand
+from hypercore.replication.inflight import InflightRequest
+from hypercore.replication.intake import Intake
+from hypercore.replication.messages import (
+    Cancel,
+    Data,
+    MessageType,
+    NoData,
+    Request,
+    encode_block_request,
+    uint_at,
+)
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.replication.wants import WINDOW_BLOCKS
+
+MAX_NEW_WINDOWS = 8
+"""Windows asked about at once; more as blocks of these arrive."""
+
+PATIENCE_SECONDS = 2.0
+"""Without an answer for this long (or four round trips), another peer that has it is asked."""
+
+_BLOCK_ONLY = 1
+
+
+class Downloads:
+    """The requests of one core to all its peers."""
+
+    def __init__(self, log: ReplicatedLog) -> None:
+        self._log = log
+        self._upgrading: RemotePeer | None = None
+        self.demand = Demand(log)
+        self.is_reassigning = False
+        """Something was put back that other peers may have; the replicator clears it."""
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def fill(self, peer: RemotePeer, peers: Sequence[RemotePeer], now: float) -> None:
+        """Ask the peer for as much as it can serve and its window allows."""
+        sync = peer.sync
+        head = self._log.head
+        room = peer.inflight.room(head.byte_length // max(head.length, 1))
+        if room <= 0 or sync is None:
+            return
+        if self._upgrading is None and peer.can_upgrade_us(head.fork, head.length):
+            self._ask_upgrade(peer, now)
+            room -= 1
+        if room <= 0 or not peer.proves_blocks(head.fork, head.length):
+            return
+        length = min(head.length, sync.length)
+        indices = self.demand.take(peer, room, length)
+        self._ask_blocks(peer, indices, now)
+        if len(indices) == room:
+            return
+        if peer.contiguous_length < length:
+            missing = self.demand.missing(peer, length, WINDOW_BLOCKS, MAX_NEW_WINDOWS)
+            for index in missing:
+                peer.outbox += peer.sent_wants.want(index)
+        if len(peers) > 1:
+            self._take_over(peer, peers, room - len(indices), now)
+
+    def _ask_blocks(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
+        inflight = peer.inflight
+        outbox = peer.outbox
+        read_node = self._log.read_node
+        fork = self._log.head.fork
+        count = 0
+        for index in indices:
+            levels, is_shared = inflight.plan_path(index, read_node)
+            request_id = inflight.add(index, levels, is_shared, None, fork, now).id
+            outbox.append(
+                (MessageType.REQUEST, encode_block_request(request_id, fork, index, levels))
+            )
+            count += 1
+        peer.counters.requests_sent += count
+
+    def _ask_upgrade(self, peer: RemotePeer, now: float) -> None:
+        """Ask for the peer's head, together with the first block beyond ours that is wanted."""
+        head = self._log.head
+        sync = peer.sync
+        assert sync is not None
+        upgrade = UpgradeRequest(head.length, sync.length - head.length)
+        index = self.demand.first_beyond(peer, head.length, sync.length)
+        block = None
+        if index is not None:
+            self.demand.ask(index)
+            block = BlockRequest(index, 0)
+        open_request = peer.inflight.add(
+            -1 if index is None else index, 0, False, upgrade, sync.fork, now
+        )
+        request = Request(
+            open_request.id,
+            ProofRequest(sync.fork, block=block, upgrade=upgrade),
+            manifest=self._log.manifest is None and sync.has_manifest,
+        )
+        self._upgrading = peer
+        peer.counters.requests_sent += 1
+        peer.outbox.append((MessageType.REQUEST, request.encode()))
+
+    def _take_over(
+        self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
+    ) -> None:
+        """Ask an idle peer for what others have owed for too long; those are told so."""
+        for other in peers:
+            if other is peer or not len(other.inflight):
+                continue
+            latest = now - patience(other)
+            overdue: list[InflightRequest] = []
+            for request in other.inflight:
+                if request.sent_at > latest or len(overdue) == room:
+                    break
+                if request.index >= 0 and request.upgrade is None and peer.offers(request.index):
+                    overdue.append(request)
+            for request in overdue:
+                self._cancel(other, request)
+                self.demand.ask(request.index)
+            room -= len(overdue)
+            self._ask_blocks(peer, [request.index for request in overdue], now)
+
+    def cancel(self, peers: Iterable[RemotePeer], indices: Iterable[int]) -> None:
+        """Withdraw the requests for these blocks."""
+        wanted = set(indices)
+        for peer in peers:
+            for request in [item for item in peer.inflight if item.index in wanted]:
+                if request.upgrade is None:
+                    self._cancel(peer, request)
+
+    def cancel_all(self, peer: RemotePeer) -> None:
+        """Withdraw everything asked of this peer; what is wanted waits for the next one."""
+        for request in list(peer.inflight):
+            self._cancel(peer, request)
+
+    def _cancel(self, peer: RemotePeer, request: InflightRequest) -> None:
+        peer.inflight.cancel(request)
+        peer.outbox.append((MessageType.CANCEL, Cancel(request.id).encode()))
+        self._put_back(peer, request)
+
+    def forget(self, peer: RemotePeer) -> None:
+        """The peer is gone: what it owed is wanted of others."""
+        for request in list(peer.inflight):
+            peer.inflight.finish(request)
+            self._put_back(peer, request)
+
+    def _put_back(self, peer: RemotePeer, request: InflightRequest) -> None:
+        if request.upgrade is not None:
+            self._upgrading = None
+        if request.index >= 0:
+            self.demand.put_back(request.index)
+        if request.parked is not None:
+            peer.parked.remove(request)
+        self.is_reassigning = True
+
+    # --- taking in ---------------------------------------------------------------------------
+
+    def receive_data(self, peer: RemotePeer, payload: bytes, intake: Intake, now: float) -> None:
+        """Verify one answer into `intake`.
+
+        Raises: InvalidProof, InvalidSignature, DecodeError.
+        """
+        flags, offset = uint_at(payload, 0)
+        request_id, offset = uint_at(payload, offset)
+        fork, offset = uint_at(payload, offset)
+        request = peer.inflight.get(request_id)
+        if request is None or request.parked is not None:
+            peer.counters.answers_ignored += 1
+            return
+        if fork != request.fork:
+            raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
+        if flags != _BLOCK_ONLY or request.upgrade is not None:
+            self._receive_proof(peer, request, Data.decode(payload), intake)
+        elif self._log.bitfield.get(request.index):
+            peer.counters.answers_ignored += 1
+            self._answered(peer, request, now)
+        else:
+            size = intake.accept_block(request.index, payload, offset)
+            if size is None:
+                if not request.is_shared:
+                    raise InvalidProof("a path that ends beside our tree", 2 * request.index)
+                request.parked = payload
+                peer.parked.append(request)
+                return
+            self._accepted(peer, request, size)
+        if now > request.sent_at:
+            peer.inflight.measure_round_trip(now - request.sent_at)
+
+    def _accepted(self, peer: RemotePeer, request: InflightRequest, size: int) -> None:
+        peer.counters.blocks_received += 1
+        peer.counters.bytes_received += size
+        peer.inflight.finish(request)
+        self.demand.settle(request.index)
+
+    def _answered(self, peer: RemotePeer, request: InflightRequest, now: float) -> None:
+        peer.inflight.finish(request)
+        self.demand.settle(request.index)
+
+    def _receive_proof(
+        self, peer: RemotePeer, request: InflightRequest, data: Data, intake: Intake
+    ) -> None:
+        proof = data.proof
+        if (
+            proof.hash is not None
+            or proof.seek is not None
+            or (proof.block is not None and proof.block.index != request.index)
+            or (request.upgrade is None and (proof.upgrade is not None or proof.block is None))
+        ):
+            raise InvalidProof("an answer to something else than was asked")
+        if request.upgrade is not None and request.upgrade.start != intake.head.length:
+            # Honest, but late: the log has changed since it was asked.
+            peer.counters.answers_ignored += 1
+            self._finish(peer, request)
+            return
+        changes = intake.accept_proof(proof)
+        if request.upgrade is not None and changes.head is not None:
+            peer.counters.upgrades_received += 1
+            self.is_reassigning = True
+            peer.sent_wants.forget(request.upgrade.start)
+        if proof.upgrade is None and request.upgrade is not None:
+            peer.refused_length = peer.length
+        if changes.blocks:
+            self._upgrading = None if request.upgrade is not None else self._upgrading
+            self._accepted(peer, request, len(changes.blocks[0][1]))
+        else:
+            self._finish(peer, request)
+
+    def _finish(self, peer: RemotePeer, request: InflightRequest) -> None:
+        peer.inflight.finish(request)
+        self._put_back(peer, request)
+
+    def receive_parked(self, peer: RemotePeer, intake: Intake) -> None:
+        """Try the answers again that came before what they build on.
+
+        Those whose earlier requests are all answered by now are asked for again, alone.
+
+        Raises: InvalidProof, DecodeError.
+        """
+        waiting = peer.parked
+        is_progress = True
+        while is_progress and waiting:
+            is_progress = False
+            for request in list(waiting):
+                payload = request.parked
+                assert payload is not None
+                size = intake.accept_block(request.index, payload, _block_offset(payload))
+                if size is not None:
+                    waiting.remove(request)
+                    self._accepted(peer, request, size)
+                    is_progress = True
+        oldest = next((item.sequence for item in peer.inflight if item.parked is None), None)
+        for request in list(waiting):
+            if oldest is None or oldest > request.sequence:
+                peer.counters.answers_retried += 1
+                self._finish(peer, request)
+                peer.inflight.retry_alone(request.index)
+
+    def receive_no_data(self, peer: RemotePeer, message: NoData) -> None:
+        """The peer has nothing for this request; it is not asked again for the same."""
+        request = peer.inflight.get(message.request)
+        if request is None or request.parked is not None:
+            return
+        peer.counters.no_data_received += 1
+        if request.index >= 0:
+            peer.lacks(request.index)
+        if request.upgrade is not None:
+            peer.refused_length = peer.length
+        self._finish(peer, request)
+
+
+def patience(peer: RemotePeer) -> float:
+    """How many seconds a peer may take to answer while others could."""
+    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
+
+
+def _block_offset(payload: bytes) -> int:
+    """Where the block part of a data message starts."""
+    offset = 0
+    for _ in range(3):
+        _, offset = uint_at(payload, offset)
+    return offset

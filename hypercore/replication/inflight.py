@@ -1,0 +1,192 @@
+"""The requests that one peer has not answered yet: how many, which ids, what they will bring.
+
+**Paths are shared between requests.** A request says how many levels above its block the
+answer has to climb until it meets a node that is stored here. Asking for 512 blocks in a row
+that way would bring the same upper nodes 512 times. So a request may also count on the nodes
+that earlier, still open requests to the same peer will bring: a run of blocks then costs about
+one node each. Answers usually come in the order of the requests; one that comes too early is
+kept until the nodes below it have come, and asked for again, on its own, if they never do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hypercore import flat_tree
+from hypercore.log import NodeReader
+from hypercore.proof_request import UpgradeRequest
+
+FIRST_WINDOW = 64
+"""Requests in flight at first; grows by one with each answer."""
+
+MAX_WINDOW = 512
+"""Requests in flight at most; JavaScript seeders take 512 too."""
+
+MAX_INFLIGHT_BYTES = 16 << 20
+"""Bytes of blocks in flight, by their average size, so that large blocks do not pile up."""
+
+MIN_WINDOW = 4
+
+MAX_CANCELLED = 4096
+"""Cancelled ids that wait for a round trip; over it nothing more is asked of this peer."""
+
+_MAX_LEVELS = 64
+
+
+@dataclass(slots=True)
+class InflightRequest:
+    """One open request. `levels` are those whose nodes the answer will bring."""
+
+    id: int
+    sequence: int
+    index: int
+    """The block asked for; -1 when there is none."""
+
+    levels: int
+    is_shared: bool
+    """It counts on nodes that earlier requests bring."""
+
+    upgrade: UpgradeRequest | None
+    fork: int
+    sent_at: float
+    parked: bytes | None = None
+    """Its answer, when that came before the nodes it builds on."""
+
+
+class Inflight:
+    """The open requests of one peer."""
+
+    __slots__ = (
+        "_cancelled",
+        "_cautious",
+        "_expected",
+        "_free_ids",
+        "_last_id",
+        "_requests",
+        "_sequence",
+        "_window",
+        "round_trip_seconds",
+    )
+
+    def __init__(self) -> None:
+        self._requests: dict[int, InflightRequest] = {}
+        self._free_ids: list[int] = []
+        self._last_id = 0
+        self._sequence = 0
+        self._cancelled: deque[tuple[int, int]] = deque()
+        self._expected: set[int] = set()
+        self._cautious: set[int] = set()
+        self._window = FIRST_WINDOW
+        self.round_trip_seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[InflightRequest]:
+        """Oldest first."""
+        return iter(self._requests.values())
+
+    def oldest(self) -> list[InflightRequest]:
+        """The request that waits longest, if there is one."""
+        return [request for request, _ in zip(self, range(1), strict=False)]
+
+    def get(self, request_id: int) -> InflightRequest | None:
+        return self._requests.get(request_id)
+
+    def room(self, average_block_bytes: int) -> int:
+        """How many more requests may be sent now."""
+        if len(self._cancelled) > MAX_CANCELLED:
+            return 0
+        by_bytes = MAX_INFLIGHT_BYTES // max(average_block_bytes, 1)
+        return min(self._window, max(by_bytes, MIN_WINDOW)) - len(self._requests)
+
+    def plan_path(self, index: int, read_node: NodeReader) -> tuple[int, bool]:
+        """How many levels a request for block `index` asks for, and whether it shares.
+
+        The nodes it will bring count as expected from now on: call `add` with the result.
+        """
+        expected = self._expected
+        node = 2 * index
+        levels = 0
+        if index in self._cautious:
+            while levels < _MAX_LEVELS and read_node(node) is None:
+                levels += 1
+                node = flat_tree.parent(node)
+            return levels, False
+        while levels < _MAX_LEVELS:
+            if node in expected:
+                return levels, True
+            if read_node(node) is not None:
+                return levels, False
+            # The same as flat_tree.sibling and flat_tree.parent, without their calls.
+            step = ~node & (node + 1)
+            expected.add(node)
+            expected.add(node ^ (step << 1))
+            node = (node | step) & ~(step << 1)
+            levels += 1
+        return levels, False
+
+    def add(
+        self,
+        index: int,
+        levels: int,
+        is_shared: bool,
+        upgrade: UpgradeRequest | None,
+        fork: int,
+        now: float,
+    ) -> InflightRequest:
+        if self._free_ids:
+            request_id = self._free_ids.pop()
+        else:
+            request_id = self._last_id = self._last_id + 1
+        self._sequence += 1
+        request = InflightRequest(
+            request_id, self._sequence, index, levels, is_shared, upgrade, fork, now
+        )
+        self._requests[request_id] = request
+        return request
+
+    def finish(self, request: InflightRequest) -> None:
+        """It was answered: its id is free again, and so are those it proves to be past."""
+        del self._requests[request.id]
+        self._forget_path(request)
+        self._free_ids.append(request.id)
+        if self._window < MAX_WINDOW:
+            self._window += 1
+        cancelled = self._cancelled
+        while cancelled and cancelled[0][0] < request.sequence:
+            self._free_ids.append(cancelled.popleft()[1])
+
+    def cancel(self, request: InflightRequest) -> None:
+        """It is withdrawn. Its id stays taken: an answer to it may be on its way.
+
+        Once a request that was sent later is answered, nothing for this id can come any more.
+        """
+        del self._requests[request.id]
+        self._forget_path(request)
+        self._cancelled.append((self._sequence, request.id))
+
+    def retry_alone(self, index: int) -> None:
+        """The next request for this block is to build on stored nodes only."""
+        self._cautious.add(index)
+
+    def _forget_path(self, request: InflightRequest) -> None:
+        if request.index < 0:
+            return
+        if request.index in self._cautious:
+            self._cautious.discard(request.index)
+            return
+        discard = self._expected.discard
+        node = 2 * request.index
+        for _ in range(request.levels):
+            step = ~node & (node + 1)
+            discard(node)
+            discard(node ^ (step << 1))
+            node = (node | step) & ~(step << 1)
+
+    def measure_round_trip(self, seconds: float) -> None:
+        """Smoothed over about eight measurements."""
+        present = self.round_trip_seconds
+        self.round_trip_seconds = seconds if not present else present + (seconds - present) / 8

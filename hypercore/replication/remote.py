@@ -1,0 +1,173 @@
+"""What one peer has, wants, was told and still owes us: the peer's side of the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bitarray import bitarray
+from pyroaring import BitMap64
+
+from hypercore.replication.inflight import Inflight, InflightRequest
+from hypercore.replication.messages import HaveBits, Range, Sync
+from hypercore.replication.statistics import Counters
+from hypercore.replication.uploads import Uploads
+from hypercore.replication.wants import ReceivedWants, SentWants
+
+MAX_TRACKED = 1 << 32
+"""Blocks above this are known of a peer only as part of its contiguous prefix."""
+
+
+class RemotePeer:
+    """One peer of one core, from its handshake to the end of its channel."""
+
+    def __init__(self, uploads: Uploads, counters: Counters) -> None:
+        self.uploads = uploads
+        self.counters = counters
+        self.inflight = Inflight()
+        self.sync: Sync | None = None
+        """What the peer last said of itself."""
+
+        self.sent_sync: Sync | None = None
+        self.sent_contiguous = 0
+        """The contiguous length that we announced last."""
+
+        self.refused_length = -1
+        """The peer had no proof of its way to this length; do not ask for it again."""
+
+        self.parked: list[InflightRequest] = []
+        """Open requests whose answer came before the nodes it builds on."""
+
+        self.sent_wants = SentWants()
+        self.received_wants = ReceivedWants()
+        self.outbox: list[tuple[int, bytes]] = []
+        self.last_extension_sent = ""
+        self.last_extension_received = ""
+        self.is_gone = False
+        self._contiguous = 0
+        self._others = BitMap64()
+        self._lacks = BitMap64()
+
+    @property
+    def contiguous_length(self) -> int:
+        return self._contiguous
+
+    @property
+    def length(self) -> int:
+        return self.sync.length if self.sync else 0
+
+    # --- what it has ---------------------------------------------------------------------
+
+    def receive_range(self, message: Range, length: int) -> None:
+        """Note what the peer got or dropped; blocks beyond `length` (ours) only as a prefix."""
+        start = message.start
+        stop = min(start + message.length, max(length, self._contiguous), MAX_TRACKED)
+        if message.drop:
+            if start < self._contiguous:
+                if message.start + message.length < self._contiguous <= MAX_TRACKED:
+                    self._others.add_range(message.start + message.length, self._contiguous)
+                self._contiguous = start
+            if start < stop:
+                self._others.remove_range(start, stop)
+            return
+        if start <= self._contiguous:
+            self._contiguous = max(self._contiguous, start + message.length)
+            if self._lacks:
+                self._lacks.remove_range(start, min(self._contiguous, MAX_TRACKED))
+        elif start < stop:
+            self._others.add_range(start, stop)
+            self._lacks.remove_range(start, stop)
+
+    def receive_bits(self, message: HaveBits, length: int) -> None:
+        """Take over a bitfield: for the blocks it covers it is the whole truth."""
+        start = message.start
+        bits = bitarray(endian="little")
+        bits.frombytes(message.words)
+        stop = min(start + len(bits), max(length, self._contiguous), MAX_TRACKED)
+        if start >= stop:
+            return
+        del bits[stop - start :]
+        if start < self._contiguous:
+            if stop < self._contiguous:
+                self._others.add_range(stop, min(self._contiguous, MAX_TRACKED))
+            self._contiguous = start
+        self._others.remove_range(start, stop)
+        self._lacks.remove_range(start, stop)
+        self._others |= BitMap64(bits.search(1)).shift(start)
+
+    def lacks(self, index: int) -> None:
+        """The peer has no such block after all; it is not asked again until it announces it."""
+        if index < MAX_TRACKED:
+            self._others.discard(index)
+            self._lacks.add(index)
+
+    def forget_blocks(self) -> None:
+        """The peer's history changed: what it had says nothing about what it has."""
+        self._contiguous = 0
+        self._others.clear()
+        self._lacks.clear()
+        self.sent_wants = SentWants()
+
+    def offers(self, index: int) -> bool:
+        if index in self._lacks:
+            return False
+        return index < self._contiguous or index in self._others
+
+    def has_range(self, start: int, stop: int) -> bool:
+        """Whether it has all of [start, stop), as far as is known."""
+        start = max(start, self._contiguous)
+        return start >= stop or self._others.contains_range(start, stop)
+
+    def may_have(self, index: int) -> bool:
+        """Whether asking it for the block could help, now or after a want."""
+        return self.sync is None or (index < self.sync.length and index not in self._lacks)
+
+    def offered(self, pool: BitMap64) -> Iterator[int]:
+        """Those blocks of `pool` that the peer has, ascending."""
+        if self._lacks:
+            pool = pool - self._lacks
+        if not pool or self._contiguous > pool.max():
+            return iter(pool)
+        return self._offered_sparsely(pool)
+
+    def _offered_sparsely(self, pool: BitMap64) -> Iterator[int]:
+        contiguous = self._contiguous
+        if contiguous:
+            for index in pool:
+                if index >= contiguous:
+                    break
+                yield index
+        if self._others:
+            yield from (pool & self._others).iter_equal_or_larger(contiguous)
+
+    # --- what may be asked of it ------------------------------------------------------------
+
+    def proves_blocks(self, fork: int, length: int) -> bool:
+        """Whether its proofs can end in our tree of `length` blocks."""
+        sync = self.sync
+        if sync is None or not sync.uploading or sync.fork != fork or self.is_gone:
+            return False
+        # A shorter tree than ours ends in other roots; it serves once we proved that we have them.
+        return sync.length >= length or (self.sent_sync is not None and self.sent_sync.can_upgrade)
+
+    def can_upgrade_us(self, fork: int, length: int) -> bool:
+        """Whether it is ahead of us and has said that it can prove the way from our length."""
+        sync = self.sync
+        if sync is None or self.is_gone or not sync.uploading:
+            return False
+        if sync.length <= length or sync.length == self.refused_length:
+            return False
+        if sync.fork != fork:
+            # An empty log has no history to lose: it may start with a later fork.
+            return length == 0 and sync.fork > fork
+        return sync.can_upgrade and sync.remote_length == length
+
+    def may_upgrade_us(self, fork: int, length: int) -> bool:
+        """Whether it can upgrade us, or may say so once it heard of our length."""
+        sync = self.sync
+        if sync is None:
+            return True
+        if not sync.uploading or sync.length <= length or sync.length == self.refused_length:
+            return False
+        if sync.fork != fork:
+            return length == 0 and sync.fork > fork
+        return sync.can_upgrade or sync.remote_length != length

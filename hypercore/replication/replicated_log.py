@@ -1,0 +1,48 @@
+"""What replication needs of a core, as a structural type; `hypercore.core.Core` satisfies it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hypercore.bitfield import Bitfield
+from hypercore.log import Changeset, Head
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode
+
+
+class ReplicatedLog(Protocol):
+    """A log that peers read from, or that is read from peers."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def discovery_key(self) -> bytes: ...
+    @property
+    def manifest(self) -> Manifest | None: ...
+    @property
+    def verifier(self) -> Verifier | None: ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether appends happen here: then there is nothing to wait for from peers."""
+        ...
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def durable_length(self) -> int:
+        """What the disk has of `head`; where nobody syncs on purpose, `head.length`."""
+        ...
+
+    @property
+    def contiguous_length(self) -> int: ...
+    @property
+    def bitfield(self) -> Bitfield: ...
+    def read_node(self, index: int) -> MerkleNode | None: ...
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]: ...
+
+    def commit(self, changesets: Sequence[Changeset]) -> None:
+        """Write all of it in one batch (not synced), then make it the state of the log."""
+        ...

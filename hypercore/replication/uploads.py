@@ -1,0 +1,253 @@
+"""Answering one peer: its requests wait here until its connection can carry the answers.
+
+Nothing is read or built before the writer asks for it (`take`), so a peer that reads slowly
+costs its queue of small requests and one buffer, and is not cut off for being slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hypercore.bitfield import Bitfield
+from hypercore.errors import RemoteProtocolError
+from hypercore.log import Head
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode
+from hypercore.proof import Proof, build_proof
+from hypercore.proof_request import InvalidRequest
+from hypercore.replication.messages import (
+    Data,
+    HaveBits,
+    MessageType,
+    NoData,
+    NoDataReason,
+    Range,
+    Request,
+    Want,
+    encode_block_data,
+    uint_at,
+)
+from hypercore.replication.statistics import Counters
+from hypercore.replication.wants import WINDOW_BLOCKS
+
+MAX_WAITING = 2048
+"""Requests of one peer that may wait; JavaScript peers send 512, ours too."""
+
+MAX_INVALID_REQUESTS = 64
+"""Requests that cannot be answered, from one peer, before it is taken for hostile."""
+
+MAX_READ_BLOCKS = 256
+"""Blocks read in one go while answering."""
+
+_BLOCK_ONLY = 1
+
+_Message = tuple[int, bytes]
+_BlockOnly = tuple[int, int, int]
+"""fork, index, levels: what nearly every request is, without its objects."""
+
+
+class TooManyRequests(RemoteProtocolError):
+    """A peer that asks faster than it could ever read, or for what nobody can answer."""
+
+
+class UploadSource(Protocol):
+    """Where answers are read from."""
+
+    @property
+    def manifest(self) -> Manifest | None: ...
+    @property
+    def verifier(self) -> Verifier | None: ...
+    @property
+    def bitfield(self) -> Bitfield: ...
+    @property
+    def contiguous_length(self) -> int: ...
+    def read_node(self, index: int) -> MerkleNode | None: ...
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]: ...
+
+
+class Uploads:
+    """The requests and wants of one peer that are not answered yet."""
+
+    def __init__(self, source: UploadSource, counters: Counters) -> None:
+        self._source = source
+        self._counters = counters
+        self._requests: dict[int, Request | _BlockOnly] = {}
+        self._wants: dict[Want, None] = {}
+        self._invalid_requests = 0
+
+    def __len__(self) -> int:
+        return len(self._requests) + len(self._wants)
+
+    def add(self, payload: bytes) -> None:
+        """Queue an encoded request; one with the id of a waiting one takes its place.
+
+        Raises: TooManyRequests, DecodeError.
+        """
+        self._counters.requests_received += 1
+        requests = self._requests
+        if payload[:1] == b"\x01":
+            request_id, offset = uint_at(payload, 1)
+            fork, offset = uint_at(payload, offset)
+            index, offset = uint_at(payload, offset)
+            levels, _ = uint_at(payload, offset)
+            requests.pop(request_id, None)
+            requests[request_id] = (fork, index, levels)
+        else:
+            request = Request.decode(payload)
+            requests.pop(request.id, None)
+            requests[request.id] = request
+        if len(requests) > MAX_WAITING:
+            raise TooManyRequests(f"more than {MAX_WAITING} requests wait for an answer")
+        if self._invalid_requests > MAX_INVALID_REQUESTS:
+            raise TooManyRequests(f"more than {MAX_INVALID_REQUESTS} requests without an answer")
+
+    def cancel(self, request_id: int) -> None:
+        self._requests.pop(request_id, None)
+
+    def add_want(self, want: Want) -> None:
+        """Queue a want. Raises: TooManyRequests."""
+        self._wants[want] = None
+        if len(self._wants) > MAX_WAITING:
+            raise TooManyRequests(f"more than {MAX_WAITING} wants wait for an answer")
+
+    def clear(self) -> None:
+        self._requests.clear()
+        self._wants.clear()
+
+    def take(self, max_bytes: int, head: Head) -> list[_Message]:
+        """Answers of about `max_bytes`, from the log as of `head`; empty when none are due."""
+        answers: list[_Message] = []
+        left = max_bytes
+        average = head.byte_length // max(head.length, 1) + 64
+        while left > 0 and self._wants:
+            want = next(iter(self._wants))
+            del self._wants[want]
+            for answer in self._answer_want(want, head):
+                answers.append(answer)
+                left -= len(answer[1])
+        while left > 0 and self._requests:
+            count = min(left // average + 1, MAX_READ_BLOCKS)
+            for answer in self._answer_some(count, head):
+                answers.append(answer)
+                left -= len(answer[1])
+        return answers
+
+    def _answer_some(self, count: int, head: Head) -> list[_Message]:
+        """Answer the next `count` requests, oldest first, with one read of their blocks."""
+        requests = self._requests
+        if count >= len(requests):
+            batch = list(requests.items())
+            requests.clear()
+        else:
+            batch = []
+            for item in requests.items():
+                if len(batch) == count:
+                    break
+                batch.append(item)
+            for request_id, _ in batch:
+                del requests[request_id]
+        is_held = self._source.bitfield.get
+        fork, length = head.fork, head.length
+        indices = [
+            request[1]
+            for _, request in batch
+            if isinstance(request, tuple)
+            and request[0] == fork
+            and request[1] < length
+            and is_held(request[1])
+        ]
+        values = dict(zip(indices, self._source.read_blocks(indices), strict=True))
+        answers = []
+        for request_id, request in batch:
+            if isinstance(request, tuple):
+                answers.append(
+                    self._answer_block(request_id, request, values.get(request[1]), head)
+                )
+            else:
+                answers.append(self._answer_request(request, head))
+        return answers
+
+    def _answer_block(
+        self, request_id: int, request: _BlockOnly, value: bytes | None, head: Head
+    ) -> _Message:
+        fork, index, levels = request
+        if value is None or fork != head.fork:
+            return self._no_data(request_id, NoDataReason.NOT_AVAILABLE)
+        read_node = self._source.read_node
+        nodes = []
+        node = 2 * index
+        step = 1
+        last = 2 * head.length - 2
+        for _ in range(levels):
+            sibling = read_node(node ^ (step << 1))
+            # The same as flat_tree.parent and right_span, without their calls.
+            node = (node | step) & ~(step << 1)
+            step <<= 1
+            if sibling is None or node + step - 1 > last:
+                return self._no_data(request_id, NoDataReason.INVALID_REQUEST)
+            nodes.append(sibling)
+        counters = self._counters
+        counters.blocks_sent += 1
+        counters.bytes_sent += len(value)
+        return MessageType.DATA, encode_block_data(request_id, fork, index, value, nodes)
+
+    def _answer_request(self, request: Request, head: Head) -> _Message:
+        source = self._source
+        wanted = request.proof
+        manifest = None
+        if request.manifest and source.verifier is not None and not source.verifier.is_compat:
+            manifest = source.manifest
+        block = None
+        is_available = wanted.fork == head.fork
+        if is_available and wanted.block is not None:
+            index = wanted.block.index
+            if index < head.length and source.bitfield.get(index):
+                block = source.read_blocks([index])[0]
+            is_available = block is not None
+        if not is_available:
+            if manifest is None:
+                return self._no_data(request.id, NoDataReason.NOT_AVAILABLE)
+            return MessageType.DATA, Data(request.id, Proof(head.fork, manifest=manifest)).encode()
+        prologue = source.verifier.prologue if source.verifier is not None else None
+        try:
+            proof = build_proof(wanted, head, source.read_node, block, prologue)
+        except InvalidRequest:
+            return self._no_data(request.id, NoDataReason.INVALID_REQUEST)
+        if block is not None:
+            self._counters.blocks_sent += 1
+            self._counters.bytes_sent += len(block)
+        if manifest is not None:
+            proof = Proof(proof.fork, proof.block, proof.hash, proof.seek, proof.upgrade, manifest)
+        return MessageType.DATA, Data(request.id, proof).encode()
+
+    def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
+        self._counters.no_data_sent += 1
+        if reason is NoDataReason.INVALID_REQUEST:
+            self._invalid_requests += 1
+        return MessageType.NO_DATA, NoData(request_id, reason).encode()
+
+    def _answer_want(self, want: Want, head: Head) -> list[_Message]:
+        bitfield = self._source.bitfield
+        contiguous = min(self._source.contiguous_length, head.length)
+        stop = min(want.start + want.length, head.length)
+        if (
+            contiguous == head.length
+            or want.start + want.length < contiguous
+            or (want.any and want.start < contiguous)
+        ):
+            return [(MessageType.RANGE, Range(0, contiguous).encode())]
+        if want.start >= stop:
+            return []
+        if want.any:
+            first = bitfield.first_set(want.start, stop)
+            return [] if first is None else [(MessageType.RANGE, Range(first, 1).encode())]
+        start = want.start - want.start % 32
+        answers: list[_Message] = []
+        while start < stop:
+            end = min(start + WINDOW_BLOCKS, stop)
+            if bitfield.first_set(start, end) is not None:
+                words = bitfield.to_words(start, end)
+                answers.append((MessageType.BITFIELD, HaveBits(start, words).encode()))
+            start = end
+        return answers

@@ -1,0 +1,107 @@
+"""Want windows: a sparse peer announces only its contiguous prefix, the rest must be asked for.
+
+A want names a window of 2**21 blocks. It is answered with what the other has of it, and from
+then on the other tells when it gets more.
+"""
+
+from __future__ import annotations
+
+from hypercore.replication.messages import MessageType, Want
+
+WINDOW_BLOCKS = 1 << 21
+"""The window that JavaScript peers use; a longer want is ignored."""
+
+MIN_WINDOW_BLOCKS = 32
+
+MAX_WINDOWS = 512
+"""Windows wanted of one peer, or by one peer."""
+
+MAX_WINDOW_SIZES = 4
+
+
+class SentWants:
+    """The windows that we have asked one peer about; the oldest is given up for a new one."""
+
+    def __init__(self) -> None:
+        self._windows: dict[int, None] = {}
+
+    def want(self, index: int) -> list[tuple[int, bytes]]:
+        """The messages that ask about the window of block `index`; none if it was asked before."""
+        window = index // WINDOW_BLOCKS
+        if window in self._windows:
+            return []
+        messages: list[tuple[int, bytes]] = []
+        if len(self._windows) == MAX_WINDOWS:
+            oldest = next(iter(self._windows))
+            del self._windows[oldest]
+            messages.append((MessageType.UNWANT, _window(oldest)))
+        self._windows[window] = None
+        messages.append((MessageType.WANT, _window(window)))
+        return messages
+
+    def forget(self, index: int) -> None:
+        """Ask about the window of this block again when it is needed again."""
+        self._windows.pop(index // WINDOW_BLOCKS, None)
+
+
+def _window(number: int) -> bytes:
+    return Want(number * WINDOW_BLOCKS, WINDOW_BLOCKS).encode()
+
+
+class ReceivedWants:
+    """The windows that one peer wants to be told about.
+
+    What does not fit the scheme (odd lengths, more than `MAX_WINDOWS`) counts as wanting all.
+    """
+
+    def __init__(self) -> None:
+        self._windows: dict[int, set[int]] = {}
+        self._count = 0
+        self._wants_all = False
+
+    def add(self, want: Want) -> bool:
+        """Whether the want is to be answered; one that is too long is not."""
+        if want.any:
+            self._wants_all = True
+            return True
+        if want.length > WINDOW_BLOCKS:
+            return False
+        if (
+            not _is_window(want)
+            or self._count >= MAX_WINDOWS
+            or (want.length not in self._windows and len(self._windows) == MAX_WINDOW_SIZES)
+        ):
+            self._wants_all = True
+            return True
+        starts = self._windows.setdefault(want.length, set())
+        if want.start not in starts:
+            starts.add(want.start)
+            self._count += 1
+        return True
+
+    def remove(self, want: Want) -> None:
+        starts = self._windows.get(want.length)
+        if want.any or starts is None or want.start not in starts:
+            return
+        starts.discard(want.start)
+        self._count -= 1
+        if not starts:
+            del self._windows[want.length]
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether the peer wants to hear of some block of [start, stop)."""
+        if self._wants_all:
+            return True
+        return any(
+            start < window + length and window < stop
+            for length, windows in self._windows.items()
+            for window in windows
+        )
+
+
+def _is_window(want: Want) -> bool:
+    return (
+        want.length >= MIN_WINDOW_BLOCKS
+        and want.length & (want.length - 1) == 0
+        and want.start % want.length == 0
+    )
