@@ -91,6 +91,9 @@ class SecretStream:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.is_initiator = is_initiator
+        self.messages_received = 0
+        """Keep-alives included, as in `messages_sent`."""
+        self.messages_sent = 0
         self.max_message_bytes = max_message_bytes
         self._entropy = entropy
         self._handshake = Handshake(
@@ -128,7 +131,9 @@ class SecretStream:
             if frame is None:
                 return outputs
             self._receive_setup(frame, now, outputs)
-        messages = self._pull.decrypt(self._decoder.take_all())
+        frames = self._decoder.take_all()
+        messages = self._pull.decrypt(frames)
+        self.messages_received += len(frames)
         if messages:
             outputs.append(MessagesReceived(messages))
         return outputs
@@ -145,6 +150,7 @@ class SecretStream:
         if self._push is None or self._state is not _State.OPEN:
             raise MalformedPacket(f"cannot send on a stream that is {self._state.name}")
         self._deadline = now + KEEP_ALIVE_SECONDS
+        self.messages_sent += len(messages)
         return [Transmit(self._push.encrypt_frames(messages))]
 
     def advance(self, now: float) -> list[Output]:

@@ -10,7 +10,7 @@ from typing import assert_never
 import trio
 
 from hypercore.crypto import KeyPair
-from swarm.errors import HandshakeFailed
+from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
 from swarm.secret_stream import (
     MessagesReceived,
@@ -36,10 +36,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatistics:
-    """Bytes are those of the wire; times are seconds of the trio clock."""
+    """Bytes are those of the wire, messages include keep-alives; times are of the trio clock."""
 
     bytes_received: int
     bytes_sent: int
+    messages_received: int
+    messages_sent: int
     opened_at: float
     last_received_at: float
 
@@ -67,7 +69,12 @@ class Connection:
 
     def statistics(self) -> ConnectionStatistics:
         return ConnectionStatistics(
-            self._bytes_received, self._bytes_sent, self._opened_at, self._last_received_at
+            bytes_received=self._bytes_received,
+            bytes_sent=self._bytes_sent,
+            messages_received=self._machine.messages_received,
+            messages_sent=self._machine.messages_sent,
+            opened_at=self._opened_at,
+            last_received_at=self._last_received_at,
         )
 
     async def send(self, messages: Sequence[bytes]) -> None:
@@ -98,6 +105,19 @@ class Connection:
             await self._read()
         messages, self._received = self._received, []
         return messages
+
+    async def wait_confirmed(self) -> bool:
+        """Whether the remote has sent something, be it a keep-alive; False when it hung up.
+
+        To be called before anybody receives.
+        Cancel: nothing is lost.
+        """
+        try:
+            while not self._machine.messages_received:
+                await self._read()
+        except (trio.EndOfChannel, trio.BrokenResourceError, MalformedPacket):
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Hang up; whoever waits in `send` or `receive` gets trio.ClosedResourceError.

@@ -1,0 +1,431 @@
+"""Topics and addresses in, connections out.
+
+Every connection runs the caller's handler in a task of its own; there is one connection per
+remote key. Of two, the end that dialed the second decides, since it knows whether it still has
+the first: it hangs up, or confirms by a first message, and only then the other end lets the
+first go. When two nodes dial each other at once, the one with the larger key wins.
+
+Source: hyperswarm 4.17.2 lib/connection-set.js, which replaces a live connection by a second one
+in any case; waiting for the first message is compatible with it and costs no transfer.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from hypercore.crypto import Entropy, KeyPair, encode_id, system_entropy
+from hypercore.errors import RemoteProtocolError
+from swarm.errors import HandshakeFailed, SwarmError
+from swarm.io.connection import Connection, ConnectionStatistics, open_connection
+from swarm.io.mdns import Mdns, NeighborLeft, NeighborSeen, create_instance_name, open_mdns
+from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.io.tcp import dial, format_address, open_listeners, remote_address, tune
+from swarm.peer_book import Address, Dial, PeerBook, PeerInfo, Source
+
+MAX_CONNECTIONS = 256
+MAX_UNPROVEN_CONNECTIONS = 64
+"""Incoming connections that have not finished their handshake; more are closed at once."""
+
+MAX_DIALS = 8
+"""Dials under way at once."""
+
+_DECISION_SECONDS = 8.0  # for the end that dialed to confirm a second connection, or hang up
+_HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
+
+_log = logging.getLogger("beemesh.swarm")
+
+Handler = Callable[[Connection], Awaitable[None]]
+Firewall = Callable[[bytes], bool]
+"""Whether a remote public key may connect."""
+
+_NETWORK_ERRORS = (
+    SwarmError,
+    RemoteProtocolError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.EndOfChannel,
+    OSError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One connection now; `since_unix_ms` is when its handshake was done."""
+
+    remote_public_key: bytes
+    address: str
+    source: Source
+    is_initiator: bool
+    since_unix_ms: int
+    statistics: ConnectionStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmStatistics:
+    """Counts since the swarm was opened, bytes of ended connections included."""
+
+    connections: int
+    connections_opened: int
+    dials: int
+    dials_failed: int
+    refused: int
+    duplicates: int
+    bytes_received: int
+    bytes_sent: int
+    topics: int
+    neighbors: int
+    lan_error: str
+
+
+class _Session:
+    """A connection that has its handler running."""
+
+    def __init__(self, connection: Connection, source: Source) -> None:
+        self.connection = connection
+        self.source = source
+        self.since_unix_ms = time.time_ns() // 1_000_000
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the other end is known to have it, too: something went both ways."""
+        statistics = self.connection.statistics()
+        return bool(statistics.messages_received and statistics.messages_sent)
+
+
+@dataclass(slots=True)
+class _Counters:
+    connections_opened: int = 0
+    dials: int = 0
+    dials_failed: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class Swarm:
+    """Who we look for and who is connected; made by `open_swarm`."""
+
+    def __init__(
+        self,
+        key_pair: KeyPair,
+        handler: Handler,
+        listeners: Sequence[trio.SocketListener],
+        firewall: Firewall,
+        max_connections: int,
+        book: PeerBook,
+    ) -> None:
+        self.public_key = key_pair.public_key
+        self._key_pair = key_pair
+        self._handler = handler
+        self._listeners = listeners
+        self._firewall = firewall
+        self._max_connections = max_connections
+        self._book = book
+        self._mdns: Mdns | None = None
+        self._sessions: dict[bytes, _Session] = {}
+        self._unproven = 0
+        self._dialing = 0
+        self._wake = Wakeup()
+        self._counters = _Counters()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where we listen, as (host, port); the host may be a wildcard."""
+        return tuple(
+            (str(name[0]), int(name[1]))
+            for name in (listener.socket.getsockname() for listener in self._listeners)
+        )
+
+    @property
+    def topics(self) -> frozenset[bytes]:
+        return self._book.topics
+
+    @property
+    def connections(self) -> tuple[ConnectionInfo, ...]:
+        return tuple(
+            ConnectionInfo(
+                remote_public_key=key,
+                address=session.connection.remote_address or "",
+                source=session.source,
+                is_initiator=session.connection.link.is_initiator,
+                since_unix_ms=session.since_unix_ms,
+                statistics=session.connection.statistics(),
+            )
+            for key, session in self._sessions.items()
+        )
+
+    @property
+    def peers(self) -> list[PeerInfo]:
+        """Static peers and neighbors, connected or not."""
+        return self._book.peers
+
+    async def join(self, topic: bytes) -> None:
+        """Announce a topic (32 bytes) to neighbors, and connect to those who announce it.
+
+        Returns at once; `wait_announced` waits for the network.
+        Cancel: joined, or not, but never half.
+        """
+        await trio.lowlevel.checkpoint()
+        self._book.join(topic, trio.current_time())
+        self._topics_changed()
+
+    async def leave(self, topic: bytes) -> None:
+        """Take a topic back. Connections stay.
+
+        Cancel: left, or not, but never half.
+        """
+        await trio.lowlevel.checkpoint()
+        self._book.leave(topic, trio.current_time())
+        self._topics_changed()
+
+    async def wait_announced(self) -> None:
+        """Return when the topics joined so far are announced; at once without discovery.
+
+        Where multicast does not work that is never: `statistics().lan_error` says why.
+        """
+        if self._mdns is not None:
+            await self._mdns.wait_announced()
+
+    def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
+        """Keep a connection with whoever listens there; with a key, only if they prove it."""
+        self._book.add_static(host, port, public_key, trio.current_time())
+        self._wake.set()
+
+    def remove_peer(self, host: str, port: int) -> None:
+        """Do not dial it again. A connection stays."""
+        self._book.remove_static(host, port)
+
+    def refuse(self, public_key: bytes) -> None:
+        """End the connection with a key, if there is one, and allow none from now on."""
+        self._book.refuse(public_key)
+        session = self._sessions.get(public_key)
+        if session is not None:
+            session.scope.cancel()
+
+    def statistics(self) -> SwarmStatistics:
+        counters = self._counters
+        current = [session.connection.statistics() for session in self._sessions.values()]
+        return SwarmStatistics(
+            connections=len(current),
+            connections_opened=counters.connections_opened,
+            dials=counters.dials,
+            dials_failed=counters.dials_failed,
+            refused=counters.refused,
+            duplicates=counters.duplicates,
+            bytes_received=counters.bytes_received + sum(s.bytes_received for s in current),
+            bytes_sent=counters.bytes_sent + sum(s.bytes_sent for s in current),
+            topics=len(self._book.topics),
+            neighbors=sum(peer.source is Source.LAN for peer in self._book.peers),
+            lan_error=self._mdns.error if self._mdns is not None else "",
+        )
+
+    def _topics_changed(self) -> None:
+        self._wake.set()
+        if self._mdns is not None:
+            self._mdns.announce(sorted(self._book.topics))
+
+    async def _watch_neighbors(self, mdns: Mdns) -> None:
+        while True:
+            for neighbor in await mdns.receive():
+                match neighbor:
+                    case NeighborSeen(name, addresses, announcement):
+                        now = trio.current_time()
+                        self._book.neighbor_seen(name, addresses, announcement, now)
+                    case NeighborLeft(name):
+                        self._book.neighbor_left(name)
+            self._wake.set()
+
+    async def _dial_peers(self) -> None:
+        """Start dials when they are due."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                room = min(
+                    MAX_DIALS - self._dialing,
+                    self._max_connections - len(self._sessions) - self._dialing,
+                )
+                for planned in self._book.plan_dials(trio.current_time(), max(room, 0)):
+                    self._dialing += 1
+                    nursery.start_soon(self._dial, planned)
+                # Without room the end of a dial or of a connection is what wakes us.
+                deadline = self._book.deadline if room > 0 else None
+                with trio.move_on_at(math.inf if deadline is None else deadline):
+                    await self._wake.wait()
+
+    async def _dial(self, planned: Dial) -> None:
+        """Connect to one peer and serve the connection to its end."""
+        self._counters.dials += 1
+        is_dialing = True
+        try:
+            stream = await dial(planned.addresses)
+            async with open_connection(
+                stream,
+                self._key_pair,
+                is_initiator=True,
+                remote_address=remote_address(stream),
+            ) as connection:
+                key = connection.link.remote_public_key
+                if planned.expected_key not in (None, key):
+                    raise HandshakeFailed(f"{planned.name} has another key: {encode_id(key)}")
+                self._dialing -= 1
+                is_dialing = False
+                if key == self.public_key:
+                    self._book.found_ourselves(planned.name)
+                    return
+                self._book.dial_succeeded(planned.name, key, trio.current_time())
+                await self._admit(connection, planned.source)
+        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            _log.debug("dialing %s failed: %s", planned.name, error)
+            self._counters.dials_failed += 1
+            self._book.dial_failed(planned.name, str(error), trio.current_time())
+        finally:
+            self._dialing -= is_dialing
+            self._wake.set()
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        """Serve an incoming connection to its end."""
+        if (
+            self._unproven >= MAX_UNPROVEN_CONNECTIONS
+            or len(self._sessions) >= self._max_connections
+        ):
+            self._counters.refused += 1
+            await trio.aclose_forcefully(stream)
+            return
+        address = remote_address(stream)
+        self._unproven += 1
+        is_unproven = True
+        try:
+            tune(stream)
+            async with open_connection(
+                stream, self._key_pair, is_initiator=False, remote_address=address
+            ) as connection:
+                self._unproven -= 1
+                is_unproven = False
+                await self._admit(connection, Source.INCOMING)
+        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            _log.debug("connection from %s failed: %s", address, error)
+        finally:
+            self._unproven -= is_unproven
+
+    async def _admit(self, connection: Connection, source: Source) -> None:
+        """Let a proven connection in, if it is welcome and the one to keep; then serve it."""
+        key = connection.link.remote_public_key
+        if key == self.public_key:
+            return
+        if self._book.is_refused(key) or not self._firewall(key):
+            self._counters.refused += 1
+            self._book.connection_closed(key, trio.current_time())
+            return
+        while (existing := self._sessions.get(key)) is not None:
+            if not await self._is_better(connection, existing):
+                self._counters.duplicates += 1
+                return
+            existing.scope.cancel()
+            with trio.move_on_after(_HANDOVER_SECONDS) as scope:
+                await existing.done.wait()
+            if scope.cancelled_caught and self._sessions.get(key) is existing:
+                del self._sessions[key]
+        await self._serve(connection, source)
+
+    async def _is_better(self, connection: Connection, existing: _Session) -> bool:
+        """Whether to replace the existing connection with the same remote key by this one."""
+        we_win = self.public_key > connection.link.remote_public_key
+        link = connection.link
+        is_crossing = link.is_initiator != existing.connection.link.is_initiator
+        if link.is_initiator:
+            return is_crossing and not existing.is_confirmed and we_win
+        if is_crossing and not existing.is_confirmed and we_win:
+            return False
+        with trio.move_on_after(_DECISION_SECONDS):
+            return await connection.wait_confirmed()
+        return False
+
+    async def _serve(self, connection: Connection, source: Source) -> None:
+        """Run the handler; what the network does to it ends this connection only."""
+        key = connection.link.remote_public_key
+        session = _Session(connection, source)
+        self._sessions[key] = session
+        self._counters.connections_opened += 1
+        self._book.connection_opened(key)
+        try:
+            with session.scope:
+                if connection.link.is_initiator:
+                    await connection.send((b"",))  # confirms it to the other end
+                await self._handler(connection)
+        except* _NETWORK_ERRORS as group:
+            _log.info("connection with %s ended: %s", encode_id(key), _describe(group))
+        finally:
+            statistics = connection.statistics()
+            self._counters.bytes_received += statistics.bytes_received
+            self._counters.bytes_sent += statistics.bytes_sent
+            if self._sessions.get(key) is session:
+                del self._sessions[key]
+                self._book.connection_closed(key, trio.current_time())
+            session.done.set()
+            self._wake.set()
+
+
+def _describe(group: BaseExceptionGroup[BaseException]) -> str:
+    """The errors inside, in one line."""
+    texts: list[str] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            texts.append(_describe(error))
+        else:
+            texts.append(str(error) or type(error).__name__)
+    return "; ".join(texts)
+
+
+def _everyone(_: bytes) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def open_swarm(
+    key_pair: KeyPair,
+    handler: Handler,
+    *,
+    listen: Address | None = ("0.0.0.0", 0),
+    lan: bool = True,
+    interfaces: Sequence[str] | None = None,
+    firewall: Firewall = _everyone,
+    max_connections: int = MAX_CONNECTIONS,
+    entropy: Entropy = system_entropy,
+) -> AsyncIterator[Swarm]:
+    """Find peers and be found, until the body ends; then all connections end.
+
+    `handler` is run for each connection, which ends when it returns. What the network does to it
+    may leave it as an exception; anything else ends the swarm. `listen` None accepts nobody, and
+    port 0 picks a free one. `lan` says whether to announce and look for topics through mDNS, on
+    the interfaces with these IPv4 addresses (None: all). `firewall` tells whether a remote public
+    key may connect, before the handler sees it.
+
+    Raises: OSError when the port is taken.
+    Cancel: ends all connections.
+    """
+    listeners = [] if listen is None else await open_listeners(*listen)
+    name = create_instance_name(entropy)
+    swarm = Swarm(key_pair, handler, listeners, firewall, max_connections, PeerBook(name, entropy))
+    async with open_background_nursery() as nursery:
+        if listen is not None:
+            _log.debug("listening on %s", ", ".join(map(format_address, swarm.addresses)))
+            nursery.start_soon(partial(trio.serve_listeners, swarm._accept, listeners))
+        nursery.start_soon(swarm._dial_peers)
+        if lan and listen is not None:
+            host, port = swarm.addresses[0]
+            async with open_mdns(name, host, port, interfaces=interfaces, entropy=entropy) as mdns:
+                swarm._mdns = mdns
+                nursery.start_soon(swarm._watch_neighbors, mdns)
+                yield swarm
+        else:
+            yield swarm

@@ -1,0 +1,75 @@
+"""TCP: listening, dialing, and the socket options that a long-lived connection wants."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from swarm.errors import PeerUnreachable
+from swarm.peer_book import Address
+
+CONNECT_SECONDS = 5.0
+"""Patience with one address."""
+
+UNACKNOWLEDGED_SECONDS = 60
+"""A remote that acknowledges nothing for that long is gone. The system's own patience is a
+quarter of an hour, in which a peer that lost its network would look connected."""
+
+_UNSENT_BYTES = 2**18  # kept in the kernel: more would delay control messages behind bulk
+
+_OPTIONS = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
+    (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT_BYTES),
+)
+
+
+def tune(stream: trio.SocketStream) -> None:
+    """Set what this system knows of the options above; trio has set TCP_NODELAY."""
+    for level, name, value in _OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            stream.setsockopt(level, option, value)
+
+
+async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on every address of `host`; port 0 picks a free one.
+
+    Raises: OSError when the port is taken.
+    """
+    return list(await trio.open_tcp_listeners(port, host=host))
+
+
+async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
+    """Connect to the first of these addresses that answers.
+
+    Raises: PeerUnreachable, caused by the last failure.
+    Cancel: nothing stays open.
+    """
+    failure: Exception | None = None
+    for host, port in addresses:
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                stream = await trio.open_tcp_stream(host, port)
+                tune(stream)
+                return stream
+        except (OSError, trio.TooSlowError) as error:
+            failure = error
+    names = ", ".join(f"{host}:{port}" for host, port in addresses)
+    raise PeerUnreachable(names, len(addresses)) from failure
+
+
+def format_address(address: Sequence[object]) -> str:
+    """`host:port` of a socket address, with brackets around IPv6."""
+    host, port = str(address[0]), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def remote_address(stream: trio.SocketStream) -> str:
+    """Where the other end is, as `host:port`; empty when it is gone already."""
+    try:
+        return format_address(stream.socket.getpeername())
+    except OSError:
+        return ""

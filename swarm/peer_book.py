@@ -1,0 +1,267 @@
+"""Whom to dial and when: static peers, neighbors on the local network, back-off; a machine.
+
+Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
+do not stay in step. A connection that lasted STABLE_SECONDS clears them.
+
+Source: hyperswarm 4.17.2 lib/retry-timer.js for the values.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypercore.crypto import Entropy, system_entropy
+from swarm.announcement import Announcement
+
+BACK_OFF_SECONDS = (1.0, 5.0, 15.0)
+STABLE_SECONDS = 15.0
+MAX_NEIGHBORS = 1024
+"""Neighbors remembered; a network that announces more is playing games."""
+
+_YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
+
+Address = tuple[str, int]
+
+
+class Source(enum.Enum):
+    """How a peer was found."""
+
+    STATIC = "static"
+    LAN = "lan"
+    INCOMING = "incoming"
+
+
+class PeerState(enum.Enum):
+    """What is being done about a peer."""
+
+    WAITING = "waiting"
+    DIALING = "dialing"
+    CONNECTED = "connected"
+    OURSELVES = "ourselves"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A peer that may be dialed; times are monotonic seconds."""
+
+    name: str
+    source: Source
+    addresses: tuple[Address, ...]
+    public_key: bytes | None
+    topics: frozenset[bytes]
+    state: PeerState
+    failures: int
+    next_attempt: float
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Peer:
+    name: str
+    source: Source
+    addresses: tuple[Address, ...]
+    expected_key: bytes | None = None
+    public_key: bytes | None = None
+    announcement: Announcement | None = None
+    topics: frozenset[bytes] = frozenset()
+    state: PeerState = PeerState.WAITING
+    failures: int = 0
+    next_attempt: float = 0.0
+    connected_at: float = 0.0
+    last_error: str = ""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key it proved, or the one it has to prove; None when that is not known."""
+        return self.public_key or self.expected_key
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.source is Source.STATIC or bool(self.topics)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to one of these addresses, the first that answers."""
+
+    name: str
+    source: Source
+    addresses: tuple[Address, ...]
+    expected_key: bytes | None
+    failures: int
+
+
+@dataclass(slots=True)
+class PeerBook:
+    """The peers that this node may dial, by name: `host:port`, or a neighbor's instance name.
+
+    What happens to a dial is told back with `dial_failed` or `dial_succeeded`, and the end of
+    any connection with `connection_closed`.
+    """
+
+    own_name: str
+    entropy: Entropy = system_entropy
+    _peers: dict[str, _Peer] = field(default_factory=dict)
+    _topics: set[bytes] = field(default_factory=set)
+    _connected: set[bytes | None] = field(default_factory=set)
+    _refused: set[bytes | None] = field(default_factory=set)
+
+    @property
+    def peers(self) -> list[PeerInfo]:
+        return [
+            PeerInfo(
+                name=peer.name,
+                source=peer.source,
+                addresses=peer.addresses,
+                public_key=peer.key,
+                topics=peer.topics,
+                state=PeerState.CONNECTED if peer.key in self._connected else peer.state,
+                failures=peer.failures,
+                next_attempt=peer.next_attempt,
+                last_error=peer.last_error,
+            )
+            for peer in self._peers.values()
+        ]
+
+    @property
+    def topics(self) -> frozenset[bytes]:
+        return frozenset(self._topics)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `plan_dials` has something to do; None for not before something else happens."""
+        return min(
+            (peer.next_attempt for peer in self._peers.values() if self._may_dial(peer)),
+            default=None,
+        )
+
+    def join(self, topic: bytes, now: float) -> None:
+        """Take an interest in neighbors who announce a topic, known ones included."""
+        self._topics.add(topic)
+        self._match_all(now)
+
+    def leave(self, topic: bytes, now: float) -> None:
+        """Lose it again; connections stay."""
+        self._topics.discard(topic)
+        self._match_all(now)
+
+    def add_static(self, host: str, port: int, public_key: bytes | None, now: float) -> None:
+        """Keep a connection with whoever listens there, if it has this key (when one is given)."""
+        name = f"{host}:{port}"
+        peer = self._peers.get(name)
+        if peer is None:
+            peer = self._peers[name] = _Peer(name, Source.STATIC, ((host, port),))
+            peer.next_attempt = now
+        peer.expected_key = public_key or peer.expected_key
+
+    def remove_static(self, host: str, port: int) -> None:
+        self._peers.pop(f"{host}:{port}", None)
+
+    def neighbor_seen(
+        self, name: str, addresses: Sequence[Address], announcement: Announcement, now: float
+    ) -> None:
+        """A neighbor announced itself, or something new about itself."""
+        if name == self.own_name or not addresses:
+            return
+        peer = self._peers.get(name)
+        if peer is None:
+            if len(self._peers) >= MAX_NEIGHBORS:
+                return
+            peer = self._peers[name] = _Peer(name, Source.LAN, tuple(addresses))
+            peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
+        elif peer.addresses != tuple(addresses):
+            peer.addresses = tuple(addresses)
+            peer.failures = 0
+            peer.next_attempt = min(peer.next_attempt, now)
+        peer.announcement = announcement
+        self._match(peer, now)
+
+    def neighbor_left(self, name: str) -> None:
+        """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
+        self._peers.pop(name, None)
+
+    def refuse(self, public_key: bytes) -> None:
+        """Never dial a key (again)."""
+        self._refused.add(public_key)
+
+    def is_refused(self, public_key: bytes) -> bool:
+        return public_key in self._refused
+
+    def plan_dials(self, now: float, limit: int) -> list[Dial]:
+        """At most `limit` peers to dial now, those who wait longest first."""
+        due = [
+            peer
+            for peer in self._peers.values()
+            if peer.next_attempt <= now and self._may_dial(peer)
+        ]
+        due.sort(key=lambda peer: peer.next_attempt)
+        dials: list[Dial] = []
+        for peer in due[:limit]:
+            peer.state = PeerState.DIALING
+            dials.append(
+                Dial(peer.name, peer.source, peer.addresses, peer.expected_key, peer.failures)
+            )
+        return dials
+
+    def dial_failed(self, name: str, error: str, now: float) -> None:
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.last_error = error
+            self._postpone(peer, now)
+
+    def dial_succeeded(self, name: str, public_key: bytes, now: float) -> None:
+        """Somebody answered and proved this key; connected from now on, by this dial or not."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.public_key = public_key
+            peer.state = PeerState.CONNECTED
+            peer.connected_at = now
+            peer.last_error = ""
+
+    def found_ourselves(self, name: str) -> None:
+        """What answered there was this node: do not dial it again."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.state = PeerState.OURSELVES
+
+    def connection_opened(self, public_key: bytes) -> None:
+        """There is a connection with this key: peers known to have it need no dial."""
+        self._connected.add(public_key)
+
+    def connection_closed(self, public_key: bytes, now: float) -> None:
+        """The last connection with this key is gone: back to dialing, in a moment."""
+        self._connected.discard(public_key)
+        for peer in self._peers.values():
+            if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
+                if now - peer.connected_at >= STABLE_SECONDS:
+                    peer.failures = 0
+                self._postpone(peer, now)
+
+    def _may_dial(self, peer: _Peer) -> bool:
+        return (
+            peer.state is PeerState.WAITING
+            and peer.is_wanted
+            and peer.key not in self._connected
+            and peer.key not in self._refused
+        )
+
+    def _postpone(self, peer: _Peer, now: float) -> None:
+        seconds = BACK_OFF_SECONDS[min(peer.failures, len(BACK_OFF_SECONDS) - 1)]
+        jitter = int.from_bytes(self.entropy(2), "little") / 2**18
+        peer.failures += 1
+        peer.next_attempt = now + seconds * (1 + jitter)
+        peer.state = PeerState.WAITING
+
+    def _match_all(self, now: float) -> None:
+        for peer in self._peers.values():
+            self._match(peer, now)
+
+    def _match(self, peer: _Peer, now: float) -> None:
+        if peer.announcement is None:
+            return
+        was_wanted = peer.is_wanted
+        peer.topics = peer.announcement.common_topics(self._topics)
+        if peer.is_wanted and not was_wanted:
+            peer.next_attempt = max(peer.next_attempt, now)
