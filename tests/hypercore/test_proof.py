@@ -3,106 +3,602 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hypercore.crypto import KeyPair
-from hypercore.encoding import Reader, encode_array, encode_buffer, encode_uint
-from hypercore.log import EMPTY_HEAD, Changeset, append
-from hypercore.manifest import Manifest, Verifier
+from hypercore.encoding import encode_array, encode_buffer, encode_uint
+from hypercore.errors import InvalidProof, InvalidSignature
+from hypercore.flat_tree import TreeIndex
+from hypercore.log import EMPTY_HEAD, Changeset
+from hypercore.manifest import Manifest, Prologue, Signer, Verifier
 from hypercore.merkle import MerkleNode, encode_node
 from hypercore.proof import (
+    BlockProof,
     BlockRequest,
+    HashProof,
     HashRequest,
     InvalidRequest,
     Proof,
     ProofRequest,
+    SeekProof,
     SeekRequest,
+    UpgradeProof,
     UpgradeRequest,
     build_proof,
+    missing_nodes,
+    plan_proof,
+    verify_hash_path,
+    verify_proof,
 )
+from tests.reference import merkle as slow
+from tests.support.trees import KEY_PAIR, MANIFEST, VERIFIER, Tree, reader_of, writer_of
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "hypercore"
-
-
-def load(name: str) -> Any:
-    return json.loads((VECTORS / f"{name}.json").read_text())
-
-
-TREES = load("trees")
+TREES = json.loads((VECTORS / "trees.json").read_text())
+PROOFS = json.loads((VECTORS / "proofs.json").read_text())["proofs"]
 BLOCKS = [bytes.fromhex(block) for block in TREES["blocks"]]
-KEY_PAIR = KeyPair.from_seed(bytes.fromhex(TREES["seed"]))
-VERIFIER = Verifier(
-    bytes.fromhex(TREES["key"]), Manifest.decode(Reader(bytes.fromhex(TREES["manifest"])))
-)
+WRITER = writer_of(BLOCKS)
+NOTHING: dict[int, MerkleNode] = {}
+HUGE = 2**53 - 1
 
 
-class Tree:
-    """A log in memory: its head, nodes and blocks."""
-
-    def __init__(self) -> None:
-        self.head = EMPTY_HEAD
-        self.nodes: dict[int, MerkleNode] = {}
-        self.blocks: dict[int, bytes] = {}
-
-    def commit(self, changes: Changeset) -> None:
-        self.nodes.update((node.index, node) for node in changes.nodes)
-        self.blocks.update(changes.blocks)
-        if changes.head is not None:
-            self.head = changes.head
-
-    def append(self, blocks: list[bytes]) -> None:
-        self.commit(append(self.head, blocks, lambda head: VERIFIER.sign(head, KEY_PAIR)))
+def request_of(fields: dict[str, Any]) -> ProofRequest:
+    return ProofRequest(
+        0,
+        BlockRequest(**fields["block"]) if "block" in fields else None,
+        HashRequest(**fields["hash"]) if "hash" in fields else None,
+        SeekRequest(**fields["seek"]) if "seek" in fields else None,
+        UpgradeRequest(**fields["upgrade"]) if "upgrade" in fields else None,
+    )
 
 
-def tree_of(length: int) -> Tree:
-    tree = Tree()
-    if length:
-        tree.append(BLOCKS[:length])
-    return tree
+def block_of(request: ProofRequest) -> bytes | None:
+    return None if request.block is None else BLOCKS[request.block.index]
 
 
 def encode_data(proof: Proof) -> str:
     """The wire's `data` message with request id 1."""
+
+    def encode_nodes(nodes: Sequence[MerkleNode]) -> bytes:
+        return encode_array(map(encode_node, nodes))
+
     parts = [proof.block, proof.hash, proof.seek, proof.upgrade]
-    flags = sum(1 << i for i, part in enumerate(parts) if part is not None)
+    flags = sum(1 << place for place, part in enumerate(parts) if part is not None)
     out = encode_uint(flags) + b"\x01" + encode_uint(proof.fork)
-    if proof.block:
-        assert proof.block.value is not None
-        out += encode_uint(proof.block.index) + encode_buffer(proof.block.value)
-        out += encode_array(map(encode_node, proof.block.nodes))
-    if proof.hash:
-        out += encode_uint(proof.hash.index) + encode_array(map(encode_node, proof.hash.nodes))
-    if proof.seek:
-        out += encode_uint(proof.seek.bytes) + encode_array(map(encode_node, proof.seek.nodes))
-    if proof.upgrade:
+    if proof.block is not None:
+        out += encode_uint(proof.block.index) + encode_buffer(proof.block.value or b"")
+        out += encode_nodes(proof.block.nodes)
+    if proof.hash is not None:
+        out += encode_uint(proof.hash.index) + encode_nodes(proof.hash.nodes)
+    if proof.seek is not None:
+        out += encode_uint(proof.seek.bytes) + encode_nodes(proof.seek.nodes)
+    if proof.upgrade is not None:
         out += encode_uint(proof.upgrade.start) + encode_uint(proof.upgrade.length)
-        out += encode_array(map(encode_node, proof.upgrade.nodes))
-        out += encode_array(map(encode_node, proof.upgrade.additional_nodes))
+        out += encode_nodes(proof.upgrade.nodes) + encode_nodes(proof.upgrade.additional_nodes)
         out += encode_buffer(proof.upgrade.signature)
     return out.hex()
 
 
-def request_of(vector: dict[str, Any]) -> ProofRequest:
-    return ProofRequest(
-        0,
-        BlockRequest(**vector["block"]) if "block" in vector else None,
-        HashRequest(**vector["hash"]) if "hash" in vector else None,
-        SeekRequest(**vector["seek"]) if "seek" in vector else None,
-        UpgradeRequest(**vector["upgrade"]) if "upgrade" in vector else None,
-    )
+def assert_true(changes: Changeset) -> None:
+    """Nothing in `changes` differs from the writer's log."""
+    for node in changes.nodes:
+        assert WRITER.nodes[node.index] == node
+    for index, block in changes.blocks:
+        assert BLOCKS[index] == block
+    assert changes.head in (None, WRITER.head)
+
+
+# --- vectors ----------------------------------------------------------------------------
+
+
+def test_the_writer_is_that_of_the_vectors() -> None:
+    assert VERIFIER.key.hex() == TREES["key"]
+    assert WRITER.head.tree_hash.hex() == TREES["trees"][-1]["treeHash"]
 
 
 def test_proofs_are_those_of_js() -> None:
-    tree = tree_of(len(BLOCKS))
-    for vector in load("proofs")["proofs"]:
+    for vector in PROOFS:
         request = request_of(vector["request"])
-        block = BLOCKS[request.block.index] if request.block else None
         if vector["error"]:
             with pytest.raises(InvalidRequest):
-                build_proof(request, tree.head, tree.nodes.get, block)
+                build_proof(request, WRITER.head, WRITER.nodes.get, block_of(request))
             continue
-        proof = build_proof(request, tree.head, tree.nodes.get, block)
+        proof = build_proof(request, WRITER.head, WRITER.nodes.get, block_of(request))
         assert encode_data(proof) == vector["wire"], vector
+
+
+def test_proofs_of_js_verify() -> None:
+    refused = 0
+    for vector in PROOFS:
+        if vector["error"]:
+            continue
+        request = request_of(vector["request"])
+        proof = build_proof(request, WRITER.head, WRITER.nodes.get, block_of(request))
+        reader = WRITER
+        if request.upgrade is not None:
+            reader = writer_of(BLOCKS[: request.upgrade.start])
+        try:
+            changes = verify_proof(proof, reader.head, reader.nodes.get, VERIFIER)
+        except InvalidProof:
+            # Requests that no honest reader makes: a path to above its own tree.
+            assert request.block is not None
+            assert request.block.nodes > 0
+            assert request.upgrade is not None
+            refused += 1
+        else:
+            assert_true(changes)
+            assert (changes.head == WRITER.head) == (request.upgrade is not None)
+    assert refused == 5
+
+
+def test_the_plan_is_what_building_reads() -> None:
+    for vector in PROOFS:
+        request = request_of(vector["request"])
+        if vector["error"] or request.seek is not None:
+            continue
+        read: list[int] = []
+
+        def read_node(index: int, read: list[int] = read) -> MerkleNode | None:
+            read.append(index)
+            return WRITER.nodes.get(index)
+
+        build_proof(request, WRITER.head, read_node, block_of(request))
+        assert plan_proof(request, WRITER.head) == read
+
+
+# --- honest proofs of every shape -------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(1, 65))
+def test_a_reader_gets_all_blocks_one_by_one(length: int) -> None:
+    writer = writer_of(BLOCKS[:length])
+    reader = reader_of(writer, length)
+    for step in range(length):
+        index = step * 37 % length
+        while index in reader.blocks:
+            index = (index + 1) % length
+        nodes = reader.missing(2 * index)
+        changes = reader.receive(writer.answer(block=BlockRequest(index, nodes)))
+        assert changes.head is None
+        assert reader.missing(2 * index) == 0
+    assert reader.blocks == dict(enumerate(BLOCKS[:length]))
+    assert {index: tuple(node) for index, node in reader.nodes.items()} == slow.nodes(
+        BLOCKS[:length]
+    )
+
+
+@pytest.mark.parametrize("length", range(1, 25))
+def test_every_upgrade_with_and_without_a_block(length: int) -> None:
+    writer = writer_of(BLOCKS[:length])
+    for start in range(length):
+        reader = reader_of(writer, start)
+        for stop in range(start + 1, length + 1):
+            upgrade = UpgradeRequest(start, stop - start)
+            changes = verify_proof(
+                writer.answer(upgrade=upgrade), reader.head, reader.nodes.get, VERIFIER
+            )
+            assert changes.head == writer.head
+            for index in {0, start - 1, start, (start + stop) // 2, stop - 1} & set(range(stop)):
+                nodes = reader.missing(2 * index)
+                proof = writer.answer(block=BlockRequest(index, nodes), upgrade=upgrade)
+                changes = verify_proof(proof, reader.head, reader.nodes.get, VERIFIER)
+                assert changes.head == writer.head
+                assert changes.blocks == [(index, BLOCKS[index])]
+                assert all(writer.nodes[node.index] == node for node in changes.nodes)
+
+
+@given(st.integers(1, 64), st.integers(0, 63), st.integers(0, 1000), st.data())
+def test_seeks_lead_to_the_block(stop: int, start: int, place: int, data: st.DataObject) -> None:
+    start %= stop
+    reader = reader_of(WRITER, start)
+    request = SeekRequest(place % (WRITER.head.byte_length + 10), 0)
+    proof = WRITER.answer(seek=request, upgrade=UpgradeRequest(start, stop - start))
+    try:
+        changes = reader.receive(proof)
+    except InvalidProof:
+        # The offset falls into what the reader has, and a sparse reader cannot tell.
+        assert request.bytes < reader.head.byte_length
+        return
+    assert_true(changes)
+    index = data.draw(st.integers(0, 63))
+    nodes = reader.missing(2 * index)
+    changes = reader.receive(WRITER.answer(block=BlockRequest(index, nodes)))
+    assert_true(changes)
+
+
+@pytest.mark.parametrize("length", range(65))
+def test_missing_nodes_climbs_to_what_is_stored(length: int) -> None:
+    reader = reader_of(WRITER, length)
+    expected = {
+        block_index: count.bit_length() - 1
+        for first, count in slow.roots(length)
+        for block_index in range(first, first + count)
+    }
+    for index in range(64):
+        # Beyond the tree nothing is missing: an upgrade will prove it.
+        assert reader.missing(2 * index) == expected.get(index, 0)
+
+
+def test_a_stored_node_needs_no_path() -> None:
+    assert missing_nodes(TreeIndex(0), EMPTY_HEAD, NOTHING.get) == 0
+    assert WRITER.missing(6) == 0
+    changes = verify_proof(
+        WRITER.answer(block=BlockRequest(3, 0)), WRITER.head, WRITER.nodes.get, None
+    )
+    assert changes == Changeset(blocks=[(3, BLOCKS[3])])
+
+
+# --- spoiled proofs ---------------------------------------------------------------------
+
+
+def spoiled_lists(nodes: Sequence[MerkleNode]) -> Iterator[list[MerkleNode]]:
+    for place, node in enumerate(nodes):
+        before, after = list(nodes[:place]), list(nodes[place + 1 :])
+        yield before + after
+        yield [*before, node, node, *after]
+        if after:
+            yield [*before, after[0], node, *after[1:]]
+        for index in {node.index + 1, node.index + 2, abs(node.index - 2), HUGE} - {node.index}:
+            yield [*before, node._replace(index=TreeIndex(index)), *after]
+        for size in {node.size + 1, abs(node.size - 1), 0, HUGE} - {node.size}:
+            yield [*before, node._replace(size=size), *after]
+        for place_in_hash in (0, 31):
+            spoiled = bytearray(node.hash)
+            spoiled[place_in_hash] ^= 1
+            yield [*before, node._replace(hash=bytes(spoiled)), *after]
+    yield [*nodes, WRITER.nodes[0]]
+    yield [WRITER.nodes[0], *nodes]
+    yield [WRITER.nodes[2]] * 100
+
+
+def spoiled_numbers(number: int) -> set[int]:
+    return {number + 1, abs(number - 1), 2 * number + 7, HUGE} - {number}
+
+
+def spoiled_blocks(block: BlockProof) -> Iterator[BlockProof]:
+    value = block.value or b""
+    yield from (replace(block, index=index) for index in spoiled_numbers(block.index))
+    yield from (replace(block, nodes=nodes) for nodes in spoiled_lists(block.nodes))
+    for other in (value + b"!", value[:-1], b"", b"?" + value[1:], None):
+        yield replace(block, value=other)
+
+
+def spoiled_upgrades(upgrade: UpgradeProof) -> Iterator[UpgradeProof]:
+    yield from (replace(upgrade, start=start) for start in spoiled_numbers(upgrade.start))
+    yield from (replace(upgrade, length=length) for length in spoiled_numbers(upgrade.length))
+    yield from (replace(upgrade, nodes=nodes) for nodes in spoiled_lists(upgrade.nodes))
+    for nodes in spoiled_lists(upgrade.additional_nodes):
+        yield replace(upgrade, additional_nodes=nodes)
+    signature = upgrade.signature
+    for place in (0, 1, 2, 33, 65, 67):
+        spoiled = bytearray(signature)
+        spoiled[place] ^= 1
+        yield replace(upgrade, signature=bytes(spoiled))
+    yield replace(upgrade, signature=b"")
+    yield replace(upgrade, signature=signature[:-1])
+
+
+def spoiled_proofs(proof: Proof) -> Iterator[Proof]:
+    """Every field of a proof changed, one at a time."""
+    yield from (replace(proof, fork=fork) for fork in spoiled_numbers(proof.fork))
+    if proof.block is not None:
+        yield from (replace(proof, block=block) for block in spoiled_blocks(proof.block))
+        yield replace(proof, hash=HashProof(0, [WRITER.nodes[0]]))
+    if proof.hash is not None:
+        for index in spoiled_numbers(proof.hash.index):
+            yield replace(proof, hash=replace(proof.hash, index=index))
+        for nodes in spoiled_lists(proof.hash.nodes):
+            yield replace(proof, hash=replace(proof.hash, nodes=nodes))
+    if proof.seek is not None:
+        for nodes in spoiled_lists(proof.seek.nodes):
+            yield replace(proof, seek=replace(proof.seek, nodes=nodes))
+        yield replace(proof, seek=None)
+    elif proof.block is not None or proof.hash is not None:
+        yield replace(proof, seek=SeekProof(0, [WRITER.nodes[0]]))
+    if proof.upgrade is not None:
+        yield from (replace(proof, upgrade=upgrade) for upgrade in spoiled_upgrades(proof.upgrade))
+    manifest = Manifest.single_signer(bytes(32))
+    yield replace(proof, manifest=manifest)
+
+
+def sparse_requests() -> Iterator[tuple[int, ProofRequest]]:
+    """(reader's length, request) of every shape, that the reader can verify."""
+    for length in (1, 2, 3, 7, 12, 21, 40, 63):
+        reader = reader_of(WRITER, length)
+        upgrades = [UpgradeRequest(length, stop - length) for stop in (length + 1, 50, 64)]
+        for index in {0, length // 2, length - 1}:
+            yield (
+                length,
+                ProofRequest(0, block=BlockRequest(index, reader.missing(2 * index))),
+            )
+            yield length, ProofRequest(0, hash=HashRequest(2 * index, reader.missing(2 * index)))
+        for upgrade in (upgrade for upgrade in upgrades if upgrade.length > 0):
+            yield length, ProofRequest(0, upgrade=upgrade)
+            for index in (0, length, length + upgrade.length - 1):
+                block = BlockRequest(index, reader.missing(2 * index))
+                yield length, ProofRequest(0, block=block, upgrade=upgrade)
+            offset = reader.head.byte_length + 3
+            yield length, ProofRequest(0, seek=SeekRequest(offset, 0), upgrade=upgrade)
+    reader = reader_of(WRITER, 64)
+    for node in (0, 17, 35):
+        seek = SeekRequest(123, 0)
+        nodes = reader.missing(node)
+        yield 64, ProofRequest(0, hash=HashRequest(node, nodes), seek=seek)
+    yield 64, ProofRequest(0, block=BlockRequest(40, 6), seek=SeekRequest(55, 0))
+
+
+def honest_proofs() -> list[tuple[Tree, Proof]]:
+    proofs = []
+    for length, request in sparse_requests():
+        nodes = WRITER.nodes.get
+        if request.block is not None and request.upgrade is not None and request.seek is not None:
+            continue
+        proof = build_proof(request, WRITER.head, nodes, block_of(request))
+        proofs.append((reader_of(WRITER, length), proof))
+    return proofs
+
+
+HONEST = honest_proofs()
+
+
+def is_mirrored(one: Proof, other: Proof) -> bool:
+    """Whether the seek path starts from the sibling instead: another proof, just as true."""
+    return (
+        one.seek is not None
+        and other.seek is not None
+        and list(one.seek.nodes[:2]) == list(other.seek.nodes[1::-1])
+        and list(one.seek.nodes[2:]) == list(other.seek.nodes[2:])
+        and replace(one, seek=None) == replace(other, seek=None)
+    )
+
+
+def test_every_spoiled_field_is_refused() -> None:
+    refused = 0
+    for reader, proof in HONEST:
+        assert_true(verify_proof(proof, reader.head, reader.nodes.get, VERIFIER))
+        for spoiled in spoiled_proofs(proof):
+            try:
+                changes = verify_proof(spoiled, reader.head, reader.nodes.get, VERIFIER)
+            except (InvalidProof, InvalidSignature):
+                refused += 1
+            else:
+                assert spoiled == proof or is_mirrored(spoiled, proof), spoiled
+                assert_true(changes)
+    assert refused > 5000
+
+
+def test_a_reader_with_everything_takes_only_what_is_true() -> None:
+    for _, proof in HONEST:
+        for spoiled in spoiled_proofs(replace(proof, upgrade=None)):
+            try:
+                changes = verify_proof(spoiled, WRITER.head, WRITER.nodes.get, VERIFIER)
+            except (InvalidProof, InvalidSignature):
+                continue
+            assert_true(changes)
+
+
+numbers = st.one_of(st.integers(0, 140), st.sampled_from([2**31, 2**32, 2**52, HUGE - 1, HUGE]))
+any_node = st.builds(
+    MerkleNode, numbers.map(TreeIndex), numbers, st.binary(min_size=32, max_size=32)
+)
+true_node = st.sampled_from(sorted(WRITER.nodes.values()))
+node_lists = st.lists(st.one_of(true_node, true_node, any_node), max_size=8)
+any_proof = st.builds(
+    Proof,
+    st.sampled_from([0, 0, 0, 1, HUGE]),
+    st.none() | st.builds(BlockProof, numbers, st.none() | st.sampled_from(BLOCKS), node_lists),
+    st.none() | st.builds(HashProof, numbers, node_lists),
+    st.none() | st.builds(SeekProof, numbers, node_lists),
+    st.none()
+    | st.builds(UpgradeProof, numbers, numbers, node_lists, node_lists, st.binary(max_size=70)),
+    st.sampled_from([None, MANIFEST, Manifest()]),
+)
+
+
+@given(any_proof, st.sampled_from([0, 1, 5, 16, 64]))
+def test_any_proof_is_true_or_refused(proof: Proof, length: int) -> None:
+    reader = READERS[length]
+    try:
+        changes = verify_proof(proof, reader.head, reader.nodes.get, VERIFIER)
+    except (InvalidProof, InvalidSignature):
+        return
+    assert_true(changes)
+
+
+READERS = {length: reader_of(WRITER, length) for length in (0, 1, 5, 16, 64)}
+
+
+@given(st.integers(0, 2**52), node_lists, st.binary(max_size=70))
+def test_enormous_upgrades_are_refused(
+    length: int, nodes: list[MerkleNode], signature: bytes
+) -> None:
+    for additional in ([], nodes):
+        upgrade = UpgradeProof(16, length, nodes, additional, signature)
+        with pytest.raises((InvalidProof, InvalidSignature)):
+            verify_proof(
+                Proof(0, upgrade=upgrade), READERS[16].head, READERS[16].nodes.get, VERIFIER
+            )
+
+
+def test_sizes_that_no_log_has_are_refused_before_the_signature() -> None:
+    node = MerkleNode(TreeIndex(1), HUGE, bytes(32))
+    upgrade = UpgradeProof(0, 3, [node, MerkleNode(TreeIndex(4), HUGE, bytes(32))], [], b"")
+    with pytest.raises(InvalidProof, match="bytes"):
+        verify_proof(Proof(0, upgrade=upgrade), EMPTY_HEAD, NOTHING.get, VERIFIER)
+    upgrade = UpgradeProof(0, 2**53, [node._replace(index=TreeIndex(2**53 - 1))], [], b"")
+    with pytest.raises(InvalidProof, match="blocks"):
+        verify_proof(Proof(0, upgrade=upgrade), EMPTY_HEAD, NOTHING.get, VERIFIER)
+
+
+def test_bytes_shifted_between_two_siblings_are_set_right_by_the_block() -> None:
+    reader = reader_of(WRITER, 64)
+    proof = WRITER.answer(hash=HashRequest(6, 6)).hash
+    assert proof is not None
+    first, second, *rest = proof.nodes
+    shifted = [first._replace(size=first.size + 1), second._replace(size=second.size - 1), *rest]
+    reader.receive(Proof(0, hash=HashProof(6, shifted)))
+    assert reader.nodes[6] != WRITER.nodes[6]
+    reader.receive(WRITER.answer(block=BlockRequest(3, reader.missing(6))))
+    assert reader.nodes[6] == WRITER.nodes[6]
+
+
+def test_a_bare_node_cannot_change_the_size_we_have() -> None:
+    stored = WRITER.nodes[6]
+    bare = Proof(0, hash=HashProof(6, [stored]))
+    assert verify_proof(bare, WRITER.head, WRITER.nodes.get, None) == Changeset()
+    lie = Proof(0, hash=HashProof(6, [stored._replace(size=stored.size + 1)]))
+    with pytest.raises(InvalidProof, match="size"):
+        verify_proof(lie, WRITER.head, WRITER.nodes.get, None)
+
+
+def test_errors_carry_the_evidence() -> None:
+    reader = reader_of(WRITER, 64)
+    proof = WRITER.answer(block=BlockRequest(3, 6))
+    assert proof.block is not None
+    with pytest.raises(InvalidProof) as caught:
+        reader.receive(replace(proof, block=replace(proof.block, value=b"other")))
+    assert caught.value.index == 63
+    assert caught.value.expected == WRITER.nodes[63].hash
+    assert caught.value.actual != caught.value.expected
+
+
+# --- upgrades, forks, manifests, prologues ----------------------------------------------
+
+
+def test_an_upgrade_needs_a_verifier() -> None:
+    proof = WRITER.answer(upgrade=UpgradeRequest(0, 64))
+    with pytest.raises(InvalidSignature, match="manifest is not known"):
+        verify_proof(proof, EMPTY_HEAD, NOTHING.get, None)
+
+
+def test_a_stale_upgrade_is_refused() -> None:
+    proof = WRITER.answer(upgrade=UpgradeRequest(10, 5))
+    with pytest.raises(InvalidProof, match="from 10"):
+        verify_proof(proof, reader_of(WRITER, 12).head, NOTHING.get, VERIFIER)
+
+
+def test_only_an_empty_log_takes_a_later_fork() -> None:
+    writer = writer_of(BLOCKS)
+    writer.truncate(30, fork=9)
+    proof = writer.answer(upgrade=UpgradeRequest(0, 30))
+    assert verify_proof(proof, EMPTY_HEAD, NOTHING.get, VERIFIER).head == writer.head
+    with pytest.raises(InvalidProof, match="fork 9"):
+        verify_proof(proof, READERS[16].head, READERS[16].nodes.get, VERIFIER)
+    later = writer_of(BLOCKS[:1])
+    later.truncate(0, fork=10)
+    with pytest.raises(InvalidProof, match="fork 9"):
+        verify_proof(proof, later.head, NOTHING.get, VERIFIER)
+    with pytest.raises(InvalidProof, match="fork 9"):
+        verify_proof(replace(proof, upgrade=None), EMPTY_HEAD, NOTHING.get, VERIFIER)
+
+
+def test_the_manifest_comes_along() -> None:
+    proof = replace(WRITER.answer(upgrade=UpgradeRequest(0, 64)), manifest=MANIFEST)
+    assert verify_proof(proof, EMPTY_HEAD, NOTHING.get, VERIFIER).manifest == MANIFEST
+    assert verify_proof(
+        Proof(0, manifest=MANIFEST), EMPTY_HEAD, NOTHING.get, VERIFIER
+    ) == Changeset(manifest=MANIFEST)
+
+
+def prologue_tree(length: int, fixed: int, blocks: Sequence[bytes] = BLOCKS) -> Tree:
+    """A log whose first `fixed` blocks are a prologue, signed by the usual key."""
+    prologue = Prologue(slow.tree_hash(BLOCKS[:fixed]), fixed)
+    manifest = Manifest.multi_signer([Signer(bytes(32), KEY_PAIR.public_key)], prologue=prologue)
+    tree = Tree(Verifier(manifest.key, manifest))
+    tree.append(blocks[:length])
+    tree.head = replace(tree.head, signature=tree.verifier.sign(tree.head, KEY_PAIR))
+    return tree
+
+
+@pytest.mark.parametrize(("length", "fixed"), [(6, 6), (7, 6), (20, 6), (8, 8), (20, 8), (64, 1)])
+def test_a_prologue_is_proven_first_then_the_rest(length: int, fixed: int) -> None:
+    writer = prologue_tree(length, fixed)
+    for asked in {1, fixed, length}:
+        proof = writer.answer(upgrade=UpgradeRequest(0, asked))
+        assert proof.upgrade is not None
+        assert (proof.upgrade.start, proof.upgrade.length) == (0, fixed)
+        reader = Tree(writer.verifier)
+        reader.receive(proof)
+        assert reader.head == writer.head
+    for start in range(fixed, length):
+        later = writer.answer(upgrade=UpgradeRequest(start, length - start)).upgrade
+        assert later is not None
+        assert later.start == start
+
+
+def test_a_log_with_another_beginning_than_its_prologue_is_refused() -> None:
+    false = prologue_tree(20, 6, [b"other", *BLOCKS[1:]])
+    with pytest.raises(InvalidProof, match="prologue"):
+        Tree(false.verifier).receive(false.answer(upgrade=UpgradeRequest(0, 20)))
+    true = prologue_tree(20, 6)
+    plain = build_proof(
+        ProofRequest(0, upgrade=UpgradeRequest(0, 4)), true.head, true.nodes.get, prologue=None
+    )
+    with pytest.raises(InvalidProof, match="splits the prologue"):
+        Tree(true.verifier).receive(plain)
+
+
+# --- bad requests -----------------------------------------------------------------------
+
+request_numbers = st.one_of(st.integers(0, 70), st.sampled_from([2**31, 2**52, HUGE]))
+any_request = st.builds(
+    ProofRequest,
+    st.just(0),
+    st.none() | st.builds(BlockRequest, request_numbers, request_numbers),
+    st.none() | st.builds(HashRequest, request_numbers, request_numbers),
+    st.none() | st.builds(SeekRequest, st.integers(0, 700) | request_numbers, request_numbers),
+    st.none() | st.builds(UpgradeRequest, request_numbers, request_numbers),
+)
+
+
+@given(any_request, st.sampled_from([0, 1, 5, 16, 64]))
+def test_any_request_is_answered_or_invalid(request_: ProofRequest, length: int) -> None:
+    for tree in (READERS[length], WRITER):
+        block = None
+        if request_.block is not None:
+            block = tree.blocks.get(request_.block.index)
+        try:
+            plan_proof(request_, tree.head)
+            build_proof(request_, tree.head, tree.nodes.get, block)
+        except InvalidRequest:
+            continue
+
+
+def test_an_empty_log_answers_with_nothing() -> None:
+    for request in (
+        ProofRequest(0, block=BlockRequest(0, 0)),
+        ProofRequest(0, upgrade=UpgradeRequest(0, 1)),
+    ):
+        assert build_proof(request, EMPTY_HEAD, NOTHING.get) == Proof(0)
+        assert plan_proof(request, EMPTY_HEAD) == []
+    assert verify_proof(Proof(0), EMPTY_HEAD, NOTHING.get, None) == Changeset()
+
+
+def test_a_block_that_is_not_here_is_no_proof() -> None:
+    request = ProofRequest(0, block=BlockRequest(3, 1))
+    with pytest.raises(InvalidRequest, match="block 3"):
+        build_proof(request, WRITER.head, WRITER.nodes.get, None)
+    with pytest.raises(InvalidRequest, match="tree node 4"):
+        build_proof(request, WRITER.head, NOTHING.get, BLOCKS[3])
+    with pytest.raises(InvalidRequest, match="block 64"):
+        build_proof(ProofRequest(0, block=BlockRequest(64, 0)), WRITER.head, NOTHING.get, b"")
+
+
+def test_a_hash_path_leads_to_the_node_that_is_trusted() -> None:
+    proof = WRITER.answer(hash=HashRequest(6, 3)).hash
+    assert proof is not None
+    nodes = verify_hash_path(proof, WRITER.nodes[7])
+    assert [node.index for node in nodes] == [6, 4, 5, 1, 3, 11, 7]
+    assert all(WRITER.nodes[node.index] == node for node in nodes)
+    for spoiled in spoiled_lists(proof.nodes):
+        with pytest.raises(InvalidProof):
+            verify_hash_path(replace(proof, nodes=spoiled), WRITER.nodes[7])
+    for bad in (replace(proof, index=8), replace(proof, nodes=[])):
+        with pytest.raises(InvalidProof, match="not the node"):
+            verify_hash_path(bad, WRITER.nodes[7])
