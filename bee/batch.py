@@ -10,11 +10,9 @@ from typing import Generic, NamedTuple, TypeVar
 from bee.changes import Compare, TreeChanges
 from bee.descent import NodeReader, ReadCounter, Tree, decode_header
 from bee.errors import BatchEnded
-from bee.keyspace import Keyspace
+from bee.keyspace import K, Keyspace, V
 from bee.messages import NodeRecord
 
-K = TypeVar("K")
-V = TypeVar("V")
 T = TypeVar("T")
 
 

@@ -20,14 +20,12 @@ from bee.descent import (
 from bee.diff import DiffCursor
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
-from bee.keyspace import BINARY, Codec, Keyspace
+from bee.keyspace import BINARY, Codec, K, Keyspace, V
 from bee.log import Log
 from bee.messages import Header, Metadata, NodeRecord
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
 from hypercore.errors import OutOfRange
 
-K = TypeVar("K")
-V = TypeVar("V")
 A = TypeVar("A")
 B = TypeVar("B")
 

@@ -41,30 +41,32 @@ class NodeCache:
         if node is None:
             node = self._old.pop(ref, None)
             if node is not None:
-                self._old_bytes -= node.size_bytes
+                self._old_bytes -= node[3]
                 self.add(ref, node)
         return node
 
     def add(self, ref: bytes, node: BTreeNode) -> None:
+        """Add a node that is not in here."""
         self._young[ref] = node
-        self.grow(node.size_bytes)
-
-    def grow(self, size_bytes: int) -> None:
-        """A node in here has become larger: one of its keys was loaded."""
-        self._young_bytes += size_bytes
+        self._young_bytes += node[3]
         if self._young_bytes > self._half_bytes:
             self._old, self._old_bytes = self._young, self._young_bytes
             self._young, self._young_bytes = {}, 0
+
+    def replace(self, ref: bytes, node: BTreeNode) -> None:
+        """Put a node in place of what is here: some of its keys were loaded."""
+        self.discard(ref)
+        self.add(ref, node)
 
     def discard(self, ref: bytes) -> None:
         """Forget a node that newer versions of the tree no longer have."""
         node = self._young.pop(ref, None)
         if node is not None:
-            self._young_bytes -= node.size_bytes
+            self._young_bytes -= node[3]
             return
         node = self._old.pop(ref, None)
         if node is not None:
-            self._old_bytes -= node.size_bytes
+            self._old_bytes -= node[3]
 
     def clear(self) -> None:
         self._young, self._young_bytes = {}, 0

@@ -13,11 +13,11 @@ Source: hyperbee 2.27.3 index.js Batch (_put, _del, rebalance, toBlocks).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bee.btree import MAX_DEPTH, MIN_KEYS, BTreeNode, ChildRef, Pointer
-from bee.descent import Found, NodeReader, find, position_of, root_ref
+from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
+from bee.descent import Found, NodeReader, find, locate_open, root_ref
 from bee.errors import CorruptTree
 from bee.messages import NodeRecord, encode_record
 from bee.protobuf import decode_varint, encode_varint
@@ -47,7 +47,7 @@ class TreeChanges:
         self.blocks: list[PendingBlock] = []
         self._always_duplicate = always_duplicate
         self._origin = root_ref(version)
-        self._root: BTreeNode | None = None
+        self._root: OpenNode | None = None
         self._has_stray_marks = False
 
     def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
@@ -68,8 +68,8 @@ class TreeChanges:
         path: list[Pointer] = []
         positions: list[int] = []
         while True:
-            position = position_of(self.reader, node, key)
-            if position < len(node.keys) and node.keys[position] == key:
+            position, is_there = locate_open(self.reader, node, key)
+            if is_there:
                 if not self._may_replace(node, position, value, cas):
                     self._refuse(path)
                     return False
@@ -101,8 +101,8 @@ class TreeChanges:
         stack = [root]
         positions: list[int] = []
         while True:
-            position = position_of(self.reader, node, key)
-            if position < len(node.keys) and node.keys[position] == key:
+            position, is_there = locate_open(self.reader, node, key)
+            if is_there:
                 break
             if not node.children:
                 return False
@@ -120,7 +120,6 @@ class TreeChanges:
             leaf = stack[-1]
             end = 0 if takes_successor else -1
             node.replace_key(position, leaf.keys.pop(end), leaf.key_refs.pop(end))
-            leaf.measure()
         for passed in stack:
             passed.changed = True
         self._append(_rebalance(stack, positions), key, None, [], only_path=False)
@@ -155,17 +154,14 @@ class TreeChanges:
             self.reader.cache.discard(self._origin)
         self._freeze(self._root, root_ref(self.start + len(self.blocks)))
 
-    def _freeze(self, node: BTreeNode, ref: bytes) -> None:
-        self.reader.cache.add(ref, node)
-        children = node.children
-        for position, child in enumerate(children):
-            if type(child) is not bytes:
-                assert isinstance(child, Pointer)
-                children[position] = child.ref
-                if child.seq >= self.start:
-                    if child.origin is not None:
-                        self.reader.cache.discard(child.origin)
-                    self._freeze(child.node, child.ref)
+    def _freeze(self, node: OpenNode, ref: bytes) -> None:
+        cache = self.reader.cache
+        for child in node.children:
+            if type(child) is Pointer and child.seq >= self.start:
+                if child.origin is not None:
+                    cache.discard(child.origin)
+                self._freeze(child.node, child.ref)
+        cache.add(ref, node.close())
 
     def _record(self, seq: int) -> NodeRecord:
         if seq >= self.start:
@@ -173,24 +169,23 @@ class TreeChanges:
             return NodeRecord(b"", pending.key, pending.value)
         return self.reader.record(seq)
 
-    def _open_root(self) -> BTreeNode:
+    def _open_root(self) -> OpenNode:
         if self._root is None:
             if self._origin:
-                self._root = self.reader.node(self._origin, b"").copy()
+                self._root = OpenNode.of(self.reader.node(self._origin, b""))
             else:
-                self._root = BTreeNode.empty()
+                self._root = OpenNode([], [], [])
         return self._root
 
-    def _open(self, node: BTreeNode, position: int) -> Pointer:
+    def _open(self, node: OpenNode, position: int) -> Pointer:
         child = node.children[position]
-        if type(child) is bytes:
-            pointer = Pointer(self.reader.node(child, self._origin).copy(), child, 0, child)
+        if isinstance(child, bytes):
+            pointer = Pointer(OpenNode.of(self.reader.node(child, self._origin)), child, 0, child)
             node.children[position] = pointer
             return pointer
-        assert isinstance(child, Pointer)
         return child
 
-    def _descend(self, stack: list[BTreeNode], positions: list[int], position: int) -> BTreeNode:
+    def _descend(self, stack: list[OpenNode], positions: list[int], position: int) -> OpenNode:
         node = self._open(stack[-1], position).node
         stack.append(node)
         positions.append(position)
@@ -199,7 +194,7 @@ class TreeChanges:
         return node
 
     def _may_replace(
-        self, node: BTreeNode, position: int, value: bytes | None, cas: Compare | None
+        self, node: OpenNode, position: int, value: bytes | None, cas: Compare | None
     ) -> bool:
         if cas is None and self._always_duplicate:
             return True
@@ -220,7 +215,7 @@ class TreeChanges:
                 pointer.node.changed = True
                 self._has_stray_marks = True
 
-    def _split(self, root: BTreeNode, path: list[Pointer], positions: list[int]) -> BTreeNode:
+    def _split(self, root: OpenNode, path: list[Pointer], positions: list[int]) -> OpenNode:
         """Split from the leaf up while nodes are too large; returns the root."""
         nodes = [root, *(pointer.node for pointer in path)]
         must_split = True
@@ -230,13 +225,11 @@ class TreeChanges:
             right = Pointer(upper, b"", 0, None)
             if not nodes:
                 left = Pointer(node, b"", 0, None)
-                root = BTreeNode([key], [key_ref], [left, right])
-                root.measure()
-                return root
+                return OpenNode([key], [key_ref], [left, right])
             must_split = nodes[-1].insert(positions.pop(), key, key_ref, right)
         return root
 
-    def _choose_leaf(self, stack: list[BTreeNode], positions: list[int], position: int) -> bool:
+    def _choose_leaf(self, stack: list[OpenNode], positions: list[int], position: int) -> bool:
         """Open the way to the leaf whose key replaces one of an inner node.
 
         Returns whether it is the next key (else the one before): the larger leaf gives, the
@@ -254,18 +247,19 @@ class TreeChanges:
 
     def _leaf_size(self, child: ChildRef, end: int) -> int:
         """Keys in the outermost leaf below `child`: the first (end = 0) or the last (-1)."""
+        children: Sequence[ChildRef]
         for _ in range(MAX_DEPTH):
-            if type(child) is bytes:
-                node = self.reader.node(child, self._origin)
+            if isinstance(child, bytes):
+                _, key_refs, children, _ = self.reader.node(child, self._origin)
+                size = len(key_refs)
             else:
-                assert isinstance(child, Pointer)
-                node = child.node
-            if not node.children:
-                return len(node.keys)
-            child = node.children[end]
+                children, size = child.node.children, len(child.node.keys)
+            if not children:
+                return size
+            child = children[end]
         raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
 
-    def _open_siblings(self, stack: list[BTreeNode], positions: list[int]) -> None:
+    def _open_siblings(self, stack: list[OpenNode], positions: list[int]) -> None:
         """Open all nodes that rebalancing will look at, before anything is changed."""
         keys = len(stack[-1].keys) - 1
         for level in range(len(stack) - 1, 0, -1):
@@ -283,7 +277,7 @@ class TreeChanges:
 
     def _append(
         self,
-        root: BTreeNode,
+        root: OpenNode,
         key: bytes,
         value: bytes | None,
         path: list[Pointer],
@@ -308,15 +302,13 @@ class TreeChanges:
         self._root = root
 
 
-def _collect(node: BTreeNode, slots: list[Pointer]) -> None:
+def _collect(node: OpenNode, slots: list[Pointer]) -> None:
     """The marked nodes below `node`, each before its children; takes the marks off."""
     node.changed = False
     for child in node.children:
-        if type(child) is not bytes:
-            assert isinstance(child, Pointer)
-            if child.node.changed:
-                slots.append(child)
-                _collect(child.node, slots)
+        if type(child) is Pointer and child.node.changed:
+            slots.append(child)
+            _collect(child.node, slots)
 
 
 def _keep(slots: list[Pointer], seq: int) -> list[Pointer]:
@@ -336,7 +328,7 @@ def _keep(slots: list[Pointer], seq: int) -> list[Pointer]:
     return [slot for slot in kept if slot is not None]
 
 
-def _rebalance(stack: list[BTreeNode], positions: list[int]) -> BTreeNode:
+def _rebalance(stack: list[OpenNode], positions: list[int]) -> OpenNode:
     """Repair nodes with too few keys, from the bottom up; returns the root.
 
     All siblings that this looks at are open (`_open_siblings`).
@@ -366,7 +358,7 @@ def _rebalance(stack: list[BTreeNode], positions: list[int]) -> BTreeNode:
     return root
 
 
-def _opened(parent: BTreeNode, position: int) -> BTreeNode | None:
+def _opened(parent: OpenNode, position: int) -> OpenNode | None:
     """The child at `position`, None when there is no such child."""
     if not 0 <= position < len(parent.children):
         return None

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef
+from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, new_node
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
 from bee.hints import Hints
@@ -124,35 +124,29 @@ class NodeReader:
                 raise CorruptTree(parent_seq, f"child in block {seq}")
         record = self.record(seq)
         try:
-            node = BTreeNode.from_level(decode_level(record.index, offset))
+            key_refs, children = decode_level(record.index, offset)
         except DecodeError as error:
             raise CorruptTree(seq, str(error)) from error
-        count = len(node.key_refs)
-        if count > MAX_KEYS or (not count and (parent_ref or node.children)):
+        count = len(key_refs)
+        if count > MAX_KEYS or (not count and (parent_ref or children)):
             raise CorruptTree(seq, f"tree node with {count} keys")
-        if node.children and len(node.children) != count + 1:
-            raise CorruptTree(seq, f"tree node with {len(node.children)} children, {count} keys")
+        if children and len(children) != count + 1:
+            raise CorruptTree(seq, f"tree node with {len(children)} children, {count} keys")
         own = encode_varint(seq)
-        if own in node.key_refs:
-            node.set_key(node.key_refs.index(own), record.key)
-        return node, record, seq
+        keys = [record.key if key_ref == own else None for key_ref in key_refs]
+        return new_node(keys, key_refs, tuple(children)), record, seq
 
-    def key(self, node: BTreeNode, position: int) -> bytes:
-        key = node.keys[position]
-        if key is None:
-            key = self.record(decode_varint(node.key_refs[position], 0)[0]).key
-            self.cache.grow(node.set_key(position, key))
-        return key
-
-    def search(self, node: BTreeNode, key: bytes) -> int:
-        """Where `key` is or belongs among the node's keys, loading those it looks at."""
-        low, high = 0, len(node.keys)
+    def search(self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes) -> int:
+        """Where `key` is or belongs among a node's keys; fills in those it looks at."""
+        low, high = 0, len(keys)
         while low < high:
             middle = (low + high) >> 1
-            try:
-                found = self.key(node, middle)
-            except BlocksNeeded as needed:
-                raise BlocksNeeded(self._worth_asking(node, needed.seqs[0])) from None
+            found = keys[middle]
+            if found is None:
+                seq = decode_varint(key_refs[middle], 0)[0]
+                if self.block(seq) is None:
+                    raise BlocksNeeded(self._worth_asking(keys, key_refs, seq))
+                found = keys[middle] = self.record(seq).key
             if found == key:
                 return middle
             if key < found:
@@ -161,12 +155,24 @@ class NodeReader:
                 low = middle + 1
         return low
 
-    def _worth_asking(self, node: BTreeNode, wanted: int) -> Sequence[int]:
+    def search_cached(self, ref: bytes, node: BTreeNode, key: bytes) -> tuple[int, BTreeNode]:
+        """`search` in the node at `ref`; the keys it looked at stay in the cache."""
+        keys = list(node[0])
+        try:
+            position = self.search(keys, node[1], key)
+        finally:
+            node = new_node(keys, node[1], node[2])
+            self.cache.replace(ref, node)
+        return position, node
+
+    def _worth_asking(
+        self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
+    ) -> Sequence[int]:
         """`wanted` alone if it was hinted at, else all keys of its node that are not here."""
         if wanted in self.hints:
             return (wanted,)
         seqs = [wanted]
-        for key, ref in zip(node.keys, node.key_refs, strict=True):
+        for key, ref in zip(keys, key_refs, strict=True):
             seq = decode_varint(ref, 0)[0]
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
@@ -184,13 +190,26 @@ def root_ref(version: int) -> bytes:
     return encode_varint(version - 1) + b"\0" if version > 1 else b""
 
 
-def position_of(reader: NodeReader, node: BTreeNode, key: bytes) -> int:
-    """Index of the first key that is not less than `key`."""
+def locate(reader: NodeReader, ref: bytes, node: BTreeNode, key: bytes) -> tuple[int, bool]:
+    """Index of the first key of a node that is not less than `key`; whether it is equal."""
+    keys = node[0]
     try:
         # A key not loaded yet is None, and comparing with it raises TypeError.
-        return bisect_left(node.keys, key)  # type: ignore[type-var]
+        position = bisect_left(keys, key)  # type: ignore[type-var]
     except TypeError:
-        return reader.search(node, key)
+        position, node = reader.search_cached(ref, node, key)
+        keys = node[0]
+    return position, position < len(keys) and keys[position] == key
+
+
+def locate_open(reader: NodeReader, node: OpenNode, key: bytes) -> tuple[int, bool]:
+    """`locate` in a node that is being changed."""
+    keys = node.keys
+    try:
+        position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
+    except TypeError:
+        position = reader.search(keys, node.key_refs, key)
+    return position, position < len(keys) and keys[position] == key
 
 
 class Found(NamedTuple):
@@ -205,8 +224,11 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
     child = root
     parent_ref = b""
     cached = reader.cache.get
+    keys: Sequence[bytes | None]
+    key_refs: Sequence[bytes]
+    children: Sequence[ChildRef]
     for _ in range(MAX_DEPTH):
-        if type(child) is bytes:
+        if isinstance(child, bytes):
             node = cached(child)
             if node is None:
                 node, record, seq = reader.load(child, parent_ref)
@@ -214,19 +236,22 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
                     # Later changes of a key rewrite the whole way to it: a node on the way
                     # whose block is about this key has the last word on it.
                     return _last_word(record, seq)
+            keys, key_refs, children, _ = node
+            try:
+                position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
+            except TypeError:
+                position, node = reader.search_cached(child, node, key)
+                keys = node[0]
             parent_ref = child
         else:
-            node = child.node  # type: ignore[union-attr]  # not bytes, hence a Pointer
-        keys = node.keys
-        try:
-            position = bisect_left(keys, key)
-        except TypeError:
-            position = reader.search(node, key)
+            opened = child.node
+            position = locate_open(reader, opened, key)[0]
+            keys, key_refs, children = opened.keys, opened.key_refs, opened.children
         if position < len(keys) and keys[position] == key:
-            return Found(decode_varint(node.key_refs[position], 0)[0], None)
-        if not node.children:
+            return Found(decode_varint(key_refs[position], 0)[0], None)
+        if not children:
             return None
-        child = node.children[position]
+        child = children[position]
     raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
 
 

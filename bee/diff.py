@@ -40,7 +40,7 @@ class _Walk:
         """The frame in which the walk stands, at a key or a child; None at the end."""
         while self.frames:
             frame = self.frames[-1]
-            if not frame.node.children and not frame.position & 1:
+            if not frame.children and not frame.position & 1:
                 frame.position += 1
             if not frame.is_done:
                 return frame
@@ -54,7 +54,7 @@ class _Walk:
 
     def take(self, reader: NodeReader, frame: Frame) -> Side:
         """The entry at which the walk stands."""
-        seq = decode_varint(frame.node.key_refs[frame.position >> 1], 0)[0]
+        seq = decode_varint(frame.key_refs[frame.position >> 1], 0)[0]
         return seq, reader.record(seq)
 
     def passed(self, frame: Frame, side: Side) -> None:
@@ -67,8 +67,7 @@ class _Walk:
     def child(self, reader: NodeReader, frame: Frame) -> Frame:
         if len(self.frames) == MAX_DEPTH:
             raise CorruptTree(decode_varint(frame.ref, 0)[0], f"tree deeper than {MAX_DEPTH}")
-        ref = frame.node.children[frame.position >> 1]
-        assert isinstance(ref, bytes)  # pointers are only in trees that are being changed
+        ref = frame.children[frame.position >> 1]
         return Frame(reader.node(ref, frame.ref), ref, 0)
 
     def enter(self, frame: Frame, child: Frame) -> None:
@@ -82,20 +81,17 @@ def _height(reader: NodeReader, root: bytes) -> int:
     for height in range(MAX_DEPTH):
         if not ref:
             return 0
-        node = reader.node(ref, parent_ref)
-        if not node.children:
+        children = reader.node(ref, parent_ref)[2]
+        if not children:
             return height
-        parent_ref = ref
-        first = node.children[0]
-        assert isinstance(first, bytes)
-        ref = first
+        ref, parent_ref = children[0], ref
     raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
 
 
 def _stands_at(frame: Frame) -> object:
     """What the walk stands at: the ref of a key or of a child."""
     place = frame.position >> 1
-    return frame.node.key_refs[place] if frame.position & 1 else frame.node.children[place]
+    return frame.key_refs[place] if frame.position & 1 else frame.children[place]
 
 
 class DiffCursor(Generic[T]):

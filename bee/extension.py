@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bee.btree import MAX_DEPTH, BTreeNode
-from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, root_ref
+from bee.btree import MAX_DEPTH, BTreeNode, Refs
+from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, locate, root_ref
 from bee.errors import CorruptTree
 from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
@@ -117,24 +117,26 @@ def _descend(
     for _ in range(MAX_DEPTH):
         seqs[decode_ref(ref)[0]] = None
         node = reader.node(ref, parent_ref)
-        low, high = 0, len(node.keys)
-        is_there = False
-        while low < high and not is_there:
-            middle = (low + high) >> 1
-            seqs[decode_varint(node.key_refs[middle], 0)[0]] = None
-            found = reader.key(node, middle)
-            if key < found:
-                high = middle
-            elif key > found:
-                low = middle + 1
-            else:
-                low, is_there = middle, True
-        yield node, ref, low, is_there
-        if is_there or not node.children:
+        place, is_there = locate(reader, ref, node, key)
+        seqs.update(dict.fromkeys(_probed(node[1], place, is_there)))
+        yield node, ref, place, is_there
+        if is_there or not node[2]:
             return
-        child = node.children[low]
-        assert isinstance(child, bytes)  # pointers are only in trees that are being changed
-        ref, parent_ref = child, ref
+        ref, parent_ref = node[2][place], ref
+
+
+def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
+    """Seqs of the keys at which a binary search looks that ends at `place`."""
+    low, high = 0, len(key_refs)
+    while low < high:
+        middle = (low + high) >> 1
+        yield decode_varint(key_refs[middle], 0)[0]
+        if middle == place and is_there:
+            return
+        if middle >= place:
+            high = middle
+        else:
+            low = middle + 1
 
 
 def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
@@ -161,18 +163,19 @@ def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, N
         is_key = frame.position & 1
         frame.position += step
         if is_key:
-            seqs[decode_varint(frame.node.key_refs[place], 0)[0]] = None
-            if key_range.last[0] is not None and key_range.is_past(reader.key(frame.node, place)):
+            seq = decode_varint(frame.key_refs[place], 0)[0]
+            seqs[seq] = None
+            is_bounded = key_range.last[0] is not None
+            if is_bounded and key_range.is_past(frame.keys[place] or reader.record(seq).key):
                 return
             entries += 1
-        elif frame.node.children:
-            ref = frame.node.children[place]
-            assert isinstance(ref, bytes)  # as in _descend
+        elif frame.children:
+            ref = frame.children[place]
             seqs[decode_ref(ref)[0]] = None
             if len(frames) == MAX_DEPTH:
                 return
             node = reader.node(ref, frame.ref)
-            frames.append(Frame(node, ref, 2 * len(node.keys) if request.reverse else 0))
+            frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
 
 
 def _open(
@@ -183,7 +186,7 @@ def _open(
     if start is None:
         seqs[decode_ref(root)[0]] = None
         node = reader.node(root, b"")
-        return [Frame(node, root, 2 * len(node.keys) if key_range.reverse else 0)]
+        return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
     frames = []
     for node, ref, place, is_there in _descend(reader, root, start, seqs):
         if not is_there:

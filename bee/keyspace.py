@@ -12,12 +12,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bee.errors import CorruptTree
 
-K = TypeVar("K")
-V = TypeVar("V")
+if TYPE_CHECKING:
+    # Only there do type variables have defaults: a bare `Bee` is a `Bee[bytes, bytes]`.
+    import typing_extensions
+
+    K = typing_extensions.TypeVar("K", default=bytes)
+    V = typing_extensions.TypeVar("V", default=bytes)
+else:
+    K = TypeVar("K")
+    V = TypeVar("V")
+
 T = TypeVar("T")
 A = TypeVar("A")
 

@@ -20,7 +20,7 @@ from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from bee.btree import MAX_DEPTH, BTreeNode
-from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, position_of
+from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, locate
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, is_deletion
@@ -95,16 +95,16 @@ class Results(Generic[T]):
 class Frame:
     """A node on the way down, and the position in it that comes next."""
 
-    __slots__ = ("node", "position", "ref")
+    __slots__ = ("children", "key_refs", "keys", "position", "ref")
 
     def __init__(self, node: BTreeNode, ref: bytes, position: int) -> None:
-        self.node = node
+        self.keys, self.key_refs, self.children, _ = node
         self.ref = ref
         self.position = position
 
     @property
     def is_done(self) -> bool:
-        return not 0 <= self.position <= 2 * len(self.node.keys)
+        return not 0 <= self.position <= 2 * len(self.keys)
 
 
 def seek(reader: NodeReader, root: bytes, key_range: KeyRange) -> list[Frame]:
@@ -117,23 +117,17 @@ def seek(reader: NodeReader, root: bytes, key_range: KeyRange) -> list[Frame]:
             raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
         node = reader.node(ref, parent_ref)
         if start is None:
-            frames.append(Frame(node, ref, 2 * len(node.keys) if key_range.reverse else 0))
+            frames.append(Frame(node, ref, 2 * len(node[0]) if key_range.reverse else 0))
             break
-        position = position_of(reader, node, start)
-        if position < len(node.keys) and node.keys[position] == start:
+        position, is_there = locate(reader, ref, node, start)
+        if is_there:
             at_key = 2 * position + 1
             past_key = 2 * position if key_range.reverse else 2 * position + 2
             frames.append(Frame(node, ref, at_key if is_included else past_key))
             break
         frames.append(Frame(node, ref, 2 * position + (-1 if key_range.reverse else 1)))
-        ref, parent_ref = _child_ref(node, position) if node.children else b"", ref
+        ref, parent_ref = node[2][position] if node[2] else b"", ref
     return frames
-
-
-def _child_ref(node: BTreeNode, position: int) -> bytes:
-    child = node.children[position]
-    assert isinstance(child, bytes)  # pointers are only in trees that are being changed
-    return child
 
 
 def _seq(ref: bytes) -> int:
@@ -205,17 +199,16 @@ class RangeCursor(Generic[T]):
         wanted = self._group if self._left is None else min(self._group, self._left)
         while frames and len(planned) < wanted:
             frame = frames[-1]
-            node = frame.node
             if frame.is_done:
                 frames.pop()
-            elif not node.children:
+            elif not frame.children:
                 planned += self._leaf_seqs(frame, frames)
             elif frame.position & 1:
-                key = node.keys[frame.position >> 1]
+                key = frame.keys[frame.position >> 1]
                 if key is not None and self._range.is_past(key):
                     frames.clear()
                 else:
-                    planned.append(_seq(node.key_refs[frame.position >> 1]))
+                    planned.append(_seq(frame.key_refs[frame.position >> 1]))
                     frame.position += self._step
             else:
                 try:
@@ -230,10 +223,9 @@ class RangeCursor(Generic[T]):
 
     def _leaf_seqs(self, frame: Frame, frames: list[Frame]) -> list[int]:
         """The rest of a leaf, as far as it is known to be in the range."""
-        node = frame.node
         frames.pop()
         bound, is_included = self._range.last
-        start, stop = 0, len(node.keys)
+        start, stop = 0, len(frame.keys)
         if self._range.reverse:
             stop = (frame.position + 1) >> 1
         else:
@@ -241,7 +233,7 @@ class RangeCursor(Generic[T]):
         if bound is not None:
             try:
                 bisect = bisect_left if is_included == self._range.reverse else bisect_right
-                end = bisect(node.keys, bound)  # type: ignore[type-var]  # None: see position_of
+                end = bisect(frame.keys, bound)  # type: ignore[type-var]  # None: see locate
             except TypeError:
                 pass  # not all keys are loaded: the records will tell
             else:
@@ -249,9 +241,9 @@ class RangeCursor(Generic[T]):
                     start = end
                 else:
                     stop = min(stop, end)
-                if start > 0 if self._range.reverse else stop < len(node.keys):
+                if start > 0 if self._range.reverse else stop < len(frame.keys):
                     frames.clear()
-        seqs = [_seq(ref) for ref in node.key_refs[start:stop]]
+        seqs = [_seq(ref) for ref in frame.key_refs[start:stop]]
         if self._range.reverse:
             seqs.reverse()
         return seqs
@@ -263,36 +255,35 @@ class RangeCursor(Generic[T]):
         """
         if depth == MAX_DEPTH:
             raise CorruptTree(_seq(frame.ref), f"tree deeper than {MAX_DEPTH}")
-        ref = _child_ref(frame.node, frame.position >> 1)
+        ref = frame.children[frame.position >> 1]
         node = reader.cache.get(ref)
         if node is None:
             try:
                 node = reader.decode(ref, frame.ref)[0]
             except BlocksNeeded as needed:
                 raise BlocksNeeded(self._ahead(reader, frame, needed.seqs[0])) from None
-            if node.children:
+            if node[2]:
                 reader.cache.add(ref, node)
-        return Frame(node, ref, 2 * len(node.keys) if self._range.reverse else 0)
+        return Frame(node, ref, 2 * len(node[0]) if self._range.reverse else 0)
 
     def _ahead(self, reader: NodeReader, frame: Frame, wanted: int) -> list[int]:
         """`wanted`, and what else of this node the range will surely or probably need."""
         if wanted in reader.hints or (self._left is not None and self._left <= MAX_GROUP // 16):
             return [wanted]
-        node = frame.node
         seqs = {wanted: None}
         is_open = self._range.last[0] is None
-        stop = -1 if self._range.reverse else 2 * len(node.keys) + 1
+        stop = -1 if self._range.reverse else 2 * len(frame.keys) + 1
         may_enter = True
         for position in range(frame.position + self._step, stop, self._step):
             if position & 1:
-                key = node.keys[position >> 1]
+                key = frame.keys[position >> 1]
                 if key is None:
-                    seqs[_seq(node.key_refs[position >> 1])] = None
+                    seqs[_seq(frame.key_refs[position >> 1])] = None
                     may_enter = may_enter and is_open
                 elif self._range.is_past(key):
                     break
             elif may_enter:
-                seqs[_seq(_child_ref(node, position >> 1))] = None
+                seqs[_seq(frame.children[position >> 1])] = None
         missing = [seq for seq in seqs if seq == wanted or reader.block(seq) is None]
         return missing[:MAX_AHEAD]
 
