@@ -113,12 +113,16 @@ class Demand:
     def _in_range(self, index: int) -> bool:
         return any(wanted.start <= index < wanted.stop for wanted in self._ranges)
 
-    def take(self, peer: OfferedBlocks, limit: int, length: int) -> list[int]:
-        """Up to `limit` blocks below `length` to ask this peer for; they count as asked.
+    def take(self, peer: OfferedBlocks, room: tuple[int, int], length: int) -> list[int]:
+        """Blocks below `length` to ask this peer for; they count as asked from now on.
 
-        Single blocks first, then ranges, each in ascending order.
+        Single blocks first, then ranges, each in ascending order; `room` is for how many
+        blocks in all while there are single ones, and for how many with those of ranges.
         """
-        taken = self._pick(self._urgent, peer, limit, length) if self._urgent else []
+        urgent_limit, limit = room
+        taken: list[int] = []
+        if self._urgent and urgent_limit > 0:
+            taken = self._pick(self._urgent, peer, urgent_limit, length)
         while len(taken) < limit:
             if self._background:
                 taken += self._pick(self._background, peer, limit - len(taken), length)

@@ -47,25 +47,24 @@ class Downloads:
         """Ask the peer for as much as it can serve and its window allows."""
         sync = peer.sync
         head = self._log.head
-        room = peer.inflight.room(head.byte_length // max(head.length, 1))
-        if room <= 0 or sync is None:
+        if sync is None:
             return
         if self._upgrading is None and peer.can_upgrade_us(head.fork, head.length):
             self._ask_upgrade(peer, now)
-            room -= 1
-        if room <= 0 or not peer.proves_blocks(head.fork, head.length):
+        room = peer.inflight.room(head.byte_length // max(head.length, 1))
+        if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
         length = min(head.length, sync.length)
         indices = self.demand.take(peer, room, length)
         self._ask_blocks(peer, indices, now)
-        if len(indices) == room:
+        left = room[1] - len(indices)
+        if left <= 0:
             return
         if peer.contiguous_length < length:
-            missing = self.demand.missing(peer, length, WINDOW_BLOCKS, MAX_NEW_WINDOWS)
-            for index in missing:
+            for index in self.demand.missing(peer, length, WINDOW_BLOCKS, MAX_NEW_WINDOWS):
                 peer.outbox += peer.sent_wants.want(index)
         if len(peers) > 1:
-            self._take_over(peer, peers, room - len(indices), now)
+            self._take_over(peer, peers, left, now)
 
     def _ask_blocks(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
         inflight = peer.inflight

@@ -19,7 +19,7 @@ from hypercore.log import NodeReader
 from hypercore.proof_request import UpgradeRequest
 
 FIRST_WINDOW = 64
-"""Requests in flight at first; grows by one with each answer."""
+"""Requests for ranges in flight at first; grows by one with each answer."""
 
 MAX_WINDOW = 512
 """Requests in flight at most; JavaScript seeders take 512 too."""
@@ -95,12 +95,16 @@ class Inflight:
     def get(self, request_id: int) -> InflightRequest | None:
         return self._requests.get(request_id)
 
-    def room(self, average_block_bytes: int) -> int:
-        """How many more requests may be sent now."""
+    def room(self, average_block_bytes: int) -> tuple[int, int]:
+        """How many more requests may be sent now: for single blocks, and for parts of ranges.
+
+        Somebody waits for a single block, so these do not wait for the window to grow.
+        """
         if len(self._cancelled) > MAX_CANCELLED:
-            return 0
-        by_bytes = MAX_INFLIGHT_BYTES // max(average_block_bytes, 1)
-        return min(self._window, max(by_bytes, MIN_WINDOW)) - len(self._requests)
+            return 0, 0
+        most = min(MAX_WINDOW, max(MAX_INFLIGHT_BYTES // max(average_block_bytes, 1), MIN_WINDOW))
+        open_requests = len(self._requests)
+        return most - open_requests, min(most, self._window) - open_requests
 
     def plan_path(self, index: int, read_node: NodeReader) -> tuple[int, bool]:
         """How many levels a request for block `index` asks for, and whether it shares.

@@ -281,10 +281,15 @@ def uint_at(data: bytes, offset: int) -> tuple[int, int]:
 
     Raises: DecodeError.
     """
-    if offset < len(data):
+    size = len(data)
+    if offset < size:
         first = data[offset]
         if first < 0xFD:
             return first, offset + 1
+        if first == 0xFD and offset + 3 <= size:
+            return data[offset + 1] | data[offset + 2] << 8, offset + 3
+        if first == 0xFE and offset + 5 <= size:
+            return int.from_bytes(data[offset + 1 : offset + 5], "little"), offset + 5
     reader = Reader(data, offset)
     return reader.uint(), reader.offset
 

@@ -115,5 +115,6 @@ def settle(*channels: Channel, rounds: int = 100_000, max_bytes: int = 1 << 16) 
     """Carry messages until none is left, 10 ms a round."""
     for round_number in count():
         assert round_number < rounds, "they never stop talking"
-        if not any([channel.step(round_number / 100, max_bytes) for channel in channels]):
+        moved = [channel.step(round_number / 100, max_bytes) for channel in channels]
+        if not any(moved):
             return
