@@ -1,0 +1,526 @@
+"""[trio] One open log: what applications read, append to and replicate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import trio
+
+from hypercore.bitfield import Bitfield
+from hypercore.block_cipher import BlockCipher
+from hypercore.crypto import KeyPair
+from hypercore.errors import BlockNotAvailable, CorruptStorage, OutOfRange, UsageError
+from hypercore.log import Changeset, Head
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode
+from hypercore.replication.channel import Multiplexer
+from hypercore.replication.session import CoreReplication, ExtensionHandler
+from hypercore.replication.statistics import ReplicationStatistics
+from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.waiting import BlockWaiters, WriterLock
+
+READ_AHEAD_BLOCKS = 256
+"""How far `blocks` asks peers ahead of what was consumed."""
+
+# Calls that find what they want do not yield to the scheduler; a loop of them must not starve
+# others for more than about a millisecond: a get costs about 4 us, an append about 70.
+_YIELD_COST = 256
+_APPEND_COST = 16
+_COST_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class CoreInfo:
+    """What a core is at one moment."""
+
+    key: bytes
+    discovery_key: bytes
+    is_writable: bool
+    is_encrypted: bool
+    length: int
+    byte_length: int
+    contiguous_length: int
+    durable_length: int
+    fork: int
+    blocks_held: int
+    peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoreStatistics:
+    """What one core has done since it was opened."""
+
+    blocks_appended: int
+    blocks_verified: int
+    """Blocks of others, each proven against a signed head before it was stored."""
+    replication: ReplicationStatistics
+
+
+class Core:
+    """An append-only log of blocks, signed by its writer.
+
+    Methods that are not async never wait. Async ones yield to the scheduler only when they must
+    wait, and about once a millisecond in a loop of calls that need not.
+    """
+
+    def __init__(self, log: StoredLog, on_last_close: Callable[[Core], None]) -> None:
+        self._log = log
+        self._cipher: BlockCipher | None = None
+        self._on_last_close = on_last_close
+        self._users = 0
+        self._is_closed = False
+        self._writer = WriterLock()
+        self._blocks = BlockWaiters()
+        self._length_changed = trio.lowlevel.ParkingLot()
+        self._budget = _YIELD_COST
+        self._announced_length = log.durable_length
+        self._appended = 0
+        self._verified = 0
+        self._serving: set[trio.CancelScope] = set()
+        self.replication = CoreReplication(self)
+
+    # --- what it is ---------------------------------------------------------------------
+
+    @property
+    def key(self) -> bytes:
+        """What a reader needs to open the core; the hash of its manifest."""
+        return self._log.key
+
+    @property
+    def discovery_key(self) -> bytes:
+        return self._log.discovery_key
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """None until a peer sent it, for a core that was opened by its key."""
+        return self._log.manifest
+
+    @property
+    def verifier(self) -> Verifier | None:
+        return self._log.verifier
+
+    @property
+    def key_pair(self) -> KeyPair | None:
+        return self._log.key_pair
+
+    @property
+    def is_writable(self) -> bool:
+        return self._log.is_writable
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def head(self) -> Head:
+        return self._log.head
+
+    @property
+    def length(self) -> int:
+        return self._log.head.length
+
+    @property
+    def byte_length(self) -> int:
+        """Bytes of all blocks below `length`, held here or not, without encryption's padding."""
+        head = self._log.head
+        padding = 0 if self._cipher is None else self._cipher.padding
+        return head.byte_length - padding * head.length
+
+    @property
+    def fork(self) -> int:
+        """How often history was truncated."""
+        return self._log.head.fork
+
+    @property
+    def contiguous_length(self) -> int:
+        """Blocks held without a gap from 0."""
+        return self._log.contiguous_length
+
+    @property
+    def durable_length(self) -> int:
+        """What may be told to others; see `StoredLog.durable_length`."""
+        return self._log.durable_length
+
+    @property
+    def bitfield(self) -> Bitfield:
+        """The blocks held here; for reading only."""
+        return self._log.bitfield
+
+    def info(self) -> CoreInfo:
+        log = self._log
+        return CoreInfo(
+            key=log.key,
+            discovery_key=log.discovery_key,
+            is_writable=log.is_writable,
+            is_encrypted=self._cipher is not None,
+            length=log.head.length,
+            byte_length=self.byte_length,
+            contiguous_length=log.contiguous_length,
+            durable_length=log.durable_length,
+            fork=log.head.fork,
+            blocks_held=log.bitfield.count(0, log.head.length),
+            peers=len(self.replication.peers),
+        )
+
+    def statistics(self) -> CoreStatistics:
+        return CoreStatistics(self._appended, self._verified, self.replication.statistics())
+
+    # --- writing ------------------------------------------------------------------------
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """The one writer's lock: nobody else appends while it is held. It may be taken twice."""
+        return self._writer
+
+    async def append(
+        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+    ) -> int:
+        """Put blocks at the end; returns the index of the first. `local` rows go with them.
+
+        Returns when all of it is as durable as the store promises. Raises: NotWritable,
+        StorageFailed. Cancel: all of it was written, or nothing.
+        """
+        await self._yield_sometimes(_APPEND_COST)
+        if self._writer.is_free:
+            start = self.append_nowait(blocks, local=local)
+        else:
+            async with self._writer:
+                start = self.append_nowait(blocks, local=local)
+        if self._log.durable_length < self._log.head.length:
+            await self.wait_durable(self._log.head.length)
+        return start
+
+    def append_nowait(
+        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+    ) -> int:
+        """As `append`, without waiting for the disk; requires `exclusive` if others append too.
+
+        Raises: NotWritable, StorageFailed.
+        """
+        self._check_open()
+        log = self._log
+        appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        start = log.head.length
+        if not appended and not local:
+            return start
+        cipher = self._cipher
+        if cipher is not None:
+            fork = log.head.fork
+            appended = [
+                cipher.encrypt(index, fork, block) for index, block in enumerate(appended, start)
+            ]
+        log.append(appended, local)
+        self._appended += len(appended)
+        if self._blocks:
+            self._blocks.arrived(enumerate(appended, start))
+        self._head_changed()
+        return start
+
+    async def truncate(self, length: int, fork: int | None = None) -> None:
+        """Give up all blocks from `length` on, and sign that as a new history.
+
+        Peers that hold the old one follow. `fork` must be above the present one; by default it
+        is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
+        """
+        async with self._writer:
+            self._check_open()
+            self._log.truncate(length, fork)
+            self._head_changed()
+        await self.wait_durable()
+
+    def _head_changed(self) -> None:
+        durable_length = self._log.durable_length
+        if durable_length != self._announced_length or durable_length == self._log.head.length:
+            self._announced_length = durable_length
+            self.replication.log_changed()
+        if self._length_changed:
+            self._length_changed.unpark_all()
+
+    async def wait_durable(self, length: int | None = None) -> None:
+        """Return when the first `length` blocks (None: all that was committed) are durable.
+
+        Raises: StorageFailed. Cancel: takes back nothing.
+        """
+        log = self._log
+        if length is not None and length <= log.durable_length:
+            return
+        sequence = log.sequence if length is None else log.sequence_of(length)
+        await log.rows.storage.wait_durable(sequence)
+        if log.durable_length != self._announced_length:
+            self._announced_length = log.durable_length
+            self.replication.log_changed()
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def get(self, index: int, *, wait: bool = True) -> bytes:
+        """One block: from the disk, or from peers, now or as soon as one has it.
+
+        With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
+        OutOfRange for what cannot come: beyond the end of our own log, or below 0.
+        Cancel: takes the request back.
+        """
+        block = self.get_local(index)
+        if block is None:
+            return (await self._fetch((index,), wait))[index]
+        self._budget -= 1 + len(block) // _COST_BYTES
+        if self._budget <= 0:
+            await self._yield()
+        return block
+
+    def get_local(self, index: int) -> bytes | None:
+        """One block if it is here. Raises: OutOfRange below 0, CorruptStorage."""
+        if self._is_closed:
+            self._check_open()
+        if index < 0:
+            raise OutOfRange(index, self._log.head.length)
+        block = self._log.rows.read_block(index)
+        if block is None:
+            self._check_absent(index)
+            return None
+        return block if self._cipher is None else self._decrypted(index, block)
+
+    def _check_absent(self, index: int) -> None:
+        if index < self._log.head.length and self._log.bitfield.get(index):
+            raise CorruptStorage(f"block {index} of core {self.discovery_key.hex()}", "missing")
+
+    def _decrypted(self, index: int, block: bytes) -> bytes:
+        if self._cipher is None:
+            return block
+        try:
+            return self._cipher.decrypt(index, block)
+        except ValueError as error:
+            where = f"block {index} of core {self.discovery_key.hex()}"
+            raise CorruptStorage(where, f"not encrypted: {error}") from error
+
+    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
+        """Blocks in the order asked for; all missing ones are requested at once.
+
+        Raises and Cancel: as `get`.
+        """
+        blocks = [self.get_local(index) for index in indices]
+        missing = [index for index, block in zip(indices, blocks, strict=True) if block is None]
+        found = await self._fetch(missing, wait) if missing else {}
+        await self._yield_sometimes(len(indices))
+        return [
+            found[index] if block is None else block
+            for index, block in zip(indices, blocks, strict=True)
+        ]
+
+    async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
+        """Wait until blocks that are not here are."""
+        if not wait:
+            raise BlockNotAvailable(indices[0])
+        length = self._log.head.length
+        if self._log.is_writable and max(indices) >= length:
+            raise OutOfRange(max(indices), length)
+        self._log.check_usable()
+        waiter = self._blocks.add(indices)
+        self.replication.want_blocks(indices)
+        try:
+            found = await waiter.wait()
+        finally:
+            if waiter.missing:
+                self._blocks.discard(waiter)
+                self.replication.unwant_blocks(waiter.missing)
+        if self._cipher is None:
+            return found
+        return {index: self._decrypted(index, block) for index, block in found.items()}
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Blocks [start, stop) in order; `stop` None is the length now.
+
+        Blocks that are not here are asked for `READ_AHEAD_BLOCKS` ahead. Cancel: as `get`.
+        """
+        return self._read_blocks(start, self._log.head.length if stop is None else stop)
+
+    async def _read_blocks(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        index = start
+        wanted = range(start, start)
+        try:
+            while index < stop:
+                for found, block in self._log.rows.blocks(index, stop):
+                    if found != index:
+                        break
+                    yield self._decrypted(index, block)
+                    index += 1
+                    await self._yield_sometimes(1 + len(block) // _COST_BYTES)
+                    self._check_open()
+                if index >= stop:
+                    return
+                if index >= wanted.stop - READ_AHEAD_BLOCKS // 2:
+                    before = wanted
+                    wanted = range(index, min(index + READ_AHEAD_BLOCKS, stop))
+                    self.replication.want_blocks(wanted)
+                    self.replication.unwant_blocks(before)
+                yield await self.get(index)
+                index += 1
+        finally:
+            self.replication.unwant_blocks(wanted)
+
+    def has(self, index: int) -> bool:
+        """Whether the block is here."""
+        return 0 <= index < self._log.head.length and self._log.bitfield.get(index)
+
+    def has_range(self, start: int, stop: int) -> bool:
+        """Whether all of [start, stop) is here."""
+        return start >= stop or (
+            start >= 0 and stop <= self.length and self._log.bitfield.has_range(start, stop)
+        )
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        self.replication.want_blocks(indices)
+
+    async def wait_length(self, length: int) -> None:
+        """Return when the log has at least that many blocks. Cancel: undoes nothing."""
+        while self._log.head.length < length:
+            self._check_open()
+            await self._length_changed.park()
+
+    async def update(self) -> bool:
+        """Wait for the newer head that some connected peer has; whether the log grew by it.
+
+        False at once when nobody has one. Cancel: undoes nothing.
+        """
+        length = self.length
+        await self.replication.wait_update()
+        return self.length > length
+
+    # --- rows beside the log ------------------------------------------------------------
+
+    def get_local_value(self, key: bytes) -> bytes | None:
+        """A local row: kept with the core, never replicated. Keys have at most 2,048 bytes."""
+        return self._log.local_value(key)
+
+    def local_items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Local rows with start <= key < stop, in order."""
+        return self._log.local_items(start, stop)
+
+    async def write_local(self, rows: LocalRows) -> None:
+        """Put local rows (None deletes) in one batch, and wait until they are durable.
+
+        Raises: StorageFailed. Cancel: all of it was written, or nothing.
+        """
+        await self._yield_sometimes(_APPEND_COST)
+        self._check_open()
+        if rows:
+            self._log.commit((), rows)
+            await self.wait_durable()
+
+    def get_user_data(self, key: str) -> bytes | None:
+        return self._log.user_data(key)
+
+    async def set_user_data(self, key: str, value: bytes) -> None:
+        """Raises: StorageFailed. Cancel: it was written, or not."""
+        self._check_open()
+        if self._log.user_data(key) != value:
+            self._log.set_user_data(key, value)
+            await self.wait_durable()
+
+    # --- replication --------------------------------------------------------------------
+
+    def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
+        """Handle messages of this name; what the handler returns goes back to that peer."""
+        self.replication.set_extension(name, handler)
+
+    def send_extension(self, name: str, payload: bytes) -> int:
+        """Send to all connected peers; returns how many there are."""
+        return self.replication.send_extension(name, payload)
+
+    def read_node(self, index: int) -> MerkleNode | None:
+        return self._log.read_node(index)
+
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
+        """Blocks as they are stored: what peers are sent."""
+        return self._log.rows.read_blocks(indices)
+
+    def commit(self, changesets: Sequence[Changeset]) -> None:
+        """Make verified changes from peers true, in one batch, and wake who waits for them.
+
+        Does not wait for the disk. Raises: StorageFailed.
+        """
+        self._check_open()
+        log = self._log
+        head = log.head
+        try:
+            log.commit(changesets)
+        except Exception as error:
+            self._blocks.fail(error)
+            raise
+        for changes in changesets:
+            self._verified += len(changes.blocks)
+            if self._blocks:
+                self._blocks.arrived(changes.blocks)
+        if log.head is not head:
+            self._announced_length = log.durable_length
+            self._length_changed.unpark_all()
+
+    # --- life ---------------------------------------------------------------------------
+
+    def use_encryption(self, encryption_key: bytes) -> None:
+        """Encrypt what is appended and decrypt what is read from now on.
+
+        Raises: UsageError when the core is in use with another key.
+        """
+        verifier = self._log.verifier
+        is_compat = verifier is not None and verifier.is_compat
+        cipher = BlockCipher(encryption_key, self.key, compat=is_compat)
+        if self._cipher is not None and self._cipher.block_key != cipher.block_key:
+            raise UsageError("the core is open with another encryption key")
+        self._cipher = cipher
+
+    async def serve(self, mux: Multiplexer) -> None:
+        """Replicate this core over one connection until the channel or the core is closed.
+
+        Raises: StorageError when the core cannot be read or written any more. Cancel: closes the
+        channel.
+        """
+        if self._is_closed:
+            return
+        with trio.CancelScope() as scope:
+            self._serving.add(scope)
+            try:
+                await self.replication.serve(mux)
+            finally:
+                self._serving.discard(scope)
+
+    def opened(self) -> Core:
+        """Count one more user, who is to call `close` or `release`."""
+        self._users += 1
+        return self
+
+    async def close(self) -> None:
+        """Give the core back; the last user's call closes it. Cancel: never waits."""
+        self.release()
+
+    def release(self) -> None:
+        """As `close`."""
+        self._users -= 1
+        if self._users <= 0:
+            self.shut()
+
+    def shut(self) -> None:
+        """Close it for all users: whoever waits for something gets ClosedResourceError."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._blocks.fail(trio.ClosedResourceError("the core was closed"))
+        self._length_changed.unpark_all()
+        for scope in self._serving:
+            scope.cancel()
+        self._on_last_close(self)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("the core is closed")
+
+    async def _yield_sometimes(self, cost: int) -> None:
+        self._budget -= cost
+        if self._budget <= 0:
+            await self._yield()
+
+    async def _yield(self) -> None:
+        self._budget = _YIELD_COST
+        await trio.lowlevel.checkpoint()
+        await self._log.rows.storage.wait_writable()

@@ -1,0 +1,188 @@
+"""The records of one core: reading them, checking them when it is opened, staging changes.
+
+Source: hypercore-storage 3.3.1 lib/tx.js; which records an operation writes: hypercore 11.37.1
+lib/core.js, lib/session-state.js.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hypercore import flat_tree
+from hypercore.bitfield import PAGE_BYTES, Bitfield
+from hypercore.crypto import discovery_key as derive_discovery_key
+from hypercore.encoding import Reader, encode_uint
+from hypercore.errors import CorruptStorage, StorageError
+from hypercore.log import Changeset, Head, stale_nodes
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode, decode_node
+from hypercore.storage import Storage, WriteBatch
+from hypercore.storage.catalog import decode_record
+from hypercore.storage.layout import (
+    AuthRecord,
+    CoreRecord,
+    DataKeys,
+    HeadRecord,
+    Hints,
+    auth_key,
+    encode_number,
+)
+
+
+@dataclass(slots=True)
+class StoredCore:
+    """What is on the disk, checked."""
+
+    auth: AuthRecord
+    verifier: Verifier | None
+    """None while the manifest is unknown."""
+    head: Head
+    hints: Hints
+    bitfield: Bitfield
+
+
+def make_verifier(key: bytes, manifest: Manifest | None, length: int) -> Verifier | None:
+    """Raises: ValueError when the manifest is another core's."""
+    if manifest is not None:
+        return Verifier(key, manifest)
+    # Only a core whose key is its signer's public key has blocks and no manifest.
+    return Verifier(key, Manifest.single_signer(key, version=0)) if length else None
+
+
+def decode_stored_node(data: bytes) -> MerkleNode:
+    return decode_node(Reader(data))
+
+
+class CoreStorage:
+    """One core's rows in a storage. Everything is a plain, short call."""
+
+    def __init__(self, storage: Storage, discovery_key: bytes, record: CoreRecord) -> None:
+        self.storage = storage
+        self.discovery_key = discovery_key
+        self.record = record
+        self.keys = DataKeys(record.data_pointer)
+        self._auth_key = auth_key(record.core_pointer)
+        self._name = f"core {discovery_key.hex()[:16]}"
+        self._get = storage.get
+        self._block_key = self.keys.block
+        self._node_key = self.keys.node
+
+    def load(self) -> StoredCore:
+        """Read everything but blocks and inner nodes, and check what nobody checked before.
+
+        Raises: CorruptStorage when keys, head, roots and signature do not belong together,
+        StorageError for what this package cannot read.
+        """
+        auth = self._load_auth()
+        if self.storage.get(self.keys.dependency) is not None:
+            raise StorageError(f"{self._name} is made of named sessions, which are not supported")
+        head, verifier = self._load_head(auth)
+        data = self.storage.get(self.keys.hints)
+        hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
+        return StoredCore(auth, verifier, head, hints, self._load_bitfield())
+
+    def _load_auth(self) -> AuthRecord:
+        data = self.storage.get(self._auth_key)
+        if data is None:
+            raise CorruptStorage(self._name, "its keys are missing")
+        auth = decode_record(self._name, AuthRecord.decode, data)
+        if derive_discovery_key(auth.key) != self.discovery_key:
+            raise CorruptStorage(self._name, "its keys are another core's")
+        return auth
+
+    def _load_head(self, auth: AuthRecord) -> tuple[Head, Verifier | None]:
+        data = self.storage.get(self.keys.head)
+        if data is None:
+            if any(True for _ in self.storage.items(*self.keys.nodes())):
+                raise CorruptStorage(self._name, "its head is missing, though it has tree nodes")
+            record = HeadRecord(0, 0, Head(0, 0, 0, ()).tree_hash)
+        else:
+            record = decode_record(self._name, HeadRecord.decode, data)
+        roots = []
+        for index in flat_tree.full_roots(record.length):
+            root = self.read_node(index)
+            if root is None:
+                raise CorruptStorage(self._name, f"tree node {index}, a root, is missing")
+            roots.append(root)
+        byte_length = sum(root.size for root in roots)
+        head = Head(record.fork, record.length, byte_length, tuple(roots), record.signature)
+        if head.tree_hash != record.tree_hash:
+            raise CorruptStorage(self._name, "head and tree do not belong together")
+        try:
+            verifier = make_verifier(auth.key, auth.manifest, record.length)
+        except ValueError as error:
+            raise CorruptStorage(self._name, str(error)) from error
+        if head.length and (verifier is None or not verifier.verify(head, head.signature)):
+            raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
+        return head, verifier
+
+    def _load_bitfield(self) -> Bitfield:
+        bitfield = Bitfield()
+        for key, data in self.storage.items(*self.keys.pages()):
+            number = decode_record(self._name, self.keys.page_number, key)
+            bitfield.load_page(number, data[:PAGE_BYTES])
+        return bitfield
+
+    def read_block(self, index: int) -> bytes | None:
+        """The block as it is stored."""
+        return self._get(self._block_key(index))
+
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
+        return self.storage.get_many([self._block_key(index) for index in indices])
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(index, block as stored) of those in [start, stop) that are here, in order."""
+        keys = self.keys
+        for key, block in self.storage.items(keys.block(start), keys.block(stop)):
+            yield decode_record(self._name, keys.block_index, key), block
+
+    def read_node(self, index: int) -> MerkleNode | None:
+        data = self._get(self._node_key(index))
+        if data is None:
+            return None
+        node = decode_record(self._name, decode_stored_node, data)
+        if node.index != index:
+            raise CorruptStorage(self._name, f"tree node {index} says that it is {node.index}")
+        return node
+
+    def stage_auth(self, batch: WriteBatch, auth: AuthRecord) -> None:
+        batch.put(self._auth_key, auth.encode())
+
+    def stage_truncation(self, batch: WriteBatch, length: int, stop: int) -> None:
+        """Remove blocks [length, stop) and every tree node that covers one of them."""
+        keys = self.keys
+        batch.delete_range(keys.block(length), keys.block(stop))
+        batch.delete_range(keys.node(2 * length), keys.node(2 * stop))
+        for index in stale_nodes(length):
+            batch.delete(keys.node(index))
+
+    def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
+        """Put nodes and blocks."""
+        # Hot path: 3 rows a block.
+        put = batch.put
+        number = encode_number
+        uint = encode_uint
+        prefix = self.keys.nodes()[0]
+        for index, size, digest in changes.nodes:
+            put(prefix + number(index), uint(index) + uint(size) + digest)
+        prefix = self.keys.blocks()[0]
+        for block_index, block in changes.blocks:
+            put(prefix + number(block_index), block)
+
+    def stage_head(self, batch: WriteBatch, head: Head) -> None:
+        record = HeadRecord(
+            head.fork,
+            head.length,
+            head.tree_hash,
+            head.signature,
+            time.time_ns() // 1_000_000,
+        )
+        batch.put(self.keys.head, record.encode())
+
+    def stage_hints(self, batch: WriteBatch, hints: Hints) -> None:
+        batch.put(self.keys.hints, hints.encode())
+
+    def stage_page(self, batch: WriteBatch, bitfield: Bitfield, page: int) -> None:
+        batch.put(self.keys.page(page), bitfield.page_bytes(page))

@@ -1,0 +1,117 @@
+"""[trio] Tasks that wait for blocks, and the lock of the one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+import trio
+
+from hypercore.errors import UsageError
+
+
+class BlockWaiter:
+    """One call that waits for one or more blocks; has them in `found` when woken."""
+
+    __slots__ = ("_event", "failure", "found", "missing")
+
+    def __init__(self, indices: Iterable[int]) -> None:
+        self.missing = set(indices)
+        self.found: dict[int, bytes] = {}
+        self.failure: Exception | None = None
+        self._event = trio.Event()
+
+    def _arrived(self, index: int, block: bytes) -> None:
+        self.missing.discard(index)
+        self.found[index] = block
+        if not self.missing:
+            self._event.set()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._event.set()
+
+    async def wait(self) -> dict[int, bytes]:
+        """The blocks, as they are stored. Raises: what `BlockWaiters.fail` was given."""
+        await self._event.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.found
+
+
+class BlockWaiters:
+    """Who waits for which block of one core."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, list[BlockWaiter]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_index)
+
+    def add(self, indices: Iterable[int]) -> BlockWaiter:
+        waiter = BlockWaiter(indices)
+        for index in waiter.missing:
+            self._by_index.setdefault(index, []).append(waiter)
+        return waiter
+
+    def discard(self, waiter: BlockWaiter) -> None:
+        for index in waiter.missing:
+            waiting = self._by_index.get(index, [])
+            if waiter in waiting:
+                waiting.remove(waiter)
+            if not waiting:
+                self._by_index.pop(index, None)
+
+    def arrived(self, blocks: Iterable[tuple[int, bytes]]) -> None:
+        """These blocks are stored now."""
+        by_index = self._by_index
+        for index, block in blocks:
+            for waiter in by_index.pop(index, ()):
+                waiter._arrived(index, block)
+
+    def fail(self, error: Exception) -> None:
+        """Nothing will come any more."""
+        waiting = {waiter for waiters in self._by_index.values() for waiter in waiters}
+        self._by_index.clear()
+        for waiter in waiting:
+            waiter._fail(error)
+
+
+class WriterLock:
+    """A lock that costs no trip to the scheduler while it is free.
+
+    `async with lock:` as usual; who has it may take it again.
+    """
+
+    __slots__ = ("_depth", "_holder", "_waiting")
+
+    def __init__(self) -> None:
+        self._holder: trio.lowlevel.Task | None = None
+        self._depth = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the running task may write without waiting."""
+        return self._holder is None or self._holder is trio.lowlevel.current_task()
+
+    async def __aenter__(self) -> None:
+        """Cancel: the lock is not taken."""
+        task = trio.lowlevel.current_task()
+        while self._holder is not None and self._holder is not task:
+            await self._waiting.park()
+        self._holder = task
+        self._depth += 1
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._holder is not trio.lowlevel.current_task():
+            raise UsageError("only the task that took the writer's lock gives it back")
+        self._depth -= 1
+        if not self._depth:
+            self._holder = None
+            self._waiting.unpark()
