@@ -1,22 +1,69 @@
 """The one sync engine of a node, and its way to the store, the clients and the mesh.
 
-(Signatures first; the body follows.)
+Three tasks, all owned by `open_sync_host`: the *committer* makes everything that waits durable
+in one atomic append and tells the engine; the *reader* answers its questions to the store; the
+*finder* asks the mesh. Whoever brings messages runs the engine itself, which never waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
 
+import structlog
 import trio
 
+from node.cojson.change_feed import ChangeFeed
+from node.cojson.crypto import RunningHash
+from node.cojson.messages import Known, Message, encode_message
+from node.cojson.outbox import Outbox
+from node.cojson.outputs import (
+    Changed,
+    EndPeer,
+    Find,
+    LoadValue,
+    Output,
+    Rehash,
+    Send,
+    Serve,
+    Settled,
+    Store,
+)
+from node.cojson.recent import RecentContent
+from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore
+from node.errors import CorruptStore
+from swarm.io.tasks import Wakeup, open_background_nursery
+
+MAX_COMMIT_MESSAGES = 256
+"""Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
+
+MAX_COMMIT_BYTES = 4 * 1024 * 1024
+
+MAX_UNSETTLED_BYTES = 4 * 1024 * 1024
+"""Content of one client on its way to the disk; beyond it the client is not read from."""
+
+MAX_SEARCHES = 8
+"""Questions to the mesh at a time; the ids that come meanwhile share the next one."""
+
+MAX_SEARCH_IDS = 256
+
+_REHASH_BYTES = 1024 * 1024
+_SERVE_BYTES = 64 * 1024
+"""Read per turn for one client: a few pieces, so that clients take turns."""
+
+_TURN = 64
+"""Operations after which a loop lets other tasks run: about a millisecond."""
+
+_log = structlog.get_logger(__name__)
 
 
 class MeshReader(Protocol):
@@ -64,52 +111,427 @@ class HostStatistics:
 
     clients: int
     subscribed_ids: int
+    values_stored: int
     values_in_memory: int
     messages_received: int
+    bad_lines: int
     refused: int
     commits: int
+    messages_stored: int
     transactions_stored: int
+
+
+@dataclass(slots=True)
+class _OpenReceipt:
+    unresolved: int
+    settled: trio.Event = field(default_factory=trio.Event)
+    accepted: set[RawCoId] = field(default_factory=set)
+    refused: dict[RawCoId, str] = field(default_factory=dict)
+    waiting: set[RawCoId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Counters:
+    messages_received: int = 0
+    bad_lines: int = 0
+    commits: int = 0
+    messages_stored: int = 0
+    transactions_stored: int = 0
 
 
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    mesh: MeshReader | None
-    store: CoValueStore
+    def __init__(self, store: CoValueStore) -> None:
+        self.store = store
+        self.counters = _Counters()
+        self._engine = SyncEngine()
+        self._mesh: MeshReader | None = None
+        self._outboxes: dict[str, Outbox] = {}
+        self._next_peer = 1
+        self._recent = RecentContent()
+        self._feeds: list[ChangeFeed] = []
+        self._commits: deque[Store] = deque()
+        self._commit_wake = Wakeup()
+        self._committed = trio.lowlevel.ParkingLot()
+        self._reads: deque[LoadValue | Rehash] = deque()
+        self._read_wake = Wakeup()
+        self._searches: dict[RawCoId, None] = {}
+        self._search_wake = Wakeup()
+        self._receipts: dict[int, _OpenReceipt] = {}
+        self._next_receipt = 1
+        self._interest_seen = 0
+        self._interest = trio.lowlevel.ParkingLot()
+
+    @property
+    def mesh(self) -> MeshReader | None:
+        """The other nodes, once there are any; ids that nobody asked for are not looked up."""
+        return self._mesh
+
+    @mesh.setter
+    def mesh(self, mesh: MeshReader | None) -> None:
+        self._mesh = mesh
+        self._engine.has_mesh = mesh is not None
+
+    # Members of the mesh.
 
     async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
         """Verify and store what a member sent; returns when it is durable.
 
         Cancel: what was accepted is stored all the same.
         """
-        raise NotImplementedError
+        number = self._next_receipt
+        self._next_receipt += 1
+        receipt = self._receipts[number] = _OpenReceipt(len(contents))
+        try:
+            for index, content in enumerate(contents, 1):
+                self._carry_out(self._engine.receive_content(content, number))
+                if index % _TURN == 0:
+                    await trio.lowlevel.checkpoint()
+            if receipt.unresolved:
+                await receipt.settled.wait()
+        finally:
+            del self._receipts[number]
+        if receipt.refused:
+            _log.warning("content refused", source=source, reasons=dict(receipt.refused))
+        return Receipt(frozenset(receipt.accepted), receipt.refused, frozenset(receipt.waiting))
 
-    def changes(self) -> trio.MemoryReceiveChannel[tuple[RawCoId, Mapping[CoSessionId, int]]]:
-        """(id, counts of the sessions that moved) after each durable commit, merged per id."""
-        raise NotImplementedError
+    def changes(self) -> ChangeFeed:
+        """A feed of what every commit from now on makes durable."""
+        changes = ChangeFeed()
+        self._feeds.append(changes)
+        return changes
 
     def subscribed_ids(self) -> frozenset[RawCoId]:
         """Ids that some client is subscribed to."""
-        raise NotImplementedError
+        return self._engine.subscribed_ids
 
     async def wait_interest_changed(self) -> None:
-        """Return when `subscribed_ids` has changed since this was last called. Cancel: nothing."""
-        raise NotImplementedError
+        """Return when `subscribed_ids` has changed since this last returned; for one task.
+
+        Cancel: the change is told to the next call.
+        """
+        while self._interest_seen == self._engine.interest_version:
+            await self._interest.park()
+        self._interest_seen = self._engine.interest_version
+
+    # People.
 
     async def load(self, co_id: RawCoId) -> LoadReport | None:
-        """Load one value, from the mesh if it is not stored here; None when it is nowhere."""
-        raise NotImplementedError
+        """Load one value, from the mesh if it is not stored here; None when it is nowhere.
+
+        Raises: CorruptStore.
+        Cancel: the value may be stored all the same.
+        """
+        source = "store"
+        value = await self.store.load_value(co_id)
+        if value is None and self._mesh is not None:
+            source = "mesh"
+            await self._search([co_id])
+            value = await self.store.load_value(co_id)
+        if value is None:
+            return None
+        return LoadReport(co_id, value.header, value.known_state.sessions, source)
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
-        """What is stored durably; `NOTHING` when the value is not."""
-        raise NotImplementedError
+        """What is stored durably; `NOTHING` when the value is not.
+
+        Raises: CorruptStore.
+        Cancel: nothing is changed.
+        """
+        durable = self._engine.durable_state(co_id)
+        if durable is not None:
+            return durable
+        value = await self.store.load_value(co_id)
+        return NOTHING if value is None else value.known_state
 
     def statistics(self) -> HostStatistics:
-        raise NotImplementedError
+        counters = self.counters
+        return HostStatistics(
+            clients=len(self._outboxes),
+            subscribed_ids=len(self._engine.subscribed_ids),
+            values_stored=self.store.count(),
+            values_in_memory=self._engine.values_in_memory,
+            messages_received=counters.messages_received,
+            bad_lines=counters.bad_lines,
+            refused=self._engine.refused,
+            commits=counters.commits,
+            messages_stored=counters.messages_stored,
+            transactions_stored=counters.transactions_stored,
+        )
+
+    # Clients.
+
+    @contextmanager
+    def client(self, remote: str) -> Iterator[ClientLink]:
+        """A client's place in the node while the block lasts."""
+        peer_id = f"{self._next_peer}@{remote}"
+        self._next_peer += 1
+        outbox = self._outboxes[peer_id] = Outbox()
+        self._engine.add_peer(peer_id)
+        try:
+            yield ClientLink(self, self._engine, peer_id, outbox)
+        finally:
+            del self._outboxes[peer_id]
+            self._engine.remove_peer(peer_id)
+            self._tell_interest()
+
+    def receive(self, peer_id: str, message: Message) -> None:
+        """A message from a client."""
+        self.counters.messages_received += 1
+        self._carry_out(self._engine.receive(peer_id, message))
+
+    async def wait_settled(self, peer_id: str) -> None:
+        """Return when this client has little on its way to the disk; at once if so.
+
+        Cancel: nothing is changed.
+        """
+        while self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES:
+            await self._committed.park()
+
+    async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool]:
+        """Lines that bring a client further with one value, and whether they are the last.
+
+        Cancel: nothing counts as sent.
+        """
+        wanted = self._engine.next_for(peer_id, co_id)
+        if wanted is None:
+            return [], True
+        if isinstance(wanted, Known):
+            return [encode_message(wanted)], True
+        if wanted.held is not None:
+            pieces = self._recent.pieces(co_id, wanted.known, wanted.held)
+            if pieces is not None:
+                for piece in pieces:
+                    self._engine.sent(peer_id, piece.content)
+                return [piece.line for piece in pieces], True
+        try:
+            loaded = await self.store.load(co_id, wanted.known, _SERVE_BYTES)
+        except CorruptStore as error:
+            _log.error("cannot serve", error=str(error))
+            return [], True
+        for content in loaded.pieces:
+            self._engine.sent(peer_id, content)
+        return [encode_message(content) for content in loaded.pieces], loaded.is_complete
+
+    # What the engine wants done.
+
+    def _carry_out(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send() | Serve() | EndPeer():
+                    self._address_client(output)
+                case Store():
+                    self._commits.append(output)
+                    self._commit_wake.set()
+                case LoadValue() | Rehash():
+                    self._reads.append(output)
+                    self._read_wake.set()
+                case Changed(co_id, sessions):
+                    for changes in self._feeds:
+                        changes.add(co_id, sessions)
+                case Settled():
+                    self._note_settled(output)
+                case Find(co_id):
+                    self._searches[co_id] = None
+                    self._search_wake.set()
+                case _:
+                    assert_never(output)
+        self._tell_interest()
+
+    def _address_client(self, output: Send | Serve | EndPeer) -> None:
+        outbox = self._outboxes.get(output.peer_id)
+        if outbox is None:
+            return
+        match output:
+            case Send(_, message):
+                outbox.push(encode_message(message))
+            case Serve(_, co_id, priority):
+                outbox.want(co_id, priority)
+            case EndPeer(_, reason):
+                outbox.end(reason)
+            case _:
+                assert_never(output)
+
+    def _tell_interest(self) -> None:
+        if self._interest_seen != self._engine.interest_version:
+            self._interest.unpark_all()
+
+    def _note_settled(self, output: Settled) -> None:
+        receipt = self._receipts.get(output.receipt)
+        if receipt is None:
+            return
+        co_id = output.co_id
+        if co_id in receipt.waiting:
+            receipt.waiting.discard(co_id)
+        else:
+            receipt.unresolved -= 1
+        if output.is_waiting:
+            receipt.waiting.add(co_id)
+        elif output.refusal is not None:
+            receipt.refused[co_id] = output.refusal
+        else:
+            receipt.accepted.add(co_id)
+        if receipt.unresolved <= 0:
+            receipt.settled.set()
+
+    # Tasks.
+
+    async def commit_forever(self) -> None:
+        """Make what waits durable, as much at a time as one append may hold."""
+        while True:
+            if not self._commits:
+                await self._commit_wake.wait()
+                continue
+            stores: list[Store] = []
+            size = 0
+            while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
+                store = self._commits.popleft()
+                stores.append(store)
+                for part in store.append.sessions.values():
+                    for transaction in part.transactions:
+                        size += len(transaction.changes)
+                    self.counters.transactions_stored += len(part.transactions)
+            await self.store.store([store.append for store in stores])
+            self.counters.commits += 1
+            self.counters.messages_stored += len(stores)
+            for store in stores:
+                self._recent.add(store.append, self._engine.priority(store.append.co_id))
+            self._carry_out(self._engine.stored([store.ticket for store in stores]))
+            self._committed.unpark_all()
+            await trio.lowlevel.checkpoint()
+
+    async def read_forever(self) -> None:
+        """Answer the engine's questions to the store, in order."""
+        done = 0
+        while True:
+            if not self._reads:
+                await self._read_wake.wait()
+                continue
+            question = self._reads.popleft()
+            try:
+                match question:
+                    case LoadValue(co_id):
+                        value = await self.store.load_value(co_id)
+                        self._carry_out(self._engine.loaded(co_id, value))
+                    case Rehash(co_id, session_id, count):
+                        running = await self._rehash(co_id, session_id, count)
+                        self._carry_out(self._engine.rehashed(co_id, session_id, running))
+                    case _:
+                        assert_never(question)
+            except CorruptStore as error:
+                _log.error("cannot read", error=str(error))
+                self._carry_out(self._engine.load_failed(question.co_id))
+            self._committed.unpark_all()
+            done += 1
+            if done % _TURN == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
+        """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""
+        running = RunningHash()
+        value = await self.store.load_value(co_id)
+        if value is None:
+            raise CorruptStore(co_id, "it was stored and is gone")
+        counts = {key: item.count for key, item in value.sessions.items()}
+        done = counts[session_id] = 0
+        while done < count:
+            loaded = await self.store.load(co_id, KnownState(True, counts), _REHASH_BYTES)
+            for piece in loaded.pieces:
+                part = piece.new[session_id]
+                feed(running, part.transactions[: count - done])
+                done = part.stop
+            counts[session_id] = done
+            if not loaded.pieces:
+                raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
+            await trio.lowlevel.checkpoint()
+        return running
+
+    async def find_forever(self, nursery: trio.Nursery) -> None:
+        """Ask the mesh for what the engine wants found."""
+        slots = trio.Semaphore(MAX_SEARCHES)
+        while True:
+            await self._search_wake.wait()
+            while self._searches:
+                await slots.acquire()
+                ids = list(self._searches)[:MAX_SEARCH_IDS]
+                for co_id in ids:
+                    del self._searches[co_id]
+                nursery.start_soon(self._search_in_slot, ids, slots)
+
+    async def _search_in_slot(self, ids: list[RawCoId], slots: trio.Semaphore) -> None:
+        try:
+            await self._search(ids)
+        finally:
+            slots.release()
+        self._carry_out(self._engine.searched(ids))
+
+    async def _search(self, ids: list[RawCoId]) -> None:
+        mesh = self._mesh
+        if mesh is None:
+            return
+        known: dict[RawCoId, KnownState] = {}
+        for co_id in ids:
+            state = await self.known_state(co_id)
+            if state.header:
+                known[co_id] = state
+        found = await mesh.find(ids, known)
+        contents = [content for pieces in found.values() for content in pieces]
+        if contents:
+            await self.receive_content("mesh", contents)
+
+
+class ClientLink:
+    """One client, seen from its connection: messages in, frames out."""
+
+    def __init__(self, host: SyncHost, engine: SyncEngine, peer_id: str, outbox: Outbox) -> None:
+        self.peer_id = peer_id
+        self.outbox = outbox
+        self._host = host
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the connection is to end; None while it is fine."""
+        return self.outbox.end_reason
+
+    async def receive(self, messages: Sequence[Message], bad_lines: int = 0) -> None:
+        """Take the messages of one frame; waits while much of this client is unsettled.
+
+        Cancel: some of the messages may have been taken.
+        """
+        self._host.counters.bad_lines += bad_lines
+        for index, message in enumerate(messages, 1):
+            self._host.receive(self.peer_id, message)
+            if index % _TURN == 0:
+                await trio.lowlevel.checkpoint()
+        await self._host.wait_settled(self.peer_id)
+
+    async def next_lines(self, max_characters: int) -> list[str]:
+        """What to send now, up to about so much; nothing when nothing waits.
+
+        Cancel: nothing counts as sent.
+        """
+        lines = self.outbox.take_lines(max_characters)
+        size = sum(map(len, lines))
+        while size < max_characters and self.outbox.end_reason is None:
+            wanted = self.outbox.next_wanted()
+            if wanted is None:
+                break
+            co_id, priority = wanted
+            pulled, is_last = await self._host.pull(self.peer_id, co_id)
+            if is_last:
+                self.outbox.served(co_id, priority)
+            lines += pulled
+            size += sum(map(len, pulled))
+        return lines
 
 
 @asynccontextmanager
 async def open_sync_host(store: CoValueStore) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends."""
-    raise NotImplementedError
-    yield
+    host = SyncHost(store)
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(host.commit_forever)
+        nursery.start_soon(host.read_forever)
+        nursery.start_soon(host.find_forever, nursery)
+        yield host

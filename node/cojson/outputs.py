@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from node.cojson.messages import Message
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import SessionCounts
+from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import ValueAppend
 
 
@@ -85,3 +85,14 @@ class EndPeer:
 
 
 Output = Send | Serve | Store | LoadValue | Rehash | Find | Changed | Settled | EndPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """The answer to `next_for`: read the pieces beyond `known`.
+
+    `held` is what they lead to; None when that is not in memory.
+    """
+
+    known: KnownState
+    held: KnownState | None

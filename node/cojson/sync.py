@@ -38,6 +38,7 @@ from node.cojson.outputs import (
     Find,
     LoadValue,
     Output,
+    Pull,
     Rehash,
     Send,
     Serve,
@@ -104,6 +105,16 @@ class SyncEngine:
     @property
     def subscribed_ids(self) -> frozenset[RawCoId]:
         return frozenset(self._subscribers)
+
+    def durable_state(self, co_id: RawCoId) -> KnownState | None:
+        """What is stored of a value in memory; None when the store has to be asked."""
+        entry = self._values.peek(co_id)
+        return None if entry is None or entry.phase is Phase.LOADING else entry.durable
+
+    def priority(self, co_id: RawCoId) -> int:
+        """In which of its client queues a value in memory waits."""
+        entry = self._values.peek(co_id)
+        return VALUE_PRIORITY if entry is None or entry.header is None else entry.header.priority
 
     def unsettled_bytes(self, peer_id: str) -> int:
         """Content of this client that is on its way to the disk: stop reading when it is much."""
@@ -263,15 +274,17 @@ class SyncEngine:
 
     # What the shell pulls when a client can take more.
 
-    def next_for(self, peer_id: str, co_id: RawCoId) -> KnownState | Known | None:
-        """After `Serve`: from which known state on to load pieces, or what to say instead."""
+    def next_for(self, peer_id: str, co_id: RawCoId) -> Pull | Known | None:
+        """After `Serve`: which pieces to read for this client, or what to say instead."""
         peer = self._peers[peer_id]
         view = peer.values.get(co_id)
         if view is None:
             return None
         entry = self._values.use(co_id)
-        if entry is None or view.lacks(entry.durable):
-            return view.optimistic
+        if entry is None:
+            return Pull(view.optimistic, None)
+        if view.lacks(entry.durable):
+            return Pull(view.optimistic, entry.durable)
         if view.is_told:
             return None
         view.is_told = True

@@ -1,0 +1,73 @@
+"""What is to be said to one client: control messages as lines, values as a cursor.
+
+A slow client costs its control lines and no more: of values only the ids wait here, and their
+content is read when the connection can carry it. Control lines go first, then values by
+priority (groups, values, binary streams), each in the order in which they were wanted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from node.covalue.header import GROUP_PRIORITY, STREAM_PRIORITY, VALUE_PRIORITY
+from node.covalue.ids import RawCoId
+from swarm.io.tasks import Wakeup
+
+MAX_CONTROL_BYTES = 16 * 1024 * 1024
+"""Unsent control lines: acknowledgements of what a client sends while it does not read."""
+
+
+class Outbox:
+    """Filled by sync code, emptied by one task, which waits with `wake`."""
+
+    def __init__(self) -> None:
+        self.wake = Wakeup()
+        self.end_reason: str | None = None
+        """Why the connection is to end; None while it is fine."""
+        self._lines: deque[str] = deque()
+        self._line_bytes = 0
+        self._wanted: dict[int, dict[RawCoId, None]] = {
+            GROUP_PRIORITY: {},
+            VALUE_PRIORITY: {},
+            STREAM_PRIORITY: {},
+        }
+
+    def push(self, line: str) -> None:
+        self._lines.append(line)
+        self._line_bytes += len(line)
+        if self._line_bytes > MAX_CONTROL_BYTES:
+            self.end("the client does not read")
+        self.wake.set()
+
+    def want(self, co_id: RawCoId, priority: int) -> None:
+        self._wanted[priority][co_id] = None
+        self.wake.set()
+
+    def end(self, reason: str) -> None:
+        """Nothing further is sent."""
+        if self.end_reason is None:
+            self.end_reason = reason
+        self._lines.clear()
+        self._line_bytes = 0
+        self.wake.set()
+
+    def take_lines(self, max_characters: int) -> list[str]:
+        """Control lines for one frame: at least one if there is any."""
+        taken: list[str] = []
+        size = 0
+        while self._lines and size < max_characters:
+            line = self._lines.popleft()
+            size += len(line)
+            taken.append(line)
+        self._line_bytes -= size
+        return taken
+
+    def next_wanted(self) -> tuple[RawCoId, int] | None:
+        """The value to serve next, and its priority. It stays wanted until `served`."""
+        for priority, wanted in self._wanted.items():
+            for co_id in wanted:
+                return co_id, priority
+        return None
+
+    def served(self, co_id: RawCoId, priority: int) -> None:
+        self._wanted[priority].pop(co_id, None)
