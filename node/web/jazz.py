@@ -138,7 +138,9 @@ class JazzServer:
             return
         self._accepted += 1
         async with trio.open_nursery() as nursery:
-            writer_scope = await nursery.start(client.write)
+            # Outlives a cancellation, to say goodbye; nothing is awaited before the `try`.
+            writer_scope = trio.CancelScope(shield=True)
+            nursery.start_soon(client.write, writer_scope)
             try:
                 await self._handler(client)
                 client.close()
@@ -179,6 +181,7 @@ class JazzSocket:
         self._partial_bytes = 0
         self._has_ended = False  # no more messages will come
         self._has_hung_up = False  # no more bytes will come
+        self._has_failed = False  # what still comes is not looked at
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._control_bytes = 0
@@ -263,13 +266,10 @@ class JazzSocket:
             self._protocol.send_close(code, reason)
             self._queue_writes()
 
-    async def write(
-        self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """The writer: carry the outbox to the network until the socket is closed."""
+    async def write(self, scope: trio.CancelScope) -> None:
+        """The writer: carry the outbox to the network until the socket or the scope ends."""
         try:
-            with trio.CancelScope(shield=True) as scope:  # ended by the server, after goodbye
-                task_status.started(scope)
+            with scope:
                 while True:
                     while self._outbox:
                         await self._stream.send_all(self._take())
@@ -312,7 +312,7 @@ class JazzSocket:
         return list(self._protocol.events_received())
 
     def _receive_frame(self, frame: object) -> None:
-        if not isinstance(frame, Frame):
+        if not isinstance(frame, Frame) or self._has_failed:
             return
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
@@ -335,13 +335,19 @@ class JazzSocket:
             self._inbox.append(message.decode())
         except UnicodeDecodeError:
             if self._message_opcode is Opcode.TEXT:
-                self._protocol.fail(CloseCode.INVALID_DATA, "text frames are UTF-8")
+                self._fail(CloseCode.INVALID_DATA, "text frames are UTF-8")
+
+    def _fail(self, code: int, reason: str) -> None:
+        """End it for what the client did: nothing that came after that counts."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._protocol.fail(code, reason)
 
     def _count_partial(self, partial_bytes: int) -> None:
         self._server.partial_bytes += partial_bytes - self._partial_bytes
         self._partial_bytes = partial_bytes
-        if self._server.partial_bytes > MAX_PARTIAL_BYTES and not self._protocol.eof_sent:
-            self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too many large messages at once")
+        if self._server.partial_bytes > MAX_PARTIAL_BYTES:
+            self._fail(CloseCode.TRY_AGAIN_LATER, "too many large messages at once")
 
     def _queue_writes(self, *, are_control: bool = False) -> None:
         """Move what the protocol object wants to send to the outbox."""
@@ -350,8 +356,8 @@ class JazzSocket:
                 self._outbox.append(data)
                 self._outbox_bytes += len(data)
                 self._control_bytes += len(data) if are_control else 0
-        if self._control_bytes > MAX_CONTROL_BYTES and not self._protocol.eof_sent:
-            self._protocol.fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
+        if self._control_bytes > MAX_CONTROL_BYTES:
+            self._fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
         if self._protocol.eof_sent:
             self._has_ended = True
         self._outbox_filled.set()

@@ -1,0 +1,47 @@
+"""What the node tells about itself while it runs: structlog on stderr, never a secret.
+
+Event names are stable, in snake case; facts are keyword arguments. Keys of cores, tickets and
+tokens are secrets: log ids, discovery keys and lengths.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> None:
+    """Set up once, before the first event; `auto` is pretty on a terminal, JSON elsewhere.
+
+    Only structlog's sync methods work under trio.
+    """
+    is_pretty = form == "pretty" or (form == "auto" and sys.stderr.isatty())
+    renderer: structlog.typing.Processor
+    if is_pretty:
+        renderer = structlog.dev.ConsoleRenderer(pad_event_to=24, colors=sys.stderr.isatty())
+    else:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if is_pretty else "iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries (trio, hypercorn, websockets) log in the standard way, and only what went wrong.
+    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(name)s: %(message)s")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercore.crypto import KeyPair
+from node.errors import ConfigError
+from node.joining import Joining, StaticPeer, choose_membership, parse_joins
+from node.mesh.membership import Membership
+
+ALICE = KeyPair.from_seed(b"a" * 32)
+BOB = KeyPair.from_seed(b"b" * 32)
+MESH = Membership.found("alice", ALICE.public_key)
+TICKET = MESH.invite(ALICE, ["10.0.0.1:49737"]).encode()
+
+
+def choose(stored: Membership | None, joins: list[str], mesh_name: str | None = None) -> Membership:
+    return choose_membership(stored, parse_joins(joins), mesh_name, "bob", BOB.public_key)
+
+
+def test_nothing_said_founds_a_mesh_and_stays_in_it() -> None:
+    founded = choose(None, [])
+    assert founded.name == "bob"
+    assert founded.secret
+    assert founded.admins == {BOB.public_key}
+    assert choose(founded, []) == founded
+    assert choose(founded, ["10.0.0.1:1"]) == founded
+
+
+def test_a_ticket_brings_mesh_grant_and_addresses() -> None:
+    joining = parse_joins([TICKET, "[::1]:5"])
+    assert joining.peers == (
+        StaticPeer("10.0.0.1", 49737, ALICE.public_key),
+        StaticPeer("::1", 5),
+    )
+    joined = choose(None, [TICKET])
+    assert joined.key == MESH.key
+    assert joined.grant is not None
+    assert joined.admins == {ALICE.public_key}
+    assert choose(joined, [TICKET]) == joined
+
+
+def test_a_name_alone_is_an_open_mesh() -> None:
+    opened = choose(None, ["10.0.0.1:1"], "demo")
+    assert opened.is_open
+    assert opened.key == choose(None, [], "demo").key
+    assert choose(opened, [], "demo") == opened
+
+
+@pytest.mark.parametrize(
+    ("stored", "joins", "mesh_name", "match"),
+    [
+        (None, ["10.0.0.1:1"], None, "give a ticket"),
+        (None, [TICKET], "other", "the ticket is of 'alice'"),
+        (MESH, [], "demo", "belongs to the mesh 'alice' already"),
+        (
+            None,
+            [TICKET, Membership.found("x", BOB.public_key).invite(BOB).encode()],
+            None,
+            "different meshes",
+        ),
+        (None, ["nowhere"], None, "a ticket or HOST:PORT"),
+        (None, [TICKET[:-20]], None, "copy the whole ticket"),
+    ],
+)
+def test_contradictions(
+    stored: Membership | None, joins: list[str], mesh_name: str | None, match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        choose(stored, joins, mesh_name)
+
+
+@given(st.lists(st.text(max_size=40) | st.text(max_size=60).map("beemesh1".__add__), max_size=3))
+def test_any_text_is_read_or_refused(joins: list[str]) -> None:
+    with contextlib.suppress(ConfigError):
+        assert isinstance(parse_joins(joins), Joining)
