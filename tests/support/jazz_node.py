@@ -21,13 +21,13 @@ from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
 from node.web.jazz import JazzServer
 from swarm.io.tasks import open_background_nursery
-from tests.support.memory_log import MemoryLog
+from tests.support.data_log import DataLog
 
 
 @asynccontextmanager
-async def open_jazz_node(log: MemoryLog | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
+async def open_jazz_node(log: DataLog | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
     """A host and the port on which clients reach it."""
-    log = log or MemoryLog()
+    log = log or DataLog()
     async with (
         open_sync_host(BeeStore(Bee(log), log)) as host,
         open_background_nursery() as nursery,

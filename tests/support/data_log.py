@@ -1,0 +1,76 @@
+"""A log in memory with what a bee and a coValue store ask of theirs; no hypercore, no disk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from bee.log import ExtensionHandler
+
+
+class DataLog:
+    """Everything appended is durable at once, unless `durable` is replaced by a closed gate."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes] = []
+        self.rows: dict[bytes, bytes] = {}
+        self.appends = 0
+        self.fork = 0
+        self.is_writable = True
+        self.durable = trio.Event()
+        self.durable.set()
+        self._lock = trio.Lock()
+
+    @property
+    def length(self) -> int:
+        return len(self.blocks)
+
+    def get_local(self, index: int, /) -> bytes | None:
+        return self.blocks[index] if index < len(self.blocks) else None
+
+    async def get_many(self, indices: Sequence[int], /) -> list[bytes]:
+        return [self.blocks[index] for index in indices]
+
+    def prefetch(self, indices: Iterable[int], /) -> None:
+        pass
+
+    def append_nowait(
+        self, blocks: Sequence[bytes], /, *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> int:
+        start = len(self.blocks)
+        self.appends += 1
+        self.blocks += blocks
+        self._change(local or {})
+        return start
+
+    def _change(self, rows: Mapping[bytes, bytes | None]) -> None:
+        for key, value in rows.items():
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
+
+    async def wait_durable(self) -> None:
+        await self.durable.wait()
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        async with self._lock:
+            yield
+
+    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
+        pass
+
+    def send_extension(self, name: str, payload: bytes, /) -> int:
+        return 0
+
+    def get_local_value(self, key: bytes, /) -> bytes | None:
+        return self.rows.get(key)
+
+    def local_items(self, start: bytes, stop: bytes, /) -> list[tuple[bytes, bytes]]:
+        return sorted(item for item in self.rows.items() if start <= item[0] < stop)
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
+        self._change(rows)
