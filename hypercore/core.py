@@ -230,9 +230,7 @@ class Core:
         await self.wait_durable()
 
     def _head_changed(self) -> None:
-        durable_length = self._log.durable_length
-        if durable_length != self._announced_length or durable_length == self._log.head.length:
-            self._announced_length = durable_length
+        if self.replication.has_reachable_peers:
             self.replication.log_changed()
         if self._length_changed:
             self._length_changed.unpark_all()
@@ -247,7 +245,7 @@ class Core:
             return
         sequence = log.sequence if length is None else log.sequence_of(length)
         await log.rows.storage.wait_durable(sequence)
-        if log.durable_length != self._announced_length:
+        if log.durable_length != self._announced_length and self.replication.has_reachable_peers:
             self._announced_length = log.durable_length
             self.replication.log_changed()
 
@@ -453,7 +451,6 @@ class Core:
             if self._blocks:
                 self._blocks.arrived(changes.blocks)
         if log.head is not head:
-            self._announced_length = log.durable_length
             self._length_changed.unpark_all()
 
     # --- life ---------------------------------------------------------------------------
@@ -478,6 +475,8 @@ class Core:
         """
         if self._is_closed:
             return
+        # What happened while there was nobody to tell.
+        self.replication.log_changed()
         with trio.CancelScope() as scope:
             self._serving.add(scope)
             try:

@@ -95,7 +95,7 @@ class StoredLog:
         contiguous = min(self.bitfield.first_unset(0), self.head.length)
         if contiguous == self._hints.contiguous_length:
             return
-        self._hints = replace(self._hints, contiguous_length=contiguous)
+        self._hints = self._hints.moved(contiguous)
         if not self._storage.is_read_only:
             batch = self._storage.batch()
             self.rows.stage_hints(batch, self._hints)
@@ -224,7 +224,7 @@ class StoredLog:
         contiguous = hints.contiguous_length
         if contiguous < length and self.bitfield.get(contiguous):
             contiguous = min(self.bitfield.first_unset(contiguous), length)
-            hints = Hints(contiguous, hints.remote_contiguous_length, hints.recovering)
+            hints = hints.moved(contiguous)
         if hints is not self._hints:
             self.rows.stage_hints(batch, hints)
             self._hints = hints

@@ -360,7 +360,12 @@ class Hints:
     recovering: int = 0
     """Unix ms since which the store is being repaired after a damaged write-ahead log, or 0."""
 
+    def moved(self, contiguous_length: int) -> Hints:
+        return Hints(contiguous_length, self.remote_contiguous_length, self.recovering)
+
     def encode(self) -> bytes:
+        if self.contiguous_length and not self.remote_contiguous_length and not self.recovering:
+            return b"\x01" + encode_uint(self.contiguous_length)  # the usual one, written often
         numbers = (self.contiguous_length, self.remote_contiguous_length, self.recovering)
         flags = sum(1 << bit for bit, number in enumerate(numbers) if number)
         return encode_uint(flags) + b"".join(encode_uint(number) for number in numbers if number)

@@ -19,6 +19,7 @@ from typing import Any, cast
 import trio
 from rocksdict import (
     AccessType,
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     ColumnFamily,
@@ -252,7 +253,13 @@ def _options(cache: Cache) -> Options:
     table.set_format_version(6)  # what JavaScript's RocksDB reads; a newer default may not be
     table.set_block_size(8192)
     table.set_bloom_filter(10, False)
+    # Index and filters in pieces that go through the cache: whole ones would not fit into it and
+    # be read again at every get (55 us instead of 5), and outside of it nothing bounds them.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(8192)
     table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_block_cache(cache)
     options.set_block_based_table_factory(table)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
