@@ -29,6 +29,7 @@ from bee.errors import (
     BeeError,
     CorruptTree,
     HistoryReplaced,
+    LogChanged,
     NotABee,
     UnknownFormat,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Header",
     "HistoryReplaced",
     "Log",
+    "LogChanged",
     "Metadata",
     "NotABee",
     "ReadStatistics",

@@ -8,12 +8,15 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
 from bee.changes import Compare, TreeChanges
-from bee.descent import NodeReader, ReadCounter, Tree, decode_header
-from bee.errors import BatchEnded
+from bee.descent import PAUSE_EFFORT, NodeReader, ReadCounter, Tree, decode_header
+from bee.errors import BatchEnded, LogChanged
 from bee.keyspace import K, Keyspace, V
 from bee.messages import NodeRecord
 
 T = TypeVar("T")
+
+
+CHANGE_EFFORT = 8
 
 
 class Entry(NamedTuple, Generic[K, V]):
@@ -31,12 +34,14 @@ class Writer:
     tried, even if nothing comes of it.
     """
 
-    __slots__ = ("_changes", "_has_tried", "_header", "_tree", "counter")
+    __slots__ = ("_changes", "_fork", "_has_tried", "_header", "_length", "_tree", "counter")
 
     def __init__(self, tree: Tree, header: bytes, *, always_duplicate: bool) -> None:
         tree.current_fork()
         log = tree.log
         length = log.length
+        self._length = length
+        self._fork = log.fork
         if length:
             first = log.get_local(0)
             if first is not None and first != header:
@@ -50,6 +55,10 @@ class Writer:
     async def change(self, step: Callable[[TreeChanges], T]) -> T:
         """Run a put or delete, fetching what it lacks. Cancel: nothing was changed."""
         self._has_tried = True
+        tree = self._tree
+        tree.effort += CHANGE_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()
         return await self.read(step)
 
     async def read(self, step: Callable[[TreeChanges], T]) -> T:
@@ -68,14 +77,17 @@ class Writer:
     def append(self, local: Mapping[bytes, bytes | None] | None) -> bool:
         """Append header and blocks, with `local` rows, in one step; whether there was anything.
 
-        When it fails nothing has changed, here and in the log.
+        Raises: LogChanged. When it fails nothing has changed, here and in the log.
         """
+        log = self._tree.log
+        if (log.length, log.fork) != (self._length, self._fork):
+            raise LogChanged(f"the log had {self._length} blocks, now {log.length}")
         blocks = self._changes.encode()
         if self._header and self._has_tried:
             blocks.insert(0, self._header)
         if not blocks and not local:
             return False
-        self._tree.log.append_nowait(blocks, local=local)
+        log.append_nowait(blocks, local=local)
         self._changes.commit()
         return True
 

@@ -9,6 +9,7 @@ from bee.batch import Batch, Entry, Writer, comparison, decode_entry
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.descent import (
+    PAUSE_EFFORT,
     Found,
     NodeReader,
     ReadCounter,
@@ -28,6 +29,10 @@ from hypercore.errors import OutOfRange
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+GET_EFFORT = 5
+PUT_EFFORT = 8
 
 
 class Change(NamedTuple, Generic[K, V]):
@@ -101,6 +106,9 @@ class Snapshot(Generic[K, V]):
             if self._extension is not None:
                 self._extension.ask_get(self.version, encoded)
 
+        tree.effort += GET_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()
         found = await tree.read(step, self._counter, ask)
         return None if found is None else decode_entry(keyspace, *found)
 
@@ -428,6 +436,7 @@ class Bee(Generic[K, V]):
 
     async def _write(self, step: Callable[[TreeChanges], bool]) -> bool:
         tree = self._tree
+        tree.effort += PUT_EFFORT
         async with tree.log.exclusive():
             writer = Writer(tree, self._header, always_duplicate=self._always_duplicate)
             has_changed = await writer.change(step)

@@ -35,6 +35,13 @@ from hypercore.encoding import DecodeError
 T = TypeVar("T")
 
 
+PAUSE_EFFORT = 16
+"""Effort, in units of about 4 us, after which the log is asked whether others should run.
+
+What is here is read without waiting; a loop of such reads must not starve other tasks.
+"""
+
+
 class BlocksNeeded(Exception):
     """Not an error: the blocks without which a read cannot go on."""
 
@@ -95,10 +102,7 @@ class NodeReader:
         block = self.block(seq)
         if block is None:
             raise BlocksNeeded((seq,))
-        try:
-            return decode_record(block)
-        except DecodeError as error:
-            raise CorruptTree(seq, str(error)) from error
+        return parse_record(seq, block)
 
     def node(self, ref: bytes, parent_ref: bytes) -> BTreeNode:
         """The tree node at `ref`, kept in the cache."""
@@ -177,6 +181,14 @@ class NodeReader:
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
         return seqs
+
+
+def parse_record(seq: int, block: bytes) -> NodeRecord:
+    """What block `seq` holds. Raises: CorruptTree."""
+    try:
+        return decode_record(block)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
 
 
 def decode_ref(ref: bytes) -> tuple[int, int]:
@@ -265,7 +277,7 @@ def _last_word(record: NodeRecord, seq: int) -> Found | None:
 class Tree:
     """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
 
-    __slots__ = ("_fork", "_local", "cache", "hints", "log", "reader")
+    __slots__ = ("_fork", "_local", "cache", "effort", "hints", "log", "reader")
 
     def __init__(self, log: Log, cache_bytes: int) -> None:
         self.log = log
@@ -274,6 +286,13 @@ class Tree:
         self._local = log.get_local
         self.reader = NodeReader(self.cache, self._local, self.hints)
         self._fork = log.fork
+        self.effort = 0
+        """Spent since the last pause; callers of `pause` add to it."""
+
+    async def pause(self) -> None:
+        """Let other tasks run if it is time."""
+        self.effort = 0
+        await self.log.write_local({})
 
     def current_fork(self) -> int:
         """The log's fork; forgets what was cached of another one."""
@@ -312,6 +331,8 @@ class Tree:
         if ask is not None:
             ask()
         while True:
+            if max(needed) >= self.log.length:
+                raise CorruptTree(max(needed), "named by the tree, and not in the log")
             counter.count(len(needed), self.hints.number_of(needed))
             held.update(zip(needed, await self.log.get_many(needed), strict=True))
             self.check_fork(fork)

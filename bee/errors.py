@@ -6,6 +6,7 @@ BeeError
   CorruptTree        a block that fits the log's signature, but not the tree
   HistoryReplaced    the log was truncated under a snapshot
   BatchEnded         a batch was used after it was flushed
+  LogChanged         somebody appended to the log while a change was made
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class HistoryReplaced(BeeError):
         super().__init__(f"snapshot of fork {fork}, the log is at fork {current_fork} now")
         self.fork = fork
         self.current_fork = current_fork
+
+
+class LogChanged(BeeError, RuntimeError):
+    """The log grew or was truncated between a change and its append: nothing was appended.
+
+    Whoever holds a batch (or the log's `exclusive()`) must not append beside it.
+    """
 
 
 class BatchEnded(BeeError, RuntimeError):

@@ -39,6 +39,9 @@ class Log(Protocol):
     async def wait_durable(self) -> None:
         """Return when all that was appended is on the disk."""
 
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
+        """Write local rows; with none of them, only let other tasks run if it is time."""
+
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""
 

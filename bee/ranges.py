@@ -20,7 +20,15 @@ from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from bee.btree import MAX_DEPTH, BTreeNode
-from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, locate
+from bee.descent import (
+    PAUSE_EFFORT,
+    BlocksNeeded,
+    NodeReader,
+    ReadCounter,
+    Tree,
+    locate,
+    parse_record,
+)
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, is_deletion
@@ -38,6 +46,8 @@ MAX_AHEAD = 64
 
 ASK_EVERY = 1024
 """Entries after which peers are asked again what comes next; they name up to 2,176 blocks."""
+
+ENTRY_EFFORT = 2
 
 
 class Cursor(Protocol[T_co]):
@@ -84,6 +94,9 @@ class Results(Generic[T]):
             self._since_asked += len(group)
             self._ready = list(group)
             self._ready.reverse()
+            self._tree.effort += ENTRY_EFFORT * len(group)
+            if self._tree.effort >= PAUSE_EFFORT:
+                await self._tree.pause()
         return self._ready.pop()
 
     def _ask_peers(self) -> None:
@@ -163,9 +176,10 @@ class RangeCursor(Generic[T]):
         decode = self._decode
         is_past = self._range.is_past
         for seq in self._planned:
-            if reader.block(seq) is None:
+            block = reader.block(seq)
+            if block is None:
                 break
-            record = reader.record(seq)
+            record = parse_record(seq, block)
             key = record.key
             if is_past(key):
                 self._left = 0

@@ -58,6 +58,10 @@ class BeeLog:
     async def wait_durable(self) -> None:
         pass
 
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        if rows:
+            self.append_nowait((), local=rows)
+
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         return self._hold()
 
