@@ -40,7 +40,12 @@ class OfferedBlocks(Protocol):
 
 @dataclass(slots=True)
 class _Range:
+    wanted: range
+    """As it was asked for."""
+
     start: int
+    """All before it is held."""
+
     stop: int
     written: int
     """Blocks below this one are in the pool, or were."""
@@ -66,7 +71,7 @@ class Demand:
         A `range` with step 1 costs the same whatever its length.
         """
         if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
-            self._ranges.append(_Range(indices.start, indices.stop, indices.start))
+            self._ranges.append(_Range(indices, indices.start, indices.stop, indices.start))
             return
         points = self._points
         for index in indices:
@@ -96,7 +101,7 @@ class Demand:
 
     def _unwant_range(self, indices: range) -> list[int]:
         for place, wanted in enumerate(self._ranges):
-            if wanted.stop == indices.stop and wanted.start >= indices.start:
+            if wanted.wanted == indices:
                 del self._ranges[place]
                 break
         else:
@@ -224,5 +229,5 @@ class Demand:
     def truncate(self, length: int) -> None:
         """The log was cut to `length` blocks: what came after it is missing again."""
         for wanted in self._ranges:
-            wanted.start = min(wanted.start, length)
-            wanted.written = min(wanted.written, max(wanted.start, length))
+            wanted.start = max(min(wanted.start, length), wanted.wanted.start)
+            wanted.written = max(min(wanted.written, length), wanted.start)
