@@ -140,34 +140,44 @@ class NodeReader:
         keys = [record.key if key_ref == own else None for key_ref in key_refs]
         return new_node(keys, key_refs, tuple(children)), record, seq
 
-    def search(self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes) -> int:
-        """Where `key` is or belongs among a node's keys; fills in those it looks at."""
+    def search(
+        self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes
+    ) -> tuple[int, NodeRecord | None]:
+        """Where `key` is or belongs among a node's keys; fills in those it looks at.
+
+        Also the record of `key`, if that was read to find it.
+        """
         low, high = 0, len(keys)
         while low < high:
             middle = (low + high) >> 1
             found = keys[middle]
+            record = None
             if found is None:
                 seq = decode_varint(key_refs[middle], 0)[0]
-                if self.block(seq) is None:
+                block = self.block(seq)
+                if block is None:
                     raise BlocksNeeded(self._worth_asking(keys, key_refs, seq))
-                found = keys[middle] = self.record(seq).key
+                record = parse_record(seq, block)
+                found = keys[middle] = record.key
             if found == key:
-                return middle
+                return middle, record
             if key < found:
                 high = middle
             else:
                 low = middle + 1
-        return low
+        return low, None
 
-    def search_cached(self, ref: bytes, node: BTreeNode, key: bytes) -> tuple[int, BTreeNode]:
+    def search_cached(
+        self, ref: bytes, node: BTreeNode, key: bytes
+    ) -> tuple[int, NodeRecord | None, BTreeNode]:
         """`search` in the node at `ref`; the keys it looked at stay in the cache."""
         keys = list(node[0])
         try:
-            position = self.search(keys, node[1], key)
+            position, record = self.search(keys, node[1], key)
         finally:
             node = new_node(keys, node[1], node[2])
             self.cache.replace(ref, node)
-        return position, node
+        return position, record, node
 
     def _worth_asking(
         self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
@@ -209,7 +219,7 @@ def locate(reader: NodeReader, ref: bytes, node: BTreeNode, key: bytes) -> tuple
         # A key not loaded yet is None, and comparing with it raises TypeError.
         position = bisect_left(keys, key)  # type: ignore[type-var]
     except TypeError:
-        position, node = reader.search_cached(ref, node, key)
+        position, _, node = reader.search_cached(ref, node, key)
         keys = node[0]
     return position, position < len(keys) and keys[position] == key
 
@@ -220,7 +230,7 @@ def locate_open(reader: NodeReader, node: OpenNode, key: bytes) -> tuple[int, bo
     try:
         position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
     except TypeError:
-        position = reader.search(keys, node.key_refs, key)
+        position = reader.search(keys, node.key_refs, key)[0]
     return position, position < len(keys) and keys[position] == key
 
 
@@ -239,6 +249,7 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
     keys: Sequence[bytes | None]
     key_refs: Sequence[bytes]
     children: Sequence[ChildRef]
+    match: NodeRecord | None = None
     for _ in range(MAX_DEPTH):
         if isinstance(child, bytes):
             node = cached(child)
@@ -252,7 +263,7 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
             try:
                 position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
             except TypeError:
-                position, node = reader.search_cached(child, node, key)
+                position, match, node = reader.search_cached(child, node, key)
                 keys = node[0]
             parent_ref = child
         else:
@@ -260,7 +271,7 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
             position = locate_open(reader, opened, key)[0]
             keys, key_refs, children = opened.keys, opened.key_refs, opened.children
         if position < len(keys) and keys[position] == key:
-            return Found(decode_varint(key_refs[position], 0)[0], None)
+            return Found(decode_varint(key_refs[position], 0)[0], match)
         if not children:
             return None
         child = children[position]

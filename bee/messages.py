@@ -119,21 +119,31 @@ def encode_record(index: bytes, key: bytes, value: bytes | None) -> bytes:
 
 def decode_record(block: bytes) -> NodeRecord:
     """Raises: DecodeError."""
-    size = len(block)
-    if size > 3 and block[0] == _NODE_INDEX:  # fields in the order in which all write them
-        index, offset = decode_bytes(block, 1)
-        if offset < size and block[offset] == _NODE_KEY:
-            key, offset = decode_bytes(block, offset + 1)
-            if offset == size:
-                return NodeRecord(index, key, None)
-            if block[offset] == _NODE_VALUE:
-                value, offset = decode_bytes(block, offset + 1)
-                if offset == size:
-                    return NodeRecord(index, key, value)
+    total = len(block)
+    try:  # fields in the order in which all write them, lengths mostly of one byte
+        if block[0] == _NODE_INDEX:
+            size, start = block[1], 2
+            if size > 0x7F:
+                size, start = decode_varint(block, 1)
+            stop = start + size
+            if block[stop] == _NODE_KEY:
+                size, key_start = block[stop + 1], stop + 2
+                if size > 0x7F:
+                    size, key_start = decode_varint(block, stop + 1)
+                key_stop = key_start + size
+                if key_stop == total:
+                    return NodeRecord(block[start:stop], block[key_start:], None)
+                if block[key_stop] == _NODE_VALUE:
+                    size, value_start = decode_varint(block, key_stop + 1)
+                    if value_start + size == total:
+                        index, key = block[start:stop], block[key_start:key_stop]
+                        return NodeRecord(index, key, block[value_start:])
+    except IndexError:
+        pass
     fields = {number: value for number, value in decode_fields(block) if number in (1, 2, 3)}
     found = {number: as_bytes(value) for number, value in fields.items()}
     if 1 not in found or 2 not in found:
-        raise DecodeError("a block without index or key", size)
+        raise DecodeError("a block without index or key", total)
     return NodeRecord(found[1], found[2], found.get(3))
 
 
