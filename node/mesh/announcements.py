@@ -17,8 +17,8 @@ from node.mesh.messages import Sessions
 MAX_ANNOUNCED_SESSIONS = 400_000
 """Counts remembered in all (about 100 MB); a member that would exceed it is told so."""
 
-MAX_FETCH_VALUES = 64
-"""Values of one fetch: enough to share waits, few enough to pass on what came soon."""
+MAX_FETCH_VALUES = 32
+"""Values of one fetch: enough to share waits and commits, few enough to hold all they bring."""
 
 _LOOK_AHEAD = 1024
 
@@ -58,6 +58,9 @@ class Announcements:
     def __len__(self) -> int:
         """Values not settled yet."""
         return len(self._claims)
+
+    def __contains__(self, co_id: RawCoId) -> bool:
+        return co_id in self._claims
 
     def announce(
         self, member_id: bytes, version: int, changes: Iterable[tuple[RawCoId, Sessions]]
@@ -106,6 +109,17 @@ class Announcements:
             self._fetching.add(co_id)
         version = max(self._claims[co_id][member_id].version for co_id in ids)
         return Fetch(member_id, version, tuple(ids))
+
+    def narrow(self, fetch: Fetch, held: Mapping[RawCoId, Sessions | None]) -> Fetch | None:
+        """Settle what is held already; returns the rest of the fetch, None for nothing."""
+        lacking: list[RawCoId] = []
+        for co_id in fetch.ids:
+            claim = self._claims.get(co_id, {}).get(fetch.member_id)
+            if claim is not None and exceeds(claim.sessions, held.get(co_id)):
+                lacking.append(co_id)
+        rest = tuple(co_id for co_id in fetch.ids if co_id not in lacking)
+        self.settle(Fetch(fetch.member_id, fetch.version, rest), held)
+        return Fetch(fetch.member_id, fetch.version, tuple(lacking)) if lacking else None
 
     def settle(self, fetch: Fetch, held: Mapping[RawCoId, Sessions | None]) -> None:
         """The fetch is over, for better or worse; `held` is what we hold now of its ids."""

@@ -53,6 +53,11 @@ class ReplicaPolicy:
         )
 
     @property
+    def follows(self) -> bool:
+        """Whether it keeps values whose ids are not known beforehand."""
+        return self.everything or bool(self.prefixes or self.owners)
+
+    @property
     def brief(self) -> tuple[str, ...]:
         """What members are told: kinds, without what they are about."""
         kinds = {
@@ -116,6 +121,21 @@ class ToldInterest:
         self._owners: frozenset[str] = frozenset()
         self._ids: set[RawCoId] = set()
 
+    def matches(self, co_id: RawCoId) -> bool:
+        """Whether the member was told that we want to hear of this one."""
+        return self._everything or co_id in self._ids or co_id.startswith(self._prefixes)
+
+    def plan_more(self, ids: Iterable[RawCoId]) -> list[Interest]:
+        """Messages that add these at once, ahead of the next `plan`; none before the first."""
+        if not self._said_anything or self._everything:
+            return []
+        fresh = sorted(set(ids) - self._ids)
+        room = MAX_SELECTED_IDS - len(self._ids)
+        if not fresh or len(fresh) > room:
+            return []
+        self._ids.update(fresh)
+        return self._messages(fresh, [])
+
     def plan(self, policy: ReplicaPolicy, subscribed: Set[RawCoId]) -> list[Interest]:
         """Messages after which the member knows this; none when it does already."""
         wanted = {co_id for co_id in subscribed | policy.pinned if policy.allows(co_id)}
@@ -132,9 +152,13 @@ class ToldInterest:
         self._said_anything = True
         self._everything, self._prefixes, self._owners = standing
         self._ids = wanted
+        return self._messages(sorted(added), sorted(removed))
+
+    def _messages(self, added: list[RawCoId], removed: list[RawCoId]) -> list[Interest]:
+        owners = tuple(sorted(self._owners))
         return [
-            Interest(everything, more, fewer, policy.prefixes, tuple(sorted(policy.owners)))
-            for more, fewer in _pair_up(sorted(added), sorted(removed))
+            Interest(self._everything, more, fewer, self._prefixes, owners)
+            for more, fewer in _pair_up(added, removed)
         ]
 
 

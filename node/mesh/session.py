@@ -8,7 +8,7 @@ A stranger is told nothing but our own proof, which shows nothing to who lacks t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
@@ -256,6 +256,16 @@ class MeshSession:
             return []
         return [_transmit(message) for message in self._told_interest.plan(policy, subscribed)]
 
+    def add_interest(self, ids: Iterable[RawCoId]) -> list[Output]:
+        """We want to hear of these too, from before the next query on."""
+        if self._state is not State.MEMBER:
+            return []
+        return [_transmit(message) for message in self._told_interest.plan_more(ids)]
+
+    def wants(self, co_id: RawCoId) -> bool:
+        """Whether the member was told that we want to hear of this."""
+        return self._told_interest.matches(co_id)
+
     @property
     def deadline(self) -> float | None:
         """When `advance` must be called at the latest."""
@@ -276,11 +286,11 @@ class MeshSession:
             del self._asked[request_id]
         return [QueryEnded(request_id, is_answered=False) for request_id in late]
 
-    def close(self) -> list[Output]:
-        """The channel has gone: nothing that was asked will be answered."""
+    def close(self, reason: str = "channel closed") -> list[Output]:
+        """It has gone, or we want no more of it: nothing that was asked will be answered."""
         if self._state is State.CLOSED:
             return []
-        return self._close("channel closed")
+        return self._close(reason)
 
     def _receive_hello(self, hello: Hello) -> list[Output]:
         if self._state is not State.STRANGER:

@@ -1,0 +1,261 @@
+"""Bringing over what members were found to hold: from the best, else from the next.
+
+What a value depends on (its group, the accounts of its authors) comes from the same member
+first, so that the value can be verified when it is handed in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import trio
+
+from node.cojson.host import Receipt
+from node.covalue.content import Content
+from node.covalue.dependencies import (
+    header_dependencies,
+    member_dependencies,
+    session_dependencies,
+)
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.mesh.announcements import Announcements, Fetch
+from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.messages import Sessions
+from node.mesh.replicas import ReplicaPolicy
+
+MAX_READS = 64
+"""Values read at the same time, from all members together."""
+
+STALL_SECONDS = 5.0
+"""A member that sends no block for so long is given up for this value."""
+
+MAX_DEPTH = 16
+"""Levels of dependencies followed; what lies deeper the engine asks for by itself."""
+
+MAX_DEPENDENCIES = 1024
+"""Dependencies followed from one fetch, for the same reason."""
+
+MAX_REPORTS = 4096
+
+
+class ContentDoor(Protocol):
+    """What fetching needs from `SyncHost`: all content comes in by the same door."""
+
+    async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
+    async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """What bringing over one value took, its dependencies included.
+
+    Bytes are those of blocks that were not here before.
+    """
+
+    member_id: bytes
+    blocks: int
+    bytes: int
+    round_trips: int
+    seconds: float
+
+    def plus(self, other: FetchReport) -> FetchReport:
+        return replace(
+            self,
+            blocks=self.blocks + other.blocks,
+            bytes=self.bytes + other.bytes,
+            round_trips=self.round_trips + other.round_trips,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+class Fetcher:
+    """Carries out fetches. `members` is the mesh's own table, by id."""
+
+    def __init__(
+        self, host: ContentDoor, members: Mapping[bytes, Member], policy: ReplicaPolicy
+    ) -> None:
+        self._host = host
+        self._members = members
+        self._policy = policy
+        self._reads = trio.CapacityLimiter(MAX_READS)
+        self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
+
+    def report(self, co_id: RawCoId) -> FetchReport | None:
+        """The last time this value was brought over, if that is not long ago."""
+        return self._reports.get(co_id)
+
+    async def fetch_all(self, found: Announcements) -> None:
+        """Bring over everything announced there, as far as it verifies and comes.
+
+        Cancel: what was stored stays.
+        """
+        while (fetch := found.take()) is not None:
+            await self.fetch(found, fetch)
+
+    async def fetch(self, found: Announcements, fetch: Fetch) -> None:
+        """Carry out a fetch taken from `found`, as far as anything is lacking, and settle it.
+
+        Cancel: what was stored stays.
+        """
+        known = {co_id: await self._host.known_state(co_id) for co_id in fetch.ids}
+        lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
+        if lacking is None:
+            return
+        member = self._members.get(fetch.member_id)
+        if member is not None:
+            wanted = {co_id: known[co_id] for co_id in lacking.ids if self._policy.allows(co_id)}
+            if wanted:
+                await _Delivery(self, member, fetch.version).bring(wanted)
+            for co_id in lacking.ids:
+                known[co_id] = await self._host.known_state(co_id)
+        found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
+
+    async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
+        """Hand in what a member's bee held; returns the ids of what was refused."""
+        receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
+        member.refused += len(receipt.refused)
+        return frozenset(receipt.refused)
+
+    async def is_held(self, co_id: RawCoId) -> bool:
+        return (await self._host.known_state(co_id)).header
+
+    async def read(
+        self, member: Member, co_id: RawCoId, known: KnownState, version: int
+    ) -> tuple[Reading, float] | None:
+        """Read one value from a member, and how many seconds it took; None when that failed."""
+        started = trio.current_time()
+        async with self._reads:
+            try:
+                reading = await _read_unless_stalled(member, co_id, known, version)
+            except MemberDataError:
+                member.failures += 1
+                return None
+        return reading, trio.current_time() - started
+
+    def note(self, co_id: RawCoId, report: FetchReport) -> None:
+        self._reports.pop(co_id, None)
+        self._reports[co_id] = report
+        if len(self._reports) > MAX_REPORTS:
+            self._reports.popitem(last=False)
+
+
+class _Delivery:
+    """One fetch on its way: what was followed already, and what it took."""
+
+    def __init__(self, fetcher: Fetcher, member: Member, version: int) -> None:
+        self._fetcher = fetcher
+        self._member = member
+        self._version = version
+        self._seen: set[RawCoId] = set()
+
+    async def bring(self, wanted: Mapping[RawCoId, KnownState], depth: int = 0) -> FetchReport:
+        """Read what lies beyond these known states and hand it in, dependencies before."""
+        self._seen.update(wanted)
+        total = FetchReport(self._member.id, 0, 0, 0, 0.0)
+        pending = dict(wanted)
+        while pending:
+            readings = await self._read_all(pending)
+            contents = [content for reading, _ in readings.values() for content in reading.contents]
+            if not contents:
+                break
+            level = await self._bring_dependencies(contents, depth)
+            for co_id, (reading, seconds) in readings.items():
+                report = FetchReport(
+                    self._member.id, reading.blocks, reading.bytes, reading.round_trips, seconds
+                )
+                total = total.plus(report)
+                own = report.plus(level) if len(wanted) == 1 else report
+                self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
+            total = total.plus(level)
+            refused = await self._fetcher.receive(self._member, contents)
+            pending = {
+                co_id: reached
+                for co_id, (reading, _) in readings.items()
+                if not reading.is_complete
+                and co_id not in refused
+                and (reached := _after(pending[co_id], reading)) != pending[co_id]
+            }
+        return total
+
+    def _note(self, co_id: RawCoId, report: FetchReport, *, is_first: bool) -> None:
+        earlier = None if is_first else self._fetcher.report(co_id)
+        self._fetcher.note(co_id, report if earlier is None else report.plus(earlier))
+
+    async def _read_all(
+        self, wanted: Mapping[RawCoId, KnownState]
+    ) -> dict[RawCoId, tuple[Reading, float]]:
+        readings: dict[RawCoId, tuple[Reading, float]] = {}
+
+        async def read(co_id: RawCoId, known: KnownState) -> None:
+            reading = await self._fetcher.read(self._member, co_id, known, self._version)
+            if reading is not None:
+                readings[co_id] = reading
+
+        if len(wanted) == 1:
+            for co_id, known in wanted.items():
+                await read(co_id, known)
+            return readings
+        async with trio.open_nursery() as nursery:
+            for co_id, known in wanted.items():
+                nursery.start_soon(read, co_id, known)
+        return readings
+
+    async def _bring_dependencies(self, contents: Sequence[Content], depth: int) -> FetchReport:
+        lacking: dict[RawCoId, KnownState] = {}
+        if depth < MAX_DEPTH:
+            for co_id in _dependencies(contents):
+                if len(self._seen) >= MAX_DEPENDENCIES:
+                    break
+                if co_id not in self._seen and not await self._fetcher.is_held(co_id):
+                    self._seen.add(co_id)
+                    lacking[co_id] = NOTHING
+        if not lacking:
+            return FetchReport(self._member.id, 0, 0, 0, 0.0)
+        return await self.bring(lacking, depth + 1)
+
+
+def held_sessions(state: KnownState) -> Sessions | None:
+    """A known state as messages have it: None when not even the header is held."""
+    return state.sessions if state.header else None
+
+
+async def _read_unless_stalled(
+    member: Member, co_id: RawCoId, known: KnownState, version: int
+) -> Reading:
+    """Raises: MemberDataError, also when nothing comes for `STALL_SECONDS`."""
+    data = member.data
+    if data is None:
+        raise MemberDataError("its data core is not open")
+    while True:
+        before = data.blocks_fetched
+        with trio.move_on_after(STALL_SECONDS):
+            return await data.read(co_id, known, version)
+        # What came is kept, so reading again goes on where it was.
+        if data.blocks_fetched == before:
+            raise MemberDataError(f"no block came for {STALL_SECONDS:g} s")
+
+
+def _after(known: KnownState, reading: Reading) -> KnownState:
+    """What is known once all of a reading has been taken in."""
+    state = known
+    for content in reading.contents:
+        state = state.merged(content.known_state)
+    return state
+
+
+def _dependencies(contents: Sequence[Content]) -> dict[RawCoId, None]:
+    """What these need to be verified, in order of discovery."""
+    found: dict[RawCoId, None] = {}
+    for content in contents:
+        found.update(dict.fromkeys(session_dependencies(content.new)))
+        if content.header is None:
+            continue
+        found.update(dict.fromkeys(header_dependencies(content.header)))
+        if content.header.is_group:
+            for part in content.new.values():
+                found.update(dict.fromkeys(member_dependencies(part.transactions)))
+    return found

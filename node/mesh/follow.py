@@ -1,0 +1,210 @@
+"""Reading a member's data bee over the network, and catching up with all of it.
+
+How far we have merged a member is in the row `merged:{its data core key}` beside our own data
+core: [version merged, version aimed at, last coID done]. A crash or a lost connection costs the
+page it happens in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from bee.bee import Bee
+from bee.errors import BeeError
+from hypercore.core import Core
+from hypercore.encoding import DecodeError
+from hypercore.errors import HypercoreError
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.keys import RowKind, decode_key
+from node.covalue.known_state import KnownState
+from node.covalue.reading import read_pieces
+from node.covalue.records import decode_session
+from node.mesh.announcements import Announcements, exceeds
+from node.mesh.fetch import ContentDoor, Fetcher, held_sessions
+from node.mesh.fields import FieldReader, pack_fields
+from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.messages import Sessions, Welcome
+from node.mesh.replicas import ReplicaPolicy
+
+HEAD_SECONDS = 5.0
+"""How long a member may take to show the length of its core that it announced."""
+
+MAX_READING_BYTES = 1 << 20
+"""Content read of one value at a time; larger values come over in several readings."""
+
+PAGE_VALUES = 256
+"""Values after which progress is written down."""
+
+_CACHE_BYTES = 8 << 20  # tree nodes of one member
+
+
+class LocalRows(Protocol):
+    """The local key-value space of our data core."""
+
+    def get_local_value(self, key: bytes, /) -> bytes | None: ...
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
+
+
+class CoreData:
+    """A member's data bee on a hypercore that is replicated sparsely."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._bee = Bee(core, cache_bytes=_CACHE_BYTES)
+
+    @property
+    def length(self) -> int:
+        return self._core.length
+
+    @property
+    def blocks_fetched(self) -> int:
+        return self._core.statistics().replication.total.blocks_received
+
+    @property
+    def bytes_fetched(self) -> int:
+        return self._core.statistics().replication.total.bytes_received
+
+    async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
+        """As `MemberData.read`; bytes are shared out by blocks among reads at the same time."""
+        await self._wait_length(version)
+        tree = self._bee.snapshot()
+        blocks, size = self.blocks_fetched, self.bytes_fetched
+        try:
+            pieces = await read_pieces(tree, co_id, known, MAX_READING_BYTES)
+        except (BeeError, HypercoreError, DecodeError) as error:
+            raise MemberDataError(f"{co_id}: {error}") from error
+        waited, round_trips = tree.reads
+        blocks = self.blocks_fetched - blocks
+        share = waited / blocks if blocks else 0.0
+        size = round((self.bytes_fetched - size) * min(share, 1.0))
+        return Reading(pieces.pieces, pieces.is_complete, waited, size, round_trips)
+
+    async def changes(
+        self, since: int, version: int, after: str
+    ) -> AsyncIterator[tuple[RawCoId, Sessions]]:
+        """As `MemberData.changes`."""
+        await self._wait_length(version)
+        co_id: RawCoId | None = None
+        sessions: dict[CoSessionId, int] = {}
+        start = f"{after};".encode() if after else None
+        try:
+            async for difference in self._bee.checkout(version).diff(since, gte=start):
+                entry = difference.left
+                if entry is None:
+                    continue
+                row = decode_key(entry.key)
+                if row.co_id != co_id:
+                    if co_id is not None:
+                        yield co_id, sessions
+                    co_id, sessions = row.co_id, {}
+                if row.kind is RowKind.SESSION:
+                    sessions[row.session_id] = decode_session(entry.value or b"").count
+        except (BeeError, HypercoreError, DecodeError) as error:
+            raise MemberDataError(str(error)) from error
+        if co_id is not None:
+            yield co_id, sessions
+
+    async def _wait_length(self, version: int) -> None:
+        """Raises: MemberDataError."""
+        if self._core.length >= version:
+            return
+        with trio.move_on_after(HEAD_SECONDS):
+            await self._core.wait_length(version)
+            return
+        raise MemberDataError(f"announces length {version}, shows {self._core.length}")
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How far a member's bee is merged: all up to `version`, of `target` up to `last_id`."""
+
+    version: int = 0
+    target: int = 0
+    last_id: str = ""
+
+    def encode(self) -> bytes:
+        return pack_fields(self.version, self.target, self.last_id)
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Merged:
+        """What the row says; nothing merged where there is none, or none that can be read."""
+        if data is None:
+            return cls()
+        try:
+            reader = FieldReader.unpack(data, 1024)
+            return cls(reader.uint(), reader.uint(), reader.text())
+        except DecodeError:
+            return cls()
+
+
+def merged_key(data_key: bytes) -> bytes:
+    return b"merged:" + data_key.hex().encode()
+
+
+class CatchUp:
+    """Brings over everything of a member that the policy keeps, page by page."""
+
+    def __init__(
+        self, host: ContentDoor, fetcher: Fetcher, rows: LocalRows, policy: ReplicaPolicy
+    ) -> None:
+        self._host = host
+        self._fetcher = fetcher
+        self._rows = rows
+        self._policy = policy
+
+    def merged(self, data_key: bytes) -> Merged:
+        return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
+
+    async def run(self, member: Member, welcome: Welcome) -> bool:
+        """Merge up to the length that the core has now; False when the member failed on the way.
+
+        Cancel: what was merged stays, and the next run goes on from the last page.
+        """
+        data = member.data
+        if data is None:
+            return False
+        data_key = welcome.data_key
+        merged = self.merged(data_key)
+        if merged.target > data.length or not merged.last_id:
+            merged = Merged(merged.version, data.length)
+        if merged.version >= merged.target:
+            return True
+        page: dict[RawCoId, Sessions] = {}
+        last_id: str = merged.last_id
+        try:
+            async for co_id, sessions in data.changes(
+                merged.version, merged.target, merged.last_id
+            ):
+                page[co_id] = sessions
+                last_id = co_id
+                if len(page) == PAGE_VALUES:
+                    if not await self._bring(member, merged.target, page):
+                        return False
+                    await self._write(data_key, Merged(merged.version, merged.target, last_id))
+                    page = {}
+        except MemberDataError:
+            return False
+        if not await self._bring(member, merged.target, page):
+            return False
+        await self._write(data_key, Merged(merged.target))
+        return True
+
+    async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
+        """Fetch what we lack of a page; whether the member could be read all the time."""
+        failures = member.failures
+        found = Announcements()
+        for co_id, sessions in page.items():
+            if not self._policy.keeps(co_id):
+                continue
+            held = await self._host.known_state(co_id)
+            if exceeds(sessions, held_sessions(held)):
+                found.announce(member.id, version, [(co_id, sessions)])
+        await self._fetcher.fetch_all(found)
+        return member.failures == failures
+
+    async def _write(self, data_key: bytes, merged: Merged) -> None:
+        await self._rows.write_local({merged_key(data_key): merged.encode()})

@@ -1,0 +1,261 @@
+"""One remote node on its channel, and what is queued for it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import trio
+
+from hypercore.replication.channel import MessageChannel
+from node.covalue.content import Content
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState, merge_counts
+from node.errors import NodeError
+from node.mesh.inquiry import Inquiry
+from node.mesh.messages import (
+    MAX_UPDATE_VALUES,
+    Evidence,
+    Query,
+    Sessions,
+    Update,
+    Welcome,
+)
+from node.mesh.session import (
+    ANSWER_SECONDS,
+    Admitted,
+    AnswerReceived,
+    Closed,
+    MeshSession,
+    Output,
+    QueryEnded,
+    QuerySent,
+    Transmit,
+    WelcomeDue,
+)
+from node.mesh.ticket import Role
+from swarm.io.tasks import Wakeup
+
+MAX_PENDING_UPDATES = 100_000
+"""Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+_UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
+
+
+class MemberDataError(NodeError):
+    """A member's data core cannot be read: it is away, damaged, or not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a member's bee holds of one value beyond what was known, unverified."""
+
+    contents: Sequence[Content]
+    is_complete: bool = True
+    """False when a bound cut it short: read again with what this brings."""
+    blocks: int = 0
+    bytes: int = 0
+    round_trips: int = 0
+
+
+class MemberData(Protocol):
+    """The data core of a member, read over the network."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def blocks_fetched(self) -> int: ...
+    @property
+    def bytes_fetched(self) -> int: ...
+
+    async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
+        """What is there beyond `known`, at that version of the core or a later one.
+
+        Raises: MemberDataError.
+        Cancel: nothing is kept but the blocks that came.
+        """
+        ...
+
+    def changes(
+        self, since: int, version: int, after: str
+    ) -> AsyncIterator[tuple[RawCoId, Sessions]]:
+        """Values that differ between two versions and sort behind `after`, in order.
+
+        Raises: MemberDataError.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatistics:
+    """One member at one moment; the round trip is that of the last query."""
+
+    id: bytes
+    key: bytes
+    name: str
+    role: str
+    policies: tuple[str, ...]
+    since_unix_seconds: float
+    length: int
+    blocks_fetched: int
+    bytes_fetched: int
+    refused: int
+    failures: int
+    queries_asked: int
+    queries_answered: int
+    updates_received: int
+    updates_sent: int
+    round_trip_seconds: float | None
+
+
+class MemberListener(Protocol):
+    """Who hears what a member says; the mesh."""
+
+    def welcome(self, member: Member, /) -> Welcome:
+        """What it may know of us: it has proved the secret."""
+        ...
+
+    def receive_claims(
+        self, member: Member, version: int, claims: Sequence[tuple[RawCoId, Sessions]], /
+    ) -> None:
+        """It holds this much of values that we want, at that version of its data."""
+        ...
+
+    def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
+
+
+class Member:
+    """The remote node; a member of the mesh in fact once `welcome` is set.
+
+    Its methods are sync and carry out what the session wants at once; `serve.py` has the
+    tasks that wait.
+    """
+
+    def __init__(
+        self, id: bytes, channel: MessageChannel, session: MeshSession, listener: MemberListener
+    ) -> None:
+        self.id = id
+        self.session = session
+        self.since_unix_seconds = time.time()
+        self.data: MemberData | None = None
+        self.welcome: Welcome | None = None
+        self.close_reason: str | None = None
+        self.queries: deque[Query] = deque()
+        """To be answered; the session bounds how many there can be."""
+        self.query_arrived = Wakeup()
+        self.deadline_moved = Wakeup()
+        self.state_changed = Wakeup()
+        """It was admitted, or is to be closed."""
+        self.needs_catching_up = Wakeup()
+        self.refused = 0
+        """Values whose content did not verify."""
+        self.failures = 0
+        """Reads of its data that failed."""
+        self._channel = channel
+        self._listener = listener
+        self._role: Role | None = None
+        self._inquiries: dict[int, Inquiry] = {}
+        self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._updates_received = 0
+        self._updates_sent = 0
+
+    def carry_out(self, outputs: Sequence[Output]) -> None:
+        """Do what the session wants done, in that order."""
+        for output in outputs:
+            match output:
+                case Transmit(number, payload):
+                    self._channel.send(number, payload)
+                case WelcomeDue():
+                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                case Admitted(welcome, role):
+                    self.welcome, self._role = welcome, role
+                    self.state_changed.set()
+                case AnswerReceived():
+                    self._receive_answer(output)
+                case QueryEnded(request_id, is_answered):
+                    self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
+                case Query():
+                    self.queries.append(output)
+                    self.query_arrived.set()
+                case Update(version, changes):
+                    self._updates_received += 1
+                    wanted = [item for item in changes if self.session.wants(item[0])]
+                    self._listener.receive_claims(self, version, wanted)
+                case Evidence():
+                    self._listener.receive_evidence(self, output)
+                case QuerySent():
+                    pass  # `ask` looks at these
+                case Closed(reason):
+                    self.close_reason = reason
+                    self.state_changed.set()
+                case _:
+                    assert_never(output)
+
+    def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
+        """Put the question; returns in how many queries, each of which the inquiry sees end."""
+        outputs = self.session.ask(
+            list(inquiry.wanted.items()), trio.current_time(), patience_seconds
+        )
+        sent = [output.request_id for output in outputs if isinstance(output, QuerySent)]
+        self._inquiries.update((request_id, inquiry) for request_id in sent)
+        self.carry_out(outputs)
+        self.deadline_moved.set()
+        return len(sent)
+
+    def _receive_answer(self, answer: AnswerReceived) -> None:
+        inquiry = self._inquiries[answer.request_id]
+        late = inquiry.receive(self.id, answer.version, answer.values)
+        if late:
+            self._listener.receive_claims(self, answer.version, late)
+
+    def serve_updates(self, durable_length: Callable[[], int]) -> None:
+        """From now on let the connection pull the updates that wait."""
+
+        def take(max_bytes: int) -> list[tuple[int, bytes]]:
+            # Read after the changes: this version has at least what they say.
+            return self._take_updates(durable_length(), max_bytes)
+
+        self._channel.set_source(take)
+
+    def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
+        """Announce these when the connection can take it; False when far too many wait."""
+        for co_id, sessions in self.session.selection.pick(changes):
+            merge_counts(self._pending.setdefault(co_id, {}), sessions)
+        if self._pending:
+            self._channel.wake_source()
+        return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
+        changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
+        outputs = self.session.announce(version, changes)
+        self._updates_sent += len(outputs)
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+
+    def statistics(self) -> MemberStatistics:
+        welcome, data, session = self.welcome, self.data, self.session
+        return MemberStatistics(
+            id=self.id,
+            key=b"" if welcome is None else welcome.data_key,
+            name="" if welcome is None else welcome.name,
+            role="" if self._role is None else self._role.value,
+            policies=() if welcome is None else welcome.policies,
+            since_unix_seconds=self.since_unix_seconds,
+            length=0 if data is None else data.length,
+            blocks_fetched=0 if data is None else data.blocks_fetched,
+            bytes_fetched=0 if data is None else data.bytes_fetched,
+            refused=self.refused,
+            failures=self.failures,
+            queries_asked=session.queries_asked,
+            queries_answered=session.queries_answered,
+            updates_received=self._updates_received,
+            updates_sent=self._updates_sent,
+            round_trip_seconds=session.last_round_trip_seconds,
+        )
+
+
+def _first(ids: Iterable[RawCoId], count: int) -> list[RawCoId]:
+    return [co_id for co_id, _ in zip(ids, range(count), strict=False)]

@@ -1,0 +1,286 @@
+"""The mesh as this node sees it: its members, what they are asked, and what they announce.
+
+    a client's load -> find -> one query to all members -> fetch from the best -> SyncHost
+    a member's update -> announcements -> fetch what we lack from one of those who have it
+    a commit of ours -> updates to the members that are interested
+
+Members come and go with `serve_member` (`serve.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from node.covalue.content import Content
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.mesh.announcements import Announcements, Fetch
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.follow import CatchUp, LocalRows
+from node.mesh.inquiry import Inquiry
+from node.mesh.member import Member, MemberStatistics
+from node.mesh.membership import Membership
+from node.mesh.messages import MAX_QUERY_IDS, Evidence, Sessions, Welcome
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Grant, Role
+from swarm.io.tasks import Wakeup, open_background_nursery
+
+MAX_FETCHES = 4
+"""Fetches of announced values at the same time; each has up to 32 values of one member."""
+
+MAX_INQUIRIES = 16
+"""Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
+waits and goes out together. So a member has at most 48 queries of ours to answer (of 64)."""
+
+INTEREST_SECONDS = 0.02
+"""How often at most members are told of changed interest; queries carry what is new at once."""
+
+
+class ChangeSource(Protocol):
+    """What became durable, merged per value."""
+
+    async def receive_many(self) -> Sequence[tuple[RawCoId, Mapping[CoSessionId, int]]]: ...
+
+
+class MeshHost(ContentDoor, Protocol):
+    """What the mesh needs from `SyncHost`."""
+
+    def changes(self) -> ChangeSource: ...
+    def subscribed_ids(self) -> frozenset[RawCoId]: ...
+    async def wait_interest_changed(self) -> None: ...
+
+
+class OwnData(LocalRows, Protocol):
+    """What the mesh needs from our own data core."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def durable_length(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MeshStatistics:
+    """Members now, and counters since the mesh was opened."""
+
+    members: tuple[MemberStatistics, ...]
+    announced: int
+    """Values that members announced and that are not fetched yet."""
+    found: int
+    """Ids asked for by `find` that somebody said to hold."""
+    absent: int
+    queries_answered: int
+    evidence_received: int
+
+
+class Mesh:
+    """Open it with `open_mesh`. It is the `MeshReader` of the node's `SyncHost`."""
+
+    def __init__(
+        self,
+        id: bytes,
+        host: MeshHost,
+        data: OwnData,
+        membership: Membership,
+        policy: ReplicaPolicy,
+        name: str,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.id = id
+        """Public key of this node."""
+        self.membership = membership
+        """May be replaced, as by one with a new revocation; it counts for those who come."""
+        self.policy = policy
+        self.host = host
+        self.data = data
+        self.members: dict[bytes, Member] = {}
+        """Those admitted, by id; changed by `add` and `remove` only."""
+        self._name = name
+        self._nursery = nursery
+        self._fetcher = Fetcher(host, self.members, policy)
+        self.catch_up = CatchUp(host, self._fetcher, data, policy)
+        self._announced = Announcements()
+        self._announcement = Wakeup()
+        self._inquiries = trio.CapacityLimiter(MAX_INQUIRIES)
+        self._next_inquiry: Inquiry | None = None
+        self._found = 0
+        self._absent = 0
+        self._queries_answered = 0
+        self._evidence = 0
+
+    # What the host and the shell ask.
+
+    async def find(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> Mapping[RawCoId, Sequence[Content]]:
+        """Ask all members; what they have is handed to the host before this returns.
+
+        So the contents in the result are empty: an id is in it when somebody said to hold it.
+        At most a second until all have answered, then as long as blocks keep coming.
+
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        result: dict[RawCoId, Sequence[Content]] = {}
+        for start in range(0, len(ids), MAX_QUERY_IDS):
+            part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
+            if not self.members or not part:
+                continue
+            inquiry = await self._inquire(part, known)
+            found = await inquiry.wait_enough(part)
+            result.update((co_id, ()) for co_id in part if co_id in found)
+            await self._fetcher.fetch_all(found)
+        self._found += len(result)
+        self._absent += len(ids) - len(result)
+        return result
+
+    def report(self, co_id: RawCoId) -> FetchReport | None:
+        """What bringing over this value took, the last time, if that is not long ago."""
+        return self._fetcher.report(co_id)
+
+    def statistics(self) -> MeshStatistics:
+        members = tuple(member.statistics() for member in self.members.values())
+        return MeshStatistics(
+            members=members,
+            announced=len(self._announced),
+            found=self._found,
+            absent=self._absent,
+            queries_answered=self._queries_answered,
+            evidence_received=self._evidence,
+        )
+
+    # What `serve_member` asks.
+
+    def welcome(self, _member: Member) -> Welcome:
+        """What members may know of this node."""
+        grant = self.membership.grant
+        role = self.membership.role_of(self.id, grant, time.time())
+        return Welcome(
+            self.data.key,
+            self.data.durable_length,
+            self._name,
+            "" if role is None else role.value,
+            grant,
+            self.policy.brief,
+        )
+
+    def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
+        return self.membership.role_of(member_id, grant, time.time())
+
+    def add(self, member: Member) -> None:
+        """It was admitted: tell it what we want to hear of. It replaces an earlier connection."""
+        self.members[member.id] = member
+        member.carry_out(member.session.tell_interest(self.policy, self.host.subscribed_ids()))
+
+    def remove(self, member: Member) -> None:
+        """It went: what only it announced is forgotten."""
+        if self.members.get(member.id) is member:
+            del self.members[member.id]
+            self._announced.forget_member(member.id)
+
+    def receive_claims(
+        self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
+    ) -> None:
+        """A member holds this much of values that we want: fetch what we lack."""
+        if self.members.get(member.id) is not member:
+            return
+        if not self._announced.announce(member.id, version, claims):
+            member.needs_catching_up.set()
+        self._announcement.set()
+
+    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
+        """Counted only: nothing here judges forks yet."""
+        self._evidence += 1
+
+    def count_query(self) -> None:
+        self._queries_answered += 1
+
+    # Tasks.
+
+    async def run(self) -> None:
+        """Announce, follow and keep interest up to date, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce)
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._keep_interest)
+
+    async def _announce(self) -> None:
+        """Tell members which values moved; all that waits at a wake-up goes out together."""
+        feed = self.host.changes()
+        while True:
+            moved = dict(await feed.receive_many())
+            for member in list(self.members.values()):
+                if not member.queue_update(moved):
+                    member.carry_out(member.session.close("it does not read its updates"))
+
+    async def _follow(self) -> None:
+        """Fetch what is announced, `MAX_FETCHES` at a time."""
+        room = trio.Semaphore(MAX_FETCHES)
+
+        async def carry_out(fetch: Fetch) -> None:
+            await self._fetcher.fetch(self._announced, fetch)
+            room.release()
+            self._announcement.set()
+
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._announcement.wait()
+                await room.acquire()
+                while (fetch := self._announced.take()) is not None:
+                    nursery.start_soon(carry_out, fetch)
+                    await room.acquire()
+                room.release()
+
+    async def _keep_interest(self) -> None:
+        while True:
+            await self.host.wait_interest_changed()
+            await trio.sleep(INTEREST_SECONDS)
+            subscribed = self.host.subscribed_ids()
+            for member in list(self.members.values()):
+                member.carry_out(member.session.tell_interest(self.policy, subscribed))
+
+    async def _inquire(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> Inquiry:
+        """Join the question that goes out next."""
+        while (inquiry := self._next_inquiry) is not None and not inquiry.has_room:
+            await inquiry.wait_sent()
+        if inquiry is None:
+            inquiry = self._next_inquiry = Inquiry()
+            self._nursery.start_soon(self._run_inquiry, inquiry)
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(known.get(co_id, NOTHING))
+        return inquiry
+
+    async def _run_inquiry(self, inquiry: Inquiry) -> None:
+        """Ask everybody; while many questions are out, further ids gather for the next."""
+        async with self._inquiries:
+            self._next_inquiry = None
+            queries = 0
+            for member in list(self.members.values()):
+                member.carry_out(member.session.add_interest(inquiry.wanted))
+                queries += member.ask(inquiry)
+            inquiry.sent(queries)
+            await inquiry.wait_complete()
+
+
+@asynccontextmanager
+async def open_mesh(
+    host: MeshHost,
+    data: OwnData,
+    membership: Membership,
+    *,
+    id: bytes,
+    name: str,
+    policy: ReplicaPolicy | None = None,
+) -> AsyncIterator[Mesh]:
+    """The mesh of a node, without members yet. Set it as the host's `mesh`."""
+    async with open_background_nursery() as nursery:
+        mesh = Mesh(id, host, data, membership, policy or ReplicaPolicy(), name, nursery)
+        nursery.start_soon(mesh.run)
+        yield mesh

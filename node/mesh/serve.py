@@ -1,0 +1,191 @@
+"""One remote node over a connection, from the hello to its end.
+
+Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+import trio
+
+from hypercore.core import Core
+from hypercore.errors import StorageError
+from hypercore.replication.channel import MessageChannel, Multiplexer
+from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
+from node.covalue.ids import RawCoId
+from node.errors import NodeError
+from node.mesh.fetch import held_sessions
+from node.mesh.follow import CoreData
+from node.mesh.inquiry import Inquiry
+from node.mesh.member import Member
+from node.mesh.mesh import Mesh
+from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
+from node.mesh.session import ADMISSION_SECONDS, MeshSession
+
+ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
+"""Protocols whose opens must wait for us."""
+
+COMPARE_SECONDS = 30.0
+"""Patience with the answers to comparisons: nobody waits for them, and they are long."""
+
+CATCH_UP_SECONDS = 300.0
+"""How often a full replica looks for what it may have missed; next to free when it has not."""
+
+RETRY_SECONDS = 10.0
+
+_QUERY_PAUSE = 64  # values looked up for a query before others have their turn
+
+
+class NotSpoken(NodeError):
+    """The other end of a connection does not speak `beemesh/1`."""
+
+
+class MemberCores(Protocol):
+    """What serving members needs from the corestore."""
+
+    async def get(self, *, key: bytes) -> Core: ...
+    def replicate(self, mux: Multiplexer, /) -> Awaitable[None]: ...
+
+
+async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
+    """Serve whoever is at the other end; returns why it ended.
+
+    Cores are replicated on this connection from the moment both have proved the secret, and
+    not before. What the remote does wrong ends its channel and nobody else's.
+
+    Raises: NotSpoken when the remote does not open the channel.
+    Cancel: the remote is gone for us.
+    """
+    channel = await _open_channel(mux)
+    link = mux.link
+    session = MeshSession(
+        mesh.membership.key,
+        is_initiator=link.is_initiator,
+        handshake_hash=link.handshake_hash,
+        judge=lambda grant: mesh.judge(link.remote_public_key, grant),
+        now=trio.current_time(),
+    )
+    member = Member(link.remote_public_key, channel, session, mesh)
+    try:
+        async with trio.open_nursery() as nursery:
+            member.carry_out(session.open())
+            nursery.start_soon(_receive, member, channel)
+            nursery.start_soon(_keep_time, member)
+            await member.state_changed.wait()
+            if member.welcome is not None and member.close_reason is None:
+                await _serve_admitted(mesh, member, member.welcome, mux, cores)
+            nursery.cancel_scope.cancel()
+    finally:
+        member.carry_out(session.close())
+        channel.close()
+    return member.close_reason or "closed"
+
+
+async def _open_channel(mux: Multiplexer) -> MessageChannel:
+    with trio.move_on_after(ADMISSION_SECONDS):
+        try:
+            return await mux.open_channel(PROTOCOL, None)
+        except (trio.BrokenResourceError, trio.EndOfChannel) as error:
+            raise NotSpoken(f"it does not speak {PROTOCOL}: {error}") from error
+    raise NotSpoken(f"it did not answer our open of {PROTOCOL}")
+
+
+async def _serve_admitted(
+    mesh: Mesh, member: Member, welcome: Welcome, mux: Multiplexer, cores: MemberCores
+) -> None:
+    """Serve a member until it closes; its data core is open meanwhile."""
+    if welcome.data_key == mesh.data.key:
+        member.carry_out(member.session.close("it shows our own data core as its own"))
+        return
+    try:
+        core = await cores.get(key=welcome.data_key)
+    except StorageError as error:
+        member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
+        return
+    try:
+        member.data = CoreData(core)
+        member.serve_updates(lambda: mesh.data.durable_length)
+        mesh.add(member)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cores.replicate, mux)
+            nursery.start_soon(_answer_queries, mesh, member)
+            nursery.start_soon(_stay_current, mesh, member, welcome)
+            while member.close_reason is None:
+                await member.state_changed.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        mesh.remove(member)
+        member.data = None
+        core.release()
+
+
+async def _receive(member: Member, channel: MessageChannel) -> None:
+    session = member.session
+    try:
+        while member.close_reason is None:
+            messages = await channel.receive()
+            now = trio.current_time()
+            for number, payload in messages:
+                member.carry_out(session.receive(number, payload, now))
+    except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
+        member.carry_out(session.close("the remote closed it"))
+
+
+async def _keep_time(member: Member) -> None:
+    """Tell the session when its deadlines pass."""
+    while True:
+        deadline = member.session.deadline
+        with trio.move_on_at(trio.current_time() + 3600 if deadline is None else deadline):
+            await member.deadline_moved.wait()
+            continue
+        member.carry_out(member.session.advance(trio.current_time()))
+
+
+async def _answer_queries(mesh: Mesh, member: Member) -> None:
+    """Answer in order, one at a time: that is what bounds the work a member can cause."""
+    while True:
+        await member.query_arrived.wait()
+        while member.queries:
+            query = member.queries.popleft()
+            values = await _look_up(mesh, query)
+            mesh.count_query()
+            # Read after the states: this version has at least what they say.
+            version = mesh.data.durable_length
+            member.carry_out(member.session.answer(query.request_id, version, values))
+
+
+async def _look_up(mesh: Mesh, query: Query) -> list[tuple[RawCoId, Sessions | None]]:
+    values: list[tuple[RawCoId, Sessions | None]] = []
+    for position, co_id in enumerate(query.ids):
+        values.append((co_id, held_sessions(await mesh.host.known_state(co_id))))
+        if position % _QUERY_PAUSE == _QUERY_PAUSE - 1:
+            await trio.lowlevel.checkpoint()
+    return values
+
+
+async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
+    """Find what we missed: on meeting the member, and when too much was announced at once."""
+    while True:
+        is_done = await _compare(mesh, member)
+        if mesh.policy.follows:
+            is_done = await mesh.catch_up.run(member, welcome) and is_done
+        with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
+            await member.needs_catching_up.wait()
+
+
+async def _compare(mesh: Mesh, member: Member) -> bool:
+    """Compare known states of all that somebody here wants; whether all was answered."""
+    wanted = sorted(mesh.host.subscribed_ids() | mesh.policy.pinned)
+    for start in range(0, len(wanted), MAX_QUERY_IDS):
+        # What is answered is passed on as if it had been announced.
+        inquiry = Inquiry(passes_on=True)
+        for co_id in wanted[start : start + MAX_QUERY_IDS]:
+            inquiry.wanted[co_id] = held_sessions(await mesh.host.known_state(co_id))
+        queries = member.ask(inquiry, COMPARE_SECONDS)
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        if not queries or not inquiry.is_answered:
+            return False
+    return True

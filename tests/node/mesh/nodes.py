@@ -1,0 +1,135 @@
+"""Whole nodes without web and disk: a corestore, the data bee, a sync host, the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+import trio.testing
+
+from bee.bee import Bee
+from hypercore.core import Core
+from hypercore.corestore import Corestore, open_corestore
+from hypercore.crypto import KeyPair
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.messages import Load, Message
+from node.covalue.bee_store import BeeStore
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING
+from node.mesh.membership import Membership
+from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.serve import ACCEPTED, NotSpoken, serve_member
+from swarm.io.connection import open_connection
+from swarm.io.mux import open_mux
+from swarm.io.tasks import open_background_nursery
+
+MESH = Membership("bees", b"secret")
+
+
+@dataclass
+class MeshNode:
+    """One node of a test."""
+
+    identity: KeyPair
+    cores: Corestore
+    data: Core
+    store: BeeStore
+    host: SyncHost
+    mesh: Mesh
+    goodbyes: list[str] = field(default_factory=list)
+    """Why connections ended."""
+
+    async def counts(self, co_id: RawCoId) -> Mapping[CoSessionId, int]:
+        return (await self.host.known_state(co_id)).sessions
+
+    async def wait_counts(self, wanted: Mapping[RawCoId, Mapping[CoSessionId, int]]) -> None:
+        """Wait until all of this is stored here, but not for long."""
+        feed = self.host.changes()
+        with trio.fail_after(10):
+            for co_id, counts in wanted.items():
+                while dict(await self.counts(co_id)) != dict(counts):
+                    await feed.receive()
+
+    def subscribe(self, *co_ids: RawCoId) -> AsyncIterator[None]:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def open_mesh_node(
+    number: int, membership: Membership = MESH, policy: ReplicaPolicy | None = None
+) -> AsyncIterator[MeshNode]:
+    identity = KeyPair.from_seed(bytes((number,)) * 32)
+    async with AsyncExitStack() as stack:
+        cores = await stack.enter_async_context(
+            open_corestore(None, primary_key=bytes((number,)) * 32)
+        )
+        data = await cores.get(name="beemesh/data")
+        store = BeeStore(Bee(data), data)
+        host = await stack.enter_async_context(open_sync_host(store))
+        mesh = await stack.enter_async_context(
+            open_mesh(
+                host,
+                data,
+                membership,
+                id=identity.public_key,
+                name=f"node {number}",
+                policy=policy,
+            )
+        )
+        host.mesh = mesh
+        yield MeshNode(identity, cores, data, store, host, mesh)
+
+
+async def serve_end(node: MeshNode, stream: trio.abc.Stream, *, is_initiator: bool) -> None:
+    """What a node does with a connection."""
+    async with (
+        open_connection(stream, node.identity, is_initiator=is_initiator) as connection,
+        open_mux(connection, accept=ACCEPTED) as mux,
+    ):
+        try:
+            node.goodbyes.append(await serve_member(node.mesh, mux, node.cores))
+        except NotSpoken as error:
+            node.goodbyes.append(str(error))
+
+
+@asynccontextmanager
+async def connected(
+    left: MeshNode, right: MeshNode, *, admitted: bool = True
+) -> AsyncIterator[None]:
+    """Two nodes that see each other while the block lasts."""
+    near, far = trio.testing.memory_stream_pair()
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(run_end, left, near, True)
+        nursery.start_soon(run_end, right, far, False)
+        if admitted:
+            await wait_until(
+                lambda: right.identity.public_key in left.mesh.members
+                and left.identity.public_key in right.mesh.members
+            )
+        yield
+
+
+async def run_end(node: MeshNode, stream: trio.abc.Stream, is_initiator: bool) -> None:
+    try:
+        await serve_end(node, stream, is_initiator=is_initiator)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        node.goodbyes.append("broken")
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until this holds."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+@asynccontextmanager
+async def subscribed(node: MeshNode, *co_ids: RawCoId) -> AsyncIterator[None]:
+    """A client of this node that loads these, while the block lasts."""
+    with node.host.client("test") as client:
+        messages: list[Message] = [Load(co_id, NOTHING) for co_id in co_ids]
+        await client.receive(messages)
+        yield
