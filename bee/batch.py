@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from bee.changes import Compare, TreeChanges
-from bee.descent import PAUSE_EFFORT, NodeReader, ReadCounter, Tree, decode_header
+from bee.descent import PAUSE_EFFORT, NodeReader, ReadCounter, Tree
 from bee.errors import BatchEnded, LogChanged
 from bee.keyspace import K, Keyspace, V
 from bee.messages import NodeRecord
@@ -43,9 +43,7 @@ class Writer:
         self._length = length
         self._fork = log.fork
         if length:
-            first = log.get_local(0)
-            if first is not None and first != header:
-                decode_header(first)
+            tree.check_header()
         self._tree = tree
         self._header = b"" if length else header
         self._has_tried = False
@@ -203,6 +201,8 @@ class Batch(Generic[K, V]):
 
 def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entry[K, V]:
     """Raises: CorruptTree."""
+    if keyspace.is_plain:  # then K and V are bytes
+        return cast("Entry[K, V]", Entry(seq, record.key, record.value))
     return Entry(
         seq, keyspace.decode_key(record.key, seq), keyspace.decode_value(record.value, seq)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar, overload
 
 from bee.batch import Batch, Entry, Writer, comparison, decode_entry
@@ -10,6 +10,7 @@ from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.descent import (
     PAUSE_EFFORT,
+    BlocksNeeded,
     Found,
     NodeReader,
     ReadCounter,
@@ -59,7 +60,7 @@ class Snapshot(Generic[K, V]):
     no tree) and HistoryReplaced (the log was truncated since).
     """
 
-    __slots__ = ("_counter", "_extension", "_fork", "_keyspace", "_root", "_tree", "version")
+    __slots__ = ("_counter", "_extension", "_keyspace", "_root", "_tree", "fork", "version")
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Snapshot(Generic[K, V]):
         self._tree = tree
         self._extension = extension
         self._keyspace = keyspace
-        self._fork = fork
+        self.fork = fork
         self._root = root_ref(version)
         self._counter = ReadCounter()
         self.version = version
@@ -87,7 +88,7 @@ class Snapshot(Generic[K, V]):
         keyspace = self._keyspace.sub(
             _name(name), separator, self._keyspace.keys, self._keyspace.values
         )
-        return Snapshot(self._tree, self._extension, keyspace, self.version, self._fork)
+        return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
 
     async def get(self, key: K) -> Entry[K, V] | None:
         """The entry of `key`, None if there is none."""
@@ -97,20 +98,26 @@ class Snapshot(Generic[K, V]):
         if not root:
             return None
         tree = self._tree
-        tree.check_fork(self._fork)
-
-        def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
-            return look_up(reader, root, encoded)
-
-        def ask() -> None:
-            if self._extension is not None:
-                self._extension.ask_get(self.version, encoded)
+        tree.check_fork(self.fork)
 
         tree.effort += GET_EFFORT
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()
-        found = await tree.read(step, self._counter, ask)
+        try:
+            found = look_up(tree.reader, root, encoded)
+        except BlocksNeeded:
+            found = await self._look_up(encoded)
         return None if found is None else decode_entry(keyspace, *found)
+
+    async def _look_up(self, key: bytes) -> tuple[int, NodeRecord] | None:
+        def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
+            return look_up(reader, self._root, key)
+
+        def ask() -> None:
+            if self._extension is not None:
+                self._extension.ask_get(self.version, key)
+
+        return await self._tree.read(step, self._counter, ask)
 
     def range(
         self,
@@ -140,7 +147,7 @@ class Snapshot(Generic[K, V]):
             if self._extension is not None:
                 self._extension.ask_range(self.version, bounds, cursor.last_key)
 
-        return Results(self._tree, self._fork, cursor, self._counter, ask)
+        return Results(self._tree, self.fork, cursor, self._counter, ask)
 
     async def peek(
         self,
@@ -179,7 +186,7 @@ class Snapshot(Generic[K, V]):
 
         seqs = history_seqs(self.version, gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse)
         cursor = HistoryCursor(seqs, limit, decode)
-        return Results(self._tree, self._fork, cursor, self._counter)
+        return Results(self._tree, self.fork, cursor, self._counter)
 
     def diff(
         self,
@@ -209,7 +216,7 @@ class Snapshot(Generic[K, V]):
             return Difference(entry(left), entry(right))
 
         cursor = DiffCursor(self._root, root_ref(max(version, 1)), bounds, decode)
-        return Results(self._tree, self._fork, cursor, self._counter)
+        return Results(self._tree, self.fork, cursor, self._counter)
 
 
 class Bee(Generic[K, V]):
@@ -220,7 +227,7 @@ class Bee(Generic[K, V]):
     its snapshots and sub-databases, and it answers the `hyperbee` extension for the log.
     """
 
-    __slots__ = ("_always_duplicate", "_extension", "_header", "_keyspace", "_tree")
+    __slots__ = ("_always_duplicate", "_extension", "_header", "_keyspace", "_latest", "_tree")
 
     @overload
     def __init__(
@@ -288,6 +295,7 @@ class Bee(Generic[K, V]):
         self._header = Header(metadata=metadata).encode()
         self._always_duplicate = always_duplicate
         self._extension = HyperbeeExtension(self._tree) if extension else None
+        self._latest: Snapshot[K, V] | None = None
 
     @property
     def version(self) -> int:
@@ -327,6 +335,7 @@ class Bee(Generic[K, V]):
         bee._header = self._header
         bee._always_duplicate = self._always_duplicate
         bee._extension = self._extension
+        bee._latest = None
         return bee
 
     def snapshot(self) -> Snapshot[K, V]:
@@ -345,9 +354,12 @@ class Bee(Generic[K, V]):
         fork = tree.current_fork()
         return Snapshot(tree, self._extension, self._keyspace, max(version, 1), fork)
 
-    async def get(self, key: K) -> Entry[K, V] | None:
+    def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
         """As `Snapshot.get`."""
-        return await self.snapshot().get(key)
+        latest = self._latest
+        if latest is None or latest.version != self.version or latest.fork != self._tree.log.fork:
+            latest = self._latest = self.snapshot()
+        return latest.get(key)
 
     async def peek(
         self,

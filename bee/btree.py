@@ -80,23 +80,32 @@ class OpenNode:
     writer's mark.
     """
 
-    __slots__ = ("changed", "children", "key_refs", "keys")
+    __slots__ = ("changed", "children", "key_refs", "keys", "size")
 
     def __init__(
-        self, keys: list[bytes | None], key_refs: list[bytes], children: list[ChildRef]
+        self,
+        keys: list[bytes | None],
+        key_refs: list[bytes],
+        children: list[ChildRef],
+        size: int = 0,
     ) -> None:
         self.keys = keys
         self.key_refs = key_refs
         self.children = children
         self.changed = False
+        self.size = size
+        """As in `BTreeNode`; 0 when it has to be counted anew."""
 
     @classmethod
     def of(cls, node: BTreeNode) -> OpenNode:
-        return cls(list(node[0]), list(node[1]), list(node[2]))
+        return cls(list(node[0]), list(node[1]), list(node[2]), node[3])
 
     def close(self) -> BTreeNode:
         """The node as it is now; pointers have become the refs they stand for."""
-        return new_node(self.keys, self.key_refs, tuple(self._child_refs()))
+        children = tuple(self._child_refs())
+        if self.size:
+            return tuple(self.keys), tuple(self.key_refs), children, self.size
+        return new_node(self.keys, self.key_refs, children)
 
     def encode(self) -> bytes:
         """Encode as a level of a block."""
@@ -116,11 +125,14 @@ class OpenNode:
         self.key_refs.insert(position, key_ref)
         if right is not None:
             self.children.insert(position + 1, right)
+        if self.size and key is not None:
+            self.size += _KEY_REF_BYTES + _CHILD_BYTES + _KEY_BYTES + len(key)
         return len(self.keys) > MAX_KEYS
 
     def replace_key(self, position: int, key: bytes | None, key_ref: bytes) -> None:
         self.keys[position] = key
         self.key_refs[position] = key_ref
+        self.size = 0
 
     def split(self) -> tuple[bytes | None, bytes, OpenNode]:
         """Keep the lower half; returns the key in the middle, its ref, and the upper half."""
@@ -131,6 +143,7 @@ class OpenNode:
         key, key_ref = self.keys[middle], self.key_refs[middle]
         del self.keys[middle:], self.key_refs[middle:], self.children[middle + 1 :]
         self.changed = right.changed = True
+        self.size = 0
         return key, key_ref, right
 
     def remove(self, position: int) -> None:
@@ -141,10 +154,12 @@ class OpenNode:
             if isinstance(freed, Pointer):
                 freed.seq = FREED
         self.changed = True
+        self.size = 0
 
     def borrow_left(self, parent: OpenNode, position: int, left: OpenNode) -> None:
         """Turn the tree right around the parent's key left of child `position`."""
         left.changed = True
+        self.size = left.size = 0
         self.keys.insert(0, parent.keys[position - 1])
         self.key_refs.insert(0, parent.key_refs[position - 1])
         if left.children:
@@ -154,6 +169,7 @@ class OpenNode:
     def borrow_right(self, parent: OpenNode, position: int, right: OpenNode) -> None:
         """Turn the tree left around the parent's key right of child `position`."""
         right.changed = True
+        self.size = right.size = 0
         self.keys.append(parent.keys[position])
         self.key_refs.append(parent.key_refs[position])
         if right.children:
@@ -168,4 +184,5 @@ class OpenNode:
         self.key_refs += right.key_refs
         self.children += right.children
         self.changed = True
+        self.size = 0
         parent.remove(position)

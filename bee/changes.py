@@ -118,6 +118,7 @@ class TreeChanges:
             node.remove(position)
         else:
             leaf = stack[-1]
+            leaf.size = 0
             end = 0 if takes_successor else -1
             node.replace_key(position, leaf.keys.pop(end), leaf.key_refs.pop(end))
         for passed in stack:

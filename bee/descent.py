@@ -288,7 +288,7 @@ def _last_word(record: NodeRecord, seq: int) -> Found | None:
 class Tree:
     """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
 
-    __slots__ = ("_fork", "_local", "cache", "effort", "hints", "log", "reader")
+    __slots__ = ("_fork", "_has_header", "_local", "cache", "effort", "hints", "log", "reader")
 
     def __init__(self, log: Log, cache_bytes: int) -> None:
         self.log = log
@@ -297,6 +297,7 @@ class Tree:
         self._local = log.get_local
         self.reader = NodeReader(self.cache, self._local, self.hints)
         self._fork = log.fork
+        self._has_header = False
         self.effort = 0
         """Spent since the last pause; callers of `pause` add to it."""
 
@@ -310,6 +311,7 @@ class Tree:
         fork = self.log.fork
         if fork != self._fork:
             self._fork = fork
+            self._has_header = False
             self.cache.clear()
             self.hints.clear()
         return fork
@@ -351,6 +353,17 @@ class Tree:
                 return step(reader)
             except BlocksNeeded as missing:
                 needed = missing.seqs
+
+    def check_header(self) -> None:
+        """Make sure, once, that the log starts as a bee does, if its first block is here.
+
+        Raises: NotABee, UnknownFormat.
+        """
+        if not self._has_header:
+            block = self._local(0)
+            if block is not None:
+                decode_header(block)
+                self._has_header = True
 
     async def header(self, counter: ReadCounter) -> Header:
         """Raises: NotABee, UnknownFormat."""

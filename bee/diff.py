@@ -106,6 +106,7 @@ class DiffCursor(Generic[T]):
     ) -> None:
         self._roots = (left_root, right_root)
         self._range = key_range
+        self._is_past = key_range.is_past
         self._decode = decode
         self._walks: tuple[_Walk, _Walk] | None = None
         self._left = key_range.limit
@@ -125,7 +126,8 @@ class DiffCursor(Generic[T]):
                 continue
             left, right = pair
             either = left or right
-            if either is None or self._range.is_past(either[1].key):
+            is_past = self._is_past
+            if either is None or (is_past is not None and is_past(either[1].key)):
                 self._left = 0
                 return ()
             if self._left is not None:

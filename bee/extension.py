@@ -153,6 +153,7 @@ def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, N
     else:
         frames = _open(reader, root_ref(request.version), key_range, seqs)
     step = -1 if request.reverse else 1
+    is_past = key_range.is_past
     entries = 0
     while frames and len(seqs) < MAX_HINTS_PER_REQUEST and entries != key_range.limit:
         frame = frames[-1]
@@ -165,8 +166,7 @@ def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, N
         if is_key:
             seq = decode_varint(frame.key_refs[place], 0)[0]
             seqs[seq] = None
-            is_bounded = key_range.last[0] is not None
-            if is_bounded and key_range.is_past(frame.keys[place] or reader.record(seq).key):
+            if is_past is not None and is_past(frame.keys[place] or reader.record(seq).key):
                 return
             entries += 1
         elif frame.children:

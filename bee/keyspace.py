@@ -73,14 +73,18 @@ class KeyRange:
             return self.lower, self.includes_lower
         return self.upper, self.includes_upper
 
-    def is_past(self, key: bytes) -> bool:
-        """Whether reading ends before `key`."""
+    @property
+    def is_past(self) -> Callable[[bytes], bool] | None:
+        """A test whether reading ends before a key; None if it ends with the last key.
+
+        (A method of the bound itself, since it is called for every key that is read.)
+        """
         bound, is_included = self.last
         if bound is None:
-            return False
-        if key == bound:
-            return not is_included
-        return key < bound if self.reverse else key > bound
+            return None
+        if self.reverse:
+            return bound.__gt__ if is_included else bound.__ge__
+        return bound.__lt__ if is_included else bound.__le__
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,11 @@ class Keyspace(Generic[K, V]):
         """`separator` counts for this sub alone; deeper ones use the bee's."""
         end = self.separator if separator is None else separator
         return Keyspace(keys, values, self.prefix + name + end, self.separator)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether keys and values are shown just as they are stored."""
+        return not self.prefix and self.keys is BINARY and self.values is BINARY
 
     def encode_key(self, key: K) -> bytes:
         encoded = self.keys.encode(key)

@@ -156,6 +156,7 @@ class RangeCursor(Generic[T]):
     ) -> None:
         self._root = root
         self._range = key_range
+        self._is_past = key_range.is_past
         self._decode = decode
         self._step = -1 if key_range.reverse else 1
         self._frames: list[Frame] | None = None
@@ -172,35 +173,30 @@ class RangeCursor(Generic[T]):
         if not self._planned:
             self._planned = self._plan(reader, self._frames)
             self._group = min(2 * self._group, MAX_GROUP)
-        results = []
-        decode = self._decode
-        is_past = self._range.is_past
+        results: list[T] = []
+        decode, is_past, block_of = self._decode, self._is_past, reader.block
+        is_reverse = self._range.reverse
+        last_key = self.last_key
         for seq in self._planned:
-            block = reader.block(seq)
+            block = block_of(seq)
             if block is None:
                 break
             record = parse_record(seq, block)
             key = record.key
-            if is_past(key):
+            if is_past is not None and is_past(key):
                 self._left = 0
-                break
-            self._check_order(seq, key)
+                return results
+            if last_key is not None and (key >= last_key if is_reverse else key <= last_key):
+                raise CorruptTree(seq, "keys out of order")
+            last_key = key
             results.append(decode(seq, record))
-        else:
-            self._planned = []
-            return results
-        if results or self._left == 0:
-            self._planned = self._planned[len(results) :]
-            return results
-        raise BlocksNeeded(self._worth_asking(reader))
-
-    def _check_order(self, seq: int, key: bytes) -> None:
-        last = self.last_key
-        if last is not None and (key >= last if self._range.reverse else key <= last):
-            raise CorruptTree(seq, "keys out of order")
-        self.last_key = key
+        if self._planned and not results:
+            raise BlocksNeeded(self._worth_asking(reader))
+        self.last_key = last_key
+        self._planned = self._planned[len(results) :]
         if self._left is not None:
-            self._left -= 1
+            self._left -= len(results)
+        return results
 
     def _worth_asking(self, reader: NodeReader) -> list[int]:
         """Of what is planned: what was hinted at, as far as it goes, else all that is missing."""
@@ -219,7 +215,7 @@ class RangeCursor(Generic[T]):
                 planned += self._leaf_seqs(frame, frames)
             elif frame.position & 1:
                 key = frame.keys[frame.position >> 1]
-                if key is not None and self._range.is_past(key):
+                if key is not None and self._is_past is not None and self._is_past(key):
                     frames.clear()
                 else:
                     planned.append(_seq(frame.key_refs[frame.position >> 1]))
@@ -285,7 +281,7 @@ class RangeCursor(Generic[T]):
         if wanted in reader.hints or (self._left is not None and self._left <= MAX_GROUP // 16):
             return [wanted]
         seqs = {wanted: None}
-        is_open = self._range.last[0] is None
+        is_open = self._is_past is None
         stop = -1 if self._range.reverse else 2 * len(frame.keys) + 1
         may_enter = True
         for position in range(frame.position + self._step, stop, self._step):
@@ -294,7 +290,7 @@ class RangeCursor(Generic[T]):
                 if key is None:
                     seqs[_seq(frame.key_refs[position >> 1])] = None
                     may_enter = may_enter and is_open
-                elif self._range.is_past(key):
+                elif self._is_past is not None and self._is_past(key):
                     break
             elif may_enter:
                 seqs[_seq(frame.children[position >> 1])] = None
