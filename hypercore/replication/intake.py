@@ -21,6 +21,7 @@ from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
 from hypercore.replication.messages import uint_at
 
 _PREFIX = Struct("<BQ")
+_COPIED_BYTES = 4096  # below it a copy costs less than a second call
 
 
 class IntakeLog(Protocol):
@@ -86,7 +87,12 @@ class Intake:
             raise InvalidProof(f"a path of {count} nodes", 2 * index)
         new_node = tuple.__new__
         node_index = 2 * index
-        digest = blake2b(_PREFIX.pack(0, size) + value, digest_size=32).digest()
+        if size < _COPIED_BYTES:
+            digest = blake2b(_PREFIX.pack(0, size) + value, digest_size=32).digest()
+        else:
+            hasher = blake2b(_PREFIX.pack(0, size), digest_size=32)
+            hasher.update(value)
+            digest = hasher.digest()
         nodes = [new_node(MerkleNode, (node_index, size, digest))]
         step = 1
         for _ in range(count):

@@ -36,6 +36,11 @@ from hypercore.replication.statistics import PeerStatistics, ReplicationStatisti
 MAX_WAITING_EXTENSIONS = 64
 """Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
 
+PIECE_MESSAGES = 128
+"""Messages handled, and committed, in one go when more have arrived together. Between two pieces
+the writer may send what the first one asks for: otherwise the two ends take turns at working,
+and two processors do the work of one."""
+
 
 class PeerHandle:
     """One connected peer of one core, as an extension's handler sees it."""
@@ -259,17 +264,13 @@ class CoreReplication:
                     messages = None
                     with trio.move_on_at(replicator.deadline):
                         messages = await channel.receive()
-                    now = trio.current_time()
                     if messages is None:
-                        self._carry_out(replicator.advance(now))
+                        self._carry_out(replicator.advance(trio.current_time()))
                         continue
-                    head = self._log.head
-                    had_extensions = bool(served.extensions)
-                    self._carry_out(replicator.receive(peer, messages, now))
-                    if self._log.head is not head or not replicator.is_behind:
-                        self._notify()
-                    if served.extensions and not had_extensions:
-                        nursery.start_soon(self._handle_extensions, served)
+                    for start in range(0, len(messages), PIECE_MESSAGES):
+                        if start:
+                            await trio.lowlevel.checkpoint()
+                        self._receive(served, messages[start : start + PIECE_MESSAGES], nursery)
                     if peer.is_gone:
                         break
             except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
@@ -289,6 +290,17 @@ class CoreReplication:
             and sync.uploading
             and replicator.is_downloading
         )
+
+    def _receive(
+        self, served: _Served, messages: list[tuple[int, bytes]], nursery: trio.Nursery
+    ) -> None:
+        head = self._log.head
+        had_extensions = bool(served.extensions)
+        self._carry_out(self._replicator.receive(served.peer, messages, trio.current_time()))
+        if self._log.head is not head or not self._replicator.is_behind:
+            self._notify()
+        if served.extensions and not had_extensions:
+            nursery.start_soon(self._handle_extensions, served)
 
     async def _handle_extensions(self, served: _Served) -> None:
         while served.extensions:
