@@ -74,6 +74,7 @@ class Core:
         self._writer = WriterLock()
         self._blocks = BlockWaiters()
         self._length_changed = trio.lowlevel.ParkingLot()
+        self._blocks_changed = trio.lowlevel.ParkingLot()
         self._budget = _YIELD_COST
         self._announced_length = log.durable_length
         self._appended = 0
@@ -370,6 +371,22 @@ class Core:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
         self.replication.want_blocks(indices)
 
+    async def download(self, start: int = 0, stop: int | None = None) -> None:
+        """Fetch what is not here of [start, stop); `stop` None is the length now.
+
+        Raises: StorageFailed, trio.ClosedResourceError.
+        Cancel: nothing more is asked for; what arrived stays.
+        """
+        wanted = range(start, self.length if stop is None else stop)
+        self.replication.want_blocks(wanted)
+        try:
+            while (start := self._log.bitfield.first_unset(start)) < wanted.stop:
+                self._check_open()
+                self._log.check_usable()
+                await self._blocks_changed.park()
+        finally:
+            self.replication.unwant_blocks(wanted)
+
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
         while self._log.head.length < length:
@@ -445,7 +462,9 @@ class Core:
             log.commit(changesets)
         except Exception as error:
             self._blocks.fail(error)
+            self._blocks_changed.unpark_all()
             raise
+        self._blocks_changed.unpark_all()
         for changes in changesets:
             self._verified += len(changes.blocks)
             if self._blocks:
@@ -506,6 +525,7 @@ class Core:
         self._is_closed = True
         self._blocks.fail(trio.ClosedResourceError("the core was closed"))
         self._length_changed.unpark_all()
+        self._blocks_changed.unpark_all()
         for scope in self._serving:
             scope.cancel()
         self._on_last_close(self)
