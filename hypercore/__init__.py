@@ -13,7 +13,7 @@ How it hangs together, from values to tasks:
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
-| `replication`                                        | messages, scheduler, one core with its peers |
+| `replication`                                        | messages, scheduler, sessions          |
 | `core`, `corestore`                                  | what applications hold                 |
 
 Odd decisions:

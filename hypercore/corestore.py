@@ -73,6 +73,11 @@ class Corestore:
         return self._store.catalog.primary_key
 
     @property
+    def storage(self) -> Storage:
+        """All rows of the store, for checking and copying; not for changing."""
+        return self._store.storage
+
+    @property
     def is_read_only(self) -> bool:
         return self._store.storage.is_read_only
 

@@ -316,7 +316,7 @@ class AuthRecord:
         public_key = reader.buffer() if flags & 2 else None
         secret_key = reader.optional_buffer() if flags & 2 else None
         encryption_key = reader.buffer() if flags & 4 else None
-        if len(public_key or key) != 32 or len(secret_key or bytes(64)) != 64:
+        if public_key is not None and (len(public_key) != 32 or len(secret_key or bytes(64)) != 64):
             raise DecodeError("key pair of a wrong size", reader.offset)
         return cls(key, discovery_key, manifest, public_key, secret_key, encryption_key)
 

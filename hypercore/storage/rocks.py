@@ -70,6 +70,10 @@ class RocksBatch:
         # Without the column it would delete in the default family, and say nothing.
         self.native.delete_range(start, stop, self._column)
 
+    @property
+    def is_used(self) -> bool:
+        return self._column is None
+
     def release(self) -> None:
         """Let go of the database."""
         self.native.set_default_column_family(None)
@@ -154,8 +158,8 @@ class RocksStorage:
         return RocksBatch(self._handle)
 
     def commit(self, batch: WriteBatch) -> int:
-        if not isinstance(batch, RocksBatch):
-            raise UsageError("a batch is made by this storage")
+        if not isinstance(batch, RocksBatch) or batch.is_used:
+            raise UsageError("a batch is made by this storage, and committed once")
         if self._group.failure is not None:
             self._group.check()
         if self._read_only:

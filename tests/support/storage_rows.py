@@ -1,0 +1,65 @@
+"""Rows of a store as they are on the disk, and a complete check of one core's rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hypercore import flat_tree
+from hypercore.bitfield import PAGE_BITS
+from hypercore.merkle import leaf_node, parent_node
+from hypercore.storage import Durability, Storage
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.core_storage import CoreStorage
+from hypercore.storage.layout import HeadRecord
+from hypercore.storage.rocks import RocksStorage
+
+
+def all_rows(storage: Storage) -> dict[bytes, bytes]:
+    return dict(storage.items(b"", b"\xff" * 8))
+
+
+def rows_of_directory(path: Path) -> dict[bytes, bytes]:
+    """Every row, with the times of heads masked."""
+    storage = RocksStorage(path, Durability.OS, read_only=True)
+    try:
+        return {key: _masked(key, value) for key, value in all_rows(storage).items()}
+    finally:
+        storage.close()
+
+
+def _masked(key: bytes, value: bytes) -> bytes:
+    is_head = key[:1] == b"\x04" and key[1] < 0xFC and key[2:] == b"\x00"
+    if not is_head:
+        return value
+    head = HeadRecord.decode(value)
+    return replace(head, unix_ms=1 if head.unix_ms else 0).encode()
+
+
+def verify_core(storage: Storage, discovery_key: bytes) -> int:
+    """Check every block, bit, tree node and hint against the signed head; returns the length.
+
+    Opening checks keys, roots and signature. Requires a core of which all blocks are held.
+    """
+    record = Catalog(storage).find(discovery_key)
+    assert record is not None
+    rows = CoreStorage(storage, discovery_key, record)
+    stored = rows.load()
+    length = stored.head.length
+    blocks = dict(rows.blocks(0, 2**40))
+    assert list(blocks) == list(range(length)), "blocks without gaps and none beyond the end"
+    assert stored.hints.contiguous_length == length
+    assert stored.bitfield.first_unset(0) == length
+    assert stored.bitfield.first_set(length, length + 2 * PAGE_BITS) is None
+    expected = {2 * index: leaf_node(index, block) for index, block in blocks.items()}
+    level = [expected[2 * index] for index in range(length)]
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [parent_node(left, right) for left, right in pairs]
+        expected.update({node.index: node for node in level})
+    for index, node in expected.items():
+        assert rows.read_node(index) == node
+    keys = [key for key, _ in storage.items(*rows.keys.nodes())]
+    assert len(keys) == len(expected), "no tree node too many"
+    assert [root.index for root in stored.head.roots] == flat_tree.full_roots(length)
+    return length
