@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_manifests_are_those_of_js(vector: dict[str, Any]) -> None:
     assert manifest == manifest_of(vector["roundtrip"])
     assert manifest.encode() == encoded
     assert manifest.key.hex() == vector["key"]
+
+
+def test_version_0_has_a_prologue_or_signers() -> None:
+    prologue = Prologue(bytes([9]) * 32, 5)
+    assert Manifest(version=0, quorum=0).encode().hex() == "000002000000"
+    fixed = Manifest(version=0, quorum=0, prologue=prologue)
+    assert decode(fixed.encode()) == replace(fixed, prologue=replace(prologue, length=0))
+    signed = Manifest(version=0, signers=(SIGNERS[0],), prologue=prologue)
+    assert decode(signed.encode()) == replace(signed, prologue=None)
 
 
 @pytest.mark.parametrize("vector", CORES, ids=lambda vector: str(vector["name"]))

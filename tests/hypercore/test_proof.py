@@ -134,6 +134,14 @@ def test_the_plan_is_what_building_reads() -> None:
         assert plan_proof(request, WRITER.head) == read
 
 
+def test_the_plan_of_a_seek_is_the_plan_without_it() -> None:
+    for vector in PROOFS:
+        request = request_of(vector["request"])
+        if request.seek is not None and not vector["error"]:
+            plan = plan_proof(request, WRITER.head)
+            assert plan == plan_proof(replace(request, seek=None), WRITER.head)
+
+
 # --- honest proofs of every shape -------------------------------------------------------
 
 
