@@ -60,39 +60,43 @@ class RemotePeer:
     def receive_range(self, message: Range, length: int) -> None:
         """Note what the peer got or dropped; blocks beyond `length` (ours) only as a prefix."""
         start = message.start
-        stop = min(start + message.length, max(length, self._contiguous), MAX_TRACKED)
+        end = start + message.length
+        known = min(length, MAX_TRACKED)
         if message.drop:
             if start < self._contiguous:
-                if message.start + message.length < self._contiguous <= MAX_TRACKED:
-                    self._others.add_range(message.start + message.length, self._contiguous)
+                self._keep(end, min(self._contiguous, known))
                 self._contiguous = start
-            if start < stop:
-                self._others.remove_range(start, stop)
-            return
-        if start <= self._contiguous:
-            self._contiguous = max(self._contiguous, start + message.length)
+            if start < min(end, known):
+                self._others.remove_range(start, min(end, known))
+        elif start <= self._contiguous:
+            self._contiguous = max(self._contiguous, end)
             if self._lacks:
-                self._lacks.remove_range(start, min(self._contiguous, MAX_TRACKED))
-        elif start < stop:
-            self._others.add_range(start, stop)
-            self._lacks.remove_range(start, stop)
+                self._lacks.remove_range(start, min(end, MAX_TRACKED))
+        elif start < min(end, known):
+            self._others.add_range(start, min(end, known))
+            self._lacks.remove_range(start, min(end, known))
 
     def receive_bits(self, message: HaveBits, length: int) -> None:
         """Take over a bitfield: for the blocks it covers it is the whole truth."""
         start = message.start
+        known = min(length, MAX_TRACKED)
         bits = bitarray(endian="little")
         bits.frombytes(message.words)
-        stop = min(start + len(bits), max(length, self._contiguous), MAX_TRACKED)
+        stop = min(start + len(bits), known)
         if start >= stop:
             return
         del bits[stop - start :]
         if start < self._contiguous:
-            if stop < self._contiguous:
-                self._others.add_range(stop, min(self._contiguous, MAX_TRACKED))
+            self._keep(stop, min(self._contiguous, known))
             self._contiguous = start
         self._others.remove_range(start, stop)
         self._lacks.remove_range(start, stop)
         self._others |= BitMap64(bits.search(1)).shift(start)
+
+    def _keep(self, start: int, stop: int) -> None:
+        """What was known as part of the prefix is known by itself from now on."""
+        if start < stop:
+            self._others.add_range(start, stop)
 
     def lacks(self, index: int) -> None:
         """The peer has no such block after all; it is not asked again until it announces it."""

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroaring import BitMap64
+
+from hypercore.bitfield import Bitfield
+from hypercore.replication.demand import PIECE_BLOCKS, Demand
+
+EVERYTHING = (1 << 30, 1 << 30)
+
+
+class Store:
+    def __init__(self, held: range = range(0)) -> None:
+        self.bitfield = Bitfield()
+        self.bitfield.set_range(held.start, held.stop)
+
+
+class Peer:
+    """Has the blocks given; all, when none are."""
+
+    def __init__(self, blocks: set[int] | None = None) -> None:
+        self.blocks = blocks
+
+    def offers(self, index: int) -> bool:
+        return self.blocks is None or index in self.blocks
+
+    def offered(self, pool: BitMap64) -> Iterator[int]:
+        return (index for index in pool if self.offers(index))
+
+
+def test_single_blocks_come_before_ranges() -> None:
+    demand = Demand(Store())
+    demand.want(range(3))
+    demand.want([70, 50])
+    assert demand.take(Peer(), (4, 4), 100) == [50, 70, 0, 1]
+    assert demand.take(Peer(), (4, 4), 100) == [2]
+    assert demand.take(Peer(), (4, 4), 100) == []
+
+
+def test_single_blocks_do_not_wait_for_the_window_of_ranges() -> None:
+    demand = Demand(Store())
+    demand.want(range(10))
+    demand.want([11, 12, 13])
+    assert demand.take(Peer(), (3, 1), 100) == [11, 12, 13]
+
+
+def test_only_what_is_below_the_length_is_asked_for() -> None:
+    demand = Demand(Store())
+    demand.want(range(100))
+    demand.want([150])
+    assert demand.take(Peer(), EVERYTHING, 10) == list(range(10))
+    assert demand.take(Peer(), EVERYTHING, 10) == []
+    assert demand.take(Peer(), EVERYTHING, 12) == [10, 11]
+    assert demand.take(Peer(), EVERYTHING, 151) == [150, *range(12, 100)]
+
+
+def test_what_is_held_is_not_asked_for() -> None:
+    demand = Demand(Store(range(5, 10)))
+    demand.want(range(12))
+    demand.want([7])
+    assert demand.take(Peer(), EVERYTHING, 100) == [0, 1, 2, 3, 4, 10, 11]
+
+
+def test_a_range_may_be_of_any_length() -> None:
+    demand = Demand(Store())
+    demand.want(range(2**53 - 1))
+    length = 3 * PIECE_BLOCKS
+    assert demand.take(Peer(), (2, 2), length) == [0, 1]
+    assert demand.take(Peer({length - 1}), (2, 2), length) == [length - 1]
+
+
+def test_what_came_to_nothing_is_asked_for_again_if_wanted() -> None:
+    demand = Demand(Store())
+    demand.want([1, 2])
+    demand.want(range(10, 12))
+    assert demand.take(Peer(), EVERYTHING, 100) == [1, 2, 10, 11]
+    assert demand.unwant([2]) == [2]
+    for index in (1, 2, 10):
+        demand.put_back(index)
+    assert demand.take(Peer(), EVERYTHING, 100) == [1, 10]
+
+
+def test_a_block_wanted_twice_is_wanted_until_both_gave_it_up() -> None:
+    demand = Demand(Store())
+    demand.want([4])
+    demand.want([4])
+    demand.take(Peer(), EVERYTHING, 100)
+    assert demand.unwant([4]) == []
+    assert demand.unwant([4]) == [4]
+    assert demand.unwant([4]) == []
+
+
+def test_a_block_of_a_range_stays_wanted_when_the_single_want_goes() -> None:
+    demand = Demand(Store())
+    demand.want(range(10))
+    demand.want([4])
+    assert demand.unwant([4]) == []
+    assert sorted(demand.take(Peer(), EVERYTHING, 100)) == list(range(10))
+
+
+def test_equal_ranges_are_given_up_one_by_one() -> None:
+    demand = Demand(Store())
+    demand.want(range(10))
+    demand.want(range(10))
+    demand.unwant(range(10))
+    assert demand.take(Peer(), EVERYTHING, 100) == list(range(10))
+    assert demand.unwant(range(10)) == list(range(10))
+    assert demand.unwant(range(10)) == []
+
+
+def test_demand_ends_when_everything_is_here() -> None:
+    store = Store()
+    demand = Demand(store)
+    demand.want(range(3))
+    demand.want([5])
+    for index in demand.take(Peer(), EVERYTHING, 10):
+        store.bitfield.set_range(index, index + 1)
+        demand.settle(index)
+    assert demand
+    assert demand.take(Peer(), EVERYTHING, 10) == []
+    assert not demand
+
+
+def test_the_block_that_comes_with_an_upgrade() -> None:
+    demand = Demand(Store())
+    assert demand.first_beyond(Peer(), 10, 20) is None
+    demand.want(range(5, 2**40))
+    assert demand.first_beyond(Peer(), 10, 20) == 10
+    assert demand.first_beyond(Peer({11}), 10, 20) is None
+    demand.unwant(range(5, 2**40))
+    demand.want([17, 13, 30])
+    assert demand.first_beyond(Peer(), 10, 20) == 13
+    demand.ask(13)
+    assert demand.first_beyond(Peer(), 10, 13) is None
+
+
+def test_windows_to_ask_about() -> None:
+    demand = Demand(Store())
+    demand.want([3, 100, 250, 251, 900])
+    assert demand.missing(Peer({3}), 1000, 100, 8) == [100, 250, 900]
+    assert demand.missing(Peer({3}), 1000, 100, 2) == [100, 250]
+    assert demand.missing(Peer({3}), 200, 100, 8) == [100]
+
+
+def test_a_truncated_log_is_wanted_again_from_there() -> None:
+    store = Store()
+    demand = Demand(store)
+    demand.want(range(2**40))
+    for index in demand.take(Peer(), EVERYTHING, 20):
+        store.bitfield.set_range(index, index + 1)
+        demand.settle(index)
+    store.bitfield.set_range(10, 20, False)
+    demand.truncate(10)
+    assert demand.take(Peer(), EVERYTHING, 15) == [10, 11, 12, 13, 14]
+
+
+blocks = st.sets(st.integers(0, 60), max_size=30)
+numbers = st.integers(0, 60)
+actions = st.sampled_from(["want", "unwant", "point", "take", "fail", "arrive"])
+
+
+class Play:
+    """A demand and, beside it, what it should know."""
+
+    def __init__(self, held: set[int]) -> None:
+        self.store = Store()
+        for index in held:
+            self.store.bitfield.set_range(index, index + 1)
+        self.demand = Demand(self.store)
+        self.ranges: list[range] = []
+        self.points: set[int] = set()
+        self.asked: set[int] = set()
+
+    def act(self, action: str, one: int, other: int) -> None:
+        match action:
+            case "want":
+                self.demand.want(range(one, other))
+                self.ranges.append(range(one, other))
+            case "unwant":
+                self.asked.difference_update(self.demand.unwant(range(one, other)))
+                if range(one, other) in self.ranges:
+                    self.ranges.remove(range(one, other))
+            case "point":
+                self.demand.want([one])
+                self.points.add(one)
+            case "take":
+                self.take(one)
+            case "fail" if self.asked:
+                self.demand.put_back(self.asked.pop())
+            case "arrive" if self.asked:
+                self.arrive(min(self.asked))
+
+    def take(self, limit: int) -> bool:
+        taken = self.demand.take(Peer(), (limit, limit), 61)
+        assert not self.asked & set(taken)
+        assert not any(self.store.bitfield.get(index) for index in taken)
+        self.asked.update(taken)
+        return bool(taken)
+
+    def arrive(self, index: int) -> None:
+        self.asked.discard(index)
+        self.store.bitfield.set_range(index, index + 1)
+        self.demand.settle(index)
+
+
+@given(blocks, st.lists(st.tuples(actions, numbers, numbers), max_size=40))
+def test_in_the_end_all_that_is_wanted_was_asked_for_once(
+    held: set[int], script: list[tuple[str, int, int]]
+) -> None:
+    play = Play(held)
+    for action, one, other in script:
+        play.act(action, one, other)
+    while play.take(5) or play.asked:
+        for index in list(play.asked):
+            play.arrive(index)
+    wanted = play.points.union(*play.ranges)
+    assert all(play.store.bitfield.get(index) for index in wanted)

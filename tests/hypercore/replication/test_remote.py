@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroaring import BitMap64
+
+from hypercore.replication.messages import HaveBits, Range, Sync
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.statistics import Counters
+from hypercore.replication.uploads import Uploads
+from tests.support.memory_log import MemoryLog
+
+LENGTH = 200
+
+
+def peer() -> RemotePeer:
+    counters = Counters()
+    return RemotePeer(Uploads(MemoryLog(key=bytes(32)), counters), counters)
+
+
+def sync(length: int, *, fork: int = 0, acknowledged: int = 0, can_upgrade: bool = True) -> Sync:
+    return Sync(fork, length, acknowledged, can_upgrade, True, True, True, False)
+
+
+ranges = st.builds(Range, st.integers(0, LENGTH), st.integers(0, LENGTH), st.booleans())
+bits = st.builds(
+    HaveBits,
+    st.integers(0, 5).map(lambda word: word * 32),
+    st.integers(0, 3).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count)),
+)
+
+
+@given(st.lists(st.one_of(ranges, bits), max_size=20))
+def test_what_a_peer_has_is_what_it_last_said_of_each_block(
+    messages: list[Range | HaveBits],
+) -> None:
+    remote = peer()
+    model: set[int] = set()
+    for message in messages:
+        if isinstance(message, Range):
+            remote.receive_range(message, LENGTH)
+            covered = set(range(message.start, message.start + message.length))
+            model = model - covered if message.drop else model | covered
+        else:
+            remote.receive_bits(message, LENGTH)
+            value = int.from_bytes(message.words, "little")
+            for place in range(8 * len(message.words)):
+                if value >> place & 1:
+                    model.add(message.start + place)
+                else:
+                    model.discard(message.start + place)
+    known = {index for index in range(LENGTH) if remote.offers(index)}
+    assert known == {index for index in model if index < LENGTH}
+    assert set(remote.offered(BitMap64(range(LENGTH)))) == known
+    assert remote.has_range(0, LENGTH) == (len(known) == LENGTH)
+
+
+def test_claims_beyond_our_length_cost_nothing() -> None:
+    remote = peer()
+    remote.receive_range(Range(5, 2**53 - 6), LENGTH)
+    assert remote.offers(LENGTH - 1)
+    assert not remote.offers(LENGTH)
+    remote.receive_range(Range(0, 2**53 - 1), LENGTH)
+    assert remote.offers(2**40)
+    remote.receive_range(Range(3, 1, drop=True), LENGTH)
+    assert not remote.offers(3)
+    assert remote.offers(4)
+    remote.receive_bits(HaveBits(2**52, b"\xff" * 4), LENGTH)
+    remote.receive_range(Range(2**52, 2**52), LENGTH)
+
+
+def test_what_it_lacks_is_forgiven_when_it_says_it_has_it() -> None:
+    remote = peer()
+    remote.receive_range(Range(0, 100), LENGTH)
+    remote.lacks(7)
+    assert not remote.offers(7)
+    assert 7 not in set(remote.offered(BitMap64(range(20))))
+    remote.receive_range(Range(7, 1), LENGTH)
+    assert remote.offers(7)
+
+
+def test_a_peer_that_lacks_all_that_is_left_offers_nothing() -> None:
+    remote = peer()
+    remote.receive_range(Range(0, 100), LENGTH)
+    remote.lacks(7)
+    assert list(remote.offered(BitMap64([7]))) == []
+
+
+def test_who_can_upgrade_us() -> None:
+    remote = peer()
+    assert not remote.can_upgrade_us(0, 0)
+    remote.sync = sync(10)
+    assert remote.can_upgrade_us(0, 0)
+    assert not remote.can_upgrade_us(0, 10)
+    assert not remote.can_upgrade_us(0, 5), "it does not know yet how far we are"
+    remote.sync = sync(10, acknowledged=5)
+    assert remote.can_upgrade_us(0, 5)
+    remote.sync = sync(10, acknowledged=5, can_upgrade=False)
+    assert not remote.can_upgrade_us(0, 5)
+    assert not remote.may_upgrade_us(0, 5)
+    remote.sync = sync(10, fork=2, can_upgrade=False)
+    assert remote.can_upgrade_us(0, 0), "an empty log starts with any fork"
+    assert not remote.can_upgrade_us(0, 3)
+    remote.sync = sync(10)
+    remote.refused_length = 10
+    assert not remote.can_upgrade_us(0, 0)
+
+
+def test_blocks_are_proven_by_who_has_our_length() -> None:
+    remote = peer()
+    assert not remote.proves_blocks(0, 0)
+    remote.sync = sync(10)
+    assert remote.proves_blocks(0, 10)
+    assert not remote.proves_blocks(1, 10)
+    assert not remote.proves_blocks(0, 11)
+    remote.sent_sync = sync(11)
+    assert remote.proves_blocks(0, 11), "we have its roots: its proofs end in them"
+    remote.is_gone = True
+    assert not remote.proves_blocks(0, 10)
