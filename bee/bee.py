@@ -37,7 +37,10 @@ PUT_EFFORT = 8
 
 
 class Change(NamedTuple, Generic[K, V]):
-    """One block of the history: a put, or a deletion (then the value is None)."""
+    """One block of the history: a put, or a deletion (then the value is None).
+
+    The format cannot tell a deletion from a put of None that the same batch overwrote.
+    """
 
     seq: int
     key: K
