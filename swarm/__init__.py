@@ -20,16 +20,9 @@ from swarm.errors import (
     PeerUnreachable,
     SwarmError,
 )
+from swarm.io.channel import Channel, ChannelRejected, RemoteOpen, RemoteOpens
 from swarm.io.connection import Connection, ConnectionStatistics, Link, open_connection
-from swarm.io.mux import (
-    Channel,
-    ChannelRejected,
-    MuxHandle,
-    MuxStatistics,
-    RemoteOpen,
-    RemoteOpens,
-    open_mux,
-)
+from swarm.io.mux import MuxHandle, MuxStatistics, open_mux
 from swarm.io.swarm import ConnectionInfo, Swarm, SwarmStatistics, open_swarm
 from swarm.peer_book import PeerInfo, PeerState, Source
 

@@ -173,11 +173,13 @@ class SecretStream:
             case _State.HANDSHAKE:
                 if self._handshake.receive(frame):
                     raise HandshakeFailed("a handshake message carries a payload")
+                reply = b""
                 if self._handshake.result is None:
-                    outputs.append(Transmit(encode_frame(self._handshake.send())))
+                    reply = encode_frame(self._handshake.send())
                 if self._handshake.result is not None:
-                    outputs.append(Transmit(self._create_header(self._handshake.result)))
+                    reply += self._create_header(self._handshake.result)
                     self._state = _State.HEADER
+                outputs.append(Transmit(reply))
             case _State.HEADER:
                 result = self._handshake.result
                 assert result is not None

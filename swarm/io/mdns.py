@@ -29,6 +29,7 @@ LOOPBACK = "127.0.0.1"
 
 _SALT_SECONDS = 3600.0
 _WATCH_SECONDS = 30.0  # zeroconf does not notice new interfaces: we look, and start it again
+_RETRY_SECONDS = 1.0
 _RESOLVE_MS = 2000
 _CLOSE_SECONDS = 3.0
 _MAX_ADDRESSES = 8  # of one neighbor
@@ -94,12 +95,12 @@ class Mdns:
         await self._announced.wait()
 
     async def receive(self) -> list[Neighbor]:
-        """What changed since the last call, the last word about each neighbor; at least one.
+        """What changed since the last call, the last word about each neighbor.
 
+        Empty when only `error` changed.
         Cancel: nothing is lost.
         """
-        while not self._news:
-            await self._news_changed.wait()
+        await self._news_changed.wait()
         news, self._news = self._news, {}
         return list(news.values())
 
@@ -108,10 +109,13 @@ class Mdns:
         while True:
             addresses = await self._in_thread(_local_addresses)
             try:
+                # zeroconf would find out as well, but leak a socket each time.
+                missing = set(self._interfaces or ()).difference(addresses)
+                if missing or not addresses:
+                    raise OSError(f"no interface has the address {', '.join(sorted(missing))}")
                 await self._run_instance(addresses)
-                self.error = ""
             except (OSError, zeroconf.Error) as error:
-                self.error = str(error) or type(error).__name__
+                self._report(error)
                 await trio.sleep(_WATCH_SECONDS)
 
     async def _run_instance(self, addresses: list[str]) -> None:
@@ -159,11 +163,11 @@ class Mdns:
                 else:
                     await self._in_thread(partial(instance.update_service, wanted))
             except (OSError, zeroconf.Error) as error:
-                self.error = str(error) or type(error).__name__
-                await trio.sleep(1)
+                self._report(error)
+                await trio.sleep(_RETRY_SECONDS)
                 self._topics_changed.set()
                 continue
-            self.error = ""
+            self._report(None)
             registered = wanted
             announced.set()
 
@@ -184,6 +188,12 @@ class Mdns:
             return [self._host]
         chosen = [address for address in addresses if address in (self._interfaces or addresses)]
         return [address for address in chosen if not address.startswith("127.")] or [LOOPBACK]
+
+    def _report(self, error: Exception | None) -> None:
+        text = "" if error is None else str(error) or type(error).__name__
+        if text != self.error:
+            self.error = text
+            self._news_changed.set()
 
     def _note(self, name: str, is_present: bool) -> None:
         """Remember a name to look at; called in the trio thread."""

@@ -8,24 +8,28 @@ inboxes; when they hold more than their bound the socket is not read.
 
 from __future__ import annotations
 
-import enum
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, assert_never
+from typing import assert_never
 
 import trio
 
 from swarm.errors import OutboxOverflow, SwarmError
+from swarm.io.channel import (
+    MESSAGE_OVERHEAD_BYTES,
+    Channel,
+    ChannelRejected,
+    RemoteOpen,
+    RemoteOpens,
+)
 from swarm.io.connection import Connection, Link
 from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.mux import (
-    MAX_MESSAGE_BYTES,
     ChannelClosed,
     ChannelOpened,
-    Message,
     MessagesReceived,
     Mux,
     Output,
@@ -37,35 +41,16 @@ from swarm.mux import (
 
 MAX_INBOX_BYTES = 2**20
 """What all channels of a connection may hold unread, give or take one frame; then the socket is
-not read. Each message counts 128 bytes besides its payload."""
+not read. Each message counts MESSAGE_OVERHEAD_BYTES besides its payload."""
 
 MAX_OUTBOX_BYTES = 2**24
-"""Control messages that a remote may leave unread; above it the connection ends."""
+"""Control messages that a remote may leave unread; with one more the connection ends."""
 
 BULK_BYTES = 2**18
 """What the writer pulls from sources per wake-up: control messages wait behind no more."""
 
 _TURN_BYTES = 2**16  # what one source gives before the next one has its turn
-_MESSAGE_OVERHEAD_BYTES = 128
 _CLOSE_SECONDS = 2.0  # for what is queued when the body ends
-
-Source = Callable[[int], Sequence[Message]]
-"""Gives messages of about that many bytes in total; none when there is nothing (more) to send."""
-
-
-class ChannelRejected(SwarmError, trio.BrokenResourceError):
-    """The remote does not open this channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteOpen:
-    """An open of the remote's that nobody here has answered: open the same channel, or reject."""
-
-    protocol: str
-    id: bytes | None
-    handshake: bytes
-    reject: Callable[[], None]
-    """Turn it down; nothing happens when it was answered, or closed by the remote, before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,169 +62,6 @@ class MuxStatistics:
     outbox_bytes: int
     messages_received: int
     messages_sent: int
-
-
-class _State(enum.Enum):
-    OPENING = enum.auto()  # the remote has not answered
-    OPEN = enum.auto()
-    ENDED = enum.auto()  # by the remote, or with the connection
-    CLOSED = enum.auto()  # here
-
-
-class Channel:
-    """One channel; made by `MuxHandle.open_channel`. Close it, or let the connection end."""
-
-    def __init__(self, mux: MuxHandle, number: int, protocol: str, id: bytes | None) -> None:
-        self.link = mux.link
-        self.protocol = protocol
-        self.id = id
-        self.remote_handshake = b""
-        self._mux = mux
-        self._number = number
-        self._state = _State.OPENING
-        self._end: Callable[[], Exception] | None = None  # what to raise when it has ended
-        self._inbox: list[Message] = []
-        self._inbox_bytes = 0
-        self._arrival = Wakeup()
-        self._source: Source | None = None
-        self._is_queued = False  # for its turn to give bulk
-
-    def send(self, message_type: int, payload: bytes) -> None:
-        """Queue a message; whatever is queued when the writer wakes up leaves in one batch.
-
-        Dropped when the remote has closed the channel or the connection has ended, which
-        `receive` tells. The connection ends when more than MAX_OUTBOX_BYTES are unsent.
-
-        Raises: ValueError above `swarm.mux.MAX_MESSAGE_BYTES`, trio.ClosedResourceError.
-        """
-        if self._state is _State.CLOSED:
-            raise trio.ClosedResourceError("this channel was closed here")
-        if len(payload) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"message of {len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
-        if self._state is _State.OPEN:
-            self._mux._queue(self._number, message_type, payload)
-
-    async def receive(self) -> list[Message]:
-        """All (type, payload) messages that wait, in order; at least one.
-
-        Does not yield when there are some already; the next call does.
-
-        Raises: trio.EndOfChannel after the last message when the remote closed the channel or
-        the connection ended, trio.ClosedResourceError after `close`.
-        Cancel: nothing is lost.
-        """
-        while not self._inbox:
-            if self._state is _State.CLOSED:
-                raise trio.ClosedResourceError("this channel was closed here")
-            if self._end is not None:
-                raise self._end()
-            await self._arrival.wait()
-        return self._take_inbox()
-
-    def set_source(self, take: Source) -> None:
-        """Have bulk pulled: `take(max_bytes)` is called when the connection can carry more.
-
-        Until it returns nothing; `wake_source` says that there is more again.
-        """
-        self._source = take
-        self.wake_source()
-
-    def wake_source(self) -> None:
-        """There may be something to take."""
-        if self._source is not None and self._state is _State.OPEN and not self._is_queued:
-            self._is_queued = True
-            self._mux._queue_source(self)
-
-    def close(self) -> None:
-        """End the channel; what was sent still leaves. Nothing happens the second time."""
-        if self._state is not _State.CLOSED:
-            self._state = _State.CLOSED
-            self._take_inbox()
-            self._arrival.set()
-            self._mux._close_channel(self)
-
-    def abort(self, error: Exception) -> None:
-        """End the whole connection: the remote broke the protocol, as `error` says."""
-        self._mux.abort(error)
-
-    def _take_inbox(self) -> list[Message]:
-        messages, self._inbox = self._inbox, []
-        self._mux._release_inbox(self._inbox_bytes)
-        self._inbox_bytes = 0
-        return messages
-
-    def _take_bulk(self, max_bytes: int) -> Sequence[Message]:
-        """The next of the source; none also when the channel is not open any more."""
-        self._is_queued = False
-        if self._source is None or self._state is not _State.OPEN:
-            return ()
-        return self._source(max_bytes)
-
-    def _opened(self, handshake: bytes) -> None:
-        self.remote_handshake = handshake
-        self._state = _State.OPEN
-        self._arrival.set()
-
-    def _ended(self, kind: type[Exception], reason: str) -> None:
-        if self._state is not _State.CLOSED:
-            self._state = _State.ENDED
-            self._end = partial(kind, reason)
-            self._arrival.set()
-
-    def _arrived(self, messages: list[Message]) -> int:
-        """Add to the inbox; what that counts."""
-        self._inbox += messages
-        size = _MESSAGE_OVERHEAD_BYTES * len(messages)
-        for _, payload in messages:
-            size += len(payload)
-        self._inbox_bytes += size
-        self._arrival.set()
-        return size
-
-    async def _wait_opened(self) -> None:
-        while self._state is _State.OPENING:
-            await self._arrival.wait()
-        if self._end is not None and not self._inbox:
-            raise self._end()
-
-
-class RemoteOpens:
-    """The opens of one protocol that are nobody's yet, as an asynchronous iterator.
-
-    Ends with the connection. After `close`, opens that wait and all later ones are rejected.
-    """
-
-    def __init__(self, mux: MuxHandle, protocol: str) -> None:
-        self._mux = mux
-        self._protocol = protocol
-        self._waiting: OrderedDict[int, RemoteOpen] = OrderedDict()
-        self._arrival = Wakeup()
-        self._is_closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> RemoteOpen:
-        """Cancel: nothing is lost."""
-        while True:
-            while not self._waiting:
-                if self._is_closed or self._mux.is_ended:
-                    raise StopAsyncIteration
-                await self._arrival.wait()
-            offer, remote_open = self._waiting.popitem(last=False)
-            if self._mux._is_offered(offer):  # else it was claimed by an open of our own
-                return remote_open
-
-    def close(self) -> None:
-        """Turn down what waits and what comes."""
-        self._is_closed = True
-        self._waiting.clear()
-        self._arrival.set()
-        self._mux._reject_all(self._protocol)
-
-    async def aclose(self) -> None:
-        """The asynchronous twin of `close`, for `async with aclosing(...)`. Never waits."""
-        self.close()
 
 
 class MuxHandle:
@@ -351,12 +173,13 @@ class MuxHandle:
     def _queue(self, number: int, message_type: int, payload: bytes) -> None:
         if self.is_ended:
             return
+        if self._outbox_bytes > MAX_OUTBOX_BYTES:
+            self.abort(OutboxOverflow(self._outbox_bytes, MAX_OUTBOX_BYTES))
+            return
         if not self._outbox:
             self._writer.set()
         self._outbox.append((number, message_type, payload))
-        self._outbox_bytes += len(payload) + _MESSAGE_OVERHEAD_BYTES
-        if self._outbox_bytes > MAX_OUTBOX_BYTES:
-            self.abort(OutboxOverflow(self._outbox_bytes, MAX_OUTBOX_BYTES))
+        self._outbox_bytes += len(payload) + MESSAGE_OVERHEAD_BYTES
 
     def _queue_source(self, channel: Channel) -> None:
         if not self.is_ended:
@@ -455,7 +278,7 @@ class MuxHandle:
             taken = channel._take_bulk(min(budget, _TURN_BYTES))
             for message_type, payload in taken:
                 messages.append((channel._number, message_type, payload))
-                budget -= len(payload) + _MESSAGE_OVERHEAD_BYTES
+                budget -= len(payload) + MESSAGE_OVERHEAD_BYTES
             if taken:
                 channel.wake_source()  # its next turn
 

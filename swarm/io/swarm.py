@@ -137,6 +137,7 @@ class Swarm:
         self._unproven = 0
         self._dialing = 0
         self._wake = Wakeup()
+        self._changed = trio.Event()
         self._counters = _Counters()
 
     @property
@@ -197,14 +198,19 @@ class Swarm:
         if self._mdns is not None:
             await self._mdns.wait_announced()
 
+    async def wait_changed(self) -> None:
+        """Return at the next change of connections, peers or the statistics about them."""
+        await self._changed.wait()
+
     def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
         """Keep a connection with whoever listens there; with a key, only if they prove it."""
         self._book.add_static(host, port, public_key, trio.current_time())
-        self._wake.set()
+        self._note_change()
 
     def remove_peer(self, host: str, port: int) -> None:
         """Do not dial it again. A connection stays."""
         self._book.remove_static(host, port)
+        self._note_change()
 
     def refuse(self, public_key: bytes) -> None:
         """End the connection with a key, if there is one, and allow none from now on."""
@@ -231,9 +237,15 @@ class Swarm:
         )
 
     def _topics_changed(self) -> None:
-        self._wake.set()
+        self._note_change()
         if self._mdns is not None:
             self._mdns.announce(sorted(self._book.topics))
+
+    def _note_change(self) -> None:
+        """Wake the dialer, and whoever watches."""
+        self._wake.set()
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _watch_neighbors(self, mdns: Mdns) -> None:
         while True:
@@ -244,7 +256,7 @@ class Swarm:
                         self._book.neighbor_seen(name, addresses, announcement, now)
                     case NeighborLeft(name):
                         self._book.neighbor_left(name)
-            self._wake.set()
+            self._note_change()
 
     async def _dial_peers(self) -> None:
         """Start dials when they are due."""
@@ -290,7 +302,7 @@ class Swarm:
             self._book.dial_failed(planned.name, str(error), trio.current_time())
         finally:
             self._dialing -= is_dialing
-            self._wake.set()
+            self._note_change()
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         """Serve an incoming connection to its end."""
@@ -299,6 +311,7 @@ class Swarm:
             or len(self._sessions) >= self._max_connections
         ):
             self._counters.refused += 1
+            self._note_change()
             await trio.aclose_forcefully(stream)
             return
         address = remote_address(stream)
@@ -316,6 +329,7 @@ class Swarm:
             _log.debug("connection from %s failed: %s", address, error)
         finally:
             self._unproven -= is_unproven
+            self._note_change()
 
     async def _admit(self, connection: Connection, source: Source) -> None:
         """Let a proven connection in, if it is welcome and the one to keep; then serve it."""
@@ -357,6 +371,7 @@ class Swarm:
         self._sessions[key] = session
         self._counters.connections_opened += 1
         self._book.connection_opened(key)
+        self._note_change()
         try:
             with session.scope:
                 if connection.link.is_initiator:
@@ -372,7 +387,7 @@ class Swarm:
                 del self._sessions[key]
                 self._book.connection_closed(key, trio.current_time())
             session.done.set()
-            self._wake.set()
+            self._note_change()
 
 
 def _describe(group: BaseExceptionGroup[BaseException]) -> str:

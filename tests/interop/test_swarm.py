@@ -14,8 +14,7 @@ import trio
 
 from hypercore.crypto import KeyPair
 from hypercore.encoding import encode_string
-from swarm.io.connection import open_connection
-from swarm.io.mux import Channel, open_mux
+from swarm import Channel, open_connection, open_mux
 
 pytestmark = pytest.mark.interop
 

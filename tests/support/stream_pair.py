@@ -18,9 +18,17 @@ RESPONDER = KeyPair.from_seed(b"\x02" * 32)
 
 
 @asynccontextmanager
-async def open_connection_pair() -> AsyncIterator[tuple[Connection, Connection]]:
-    """The initiator's and the responder's end of one connection."""
-    left, right = trio.testing.memory_stream_pair()
+async def open_connection_pair(
+    *, is_lockstep: bool = False
+) -> AsyncIterator[tuple[Connection, Connection]]:
+    """The initiator's and the responder's end of one connection.
+
+    The stream between holds any number of bytes, or none when it `is_lockstep`: then writing
+    waits until the other end reads.
+    """
+    left, right = (
+        trio.testing.lockstep_stream_pair() if is_lockstep else trio.testing.memory_stream_pair()
+    )
     responders: list[Connection] = []
     is_open = trio.Event()
 
@@ -38,10 +46,12 @@ async def open_connection_pair() -> AsyncIterator[tuple[Connection, Connection]]
 
 
 @asynccontextmanager
-async def open_mux_pair(*accept: str) -> AsyncIterator[tuple[MuxHandle, MuxHandle]]:
-    """Multiplexers at both ends of one connection."""
+async def open_mux_pair(
+    *accept: str, is_lockstep: bool = False
+) -> AsyncIterator[tuple[MuxHandle, MuxHandle]]:
+    """Multiplexers at both ends of one connection, which accept these protocols."""
     async with (
-        open_connection_pair() as (left, right),
+        open_connection_pair(is_lockstep=is_lockstep) as (left, right),
         open_mux(left, accept=accept) as left_mux,
         open_mux(right, accept=accept) as right_mux,
     ):

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from swarm import Connection, HandshakeFailed, MalformedPacket, open_connection
+from swarm.frames import encode_frame
+from swarm.secret_stream import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
+from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
+
+
+async def test_both_ends_know_each_other_and_talk() -> None:
+    async with open_connection_pair() as (left, right):
+        assert left.link.is_initiator
+        assert not right.link.is_initiator
+        assert left.link.handshake_hash == right.link.handshake_hash
+        assert left.link.remote_public_key == RESPONDER.public_key
+        assert right.link.remote_public_key == INITIATOR.public_key
+        await left.send([b"one", b"two"])
+        await left.send([b"three"])
+        assert await right.receive() == [b"one", b"two", b"three"]
+        await right.send([b"back"])
+        assert await left.receive() == [b"back"]
+        statistics = left.statistics()
+        assert (statistics.messages_sent, statistics.messages_received) == (3, 1)
+        assert statistics.bytes_sent == right.statistics().bytes_received
+
+
+async def test_a_hang_up_ends_the_other_side() -> None:
+    async with open_connection_pair() as (left, right):
+        await left.send([b"last"])
+        await left.aclose()
+        assert await right.receive() == [b"last"]
+        with pytest.raises(trio.EndOfChannel):
+            await right.receive()
+        with pytest.raises(trio.ClosedResourceError):
+            await left.receive()
+        with pytest.raises(trio.BrokenResourceError):
+            await right.send([b"nobody there"])
+
+
+async def test_silent_connections_are_kept_alive(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_connection_pair() as (left, right):
+        with trio.move_on_after(10 * KEEP_ALIVE_SECONDS + 1):
+            await left.receive()
+        assert left.statistics().messages_received == 10
+        assert 9 <= right.statistics().messages_sent <= 10
+
+
+async def test_a_receiver_that_is_cancelled_loses_nothing() -> None:
+    async with open_connection_pair() as (left, right):
+        with trio.move_on_after(0):
+            await right.receive()
+        await left.send([b"kept"])
+        with trio.move_on_after(0):
+            await right.receive()
+        assert await right.receive() == [b"kept"]
+
+
+async def test_a_silent_stranger_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    ours, _theirs = trio.testing.memory_stream_pair()
+    start = trio.current_time()
+    with pytest.raises(HandshakeFailed):
+        async with open_connection(ours, RESPONDER, is_initiator=False):
+            pass
+    assert trio.current_time() - start == pytest.approx(HANDSHAKE_SECONDS)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", encode_frame(bytes(32))])
+async def test_strangers_who_speak_something_else(said: bytes) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(said)
+    await theirs.send_eof()
+    with pytest.raises(HandshakeFailed):
+        async with open_connection(ours, RESPONDER, is_initiator=False):
+            pass
+    with pytest.raises(trio.ClosedResourceError):
+        await ours.send_all(b"x")
+
+
+async def test_a_stranger_who_hangs_up_after_the_first_message() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.aclose()
+    with pytest.raises(HandshakeFailed):
+        async with open_connection(ours, INITIATOR, is_initiator=True):
+            pass
+
+
+async def test_garbage_after_the_handshake_is_told_as_such() -> None:
+    left, right = trio.testing.memory_stream_pair()
+
+    async def respond(connections: list[Connection]) -> None:
+        async with open_connection(right, RESPONDER, is_initiator=False) as connection:
+            connections.append(connection)
+            with pytest.raises(MalformedPacket):
+                await connection.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(respond, [])
+        async with open_connection(left, INITIATOR, is_initiator=True):
+            await left.send_all(encode_frame(bytes(40)))
+
+
+async def test_the_body_gets_its_own_exception_out() -> None:
+    with pytest.raises(KeyError):
+        async with open_connection_pair():
+            raise KeyError
+
+
+async def test_an_opening_that_is_cancelled_closes_the_stream() -> None:
+    for patience in (0, 1):
+        ours, theirs = trio.testing.memory_stream_pair()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_open_and_wait, ours)
+                for _ in range(patience):
+                    await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught
+        while await theirs.receive_some():
+            pass  # what was said before the hang-up
+
+
+async def _open_and_wait(stream: trio.abc.Stream) -> None:
+    async with open_connection(stream, INITIATOR, is_initiator=True):
+        await trio.sleep_forever()

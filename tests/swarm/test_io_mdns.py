@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from hypercore.crypto import KeyPair
+from swarm import Connection, Source, Swarm, open_swarm
+
+LOOPBACK = "127.0.0.1"
+TOPIC, OTHER = b"\x11" * 32, b"\x12" * 32
+KEYS = [KeyPair.from_seed(bytes((i,)) * 32) for i in (11, 12, 13)]
+
+
+async def hold(connection: Connection) -> None:
+    await connection.send([b"hello"])
+    while True:
+        await connection.receive()
+
+
+async def until(is_true: Callable[[], object], swarm: Swarm) -> None:
+    while not is_true():
+        await swarm.wait_changed()
+
+
+async def wait_connections(swarm: Swarm, count: int) -> None:
+    await until(lambda: len(swarm.connections) == count, swarm)
+
+
+@pytest.mark.parametrize("interfaces", [None, [LOOPBACK]])
+async def test_neighbors_with_a_common_topic_find_each_other_and_others_do_not(
+    interfaces: list[str] | None,
+) -> None:
+    host = "0.0.0.0" if interfaces is None else LOOPBACK
+    with trio.fail_after(60):
+        async with open_swarm(KEYS[0], hold, listen=(host, 0), interfaces=interfaces) as first:
+            await first.join(TOPIC)
+            await first.wait_announced()
+            async with (
+                open_swarm(KEYS[1], hold, listen=(host, 0), interfaces=interfaces) as second,
+                open_swarm(KEYS[2], hold, listen=(host, 0), interfaces=interfaces) as third,
+            ):
+                await third.join(OTHER)
+                await second.join(TOPIC)
+                with trio.fail_after(15):
+                    await wait_connections(first, 1)
+                    await wait_connections(second, 1)
+                assert first.connections[0].remote_public_key == KEYS[1].public_key
+                assert Source.LAN in {first.connections[0].source, second.connections[0].source}
+                assert third.connections == ()
+                # One who joins the topic later is found as well.
+                await third.join(TOPIC)
+                with trio.fail_after(15):
+                    await wait_connections(third, 2)
+                assert first.statistics().lan_error == ""
+            # A goodbye takes the names away at once.
+            await until(lambda: not any(TOPIC in peer.topics for peer in first.peers), first)
+            await wait_connections(first, 0)
+
+
+async def test_who_leaves_all_topics_is_not_seen_any_more() -> None:
+    with trio.fail_after(60):
+        async with (
+            open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as first,
+            open_swarm(KEYS[1], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as second,
+        ):
+            await first.join(OTHER)
+            await first.wait_announced()
+            port = first.addresses[0][1]
+
+            def sees_first() -> bool:
+                return any(peer.addresses[0][1] == port for peer in second.peers)
+
+            await until(sees_first, second)
+            await first.leave(OTHER)
+            assert first.topics == frozenset()
+            await until(lambda: not sees_first(), second)
+            assert second.connections == ()
+
+
+async def test_a_network_without_multicast_is_reported_and_harmless() -> None:
+    # An address that is not ours: joining a multicast group on it fails.
+    with trio.fail_after(60):
+        async with open_swarm(
+            KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=["203.0.113.77"]
+        ) as swarm:
+            await swarm.join(TOPIC)
+            await until(lambda: bool(swarm.statistics().lan_error), swarm)

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from hypercore.crypto import KeyPair
+from hypercore.errors import InvalidProof
+from swarm import (
+    Connection,
+    MalformedPacket,
+    PeerState,
+    Source,
+    Swarm,
+    open_connection,
+    open_swarm,
+)
+from swarm.io.swarm import MAX_UNPROVEN_CONNECTIONS
+
+LOOPBACK = "127.0.0.1"
+SMALL, LARGE = sorted(
+    (KeyPair.from_seed(bytes((i,)) * 32) for i in (1, 2)), key=lambda k: k.public_key
+)
+THIRD = KeyPair.from_seed(b"\x03" * 32)
+
+
+@dataclass
+class Party:
+    """A swarm whose handler keeps connections until they end, and remembers them."""
+
+    swarm: Swarm
+    port: int
+    open: list[Connection] = field(default_factory=list)
+    opened: int = 0
+    changed: trio.Condition = field(default_factory=trio.Condition)
+
+    async def wait(self, until: Callable[[], object]) -> None:
+        async with self.changed:
+            while not until():
+                await self.changed.wait()
+
+    async def notify(self) -> None:
+        with trio.CancelScope(shield=True):
+            async with self.changed:
+                self.changed.notify_all()
+
+
+async def hold(party: Party, connection: Connection) -> None:
+    """Say hello, then read until the end."""
+    await connection.send([b"hello"])
+    while True:
+        await connection.receive()
+
+
+@asynccontextmanager
+async def open_party(
+    key_pair: KeyPair,
+    serve: Callable[[Party, Connection], Awaitable[None]] = hold,
+    *,
+    port: int = 0,
+    firewall: Callable[[bytes], bool] = lambda _: True,
+    max_connections: int = 10,
+) -> AsyncIterator[Party]:
+    async def handler(connection: Connection) -> None:
+        party.open.append(connection)
+        party.opened += 1
+        await party.notify()
+        try:
+            await serve(party, connection)
+        finally:
+            party.open.remove(connection)
+            await party.notify()
+
+    async with open_swarm(
+        key_pair,
+        handler,
+        listen=(LOOPBACK, port),
+        lan=False,
+        firewall=firewall,
+        max_connections=max_connections,
+    ) as swarm:
+        party = Party(swarm, swarm.addresses[0][1])
+        yield party
+
+
+async def until(is_true: Callable[[], object], *parties: Party) -> None:
+    """Return when it is true, which a change of one of these parties makes it."""
+    while not is_true():
+        async with trio.open_nursery() as nursery:
+
+            async def watch(party: Party) -> None:
+                await party.swarm.wait_changed()
+                nursery.cancel_scope.cancel()
+
+            for party in parties:
+                nursery.start_soon(watch, party)
+
+
+async def connect(left: Party, right: Party) -> None:
+    left.swarm.add_peer(LOOPBACK, right.port)
+    await left.wait(lambda: len(left.open) == 1)
+    await right.wait(lambda: len(right.open) == 1)
+
+
+async def test_a_static_peer_is_dialed_and_both_run_their_handlers() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left, open_party(LARGE) as right:
+            await connect(left, right)
+            (info,) = left.swarm.connections
+            assert info.remote_public_key == LARGE.public_key
+            assert info.source is Source.STATIC
+            assert info.is_initiator
+            assert info.address == f"{LOOPBACK}:{right.port}"
+            assert info.since_unix_ms > 1_700_000_000_000
+            (info,) = right.swarm.connections
+            assert (info.remote_public_key, info.source) == (SMALL.public_key, Source.INCOMING)
+            (peer,) = left.swarm.peers
+            assert peer.state is PeerState.CONNECTED
+            statistics = left.swarm.statistics()
+            assert (statistics.connections, statistics.dials) == (1, 1)
+            assert statistics.bytes_sent > 0
+
+
+async def test_a_peer_that_comes_back_is_connected_again() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left:
+            async with open_party(LARGE) as right:
+                await connect(left, right)
+                port = right.port
+            await left.wait(lambda: not left.open)
+            async with open_party(LARGE, port=port) as right:
+                await left.wait(lambda: len(left.open) == 1)
+                assert left.opened == 2
+                assert left.swarm.statistics().connections == 1
+
+
+async def test_a_peer_with_another_key_than_expected_is_not_handed_over() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left, open_party(LARGE) as right:
+            left.swarm.add_peer(LOOPBACK, right.port, THIRD.public_key)
+            await until(lambda: left.swarm.peers[0].failures, left)
+            assert "another key" in left.swarm.peers[0].last_error
+            assert left.opened == 0
+
+
+async def test_nobody_connects_to_itself() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left:
+            left.swarm.add_peer(LOOPBACK, left.port)
+            await until(lambda: left.swarm.peers[0].state is PeerState.OURSELVES, left)
+            assert left.opened == 0
+
+
+async def test_the_firewall_keeps_keys_out_before_the_handler() -> None:
+    def only_third(key: bytes) -> bool:
+        return key == THIRD.public_key
+
+    with trio.fail_after(30):
+        async with (
+            open_party(SMALL) as left,
+            open_party(LARGE, firewall=only_third) as right,
+            open_party(THIRD) as third,
+        ):
+            left.swarm.add_peer(LOOPBACK, right.port)
+            await until(lambda: right.swarm.statistics().refused, right)
+            third.swarm.add_peer(LOOPBACK, right.port)
+            await right.wait(lambda: len(right.open) == 1)
+            assert right.opened == 1
+            assert right.open[0].link.remote_public_key == THIRD.public_key
+
+
+async def test_a_key_can_be_refused_later() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left, open_party(LARGE) as right:
+            await connect(left, right)
+            right.swarm.refuse(SMALL.public_key)
+            await left.wait(lambda: not left.open)
+            await right.wait(lambda: not right.open)
+            await until(lambda: right.swarm.statistics().refused, right)
+            assert right.opened == 1
+
+
+@pytest.mark.parametrize("swap", [False, True])
+async def test_two_who_dial_each_other_at_once_keep_one_connection(swap: bool) -> None:
+    keys = (LARGE, SMALL) if swap else (SMALL, LARGE)
+    with trio.fail_after(30):
+        async with open_party(keys[0]) as left, open_party(keys[1]) as right:
+            left.swarm.add_peer(LOOPBACK, right.port)
+            right.swarm.add_peer(LOOPBACK, left.port)
+            await left.wait(lambda: bool(left.open))
+            await right.wait(lambda: bool(right.open))
+
+            def is_settled() -> bool:
+                return (
+                    all(
+                        len(party.open) == 1
+                        and party.swarm.statistics().dials == 1
+                        and party.swarm.peers[0].state is PeerState.CONNECTED
+                        for party in (left, right)
+                    )
+                    and len({party.open[0].link.handshake_hash for party in (left, right)}) == 1
+                )
+
+            await until(is_settled, left, right)
+            await left.open[0].send([b"works"])
+
+
+async def test_a_second_address_of_a_connected_peer_changes_nothing() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left, open_party(LARGE) as right:
+            await connect(left, right)
+            first = left.open[0]
+            left.swarm.add_peer("localhost", right.port)
+            await until(lambda: left.swarm.statistics().duplicates, left)
+            await until(lambda: right.swarm.statistics().duplicates, right)
+            assert left.open == [first]
+            assert right.opened == 1
+            assert all(peer.state is PeerState.CONNECTED for peer in left.swarm.peers)
+
+
+async def test_a_peer_that_lost_its_connection_replaces_it() -> None:
+    with trio.fail_after(30):
+        async with open_party(LARGE) as right:
+
+            async def call() -> Connection:
+                """A remote with SMALL's key that confirms its connection and keeps it."""
+                stream = await trio.open_tcp_stream(LOOPBACK, right.port)
+                connection = await stack.enter(stream)
+                await connection.send([b""])
+                await connection.receive()
+                return connection
+
+            async with open_stack() as stack:
+                await call()
+                first = right.open[0]
+                second = await call()
+                await right.wait(lambda: right.opened == 2 and len(right.open) == 1)
+                assert right.open[0] is not first
+                assert right.open[0].link.handshake_hash == second.link.handshake_hash
+
+
+class Stack:
+    """Keeps connections of a hand-made remote open."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    async def enter(self, stream: trio.SocketStream) -> Connection:
+        async def keep(task_status: trio.TaskStatus[Connection]) -> None:
+            async with open_connection(stream, SMALL, is_initiator=True) as connection:
+                task_status.started(connection)
+                await trio.sleep_forever()
+
+        connection: Connection = await self._nursery.start(keep)
+        return connection
+
+
+@asynccontextmanager
+async def open_stack() -> AsyncIterator[Stack]:
+    async with trio.open_nursery() as nursery:
+        yield Stack(nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MalformedPacket("nonsense"),
+        InvalidProof("bad proof"),
+        trio.BrokenResourceError("gone"),
+        ExceptionGroup("several", [trio.EndOfChannel("over"), MalformedPacket("x")]),
+    ],
+)
+async def test_network_errors_of_a_handler_end_its_connection_only(error: Exception) -> None:
+    async def fail_for_small(party: Party, connection: Connection) -> None:
+        if connection.link.remote_public_key == SMALL.public_key:
+            raise error
+        await hold(party, connection)
+
+    with trio.fail_after(30):
+        async with (
+            open_party(LARGE, fail_for_small) as right,
+            open_party(SMALL) as left,
+            open_party(THIRD) as third,
+        ):
+            third.swarm.add_peer(LOOPBACK, right.port)
+            await right.wait(lambda: len(right.open) == 1)
+            left.swarm.add_peer(LOOPBACK, right.port)
+            await right.wait(lambda: right.opened == 2 and len(right.open) == 1)
+            assert right.open[0].link.remote_public_key == THIRD.public_key
+
+
+async def test_a_bug_in_a_handler_ends_the_swarm() -> None:
+    async def crash(_: Party, __: Connection) -> None:
+        raise LookupError("a bug")
+
+    with trio.fail_after(30):
+        with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012 - leaves from inside
+            async with open_party(LARGE, crash) as right, open_party(SMALL) as left:
+                left.swarm.add_peer(LOOPBACK, right.port)
+                await trio.sleep_forever()
+        assert caught.group_contains(LookupError)
+
+
+async def test_incoming_connections_are_bounded() -> None:
+    with trio.fail_after(30):
+        async with (
+            open_party(LARGE, max_connections=1) as right,
+            open_party(SMALL) as left,
+            open_party(THIRD) as third,
+        ):
+            await connect(left, right)
+            third.swarm.add_peer(LOOPBACK, right.port)
+            await until(lambda: right.swarm.statistics().refused, right)
+            assert third.opened == 0
+            assert len(right.open) == 1
+
+
+async def test_strangers_who_say_nothing_are_bounded() -> None:
+    with trio.fail_after(30):
+        async with open_party(LARGE) as right:
+            streams = [
+                await trio.open_tcp_stream(LOOPBACK, right.port)
+                for _ in range(MAX_UNPROVEN_CONNECTIONS + 1)
+            ]
+            await until(lambda: right.swarm.statistics().refused, right)
+            for stream in streams:
+                await stream.aclose()
+            async with open_party(SMALL) as left:
+                await connect(left, right)
+
+
+async def test_garbage_harms_nobody() -> None:
+    with trio.fail_after(30):
+        async with open_party(LARGE) as right, open_party(SMALL) as left:
+            stream = await trio.open_tcp_stream(LOOPBACK, right.port)
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n" * 10)
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some():
+                    pass
+            await stream.aclose()
+            await connect(left, right)
+
+
+async def test_a_taken_port_is_an_error_and_nobody_needs_to_listen() -> None:
+    async def never(_: Connection) -> None:
+        raise AssertionError
+
+    async with open_party(LARGE) as right:
+        with pytest.raises(OSError, match="in use"):
+            async with open_swarm(SMALL, never, listen=(LOOPBACK, right.port), lan=False):
+                pass
+    async with open_swarm(SMALL, never, listen=None) as swarm:
+        assert swarm.addresses == ()
+        await swarm.wait_announced()
+        swarm.add_peer(LOOPBACK, 9)
+        swarm.remove_peer(LOOPBACK, 9)
+        assert swarm.peers == []

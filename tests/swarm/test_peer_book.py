@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pytest
+
+from swarm.announcement import Announcement
+from swarm.peer_book import (
+    BACK_OFF_SECONDS,
+    MAX_NEIGHBORS,
+    STABLE_SECONDS,
+    PeerBook,
+    PeerState,
+    Source,
+)
+
+TOPIC = b"\x01" * 32
+OTHER = b"\x02" * 32
+KEY = b"\x03" * 32
+HERE = (("192.0.2.7", 4000),)
+
+
+def create_book(name: str = "n5") -> PeerBook:
+    return PeerBook(name, entropy=bytes)
+
+
+def announced(*topics: bytes) -> Announcement:
+    return Announcement.of(topics, b"saltsalt")
+
+
+def names(book: PeerBook, now: float) -> list[str]:
+    return [dial.name for dial in book.plan_dials(now, 10)]
+
+
+def test_static_peers_are_dialed_at_once_and_again_with_back_off() -> None:
+    book = create_book()
+    book.add_static("example.org", 4000, KEY, 10.0)
+    book.add_static("example.org", 4000, None, 11.0)
+    assert book.deadline == 10.0
+    now = 10.0
+    for failure in range(5):
+        (dial,) = book.plan_dials(now, 10)
+        assert dial.addresses == (("example.org", 4000),)
+        assert dial.expected_key == KEY
+        assert dial.failures == failure
+        assert book.deadline is None, "not twice at once"
+        book.dial_failed(dial.name, "refused", now)
+        wait = BACK_OFF_SECONDS[min(failure, len(BACK_OFF_SECONDS) - 1)]
+        assert book.deadline == now + wait
+        assert book.plan_dials(now + wait - 0.01, 10) == []
+        now += wait
+    (peer,) = book.peers
+    assert (peer.failures, peer.last_error, peer.source) == (5, "refused", Source.STATIC)
+
+
+def test_waits_vary_by_up_to_a_quarter() -> None:
+    book = PeerBook("n5", entropy=lambda size: b"\xff" * size)
+    book.add_static("a", 1, None, 0.0)
+    book.plan_dials(0.0, 1)
+    book.dial_failed("a:1", "", 0.0)
+    assert book.deadline == pytest.approx(1.25, abs=0.001)
+
+
+def test_a_connection_that_lasted_clears_failures() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for lasted, failures in ((1.0, 1), (2.0, 2), (STABLE_SECONDS, 1)):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_succeeded("a:1", KEY, now)
+        book.connection_opened(KEY)
+        assert book.peers[0].state is PeerState.CONNECTED
+        assert book.deadline is None
+        book.connection_closed(KEY, now + lasted)
+        assert book.peers[0].failures == failures
+        assert book.deadline == now + lasted + BACK_OFF_SECONDS[failures - 1]
+
+
+def test_peers_known_to_be_connected_otherwise_are_not_dialed() -> None:
+    book = create_book()
+    book.connection_opened(KEY)
+    book.add_static("a", 1, KEY, 0.0)
+    assert book.deadline is None
+    assert names(book, 1.0) == []
+    assert book.peers[0].state is PeerState.CONNECTED
+    book.connection_closed(KEY, 5.0)
+    assert book.deadline == 6.0
+
+
+def test_removed_peers_are_forgotten() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    assert names(book, 0.0) == ["a:1"]
+    book.remove_static("a", 1)
+    book.dial_failed("a:1", "", 0.0)
+    book.dial_succeeded("a:1", KEY, 0.0)
+    book.found_ourselves("a:1")
+    assert book.peers == []
+
+
+def test_ourselves_and_refused_keys_are_left_alone() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    book.plan_dials(0.0, 1)
+    book.found_ourselves("a:1")
+    book.add_static("b", 1, KEY, 0.0)
+    book.refuse(KEY)
+    assert book.is_refused(KEY)
+    assert book.deadline is None
+    assert {peer.state for peer in book.peers} == {PeerState.OURSELVES, PeerState.WAITING}
+
+
+def test_neighbors_without_a_common_topic_are_not_dialed() -> None:
+    book = create_book()
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
+    assert book.deadline is None
+    book.join(OTHER, 1.0)
+    assert book.deadline is None
+    book.join(TOPIC, 2.0)
+    assert names(book, 2.0) == ["n1"]
+    (peer,) = book.peers
+    assert (peer.topics, peer.source) == ({TOPIC}, Source.LAN)
+    book.leave(TOPIC, 3.0)
+    book.dial_failed("n1", "", 3.0)
+    assert book.deadline is None
+    assert book.topics == {OTHER}
+
+
+def test_of_two_neighbors_the_one_with_the_larger_name_dials_first() -> None:
+    book = create_book("n5")
+    book.join(TOPIC, 0.0)
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
+    book.neighbor_seen("n9", HERE, announced(TOPIC), 0.0)
+    assert names(book, 0.5) == ["n1"]
+    assert names(book, 1.0) == ["n9"]
+
+
+def test_a_neighbor_may_change_its_topics_move_and_leave() -> None:
+    book = create_book()
+    book.join(TOPIC, 0.0)
+    book.neighbor_seen("n1", HERE, announced(OTHER), 0.0)
+    assert book.deadline is None
+    book.neighbor_seen("n1", HERE, announced(OTHER, TOPIC), 1.0)
+    assert names(book, 1.0) == ["n1"]
+    book.dial_failed("n1", "", 1.0)
+    there = (("192.0.2.8", 4000),)
+    book.neighbor_seen("n1", there, announced(TOPIC), 1.5)
+    (dial,) = book.plan_dials(1.5, 1)
+    assert dial.addresses == there
+    assert dial.failures == 0
+    book.neighbor_left("n1")
+    assert book.peers == []
+
+
+def test_ourselves_and_neighbors_without_address_are_no_neighbors() -> None:
+    book = create_book("n5")
+    book.neighbor_seen("n5", HERE, announced(TOPIC), 0.0)
+    book.neighbor_seen("n6", (), announced(TOPIC), 0.0)
+    assert book.peers == []
+
+
+def test_neighbors_are_bounded() -> None:
+    book = create_book()
+    for number in range(MAX_NEIGHBORS + 10):
+        book.neighbor_seen(f"m{number}", HERE, announced(TOPIC), 0.0)
+    assert len(book.peers) == MAX_NEIGHBORS
+
+
+def test_dials_are_limited_and_the_longest_waiting_goes_first() -> None:
+    book = create_book()
+    for number in (3, 1, 2):
+        book.add_static("a", number, None, float(number))
+    assert [dial.name for dial in book.plan_dials(5.0, 2)] == ["a:1", "a:2"]
+    assert book.plan_dials(5.0, 0) == []
+    assert names(book, 5.0) == ["a:3"]
