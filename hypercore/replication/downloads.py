@@ -49,7 +49,7 @@ class Downloads:
         head = self._log.head
         if sync is None:
             return
-        if self._upgrading is None and peer.can_upgrade_us(head.fork, head.length):
+        if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
             self._ask_upgrade(peer, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
@@ -80,6 +80,19 @@ class Downloads:
             )
             count += 1
         peer.counters.requests_sent += count
+
+    def _may_ask_upgrade(self, peer: RemotePeer, now: float) -> bool:
+        """One upgrade is asked for at a time; of another peer when its time is up."""
+        other = self._upgrading
+        if other is None:
+            return True
+        if other is peer:
+            return False
+        for request in other.inflight:
+            if request.upgrade is not None and request.sent_at <= now - patience(other):
+                self._cancel(other, request)
+                return True
+        return False
 
     def _ask_upgrade(self, peer: RemotePeer, now: float) -> None:
         """Ask for the peer's head, together with the first block beyond ours that is wanted."""

@@ -84,6 +84,8 @@ class RemotePeer:
         bits.frombytes(message.words)
         stop = min(start + len(bits), known)
         if start >= stop:
+            if bits:
+                self._contiguous = min(self._contiguous, start)
             return
         del bits[stop - start :]
         if start < self._contiguous:

@@ -299,6 +299,20 @@ def test_a_peer_that_does_not_answer_is_passed_over() -> None:
     assert leecher.log.contiguous_length == 40
 
 
+def test_an_upgrade_that_does_not_come_is_asked_of_another_peer() -> None:
+    log = writer(100)
+    leecher = Node(reader())
+    silent = Channel(Node(copy_of(log)), leecher)
+    silent.step(0.0)
+    assert len(silent.ends[1].peer.inflight) == 1
+    helpful = Channel(Node(copy_of(log)), leecher)
+    settle(helpful)
+    assert leecher.log.head.length == 0
+    leecher.carry_out(leecher.replicator.advance(leecher.replicator.deadline))
+    settle(helpful)
+    assert leecher.log.head.length == 100
+
+
 def test_a_missing_block_is_not_asked_of_the_same_peer_again() -> None:
     log = writer(50)
     seeder, leecher = Node(log), Node(reader())
