@@ -1,14 +1,14 @@
 """Reading a member's data bee over the network, and catching up with all of it.
 
 How far we have merged a member is in the row `merged:{its data core key}` beside our own data
-core: [version merged, version aimed at, last coID done]. A crash or a lost connection costs the
-page it happens in.
+core: [fork, version merged, version aimed at, last coID done]. A crash or a lost connection
+costs the page it happens in.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -55,10 +55,17 @@ class CoreData:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._bee = Bee(core, cache_bytes=_CACHE_BYTES)
+        self._reading = 0
+        self._claimed_blocks = self.blocks_fetched
+        self._claimed_bytes = self.bytes_fetched
 
     @property
     def length(self) -> int:
         return self._core.length
+
+    @property
+    def fork(self) -> int:
+        return self._core.fork
 
     @property
     def blocks_fetched(self) -> int:
@@ -69,19 +76,35 @@ class CoreData:
         return self._core.statistics().replication.total.bytes_received
 
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
-        """As `MemberData.read`; bytes are shared out by blocks among reads at the same time."""
+        """As `MemberData.read`.
+
+        Blocks that came are counted once: to the read that waited for them, and what nobody
+        waited for (hints are generous) to the last of the reads that go on at the same time.
+        """
         await self._wait_length(version)
         tree = self._bee.snapshot()
-        blocks, size = self.blocks_fetched, self.bytes_fetched
+        self._reading += 1
         try:
             pieces = await read_pieces(tree, co_id, known, MAX_READING_BYTES)
         except (BeeError, HypercoreError, DecodeError) as error:
             raise MemberDataError(f"{co_id}: {error}") from error
+        finally:
+            self._reading -= 1
         waited, round_trips = tree.reads
-        blocks = self.blocks_fetched - blocks
-        share = waited / blocks if blocks else 0.0
-        size = round((self.bytes_fetched - size) * min(share, 1.0))
-        return Reading(pieces.pieces, pieces.is_complete, waited, size, round_trips)
+        blocks, size = self._claim(waited)
+        return Reading(pieces.pieces, pieces.is_complete, blocks, size, round_trips)
+
+    def _claim(self, waited: int) -> tuple[int, int]:
+        """Of the (blocks, bytes) fetched and not yet counted to a read, what is this one's."""
+        blocks = self.blocks_fetched - self._claimed_blocks
+        size = self.bytes_fetched - self._claimed_bytes
+        if self._reading:
+            mine = min(blocks, waited)
+            size = size * mine // max(blocks, 1)
+            blocks = mine
+        self._claimed_blocks += blocks
+        self._claimed_bytes += size
+        return blocks, size
 
     async def changes(
         self, since: int, version: int, after: str
@@ -120,14 +143,18 @@ class CoreData:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """How far a member's bee is merged: all up to `version`, of `target` up to `last_id`."""
+    """How far a member's bee is merged: all up to `version`, of `target` up to `last_id`.
 
+    Versions of another fork of its core say nothing.
+    """
+
+    fork: int = 0
     version: int = 0
     target: int = 0
     last_id: str = ""
 
     def encode(self) -> bytes:
-        return pack_fields(self.version, self.target, self.last_id)
+        return pack_fields(self.fork, self.version, self.target, self.last_id)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Merged:
@@ -136,7 +163,7 @@ class Merged:
             return cls()
         try:
             reader = FieldReader.unpack(data, 1024)
-            return cls(reader.uint(), reader.uint(), reader.text())
+            return cls(reader.uint(), reader.uint(), reader.uint(), reader.text())
         except DecodeError:
             return cls()
 
@@ -160,7 +187,7 @@ class CatchUp:
         return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
 
     async def run(self, member: Member, welcome: Welcome) -> bool:
-        """Merge up to the length that the core has now; False when the member failed on the way.
+        """Merge up to the member's length now; False when it failed on the way.
 
         Cancel: what was merged stays, and the next run goes on from the last page.
         """
@@ -168,9 +195,7 @@ class CatchUp:
         if data is None:
             return False
         data_key = welcome.data_key
-        merged = self.merged(data_key)
-        if merged.target > data.length or not merged.last_id:
-            merged = Merged(merged.version, data.length)
+        merged = _plan(self.merged(data_key), data.fork, max(data.length, welcome.length))
         if merged.version >= merged.target:
             return True
         page: dict[RawCoId, Sessions] = {}
@@ -184,13 +209,13 @@ class CatchUp:
                 if len(page) == PAGE_VALUES:
                     if not await self._bring(member, merged.target, page):
                         return False
-                    await self._write(data_key, Merged(merged.version, merged.target, last_id))
+                    await self._write(data_key, replace(merged, last_id=last_id))
                     page = {}
         except MemberDataError:
             return False
         if not await self._bring(member, merged.target, page):
             return False
-        await self._write(data_key, Merged(merged.target))
+        await self._write(data_key, Merged(merged.fork, merged.target))
         return True
 
     async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
@@ -208,3 +233,12 @@ class CatchUp:
 
     async def _write(self, data_key: bytes, merged: Merged) -> None:
         await self._rows.write_local({merged_key(data_key): merged.encode()})
+
+
+def _plan(merged: Merged, fork: int, length: int) -> Merged:
+    """What to merge next: the rest of an unfinished target, or all that there is now."""
+    if merged.fork != fork:
+        merged = Merged(fork)
+    if merged.last_id and merged.target <= length:
+        return merged
+    return Merged(fork, merged.version, length)

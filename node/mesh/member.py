@@ -67,6 +67,8 @@ class MemberData(Protocol):
     @property
     def length(self) -> int: ...
     @property
+    def fork(self) -> int: ...
+    @property
     def blocks_fetched(self) -> int: ...
     @property
     def bytes_fetched(self) -> int: ...
@@ -230,10 +232,13 @@ class Member:
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
         most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
-        changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
-        outputs = self.session.announce(version, changes)
-        self._updates_sent += len(outputs)
-        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+        while self._pending:
+            changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
+            outputs = self.session.announce(version, changes)
+            if outputs:  # else the member lost interest meanwhile
+                self._updates_sent += len(outputs)
+                return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+        return []
 
     def statistics(self) -> MemberStatistics:
         welcome, data, session = self.welcome, self.data, self.session

@@ -95,7 +95,7 @@ class Mesh:
         self.id = id
         """Public key of this node."""
         self.membership = membership
-        """May be replaced, as by one with a new revocation; it counts for those who come."""
+        """Replaced by `change_membership` only."""
         self.policy = policy
         self.host = host
         self.data = data
@@ -153,6 +153,14 @@ class Mesh:
             queries_answered=self._queries_answered,
             evidence_received=self._evidence,
         )
+
+    def change_membership(self, membership: Membership) -> None:
+        """A grant came, or a revocation: who is shut out by it goes at once."""
+        self.membership = membership
+        for member in list(self.members.values()):
+            grant = None if member.welcome is None else member.welcome.grant
+            if self.judge(member.id, grant) is None:
+                member.carry_out(member.session.close("it was shut out of the mesh"))
 
     # What `serve_member` asks.
 

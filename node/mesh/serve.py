@@ -173,6 +173,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
+            await trio.sleep(RETRY_SECONDS)  # let what was announced be fetched first
 
 
 async def _compare(mesh: Mesh, member: Member) -> bool:

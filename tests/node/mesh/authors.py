@@ -41,6 +41,14 @@ class Value:
         part = SessionContent(after, new, signature)
         return Content(self.id, self.header if with_header else None, {self.session_id: part})
 
+    def piece(self, start: int, stop: int) -> Content:
+        """Transactions [start, stop) once more, as a message that ends there."""
+        running = RunningHash()
+        feed(running, self.transactions[:stop])
+        signature = sign(signed_bytes(running), self.key_pair.secret_key)
+        part = SessionContent(start, self.transactions[start:stop], signature)
+        return Content(self.id, None, {self.session_id: part})
+
 
 class Author:
     """An agent: it signs its own sessions, so nothing needs an account."""

@@ -53,9 +53,6 @@ class MeshNode:
                 while dict(await self.counts(co_id)) != dict(counts):
                     await feed.receive()
 
-    def subscribe(self, *co_ids: RawCoId) -> AsyncIterator[None]:
-        raise NotImplementedError
-
 
 @asynccontextmanager
 async def open_mesh_node(
@@ -102,17 +99,19 @@ async def connected(
     """Two nodes that see each other while the block lasts."""
     near, far = trio.testing.memory_stream_pair()
     async with open_background_nursery() as nursery:
-        nursery.start_soon(run_end, left, near, True)
-        nursery.start_soon(run_end, right, far, False)
+        nursery.start_soon(_run_end, left, near, True)
+        nursery.start_soon(_run_end, right, far, False)
         if admitted:
             await wait_until(
-                lambda: right.identity.public_key in left.mesh.members
-                and left.identity.public_key in right.mesh.members
+                lambda: (
+                    right.identity.public_key in left.mesh.members
+                    and left.identity.public_key in right.mesh.members
+                )
             )
         yield
 
 
-async def run_end(node: MeshNode, stream: trio.abc.Stream, is_initiator: bool) -> None:
+async def _run_end(node: MeshNode, stream: trio.abc.Stream, is_initiator: bool) -> None:
     try:
         await serve_end(node, stream, is_initiator=is_initiator)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
