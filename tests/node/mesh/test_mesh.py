@@ -308,18 +308,17 @@ async def test_only_what_is_lacking_is_fetched_of_a_value() -> None:
         first = value.edit(*["[]"] * 10, with_header=True)
         await upload(holder, first)
         await upload(asker, first)
-        for number in range(20):
-            await upload(holder, value.edit(json.dumps([str(number) * 5000])))
-        await upload(asker, value.piece(10, 25))
-        await upload(holder, value.edit("[]"))
+        for number in range(80):
+            await upload(holder, value.edit(json.dumps([f"{number:04}" * 1000])))
+        await upload(asker, value.piece(10, 86))
         async with connected(holder, asker):
             known = await asker.host.known_state(value.id)
-            assert known.sessions == {value.session_id: 25}
+            assert known.sessions == {value.session_id: 86}
             await asker.mesh.find([value.id], {value.id: known})
-            assert await asker.counts(value.id) == {value.session_id: 31}
+            assert await asker.counts(value.id) == {value.session_id: 90}
             fetch = asker.mesh.report(value.id)
             assert fetch is not None
-            assert fetch.bytes < 12 * 5000
+            assert fetch.bytes < 80 * 4000 / 3
 
 
 async def test_strangers_learn_nothing() -> None:
