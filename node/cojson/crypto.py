@@ -61,17 +61,17 @@ def base58_encode(data: bytes) -> str:
 def base58_decode(text: str) -> bytes:
     """Raises: DecodeError for a letter outside the alphabet."""
     number = 0
+    start = len(text) % 10
     try:
-        odd = len(text) % 2
-        word = _VALUES[text[0]] if odd else 0
-        weight = 58 if odd else 1
-        for start in range(odd, len(text), 2):
-            word = word * _RADIX_2 + _PAIR_VALUES[text[start : start + 2]]
-            weight *= _RADIX_2
-            if weight > _RADIX_10:
-                number = number * weight + word
-                word, weight = 0, 1
-        number = number * weight + word
+        for letter in text[:start]:
+            number = number * 58 + _VALUES[letter]
+        for index in range(start, len(text), 10):
+            word = _PAIR_VALUES[text[index : index + 2]]
+            word = word * _RADIX_2 + _PAIR_VALUES[text[index + 2 : index + 4]]
+            word = word * _RADIX_2 + _PAIR_VALUES[text[index + 4 : index + 6]]
+            word = word * _RADIX_2 + _PAIR_VALUES[text[index + 6 : index + 8]]
+            word = word * _RADIX_2 + _PAIR_VALUES[text[index + 8 : index + 10]]
+            number = number * _RADIX_10 + word
     except KeyError:
         raise DecodeError("not a base58 letter", 0) from None
     zeros = len(text) - len(text.lstrip("1"))
@@ -88,9 +88,14 @@ def short_hash(canonical: str) -> str:
     return _SHORT_HASH_PREFIX + base58_encode(blake3(canonical.encode()).digest(SHORT_HASH_BYTES))
 
 
+def header_digest(canonical_header: str) -> bytes:
+    """The 19 bytes that an id shows."""
+    return blake3(canonical_header.encode()).digest(SHORT_HASH_BYTES)
+
+
 def co_id_of(canonical_header: str) -> str:
     """The id that a header with this canonical JSON has."""
-    return "co_z" + base58_encode(blake3(canonical_header.encode()).digest(SHORT_HASH_BYTES))
+    return "co_z" + base58_encode(header_digest(canonical_header))
 
 
 def decode_signature(text: str) -> bytes:

@@ -300,11 +300,10 @@ class SyncHost:
         if isinstance(wanted, Known):
             return [encode_message(wanted)], True
         if wanted.held is not None:
-            pieces = self._recent.pieces(co_id, wanted.known, wanted.held)
-            if pieces is not None:
-                for piece in pieces:
-                    self._engine.sent(peer_id, piece.content)
-                return [piece.line for piece in pieces], True
+            piece = self._recent.piece(co_id, wanted.known, wanted.held)
+            if piece is not None:
+                self._engine.sent(peer_id, piece.content)
+                return [piece.line], True
         try:
             loaded = await self.store.load(co_id, wanted.known, _SERVE_BYTES)
         except CorruptStore as error:

@@ -1,109 +1,255 @@
-"""Judging one content message against what is verified already.
+"""The way of one content message from its arrival to its commit.
 
-A session's part is *stale* (all of it is here), *fresh* (it continues what is here) or a *gap*
-(something before it is missing). Fresh parts are verified; a part that does not verify leaves
-nothing behind, so that the genuine one is accepted whenever it comes.
+It may have to wait twice: for the store (verified state, a running hash) and for a value that
+it depends on, which is asked of the sender and of the mesh. What is refused leaves nothing.
+
+Source: cojson 0.20.19 sync.ts handleNewContent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
 
-from hypercore.encoding import DecodeError
-from node.covalue.content import Content, Transaction
-from node.covalue.ids import (
-    CoSessionId,
-    agent_public_key,
-    is_account_id,
-    is_delete_session,
-    session_owner,
+from node.cojson.engine_state import Commit, EngineState
+from node.cojson.judgment import Verified, sort_parts, verify_parts
+from node.cojson.messages import Known, Load
+from node.cojson.outputs import Output, Rehash, Send, Settled, Store
+from node.cojson.peer_view import PeerView
+from node.cojson.reconcile import tick_batches
+from node.cojson.value_table import Phase, ValueEntry
+from node.cojson.waiting_room import Delivery
+from node.covalue.content import Content
+from node.covalue.dependencies import (
+    header_dependencies,
+    member_dependencies,
+    session_dependencies,
 )
-from node.covalue.session_log import InvalidSessionSignature, SessionLog
-from node.covalue.store import SessionAppend
-
-AccountKey = Callable[[str], bytes | None]
-"""The signing key of an account id; None when that value is no account."""
-
-_NEW_LOG = SessionLog()
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId, is_co_id
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.store import ValueAppend
 
 
-class FreshPart(NamedTuple):
-    """Transactions that continue `log`, and the signature that covers both."""
+class Intake:
+    """The receiving half of the engine."""
 
-    log: SessionLog
-    transactions: Sequence[Transaction]
-    signature: bytes
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
 
+    def accept(self, delivery: Delivery, out: list[Output]) -> None:
+        """Take content from a client or the mesh."""
+        if delivery.sender is not None:
+            self._state.subscribe(delivery.sender, delivery.content.co_id)
+            delivery.sender.unsettled_bytes += delivery.size
+        self._judge(delivery, out)
+        self.release_arrived(out)
 
-@dataclass(frozen=True, slots=True)
-class Sorted:
-    """A message's parts, sorted by what is here."""
-
-    fresh: Mapping[CoSessionId, FreshPart]
-    has_gap: bool
-
-    @property
-    def unhashed(self) -> list[CoSessionId]:
-        """Sessions whose running hash must be made again before they can be verified."""
-        return [key for key, part in self.fresh.items() if not part.log.is_hashed]
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The parts that verify, and why the others do not."""
-
-    logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
-    appends: dict[CoSessionId, SessionAppend] = field(default_factory=dict)
-    refusals: list[str] = field(default_factory=list)
-
-
-def sort_parts(content: Content, logs: Mapping[CoSessionId, SessionLog]) -> Sorted:
-    fresh: dict[CoSessionId, FreshPart] = {}
-    has_gap = False
-    for session_id, part in content.new.items():
-        log = logs.get(session_id, _NEW_LOG)
-        if part.after > log.count:
-            has_gap = True
-        elif part.stop > log.count:
-            fresh[session_id] = FreshPart(
-                log, part.transactions[log.count - part.after :], part.signature
-            )
-    return Sorted(fresh, has_gap)
-
-
-def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_key: AccountKey) -> Verified:
-    """Check each part's signature; requires that their logs are hashed."""
-    verified = Verified()
-    for session_id, (log, transactions, signature) in parts.items():
-        try:
-            extended = log.extended(transactions, signature, _signer(session_id, account_key))
-        except InvalidSessionSignature:
-            verified.refusals.append(f"bad signature on {session_id} after {log.count}")
-        except (DecodeError, UnicodeEncodeError) as error:
-            verified.refusals.append(f"{session_id} after {log.count}: {error}")
+    def _judge(self, delivery: Delivery, out: list[Output]) -> None:
+        """Store it, set it aside, put it off until the store has answered, or refuse it."""
+        content = delivery.content
+        co_id = content.co_id
+        entry = self._state.use(co_id, out)
+        if entry.phase is Phase.DAMAGED:
+            self._refuse(delivery, "what is stored of this value is damaged", out)
+            return
+        if entry.is_busy:
+            entry.waiting.append(partial(self._judge, delivery))
+            return
+        header = entry.header
+        if header is None:
+            header = content.header
+            if header is None and self._state.room.awaited_by(co_id) is None:
+                self._reply(delivery, NOTHING, True, out)
+                self.settle(delivery, out, "content of an unknown value without its header")
+                return
+            fault = None if header is None else _fault(header, co_id)
+            if fault is not None:
+                self._refuse(delivery, fault, out)
+                return
+        missing = self._missing_dependency(header, content, out)
+        if missing is not None or header is None:
+            self._set_aside(delivery, missing, out)
+            return
+        parts = sort_parts(content, entry.logs)
+        if parts.unhashed:
+            for session_id in parts.unhashed:
+                entry.rehashing.add(session_id)
+                out.append(Rehash(co_id, session_id, entry.logs[session_id].count))
+            # In front: what waits already came later.
+            entry.waiting.appendleft(partial(self._judge, delivery))
+            return
+        verified = verify_parts(parts.fresh, self._account_key)
+        if verified.refusals and not verified.logs:
+            self._refuse(delivery, "; ".join(verified.refusals), out)
+        elif verified.logs or entry.header is None:
+            self._commit(entry, header, delivery, verified, parts.has_gap, out)
         else:
-            verified.logs[session_id] = extended
-            verified.appends[session_id] = SessionAppend(
-                log.count,
-                transactions,
-                signature,
-                extended.bytes_since_checkpoint,
-                extended.is_checkpoint,
-            )
-    return verified
+            self._nothing_new(entry, delivery, parts.has_gap, out)
+
+    def _missing_dependency(
+        self, header: CoValueHeader | None, content: Content, out: list[Output]
+    ) -> RawCoId | None:
+        """The first dependency that is not here; what content of this value waits for already."""
+        co_id = content.co_id
+        first = self._state.room.awaited_by(co_id)
+        if first is not None or header is None:
+            return first
+        needed = dict.fromkeys(header_dependencies(header))
+        needed.update(dict.fromkeys(session_dependencies(content.new)))
+        if header.is_group:
+            for part in content.new.values():
+                needed.update(dict.fromkeys(member_dependencies(part.transactions)))
+        needed.pop(co_id, None)
+        for dependency in needed:
+            if self._state.use(dependency, out).phase is Phase.HELD:
+                continue
+            if not self._state.room.would_circle(co_id, dependency):
+                return dependency
+        return None
+
+    def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
+        if dependency is None:
+            self._refuse(delivery, "it depends on nothing that could come", out)
+            return
+        self._state.room.add(delivery, dependency)
+        self.settle(delivery, out, is_waiting=True)
+        if self._state.use(dependency, out).phase is Phase.ABSENT:
+            self.ask_for(dependency, delivery.sender, out)
+
+    def ask_for(self, co_id: RawCoId, sender: PeerView | None, out: list[Output]) -> None:
+        """Whoever sent the dependant must have it; the mesh may."""
+        if sender is not None and co_id not in sender.asked and not sender.is_gone:
+            sender.asked.add(co_id)
+            out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+        self._state.find(co_id, out)
+
+    def _account_key(self, account_id: str) -> bytes | None:
+        entry = self._state.values.peek(RawCoId(account_id))
+        if entry is None or entry.header is None:
+            return None
+        return entry.header.account_public_key
+
+    def _commit(
+        self,
+        entry: ValueEntry,
+        header: CoValueHeader,
+        delivery: Delivery,
+        verified: Verified,
+        has_gap: bool,
+        out: list[Output],
+    ) -> None:
+        is_first = entry.header is None
+        entry.phase = Phase.HELD
+        entry.header = header
+        entry.logs.update(verified.logs)
+        if is_first:
+            entry.dependencies.update(dict.fromkeys(header_dependencies(header)))
+        entry.dependencies.update(dict.fromkeys(session_dependencies(verified.logs)))
+        if header.is_group:
+            for append in verified.appends.values():
+                members = member_dependencies(append.transactions)
+                entry.dependencies.update(dict.fromkeys(members))
+        entry.dependencies.pop(entry.co_id, None)
+        self._state.values.resize(entry)
+        counts = {session_id: log.count for session_id, log in verified.logs.items()}
+        ticket = self._state.next_ticket
+        self._state.next_ticket += 1
+        commit = self._state.commits[ticket] = Commit(entry.co_id, counts, [delivery])
+        entry.tickets.append(ticket)
+        if has_gap and delivery.sender is not None:
+            commit.corrected.add(delivery.sender)
+        self._note_received(delivery, counts)
+        new_header = header if is_first else None
+        out.append(Store(ValueAppend(entry.co_id, new_header, verified.appends), ticket))
+        if is_first:
+            self._state.searching.pop(entry.co_id, None)
+            self._state.arrived.append(entry.co_id)
+
+    def _nothing_new(
+        self, entry: ValueEntry, delivery: Delivery, has_gap: bool, out: list[Output]
+    ) -> None:
+        """Everything is here already, or all of it is beyond a gap."""
+        if not has_gap:
+            counts = {key: part.stop for key, part in delivery.content.new.items()}
+            self._note_received(delivery, counts)
+        if entry.tickets:
+            # What it repeats may not be durable yet: answer with the last commit that is out.
+            commit = self._state.commits[entry.tickets[-1]]
+            commit.deliveries.append(delivery)
+            if has_gap and delivery.sender is not None:
+                commit.corrected.add(delivery.sender)
+            return
+        self._reply(delivery, entry.durable, has_gap, out)
+        self.settle(delivery, out)
+        self.tick(delivery, entry.co_id, out)
+
+    def _note_received(self, delivery: Delivery, counts: dict[CoSessionId, int]) -> None:
+        """The sender has what it sent, and all that came before it."""
+        peer = delivery.sender
+        if peer is not None and not peer.is_gone:
+            peer.asked.discard(delivery.content.co_id)
+            view = peer.values.get(delivery.content.co_id)
+            if view is not None:
+                peer.confirm(view, KnownState(True, counts))
+
+    def release_arrived(self, out: list[Output]) -> None:
+        """Judge again what waited for values that are here now, and what waited for those."""
+        while self._state.arrived:
+            deliveries, owed = self._state.room.release(self._state.arrived.popleft())
+            for delivery in deliveries:
+                if delivery.sender is not None:
+                    delivery.sender.unsettled_bytes += delivery.size
+                self._judge(delivery, out)
+            for item in owed:
+                entry = self._state.values.peek(item.co_id)
+                durable = NOTHING if entry is None else entry.durable
+                if not item.sender.is_gone:
+                    out.append(Send(item.sender.peer_id, Known(item.co_id, durable, True)))
+
+    def _reply(
+        self, delivery: Delivery, known: KnownState, is_correction: bool, out: list[Output]
+    ) -> None:
+        peer = delivery.sender
+        if peer is None or peer.is_gone:
+            return
+        co_id = delivery.content.co_id
+        view = peer.values.get(co_id)
+        if view is not None:
+            view.is_told = True
+        out.append(Send(peer.peer_id, Known(co_id, known, is_correction)))
+
+    def _refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
+        self._state.refused += 1
+        self.settle(delivery, out, reason)
+
+    def settle(
+        self,
+        delivery: Delivery,
+        out: list[Output],
+        refusal: str | None = None,
+        is_waiting: bool = False,
+    ) -> None:
+        """The delivery is off the way to the disk."""
+        if delivery.sender is not None:
+            delivery.sender.unsettled_bytes -= delivery.size
+        if delivery.receipt is not None:
+            out.append(Settled(delivery.receipt, delivery.content.co_id, refusal, is_waiting))
+
+    def tick(self, delivery: Delivery, co_id: RawCoId, out: list[Output]) -> None:
+        """Content of a value was stored: a reconcile batch may wait for it."""
+        peer = delivery.sender
+        if peer is None or not peer.batches:
+            return
+        until = delivery.content.expect_until
+        entry = self._state.values.peek(co_id)
+        if entry is None or until is None or entry.durable.covers(KnownState(True, until)):
+            tick_batches(peer, co_id, out)
 
 
-def _signer(session_id: CoSessionId, account_key: AccountKey) -> bytes:
-    if is_delete_session(session_id):
-        # To relay a deletion that its author had no right to would make clients turn away from
-        # us, so none is taken before roles can be judged.
-        raise DecodeError("the right to delete is not judged by this version", 0)
-    owner = session_owner(session_id)
-    if not is_account_id(owner):
-        return agent_public_key(owner)
-    key = account_key(owner)
-    if key is None:
-        raise DecodeError(f"{owner} is no account", 0)
-    return key
+def _fault(header: CoValueHeader, co_id: RawCoId) -> str | None:
+    """Why this cannot be the header of that value."""
+    if not header.has_id(co_id):
+        return "the header does not hash to the id"
+    if header.owner_group is not None and not is_co_id(header.owner_group):
+        return "the owning group is no id"
+    return None

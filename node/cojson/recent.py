@@ -1,7 +1,7 @@
 """Content that was stored a moment ago, for those who wait for just that.
 
 A live edit goes to every subscriber without a look at the store, and is encoded once for all of
-them. A value is served from here only when few pieces do it; else the store joins them.
+them. Who lacks several pieces gets them joined, as the store would give them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from node.cojson.messages import encode_message
-from node.covalue.content import Content, SessionContent
+from node.covalue.content import PIECE_BYTES, Content, SessionContent
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
 from node.covalue.store import ValueAppend
@@ -19,8 +19,8 @@ from node.covalue.store import ValueAppend
 RECENT_BYTES = 8 * 1024 * 1024
 """Content kept; the lines encoded from it may take as much again."""
 
-MAX_PIECES = 4
-"""More pieces than these are joined by the store."""
+MAX_PIECES = 8
+"""Pieces kept of one value."""
 
 
 @dataclass(slots=True)
@@ -62,8 +62,8 @@ class RecentContent:
             _, oldest = self._values.popitem(last=False)
             self._used_bytes -= sum(piece.content.size for piece in oldest)
 
-    def pieces(self, co_id: RawCoId, known: KnownState, held: KnownState) -> list[Piece] | None:
-        """The pieces that lead from `known` to `held`; None when they are not all here."""
+    def piece(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Piece | None:
+        """The one piece that leads from `known` to `held`; None when it is not all here."""
         pieces = self._values.get(co_id)
         if pieces is None:
             return None
@@ -80,7 +80,24 @@ class RecentContent:
                 counts.update({key: part.stop for key, part in fitting.content.new.items()})
         if not found or not KnownState(has_header, counts).covers(held):
             return None
-        return found
+        return found[0] if len(found) == 1 else _join([piece.content for piece in found])
+
+
+def _join(contents: list[Content]) -> Piece | None:
+    """Contents that follow one another as one; None when that is too large for a piece."""
+    if sum(content.size for content in contents) > PIECE_BYTES:
+        return None
+    new: dict[CoSessionId, SessionContent] = {}
+    for content in contents:
+        for session_id, part in content.new.items():
+            before = new.get(session_id)
+            if before is not None:
+                part = SessionContent(
+                    before.after, [*before.transactions, *part.transactions], part.signature
+                )
+            new[session_id] = part
+    first = contents[0]
+    return Piece(Content(first.co_id, first.header, new, first.priority))
 
 
 def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> Piece | None:

@@ -33,6 +33,8 @@ class Phase(Enum):
     """Neither stored nor accepted."""
     HELD = auto()
     """The header is verified; durable or on its way there."""
+    DAMAGED = auto()
+    """What is stored cannot be read."""
 
 
 @dataclass(slots=True)

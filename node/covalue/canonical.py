@@ -22,7 +22,7 @@ MAX_DEPTH = 64
 
 _MAX_EXACT_INTEGER = 2**53
 
-__all__ = ["JsonValue", "canonical_json", "javascript_number", "quote", "utf16"]
+__all__ = ["MAX_DEPTH", "JsonValue", "canonical_json", "javascript_number", "quote", "utf16"]
 
 
 def canonical_json(value: JsonValue, depth: int = MAX_DEPTH) -> str:

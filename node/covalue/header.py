@@ -17,11 +17,12 @@ Source: cojson 0.20.19 coValueCore/verifiedState.ts and its native core.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from json import JSONEncoder
 
 from hypercore.encoding import DecodeError
-from node.cojson.crypto import co_id_of
-from node.covalue.canonical import JsonValue, canonical_json, utf16
-from node.covalue.ids import RawCoId, agent_public_key
+from node.cojson.crypto import co_id_of, header_digest
+from node.covalue.canonical import MAX_DEPTH, JsonValue, canonical_json, utf16
+from node.covalue.ids import RawCoId, agent_public_key, co_id_digest
 
 GROUP_PRIORITY = 0
 VALUE_PRIORITY = 3
@@ -35,6 +36,8 @@ _RULESETS: dict[JsonValue, tuple[frozenset[str], frozenset[str]]] = {
     "unsafeAllowAll": (frozenset({"type"}), frozenset()),
 }
 _MAX_INTEGER = 2**53
+_MAX_FLOAT = 1e21
+_plain_encoder = JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class CoValueHeader:
     def id(self) -> RawCoId:
         return RawCoId(co_id_of(self.canonical))
 
+    def has_id(self, co_id: RawCoId) -> bool:
+        """Whether `co_id` is this header's: the hash, compared without writing it as text."""
+        return co_id_digest(co_id) == header_digest(self.canonical)
+
     @property
     def account_public_key(self) -> bytes | None:
         """The key that signs the sessions of this account; None when it is no account."""
@@ -85,18 +92,13 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     meta = fields["meta"]
     if not isinstance(meta, dict | None):
         raise DecodeError("a header's meta is an object or null", 0)
-    _check_one_form(meta)
     owner_group, initial_admin = _parse_ruleset(fields["ruleset"])
     meta_type = meta.get("type") if meta else None
     source = meta.get("source") if meta else None
     is_account = kind == "comap" and meta_type == "account" and initial_admin is not None
     if is_account:
         agent_public_key(initial_admin or "")  # refuses what is no agent
-    try:
-        canonical = canonical_json(fields)
-        canonical.encode()
-    except UnicodeEncodeError:
-        raise DecodeError("a header's text holds half a surrogate pair", 0) from None
+    canonical = _canonical(fields)
     if initial_admin is not None:
         priority = GROUP_PRIORITY
     elif kind == "costream" and meta_type == "binary":
@@ -146,19 +148,31 @@ def _check_uniqueness(value: JsonValue) -> None:
     raise DecodeError("a header's uniqueness is text, boolean, null, integer or texts by name", 0)
 
 
-def _check_one_form(value: JsonValue) -> None:
-    """Refuse numbers and key orders that JavaScript and the native core write differently."""
-    pending = [value]
+def _canonical(fields: dict[str, JsonValue]) -> str:
+    """Canonical JSON, unless JavaScript and the native core would write it differently."""
+    is_plain = True
+    pending: list[tuple[JsonValue, int]] = [(fields, 0)]
     while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            if sorted(item) != sorted(item, key=utf16):
-                raise DecodeError("a header's keys have two orders", 0)
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            if isinstance(item, float) and (item.is_integer() or abs(item) >= 1e21):
-                raise DecodeError("a header's number has two canonical forms", 0)
-            if abs(item) > _MAX_INTEGER:
+        item, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise DecodeError(f"header nested deeper than {MAX_DEPTH}", 0)
+        match item:
+            case dict():
+                if sorted(item) != sorted(item, key=utf16):
+                    raise DecodeError("a header's keys have two orders", 0)
+                pending.extend((value, depth + 1) for value in item.values())
+            case list():
+                pending.extend((value, depth + 1) for value in item)
+            case float():
+                if item.is_integer() or not abs(item) < _MAX_FLOAT:
+                    raise DecodeError("a header's number has two canonical forms", 0)
+                is_plain = False
+            case int() if abs(item) > _MAX_INTEGER:
                 raise DecodeError("a header's integer is not exact in JavaScript", 0)
+    try:
+        # Without floats the standard library writes the same text, at a fifth of the cost.
+        text = _plain_encoder.encode(fields) if is_plain else canonical_json(fields)
+        text.encode()
+    except UnicodeEncodeError:
+        raise DecodeError("a header's text holds half a surrogate pair", 0) from None
+    return text

@@ -42,9 +42,17 @@ _SESSION_MARK = "_session"
 
 
 @lru_cache(maxsize=65_536)
+def co_id_digest(text: str) -> bytes | None:
+    """The 19 bytes of a coValue id; None for any other text."""
+    if _CO_ID.fullmatch(text) is None:
+        return None
+    digest = base58_decode(text[4:])
+    return digest if len(digest) == SHORT_HASH_BYTES else None
+
+
 def is_co_id(text: str) -> bool:
     """Whether this is a coValue id: the right prefix and 19 bytes, nothing less."""
-    return _CO_ID.fullmatch(text) is not None and len(base58_decode(text[4:])) == SHORT_HASH_BYTES
+    return co_id_digest(text) is not None
 
 
 def parse_co_id(text: str) -> RawCoId:

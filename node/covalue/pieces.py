@@ -92,7 +92,7 @@ class ValueReader:
         match row.kind:
             case RowKind.HEADER:
                 self.header = decode_header(value)
-                if self.header.id != self._co_id:
+                if not self.header.has_id(self._co_id):
                     raise DecodeError("stored header of another value", 0)
             case RowKind.SESSION:
                 self.sessions[row.session_id] = decode_session(value)

@@ -1,0 +1,99 @@
+"""What the parts of the sync engine share: verified state, subscriptions, what is under way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from node.cojson.outputs import Find, LoadValue, Output
+from node.cojson.peer_view import PeerView, ValueView
+from node.cojson.value_table import Phase, ValueEntry, ValueTable
+from node.cojson.waiting_room import Delivery, WaitingRoom
+from node.covalue.ids import CoSessionId, RawCoId
+
+Step = Callable[[list[Output]], None]
+"""Something to do when the store has answered; adds what it wants done."""
+
+
+@dataclass(slots=True)
+class Commit:
+    """A store that is out, and who is to hear of it."""
+
+    co_id: RawCoId
+    counts: dict[CoSessionId, int]
+    deliveries: list[Delivery]
+    corrected: set[PeerView] = field(default_factory=set)
+    """Senders of a gap: they get a correction instead of an acknowledgement."""
+
+
+class EngineState:
+    """Changed by the engine, its intake and its offers; nobody else holds it."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.has_mesh = False
+        self.refused = 0
+        self.interest_version = 0
+        self.values = ValueTable(memory_bytes)
+        self.room = WaitingRoom()
+        self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
+        self.searching: dict[RawCoId, dict[PeerView, None]] = {}
+        """Ids that the mesh was asked for, and the clients that wait for its answer."""
+        self.commits: dict[int, Commit] = {}
+        self.next_ticket = 1
+        self.arrived: deque[RawCoId] = deque()
+        """Values that were just accepted or read, for which content may have been set aside."""
+
+    def use(self, co_id: RawCoId, out: list[Output]) -> ValueEntry:
+        """The entry; when it is not in memory the store is asked for it."""
+        entry = self.values.use(co_id)
+        if entry is None:
+            entry = self.values.add(co_id)
+            out.append(LoadValue(co_id))
+        return entry
+
+    def when_read(self, co_id: RawCoId, step: Step, out: list[Output]) -> None:
+        """Do `step` now, or when the store has told what it holds of this value."""
+        entry = self.use(co_id, out)
+        if entry.phase is Phase.LOADING:
+            entry.waiting.append(step)
+        else:
+            step(out)
+
+    def resume(self, entry: ValueEntry, out: list[Output]) -> None:
+        """Do what waited for the store, as far as nothing new has to be waited for."""
+        for _ in range(len(entry.waiting)):
+            if entry.is_busy:
+                return
+            entry.waiting.popleft()(out)
+
+    def find(self, co_id: RawCoId, out: list[Output]) -> None:
+        """Ask the mesh, if there is one and it has not been asked already."""
+        if self.has_mesh and co_id not in self.searching:
+            self.searching[co_id] = {}
+            out.append(Find(co_id))
+
+    def subscribe(self, peer: PeerView, co_id: RawCoId) -> ValueView:
+        view = peer.values.get(co_id)
+        if view is None:
+            view = peer.values[co_id] = ValueView()
+            subscribers = self.subscribers.get(co_id)
+            if subscribers is None:
+                subscribers = self.subscribers[co_id] = {}
+                self.interest_version += 1
+            subscribers[peer] = None
+        return view
+
+    def remove(self, peer: PeerView) -> None:
+        """Forget a client and what it left unfinished."""
+        peer.is_gone = True
+        for co_id in peer.values:
+            subscribers = self.subscribers[co_id]
+            del subscribers[peer]
+            if not subscribers:
+                del self.subscribers[co_id]
+                self.interest_version += 1
+            searchers = self.searching.get(co_id)
+            if searchers is not None:
+                searchers.pop(peer, None)
+        self.room.forget(peer)

@@ -1,0 +1,109 @@
+"""Judging one content message against what is verified already.
+
+A session's part is *stale* (all of it is here), *fresh* (it continues what is here) or a *gap*
+(something before it is missing). Fresh parts are verified; a part that does not verify leaves
+nothing behind, so that the genuine one is accepted whenever it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hypercore.encoding import DecodeError
+from node.covalue.content import Content, Transaction
+from node.covalue.ids import (
+    CoSessionId,
+    agent_public_key,
+    is_account_id,
+    is_delete_session,
+    session_owner,
+)
+from node.covalue.session_log import InvalidSessionSignature, SessionLog
+from node.covalue.store import SessionAppend
+
+AccountKey = Callable[[str], bytes | None]
+"""The signing key of an account id; None when that value is no account."""
+
+_NEW_LOG = SessionLog()
+
+
+class FreshPart(NamedTuple):
+    """Transactions that continue `log`, and the signature that covers both."""
+
+    log: SessionLog
+    transactions: Sequence[Transaction]
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """A message's parts, sorted by what is here."""
+
+    fresh: Mapping[CoSessionId, FreshPart]
+    has_gap: bool
+
+    @property
+    def unhashed(self) -> list[CoSessionId]:
+        """Sessions whose running hash must be made again before they can be verified."""
+        return [key for key, part in self.fresh.items() if not part.log.is_hashed]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The parts that verify, and why the others do not."""
+
+    logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
+    appends: dict[CoSessionId, SessionAppend] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+
+
+def sort_parts(content: Content, logs: Mapping[CoSessionId, SessionLog]) -> Sorted:
+    fresh: dict[CoSessionId, FreshPart] = {}
+    has_gap = False
+    for session_id, part in content.new.items():
+        log = logs.get(session_id, _NEW_LOG)
+        if part.after > log.count:
+            has_gap = True
+        elif part.stop > log.count:
+            fresh[session_id] = FreshPart(
+                log, part.transactions[log.count - part.after :], part.signature
+            )
+    return Sorted(fresh, has_gap)
+
+
+def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_key: AccountKey) -> Verified:
+    """Check each part's signature; requires that their logs are hashed."""
+    verified = Verified()
+    for session_id, (log, transactions, signature) in parts.items():
+        try:
+            extended = log.extended(transactions, signature, _signer(session_id, account_key))
+        except InvalidSessionSignature:
+            verified.refusals.append(f"bad signature on {session_id} after {log.count}")
+        except (DecodeError, UnicodeEncodeError) as error:
+            verified.refusals.append(f"{session_id} after {log.count}: {error}")
+        else:
+            verified.logs[session_id] = extended
+            verified.appends[session_id] = SessionAppend(
+                log.count,
+                transactions,
+                signature,
+                extended.bytes_since_checkpoint,
+                extended.is_checkpoint,
+            )
+    return verified
+
+
+def _signer(session_id: CoSessionId, account_key: AccountKey) -> bytes:
+    if is_delete_session(session_id):
+        # To relay a deletion that its author had no right to would make clients turn away from
+        # us, so none is taken before roles can be judged.
+        raise DecodeError("the right to delete is not judged by this version", 0)
+    owner = session_owner(session_id)
+    if not is_account_id(owner):
+        return agent_public_key(owner)
+    key = account_key(owner)
+    if key is None:
+        raise DecodeError(f"{owner} is no account", 0)
+    return key

@@ -1,0 +1,100 @@
+"""Deciding what to send to whom: answers to loads, and values with all that they depend on.
+
+Only durable state is offered. A value is served by `Serve`; its content is read when the
+client's connection can take it.
+
+Source: cojson 0.20.19 sync.ts sendNewContent, handleLoad.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from node.cojson.engine_state import EngineState
+from node.cojson.messages import Known
+from node.cojson.outputs import Output, Send, Serve
+from node.cojson.peer_view import PeerView
+from node.cojson.value_table import Phase, ValueEntry
+from node.covalue.header import VALUE_PRIORITY
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING
+
+
+class Offers:
+    """The sending half of the engine."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    def answer_load(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+        """Every load gets an answer: content, what is held, or that there is nothing."""
+        entry = self._state.values.peek(co_id)
+        view = peer.values.get(co_id)
+        if entry is None or view is None or peer.is_gone:
+            return
+        if entry.phase is Phase.HELD and not entry.durable.header:
+            entry.waiting.append(partial(self.answer_load, peer, co_id))
+        elif entry.phase is Phase.HELD:
+            if view.lacks(entry.durable):
+                self.offer(peer, co_id, out)
+            else:
+                view.is_told = True
+                out.append(Send(peer.peer_id, Known(co_id, entry.durable)))
+        elif co_id in self._state.searching and not view.real.header:
+            self._state.searching[co_id][peer] = None
+        else:
+            self.say_absent(peer, co_id, out)
+
+    def say_absent(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+        """Nothing is held; the client stays subscribed."""
+        view = peer.values.get(co_id)
+        if view is not None:
+            view.is_told = True
+            out.append(Send(peer.peer_id, Known(co_id, NOTHING)))
+
+    def offer(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+        """Serve what the client lacks of a value, and before it of all that it depends on.
+
+        The whole is put off when the store has to be read first.
+        """
+        if peer.is_gone or co_id not in peer.values:
+            return
+        order: list[ValueEntry] = []
+        seen: set[RawCoId] = set()
+        stack: list[tuple[RawCoId, bool]] = [(co_id, False)]
+        while stack:
+            step, is_expanded = stack.pop()
+            entry = self._state.use(step, out)
+            if entry.phase is Phase.LOADING:
+                entry.waiting.append(partial(self.offer, peer, co_id))
+                return
+            if is_expanded:
+                order.append(entry)
+                continue
+            view = peer.values.get(step)
+            if step in seen or not entry.durable.header:
+                continue
+            if view is not None and view.offered_version == entry.version:
+                continue
+            seen.add(step)
+            stack.append((step, True))
+            if view is None or view.lacks(entry.durable):
+                stack.extend((key, False) for key in reversed(entry.dependencies))
+        for entry in order:
+            view = self._state.subscribe(peer, entry.co_id)
+            view.offered_version = entry.version
+            if view.lacks(entry.durable):
+                header = entry.header
+                priority = VALUE_PRIORITY if header is None else header.priority
+                out.append(Serve(peer.peer_id, entry.co_id, priority))
+
+    def tell(self, entry: ValueEntry, listeners: dict[PeerView, bool], out: list[Output]) -> None:
+        """After a commit: answer its senders, offer it to everyone else who is subscribed."""
+        for peer, is_gap in listeners.items():
+            view = peer.values.get(entry.co_id)
+            if view is not None and not peer.is_gone:
+                view.is_told = True
+                out.append(Send(peer.peer_id, Known(entry.co_id, entry.durable, is_gap)))
+        for peer in list(self._state.subscribers.get(entry.co_id, ())):
+            if peer.values[entry.co_id].lacks(entry.durable):
+                self.offer(peer, entry.co_id, out)

@@ -1,0 +1,116 @@
+"""Authors of coValues without JavaScript: agents that sign what tests send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
+from node.cojson.crypto import RunningHash, base58_encode, signed_bytes
+from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.session_log import feed
+
+
+def seed_of(name: str) -> bytes:
+    return RunningHash(name.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """An agent and its account, made from a name."""
+
+    name: str
+
+    @property
+    def agent_id(self) -> str:
+        public_key, _ = crypto_sign_seed_keypair(seed_of(self.name))
+        return (
+            f"sealer_z{base58_encode(seed_of('x' + self.name))}/signer_z{base58_encode(public_key)}"
+        )
+
+    @property
+    def account_header(self) -> CoValueHeader:
+        return parse_header(
+            {
+                "type": "comap",
+                "ruleset": {"type": "group", "initialAdmin": self.agent_id},
+                "meta": {"type": "account"},
+                "createdAt": None,
+                "uniqueness": None,
+            }
+        )
+
+    @property
+    def account_id(self) -> RawCoId:
+        return self.account_header.id
+
+    def session_id(self, name: str = "a", *, as_agent: bool = False) -> CoSessionId:
+        owner = self.agent_id if as_agent else self.account_id
+        return CoSessionId(f"{owner}_session_z{base58_encode(seed_of(name)[:8])}")
+
+    def sign(self, transactions: Sequence[Transaction]) -> bytes:
+        """The signature over a whole session up to the last of these."""
+        running = RunningHash()
+        feed(running, transactions)
+        _, secret_key = crypto_sign_seed_keypair(seed_of(self.name))
+        return crypto_sign(signed_bytes(running), secret_key)[:64]
+
+    def account(self) -> Content:
+        """The account's own value, with one transaction."""
+        transactions = [Transaction(1, '[{"op":"set","key":"x","value":"admin"}]')]
+        return self.content(self.account_header, transactions, as_agent=True)
+
+    def content(
+        self,
+        header: CoValueHeader,
+        transactions: Sequence[Transaction],
+        *,
+        after: int = 0,
+        session: str = "a",
+        as_agent: bool = False,
+        with_header: bool = True,
+    ) -> Content:
+        """Transactions [after, ...) of all of `transactions`, signed to the end."""
+        new = {}
+        if transactions:
+            new[self.session_id(session, as_agent=as_agent)] = SessionContent(
+                after, list(transactions[after:]), self.sign(transactions)
+            )
+        shown = header if with_header else None
+        return Content(header.id, shown, new, header.priority)
+
+
+def map_header(uniqueness: str, group: str | None = None) -> CoValueHeader:
+    """A map, owned by a group or open to all."""
+    ruleset: dict[str, str] = (
+        {"type": "unsafeAllowAll"} if group is None else {"type": "ownedByGroup", "group": group}
+    )
+    return parse_header(
+        {"type": "comap", "ruleset": {**ruleset}, "meta": None, "uniqueness": uniqueness}
+    )
+
+
+def group_header(admin: str, uniqueness: str = "g") -> CoValueHeader:
+    return parse_header(
+        {
+            "type": "comap",
+            "ruleset": {"type": "group", "initialAdmin": admin},
+            "meta": None,
+            "uniqueness": uniqueness,
+        }
+    )
+
+
+def edits(count: int, *, size: int = 10, start: int = 0) -> list[Transaction]:
+    """Trusting transactions with about `size` bytes of changes each."""
+    return [Transaction(1000 + start + i, f'["{i}{"x" * size}"]') for i in range(count)]
+
+
+def private_edits(count: int, *, size: int = 150) -> list[Transaction]:
+    return [
+        Transaction(1000 + i, "encrypted_U" + "A" * size, "key_z4kkC6hFY8kqyM2GCT")
+        for i in range(count)
+    ]
