@@ -391,6 +391,7 @@ class Core:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
         while self._log.head.length < length:
             self._check_open()
+            self._log.check_usable()
             await self._length_changed.park()
 
     async def update(self) -> bool:
@@ -463,6 +464,7 @@ class Core:
         except Exception as error:
             self._blocks.fail(error)
             self._blocks_changed.unpark_all()
+            self._length_changed.unpark_all()
             raise
         self._blocks_changed.unpark_all()
         for changes in changesets:

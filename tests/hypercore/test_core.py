@@ -1,0 +1,399 @@
+"""What applications do with one core, on both storages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore import (
+    BlockNotAvailable,
+    Core,
+    Corestore,
+    Durability,
+    NotWritable,
+    OutOfRange,
+    UsageError,
+    open_corestore,
+)
+from hypercore.log import Changeset
+from hypercore.replication.session import PeerHandle
+from tests.support.cancel_everywhere import cancel_everywhere
+from tests.support.storage_rows import verify_core
+
+
+@pytest.fixture(params=["memory", "commit", "group(0.1)", "os"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Corestore]:
+    if request.param == "memory":
+        async with open_corestore(None) as opened:
+            yield opened
+    else:
+        durability = Durability.parse(request.param)
+        async with open_corestore(tmp_path, durability=durability) as opened:
+            yield opened
+
+
+@pytest.fixture
+async def core(store: Corestore) -> Core:
+    return await store.get(name="log")
+
+
+async def copy_of(core: Core, store: Corestore, blocks: range) -> Core:
+    """The same log as a reader has it, in a store of its own, with some of the blocks."""
+    copy = await store.get(key=core.key)
+    head = core.head
+    nodes = [core.read_node(index) for index in range(2 * core.length)]
+    changes = Changeset(head, [node for node in nodes if node], [], core.manifest)
+    values = core.read_blocks(blocks)
+    changes.blocks = [(i, value) for i, value in zip(blocks, values, strict=True) if value]
+    copy.commit([changes])
+    return copy
+
+
+async def test_appending_and_reading(core: Core) -> None:
+    assert await core.append(b"one") == 0
+    assert await core.append([b"two", b"", b"four"]) == 1
+    assert await core.append([]) == 4
+    assert (core.length, core.byte_length, core.fork) == (4, 10, 0)
+    assert core.contiguous_length == core.durable_length == 4
+    assert await core.get(0) == b"one"
+    assert await core.get(2) == b""
+    assert core.get_local(3) == b"four"
+    assert await core.get_many([3, 0, 3]) == [b"four", b"one", b"four"]
+    assert [block async for block in core.blocks()] == [b"one", b"two", b"", b"four"]
+    assert [block async for block in core.blocks(1, 3)] == [b"two", b""]
+    assert [block async for block in core.blocks(4)] == []
+    assert core.has(3)
+    assert not core.has(4)
+    assert not core.has(-1)
+    assert core.has_range(0, 4)
+    assert not core.has_range(0, 5)
+    assert core.has_range(7, 7)
+
+
+async def test_what_cannot_be_read(core: Core) -> None:
+    await core.append(b"one")
+    for index in (1, -1):
+        with pytest.raises(OutOfRange):
+            await core.get(index)
+    with pytest.raises(BlockNotAvailable) as caught:
+        await core.get(1, wait=False)
+    assert caught.value.index == 1
+    with pytest.raises(BlockNotAvailable):
+        await core.get_many([0, 1], wait=False)
+    with pytest.raises(OutOfRange):
+        await core.get_many([0, 5])
+    assert core.get_local(1) is None
+
+
+async def test_info_and_statistics(core: Core) -> None:
+    await core.append([b"one", b"two"])
+    info = core.info()
+    assert info.key == core.key
+    assert info.discovery_key == core.discovery_key
+    assert (info.length, info.blocks_held, info.peers) == (2, 2, 0)
+    assert info.is_writable
+    assert not info.is_encrypted
+    assert core.statistics().blocks_appended == 2
+    assert core.statistics().blocks_verified == 0
+
+
+async def test_many_blocks_are_verified_when_read_again(core: Core, store: Corestore) -> None:
+    blocks = [b"block %d" % index for index in range(3000)]
+    for start in range(0, 3000, 500):
+        await core.append(blocks[start : start + 500])
+    assert [block async for block in core.blocks()] == blocks
+    assert verify_core(store.storage, core.discovery_key) == 3000
+
+
+async def test_large_blocks(core: Core) -> None:
+    blocks = [bytes((index,)) * 300_000 for index in range(10)]
+    await core.append(blocks)
+    assert [block async for block in core.blocks()] == blocks
+
+
+async def test_local_rows(core: Core) -> None:
+    await core.append(b"block", local={b"a": b"1", b"b": b"2"})
+    await core.append([], local={b"c": b"3"})
+    await core.write_local({b"a": None, b"d": b""})
+    await core.write_local({})
+    assert core.length == 1
+    assert core.get_local_value(b"a") is None
+    assert list(core.local_items(b"", b"\xff")) == [(b"b", b"2"), (b"c", b"3"), (b"d", b"")]
+    assert list(core.local_items(b"b", b"c")) == [(b"b", b"2")]
+
+
+async def test_user_data(core: Core) -> None:
+    assert core.get_user_data("note") is None
+    await core.set_user_data("note", b"hello")
+    await core.set_user_data("note", b"hello")
+    assert core.get_user_data("note") == b"hello"
+
+
+async def test_truncating(core: Core) -> None:
+    await core.append([b"one", b"two", b"three"])
+    await core.truncate(1)
+    assert (core.length, core.fork, core.byte_length) == (1, 1, 3)
+    assert not core.has(1)
+    await core.append(b"other")
+    assert await core.get(1) == b"other"
+    with pytest.raises(OutOfRange):
+        await core.truncate(3)
+    with pytest.raises(UsageError, match="fork"):
+        await core.truncate(0, fork=1)
+
+
+async def test_a_reader_does_not_write(core: Core) -> None:
+    await core.append(b"one")
+    async with open_corestore(None) as other:
+        copy = await copy_of(core, other, range(1))
+        assert not copy.is_writable
+        assert await copy.get(0) == b"one"
+        for call in (lambda: copy.append(b"x"), lambda: copy.truncate(0)):
+            with pytest.raises(NotWritable):
+                await call()
+        assert copy.length == 1
+
+
+async def test_encrypted_blocks_are_read_with_their_key_only(store: Corestore) -> None:
+    key = b"\x05" * 32
+    core = await store.get(name="secret", encryption_key=key)
+    await core.append([b"one", b""])
+    assert await core.get(0) == b"one"
+    assert [block async for block in core.blocks()] == [b"one", b""]
+    assert core.byte_length == 3
+    assert core.info().is_encrypted
+    assert core.read_blocks([0]) != [b"one"]
+    with pytest.raises(UsageError, match="another encryption key"):
+        await store.get(name="secret", encryption_key=b"\x06" * 32)
+    await core.close()
+    core = await store.get(name="secret")
+    assert await core.get(0) != b"one"
+
+
+async def test_getting_waits_for_what_a_peer_brings(core: Core) -> None:
+    await core.append([b"one", b"two", b"three"])
+    async with open_corestore(None) as other, trio.open_nursery() as nursery:
+        copy = await copy_of(core, other, range(0))
+        got: list[bytes] = []
+
+        async def read(index: int) -> None:
+            got.append(await copy.get(index))
+
+        async def read_all() -> None:
+            got.extend(await copy.get_many([2, 1]))
+
+        nursery.start_soon(read, 0)
+        nursery.start_soon(read, 0)
+        nursery.start_soon(read_all)
+        await trio.testing.wait_all_tasks_blocked()
+        copy.commit([Changeset(blocks=[(0, b"one"), (2, b"three")])])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [b"one", b"one"]
+        copy.commit([Changeset(blocks=[(1, b"two")])])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got[2:] == [b"three", b"two"]
+        assert copy.statistics().blocks_verified == 3
+
+
+async def test_a_cancelled_get_is_forgotten(core: Core) -> None:
+    await core.append([b"one", b"two"])
+    async with open_corestore(None) as other:
+        copy = await copy_of(core, other, range(0))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await copy.get(0)
+        assert scope.cancelled_caught
+        copy.commit([Changeset(blocks=[(0, b"one")])])
+        assert await copy.get(0) == b"one"
+
+
+async def test_reading_ahead_waits_for_each_block_in_order(core: Core) -> None:
+    await core.append([b"%d" % index for index in range(600)])
+    async with open_corestore(None) as other, trio.open_nursery() as nursery:
+        copy = await copy_of(core, other, range(100, 200))
+        got: list[bytes] = []
+
+        async def read_all() -> None:
+            got.extend([block async for block in copy.blocks()])
+
+        nursery.start_soon(read_all)
+        await trio.testing.wait_all_tasks_blocked()
+        for start, stop in ((0, 50), (500, 600), (50, 100), (200, 500)):
+            missing = range(start, stop)
+            copy.commit([Changeset(blocks=[(index, b"%d" % index) for index in missing])])
+            await trio.testing.wait_all_tasks_blocked()
+        assert got == [b"%d" % index for index in range(600)]
+
+
+async def test_waiting_for_a_length(core: Core) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.wait_length, 2)
+        await core.append(b"one")
+        await trio.testing.wait_all_tasks_blocked()
+        await core.append(b"two")
+    await core.wait_length(0)
+
+
+async def test_no_peers_no_update(core: Core) -> None:
+    assert not await core.update()
+
+
+async def test_durable_lengths_follow(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.COMMIT) as store:
+        core = await store.get(name="log")
+        await core.append(b"one")
+        assert core.append_nowait([b"two", b"three"]) == 1
+        assert (core.length, core.durable_length) == (3, 1)
+        for _ in range(3000):
+            core.append_nowait(b"x")
+        assert core.durable_length == 1
+        await core.wait_durable(3)
+        assert core.durable_length >= 3
+        await core.wait_durable()
+        assert core.durable_length == core.length == 3003
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await core.wait_durable(7)
+        assert not scope.cancelled_caught
+
+
+async def test_appends_at_the_same_time_share_one_sync(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.COMMIT) as store:
+        core = await store.get(name="log")
+        places: list[int] = []
+
+        async def append() -> None:
+            places.append(await core.append(b"x"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(append)
+        assert sorted(places) == list(range(200))
+        assert core.durable_length == 200
+
+
+async def test_the_writers_lock(core: Core) -> None:
+    order: list[str] = []
+
+    async def append_other() -> None:
+        await core.append(b"other")
+        order.append("other")
+
+    async with trio.open_nursery() as nursery, core.exclusive(), core.exclusive():
+        nursery.start_soon(append_other)
+        await trio.testing.wait_all_tasks_blocked()
+        await core.append(b"first")
+        core.append_nowait(b"second")
+        order.append("holder")
+    assert order == ["holder", "other"]
+    assert await core.get_many(range(3)) == [b"first", b"second", b"other"]
+
+
+async def test_cancelled_appends_are_whole_or_nothing(core: Core, store: Corestore) -> None:
+    calls = 0
+
+    async def append() -> None:
+        nonlocal calls
+        calls += 1
+        await core.append([b"%d" % calls] * 3, local={b"last": b"%d" % calls})
+
+    for _ in range(20):
+        await cancel_everywhere(append)
+        assert core.length % 3 == 0
+        if core.length:
+            assert core.get_local_value(b"last") == core.get_local(core.length - 1)
+    await core.wait_durable()
+    assert verify_core(store.storage, core.discovery_key) == core.length >= 60
+
+
+CALLS: dict[str, Callable[[Core], object]] = {
+    "get": lambda core: core.get(0),
+    "get_many": lambda core: core.get_many([0, 1]),
+    "wait_durable": lambda core: core.wait_durable(),
+    "write_local": lambda core: core.write_local({b"a": b"1"}),
+    "set_user_data": lambda core: core.set_user_data("a", b"1"),
+    "truncate": lambda core: core.truncate(1),
+    "update": lambda core: core.update(),
+}
+
+
+@pytest.mark.parametrize("name", list(CALLS))
+async def test_cancelling_anything_leaves_a_sound_core(
+    core: Core, store: Corestore, name: str
+) -> None:
+    await core.append([b"one", b"two"])
+    await cancel_everywhere(lambda: CALLS[name](core))  # type: ignore[arg-type,return-value]  # all async
+    await core.append(b"more")
+    assert verify_core(store.storage, core.discovery_key) == core.length
+
+
+async def test_loops_do_not_starve_others(core: Core) -> None:
+    await core.append([b"x"] * 10)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        for _ in range(5000):
+            await core.get(3)
+        assert turns > 2
+        turns = 0
+        for _ in range(300):
+            await core.append(b"y")
+        assert turns > 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_extension_without_peers_reaches_nobody(core: Core) -> None:
+    async def handle(payload: bytes, peer: PeerHandle) -> list[bytes]:
+        return [payload]
+
+    core.set_extension("echo", handle)
+    assert core.send_extension("echo", b"hello") == 0
+
+
+async def test_closing_wakes_who_waits(store: Corestore, core: Core) -> None:
+    await core.append(b"one")
+    async with open_corestore(None) as other:
+        copy = await copy_of(core, other, range(0))
+        failures: list[str] = []
+
+        async def expect_closed(name: str, call: Callable[[], object]) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await call()  # type: ignore[misc]  # all async
+            failures.append(name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect_closed, "get", lambda: copy.get(0))
+            nursery.start_soon(expect_closed, "length", lambda: copy.wait_length(9))
+            nursery.start_soon(expect_closed, "download", lambda: copy.download())
+            await trio.testing.wait_all_tasks_blocked()
+            await copy.close()
+        assert sorted(failures) == ["download", "get", "length"]
+        assert copy.is_closed
+        with pytest.raises(trio.ClosedResourceError):
+            await copy.get(0)
+        again = await other.get(key=core.key)
+        assert again is not copy
+        assert again.length == 1
+
+
+async def test_the_last_user_closes(store: Corestore) -> None:
+    one = await store.get(name="shared")
+    other = await store.get(name="shared")
+    assert one is other
+    await one.close()
+    await other.append(b"still open")
+    await other.close()
+    assert other.is_closed
+    with pytest.raises(trio.ClosedResourceError):
+        await other.append(b"x")
