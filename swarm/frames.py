@@ -29,9 +29,10 @@ class FrameDecoder:
         self.limit_bytes = limit_bytes
         self._chunk = b""
         self._offset = 0
-        # The beginning of a frame that the next chunk continues. A bytearray, since a sender
+        # A frame that began in an earlier chunk, with its prefix. A bytearray, since a sender
         # of tiny segments would make a list of pieces cost many times their bytes.
         self._partial = bytearray()
+        self._partial_size = -1  # of its payload; -1 while the prefix is not complete
 
     @property
     def buffered_bytes(self) -> int:
@@ -39,12 +40,6 @@ class FrameDecoder:
 
     def add(self, chunk: bytes) -> None:
         """Append what arrived. Requires that `take` returned None before."""
-        if self._partial:
-            self._partial += chunk
-            if len(self._partial) < self._wanted():
-                return
-            chunk = bytes(self._partial)
-            self._partial.clear()
         self._chunk = chunk
         self._offset = 0
 
@@ -53,20 +48,19 @@ class FrameDecoder:
 
         Raises: MalformedPacket when a frame announces more than `limit_bytes`.
         """
-        start = self._offset + PREFIX_BYTES
+        if self._partial:
+            return self._take_partial()
         chunk = self._chunk
+        start = self._offset + PREFIX_BYTES
         if start <= len(chunk):
-            size = int.from_bytes(chunk[self._offset : start], "little")
-            if size > self.limit_bytes:
-                raise MalformedPacket(f"frame of {size} bytes, at most {self.limit_bytes}")
+            size = self._read_size(chunk, self._offset)
             stop = start + size
             if stop <= len(chunk):
                 self._offset = stop
                 return chunk[start:stop]
-        if self._offset < len(chunk):
-            self._partial += memoryview(chunk)[self._offset :]
-        self._chunk = b""
-        self._offset = 0
+            self._partial_size = size
+        self._partial += memoryview(chunk)[self._offset :]
+        self._offset = len(chunk)
         return None
 
     def take_all(self) -> list[bytes]:
@@ -76,11 +70,28 @@ class FrameDecoder:
             frames.append(frame)
         return frames
 
-    def _wanted(self) -> int:
-        """Bytes that make `take` worth calling: a prefix, or the frame it announces."""
-        if len(self._partial) < PREFIX_BYTES:
-            return PREFIX_BYTES
-        size = int.from_bytes(self._partial[:PREFIX_BYTES], "little")
+    def _take_partial(self) -> bytes | None:
+        """The frame that began in an earlier chunk, if this one ends it."""
+        partial = self._partial
+        if self._partial_size < 0:
+            if not self._fill(PREFIX_BYTES):
+                return None
+            self._partial_size = self._read_size(partial, 0)
+        if not self._fill(PREFIX_BYTES + self._partial_size):
+            return None
+        self._partial = bytearray()
+        self._partial_size = -1
+        return bytes(memoryview(partial)[PREFIX_BYTES:])
+
+    def _fill(self, size: int) -> bool:
+        """Move bytes of the chunk to the partial frame; whether it has `size` now."""
+        stop = self._offset + size - len(self._partial)
+        self._partial += memoryview(self._chunk)[self._offset : stop]
+        self._offset = min(stop, len(self._chunk))
+        return len(self._partial) == size
+
+    def _read_size(self, data: bytes | bytearray, offset: int) -> int:
+        size = int.from_bytes(data[offset : offset + PREFIX_BYTES], "little")
         if size > self.limit_bytes:
-            return PREFIX_BYTES  # let `take` say so
-        return PREFIX_BYTES + size
+            raise MalformedPacket(f"frame of {size} bytes, at most {self.limit_bytes}")
+        return size

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,7 @@ from swarm import (
 )
 from swarm.io.mux import BULK_BYTES, MAX_INBOX_BYTES, MAX_OUTBOX_BYTES
 from swarm.mux import MAX_MESSAGE_BYTES, MAX_UNCLAIMED_BYTES, Message, encode_frames
+from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.stream_pair import open_connection_pair, open_mux_pair
 
 P = "p"
@@ -413,3 +415,40 @@ async def test_a_body_that_is_cancelled_ends_the_connection() -> None:
                 scope.cancel()
                 await trio.sleep_forever()
         await right_mux.wait_ended()
+
+
+async def test_receiving_may_be_cancelled_anywhere_and_loses_nothing() -> None:
+    async with open_channel_pair() as (left, right, _, _):
+        received: list[Message] = []
+        sent = 0
+
+        async def receive_once() -> None:
+            nonlocal sent
+            left.send(0, b"%d" % sent)
+            sent += 1
+            received.extend(await right.receive())
+
+        for _ in range(5):
+            await cancel_everywhere(receive_once)
+        while len(received) < sent:
+            received += await right.receive()
+        assert [payload for _, payload in received] == [b"%d" % i for i in range(sent)]
+
+
+async def test_opening_may_be_cancelled_anywhere_and_leaves_no_channel() -> None:
+    async with open_mux_pair(P) as (left, right), trio.open_nursery() as nursery:
+
+        async def answer() -> None:
+            async for remote_open in right.remote_opens(P):
+                with contextlib.suppress(trio.EndOfChannel):
+                    (await right.open_channel(P, remote_open.id)).close()
+
+        async def open_and_close() -> None:
+            with contextlib.suppress(trio.EndOfChannel):  # it may be closed as soon as it opens
+                (await left.open_channel(P, b"id")).close()
+
+        nursery.start_soon(answer)
+        assert await cancel_everywhere(open_and_close) >= 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert left.statistics().channels == right.statistics().channels == 0
+        nursery.cancel_scope.cancel()
