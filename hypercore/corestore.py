@@ -144,7 +144,7 @@ class Corestore:
         if known is not None:
             core = self._open(known, encryption_key, None)
             if core is not None:
-                return core
+                return self._offer(core)
         key_pair = catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
         auth = _make_auth(manifest.key, manifest, key_pair)
@@ -164,7 +164,7 @@ class Corestore:
             self._store.catalog.create(auth, alias, user_data)
             core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
         assert core is not None
-        return core
+        return self._offer(core)
 
     def _open(
         self, discovery_key: bytes, encryption_key: bytes | None, key_pair: KeyPair | None
@@ -183,9 +183,12 @@ class Corestore:
         if encryption_key is not None:
             core.use_encryption(encryption_key)
         store.cores[discovery_key] = core
-        for connection in store.connections:
-            connection.core_opened(core)
         return core.opened()
+
+    def _offer(self, core: Core) -> Core:
+        for connection in self._store.connections:
+            connection.offer(core)
+        return core
 
     async def find(self, discovery_key: bytes) -> Core | None:
         """A core that is open or stored; None for any other. To be closed as after `get`."""
@@ -196,7 +199,7 @@ class Corestore:
         """Replicate over one connection until it ends.
 
         Every core that is open now or later is offered, and any stored core is opened when
-        the remote asks for it, as far as `is_allowed` says yes; it is asked once for each.
+        the remote asks for it, as far as `is_allowed` says yes.
         A core that cannot be read or written any more is left out; `statistics` tells.
 
         Cancel: closes the channels of all cores; the connection stays.
@@ -207,7 +210,7 @@ class Corestore:
             self._store.connections.add(connection)
             try:
                 for core in self.open_cores():
-                    connection.core_opened(core)
+                    connection.offer(core)
                 async for remote_open in mux.remote_opens(PROTOCOL):
                     if not connection.serve_asked(self._find_asked(remote_open.id)):
                         remote_open.reject()
@@ -243,10 +246,12 @@ class _Connection:
         self._is_allowed = is_allowed
         self._nursery = nursery
         self._failures = failures
+        self._served: set[Core] = set()
 
-    def core_opened(self, core: Core) -> None:
-        """Offer the core to the remote."""
-        if self._is_allowed(core):
+    def offer(self, core: Core) -> None:
+        """Open the core's channel, unless it is open."""
+        if core not in self._served and self._is_allowed(core):
+            self._served.add(core)
             self._nursery.start_soon(self._serve, core)
 
     def serve_asked(self, core: Core | None) -> bool:
@@ -256,6 +261,7 @@ class _Connection:
         if not self._is_allowed(core):
             core.release()
             return False
+        self._served.add(core)
         self._nursery.start_soon(self._serve_and_release, core)
         return True
 
@@ -271,6 +277,8 @@ class _Connection:
         except StorageError as error:
             # A bad disk ends one core, not the connection of all of them.
             self._failures[core.discovery_key] = error
+        finally:
+            self._served.discard(core)
 
 
 def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) -> AuthRecord:
