@@ -95,10 +95,11 @@ class Announcer:
         peer.outbox.append((MessageType.SYNC, sync.encode()))
 
     def _drop_history(self, peer: RemotePeer, old_length: int) -> None:
-        length = self.served.length
-        peer.sent_contiguous = min(peer.sent_contiguous, length)
-        if old_length > length:
-            dropped = Range(length, old_length - length, drop=True)
+        """What we had of the old history is gone from where it parted from ours, at the latest."""
+        kept = min(self._log.contiguous_length, self.served.length)
+        peer.sent_contiguous = min(peer.sent_contiguous, kept)
+        if old_length > kept:
+            dropped = Range(kept, old_length - kept, drop=True)
             peer.outbox.append((MessageType.RANGE, dropped.encode()))
 
     def _can_upgrade(self, peer: RemotePeer) -> bool:

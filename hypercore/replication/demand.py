@@ -226,8 +226,7 @@ class Demand:
                 index = (index // window + 1) * window
         return found
 
-    def truncate(self, length: int) -> None:
-        """The log was cut to `length` blocks: what came after it is missing again."""
+    def rewind(self) -> None:
+        """The log was cut: look through the ranges again for what is not here."""
         for wanted in self._ranges:
-            wanted.start = max(min(wanted.start, length), wanted.wanted.start)
-            wanted.written = max(min(wanted.written, length), wanted.start)
+            wanted.start = wanted.written = wanted.wanted.start

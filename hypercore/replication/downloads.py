@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hypercore.errors import InvalidProof
+from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
+from hypercore.replication.forks import ForkFollower
 from hypercore.replication.inflight import InflightRequest
-from hypercore.replication.intake import Intake
+from hypercore.replication.intake import Intake, verifier_of
 from hypercore.replication.messages import (
     Cancel,
     Data,
@@ -37,6 +39,7 @@ class Downloads:
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self._upgrading: RemotePeer | None = None
+        self._forks = ForkFollower(log)
         self.demand = Demand(log)
         self.is_reassigning = False
         """Something was put back that other peers may have; the replicator clears it."""
@@ -49,6 +52,8 @@ class Downloads:
         head = self._log.head
         if sync is None:
             return
+        if self._forks.is_ahead(peer):
+            self._forks.pursue(peer, now, patience(peer))
         if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
             self._ask_upgrade(peer, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
@@ -80,6 +85,10 @@ class Downloads:
             )
             count += 1
         peer.counters.requests_sent += count
+
+    def may_follow(self, peer: RemotePeer) -> bool:
+        """Whether the peer has a later fork that we are going over to."""
+        return self._forks.is_ahead(peer)
 
     def _may_ask_upgrade(self, peer: RemotePeer, now: float) -> bool:
         """One upgrade is asked for at a time; of another peer when its time is up."""
@@ -164,6 +173,8 @@ class Downloads:
     def _put_back(self, peer: RemotePeer, request: InflightRequest) -> None:
         if request.upgrade is not None:
             self._upgrading = None
+        if self._forks.owns(request):
+            self._forks.stop()
         if request.index >= 0:
             self.demand.put_back(request.index)
         if request.parked is not None:
@@ -186,7 +197,12 @@ class Downloads:
             return
         if fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
-        if flags != _BLOCK_ONLY or request.upgrade is not None:
+        if self._forks.owns(request):
+            self._receive_fork(peer, request, Data.decode(payload).proof, intake)
+        elif fork != intake.head.fork and intake.head.length:
+            peer.counters.answers_ignored += 1  # of a history that we have left since
+            self._finish(peer, request)
+        elif flags != _BLOCK_ONLY or request.upgrade is not None:
             self._receive_proof(peer, request, Data.decode(payload), intake)
         elif self._log.bitfield.get(request.index):
             peer.counters.answers_ignored += 1
@@ -202,6 +218,16 @@ class Downloads:
             self._accepted(peer, request, size)
         if now > request.sent_at:
             peer.inflight.measure_round_trip(now - request.sent_at)
+
+    def _receive_fork(
+        self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
+    ) -> None:
+        peer.inflight.finish(request)
+        changes = self._forks.receive(proof, verifier_of(self._log, proof))
+        if changes is not None:
+            intake.replace_history(changes)
+            peer.counters.upgrades_received += 1
+            self.is_reassigning = True
 
     def _accepted(self, peer: RemotePeer, request: InflightRequest, size: int) -> None:
         peer.counters.blocks_received += 1
@@ -282,6 +308,8 @@ class Downloads:
             peer.lacks(request.index)
         if request.upgrade is not None:
             peer.refused_length = peer.length
+        if self._forks.owns(request):
+            peer.refused_fork = request.fork
         self._finish(peer, request)
 
 

@@ -135,7 +135,7 @@ class Intake:
         """
         verifier = self._verifier
         if verifier is None and (proof.upgrade is not None or proof.manifest is not None):
-            verifier = self._verifier_for(proof)
+            verifier = verifier_of(self._log, proof)
         changes = verify_proof(proof, self.head, self.read_node, verifier)
         self._close_blocks()
         if changes.nodes or changes.blocks or changes.head or changes.manifest:
@@ -149,10 +149,25 @@ class Intake:
                 self._fresh[node.index] = node
         return changes
 
-    def _verifier_for(self, proof: Proof) -> Verifier:
-        # Without a manifest of its own a core is a compat core, whose key is its signer's.
-        manifest = proof.manifest or Manifest.single_signer(self._log.key)
-        try:
-            return Verifier(self._log.key, manifest)
-        except ValueError as error:
-            raise InvalidProof(f"a manifest of another core: {error}") from None
+    def replace_history(self, changes: Changeset) -> None:
+        """Take over another fork, which was proven elsewhere. Nothing can be anchored after it."""
+        self._close_blocks()
+        self._changesets.append(changes)
+        self._fresh = {}
+        if changes.head is not None:
+            self.head = changes.head
+
+
+def verifier_of(log: IntakeLog, proof: Proof) -> Verifier:
+    """The log's verifier, or one for the manifest that came with the proof.
+
+    Raises: InvalidProof for the manifest of another core.
+    """
+    if log.verifier is not None:
+        return log.verifier
+    # Without a manifest of its own a core is a compat core, whose key is its signer's.
+    manifest = proof.manifest or Manifest.single_signer(log.key)
+    try:
+        return Verifier(log.key, manifest)
+    except ValueError as error:
+        raise InvalidProof(f"a manifest of another core: {error}") from None

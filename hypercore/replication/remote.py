@@ -34,6 +34,9 @@ class RemotePeer:
         self.refused_length = -1
         """The peer had no proof of its way to this length; do not ask for it again."""
 
+        self.refused_fork = -1
+        """The peer had no proof of this fork."""
+
         self.parked: list[InflightRequest] = []
         """Open requests whose answer came before the nodes it builds on."""
 
@@ -105,13 +108,6 @@ class RemotePeer:
         if index < MAX_TRACKED:
             self._others.discard(index)
             self._lacks.add(index)
-
-    def forget_blocks(self) -> None:
-        """The peer's history changed: what it had says nothing about what it has."""
-        self._contiguous = 0
-        self._others.clear()
-        self._lacks.clear()
-        self.sent_wants = SentWants()
 
     def offers(self, index: int) -> bool:
         if index in self._lacks:

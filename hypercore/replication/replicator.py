@@ -126,9 +126,12 @@ class Replicator:
 
     @property
     def is_behind(self) -> bool:
-        """Whether some peer has, or may have, a longer log than ours on the way to us."""
+        """Whether some peer has, or may have, a later head than ours on the way to us."""
         head = self._log.head
-        return any(peer.may_upgrade_us(head.fork, head.length) for peer in self.peers)
+        return any(
+            peer.may_upgrade_us(head.fork, head.length) or self._downloads.may_follow(peer)
+            for peer in self.peers
+        )
 
     # --- local input -------------------------------------------------------------------------
 
@@ -276,7 +279,6 @@ class Replicator:
         peer.sync = sync
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
-            peer.forget_blocks()
         if not sync.downloading and not self.is_downloading:
             return EndChannel(peer, None)
         return None
@@ -319,7 +321,7 @@ class Replicator:
         return not any(peer.may_have(index) for peer in self.peers)
 
     def _history_changed(self) -> None:
-        self._downloads.demand.truncate(self._log.head.length)
+        self._downloads.demand.rewind()
         for peer in self.peers:
             self._downloads.cancel_all(peer)
 

@@ -158,6 +158,40 @@ async def test_javascript_follows_what_we_append(is_initiator: bool) -> None:
                     assert bytes.fromhex(answer["block"]) == b"live %d" % length
 
 
+@pytest.mark.parametrize("common", [0, 1, 128, 150, 199])
+async def test_we_follow_javascript_to_another_fork(common: int) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_javascript_peer() as peer, open_corestore(None) as store:
+            core = await store.get(key=await open_of_javascript(peer, 200))
+            async with connected(store, peer, is_initiator=True):
+                await wait_held(core, 200)
+                core.prefetch(range(2**40))
+                await peer("truncate", id="a", length=common)
+                await peer("append", id="a", blocks=[b"new one".hex(), b"new two".hex()])
+                while (core.fork, core.length) != (1, common + 2):  # noqa: ASYNC110  # no event for it
+                    await trio.sleep(0.005)
+                assert await core.get_many([common, common + 1]) == [b"new one", b"new two"]
+            assert digest_of(core) == (await peer("digest", id="a"))["digest"]
+            assert core.statistics().replication.total.blocks_received == 202
+
+
+async def test_javascript_follows_us_to_another_fork() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_javascript_peer() as peer, open_corestore(None) as store:
+            core = await store.get(name="log")
+            await core.append([block(index, 100) for index in range(200)])
+            await peer("open", id="a", key=core.key.hex())
+            async with connected(store, peer, is_initiator=True):
+                await peer("update", id="a")
+                await peer("download", id="a", start=0, stop=200)
+                await core.truncate(150)
+                await core.append([b"new one", b"new two"])
+                await peer("waitLength", id="a", length=152, fork=1)
+                answer = await peer("getMany", id="a", indices=[149, 150, 151])
+                assert bytes.fromhex(answer["blocks"][2]) == b"new two"
+                assert digest_of(core) == (await peer("digest", id="a"))["digest"]
+
+
 async def test_several_cores_share_one_connection() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with open_javascript_peer() as peer, open_corestore(None) as store:

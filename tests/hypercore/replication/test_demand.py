@@ -153,7 +153,7 @@ def test_a_truncated_log_is_wanted_again_from_there() -> None:
         store.bitfield.set_range(index, index + 1)
         demand.settle(index)
     store.bitfield.set_range(10, 20, False)
-    demand.truncate(10)
+    demand.rewind()
     assert demand.take(Peer(), EVERYTHING, 15) == [10, 11, 12, 13, 14]
 
 

@@ -200,9 +200,10 @@ def test_any_messages_in_any_state(state: str, batches: list[list[Message]]) -> 
         for output in outputs:
             if isinstance(output, AbortConnection | EndChannel) and output.error is not None:
                 assert isinstance(output.error, ERRORS)
+        node.carry_out(outputs)
         node.replicator.take(peer, 10_000)
         assert node.replicator.deadline > 0
-    node.replicator.remove_peer(peer, 0.0)
+    node.carry_out(node.replicator.remove_peer(peer, 0.0))
     check(log)
     if state != "full":
         settle(honest)

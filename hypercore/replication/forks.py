@@ -1,0 +1,109 @@
+"""Following a writer that replaced its history: a peer has a later fork of the log than we.
+
+The peer proves its head from nothing. Then a hash request for each step finds how much of our
+log is common to both; the rest is cut off, and the new head takes its place, in one commit.
+Nothing of ours is touched before the whole way is proven. A writer never follows: its history
+is the one in its hands.
+"""
+
+from __future__ import annotations
+
+from pyroaring import BitMap64
+
+from hypercore.errors import InvalidProof
+from hypercore.fork_search import ForkSearch
+from hypercore.log import EMPTY_HEAD, Changeset, Head
+from hypercore.manifest import Verifier
+from hypercore.merkle import MerkleNode
+from hypercore.proof import Proof, verify_proof
+from hypercore.proof_request import ProofRequest, UpgradeRequest
+from hypercore.replication.inflight import InflightRequest
+from hypercore.replication.messages import MessageType, Request
+from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.replicated_log import ReplicatedLog
+
+
+class ForkFollower:
+    """At most one search at a time, with one peer."""
+
+    def __init__(self, log: ReplicatedLog) -> None:
+        self._log = log
+        self._peer: RemotePeer | None = None
+        self._request: InflightRequest | None = None
+        self._search: ForkSearch | None = None
+        self._ours: Head = EMPTY_HEAD
+
+    def owns(self, request: InflightRequest) -> bool:
+        return request is self._request
+
+    def is_ahead(self, peer: RemotePeer) -> bool:
+        """Whether the peer has a later fork that we can follow."""
+        sync = peer.sync
+        return (
+            sync is not None
+            and sync.uploading
+            and sync.length > 0
+            and sync.fork > self._log.head.fork
+            and sync.fork != peer.refused_fork
+            and self._log.head.length > 0
+            and not self._log.is_writable
+        )
+
+    def pursue(self, peer: RemotePeer, now: float, patience_seconds: float) -> None:
+        """Ask the peer for the next step, when it is its turn."""
+        if self._request is not None and (
+            self._peer is peer or self._request.sent_at > now - patience_seconds
+        ):
+            return
+        sync = peer.sync
+        assert sync is not None
+        if self._peer is not peer or self._search is None or self._ours is not self._log.head:
+            self._search = None
+            asked = ProofRequest(sync.fork, upgrade=UpgradeRequest(0, sync.length))
+        else:
+            wanted = self._search.wanted
+            pool = BitMap64()
+            pool.add_range(wanted.start, min(wanted.stop, MAX_TRACKED))
+            block = next(peer.offered(pool), None)
+            if block is None:
+                peer.outbox += peer.sent_wants.want(wanted.start)
+                return
+            asked = ProofRequest(sync.fork, hash=self._search.request(block))
+        self._peer = peer
+        self._ours = self._log.head
+        self._request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
+        request = Request(self._request.id, asked, manifest=self._log.manifest is None)
+        peer.counters.requests_sent += 1
+        peer.outbox.append((MessageType.REQUEST, request.encode()))
+
+    def receive(self, proof: Proof, verifier: Verifier) -> Changeset | None:
+        """Take the answer to the open request; the change to commit, when the search has ended.
+
+        Raises: InvalidProof, InvalidSignature.
+        """
+        self._request = None
+        if self._ours is not self._log.head:
+            self._search = None  # honest, but our log has changed: start again
+            return None
+        if self._search is None:
+            if proof.upgrade is None or proof.block or proof.hash or proof.seek:
+                raise InvalidProof("an answer to something else than was asked")
+            proven = verify_proof(proof, EMPTY_HEAD, _no_node, verifier)
+            self._search = ForkSearch(proven, self._ours, self._log.read_node)
+        else:
+            if proof.hash is None or proof.block or proof.seek or proof.upgrade:
+                raise InvalidProof("an answer to something else than was asked")
+            self._search.receive(proof.hash)
+        if not self._search.is_finished:
+            return None
+        changes = self._search.changeset()
+        self.stop()
+        return changes
+
+    def stop(self) -> None:
+        """Give the search up; a later one starts from the beginning."""
+        self._peer = self._request = self._search = None
+
+
+def _no_node(index: int) -> MerkleNode | None:
+    return None
