@@ -86,7 +86,9 @@ class AdminClient:
                 path = f"/api/v1/load/{quote(verb.id)}?{query}"
                 return self._lines("GET", path, None, timeout)
             case ListValues():
-                path = "/api/v1/ls?" + urlencode({"prefix": verb.prefix})
+                path = "/api/v1/ls?" + urlencode(
+                    {"prefix": verb.prefix, "details": int(verb.details)}
+                )
                 return self._lines("GET", path, None, timeout)
             case _:
                 path = "/api/v1/" + path_of(verb)

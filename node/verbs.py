@@ -51,9 +51,10 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The coValues held here."""
+    """The coValues held here; `details` costs a read of each."""
 
     prefix: str = ""
+    details: bool = False
 
 
 class CoreList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

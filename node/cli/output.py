@@ -32,8 +32,11 @@ def print_bytes(name: str, result: Result) -> None:
 
 
 def print_facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Names and values, aligned."""
-    print_renderable(facts(rows))
+    """Names and values, aligned; values are never cut or wrapped, so that they can be copied."""
+    lines = list(rows)
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> RenderableType:

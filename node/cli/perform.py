@@ -62,7 +62,7 @@ def at(data: Path) -> str:
 def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
     import trio
 
-    from hypercore import open_corestore
+    from hypercore.corestore import open_corestore
     from node.logs import perform_on_store
 
     if not config.corestore_path.is_dir() and not verb_creates(verb):
@@ -74,7 +74,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
     async def run() -> list[Result]:
         config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with open_corestore(config.corestore_path) as store:
-            return [result async for result in perform_on_store(store, verb)]
+            return [result async for result in perform_on_store(store, verb, can_fetch=False)]
 
     return trio.run(run)
 

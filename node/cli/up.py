@@ -59,6 +59,6 @@ def up(*, options: UpOptions = DEFAULT_UP_OPTIONS, common: Common = DEFAULT_COMM
     """
     config = common.load_config(asdict(options))
 
-    from node.daemon import run_node
+    from node.cli.foreground import run_node
 
     return run_node(config, as_json=common.json)

@@ -32,21 +32,26 @@ def ls(
     prefix: Annotated[str, Parameter(help="Only ids that begin with this.")] = "",
     /,
     *,
+    long: Annotated[
+        bool,
+        Parameter(alias="-l", negative="", show_default=False, help="With type and counts."),
+    ] = False,
     common: Common = DEFAULT_COMMON,
 ) -> int:
     """List the coValues that the node holds."""
-    results = ask_node(common, ListValues(prefix))
+    results = ask_node(common, ListValues(prefix, long))
     if common.json:
         for result in results:
             print_json(result)
         return ExitCode.OK
-    rows = [(str(result["id"]), str(result["type"]), _plural(result)) for result in results]
-    print_renderable(table(("id", "type", "holds"), rows, "No coValue is held."))
+    if not long:
+        for result in results:
+            print(result["id"])
+        return ExitCode.OK
+    columns = ("id", "type", "sessions", "transactions")
+    rows = [tuple(str(result[column]) for column in columns) for result in results]
+    print_renderable(table(columns, rows, "No coValue is held."))
     return ExitCode.OK
-
-
-def _plural(result: Result) -> str:
-    return f"{result['transactions']} transactions in {result['sessions']} sessions"
 
 
 def _load_rows(result: Result) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@
 | `/` | GET | token or cookie | the status page; `/?token=...` trades the token for a cookie |
 | `/metrics` | GET | token | Prometheus text |
 | `/api/v1/status`, `/api/v1/peers` | GET | token | JSON |
-| `/api/v1/ls?prefix=`, `/api/v1/load/{id}?timeout_seconds=` | GET | token | JSON lines |
+| `/api/v1/ls?prefix=&details=`, `/api/v1/load/{id}?timeout_seconds=` | GET | token | JSON lines |
 | `/api/v1/core/...`, `/api/v1/bee/...` | POST | token | JSON lines; see `node.verbs` |
 
 Requests must name a host that is ours, so that a web page cannot reach in by rebinding its own
@@ -21,7 +21,6 @@ from __future__ import annotations
 import hmac
 import json
 import math
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -84,16 +83,19 @@ class AdminTarget(Protocol):
 
 
 async def serve_admin(
-    target: AdminTarget, token: str, listener: socket.socket, host_names: Sequence[str] = ()
+    target: AdminTarget,
+    token: str,
+    listeners: Sequence[trio.SocketListener],
+    host_names: Sequence[str] = (),
 ) -> None:
-    """Serve until cancelled. The listening socket is taken over, and closed at the end.
+    """Serve until cancelled. The listeners are taken over, and closed at the end.
 
     `host_names` are those that a request may name besides the loopback ones.
 
     Cancel: requests under way are dropped.
     """
     config = HypercornConfig()
-    config.bind = [f"fd://{listener.detach()}"]
+    config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]
     config.errorlog = None
     config.include_server_header = False
     config.keep_alive_timeout = 30
@@ -131,7 +133,9 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
         return JSONResponse([asdict(peer) for peer in target.peers()])
 
     async def list_values(request: Request) -> Response:
-        return await _answer(target, ListValues(request.query_params.get("prefix", "")))
+        details = request.query_params.get("details", "") == "1"
+        verb = ListValues(request.query_params.get("prefix", ""), details)
+        return await _answer(target, verb)
 
     async def load(request: Request) -> Response:
         timeout = _seconds(request.query_params.get("timeout_seconds", "10"))

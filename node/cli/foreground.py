@@ -1,0 +1,103 @@
+"""[trio] Run a node until a signal: what it prints, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import structlog
+import trio
+
+from node.cli.output import print_error, print_facts, print_json
+from node.cli.perform import at
+from node.config import Config
+from node.daemon import Node, open_node
+from node.journal import configure_journal
+from node.verbs import ExitCode
+
+_log = structlog.get_logger(__name__)
+
+
+def run_node(config: Config, *, as_json: bool) -> int:
+    """Run until SIGINT or SIGTERM; the exit code.
+
+    Raises: what `open_node` raises.
+    """
+    configure_journal(config.log_level, config.log_format)
+    return trio.run(_run, config, as_json)
+
+
+async def _run(config: Config, as_json: bool) -> int:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as serving:
+                nursery.start_soon(_stop_on_signal, signals, serving, config)
+                await _serve(config, as_json)
+            nursery.cancel_scope.cancel()
+    return ExitCode.OK
+
+
+async def _serve(config: Config, as_json: bool) -> None:
+    is_first = not config.mesh_path.exists()
+    async with open_node(config) as node:
+        if as_json:
+            print_json(_facts_for_programs(node))
+        else:
+            _print_for_people(node, is_first)
+        await trio.sleep_forever()
+
+
+async def _stop_on_signal(
+    signals: AsyncIterator[int], serving: trio.CancelScope, config: Config
+) -> None:
+    """The first signal stops in order, within `shutdown_seconds`; the second at once."""
+    name = signal.Signals(await anext(signals)).name
+    _log.info("stopping", signal=name)
+    serving.cancel()
+    with trio.move_on_after(config.shutdown_seconds):
+        await anext(signals)
+    print_error("stopped before everything was closed; what was acknowledged is safe")
+    os._exit(ExitCode.FAILED)
+
+
+def _facts_for_programs(node: Node) -> dict[str, object]:
+    addresses = node.addresses
+    return {
+        "ready": True,
+        "ws": addresses.ws,
+        "mesh": addresses.mesh,
+        "admin": addresses.admin,
+        "key": node.key.hex(),
+        "id": node.id.hex(),
+        "ticket": node.ticket(),
+        "data": str(node.config.data),
+    }
+
+
+def _print_for_people(node: Node, is_first: bool) -> None:
+    config, addresses = node.config, node.addresses
+    membership = node.mesh.membership
+    kind = "open to all who know its name" if membership.is_open else "by ticket only"
+    rows = [
+        ("Jazz clients", addresses.ws),
+        ("other nodes", addresses.mesh),
+        ("status page", f"{addresses.admin}/?token={node.admin_token}"),
+        ("mesh", f"{membership.name} ({kind})"),
+        ("node id", node.id.hex()),
+        ("data core", node.key.hex()),
+        ("data", str(config.data)),
+        ("ticket", node.ticket()),
+    ]
+    print(f"beemesh node {config.name!r} is up" + (", with new keys" if is_first else ""))
+    print()
+    print_facts(rows)
+    where = at(config.data)
+    join = f"--mesh-name {membership.name!r}" if membership.is_open else "--join TICKET"
+    print()
+    print("Next, from another machine or with another --data directory:")
+    print(f"  beemesh up {join}")
+    print("and to look inside:")
+    print(f"  beemesh status{where}")
+    print(f"  beemesh peers --watch{where}")
+    print("Ctrl-C stops the node.", flush=True)

@@ -1,0 +1,359 @@
+"""[trio] A node: builds all its parts, owns them, and takes them down in the right order.
+
+    corestore -> data core -> bee -> BeeStore -> SyncHost <- Jazz clients
+                                                 SyncHost <- Mesh <- Swarm -> other nodes
+
+Closing goes the other way: clients are told to go, connections and discovery end, then the sync
+host and the store. What was acknowledged is on the disk by then, as the durability says.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+
+import structlog
+import trio
+
+from bee.bee import Bee
+from hypercore.core import Core
+from hypercore.corestore import Corestore, open_corestore
+from hypercore.crypto import KeyPair
+from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
+from hypercore.storage import Durability
+from node.client import AdminAccess
+from node.cojson.host import LoadReport, SyncHost, open_sync_host
+from node.cojson.serve import serve_client
+from node.config import Config
+from node.covalue.bee_store import BeeStore
+from node.covalue.ids import RawCoId, is_co_id
+from node.identity import load_or_create_identity, read_passphrase
+from node.joining import Joining, choose_membership, parse_joins
+from node.listening import bound_port, dialable, open_endpoint, open_tcp
+from node.logs import DATA_CORE, perform_on_store
+from node.mesh.membership import Membership, load_membership, save_membership
+from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.serve import NotSpoken, serve_member
+from node.tally import BlockTally
+from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError
+from node.web.admin import serve_admin
+from node.web.jazz import JazzLimits, JazzServer
+from node.web.status import ClientCounts, NodeStatus, PeerStatus
+from swarm.io.connection import Connection
+from swarm.io.mux import open_mux
+from swarm.io.swarm import Swarm, open_swarm
+from swarm.io.tasks import open_background_nursery
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the node can be reached: URLs for clients and people, HOST:PORT for other nodes."""
+
+    ws: str
+    mesh: str
+    admin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Self:
+    """Who this node is, read from its data directory."""
+
+    identity: KeyPair = field(repr=False)
+    membership: Membership = field(repr=False)
+    joining: Joining = field(repr=False)
+
+
+class Node:
+    """A running node; made by `open_node`."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: KeyPair,
+        store: Corestore,
+        data: Core,
+        values: BeeStore,
+        host: SyncHost,
+        mesh: Mesh,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.host = host
+        self.mesh = mesh
+        self.addresses = Addresses("", "", "")
+        self.admin_token = ""
+        self.jazz = JazzServer(
+            partial(serve_client, host),
+            JazzLimits(
+                max_message_bytes=config.ws_max_message_bytes,
+                max_connections=config.ws_max_connections,
+                max_connections_per_address=config.ws_max_connections_per_address,
+                handshake_seconds=config.ws_handshake_seconds,
+                deflate=config.ws_deflate,
+            ),
+        )
+        self._identity = identity
+        self._data = data
+        self._values = values
+        self._swarm: Swarm | None = None
+        self._tally = BlockTally(store.open_cores)
+        self._started = trio.current_time()
+
+    @property
+    def id(self) -> bytes:
+        return self._identity.public_key
+
+    @property
+    def key(self) -> bytes:
+        """Of the data core."""
+        return self._data.key
+
+    def ticket(self) -> str:
+        """Lets its bearer into the mesh: a secret."""
+        return self.mesh.membership.invite(self._identity, self.mesh_addresses).encode()
+
+    @property
+    def mesh_addresses(self) -> list[str]:
+        """Where other nodes can dial this one, the best first."""
+        listening = self._swarm.addresses if self._swarm is not None else ()
+        return [text for host, port in listening for text in dialable(host, port)]
+
+    async def connect(self, swarm: Swarm, joining: Joining) -> None:
+        """Look for the members of the mesh."""
+        self._swarm = swarm
+        for peer in joining.peers:
+            swarm.add_peer(peer.host, peer.port, peer.public_key)
+        await swarm.join(self.mesh.membership.topic)
+
+    async def serve_connection(self, connection: Connection) -> None:
+        """One other node, or any hypercore peer: who knows a core's key may replicate it."""
+        async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
+            try:
+                reason = await serve_member(self.mesh, mux, self.store)
+                _log.info("member_left", remote=connection.remote_address, reason=reason)
+            except NotSpoken:
+                _log.info("hypercore_peer", remote=connection.remote_address)
+                await self.store.replicate(mux)
+            finally:
+                self._tally.look()
+
+    # What the admin server asks.
+
+    def status(self) -> NodeStatus:
+        config, membership = self.config, self.mesh.membership
+        return NodeStatus(
+            name=config.name,
+            id=self.id.hex(),
+            key=self.key.hex(),
+            version=version("beemesh"),
+            data=str(config.data),
+            ws=self.addresses.ws,
+            mesh=self.addresses.mesh,
+            admin=self.addresses.admin,
+            mesh_name=membership.name,
+            mesh_is_open=membership.is_open,
+            store=config.store,
+            durability=config.durability,
+            replicate=config.replicate,
+            discovery=config.discovery,
+            uptime_seconds=round(trio.current_time() - self._started, 3),
+            covalues=self._values.count(),
+            peers=len(self._swarm.connections) if self._swarm is not None else 0,
+            blocks=self._tally.counts(),
+            clients=self._client_counts(),
+            cores=self._tally.cores({self._data.key: DATA_CORE}),
+        )
+
+    def peers(self) -> list[PeerStatus]:
+        members = {member.id: member for member in self.mesh.statistics().members}
+        cores = {core.key: core for core in self.store.open_cores()}
+        unix_ms = time.time() * 1000
+        peers: list[PeerStatus] = []
+        for connection in self._swarm.connections if self._swarm is not None else ():
+            member = members.get(connection.remote_public_key)
+            core = cores.get(member.key) if member is not None else None
+            peers.append(
+                PeerStatus(
+                    id=connection.remote_public_key.hex(),
+                    name=member.name if member is not None else "",
+                    address=connection.address,
+                    is_member=member is not None,
+                    is_initiator=connection.is_initiator,
+                    key=member.key.hex() if member is not None else "",
+                    length=core.length if core is not None else 0,
+                    held=core.info().blocks_held if core is not None else 0,
+                    bytes_received=connection.statistics.bytes_received,
+                    bytes_sent=connection.statistics.bytes_sent,
+                    connected_seconds=max(unix_ms - connection.since_unix_ms, 0) / 1000,
+                )
+            )
+        return peers
+
+    def missing_for_ready(self) -> list[str]:
+        return [] if self.addresses.ws else ["not listening yet"]
+
+    async def perform(self, verb: Verb) -> AsyncIterator[Result]:
+        """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
+        match verb:
+            case Load():
+                yield await self._load(verb)
+            case ListValues():
+                async for co_id in self._values.ids(verb.prefix):
+                    yield await self._describe_value(co_id) if verb.details else {"id": co_id}
+            case _:
+                async for result in perform_on_store(self.store, verb, can_fetch=True):
+                    yield result
+
+    async def _load(self, verb: Load) -> Result:
+        if not is_co_id(verb.id):
+            raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: those begin with co_z")
+        co_id = RawCoId(verb.id)
+        with trio.move_on_after(verb.timeout_seconds) as scope:
+            report = await self.host.load(co_id)
+            if report is not None:
+                return self._describe_load(report)
+        members = len(self.mesh.members)
+        asked = f"{members} members" if members else "no member (none is connected)"
+        if scope.cancelled_caught:
+            raise VerbError(
+                ExitCode.TIMEOUT, f"{co_id} is not here, and {asked} gave it in time: try again"
+            )
+        raise VerbError(
+            ExitCode.NOT_FOUND, f"{co_id} is not here, and {asked} has it: see `beemesh peers`"
+        )
+
+    def _describe_load(self, report: LoadReport) -> Result:
+        fetch = self.mesh.report(report.co_id) if report.source == "mesh" else None
+        return {
+            "id": report.co_id,
+            "header": report.header.fields,
+            "sessions": dict(report.sessions),
+            "transactions": sum(report.sessions.values()),
+            "source": report.source,
+            "member": fetch.member_id.hex() if fetch is not None else None,
+            "blocks_fetched": fetch.blocks if fetch is not None else 0,
+            "bytes_fetched": fetch.bytes if fetch is not None else 0,
+            "round_trips": fetch.round_trips if fetch is not None else 0,
+            "fetch_seconds": round(fetch.seconds, 6) if fetch is not None else 0,
+        }
+
+    async def _describe_value(self, co_id: RawCoId) -> Result:
+        value = await self._values.load_value(co_id)
+        if value is None:  # deleted since it was listed
+            return {"id": co_id, "type": None, "sessions": 0, "transactions": 0}
+        counts = [session.count for session in value.sessions.values()]
+        kind = value.header.fields["type"]
+        return {"id": co_id, "type": kind, "sessions": len(counts), "transactions": sum(counts)}
+
+    def _client_counts(self) -> ClientCounts:
+        statistics = asdict(self.jazz.statistics())
+        return ClientCounts(connected=statistics.pop("connections"), **statistics)
+
+
+@asynccontextmanager
+async def open_node(config: Config) -> AsyncIterator[Node]:
+    """Run a node until the body ends.
+
+    Raises: ConfigError, VerbError when an address cannot be had, StoreLocked, CorruptStorage.
+    Cancel: closes everything, as at the end of the body.
+    """
+    durability = Durability.parse(config.durability)
+    self = await trio.to_thread.run_sync(_prepare, config)
+    async with (
+        open_corestore(config.corestore_path, durability=durability) as store,
+        _open_core(store) as data,
+    ):
+        values = BeeStore(Bee(data), data)
+        async with (
+            open_sync_host(values) as host,
+            open_mesh(
+                host,
+                data,
+                self.membership,
+                id=self.identity.public_key,
+                name=config.name,
+                policy=ReplicaPolicy.parse(config.replicate),
+            ) as mesh,
+        ):
+            host.mesh = mesh
+            node = Node(config, self.identity, store, data, values, host, mesh)
+            async with _open_network(node, self), _open_servers(node):
+                yield node
+
+
+def _prepare(config: Config) -> _Self:
+    """Read who we are, make it on the first start; blocks on the disk."""
+    joining = parse_joins(config.join)
+    stored = load_membership(config.mesh_path)
+    passphrase = read_passphrase()
+    config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = load_or_create_identity(config.key_path, passphrase)
+    membership = choose_membership(
+        stored, joining, config.mesh_name, config.name, identity.public_key
+    )
+    if membership != stored:
+        save_membership(config.mesh_path, membership)
+    return _Self(identity, membership, joining)
+
+
+@asynccontextmanager
+async def _open_core(store: Corestore) -> AsyncIterator[Core]:
+    core = await store.get(name=DATA_CORE)
+    try:
+        yield core
+    finally:
+        await core.close()
+
+
+@asynccontextmanager
+async def _open_network(node: Node, self: _Self) -> AsyncIterator[Swarm]:
+    """The swarm, on the wanted port or a free one, looking for members."""
+    async with AsyncExitStack() as stack:
+
+        async def open_on(host: str, port: int) -> Swarm:
+            swarm = open_swarm(
+                self.identity,
+                node.serve_connection,
+                listen=(host, port),
+                lan="lan" in node.config.discovery,
+            )
+            return await stack.enter_async_context(swarm)
+
+        swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
+        await node.connect(swarm, self.joining)
+        yield swarm
+
+
+@asynccontextmanager
+async def _open_servers(node: Node) -> AsyncIterator[None]:
+    """The WebSocket and admin servers, and `admin.json` while they run."""
+    config = node.config
+    token = secrets.token_urlsafe(24)
+    jazz = await open_endpoint("--ws", config.ws, open_tcp)
+    admin = await open_endpoint("--admin", config.admin, open_tcp)
+    admin_address = dialable(config.admin.host, bound_port(admin))[0]
+    node.addresses = Addresses(
+        ws=f"ws://{dialable(config.ws.host, bound_port(jazz))[0]}",
+        mesh=node.mesh_addresses[0],
+        admin=f"http://{admin_address}",
+    )
+    access = AdminAccess(node.addresses.admin, token, os.getpid())
+    node.admin_token = token
+    async with open_background_nursery() as nursery:
+        await nursery.start(node.jazz.serve, jazz)
+        nursery.start_soon(serve_admin, node, token, admin, [admin_address.rpartition(":")[0]])
+        await trio.to_thread.run_sync(access.write, config.data)
+        try:
+            yield
+        finally:
+            config.admin_path.unlink(missing_ok=True)

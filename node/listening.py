@@ -1,0 +1,88 @@
+"""[trio] Where a node listens, and what others can dial to get there."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from node.config import Endpoint, format_address
+from node.verbs import ExitCode, VerbError
+
+T = TypeVar("T")
+
+
+async def open_endpoint(
+    option: str, endpoint: Endpoint, open_on: Callable[[str, int], Awaitable[T]]
+) -> T:
+    """Open with `open_on(host, port)`; a default that is taken moves to a free port.
+
+    Raises: VerbError naming the option, when what was asked for cannot be had.
+    """
+    try:
+        return await open_on(endpoint.host, endpoint.port)
+    except OSError as error:
+        if endpoint.may_move and _errno(error) == errno.EADDRINUSE:
+            return await open_on(endpoint.host, 0)
+        reason = "another program listens there" if _errno(error) == errno.EADDRINUSE else error
+        raise VerbError(
+            ExitCode.FAILED,
+            f"cannot listen on {option} {endpoint}: {reason}; "
+            f"choose another address, or port 0 for any free one",
+        ) from error
+
+
+async def open_tcp(host: str, port: int) -> list[trio.SocketListener]:
+    """Raises: OSError."""
+    return list(await trio.open_tcp_listeners(port, host=host))
+
+
+def bound_port(listeners: list[trio.SocketListener]) -> int:
+    return int(listeners[0].socket.getsockname()[1])
+
+
+def dialable(host: str, port: int) -> list[str]:
+    """HOST:PORT that others can dial, the best first; a wildcard stands for our addresses."""
+    if not _is_wildcard(host):
+        return [format_address(host, port)]
+    families = (
+        [(socket.AF_INET, "192.0.2.1")] if ":" not in host else []  # a test network: never sent to
+    ) or [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    found = [_source_address(family, probe) for family, probe in families]
+    addresses = [address for address in found if address is not None]
+    return [format_address(address, port) for address in addresses] or [
+        format_address("127.0.0.1", port)
+    ]
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _source_address(family: socket.AddressFamily, probe: str) -> str | None:
+    """Which of our addresses the system would send from, to somewhere far; sends nothing."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect((probe, 9))
+            return str(datagrams.getsockname()[0])
+    except OSError:
+        return None
+
+
+def _errno(error: OSError) -> int | None:
+    """Trio wraps the failures of several addresses in one error without a number."""
+    if error.errno is not None:
+        return error.errno
+    causes = (
+        error.__cause__.exceptions
+        if isinstance(error.__cause__, BaseExceptionGroup)
+        else (error.__cause__,)
+    )
+    return next((cause.errno for cause in causes if isinstance(cause, OSError)), None)

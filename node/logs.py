@@ -1,0 +1,244 @@
+"""[trio] The `core` and `bee` verbs, carried out on an open store.
+
+Blocks that are not here are asked of whoever is connected, for as long as the verb allows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import assert_never
+
+import trio
+
+from bee.bee import Bee
+from bee.errors import BeeError
+from hypercore.core import Core
+from hypercore.corestore import Corestore
+from hypercore.crypto import decode_id, discovery_key, encode_id
+from hypercore.errors import NotWritable, OutOfRange, RemoteProtocolError
+from node.verbs import (
+    BeeGet,
+    BeeInfo,
+    BeeList,
+    BeePut,
+    CoreAppend,
+    CoreGet,
+    CoreInfo,
+    CoreList,
+    ExitCode,
+    LogVerb,
+    Result,
+    VerbError,
+    encode_bytes,
+)
+
+DATA_CORE = "beemesh/data"
+"""Holds coValues: only the sync engine may write to it."""
+
+_LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is missing stays so
+
+
+async def perform_on_store(
+    store: Corestore, verb: LogVerb, *, can_fetch: bool
+) -> AsyncIterator[Result]:
+    """Carry out one verb; `can_fetch` says that other nodes may be connected.
+
+    Raises: VerbError; HypercoreError for a damaged store.
+    Cancel: a write was done whole or not at all.
+    """
+    try:
+        match verb:
+            case CoreList():
+                for name in store.names():
+                    yield await _describe_named(store, name)
+            case CoreAppend() | BeePut():
+                yield await _write(store, verb)
+            case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
+                async for result in _read(store, verb, can_fetch):
+                    yield result
+            case _:
+                assert_never(verb)
+    except NotWritable as error:
+        raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
+    except (BeeError, RemoteProtocolError) as error:
+        raise VerbError(ExitCode.FAILED, str(error)) from error
+
+
+async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
+    if verb.core == DATA_CORE:
+        raise VerbError(
+            ExitCode.USAGE, f"{DATA_CORE} holds the coValues: write to it through a Jazz client"
+        )
+    async with _open_core(store, verb.core, may_create=True, may_name=True) as core:
+        if isinstance(verb, BeePut):
+            bee = _open_bee(core)
+            await bee.put(verb.key, verb.value)
+            return {"version": bee.version, "key": encode_id(core.key)}
+        index = await core.append(verb.blocks)
+        return {"index": index, "length": core.length, "key": encode_id(core.key)}
+
+
+async def _read(
+    store: Corestore, verb: CoreInfo | CoreGet | BeeInfo | BeeGet | BeeList, can_fetch: bool
+) -> AsyncIterator[Result]:
+    seconds = verb.timeout_seconds if can_fetch else _LOCAL_SECONDS
+    async with _open_core(store, verb.core, may_create=can_fetch) as core:
+        if can_fetch and not core.is_writable:
+            with _patience(seconds, core):
+                await _update(core)
+        match verb:
+            case CoreInfo():
+                yield _describe(core)
+            case CoreGet():
+                yield await _get_block(core, verb.index, seconds)
+            case BeeInfo():
+                with _patience(seconds, core):
+                    header = await _open_bee(core).header()
+                metadata = header.metadata
+                kind = metadata.content_feed if metadata is not None else None
+                yield {**_describe(core), "version": core.length, "content_feed": _hex(kind)}
+            case BeeGet():
+                with _patience(seconds, core):
+                    entry = await _open_bee(core).get(verb.key)
+                if entry is None:
+                    text = f"{verb.core} has no such key: try `beemesh bee ls {verb.core}`"
+                    raise VerbError(ExitCode.NOT_FOUND, text)
+                yield {"seq": entry.seq, **encode_bytes("value", entry.value or b"")}
+            case BeeList():
+                async for result in _list_entries(core, verb, seconds):
+                    yield result
+            case _:
+                assert_never(verb)
+
+
+async def _list_entries(core: Core, verb: BeeList, seconds: float) -> AsyncIterator[Result]:
+    end = _after_prefix(verb.prefix)
+    entries = aiter(
+        _open_bee(core).range(
+            gte=verb.prefix or None,
+            lt=end,
+            reverse=verb.reverse,
+            limit=verb.limit or None,
+        )
+    )
+    while True:
+        # Around each step: a scope must not be open while the caller runs, and a long list that
+        # keeps coming is not late.
+        with _patience(seconds, core):
+            entry = await anext(entries, None)
+        if entry is None:
+            return
+        key = encode_bytes("key", entry.key)
+        value = encode_bytes("value", entry.value or b"")
+        yield {
+            "seq": entry.seq,
+            "key": key["key"],
+            "key_encoding": key["encoding"],
+            **value,
+        }
+
+
+async def _get_block(core: Core, index: int, seconds: float) -> Result:
+    try:
+        with _patience(seconds, core):
+            block = await core.get(index)
+    except OutOfRange as error:
+        raise VerbError(
+            ExitCode.NOT_FOUND, f"block {index} is not there: the core has {core.length} blocks"
+        ) from error
+    return {"index": index, **encode_bytes("value", block)}
+
+
+@asynccontextmanager
+async def _open_core(
+    store: Corestore, name_or_key: str, *, may_create: bool, may_name: bool = False
+) -> AsyncIterator[Core]:
+    key = _read_key(name_or_key)
+    names = store.names()
+    if key is None and name_or_key not in names and not (may_create and may_name):
+        close = difflib.get_close_matches(name_or_key, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`beemesh core ls` lists the names"
+        raise VerbError(ExitCode.NOT_FOUND, f"there is no core named {name_or_key!r}: {hint}")
+    if key is not None and not may_create and not _is_stored(store, key):
+        raise VerbError(
+            ExitCode.NOT_FOUND, "that core is not stored here: `beemesh up` runs a node to fetch it"
+        )
+    core = await (store.get(name=name_or_key) if key is None else store.get(key=key))
+    try:
+        yield core
+    finally:
+        await core.close()
+
+
+def _read_key(text: str) -> bytes | None:
+    try:
+        return decode_id(text)
+    except ValueError:
+        return None
+
+
+async def _update(core: Core) -> None:
+    """Learn a newer head from connected peers; a key alone says no length, so wait for one."""
+    if core.replication.peers:
+        await core.update()
+    if not core.length:
+        await core.wait_length(1)
+
+
+def _is_stored(store: Corestore, key: bytes) -> bool:
+    return discovery_key(key) in store.discovery_keys()
+
+
+def _open_bee(core: Core) -> Bee[bytes, bytes]:
+    """Without the extension on a core of ours: the bee that is open there answers it."""
+    return Bee(core, extension=not core.is_writable)
+
+
+@contextmanager
+def _patience(seconds: float, core: Core) -> Iterator[None]:
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError as error:
+        peers = len(core.replication.peers)
+        asked = f"{peers} connected peers" if peers else "no connected peer"
+        raise VerbError(
+            ExitCode.TIMEOUT, f"{asked} gave what is missing here: connect one that holds it"
+        ) from error
+
+
+async def _describe_named(store: Corestore, name: str) -> Result:
+    core = await store.get(name=name)
+    try:
+        return {"name": name, **_describe(core)}
+    finally:
+        await core.close()
+
+
+def _describe(core: Core) -> dict[str, object]:
+    info = core.info()
+    return {
+        "key": encode_id(info.key),
+        "key_hex": info.key.hex(),
+        "discovery_key": info.discovery_key.hex(),
+        "is_writable": info.is_writable,
+        "length": info.length,
+        "byte_length": info.byte_length,
+        "contiguous_length": info.contiguous_length,
+        "durable_length": info.durable_length,
+        "fork": info.fork,
+        "blocks_held": info.blocks_held,
+        "peers": info.peers,
+    }
+
+
+def _hex(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()
+
+
+def _after_prefix(prefix: bytes) -> bytes | None:
+    """The smallest key behind all that begin with `prefix`; None when there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None
