@@ -25,7 +25,7 @@ from typing import Any
 import trio
 from websockets.sync.client import connect
 
-INTEROP = Path(__file__).parent.parent / "interop"
+from tests.node.node_process import INTEROP, NodeProcess
 
 
 @dataclass
@@ -44,36 +44,6 @@ class Report:
     lost: list[str] = field(default_factory=list)
     open_seconds: list[float] = field(default_factory=list)
     checked: int = 0
-
-
-class NodeProcess:
-    """`beemesh up` in a process of its own."""
-
-    def __init__(self, data: Path, port: int) -> None:
-        self._command = [
-            *(sys.executable, "-m", "node", "up", "--json", "--data", str(data)),
-            *("--ws", f"127.0.0.1:{port}", "--mesh", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
-            *("--discovery", "off"),
-        ]
-        self._process: trio.Process | None = None
-
-    async def start(self) -> dict[str, Any]:
-        """Start it and wait until it says that it is ready."""
-        self._process = await trio.lowlevel.open_process(self._command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            chunk = await self._process.stdout.receive_some(65536)
-            if not chunk:
-                raise RuntimeError(f"the node ended with {await self._process.wait()}")
-            line += chunk
-        ready: dict[str, Any] = json.loads(line.splitlines()[0])
-        return ready
-
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        return await self._process.wait()
 
 
 @asynccontextmanager
@@ -151,30 +121,29 @@ async def run_campaign(points: int, seed: int, data: Path) -> Report:
     chance = random.Random(seed)
     report = Report()
     acknowledged = Acknowledged()
-    node = NodeProcess(data, 0)
-    url = (await node.start())["ws"]
-    node = await _restart_on(node, data, url)
+    url = await _pick_port(data)
+    node = NodeProcess(data, ws_port=int(url.rsplit(":", 1)[1].rstrip("/")))
+    await node.start()
     async with uploading(url, acknowledged):
         for _ in range(points):
             await trio.sleep(chance.uniform(0.05, 1.0))
             before = Acknowledged(dict(acknowledged.counts))
-            await node.kill()
+            await node.stop(signal.SIGKILL)
             started = time.perf_counter()
             ready = await node.start()
             report.open_seconds.append(ready.get("open_seconds", time.perf_counter() - started))
             report.points += 1
             await trio.to_thread.run_sync(find_lost, url, before, report)
     await trio.to_thread.run_sync(find_lost, url, acknowledged, report)
-    assert await node.kill(signal.SIGTERM) == 0
+    assert await node.stop() == 0
     return report
 
 
-async def _restart_on(node: NodeProcess, data: Path, url: str) -> NodeProcess:
-    """The same node on the port it picked, so that clients find it again after a kill."""
-    await node.kill(signal.SIGTERM)
-    fixed = NodeProcess(data, int(url.rsplit(":", 1)[1].rstrip("/")))
-    await fixed.start()
-    return fixed
+async def _pick_port(data: Path) -> str:
+    """Where clients find the node again after a kill."""
+    async with NodeProcess(data).running() as ready:
+        url: str = ready["ws"]
+        return url
 
 
 async def main() -> None:
