@@ -33,7 +33,7 @@ class LineProcess:
             if not newline:
                 chunk = await self._process.stdout.receive_some(65536)
                 if not chunk:
-                    raise RuntimeError(f"{self._process.args} ended before it printed {key!r}")
+                    raise RuntimeError(f"{self._process.args!r} ended before it printed {key!r}")
                 self._pending += chunk
                 continue
             self._pending = rest

@@ -24,7 +24,7 @@ class Counters(NamedTuple):
 
     @classmethod
     def of(cls, client: Client) -> Counters:
-        blocks = client.core.statistics().blocks_received
+        blocks = client.core.statistics().blocks_verified
         return cls(blocks, client.bytes_in, client.bytes_out, lib.now())
 
     def since(self, before: Counters, per: int = 1) -> dict[str, float]:
