@@ -4,6 +4,8 @@ A reader that has to wait sends what it looks for to all peers. Whoever has that
 the same way through blocks of its own (it never waits) and answers with their seqs, which the
 reader then fetches all at once: a few round trips instead of one per level of the tree.
 
+On the wire a payload has its length before it (the `buffer` of compact encoding).
+
 Answers are bounded, and hints are only believed as far as they were asked for (`Hints`).
 
 Source: hyperbee 2.27.3 lib/extension.js.
@@ -26,7 +28,7 @@ from bee.messages import (
 )
 from bee.protobuf import decode_varint, encode_varint
 from bee.ranges import Frame
-from hypercore.encoding import DecodeError
+from hypercore.encoding import DecodeError, Reader, encode_buffer
 
 NAME = "hyperbee"
 
@@ -67,7 +69,7 @@ class HyperbeeExtension:
         )
 
     def _send(self, request: GetRequest | IteratorRequest) -> None:
-        if self._tree.log.send_extension(NAME, request.encode()):
+        if self._tree.log.send_extension(NAME, encode_buffer(request.encode())):
             self._tree.hints.expect()
 
     async def receive(self, payload: bytes, _peer: object) -> Sequence[bytes]:
@@ -76,7 +78,7 @@ class HyperbeeExtension:
         What is no message, or cannot be answered, is ignored, as by the original.
         """
         try:
-            messages = decode_extension(payload)
+            messages = decode_extension(Reader(payload).buffer())
         except DecodeError:
             return ()
         tree = self._tree
@@ -88,10 +90,9 @@ class HyperbeeExtension:
             elif 1 < message.version <= tree.log.length:
                 tree.current_fork()
                 seqs = list(_visited(tree.reader, message))
-                answers += [
-                    CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])).encode()
-                    for start in range(0, len(seqs), MAX_SEQS_PER_MESSAGE)
-                ]
+                for start in range(0, len(seqs), MAX_SEQS_PER_MESSAGE):
+                    hint = CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]))
+                    answers.append(encode_buffer(hint.encode()))
         return answers
 
 

@@ -113,14 +113,14 @@ class RemoteLog(BeeLog):
         if missing:
             self.trips += 1
             self.asked.append(missing)
+            arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
                 for answer in await self.owner.handlers[name](payload, self):
                     await self.handlers[name](answer, self.owner)
             self._mail = []
             await trio.lowlevel.checkpoint()
-            for index in [*missing, *self._expected]:
+            for index in arriving:
                 self.held[index] = self.owner.blocks[index]
-            self._expected.clear()
         return [self.held[index] for index in indices]
 
     def prefetch(self, indices: Iterable[int]) -> None:

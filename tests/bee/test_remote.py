@@ -1,0 +1,223 @@
+"""Reading a log that is elsewhere: how many blocks, in how many round trips."""
+
+from __future__ import annotations
+
+import pytest
+
+from bee import Bee, CorruptTree, ReadStatistics
+from bee.extension import MAX_SEQS_PER_MESSAGE
+from bee.hints import MAX_HINTS_PER_REQUEST, Hints
+from bee.messages import (
+    CacheHint,
+    GetRequest,
+    IteratorRequest,
+    decode_extension,
+)
+from hypercore.encoding import Reader, encode_buffer
+from tests.support.bee_log import BeeLog, RemoteLog
+
+COUNT = 10_000
+
+
+async def large() -> BeeLog:
+    log = BeeLog()
+    bee = Bee(log)
+    for start in range(0, COUNT, 1_000):
+        async with bee.batch() as batch:
+            for number in range(start, start + 1_000):
+                await batch.put(b"%05d" % (number * 7919 % COUNT), b"v")
+    return log
+
+
+def seqs_of(answers: object) -> list[int]:
+    assert isinstance(answers, list)
+    seqs: list[int] = []
+    for answer in answers:
+        (hint,) = decode_extension(Reader(answer).buffer())
+        assert isinstance(hint, CacheHint)
+        assert 0 < len(hint.seqs) <= MAX_SEQS_PER_MESSAGE
+        seqs += hint.seqs
+    return seqs
+
+
+async def test_a_get_with_hints_takes_two_round_trips_and_the_least_blocks() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log)
+    bee = Bee(remote)
+    snapshot = bee.snapshot()
+    found = await snapshot.get(b"04321")
+    assert found is not None
+    assert found.value == b"v"
+    assert remote.trips == 2
+    assert snapshot.reads == ReadStatistics(blocks_waited=2, round_trips=2)
+    # At each of six levels a node and at most three keys.
+    assert len(remote.held) <= 24
+    # What is here is not asked for again.
+    again = bee.snapshot()
+    assert await again.get(b"04321") == found
+    assert again.reads == ReadStatistics(0, 0)
+
+
+async def test_a_get_without_hints_asks_for_the_keys_of_a_node_at_once() -> None:
+    log = await large()
+    remote = RemoteLog(log)
+    snapshot = Bee(remote).snapshot()
+    assert await snapshot.get(b"04321") is not None
+    assert remote.trips <= 12
+    assert len(remote.held) <= 54
+    assert snapshot.reads.round_trips == remote.trips
+
+
+async def test_a_short_range_with_hints_takes_two_round_trips() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log)
+    snapshot = Bee(remote).snapshot()
+    entries = [e.key async for e in snapshot.range(gte=b"04000", lt=b"04100")]
+    assert entries == [b"%05d" % number for number in range(4_000, 4_100)]
+    assert remote.trips == 2
+    assert snapshot.reads.round_trips == 2
+    assert len(remote.held) <= 150
+
+
+async def test_a_short_range_without_hints_reads_little_too_much() -> None:
+    log = await large()
+    remote = RemoteLog(log)
+    entries = [e.key async for e in Bee(remote).range(gte=b"04000", lt=b"04004")]
+    assert len(entries) == 4
+    assert len(remote.held) <= 70
+    assert remote.trips <= 20
+
+
+async def test_a_limit_is_kept_on_the_wire() -> None:
+    log = await large()
+    remote = RemoteLog(log)
+    assert await Bee(remote).peek(gte=b"04000") is not None
+    assert len(remote.held) <= 60
+    before = len(remote.held)
+    assert await Bee(remote).peek(gte=b"04000", reverse=True) is not None
+    assert len(remote.held) - before <= 60
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("hints", [False, True])
+async def test_a_full_scan_asks_for_many_blocks_at_once(hints: bool, reverse: bool) -> None:
+    log = await large()
+    Bee(log, extension=hints)
+    remote = RemoteLog(log)
+    count = 0
+    async for _ in Bee(remote).range(reverse=reverse):
+        count += 1
+    assert count == COUNT
+    assert len(remote.held) <= COUNT
+    assert remote.trips <= (30 if hints else 1_200)
+
+
+async def test_a_difference_reads_what_differs() -> None:
+    log = await large()
+    bee = Bee(log)
+    before = bee.version
+    for number in range(0, COUNT, 2_000):
+        await bee.put(b"%05d" % number, b"changed")
+    remote = RemoteLog(log)
+    differences = [d async for d in Bee(remote).diff(before)]
+    assert len(differences) == 5
+    assert len(remote.held) <= 300
+
+
+async def test_history_of_a_remote_log() -> None:
+    log = await large()
+    remote = RemoteLog(log)
+    changes = [change.seq async for change in Bee(remote).history(limit=500)]
+    assert changes == list(range(1, 501))
+    assert remote.trips <= 12
+
+
+async def test_answers_name_what_a_get_looks_at() -> None:
+    log = await large()
+    Bee(log)
+    handler = log.handlers["hyperbee"]
+    payload = encode_buffer(GetRequest(log.length, b"04321").encode())
+    seqs = seqs_of(await handler(payload, None))
+    assert seqs[0] == log.length - 1
+    assert len(seqs) <= 24
+    assert len(set(seqs)) == len(seqs)
+
+
+async def test_answers_are_bounded() -> None:
+    log = await large()
+    Bee(log)
+    handler = log.handlers["hyperbee"]
+    whole = encode_buffer(IteratorRequest(log.length).encode())
+    assert len(seqs_of(await handler(whole, None))) <= MAX_HINTS_PER_REQUEST + 1
+    limited = encode_buffer(IteratorRequest(log.length, gte=b"04000", limit=3).encode())
+    assert len(seqs_of(await handler(limited, None))) <= 30
+
+
+async def test_an_iteration_under_way_is_taken_up() -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    for number in range(500):
+        await bee.put(b"%05d" % number, b"v")
+    root = log.length - 1
+    handler = log.handlers["hyperbee"]
+    # Standing at the root's last child: everything before it was read.
+    resumed = IteratorRequest(log.length, checkpoint=(root, 0, 2))
+    fresh = IteratorRequest(log.length)
+    some = seqs_of(await handler(encode_buffer(resumed.encode()), None))
+    everything = seqs_of(await handler(encode_buffer(fresh.encode()), None))
+    assert set(some) < set(everything)
+    # A checkpoint of nonsense is answered with little, and no error.
+    for checkpoint in ((root, 99, 0), (10**9, 0, 0), (root, 0, 10**9), (0, 0, 0), (1,)):
+        request = IteratorRequest(log.length, checkpoint=checkpoint)
+        assert len(await handler(encode_buffer(request.encode()), None)) <= 5
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\x00", b"\xff", encode_buffer(b"\xff\xff"), encode_buffer(b"\x12\x02\x08\x05")],
+)
+async def test_payloads_that_are_ignored(payload: bytes) -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    await bee.put(b"a", b"1")
+    assert not await log.handlers["hyperbee"](payload, None)
+
+
+async def test_requests_for_versions_that_are_not_here_are_ignored() -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    await bee.put(b"a", b"1")
+    for version in (0, 1, 3, 10**9):
+        payload = encode_buffer(GetRequest(version, b"a").encode())
+        assert not await log.handlers["hyperbee"](payload, None)
+
+
+def test_hints_are_believed_as_far_as_they_were_asked_for() -> None:
+    hints = Hints()
+    assert hints.add([1, 2, 3], 10) == []
+    hints.expect()
+    assert hints.add([0, 1, 9, 10, 10**9], 10) == [1, 9]
+    assert 9 in hints
+    assert 10 not in hints
+    assert len(hints.add(range(1, 10_000), 20_000)) == MAX_HINTS_PER_REQUEST - 2
+    assert hints.add([5], 10) == []
+
+
+def test_few_hints_are_remembered() -> None:
+    hints = Hints()
+    for start in range(1, 200_000, MAX_HINTS_PER_REQUEST):
+        hints.expect()
+        hints.add(range(start, start + MAX_HINTS_PER_REQUEST), 1_000_000)
+    assert 1 not in hints
+    assert hints.number_of([1]) == 0
+
+
+async def test_a_block_beyond_the_log_is_corrupt_and_not_waited_for() -> None:
+    log = await large()
+    remote = RemoteLog(log, length=COUNT)
+    remote.held[COUNT - 1] = log.blocks[COUNT]  # names itself, and is out of place
+    with pytest.raises(CorruptTree):
+        async for _ in Bee(remote).range():
+            pass

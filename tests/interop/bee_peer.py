@@ -1,0 +1,80 @@
+"""Driving `bee_peer.cjs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import trio
+
+from bee import Batch, Bee
+from tests.interop.replication_peer import JavaScriptPeer
+
+HERE = Path(__file__).parent
+
+Operation = list[Any]
+"""["put" or "del", key, value, whether a condition accepts (absent: no condition)], in hex."""
+
+
+@asynccontextmanager
+async def open_bee_peer(directory: Path | None = None) -> AsyncIterator[JavaScriptPeer]:
+    """A JavaScript corestore on `directory`; it is closed at the end."""
+    arguments = [] if directory is None else [str(directory)]
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(
+                trio.run_process,
+                ["node", "bee_peer.cjs", *arguments],
+                cwd=HERE,
+                stdin=PIPE,
+                stdout=PIPE,
+                check=False,
+            )
+        )
+        peer = JavaScriptPeer(process)
+        nursery.start_soon(peer.read)
+        yield peer
+        await peer("close")
+        assert process.stdin is not None
+        await process.stdin.aclose()
+        with trio.move_on_after(10):
+            await process.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def apply(bee: Bee, operations: list[Any]) -> None:
+    """What the command of that name does: operations, and lists of them as batches."""
+    for operation in operations:
+        if isinstance(operation[0], str):
+            await _apply_one(bee, operation)
+            continue
+        async with bee.batch() as batch:
+            for inner in operation:
+                await _apply_one(batch, inner)
+
+
+async def _apply_one(target: Bee | Batch[bytes, bytes], operation: Operation) -> None:
+    kind, key, value, *condition = operation
+    cas = (lambda _old, _new: bool(condition[0])) if condition else None
+    if kind == "put":
+        encoded = None if value is None else bytes.fromhex(value)
+        await target.put(bytes.fromhex(key), encoded, cas=cas)
+    else:
+        await target.delete(bytes.fromhex(key), cas=cas)
+
+
+def shown(entry: tuple[int, bytes, bytes | None] | None) -> list[Any] | None:
+    """An entry as JavaScript prints it."""
+    if entry is None:
+        return None
+    seq, key, value = entry
+    return [seq, key.hex(), None if value is None else value.hex()]
+
+
+def key_of(number: int) -> bytes:
+    """Keys that the command `fill` puts; their values repeat the lowest byte of the number."""
+    return b"key-%07d" % number

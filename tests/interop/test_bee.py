@@ -1,0 +1,161 @@
+"""JavaScript's Hyperbee and ours: equal blocks, one directory in turn, and over the wire."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bee import Bee
+from hypercore import open_corestore
+from tests.interop.bee_peer import apply, key_of, open_bee_peer, shown
+from tests.interop.replication_peer import connected
+from tests.support.bee_log import BeeLog
+
+pytestmark = pytest.mark.interop
+
+LIMIT_SECONDS = 120
+
+
+def random_operations(seed: int, count: int, keys: int) -> list[Any]:
+    """Much of what can happen; few keys and large batches, so that trees also shrink."""
+    source = random.Random(seed)
+
+    def key() -> str:
+        return (b"%04d" % source.randrange(keys)).hex()
+
+    def operation() -> list[Any]:
+        weight = source.random()
+        put_share = (0.35, 0.6, 0.85)[seed % 3]
+        if weight < put_share:
+            value = None if source.random() < 0.05 else source.randbytes(source.randrange(6)).hex()
+            made: list[Any] = ["put", key(), value]
+        else:
+            made = ["del", key(), None]
+        if source.random() < 0.1:
+            made.append(source.random() < 0.5)
+        return made
+
+    operations: list[Any] = []
+    while len(operations) < count:
+        if source.random() < 0.2:
+            operations.append([operation() for _ in range(source.randrange(1, 60))])
+        else:
+            operations.append(operation())
+    return operations
+
+
+@pytest.mark.parametrize("always_duplicate", [True, False])
+async def test_random_operations_give_the_same_blocks(always_duplicate: bool) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer:
+            for seed in range(24):
+                operations = random_operations(seed, 120, (12, 40, 150, 600)[seed % 4])
+                name = f"seed {seed}"
+                options = {"alwaysDuplicate": always_duplicate}
+                await peer("open", id=name, name=name, options=options)
+                await peer("apply", id=name, operations=operations)
+                theirs = (await peer("blocks", id=name, start=0))["blocks"]
+                log = BeeLog()
+                await apply(Bee(log, always_duplicate=always_duplicate), operations)
+                assert [block.hex() for block in log.blocks] == theirs, name
+
+
+async def test_turns_on_one_directory(tmp_path: Path) -> None:
+    operations = random_operations(7, 400, 300)
+    turns = [operations[start : start + 100] for start in range(0, 400, 100)]
+    reference = BeeLog()
+    with trio.fail_after(LIMIT_SECONDS):
+        for number, turn in enumerate(turns):
+            await apply(Bee(reference), turn)
+            if number % 2:
+                async with open_bee_peer(tmp_path) as peer:
+                    await peer("open", id="a", name="turns")
+                    await peer("apply", id="a", operations=turn)
+                    blocks = (await peer("blocks", id="a", start=0))["blocks"]
+                    assert blocks == [block.hex() for block in reference.blocks]
+                    entries = (await peer("range", id="a"))["entries"]
+                    assert entries == [shown(entry) async for entry in Bee(reference).range()]
+            else:
+                async with open_corestore(tmp_path) as store:
+                    core = await store.get(name="turns")
+                    await apply(Bee(core), turn)
+                    assert await core.get_many(range(core.length)) == reference.blocks
+
+
+async def test_both_find_the_same_differences() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer:
+            operations = [op for op in random_operations(2, 700, 200) if isinstance(op[0], str)]
+            await peer("open", id="a", name="diff")
+            await peer("apply", id="a", operations=operations)
+            log = BeeLog()
+            bee = Bee(log)
+            await apply(bee, operations)
+            source = random.Random(1)
+            for _ in range(20):
+                left, right = source.randrange(1, bee.version), source.randrange(1, bee.version)
+                theirs = (await peer("diff", id="a", left=left, right=right))["rows"]
+                differences = bee.checkout(left).diff(right)
+                assert [[shown(d.left), shown(d.right)] async for d in differences] == theirs
+
+
+@pytest.mark.parametrize("is_initiator", [True, False], ids=["we dial", "they dial"])
+async def test_javascript_reads_ours_over_the_wire(is_initiator: bool) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer, open_corestore(None) as store:
+            core = await store.get(name="ours")
+            bee = Bee(core)
+            async with bee.batch() as batch:
+                for number in range(5_000):
+                    await batch.put(key_of(number * 7919 % 5_000), b"value %d" % number)
+            await peer("open", id="a", key=core.key.hex())
+            async with connected(store, peer, is_initiator=is_initiator):
+                await peer("waitLength", id="a", length=core.length)
+                for number in (0, 1, 777, 4_999):
+                    theirs = (await peer("get", id="a", key=key_of(number).hex()))["entry"]
+                    assert theirs == shown(await bee.get(key_of(number)))
+                absent = await peer("get", id="a", key=b"nowhere".hex())
+                assert absent["entry"] is None
+                bounds = {"gte": key_of(1_000), "lt": key_of(1_300)}
+                arguments = {name: bound.hex() for name, bound in bounds.items()}
+                theirs = (await peer("range", id="a", **arguments))["entries"]
+                entries = bee.range(gte=bounds["gte"], lt=bounds["lt"])
+                assert theirs == [shown(entry) async for entry in entries]
+                theirs = (await peer("range", id="a", reverse=True, limit=20))["entries"]
+                entries = bee.range(reverse=True, limit=20)
+                assert theirs == [shown(entry) async for entry in entries]
+                # What we append reaches them, and they read it.
+                await bee.put(b"later", b"on")
+                await peer("waitLength", id="a", length=core.length)
+                assert (await peer("get", id="a", key=b"later".hex()))["entry"][2] == b"on".hex()
+
+
+async def test_we_read_a_large_one_of_javascript_sparsely() -> None:
+    count = 100_000
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer, open_corestore(None) as store:
+            key = (await peer("open", id="a", name="theirs"))["key"]
+            await peer("fill", id="a", count=count, size=20)
+            core = await store.get(key=bytes.fromhex(key))
+            async with connected(store, peer, is_initiator=True):
+                await core.wait_length(count + 1)
+                bee = Bee(core)
+                snapshot = bee.snapshot()
+                entry = await snapshot.get(key_of(54_321))
+                assert entry is not None
+                assert entry.value == bytes([54_321 & 255]) * 20
+                assert core.info().blocks_held <= 60
+                assert snapshot.reads.round_trips <= 8
+                again = bee.snapshot()
+                assert await again.get(b"nowhere") is None
+                before = core.info().blocks_held
+                ranged = bee.snapshot()
+                entries = ranged.range(gte=key_of(70_000), lt=key_of(70_100))
+                assert [e.key async for e in entries] == [key_of(n) for n in range(70_000, 70_100)]
+                assert core.info().blocks_held - before <= 260
+                # Theirs answers late (it walks the whole range first): much is read without hints.
+                assert ranged.reads.round_trips <= 30
