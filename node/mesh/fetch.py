@@ -7,9 +7,9 @@ first, so that the value can be verified when it is handed in.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -23,15 +23,17 @@ from node.covalue.dependencies import (
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.member import Member, MemberData, MemberDataError, Reading
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
+
+T = TypeVar("T")
 
 MAX_READS = 64
 """Values read at the same time, from all members together."""
 
 STALL_SECONDS = 5.0
-"""A member that sends no block for so long is given up for this value."""
+"""A member that sends no block for half of this, or all of it, is given up for this value."""
 
 MAX_DEPTH = 16
 """Levels of dependencies followed; what lies deeper the engine asks for by itself."""
@@ -128,9 +130,12 @@ class Fetcher:
     ) -> tuple[Reading, float] | None:
         """Read one value from a member, and how many seconds it took; None when that failed."""
         started = trio.current_time()
+        data = member.data
+        if data is None:
+            return None
         async with self._reads:
             try:
-                reading = await _read_unless_stalled(member, co_id, known, version)
+                reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError:
                 member.failures += 1
                 return None
@@ -223,20 +228,21 @@ def held_sessions(state: KnownState) -> Sessions | None:
     return state.sessions if state.header else None
 
 
-async def _read_unless_stalled(
-    member: Member, co_id: RawCoId, known: KnownState, version: int
-) -> Reading:
-    """Raises: MemberDataError, also when nothing comes for `STALL_SECONDS`."""
-    data = member.data
-    if data is None:
-        raise MemberDataError("its data core is not open")
+async def unless_stalled(data: MemberData, call: Callable[[], Awaitable[T]]) -> T:
+    """What `call` reads from there, as long as blocks keep coming.
+
+    Raises: MemberDataError, also when nothing comes for `STALL_SECONDS`.
+    Cancel: as `call`.
+    """
+    fetched: int | None = None
     while True:
-        before = data.blocks_fetched
-        with trio.move_on_after(STALL_SECONDS):
-            return await data.read(co_id, known, version)
-        # What came is kept, so reading again goes on where it was.
-        if data.blocks_fetched == before:
-            raise MemberDataError(f"no block came for {STALL_SECONDS:g} s")
+        # Statistics are not free: they are looked at when the time is up only.
+        with trio.move_on_after(STALL_SECONDS / 2):
+            return await call()
+        before, fetched = fetched, data.blocks_fetched
+        if before == fetched:
+            raise MemberDataError(f"no block came for {STALL_SECONDS / 2:g} s")
+        # What came is kept, so calling again goes on where it was.
 
 
 def _after(known: KnownState, reading: Reading) -> KnownState:

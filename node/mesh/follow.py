@@ -1,14 +1,16 @@
 """Reading a member's data bee over the network, and catching up with all of it.
 
-How far we have merged a member is in the row `merged:{its data core key}` beside our own data
-core: [fork, version merged, version aimed at, last coID done]. A crash or a lost connection
-costs the page it happens in.
+A full replica reads a member's log in the order in which it was written: everything in it is
+wanted, dependencies come before what depends on them, and reading ahead is simple. (A diff of
+two versions would read one block after another.) How far that got is in the row
+`merged:{data core key}` beside our own data core: [fork, blocks merged]. A crash or a lost
+connection costs the page it happens in.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -20,11 +22,11 @@ from hypercore.encoding import DecodeError
 from hypercore.errors import HypercoreError
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions
+from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, unless_stalled
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member import Member, MemberDataError, Reading
 from node.mesh.messages import Sessions, Welcome
@@ -36,8 +38,8 @@ HEAD_SECONDS = 5.0
 MAX_READING_BYTES = 1 << 20
 """Content read of one value at a time; larger values come over in several readings."""
 
-PAGE_VALUES = 256
-"""Values after which progress is written down."""
+PAGE_BLOCKS = 1024
+"""Blocks after which progress is written down; fetched at once, a few hundred kilobytes."""
 
 _CACHE_BYTES = 8 << 20  # tree nodes of one member
 
@@ -96,8 +98,9 @@ class CoreData:
 
     def _claim(self, waited: int) -> tuple[int, int]:
         """Of the (blocks, bytes) fetched and not yet counted to a read, what is this one's."""
-        blocks = self.blocks_fetched - self._claimed_blocks
-        size = self.bytes_fetched - self._claimed_bytes
+        total = self._core.statistics().replication.total
+        blocks = total.blocks_received - self._claimed_blocks
+        size = total.bytes_received - self._claimed_bytes
         if self._reading:
             mine = min(blocks, waited)
             size = size * mine // max(blocks, 1)
@@ -106,30 +109,23 @@ class CoreData:
         self._claimed_bytes += size
         return blocks, size
 
-    async def changes(
-        self, since: int, version: int, after: str
-    ) -> AsyncIterator[tuple[RawCoId, Sessions]]:
-        """As `MemberData.changes`."""
-        await self._wait_length(version)
-        co_id: RawCoId | None = None
-        sessions: dict[CoSessionId, int] = {}
-        start = f"{after};".encode() if after else None
+    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        """As `MemberData.scan`."""
+        await self._wait_length(stop)
+        changed: dict[RawCoId, dict[CoSessionId, int]] = {}
         try:
-            async for difference in self._bee.checkout(version).diff(since, gte=start):
-                entry = difference.left
-                if entry is None:
+            await self._core.download(start, stop)
+            async for change in self._bee.history(gte=start, lt=stop):
+                if change.is_deletion:
                     continue
-                row = decode_key(entry.key)
-                if row.co_id != co_id:
-                    if co_id is not None:
-                        yield co_id, sessions
-                    co_id, sessions = row.co_id, {}
+                row = decode_key(change.key)
+                sessions = changed.setdefault(row.co_id, {})
                 if row.kind is RowKind.SESSION:
-                    sessions[row.session_id] = decode_session(entry.value or b"").count
+                    count = decode_session(change.value or b"").count
+                    merge_counts(sessions, {row.session_id: count})
         except (BeeError, HypercoreError, DecodeError) as error:
             raise MemberDataError(str(error)) from error
-        if co_id is not None:
-            yield co_id, sessions
+        return changed
 
     async def _wait_length(self, version: int) -> None:
         """Raises: MemberDataError."""
@@ -143,18 +139,13 @@ class CoreData:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """How far a member's bee is merged: all up to `version`, of `target` up to `last_id`.
-
-    Versions of another fork of its core say nothing.
-    """
+    """Blocks [0, length) of a member's data core are merged, as of that fork of it."""
 
     fork: int = 0
-    version: int = 0
-    target: int = 0
-    last_id: str = ""
+    length: int = 0
 
     def encode(self) -> bytes:
-        return pack_fields(self.fork, self.version, self.target, self.last_id)
+        return pack_fields(self.fork, self.length)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Merged:
@@ -163,7 +154,7 @@ class Merged:
             return cls()
         try:
             reader = FieldReader.unpack(data, 1024)
-            return cls(reader.uint(), reader.uint(), reader.uint(), reader.text())
+            return cls(reader.uint(), reader.uint())
         except DecodeError:
             return cls()
 
@@ -194,28 +185,20 @@ class CatchUp:
         data = member.data
         if data is None:
             return False
-        data_key = welcome.data_key
-        merged = _plan(self.merged(data_key), data.fork, max(data.length, welcome.length))
-        if merged.version >= merged.target:
-            return True
-        page: dict[RawCoId, Sessions] = {}
-        last_id: str = merged.last_id
-        try:
-            async for co_id, sessions in data.changes(
-                merged.version, merged.target, merged.last_id
-            ):
-                page[co_id] = sessions
-                last_id = co_id
-                if len(page) == PAGE_VALUES:
-                    if not await self._bring(member, merged.target, page):
-                        return False
-                    await self._write(data_key, replace(merged, last_id=last_id))
-                    page = {}
-        except MemberDataError:
-            return False
-        if not await self._bring(member, merged.target, page):
-            return False
-        await self._write(data_key, Merged(merged.fork, merged.target))
+        key = merged_key(welcome.data_key)
+        merged = self.merged(welcome.data_key)
+        start = merged.length if merged.fork == data.fork else 0
+        target = max(data.length, welcome.length)
+        while start < target:
+            stop = min(start + PAGE_BLOCKS, target)
+            try:
+                page = await unless_stalled(data, lambda: data.scan(start, stop))  # noqa: B023
+            except MemberDataError:
+                return False
+            if not await self._bring(member, stop, page):
+                return False
+            start = stop
+            await self._rows.write_local({key: Merged(data.fork, start).encode()})
         return True
 
     async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
@@ -230,15 +213,3 @@ class CatchUp:
                 found.announce(member.id, version, [(co_id, sessions)])
         await self._fetcher.fetch_all(found)
         return member.failures == failures
-
-    async def _write(self, data_key: bytes, merged: Merged) -> None:
-        await self._rows.write_local({merged_key(data_key): merged.encode()})
-
-
-def _plan(merged: Merged, fork: int, length: int) -> Merged:
-    """What to merge next: the rest of an unfinished target, or all that there is now."""
-    if merged.fork != fork:
-        merged = Merged(fork)
-    if merged.last_id and merged.target <= length:
-        return merged
-    return Merged(fork, merged.version, length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
@@ -81,12 +81,11 @@ class MemberData(Protocol):
         """
         ...
 
-    def changes(
-        self, since: int, version: int, after: str
-    ) -> AsyncIterator[tuple[RawCoId, Sessions]]:
-        """Values that differ between two versions and sort behind `after`, in order.
+    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        """Values of which blocks [start, stop) of the core tell, and how far they got there.
 
         Raises: MemberDataError.
+        Cancel: nothing is kept but the blocks that came.
         """
         ...
 

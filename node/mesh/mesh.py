@@ -109,6 +109,7 @@ class Mesh:
         self._announcement = Wakeup()
         self._inquiries = trio.CapacityLimiter(MAX_INQUIRIES)
         self._next_inquiry: Inquiry | None = None
+        self._members_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
@@ -138,6 +139,10 @@ class Mesh:
         self._found += len(result)
         self._absent += len(ids) - len(result)
         return result
+
+    async def wait_members_changed(self) -> None:
+        """Return when somebody comes or goes. Cancel: undoes nothing."""
+        await self._members_changed.park()
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
@@ -183,12 +188,14 @@ class Mesh:
     def add(self, member: Member) -> None:
         """It was admitted: tell it what we want to hear of. It replaces an earlier connection."""
         self.members[member.id] = member
+        self._members_changed.unpark_all()
         member.carry_out(member.session.tell_interest(self.policy, self.host.subscribed_ids()))
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         if self.members.get(member.id) is member:
             del self.members[member.id]
+            self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
 
     def receive_claims(

@@ -102,13 +102,15 @@ async def connected(
         nursery.start_soon(_run_end, left, near, True)
         nursery.start_soon(_run_end, right, far, False)
         if admitted:
-            await wait_until(
-                lambda: (
-                    right.identity.public_key in left.mesh.members
-                    and left.identity.public_key in right.mesh.members
-                )
-            )
+            with trio.fail_after(20):
+                await _wait_member(left, right)
+                await _wait_member(right, left)
         yield
+
+
+async def _wait_member(node: MeshNode, other: MeshNode) -> None:
+    while other.identity.public_key not in node.mesh.members:
+        await node.mesh.wait_members_changed()
 
 
 async def _run_end(node: MeshNode, stream: trio.abc.Stream, is_initiator: bool) -> None:

@@ -1,0 +1,235 @@
+"""Fetching from members that are slow, gone, or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from node.cojson.host import Receipt
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.mesh.announcements import Announcements
+from node.mesh.fetch import Fetcher
+from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.messages import Sessions
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.session import MeshSession
+from node.mesh.ticket import Role
+from tests.node.mesh.authors import Author, Value
+from tests.node.mesh.samples import MESH_KEY
+
+Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
+ALICE, BOB = b"alice", b"bob"
+
+
+class FakeData:
+    """A data core whose reads are a function of the test."""
+
+    length = 100
+    fork = 0
+    bytes_fetched = 0
+
+    def __init__(self, read: Read) -> None:
+        self.blocks_fetched = 0
+        self.reads: list[RawCoId] = []
+        self._read = read
+
+    async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
+        self.reads.append(co_id)
+        return await self._read(co_id, known)
+
+    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        raise MemberDataError("not in this test")
+
+
+class Door:
+    """Takes what its author signed; `refused` is what it is told to refuse."""
+
+    def __init__(self) -> None:
+        self.states: dict[RawCoId, KnownState] = {}
+        self.forged: set[int] = set()
+        self.batches: list[list[RawCoId]] = []
+
+    async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
+        refused = {c.co_id: "forged" for c in contents if c.priority in self.forged}
+        self.batches.append([content.co_id for content in contents])
+        for content in contents:
+            if content.co_id not in refused:
+                state = self.states.get(content.co_id, NOTHING)
+                self.states[content.co_id] = state.merged(content.known_state)
+        taken = frozenset(content.co_id for content in contents) - refused.keys()
+        return Receipt(taken, refused, frozenset())
+
+    async def known_state(self, co_id: RawCoId) -> KnownState:
+        return self.states.get(co_id, NOTHING)
+
+
+class NoChannel:
+    """A channel that nobody sends on."""
+
+
+def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
+    session = MeshSession(
+        MESH_KEY, is_initiator=True, handshake_hash=b"", judge=lambda _grant: Role.WRITER, now=0
+    )
+    made = Member(name, NoChannel(), session, NoChannel())  # type: ignore[arg-type]  # never used
+    data = FakeData(read)
+    made.data = data
+    return made, data
+
+
+def serving(*contents: Content) -> Read:
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        found = [content for content in contents if content.co_id == co_id]
+        return Reading(found, blocks=3, bytes=300, round_trips=2)
+
+    return read
+
+
+async def failing(co_id: RawCoId, known: KnownState) -> Reading:
+    raise MemberDataError("gone")
+
+
+async def silent(co_id: RawCoId, known: KnownState) -> Reading:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+def claims(value: Value, *members: bytes) -> Announcements:
+    found = Announcements()
+    for name in members:
+        found.announce(name, 10, [(value.id, {value.session_id: value.count})])
+    return found
+
+
+@pytest.mark.parametrize("spoiled", [failing, silent])
+async def test_the_next_best_is_asked(
+    spoiled: Read, autojump_clock: trio.testing.MockClock
+) -> None:
+    value = Author(1).value("wanted")
+    created = value.edit("[]", with_header=True)
+    alice, _ = member(ALICE, spoiled)
+    bob, _ = member(BOB, serving(created))
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy())
+    found = claims(value, ALICE, BOB)
+    started = trio.current_time()
+    await fetcher.fetch_all(found)
+    assert trio.current_time() - started <= 5
+    assert door.states[value.id] == KnownState(True, {value.session_id: 1})
+    report = fetcher.report(value.id)
+    assert report is not None
+    assert (report.member_id, report.blocks, report.round_trips) == (BOB, 3, 2)
+    assert (alice.failures, bob.failures) == (1, 0)
+    assert len(found) == 0
+
+
+async def test_refused_content_counts_and_the_next_is_asked() -> None:
+    value = Author(1).value("wanted")
+    genuine = value.edit("[]", with_header=True)
+    forged = Content(genuine.co_id, genuine.header, genuine.new, priority=66)
+    alice, _ = member(ALICE, serving(forged))
+    bob, _ = member(BOB, serving(genuine))
+    door = Door()
+    door.forged.add(66)
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(
+        claims(value, ALICE, BOB)
+    )
+    assert door.states[value.id].header
+    assert (alice.refused, bob.refused) == (1, 0)
+
+
+async def test_a_member_that_sends_slowly_is_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("wanted")
+    created = value.edit("[]", with_header=True)
+    ready_at = trio.current_time() + 60
+
+    async def slow(co_id: RawCoId, known: KnownState) -> Reading:
+        while trio.current_time() < ready_at:
+            await trio.sleep(1)
+            data.blocks_fetched += 1
+        return Reading([created])
+
+    alice, data = member(ALICE, slow)
+    door = Door()
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(claims(value, ALICE))
+    assert door.states[value.id].header
+    assert alice.failures == 0
+
+
+async def test_what_is_held_already_is_not_read() -> None:
+    value = Author(1).value("held")
+    created = value.edit("[]", with_header=True)
+    alice, data = member(ALICE, serving(created))
+    door = Door()
+    await door.receive_content("test", [created])
+    found = claims(value, ALICE)
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert data.reads == []
+    assert len(found) == 0
+
+
+async def test_denied_values_are_not_read() -> None:
+    value = Author(1).value("denied")
+    alice, data = member(ALICE, serving(value.edit("[]", with_header=True)))
+    policy = ReplicaPolicy(denied=frozenset((value.id,)))
+    await Fetcher(Door(), {ALICE: alice}, policy).fetch_all(claims(value, ALICE))
+    assert data.reads == []
+
+
+async def test_long_values_come_in_readings_that_are_added_up() -> None:
+    value = Author(1).value("long")
+    pieces = [value.edit("[]", with_header=True), *(value.edit("[]") for _ in range(4))]
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        at = known.sessions.get(value.session_id, 0)
+        return Reading([pieces[at]], is_complete=at == 4, blocks=2, bytes=20, round_trips=1)
+
+    alice, data = member(ALICE, read)
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice}, ReplicaPolicy())
+    await fetcher.fetch_all(claims(value, ALICE))
+    assert door.states[value.id].sessions == {value.session_id: 5}
+    report = fetcher.report(value.id)
+    assert report is not None
+    assert (report.blocks, report.bytes, report.round_trips) == (10, 100, 5)
+    assert len(data.reads) == 5
+
+
+async def test_a_reading_that_brings_nothing_new_is_not_repeated() -> None:
+    value = Author(1).value("stuck")
+    created = value.edit("[]", with_header=True)
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        return Reading([created], is_complete=False)
+
+    alice, data = member(ALICE, read)
+    await Fetcher(Door(), {ALICE: alice}, ReplicaPolicy()).fetch_all(claims(value, ALICE))
+    assert len(data.reads) == 2
+
+
+async def test_members_that_went_are_passed_over() -> None:
+    value = Author(1).value("wanted")
+    bob, _ = member(BOB, serving(value.edit("[]", with_header=True)))
+    door = Door()
+    found = claims(value, ALICE, BOB)
+    await Fetcher(door, {BOB: bob}, ReplicaPolicy()).fetch_all(found)
+    assert door.states[value.id].header
+
+
+async def test_values_read_together_are_handed_in_together() -> None:
+    author = Author(1)
+    contents = [author.created(f"value {number}") for number in range(20)]
+    alice, data = member(ALICE, serving(*contents))
+    found = Announcements()
+    found.announce(ALICE, 1, [(c.co_id, c.known_state.sessions) for c in contents])
+    door = Door()
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert len(door.batches) == 1
+    assert len(data.reads) == 20

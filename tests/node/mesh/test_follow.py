@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercore.corestore import open_corestore
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
+from node.mesh.fetch import Fetcher
+from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
+from node.mesh.member import Member, MemberDataError
+from node.mesh.messages import Sessions, Welcome
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.session import MeshSession
+from node.mesh.ticket import Role
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import MeshNode, open_mesh_node
+from tests.node.mesh.samples import MESH_KEY
+
+
+@given(st.binary(max_size=60))
+def test_any_row_is_read_or_means_nothing_merged(data: bytes) -> None:
+    merged = Merged.decode(data)
+    assert merged.length >= 0
+
+
+def test_rows_round_trip() -> None:
+    assert Merged.decode(Merged(3, 70_000).encode()) == Merged(3, 70_000)
+    assert Merged.decode(None) == Merged()
+
+
+class Rows:
+    """Local rows in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def get_local_value(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        self.rows.update(rows)
+
+
+class Watched:
+    """A member's data that notes what was scanned, and fails when told to."""
+
+    def __init__(self, data: CoreData) -> None:
+        self._data = data
+        self.scans: list[tuple[int, int]] = []
+        self.fail_after = 1_000_000
+
+    @property
+    def length(self) -> int:
+        return self._data.length
+
+    @property
+    def fork(self) -> int:
+        return self._data.fork
+
+    @property
+    def blocks_fetched(self) -> int:
+        return self._data.blocks_fetched
+
+    @property
+    def bytes_fetched(self) -> int:
+        return self._data.bytes_fetched
+
+    async def read(self, co_id: RawCoId, known: KnownState, version: int):  # type: ignore[no-untyped-def]
+        return await self._data.read(co_id, known, version)
+
+    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        if len(self.scans) >= self.fail_after:
+            raise MemberDataError("gone")
+        self.scans.append((start, stop))
+        return await self._data.scan(start, stop)
+
+
+async def fill(node: MeshNode, count: int) -> None:
+    author = Author(3)
+    for start in range(0, count, 200):
+        contents = [author.created(f"v{start + n}") for n in range(min(200, count - start))]
+        receipt = await node.host.receive_content("test", contents)
+        assert len(receipt.accepted) == len(contents)
+
+
+def member_with(node: MeshNode, data: Watched) -> tuple[Member, Welcome]:
+    session = MeshSession(
+        MESH_KEY, is_initiator=True, handshake_hash=b"", judge=lambda _grant: Role.WRITER, now=0
+    )
+    member = Member(b"source", None, session, None)  # type: ignore[arg-type]  # not used here
+    member.data = data
+    return member, Welcome(node.data.key, node.data.length, "source", "writer", None, ())
+
+
+async def test_catching_up_goes_page_by_page_and_on_where_it_stopped() -> None:
+    policy = ReplicaPolicy(everything=True)
+    async with open_mesh_node(1) as source, open_mesh_node(2) as replica:
+        await fill(source, 800)
+        data = Watched(CoreData(source.data))
+        member, welcome = member_with(source, data)
+        rows = Rows()
+        fetcher = Fetcher(replica.host, {b"source": member}, policy)
+        catch_up = CatchUp(replica.host, fetcher, rows, policy)
+        data.fail_after = 1
+        assert not await catch_up.run(member, welcome)
+        assert catch_up.merged(source.data.key) == Merged(0, PAGE_BLOCKS)
+        some = replica.store.count()
+        assert 0 < some < 800
+        data.fail_after = 1_000_000
+        assert await catch_up.run(member, welcome)
+        assert replica.store.count() == 800
+        assert data.scans[1][0] == PAGE_BLOCKS
+        assert catch_up.merged(source.data.key) == Merged(0, source.data.length)
+        before = len(data.scans)
+        assert await catch_up.run(member, welcome)
+        assert len(data.scans) == before
+
+
+async def test_a_row_of_another_fork_counts_for_nothing() -> None:
+    policy = ReplicaPolicy(everything=True)
+    async with open_mesh_node(1) as source, open_mesh_node(2) as replica:
+        await fill(source, 10)
+        data = Watched(CoreData(source.data))
+        member, welcome = member_with(source, data)
+        rows = Rows()
+        rows.rows[merged_key(source.data.key)] = Merged(7, source.data.length).encode()
+        fetcher = Fetcher(replica.host, {b"source": member}, policy)
+        assert await CatchUp(replica.host, fetcher, rows, policy).run(member, welcome)
+        assert replica.store.count() == 10
+
+
+async def test_a_core_that_is_no_bee_of_covalues_fails_and_is_not_merged() -> None:
+    policy = ReplicaPolicy(everything=True)
+    async with open_mesh_node(2) as replica, open_corestore(None) as cores:
+        core = await cores.get(name="junk")
+        await core.append([b"junk"] * 10)
+        session = member_with(replica, Watched(CoreData(core)))[0]
+        welcome = Welcome(core.key, core.length, "junk", "writer", None, ())
+        fetcher = Fetcher(replica.host, {b"source": session}, policy)
+        catch_up = CatchUp(replica.host, fetcher, Rows(), policy)
+        assert not await catch_up.run(session, welcome)
+        assert catch_up.merged(core.key) == Merged()
