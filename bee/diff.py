@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from bee.btree import MAX_DEPTH
-from bee.descent import BlocksNeeded, NodeReader
+from bee.descent import BlocksNeeded, NodeReader, decode_ref
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
@@ -29,12 +29,15 @@ Side = tuple[int, NodeRecord]
 class _Walk:
     """One of the two trees, and how far the walk has come."""
 
-    __slots__ = ("frames", "height", "last_key")
+    __slots__ = ("_left", "frames", "height", "last_key")
 
     def __init__(self, reader: NodeReader, root: bytes, key_range: KeyRange) -> None:
         self.frames = seek(reader, root, key_range)
         self.height = _height(reader, root)
         self.last_key: bytes | None = None
+        # Each node has a key of its own, put by a block of its own: a walk that enters more
+        # nodes than there are blocks goes in circles, and would for ages.
+        self._left = decode_ref(root)[0] if root else 0
 
     def settle(self) -> Frame | None:
         """The frame in which the walk stands, at a key or a child; None at the end."""
@@ -71,6 +74,9 @@ class _Walk:
         return Frame(reader.node(ref, frame.ref), ref, 0)
 
     def enter(self, frame: Frame, child: Frame) -> None:
+        if not self._left:
+            raise CorruptTree(decode_ref(frame.ref)[0], "tree nodes shared within a tree")
+        self._left -= 1
         frame.position += 1
         self.frames.append(child)
 

@@ -34,6 +34,9 @@ NAME = "hyperbee"
 
 MAX_SEQS_PER_MESSAGE = 128
 
+MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
+"""Children and keys passed for one answer; a sound tree has named enough seqs by then."""
+
 
 class HyperbeeExtension:
     """Asks and answers for one bee."""
@@ -156,7 +159,9 @@ def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, N
     step = -1 if request.reverse else 1
     is_past = key_range.is_past
     entries = 0
-    while frames and len(seqs) < MAX_HINTS_PER_REQUEST and entries != key_range.limit:
+    for _ in range(MAX_STEPS):
+        if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == key_range.limit:
+            return
         frame = frames[-1]
         place = frame.position >> 1
         if frame.is_done:

@@ -1,0 +1,191 @@
+"""Blocks that a log's owner signed, and that are no tree: a clear error, and an end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bee import Bee, BeeError, CorruptTree, Header
+from bee.messages import GetRequest, IteratorRequest, encode_level, encode_record
+from bee.protobuf import encode_packed
+from hypercore.encoding import encode_buffer
+from tests.support.bee_log import BeeLog, RemoteLog
+
+HEADER = Header().encode()
+Level = tuple[Sequence[int], Sequence[tuple[int, int]]]
+
+
+def block(levels: Sequence[Level], key: bytes, value: bytes | None = b"v") -> bytes:
+    """A block with these tree nodes: seqs of keys, (seq, offset) of children."""
+    index = b"".join(
+        encode_level(encode_packed(keys), encode_packed(n for child in children for n in child))
+        for keys, children in levels
+    )
+    return encode_record(index, key, value)
+
+
+def leaf(seq: int) -> bytes:
+    return block([([seq], [])], b"key-%d" % seq)
+
+
+async def read_everything(log: BeeLog) -> None:
+    """Each way of reading and writing ends, with a result or a BeeError."""
+    bee = Bee(log)
+    for key in (b"key-1", b"key-9", b"", b"\xff"):
+        with contextlib.suppress(BeeError):
+            await bee.get(key)
+    for reverse in (False, True):
+        for gte, lt in ((None, None), (b"key-2", b"key-7")):
+            with contextlib.suppress(BeeError):
+                async for _ in bee.range(gte=gte, lt=lt, reverse=reverse):
+                    pass
+    with contextlib.suppress(BeeError):
+        async for _ in bee.history():
+            pass
+    for version in range(1, bee.version, 3):
+        with contextlib.suppress(BeeError):
+            async for _ in bee.diff(version):
+                pass
+    handler = log.handlers["hyperbee"]
+    for request in (
+        GetRequest(log.length, b"key-5"),
+        IteratorRequest(log.length),
+        IteratorRequest(log.length, gte=b"key-3", reverse=True),
+        IteratorRequest(log.length, checkpoint=(log.length - 1, 0, 1, 2, 1, 0)),
+    ):
+        await handler(encode_buffer(request.encode()), None)
+    for key in (b"key-1", b"new", b""):
+        with contextlib.suppress(BeeError):
+            await Bee(BeeLog(log.blocks)).put(key, b"v")
+        with contextlib.suppress(BeeError):
+            await Bee(BeeLog(log.blocks)).delete(key)
+
+
+def read_within_limits(blocks: Sequence[bytes]) -> None:
+    async def read() -> None:
+        with trio.fail_after(60):
+            await read_everything(BeeLog(blocks))
+            remote = RemoteLog(BeeLog(blocks))
+            for key in (b"key-1", b"key-5"):
+                with contextlib.suppress(BeeError):
+                    await Bee(remote).get(key)
+            with contextlib.suppress(BeeError):
+                async for _ in Bee(remote).range(gte=b"key-2"):
+                    pass
+
+    trio.run(read)
+
+
+CASES: dict[str, list[bytes]] = {
+    "no record": [HEADER, b"\xff\xff"],
+    "no index": [HEADER, b"\x12\x01k"],
+    "no level": [HEADER, block([], b"k")],
+    "a root that is its own child": [HEADER, leaf(1), block([([1], [(2, 0), (2, 0)])], b"k")],
+    "a circle in one block": [
+        HEADER,
+        leaf(1),
+        block([([1], [(2, 1), (2, 1)]), ([1], [(2, 0), (2, 0)])], b"k"),
+    ],
+    "a child in a later block": [
+        HEADER,
+        leaf(1),
+        block([([1], [(3, 0), (1, 0)])], b"k"),
+        block([([1], [(2, 0), (2, 0)])], b"l"),
+    ],
+    "a child beyond the log": [HEADER, leaf(1), block([([1], [(99, 0), (1, 0)])], b"k")],
+    "a key beyond the log": [HEADER, block([([10**12], [])], b"k")],
+    "a key in the header": [HEADER, block([([0], [])], b"k")],
+    "a child in the header": [HEADER, leaf(1), block([([1], [(0, 0), (0, 0)])], b"k")],
+    "no such level": [HEADER, leaf(1), block([([1], [(1, 5), (1, 10**9)])], b"k")],
+    "too few children": [HEADER, leaf(1), block([([1], [(1, 0)])], b"k")],
+    "too many children": [HEADER, leaf(1), block([([1], [(1, 0)] * 3)], b"k")],
+    "too many keys": [HEADER, block([([1] * 9, [])], b"k")],
+    "children without keys": [HEADER, leaf(1), block([([], [(1, 0)])], b"k")],
+    "an empty leaf": [HEADER, block([([], [])], b"j"), block([([1], [(1, 0), (1, 0)])], b"k")],
+    "a key twice": [HEADER, block([([1, 1, 1], [])], b"k")],
+    "keys out of order": [HEADER, leaf(1), block([([2, 1], [])], b"z")],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_trees_that_are_none(name: str) -> None:
+    read_within_limits(CASES[name])
+
+    async def scan() -> None:
+        async for _ in Bee(BeeLog(CASES[name])).range():
+            pass
+
+    with pytest.raises(CorruptTree):
+        trio.run(scan)
+
+
+def test_a_tree_that_shares_its_children_ends() -> None:
+    # 30 levels, each with the level below as both of its children: 2**30 leaves to pass.
+    for key_seq in (lambda _seq: 1, lambda seq: 1 + seq % 2, lambda seq: seq):
+        blocks = [
+            block([([key_seq(seq)], [(seq - 1, 0), (seq - 1, 0)])], b"key-%d" % seq)
+            for seq in range(2, 32)
+        ]
+        read_within_limits([HEADER, leaf(1), *blocks])
+
+
+def test_a_tree_too_deep_ends() -> None:
+    blocks = [
+        block([([seq], [(seq - 1, 0), (seq - 1, 0)])], b"key-%05d" % seq) for seq in range(2, 200)
+    ]
+    read_within_limits([HEADER, leaf(1), *blocks])
+
+
+seqs = st.one_of(st.integers(0, 14), st.integers(0, 2**53))
+levels = st.tuples(
+    st.lists(seqs, max_size=9), st.lists(st.tuples(seqs, st.integers(0, 3)), max_size=10)
+)
+fitting_levels = st.lists(seqs, min_size=1, max_size=4).flatmap(
+    lambda keys: st.tuples(
+        st.just(keys),
+        st.lists(
+            st.tuples(st.integers(1, 12), st.integers(0, 2)),
+            min_size=len(keys) + 1,
+            max_size=len(keys) + 1,
+        ),
+    )
+)
+keys = st.sampled_from([b"key-%d" % number for number in range(12)])
+invented_blocks = st.builds(
+    block, st.lists(st.one_of(levels, fitting_levels), max_size=3), keys, st.none()
+)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=30), invented_blocks), min_size=1, max_size=12))
+def test_invented_blocks(blocks: list[bytes]) -> None:
+    read_within_limits([HEADER, *blocks])
+
+
+@given(st.data())
+def test_spoiled_blocks(data: st.DataObject) -> None:
+    async def write() -> list[bytes]:
+        log = BeeLog()
+        bee = Bee(log)
+        for number in range(60):
+            await bee.put(b"key-%d" % number, b"v")
+        return log.blocks
+
+    blocks = trio.run(write)
+    for _ in range(data.draw(st.integers(1, 4))):
+        index = data.draw(st.integers(1, len(blocks) - 1))
+        spoiled = bytearray(blocks[index])
+        position = data.draw(st.integers(0, len(spoiled) - 1))
+        spoiled[position] = data.draw(st.integers(0, 255))
+        blocks[index] = bytes(spoiled)
+    read_within_limits(blocks)
+
+
+async def test_a_log_of_something_else_is_named_as_such() -> None:
+    log = BeeLog([b"hello", b"world"])
+    with pytest.raises(CorruptTree):
+        await Bee(log).get(b"a")
