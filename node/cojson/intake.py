@@ -18,7 +18,6 @@ from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
-from node.covalue.content import Content
 from node.covalue.dependencies import (
     header_dependencies,
     member_dependencies,
@@ -66,7 +65,7 @@ class Intake:
             if fault is not None:
                 self._refuse(delivery, fault, out)
                 return
-        missing = self._missing_dependency(header, content, out)
+        missing = self._missing_dependency(header, delivery, out)
         if missing is not None or header is None:
             self._set_aside(delivery, missing, out)
             return
@@ -78,7 +77,7 @@ class Intake:
             # In front: what waits already came later.
             entry.waiting.appendleft(partial(self._judge, delivery))
             return
-        verified = verify_parts(parts.fresh, self._account_key)
+        verified = verify_parts(parts.fresh, delivery.cleared)
         if verified.refusals and not verified.logs:
             self._refuse(delivery, "; ".join(verified.refusals), out)
         elif verified.logs or entry.header is None:
@@ -87,9 +86,10 @@ class Intake:
             self._nothing_new(entry, delivery, parts.has_gap, out)
 
     def _missing_dependency(
-        self, header: CoValueHeader | None, content: Content, out: list[Output]
+        self, header: CoValueHeader | None, delivery: Delivery, out: list[Output]
     ) -> RawCoId | None:
         """The first dependency that is not here; what content of this value waits for already."""
+        content = delivery.content
         co_id = content.co_id
         first = self._state.room.awaited_by(co_id)
         if first is not None or header is None:
@@ -101,9 +101,12 @@ class Intake:
                 needed.update(dict.fromkeys(member_dependencies(part.transactions)))
         needed.pop(co_id, None)
         for dependency in needed:
-            if self._state.use(dependency, out).phase is Phase.HELD:
+            if dependency in delivery.cleared:
                 continue
-            if not self._state.room.would_circle(co_id, dependency):
+            entry = self._state.use(dependency, out)
+            if entry.phase is Phase.HELD and entry.header is not None:
+                delivery.cleared[dependency] = entry.header.account_public_key
+            elif not self._state.room.would_circle(co_id, dependency):
                 return dependency
         return None
 
@@ -122,12 +125,6 @@ class Intake:
             sender.asked.add(co_id)
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
         self._state.find(co_id, out)
-
-    def _account_key(self, account_id: str) -> bytes | None:
-        entry = self._state.values.peek(RawCoId(account_id))
-        if entry is None or entry.header is None:
-            return None
-        return entry.header.account_public_key
 
     def _commit(
         self,
@@ -195,8 +192,12 @@ class Intake:
     def release_arrived(self, out: list[Output]) -> None:
         """Judge again what waited for values that are here now, and what waited for those."""
         while self._state.arrived:
-            deliveries, owed = self._state.room.release(self._state.arrived.popleft())
+            co_id = self._state.arrived.popleft()
+            arrived = self._state.values.peek(co_id)
+            deliveries, owed = self._state.room.release(co_id)
             for delivery in deliveries:
+                if arrived is not None and arrived.header is not None:
+                    delivery.cleared[co_id] = arrived.header.account_public_key
                 if delivery.sender is not None:
                     delivery.sender.unsettled_bytes += delivery.size
                 self._judge(delivery, out)

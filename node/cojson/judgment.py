@@ -7,7 +7,7 @@ nothing behind, so that the genuine one is accepted whenever it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from hypercore.encoding import DecodeError
 from node.covalue.content import Content, Transaction
 from node.covalue.ids import (
     CoSessionId,
+    RawCoId,
     agent_public_key,
     is_account_id,
     is_delete_session,
@@ -23,8 +24,8 @@ from node.covalue.ids import (
 from node.covalue.session_log import InvalidSessionSignature, SessionLog
 from node.covalue.store import SessionAppend
 
-AccountKey = Callable[[str], bytes | None]
-"""The signing key of an account id; None when that value is no account."""
+AccountKeys = Mapping[RawCoId, bytes | None]
+"""The signing keys of accounts; None for a value that is no account."""
 
 _NEW_LOG = SessionLog()
 
@@ -73,12 +74,12 @@ def sort_parts(content: Content, logs: Mapping[CoSessionId, SessionLog]) -> Sort
     return Sorted(fresh, has_gap)
 
 
-def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_key: AccountKey) -> Verified:
+def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKeys) -> Verified:
     """Check each part's signature; requires that their logs are hashed."""
     verified = Verified()
     for session_id, (log, transactions, signature) in parts.items():
         try:
-            extended = log.extended(transactions, signature, _signer(session_id, account_key))
+            extended = log.extended(transactions, signature, _signer(session_id, account_keys))
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")
         except (DecodeError, UnicodeEncodeError) as error:
@@ -95,7 +96,7 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_key: AccountKey
     return verified
 
 
-def _signer(session_id: CoSessionId, account_key: AccountKey) -> bytes:
+def _signer(session_id: CoSessionId, account_keys: AccountKeys) -> bytes:
     if is_delete_session(session_id):
         # To relay a deletion that its author had no right to would make clients turn away from
         # us, so none is taken before roles can be judged.
@@ -103,7 +104,7 @@ def _signer(session_id: CoSessionId, account_key: AccountKey) -> bytes:
     owner = session_owner(session_id)
     if not is_account_id(owner):
         return agent_public_key(owner)
-    key = account_key(owner)
+    key = account_keys.get(RawCoId(owner))
     if key is None:
         raise DecodeError(f"{owner} is no account", 0)
     return key

@@ -53,40 +53,48 @@ class Offers:
             out.append(Send(peer.peer_id, Known(co_id, NOTHING)))
 
     def offer(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
-        """Serve what the client lacks of a value, and before it of all that it depends on.
+        """Serve what the client lacks of a value, and before it of all that it depends on."""
+        self._walk(peer, [(co_id, False)], set(), out)
 
-        The whole is put off when the store has to be read first.
+    def _walk(
+        self,
+        peer: PeerView,
+        stack: list[tuple[RawCoId, bool]],
+        seen: set[RawCoId],
+        out: list[Output],
+    ) -> None:
+        """Go on with an offer: depth first, each value after those it depends on.
+
+        A value that is not in memory interrupts the walk until the store has told about it.
+        What was passed is not needed again, so that any budget of memory is enough.
         """
-        if peer.is_gone or co_id not in peer.values:
-            return
-        order: list[ValueEntry] = []
-        seen: set[RawCoId] = set()
-        stack: list[tuple[RawCoId, bool]] = [(co_id, False)]
-        while stack:
-            step, is_expanded = stack.pop()
-            entry = self._state.use(step, out)
+        while stack and not peer.is_gone:
+            co_id, are_dependencies_offered = stack[-1]
+            entry = self._state.use(co_id, out)
             if entry.phase is Phase.LOADING:
-                entry.waiting.append(partial(self.offer, peer, co_id))
+                entry.waiting.append(partial(self._walk, peer, stack, seen))
                 return
-            if is_expanded:
-                order.append(entry)
+            stack.pop()
+            if are_dependencies_offered:
+                self._serve(peer, entry, out)
                 continue
-            view = peer.values.get(step)
-            if step in seen or not entry.durable.header:
+            view = peer.values.get(co_id)
+            if co_id in seen or not entry.durable.header:
                 continue
             if view is not None and view.offered_version == entry.version:
                 continue
-            seen.add(step)
-            stack.append((step, True))
+            seen.add(co_id)
+            stack.append((co_id, True))
             if view is None or view.lacks(entry.durable):
                 stack.extend((key, False) for key in reversed(entry.dependencies))
-        for entry in order:
-            view = self._state.subscribe(peer, entry.co_id)
-            view.offered_version = entry.version
-            if view.lacks(entry.durable):
-                header = entry.header
-                priority = VALUE_PRIORITY if header is None else header.priority
-                out.append(Serve(peer.peer_id, entry.co_id, priority))
+
+    def _serve(self, peer: PeerView, entry: ValueEntry, out: list[Output]) -> None:
+        view = self._state.subscribe(peer, entry.co_id)
+        view.offered_version = entry.version
+        if view.lacks(entry.durable):
+            header = entry.header
+            priority = VALUE_PRIORITY if header is None else header.priority
+            out.append(Serve(peer.peer_id, entry.co_id, priority))
 
     def tell(self, entry: ValueEntry, listeners: dict[PeerView, bool], out: list[Output]) -> None:
         """After a commit: answer its senders, offer it to everyone else who is subscribed."""

@@ -125,12 +125,14 @@ class SyncEngine:
                 assert_never(message)
         if peer.is_over_limit():
             out.append(EndPeer(peer_id, "too many subscriptions"))
+        self._state.values.trim()
         return out
 
     def receive_content(self, content: Content, receipt: int) -> list[Output]:
         """Content from the mesh; `Settled(receipt, ...)` tells what became of it."""
         out: list[Output] = []
         self._intake.accept(Delivery(content, None, receipt, content.size), out)
+        self._state.values.trim()
         return out
 
     # What the shell answers.
@@ -158,6 +160,7 @@ class SyncEngine:
             self._state.arrived.append(co_id)
         self._state.resume(entry, out)
         self._intake.release_arrived(out)
+        self._state.values.trim()
         return out
 
     def load_failed(self, co_id: RawCoId) -> list[Output]:
@@ -187,6 +190,7 @@ class SyncEngine:
         entry.logs[session_id].running = running
         self._state.resume(entry, out)
         self._intake.release_arrived(out)
+        self._state.values.trim()
         return out
 
     def stored(self, tickets: Sequence[int]) -> list[Output]:
@@ -222,6 +226,7 @@ class SyncEngine:
             if entry is not None:
                 self._state.resume(entry, out)
         self._intake.release_arrived(out)
+        self._state.values.trim()
         return out
 
     def searched(self, co_ids: Iterable[RawCoId]) -> list[Output]:

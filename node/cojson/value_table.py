@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 
 from node.cojson.outputs import Output
 from node.covalue.header import CoValueHeader
@@ -104,19 +105,20 @@ class ValueTable:
         return entry
 
     def resize(self, entry: ValueEntry) -> None:
-        """Count the entry's present size and forget others if the budget is spent."""
+        """Count the entry's present size."""
         size = entry.size
         self._used_bytes += size - self._sizes.get(entry.co_id, 0)
         self._sizes[entry.co_id] = size
-        if self._used_bytes > self._memory_bytes:
-            self._forget_idle()
 
     def discard(self, co_id: RawCoId) -> None:
         if self._entries.pop(co_id, None) is not None:
             self._used_bytes -= self._sizes.pop(co_id)
 
-    def _forget_idle(self) -> None:
-        for co_id in [key for key, _ in zip(self._entries, range(_SCAN), strict=False)]:
+    def trim(self) -> None:
+        """Forget idle values while the budget is exceeded; nobody may be holding an entry."""
+        if self._used_bytes <= self._memory_bytes:
+            return
+        for co_id in list(islice(self._entries, _SCAN)):
             if self._used_bytes <= self._memory_bytes:
                 return
             if self._entries[co_id].is_idle:

@@ -7,7 +7,7 @@ send again once the dependency is here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.cojson.peer_view import PeerView
 from node.covalue.content import Content
@@ -27,6 +27,11 @@ class Delivery:
     sender: PeerView | None
     receipt: int | None
     size: int
+    cleared: dict[RawCoId, bytes | None] = field(default_factory=dict, compare=False)
+    """Dependencies found to be here, with the signing key of those that are accounts.
+
+    They may be forgotten from memory while others are read; they are not looked for again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
