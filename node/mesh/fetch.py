@@ -22,6 +22,7 @@ from node.covalue.dependencies import (
 )
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.errors import CorruptStore
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.member import Member, MemberData, MemberDataError, Reading
 from node.mesh.messages import Sessions
@@ -103,7 +104,7 @@ class Fetcher:
 
         Cancel: what was stored stays.
         """
-        known = {co_id: await self._host.known_state(co_id) for co_id in fetch.ids}
+        known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
         if lacking is None:
             return
@@ -113,7 +114,7 @@ class Fetcher:
             if wanted:
                 await _Delivery(self, member, fetch.version).bring(wanted)
             for co_id in lacking.ids:
-                known[co_id] = await self._host.known_state(co_id)
+                known[co_id] = await stored_state(self._host, co_id)
         found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
 
     async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
@@ -123,7 +124,7 @@ class Fetcher:
         return frozenset(receipt.refused)
 
     async def is_held(self, co_id: RawCoId) -> bool:
-        return (await self._host.known_state(co_id)).header
+        return (await stored_state(self._host, co_id)).header
 
     async def read(
         self, member: Member, co_id: RawCoId, known: KnownState, version: int
@@ -221,6 +222,17 @@ class _Delivery:
         if not lacking:
             return FetchReport(self._member.id, 0, 0, 0, 0.0)
         return await self.bring(lacking, depth + 1)
+
+
+async def stored_state(host: ContentDoor, co_id: RawCoId) -> KnownState:
+    """What we hold durably; nothing where what we stored is damaged: others may have it whole.
+
+    Cancel: nothing is changed.
+    """
+    try:
+        return await host.known_state(co_id)
+    except CorruptStore:
+        return NOTHING
 
 
 def held_sessions(state: KnownState) -> Sessions | None:

@@ -26,7 +26,7 @@ from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, unless_stalled
+from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member import Member, MemberDataError, Reading
 from node.mesh.messages import Sessions, Welcome
@@ -208,7 +208,7 @@ class CatchUp:
         for co_id, sessions in page.items():
             if not self._policy.keeps(co_id):
                 continue
-            held = await self._host.known_state(co_id)
+            held = await stored_state(self._host, co_id)
             if exceeds(sessions, held_sessions(held)):
                 found.announce(member.id, version, [(co_id, sessions)])
         await self._fetcher.fetch_all(found)

@@ -52,6 +52,10 @@ class ReplicaPolicy:
             or co_id.startswith(self.prefixes)
         )
 
+    def select(self, subscribed: frozenset[RawCoId]) -> frozenset[RawCoId]:
+        """The single ids that we want to hear of, when clients subscribed to these."""
+        return (subscribed | self.pinned) - self.denied
+
     @property
     def follows(self) -> bool:
         """Whether it keeps values whose ids are not known beforehand."""
@@ -136,22 +140,27 @@ class ToldInterest:
         self._ids.update(fresh)
         return self._messages(fresh, [])
 
-    def plan(self, policy: ReplicaPolicy, subscribed: Set[RawCoId]) -> list[Interest]:
-        """Messages after which the member knows this; none when it does already."""
-        wanted = {co_id for co_id in subscribed | policy.pinned if policy.allows(co_id)}
+    def plan(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Interest]:
+        """Messages after which the member knows these; none when it does already.
+
+        `wanted` are single ids, as `ReplicaPolicy.select` gives them.
+        """
         everything = policy.everything or len(wanted) > MAX_SELECTED_IDS
         if everything:
-            wanted = set()
+            wanted = frozenset()
         standing = (everything, policy.prefixes, policy.owners)
         is_same = standing == (self._everything, self._prefixes, self._owners)
-        if is_same and wanted == self._ids and self._said_anything:
+        added: Set[RawCoId] = wanted - self._ids
+        removed: Set[RawCoId] = self._ids - wanted
+        if is_same and not added and not removed and self._said_anything:
             return []
-        added, removed = wanted - self._ids, self._ids - wanted
         if everything or self._everything:  # saying so empties the list at the other end
-            added, removed = wanted, set()
+            added, removed = wanted, frozenset()
+            self._ids.clear()
         self._said_anything = True
         self._everything, self._prefixes, self._owners = standing
-        self._ids = wanted
+        self._ids.update(added)
+        self._ids.difference_update(removed)
         return self._messages(sorted(added), sorted(removed))
 
     def _messages(self, added: list[RawCoId], removed: list[RawCoId]) -> list[Interest]:

@@ -16,7 +16,7 @@ from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from node.covalue.ids import RawCoId
 from node.errors import NodeError
-from node.mesh.fetch import held_sessions
+from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member
@@ -159,7 +159,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
 async def _look_up(mesh: Mesh, query: Query) -> list[tuple[RawCoId, Sessions | None]]:
     values: list[tuple[RawCoId, Sessions | None]] = []
     for position, co_id in enumerate(query.ids):
-        values.append((co_id, held_sessions(await mesh.host.known_state(co_id))))
+        values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
         if position % _QUERY_PAUSE == _QUERY_PAUSE - 1:
             await trio.lowlevel.checkpoint()
     return values
@@ -178,12 +178,12 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
 
 async def _compare(mesh: Mesh, member: Member) -> bool:
     """Compare known states of all that somebody here wants; whether all was answered."""
-    wanted = sorted(mesh.host.subscribed_ids() | mesh.policy.pinned)
+    wanted = sorted(mesh.policy.select(mesh.host.subscribed_ids()))
     for start in range(0, len(wanted), MAX_QUERY_IDS):
         # What is answered is passed on as if it had been announced.
         inquiry = Inquiry(passes_on=True)
         for co_id in wanted[start : start + MAX_QUERY_IDS]:
-            inquiry.wanted[co_id] = held_sessions(await mesh.host.known_state(co_id))
+            inquiry.wanted[co_id] = held_sessions(await stored_state(mesh.host, co_id))
         queries = member.ask(inquiry, COMPARE_SECONDS)
         inquiry.sent(queries)
         await inquiry.wait_complete()

@@ -43,7 +43,7 @@ MAX_OPEN_QUERIES = 64
 """Queries that either side may leave unanswered: 64,000 ids."""
 
 MAX_ANSWER_SESSIONS = 262_144
-"""Counts in all messages of one answer (about 40 MB)."""
+"""Counts in the answers to all open queries together (about 40 MB)."""
 
 
 class State(Enum):
@@ -250,11 +250,11 @@ class MeshSession:
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
 
-    def tell_interest(self, policy: ReplicaPolicy, subscribed: Set[RawCoId]) -> list[Output]:
+    def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""
         if self._state is not State.MEMBER:
             return []
-        return [_transmit(message) for message in self._told_interest.plan(policy, subscribed)]
+        return [_transmit(message) for message in self._told_interest.plan(policy, wanted)]
 
     def add_interest(self, ids: Iterable[RawCoId]) -> list[Output]:
         """We want to hear of these too, from before the next query on."""
@@ -325,8 +325,8 @@ class MeshSession:
             return []  # too late: it was given up
         values = tuple(value for value in answer.values if value[0] in query.ids)
         query.sessions += sum(len(sessions or ()) for _co_id, sessions in values)
-        if query.sessions > MAX_ANSWER_SESSIONS:
-            return self._close(f"an answer with more than {MAX_ANSWER_SESSIONS} sessions")
+        if sum(other.sessions for other in self._asked.values()) > MAX_ANSWER_SESSIONS:
+            return self._close(f"answers with more than {MAX_ANSWER_SESSIONS} sessions")
         received = AnswerReceived(answer.request_id, answer.version, values)
         if answer.more:
             return [received]

@@ -12,6 +12,7 @@ from node.cojson.host import Receipt
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
 from node.mesh.member import Member, MemberDataError, Reading
@@ -221,6 +222,22 @@ async def test_members_that_went_are_passed_over() -> None:
     found = claims(value, ALICE, BOB)
     await Fetcher(door, {BOB: bob}, ReplicaPolicy()).fetch_all(found)
     assert door.states[value.id].header
+
+
+async def test_a_value_that_is_damaged_here_is_brought_over_whole() -> None:
+    value = Author(1).value("damaged")
+    created = value.edit("[]", with_header=True)
+
+    class DamagedDoor(Door):
+        async def known_state(self, co_id: RawCoId) -> KnownState:
+            if not self.batches:
+                raise CorruptStore(co_id, "a bit fell over")
+            return await super().known_state(co_id)
+
+    alice, data = member(ALICE, serving(created))
+    door = DamagedDoor()
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(claims(value, ALICE))
+    assert data.reads == [value.id]
 
 
 async def test_values_read_together_are_handed_in_together() -> None:
