@@ -25,7 +25,8 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
-from hypercore.core import Core, CoreInfo, CoreStatistics
+from hypercore.core import Core
+from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
 from hypercore.errors import (

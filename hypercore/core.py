@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 import trio
 
 from hypercore.bitfield import Bitfield
 from hypercore.block_cipher import BlockCipher
+from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.errors import BlockNotAvailable, CorruptStorage, OutOfRange, UsageError
+from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
-from hypercore.replication.statistics import ReplicationStatistics
 from hypercore.stored_log import LocalRows, StoredLog
-from hypercore.waiting import BlockWaiters, WriterLock
-
-READ_AHEAD_BLOCKS = 256
-"""How far `blocks` asks peers ahead of what was consumed."""
+from hypercore.waiting import WriterLock
 
 # Calls that find what they want do not yield to the scheduler; a loop of them must not starve
 # others for more than about a millisecond: a get costs about 4 us, an append about 70.
 _YIELD_COST = 256
 _APPEND_COST = 16
 _COST_BYTES = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class CoreInfo:
-    """What a core is at one moment."""
-
-    key: bytes
-    discovery_key: bytes
-    is_writable: bool
-    is_encrypted: bool
-    length: int
-    byte_length: int
-    contiguous_length: int
-    durable_length: int
-    fork: int
-    blocks_held: int
-    peers: int
-
-
-@dataclass(frozen=True, slots=True)
-class CoreStatistics:
-    """What one core has done since it was opened."""
-
-    blocks_appended: int
-    blocks_verified: int
-    """Blocks of others, each proven against a signed head before it was stored."""
-    replication: ReplicationStatistics
 
 
 class Core:
@@ -72,15 +42,14 @@ class Core:
         self._users = 0
         self._is_closed = False
         self._writer = WriterLock()
-        self._blocks = BlockWaiters()
         self._length_changed = trio.lowlevel.ParkingLot()
-        self._blocks_changed = trio.lowlevel.ParkingLot()
         self._budget = _YIELD_COST
         self._announced_length = log.durable_length
         self._appended = 0
         self._verified = 0
         self._serving: set[trio.CancelScope] = set()
         self.replication = CoreReplication(self)
+        self._fetcher = BlockFetcher(log, self.replication)
 
     # --- what it is ---------------------------------------------------------------------
 
@@ -213,8 +182,6 @@ class Core:
             ]
         log.append(appended, local)
         self._appended += len(appended)
-        if self._blocks:
-            self._blocks.arrived(enumerate(appended, start))
         self._head_changed()
         return start
 
@@ -229,6 +196,20 @@ class Core:
             self._log.truncate(length, fork)
             self._head_changed()
         await self.wait_durable()
+
+    async def clear(self, start: int, stop: int) -> None:
+        """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
+
+        They can be fetched again from whoever has them. Returns when that is durable.
+        Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
+        """
+        self._check_open()
+        if not 0 <= start <= stop <= self.length:
+            raise OutOfRange(stop, self.length)
+        if start < stop:
+            self._log.clear(start, stop)
+            self.replication.blocks_dropped(start, stop)
+            await self.wait_durable()
 
     def _head_changed(self) -> None:
         if self.replication.has_reachable_peers:
@@ -297,14 +278,18 @@ class Core:
 
         Raises and Cancel: as `get`.
         """
-        blocks = [self.get_local(index) for index in indices]
-        missing = [index for index, block in zip(indices, blocks, strict=True) if block is None]
-        found = await self._fetch(missing, wait) if missing else {}
-        await self._yield_sometimes(len(indices))
-        return [
-            found[index] if block is None else block
-            for index, block in zip(indices, blocks, strict=True)
-        ]
+        blocks: dict[int, bytes] = {}
+        missing = []
+        for index in indices:
+            block = self.get_local(index)
+            if block is None:
+                missing.append(index)
+            else:
+                blocks[index] = block
+                await self._yield_sometimes(1 + len(block) // _COST_BYTES)
+        if missing:
+            blocks.update(await self._fetch(missing, wait))
+        return [blocks[index] for index in indices]
 
     async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
         """Wait until blocks that are not here are."""
@@ -313,15 +298,7 @@ class Core:
         length = self._log.head.length
         if self._log.is_writable and max(indices) >= length:
             raise OutOfRange(max(indices), length)
-        self._log.check_usable()
-        waiter = self._blocks.add(indices)
-        self.replication.want_blocks(indices)
-        try:
-            found = await waiter.wait()
-        finally:
-            if waiter.missing:
-                self._blocks.discard(waiter)
-                self.replication.unwant_blocks(waiter.missing)
+        found = await self._fetcher.fetch(indices)
         if self._cipher is None:
             return found
         return {index: self._decrypted(index, block) for index, block in found.items()}
@@ -329,33 +306,22 @@ class Core:
     def blocks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Blocks [start, stop) in order; `stop` None is the length now.
 
-        Blocks that are not here are asked for `READ_AHEAD_BLOCKS` ahead. Cancel: as `get`.
+        Blocks that are not here are asked for `fetching.READ_AHEAD_BLOCKS` ahead.
+        Raises and Cancel: as `get`.
         """
-        return self._read_blocks(start, self._log.head.length if stop is None else stop)
+        return BlockReader(
+            start,
+            self.length if stop is None else stop,
+            read_run=self._local_run,
+            get=self.get,
+            pause=self._yield,
+            ahead=self._fetcher.read_ahead,
+        )
 
-    async def _read_blocks(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        index = start
-        wanted = range(start, start)
-        try:
-            while index < stop:
-                for found, block in self._log.rows.blocks(index, stop):
-                    if found != index:
-                        break
-                    yield self._decrypted(index, block)
-                    index += 1
-                    await self._yield_sometimes(1 + len(block) // _COST_BYTES)
-                    self._check_open()
-                if index >= stop:
-                    return
-                if index >= wanted.stop - READ_AHEAD_BLOCKS // 2:
-                    before = wanted
-                    wanted = range(index, min(index + READ_AHEAD_BLOCKS, stop))
-                    self.replication.want_blocks(wanted)
-                    self.replication.unwant_blocks(before)
-                yield await self.get(index)
-                index += 1
-        finally:
-            self.replication.unwant_blocks(wanted)
+    def _local_run(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        for index, block in self._log.rows.blocks(start, stop):
+            self._check_open()
+            yield index, self._decrypted(index, block)
 
     def has(self, index: int) -> bool:
         """Whether the block is here."""
@@ -377,15 +343,7 @@ class Core:
         Raises: StorageFailed, trio.ClosedResourceError.
         Cancel: nothing more is asked for; what arrived stays.
         """
-        wanted = range(start, self.length if stop is None else stop)
-        self.replication.want_blocks(wanted)
-        try:
-            while (start := self._log.bitfield.first_unset(start)) < wanted.stop:
-                self._check_open()
-                self._log.check_usable()
-                await self._blocks_changed.park()
-        finally:
-            self.replication.unwant_blocks(wanted)
+        await self._fetcher.download(start, self.length if stop is None else stop)
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
@@ -462,15 +420,11 @@ class Core:
         try:
             log.commit(changesets)
         except Exception as error:
-            self._blocks.fail(error)
-            self._blocks_changed.unpark_all()
+            self._fetcher.fail(error)
             self._length_changed.unpark_all()
             raise
-        self._blocks_changed.unpark_all()
-        for changes in changesets:
-            self._verified += len(changes.blocks)
-            if self._blocks:
-                self._blocks.arrived(changes.blocks)
+        self._verified += sum(len(changes.blocks) for changes in changesets)
+        self._fetcher.arrived(changesets)
         if log.head is not head:
             self._length_changed.unpark_all()
 
@@ -525,9 +479,8 @@ class Core:
         if self._is_closed:
             return
         self._is_closed = True
-        self._blocks.fail(trio.ClosedResourceError("the core was closed"))
+        self._fetcher.fail(trio.ClosedResourceError("the core was closed"))
         self._length_changed.unpark_all()
-        self._blocks_changed.unpark_all()
         for scope in self._serving:
             scope.cancel()
         self._on_last_close(self)

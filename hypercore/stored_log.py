@@ -18,7 +18,7 @@ from hypercore.crypto import KeyPair
 from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, leaf_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -115,15 +115,24 @@ class StoredLog:
             raise StorageFailed(str(self._failure)) from self._failure
 
     def read_node(self, index: int) -> MerkleNode | None:
+        """A stored tree node, or the leaf of a stored block."""
         node = self._nodes.get(index)
         if node is None:
-            node = self.rows.read_node(index)
+            node = self.rows.read_node(index) or self._leaf(index)
             if node is not None:
                 if len(self._nodes) >= _CACHED_NODES:
                     for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
                         del self._nodes[oldest]
                 self._nodes[index] = node
         return node
+
+    def _leaf(self, index: int) -> MerkleNode | None:
+        # JavaScript, clearing a block, deletes its neighbor's leaf as well and can then no longer
+        # prove the neighbor.
+        if index & 1 or not self.bitfield.get(index >> 1):
+            return None
+        block = self.rows.read_block(index >> 1)
+        return None if block is None else leaf_node(index >> 1, block)
 
     def _sign(self, head: Head) -> bytes:
         if self.verifier is None or self.key_pair is None:
@@ -162,6 +171,26 @@ class StoredLog:
         )
         self.commit((changes,))
         return changes
+
+    def clear(self, start: int, stop: int) -> None:
+        """Remove blocks [start, stop), not their tree nodes: these prove the others.
+
+        Raises: StorageFailed.
+        """
+        self.check_usable()
+        try:
+            batch = self._storage.batch()
+            self.rows.stage_clearing(batch, start, stop)
+            self.bitfield.set_range(start, stop, False)
+            for page in pages_of(start, stop):
+                self.rows.stage_page(batch, self.bitfield, page)
+            if start < self._hints.contiguous_length:
+                self._hints = self._hints.moved(start)
+                self.rows.stage_hints(batch, self._hints)
+            self.sequence = self._storage.commit(batch)
+        except BaseException as error:
+            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            raise
 
     def commit(self, changesets: Sequence[Changeset], local: LocalRows | None = None) -> None:
         """Write all of it in one batch, then make it the state.

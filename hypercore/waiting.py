@@ -98,9 +98,10 @@ class WriterLock:
     async def __aenter__(self) -> None:
         """Cancel: the lock is not taken."""
         task = trio.lowlevel.current_task()
-        while self._holder is not None and self._holder is not task:
-            await self._waiting.park()
-        self._holder = task
+        if self._holder is None:
+            self._holder = task
+        elif self._holder is not task:
+            await self._waiting.park()  # woken as its holder
         self._depth += 1
 
     async def __aexit__(
@@ -113,5 +114,6 @@ class WriterLock:
             raise UsageError("only the task that took the writer's lock gives it back")
         self._depth -= 1
         if not self._depth:
-            self._holder = None
-            self._waiting.unpark()
+            # Handed over, not just freed: a writer that never yields would always win.
+            woken = self._waiting.unpark()
+            self._holder = woken[0] if woken else None

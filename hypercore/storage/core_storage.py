@@ -158,6 +158,10 @@ class CoreStorage:
         for index in stale_nodes(length):
             batch.delete(keys.node(index))
 
+    def stage_clearing(self, batch: WriteBatch, start: int, stop: int) -> None:
+        """Remove blocks [start, stop)."""
+        batch.delete_range(self.keys.block(start), self.keys.block(stop))
+
     def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
         """Put nodes and blocks."""
         # Hot path: 3 rows a block.

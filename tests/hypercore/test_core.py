@@ -146,6 +146,26 @@ async def test_truncating(core: Core) -> None:
         await core.truncate(0, fork=1)
 
 
+async def test_clearing(core: Core) -> None:
+    await core.append([b"%d" % index for index in range(10)])
+    head = core.head
+    await core.clear(3, 5)
+    await core.clear(7, 7)
+    assert core.head == head
+    assert core.contiguous_length == 3
+    assert [core.has(index) for index in range(6)] == [True, True, True, False, False, True]
+    assert core.get_local(4) is None
+    assert await core.get(5) == b"5"
+    with pytest.raises(BlockNotAvailable):
+        await core.get(3, wait=False)
+    assert core.read_node(8) is not None
+    for start, stop in ((-1, 2), (2, 1), (0, 11)):
+        with pytest.raises(OutOfRange):
+            await core.clear(start, stop)
+    core.commit([Changeset(blocks=[(3, b"3"), (4, b"4")])])
+    assert core.contiguous_length == 10
+
+
 async def test_a_reader_does_not_write(core: Core) -> None:
     await core.append(b"one")
     async with open_corestore(None) as other:
@@ -317,6 +337,8 @@ CALLS: dict[str, Callable[[Core], object]] = {
     "write_local": lambda core: core.write_local({b"a": b"1"}),
     "set_user_data": lambda core: core.set_user_data("a", b"1"),
     "truncate": lambda core: core.truncate(1),
+    "clear": lambda core: core.clear(0, 0),
+    "blocks": lambda core: anext(core.blocks()),
     "update": lambda core: core.update(),
 }
 

@@ -241,3 +241,28 @@ def test_tree_nodes_are_stored_as_on_the_wire(storage: MemoryStorage) -> None:
     log = open_log(storage)
     for root in log.head.roots:
         assert storage.get(KEYS.node(root.index)) == encode_node(root)
+
+
+def test_the_leaf_that_javascript_deletes_with_its_neighbor_is_made_again(
+    storage: MemoryStorage,
+) -> None:
+    log = open_log(storage)
+    log.clear(5, 6)
+    leaf = log.read_node(8)
+    for index in (4, 5):
+        write(storage, KEYS.node(2 * index), None)
+    log = open_log(storage)
+    assert log.read_node(8) == leaf
+    assert log.read_node(10) is None
+
+
+def test_a_failed_clearing_poisons_the_log() -> None:
+    storage = FaultyStorage()
+    log = open_log(storage)
+    log.append(BLOCKS)
+    storage.fails_before = True
+    with pytest.raises(OSError, match="device"):
+        log.clear(0, 3)
+    with pytest.raises(StorageFailed):
+        log.clear(0, 3)
+    assert open_log(storage).contiguous_length == 20

@@ -18,6 +18,7 @@ async function openCore (store, id) {
 async function carryOut (core, step) {
   if (step.append) await core.append(step.append.map((block) => Buffer.from(block, 'hex')))
   if (step.truncate !== undefined) await core.truncate(step.truncate)
+  if (step.clear) await core.clear(...step.clear)
   for (const [key, value] of Object.entries(step.userData || {})) {
     await core.setUserData(key, Buffer.from(value, 'hex'))
   }

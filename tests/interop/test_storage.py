@@ -31,6 +31,7 @@ class Step:
     namespaces: Sequence[str] = ()
     append: Sequence[bytes] = ()
     truncate: int | None = None
+    clear: tuple[int, int] | None = None
     user_data: Mapping[str, bytes] = field(default_factory=dict)
     encryption_key: bytes | None = None
 
@@ -45,6 +46,8 @@ class Step:
             step["append"] = [block.hex() for block in self.append]
         if self.truncate is not None:
             step["truncate"] = self.truncate
+        if self.clear is not None:
+            step["clear"] = self.clear
         return step
 
     async def open(self, store: Corestore) -> Core:
@@ -58,6 +61,8 @@ class Step:
             await core.append(self.append)
         if self.truncate is not None:
             await core.truncate(self.truncate)
+        if self.clear is not None:
+            await core.clear(*self.clear)
         for key, value in self.user_data.items():
             await core.set_user_data(key, value)
         return core
@@ -119,8 +124,8 @@ def describe(core: Core) -> dict[str, object]:
     hasher = hashlib.sha256()
     for index in range(core.length):
         block = core.get_local(index)
-        assert block is not None
-        hasher.update(block)
+        assert (block is not None) == core.has(index)
+        hasher.update(block or b"")
     return {
         "key": core.key.hex(),
         "discoveryKey": core.discovery_key.hex(),
@@ -129,7 +134,7 @@ def describe(core: Core) -> dict[str, object]:
         "fork": core.fork,
         "contiguousLength": core.contiguous_length,
         "writable": core.is_writable,
-        "held": core.length,
+        "held": core.info().blocks_held,
         "digest": hasher.hexdigest(),
         "treeHash": core.head.tree_hash.hex(),
         "isSigned": True,
@@ -199,6 +204,25 @@ async def test_turns_taken_many_times_over_several_pages(tmp_path: Path) -> None
 
 def verify_core_of(store: Corestore, discovery_key: bytes) -> int:
     return verify_core(store.storage, discovery_key)
+
+
+async def test_cleared_blocks_are_gone_for_both_and_the_others_provable(tmp_path: Path) -> None:
+    """JavaScript, clearing block 5, deletes the leaf of block 4 too."""
+    steps = [
+        Step("log", append=some_blocks(40)),
+        Step("log", clear=(5, 6)),
+        Step("log", clear=(20, 29)),
+    ]
+    ours = await run_ours(tmp_path / "ours", steps)
+    assert_same(run_javascript(tmp_path / "ours", [Step("log")])["cores"], ours)
+    seen = run_javascript(tmp_path / "theirs", steps)["cores"][0]
+    assert (seen["held"], seen["contiguousLength"]) == (30, 5)
+    async with open_corestore(tmp_path / "theirs") as store:
+        core = await store.get(name="log")
+        assert describe(core)["digest"] == seen["digest"]
+        for index in range(40):
+            if core.has(index):
+                assert core.read_node(2 * index) is not None
 
 
 async def test_each_side_refuses_while_the_other_has_the_store_open(tmp_path: Path) -> None:
