@@ -28,7 +28,8 @@ from hypercore.crypto import KeyPair
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
 from node.client import AdminAccess
-from node.cojson.host import LoadReport, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.reports import LoadReport
 from node.cojson.serve import serve_client
 from node.config import Config
 from node.covalue.bee_store import BeeStore
