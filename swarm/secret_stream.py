@@ -77,6 +77,9 @@ class _State(enum.Enum):
 class SecretStream:
     """One end of an encrypted stream.
 
+    An initiator is open as soon as the responder has proven its key: its first messages leave
+    with its last handshake message. A responder is open when the initiator's header has come.
+
     Raises: HandshakeFailed until it is open, MalformedPacket afterwards; either leaves it
     failed for good.
     """
@@ -103,6 +106,7 @@ class SecretStream:
         self._push: Push | None = None
         self._pull: Pull | None = None
         self._state = _State.HANDSHAKE
+        self._is_opened = False  # an initiator is before the remote's header has come
         self._deadline = now + HANDSHAKE_SECONDS
 
     @property
@@ -116,14 +120,14 @@ class SecretStream:
 
     def receive(self, data: bytes, now: float) -> list[Output]:
         """Bytes from the remote, cut anywhere."""
+        if self._state is _State.FAILED:
+            raise MalformedPacket("the stream has failed before")
         try:
             return self._receive(data, now)
         except SwarmError as error:
             raise self._fail(error) from None
 
     def _receive(self, data: bytes, now: float) -> list[Output]:
-        if self._state is _State.FAILED:
-            raise MalformedPacket("the stream has failed before")
         outputs: list[Output] = []
         self._decoder.add(data)
         while self._pull is None:
@@ -140,16 +144,17 @@ class SecretStream:
 
     def receive_end(self) -> None:
         """The remote ended its bytes: an error in the middle of anything."""
-        if self._state is not _State.OPEN:
+        if not self._is_opened:
             raise self._fail(HandshakeFailed("the remote hung up during the handshake"))
         if self._decoder.buffered_bytes:
             raise self._fail(MalformedPacket("the stream ends within a frame"))
 
     def send(self, messages: Sequence[bytes], now: float) -> list[Output]:
         """Seal messages. Requires an open stream and at most `MAX_MESSAGE_BYTES` in each."""
-        if self._push is None or self._state is not _State.OPEN:
+        if self._push is None or not self._is_opened or self._state is _State.FAILED:
             raise MalformedPacket(f"cannot send on a stream that is {self._state.name}")
-        self._deadline = now + KEEP_ALIVE_SECONDS
+        if self._state is _State.OPEN:
+            self._deadline = now + KEEP_ALIVE_SECONDS
         self.messages_sent += len(messages)
         return [Transmit(self._push.encrypt_frames(messages))]
 
@@ -159,8 +164,7 @@ class SecretStream:
             return []
         match self._state:
             case _State.HANDSHAKE | _State.HEADER:
-                self._state = _State.FAILED
-                raise HandshakeFailed(f"no handshake within {HANDSHAKE_SECONDS:g} s")
+                raise self._fail(HandshakeFailed(f"no handshake within {HANDSHAKE_SECONDS:g} s"))
             case _State.OPEN:
                 return self.send((b"",), now)
             case _State.FAILED:
@@ -180,17 +184,25 @@ class SecretStream:
                     reply += self._create_header(self._handshake.result)
                     self._state = _State.HEADER
                 outputs.append(Transmit(reply))
+                if self.is_initiator and self._handshake.result is not None:
+                    # Both keys are proven: what we have to say leaves a round trip earlier.
+                    self._open(self._handshake.result, outputs)
             case _State.HEADER:
                 result = self._handshake.result
                 assert result is not None
                 self._verify_header(frame, result)
                 self._state = _State.OPEN
                 self._deadline = now + KEEP_ALIVE_SECONDS
-                outputs.append(Opened(result.remote_public_key, result.handshake_hash))
+                if not self._is_opened:
+                    self._open(result, outputs)
             case _State.OPEN | _State.FAILED:
                 raise AssertionError("set up, or given up, already")
             case _:
                 assert_never(self._state)
+
+    def _open(self, result: HandshakeResult, outputs: list[Output]) -> None:
+        self._is_opened = True
+        outputs.append(Opened(result.remote_public_key, result.handshake_hash))
 
     def _create_header(self, result: HandshakeResult) -> bytes:
         header = self._entropy(HEADER_BYTES)
@@ -207,10 +219,9 @@ class SecretStream:
         self._decoder.limit_bytes = self.max_message_bytes + OVERHEAD_BYTES
 
     def _fail(self, error: SwarmError) -> SwarmError:
-        """Refuse everything from now on; what goes wrong before the stream is open has one name."""
-        early = self._state in (_State.HANDSHAKE, _State.HEADER)
+        """Refuse everything from now on; `error` under the name that fits the time."""
         self._state = _State.FAILED
-        return HandshakeFailed(str(error)) if early else error
+        return MalformedPacket(str(error)) if self._is_opened else HandshakeFailed(str(error))
 
 
 def _stream_id(handshake_hash: bytes, is_initiator: bool) -> bytes:

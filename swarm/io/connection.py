@@ -160,6 +160,9 @@ class Connection:
                     await self._carry_out(self._machine.advance(trio.current_time()))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return  # whoever reads learns it too
+                except MalformedPacket:  # the remote's header never came
+                    await self.aclose()
+                    return
 
     async def _carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:

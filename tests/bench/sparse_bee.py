@@ -66,7 +66,7 @@ class Run:
             async with open_client(self.key, self.port) as client:
                 opened = lib.now() - client.started
                 before = Counters.of(client)
-                await client.core.update()
+                await client.core.wait_length(1)
                 updated = lib.now() - client.started
                 after_update, started = Counters.of(client), lib.now()
                 assert await Bee(client.core).get(self.keys[self.rng.below(self.options.n)])
@@ -94,7 +94,7 @@ class Run:
     async def get(self) -> None:
         gets = self.options.gets
         async with open_client(self.key, self.port) as client:
-            await client.core.update()
+            await client.core.wait_length(1)
             bee = Bee(client.core)
             latencies = []
             before = Counters.of(client)
@@ -123,7 +123,7 @@ class Run:
     async def scan(self) -> None:
         for _ in range(self.options.scans):
             async with open_client(self.key, self.port) as client:
-                await client.core.update()
+                await client.core.wait_length(1)
                 prefix = lib.co_id(self.rng.below(-(-self.options.n // 100))).encode()
                 before = Counters.of(client)
                 count = 0

@@ -30,18 +30,17 @@ async def open_connection_pair(
         trio.testing.lockstep_stream_pair() if is_lockstep else trio.testing.memory_stream_pair()
     )
     responders: list[Connection] = []
-    is_open = trio.Event()
 
     async def respond() -> None:
         async with open_connection(right, RESPONDER, is_initiator=False) as connection:
             responders.append(connection)
-            is_open.set()
+            await connection.send([b"open"])
             await trio.sleep_forever()
 
     async with open_background_nursery() as nursery:
         nursery.start_soon(respond)
         async with open_connection(left, INITIATOR, is_initiator=True) as connection:
-            await is_open.wait()
+            assert await connection.receive() == [b"open"]
             yield connection, responders[0]
 
 
