@@ -313,6 +313,38 @@ async def test_the_writers_lock(core: Core) -> None:
     assert await core.get_many(range(3)) == [b"first", b"second", b"other"]
 
 
+async def test_a_busy_writer_hands_the_lock_over(core: Core) -> None:
+    appended: list[str] = []
+
+    async def append_often(name: str) -> None:
+        for _ in range(10):
+            async with core.exclusive():
+                appended.append(name)
+                await trio.lowlevel.checkpoint()
+                core.append_nowait(name.encode())
+
+    async with trio.open_nursery() as nursery:
+        for name in ("a", "b", "c"):
+            nursery.start_soon(append_often, name)
+    assert [block.decode() async for block in core.blocks()] == appended
+    assert all(len(set(appended[place : place + 3])) == 3 for place in range(0, 30, 3))
+
+
+async def test_giving_up_the_wait_for_the_lock(core: Core) -> None:
+    async with core.exclusive():
+        waiting = trio.CancelScope()
+
+        async def wait() -> None:
+            with waiting:
+                await core.append(b"never")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            waiting.cancel()
+    assert await core.append(b"first") == 0
+
+
 async def test_cancelled_appends_are_whole_or_nothing(core: Core, store: Corestore) -> None:
     calls = 0
 
