@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -203,7 +203,7 @@ class Node:
     def missing_for_ready(self) -> list[str]:
         return [] if self.addresses.ws else ["not listening yet"]
 
-    async def perform(self, verb: Verb) -> AsyncIterator[Result]:
+    async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
         match verb:
             case Load():
@@ -212,8 +212,9 @@ class Node:
                 async for co_id in self._values.ids(verb.prefix):
                     yield await self._describe_value(co_id) if verb.details else {"id": co_id}
             case _:
-                async for result in perform_on_store(self.store, verb, can_fetch=True):
-                    yield result
+                async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
+                    async for result in results:
+                        yield result
 
     async def _load(self, verb: Load) -> Result:
         if not is_co_id(verb.id):

@@ -6,8 +6,8 @@ Blocks that are not here are asked of whoever is connected, for as long as the v
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import assert_never
 
 import trio
@@ -42,7 +42,7 @@ _LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is mis
 
 async def perform_on_store(
     store: Corestore, verb: LogVerb, *, can_fetch: bool
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Carry out one verb; `can_fetch` says that other nodes may be connected.
 
     Raises: VerbError; HypercoreError for a damaged store.
@@ -56,8 +56,9 @@ async def perform_on_store(
             case CoreAppend() | BeePut():
                 yield await _write(store, verb)
             case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
-                async for result in _read(store, verb, can_fetch):
-                    yield result
+                async with aclosing(_read(store, verb, can_fetch)) as results:
+                    async for result in results:
+                        yield result
             case _:
                 assert_never(verb)
     except NotWritable as error:
@@ -82,7 +83,7 @@ async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
 
 async def _read(
     store: Corestore, verb: CoreInfo | CoreGet | BeeInfo | BeeGet | BeeList, can_fetch: bool
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     seconds = verb.timeout_seconds if can_fetch else _LOCAL_SECONDS
     async with _open_core(store, verb.core, may_create=can_fetch) as core:
         if can_fetch and not core.is_writable:
@@ -107,13 +108,14 @@ async def _read(
                     raise VerbError(ExitCode.NOT_FOUND, text)
                 yield {"seq": entry.seq, **encode_bytes("value", entry.value or b"")}
             case BeeList():
-                async for result in _list_entries(core, verb, seconds):
-                    yield result
+                async with aclosing(_list_entries(core, verb, seconds)) as results:
+                    async for result in results:
+                        yield result
             case _:
                 assert_never(verb)
 
 
-async def _list_entries(core: Core, verb: BeeList, seconds: float) -> AsyncIterator[Result]:
+async def _list_entries(core: Core, verb: BeeList, seconds: float) -> AsyncGenerator[Result, None]:
     end = _after_prefix(verb.prefix)
     entries = aiter(
         _open_bee(core).range(

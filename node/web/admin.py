@@ -21,7 +21,7 @@ from __future__ import annotations
 import hmac
 import json
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Protocol
@@ -39,7 +39,6 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -77,7 +76,7 @@ class AdminTarget(Protocol):
         """What keeps the node from serving; empty when nothing does."""
         ...
 
-    def perform(self, verb: Verb) -> AsyncIterator[Result]:
+    def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError."""
         ...
 
@@ -212,22 +211,41 @@ async def _answer(target: AdminTarget, verb: Verb) -> Response:
         first = await anext(results, None)
     except VerbError as error:
         return _error_response(error)
-    return StreamingResponse(_lines(first, results), media_type="application/x-ndjson")
+    return _Lines(first, results)
 
 
-async def _lines(first: Result | None, results: AsyncIterator[Result]) -> AsyncIterator[str]:
-    if first is None:
-        return
-    yield _line(first)
-    try:
-        async for result in results:
-            yield _line(result)
-    except VerbError as error:
-        yield _line({"error": error.text, "code": int(error.code)})
+class _Lines(Response):
+    """JSON lines, sent as they come.
+
+    Starlette's StreamingResponse waits for a disconnect meanwhile, after which hypercorn does not
+    close connections that were to be closed.
+    """
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, first: Result | None, results: AsyncGenerator[Result, None]) -> None:
+        self._first = first
+        self._results = results
+        super().__init__()
+        del self.headers["content-length"]  # of no content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.raw_headers
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with aclosing(self._results):
+            if self._first is not None:
+                await send(_body(self._first))
+            try:
+                async for result in self._results:
+                    await send(_body(result))
+            except VerbError as error:
+                await send(_body({"error": error.text, "code": int(error.code)}))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _line(result: Mapping[str, object]) -> str:
-    return json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n"
+def _body(result: Mapping[str, object]) -> dict[str, object]:
+    line = json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return {"type": "http.response.body", "body": line.encode(), "more_body": True}
 
 
 def _error_response(error: VerbError) -> Response:

@@ -19,6 +19,7 @@ Bounds, per connection unless said otherwise:
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -143,13 +144,11 @@ class JazzServer:
             nursery.start_soon(client.write, writer_scope)
             try:
                 await self._handler(client)
-                client.close()
             except trio.BrokenResourceError:
                 pass  # it went while the handler was sending
-            except trio.Cancelled:
-                client.close(CloseCode.GOING_AWAY)
-                raise
             finally:
+                is_cancelled = trio.current_effective_deadline() == -math.inf
+                client.close(CloseCode.GOING_AWAY if is_cancelled else CloseCode.NORMAL_CLOSURE)
                 with trio.move_on_after(CLOSE_SECONDS, shield=True):
                     await client.wait_hung_up()
                 writer_scope.cancel()

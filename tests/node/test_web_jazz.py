@@ -15,6 +15,13 @@ async def echo(client: JazzSocket) -> None:
         await client.send(text)
 
 
+async def echo_in_a_nursery(client: JazzSocket) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        await echo(client)
+        nursery.cancel_scope.cancel()
+
+
 @asynccontextmanager
 async def open_server(
     handler: Callable[[JazzSocket], Awaitable[None]] = echo, limits: JazzLimits | None = None
@@ -136,7 +143,7 @@ async def test_shutdown_tells_clients_1001() -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery, trio.open_nursery() as servers:
-        await servers.start(JazzServer(echo).serve, listeners)
+        await servers.start(JazzServer(echo_in_a_nursery).serve, listeners)
         async with open_websocket(port) as client:
             await client.send("x")
             await client.receive()

@@ -142,7 +142,7 @@ async def _read_line(process: trio.Process) -> bytes:
     while not line.endswith(b"\n"):
         chunk = await process.stdout.receive_some(65536)
         if not chunk:
-            raise AssertionError(f"{process.args} ended after {bytes(line)!r}")
+            raise AssertionError(f"{process.args!r} ended after {bytes(line)!r}")
         line += chunk
     return bytes(line)
 

@@ -1,0 +1,151 @@
+"""The command without a node: help, errors, and verbs on the data directory itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.cli.app import explain, main
+from node.errors import ConfigError, CorruptStore, NodeError
+from node.verbs import ExitCode
+
+
+class Beemesh:
+    """Runs the command in this process on one data directory."""
+
+    def __init__(self, data: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self._data = data
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--data", str(self._data)])
+        out, error = self._capture.readouterr()
+        return code, out, error
+
+    def json(self, *arguments: str) -> list[Any]:
+        code, out, error = self(*arguments, "--json")
+        assert (code, error) == (0, "")
+        return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def beemesh(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Beemesh:
+    for name in ("BEEMESH_DATA", "BEEMESH_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    return Beemesh(tmp_path / "data", capsys)
+
+
+def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for verb in ("up", "load", "ls", "status", "peers", "core", "bee"):
+        assert f" {verb} " in text
+    assert main(["up", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--data", "--join", "--mesh-name", "--durability", "--replicate", "--json"):
+        assert option in text
+
+
+def test_append_get_info_ls(beemesh: Beemesh) -> None:
+    (appended,) = beemesh.json("core", "append", "log", "one", "two")
+    assert (appended["index"], appended["length"]) == (0, 2)
+    assert beemesh("core", "get", "log", "1")[:2] == (0, "two")
+    assert beemesh.json("core", "get", "log", "0") == [
+        {"index": 0, "value": "one", "encoding": "utf-8"}
+    ]
+    (info,) = beemesh.json("core", "info", appended["key"])
+    assert (info["length"], info["byte_length"], info["is_writable"]) == (2, 6, True)
+    assert beemesh.json("core", "info", info["key_hex"]) == [info]
+    assert beemesh.json("core", "ls") == [{"name": "log", **info}]
+    assert "log" in beemesh("core", "ls")[1]
+
+
+def test_stdin_is_a_block_or_lines(beemesh: Beemesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
+    assert beemesh.json("core", "append", "log")[0]["length"] == 1
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"c\n\nd")))
+    assert beemesh.json("core", "append", "log", "--lines")[0]["length"] == 4
+    values = [beemesh.json("core", "get", "log", str(index))[0]["value"] for index in range(4)]
+    assert values == ["a\nb\n", "c", "", "d"]
+
+
+def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
+    for key, value in (("b", "2"), ("a", "1"), ("ba", "3")):
+        assert beemesh("bee", "put", "kv", key, value)[0] == 0
+    assert beemesh("bee", "get", "kv", "a")[:2] == (0, "1")
+    assert [entry["key"] for entry in beemesh.json("bee", "ls", "kv")] == ["a", "b", "ba"]
+    assert [e["key"] for e in beemesh.json("bee", "ls", "kv", "--prefix", "b")] == ["b", "ba"]
+    backwards = beemesh.json("bee", "ls", "kv", "--reverse", "--limit", "2")
+    assert [entry["value"] for entry in backwards] == ["3", "2"]
+    assert beemesh.json("bee", "info", "kv")[0]["version"] == 4
+    code, _, error = beemesh("bee", "ls", "nothing")
+    assert (code, "did you mean" in error or "core ls" in error) == (ExitCode.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "arguments"),
+    [
+        (ExitCode.NO_NODE, "start one with `beemesh up", ["status"]),
+        (ExitCode.NO_NODE, "no node is running", ["load", "co_z1"]),
+        (ExitCode.NO_NODE, "no node is running", ["ls"]),
+        (ExitCode.NOT_FOUND, "holds no data", ["core", "get", "log", "0"]),
+        (ExitCode.USAGE, "Unknown option", ["up", "--nonsense"]),
+        (ExitCode.USAGE, "later version", ["up", "--store", "sqlite"]),
+        (ExitCode.USAGE, "HOST:PORT", ["up", "--ws", "x:y"]),
+        (ExitCode.USAGE, "a ticket", ["up", "--join", "127.0.0.1:1"]),
+        (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),
+        (ExitCode.USAGE, "convert", ["core", "get", "log", "first"]),
+        (ExitCode.USAGE, "cannot be read", ["status", "--config", "/nonexistent"]),
+    ],
+)
+def test_errors_are_one_line(
+    beemesh: Beemesh, code: ExitCode, text: str, arguments: list[str]
+) -> None:
+    got, out, error = beemesh(*arguments)
+    assert (got, out) == (code, "")
+    assert text in error
+    assert error.startswith("beemesh: ")
+    assert error.count("\n") == 1
+
+
+def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
+    beemesh("core", "append", "log", "one", "no bee")
+    code, _, error = beemesh("core", "get", "log", "2")
+    assert (code, "has 2 blocks" in error) == (ExitCode.NOT_FOUND, True)
+    code, _, error = beemesh("core", "get", "lgo", "0")
+    assert (code, "did you mean log?" in error) == (ExitCode.NOT_FOUND, True)
+    code, _, error = beemesh("core", "get", "ff" * 32, "0")
+    assert (code, "not stored here" in error) == (ExitCode.NOT_FOUND, True)
+    code, _, error = beemesh("bee", "get", "log", "k")
+    assert code == ExitCode.FAILED
+    code, _, error = beemesh("core", "append", "beemesh/data", "x")
+    assert code == ExitCode.USAGE
+
+
+def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:
+    with pytest.raises(ConfigError):
+        beemesh("status", "--config", "/nonexistent", "--debug")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), ExitCode.USAGE),
+        (NodeError("x"), ExitCode.FAILED),
+        (CorruptStore("co_z1", "x"), ExitCode.CORRUPT),
+        (ExceptionGroup("g", [ExceptionGroup("h", [CorruptStore("co_z1", "x")])]), 6),
+        (PermissionError(13, "Permission denied", "/data"), ExitCode.FAILED),
+        (RuntimeError("bug"), ExitCode.FAILED),
+    ],
+)
+def test_every_failure_has_a_code(error: BaseException, code: int) -> None:
+    got, text = explain(error)
+    assert got == code
+    assert text

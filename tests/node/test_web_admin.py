@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from node.client import AdminAccess, AdminClient
+from node.verbs import (
+    CoreGet,
+    CoreInfo,
+    ExitCode,
+    ListValues,
+    Load,
+    Result,
+    Verb,
+    VerbError,
+    decode_bytes,
+    encode_bytes,
+    encode_verb,
+)
+from node.web.admin import serve_admin
+from node.web.status import (
+    BlockCounts,
+    ClientCounts,
+    CoreStatus,
+    NodeStatus,
+    PeerStatus,
+    format_age,
+    format_size,
+    render_status,
+)
+
+TOKEN = "t0ken"
+
+STATUS = NodeStatus(
+    name="<b>hive</b>",
+    id="aa" * 32,
+    key="bb" * 32,
+    version="1.2.3",
+    data="/data",
+    ws="ws://127.0.0.1:4200",
+    mesh="10.0.0.1:49737",
+    admin="http://127.0.0.1:4280",
+    mesh_name="bees",
+    mesh_is_open=False,
+    store="bee",
+    durability="commit",
+    replicate="lazy",
+    discovery=("lan",),
+    uptime_seconds=93784.5,
+    covalues=20_000,
+    peers=1,
+    blocks=BlockCounts(7, 6, 5, 4, 3, 2),
+    clients=ClientCounts(1, 2, 3, 4, 5, 6, 7),
+    cores=(CoreStatus("beemesh/data", "bb" * 32, 10, 1000, 10, 10),),
+)
+PEER = PeerStatus("cc" * 32, "other", "10.0.0.2:1", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0)
+
+
+class FakeNode:
+    """Answers as a node would; `failure` comes after the results."""
+
+    def __init__(self) -> None:
+        self.verbs: list[Verb] = []
+        self.results: Sequence[Result] = ({"id": "one"}, {"id": "two"})
+        self.failure: VerbError | None = None
+        self.missing: list[str] = []
+
+    def status(self) -> NodeStatus:
+        return STATUS
+
+    def peers(self) -> list[PeerStatus]:
+        return [PEER]
+
+    def missing_for_ready(self) -> list[str]:
+        return self.missing
+
+    async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        self.verbs.append(verb)
+        for result in self.results:
+            yield result
+        if self.failure is not None:
+            raise self.failure
+
+
+@asynccontextmanager
+async def open_admin(data: Path, node: FakeNode) -> AsyncIterator[str]:
+    """A server that `AdminClient.find(data)` finds; its HOST:PORT."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    host = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    AdminAccess(f"http://{host}", TOKEN, os.getpid()).write(data)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_admin, node, TOKEN, listeners)
+        with trio.fail_after(20):
+            yield host
+        nursery.cancel_scope.cancel()
+
+
+async def ask(
+    host: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> tuple[int, dict[str, str], str]:
+    """One HTTP request, as plain bytes: status, headers, body."""
+    lines = {"Host": host, "Connection": "close", **(headers or {})}
+    if body:
+        lines["Content-Length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    method = "POST" if body else "GET"
+    answer = bytearray()
+    async with await trio.open_tcp_stream(*_split(host)) as stream:
+        await stream.send_all(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        async for chunk in stream:
+            answer += chunk
+    top, _, text = bytes(answer).decode().partition("\r\n\r\n")
+    first, *rest = top.split("\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in rest)
+    return int(first.split()[1]), fields, text
+
+
+def _split(host: str) -> tuple[str, int]:
+    name, _, port = host.rpartition(":")
+    return name, int(port)
+
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def test_probes_need_no_token_and_the_rest_does(tmp_path: Path) -> None:
+    node = FakeNode()
+    async with open_admin(tmp_path, node) as host:
+        for path in ("/livez", "/readyz", "/health"):
+            assert (await ask(host, path))[::2] == (200, "ok")
+        node.missing = ["not listening yet", "disk full"]
+        assert (await ask(host, "/readyz"))[::2] == (503, "not listening yet\ndisk full")
+        for path in ("/", "/metrics", "/api/v1/status", "/api/v1/load/co_z1", "/nothing"):
+            assert (await ask(host, path))[0] == 401
+            wrong = {"Authorization": "Bearer wrong", "Cookie": "beemesh=wrong"}
+            assert (await ask(host, path, wrong))[0] == 401
+        assert (await ask(host, "/nothing", BEARER))[0] == 404
+        assert (await ask(host, "/api/v1/core/get", BEARER))[0] == 405
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:80", ""])
+async def test_a_host_name_that_is_not_ours_is_refused(tmp_path: Path, name: str) -> None:
+    async with open_admin(tmp_path, FakeNode()) as host:
+        assert (await ask(host, "/livez", {"Host": name}))[0] == 421
+        assert (await ask(host, "/livez", {"Host": "LocalHost:1"}))[0] == 200
+
+
+async def test_the_page_takes_the_token_once_and_then_a_cookie(tmp_path: Path) -> None:
+    async with open_admin(tmp_path, FakeNode()) as host:
+        status, headers, _ = await ask(host, f"/?token={TOKEN}")
+        assert (status, headers["location"]) == (303, "/")
+        assert {"httponly", "samesite=strict"} <= set(headers["set-cookie"].split("; "))
+        cookie = {"Cookie": f"beemesh={TOKEN}"}
+        status, headers, page = await ask(host, "/", cookie)
+        assert status == 200
+        assert "script" not in page
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "&lt;b&gt;hive&lt;/b&gt;" in page
+        assert (await ask(host, "/api/v1/status", cookie))[0] == 401
+
+
+async def test_metrics(tmp_path: Path) -> None:
+    async with open_admin(tmp_path, FakeNode()) as host:
+        status, _, text = await ask(host, "/metrics", BEARER)
+        assert status == 200
+        values = dict(re.findall(r"^(beemesh_\w+(?:{[^}]*})?) (\S+)$", text, re.MULTILINE))
+        assert values["beemesh_covalues"] == "20000.0"
+        assert values["beemesh_blocks_fetched_total"] == "6.0"
+        assert values['beemesh_core_length{core="beemesh/data"}'] == "10.0"
+        assert "process_resident_memory_bytes" in text
+
+
+async def test_the_client_reads_status_and_peers(tmp_path: Path) -> None:
+    async with open_admin(tmp_path, FakeNode()):
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        status = await trio.to_thread.run_sync(client.status)
+        assert msgspec.convert(status, NodeStatus) == STATUS
+        peers = await trio.to_thread.run_sync(client.peers)
+        assert msgspec.convert(peers, list[PeerStatus]) == [PEER]
+    assert stat.S_IMODE((tmp_path / "admin.json").stat().st_mode) == 0o600
+
+
+async def test_verbs_go_through_and_results_come_back(tmp_path: Path) -> None:
+    node = FakeNode()
+    verbs: list[Verb] = [
+        Load("co_z/with?odd&chars", 2.5),
+        ListValues("co_zA", details=True),
+        CoreInfo("name"),
+        CoreGet("ff" * 32, 7, 0.5),
+    ]
+    async with open_admin(tmp_path, node):
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        for verb in verbs:
+            answers = client.perform(verb)
+            assert await trio.to_thread.run_sync(list, answers) == list(node.results)
+        node.results = ()
+        assert await trio.to_thread.run_sync(list, client.perform(ListValues())) == []
+    assert node.verbs == [*verbs, ListValues()]
+
+
+@pytest.mark.parametrize("results", [(), ({"id": "one"},)])
+@pytest.mark.parametrize("code", [ExitCode.NOT_FOUND, ExitCode.TIMEOUT, ExitCode.CORRUPT])
+async def test_failures_come_back_whole(
+    tmp_path: Path, results: Sequence[Result], code: ExitCode
+) -> None:
+    node = FakeNode()
+    node.results, node.failure = results, VerbError(code, "what: why, next")
+    async with open_admin(tmp_path, node):
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        answers = client.perform(ListValues())
+        with pytest.raises(VerbError, match="what: why, next") as caught:
+            await trio.to_thread.run_sync(list, answers)
+        assert caught.value.code is code
+
+
+async def test_bad_requests_are_explained(tmp_path: Path) -> None:
+    async with open_admin(tmp_path, FakeNode()) as host:
+        for path, body in (
+            ("core/get", b"{"),
+            ("core/get", b'{"core":"x"}'),
+            ("core/get", b'{"core":"x","index":0,"more":1}'),
+            ("core/get", b"\xff"),
+            ("core/nothing", b"{}"),
+        ):
+            status, _, text = await ask(host, f"/api/v1/{path}", BEARER, body)
+            assert status == 400
+            assert json.loads(text)["code"] == ExitCode.USAGE
+        good = encode_verb(CoreGet("x", 0))
+        assert (await ask(host, "/api/v1/core/get", BEARER, good))[0] == 200
+        assert (await ask(host, "/api/v1/load/co_z?timeout_seconds=soon", BEARER))[0] == 400
+
+
+def test_no_node_is_found_where_none_runs(tmp_path: Path) -> None:
+    assert AdminClient.find(tmp_path) is None
+    AdminAccess("http://127.0.0.1:9", TOKEN, 2**22 + 1).write(tmp_path)  # beyond any pid
+    assert AdminClient.find(tmp_path) is None
+    AdminAccess("http://127.0.0.1:9", TOKEN, os.getpid()).write(tmp_path)
+    client = AdminClient.find(tmp_path)
+    assert client is not None
+    with pytest.raises(VerbError, match="beemesh up") as caught:
+        client.status()
+    assert caught.value.code is ExitCode.NO_NODE
+    assert TOKEN not in repr(AdminAccess("u", TOKEN, 1))
+    (tmp_path / "admin.json").write_text("{}")
+    with pytest.raises(VerbError, match="restart the node"):
+        AdminClient.find(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"text \xe2\x9c\x93\n", b"\x00\x01", b"\xff", b"\x1b[31m"])
+def test_bytes_survive_json(data: bytes) -> None:
+    result = json.loads(json.dumps(encode_bytes("value", data)))
+    assert decode_bytes("value", result) == data
+    assert "\x1b" not in result["value"]
+
+
+def test_the_page_says_when_there_is_nothing() -> None:
+    page = render_status(replace(STATUS, cores=(), mesh_is_open=True), [])
+    assert "No node is connected." in page
+    assert "open to everyone" in page
+
+
+def test_numbers_for_people() -> None:
+    assert [format_size(n) for n in (0, 1023, 1536, 5 * 2**30)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "5.0 GiB",
+    ]
+    assert [format_age(n) for n in (0, 59.9, 61, 93784)] == ["0 s", "59 s", "1 min 1 s", "1 d 2 h"]
