@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from bee.changes import Compare, TreeChanges
-from bee.descent import PAUSE_EFFORT, NodeReader, ReadCounter, Tree
+from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
 from bee.errors import BatchEnded, LogChanged
 from bee.keyspace import K, Keyspace, V
 from bee.messages import NodeRecord
@@ -61,6 +61,12 @@ class Writer:
 
     async def read(self, step: Callable[[TreeChanges], T]) -> T:
         """Run a get. Cancel: as ever."""
+        try:
+            return step(self._changes)
+        except BlocksNeeded:
+            return await self._read_missing(step)
+
+    async def _read_missing(self, step: Callable[[TreeChanges], T]) -> T:
         changes = self._changes
 
         def run(reader: NodeReader) -> T:
@@ -95,7 +101,7 @@ class Batch(Generic[K, V]):
 
     `async with bee.batch() as batch:` holds the log for one writer; leaving the block
     appends, an exception that leaves it discards. What the batch reads, it reads with its own
-    changes. After `flush()` it takes nothing more.
+    changes. After `flush()` it takes nothing more. It belongs to one task.
     """
 
     __slots__ = (

@@ -80,7 +80,7 @@ class OpenNode:
     writer's mark.
     """
 
-    __slots__ = ("changed", "children", "key_refs", "keys", "size")
+    __slots__ = ("_child_refs", "changed", "children", "key_refs", "keys", "size")
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class OpenNode:
         self.keys = keys
         self.key_refs = key_refs
         self.children = children
+        self._child_refs: list[bytes] = []
         self.changed = False
         self.size = size
         """As in `BTreeNode`; 0 when it has to be counted anew."""
@@ -100,22 +101,20 @@ class OpenNode:
     def of(cls, node: BTreeNode) -> OpenNode:
         return cls(list(node[0]), list(node[1]), list(node[2]), node[3])
 
-    def close(self) -> BTreeNode:
-        """The node as it is now; pointers have become the refs they stand for."""
-        children = tuple(self._child_refs())
-        if self.size:
-            return tuple(self.keys), tuple(self.key_refs), children, self.size
-        return new_node(self.keys, self.key_refs, children)
-
     def encode(self) -> bytes:
         """Encode as a level of a block."""
-        return encode_level(b"".join(self.key_refs), b"".join(self._child_refs()))
-
-    def _child_refs(self) -> list[bytes]:
-        return [
+        children = [
             child if type(child) is bytes else child.ref  # type: ignore[union-attr]  # else a Pointer
             for child in self.children
         ]
+        self._child_refs = children
+        return encode_level(b"".join(self.key_refs), b"".join(children))
+
+    def close(self) -> BTreeNode:
+        """The node as it was encoded last."""
+        if self.size:
+            return tuple(self.keys), tuple(self.key_refs), tuple(self._child_refs), self.size
+        return new_node(self.keys, self.key_refs, tuple(self._child_refs))
 
     def insert(
         self, position: int, key: bytes | None, key_ref: bytes, right: Pointer | None = None

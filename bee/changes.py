@@ -49,6 +49,7 @@ class TreeChanges:
         self._origin = root_ref(version)
         self._root: OpenNode | None = None
         self._has_stray_marks = False
+        self._written: list[Pointer] = []
 
     def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
         """Read with the changes so far."""
@@ -144,25 +145,22 @@ class TreeChanges:
                 index = self._root.encode()
             if slots:
                 index += b"".join([slot.node.encode() for slot in slots])
+                self._written += slots
             encoded.append(encode_record(index, key, value))
         return encoded
 
     def commit(self) -> None:
-        """The blocks were appended: give the changed nodes to the cache."""
+        """The blocks were appended: give the changed nodes to the cache, take the old ones out."""
         if self._root is None or not self.blocks:
             return
-        if self._origin:
-            self.reader.cache.discard(self._origin)
-        self._freeze(self._root, root_ref(self.start + len(self.blocks)))
-
-    def _freeze(self, node: OpenNode, ref: bytes) -> None:
         cache = self.reader.cache
-        for child in node.children:
-            if type(child) is Pointer and child.seq >= self.start:
-                if child.origin is not None:
-                    cache.discard(child.origin)
-                self._freeze(child.node, child.ref)
-        cache.add(ref, node.close())
+        if self._origin:
+            cache.discard(self._origin)
+        for pointer in self._written:
+            if pointer.origin is not None:
+                cache.discard(pointer.origin)
+            cache.add(pointer.ref, pointer.node.close())
+        cache.add(root_ref(self.start + len(self.blocks)), self._root.close())
 
     def _record(self, seq: int) -> NodeRecord:
         if seq >= self.start:
