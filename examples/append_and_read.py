@@ -1,0 +1,30 @@
+"""Append to a log, read it back, and open it again: `python examples/append_and_read.py DIRECTORY`.
+
+The directory is one that the JavaScript corestore can open, too.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import trio
+
+from hypercore.corestore import open_corestore
+from hypercore.crypto import encode_id
+
+
+async def main(directory: Path) -> None:
+    async with open_corestore(directory) as store:
+        core = await store.get(name="diary")
+        first = await core.append([b"It rained.", b"Still raining."])
+        print(f"wrote blocks {first} to {core.length - 1} of core {encode_id(core.key)}")
+
+    async with open_corestore(directory) as store:
+        core = await store.get(name="diary")
+        async for block in core.blocks():
+            print(block.decode())
+
+
+if __name__ == "__main__":
+    trio.run(main, Path(sys.argv[1]))
