@@ -302,9 +302,10 @@ class Tree:
         """Spent since the last pause; callers of `pause` add to it."""
 
     async def pause(self) -> None:
-        """Let other tasks run if it is time."""
-        self.effort = 0
-        await self.log.write_local({})
+        """Let other tasks run if it is time: the log counts what each of its writes costs."""
+        while self.effort >= PAUSE_EFFORT:
+            self.effort -= PAUSE_EFFORT
+            await self.log.write_local({})
 
     def current_fork(self) -> int:
         """The log's fork; forgets what was cached of another one."""

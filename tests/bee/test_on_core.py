@@ -1,0 +1,130 @@
+"""The bee on real logs: in memory, on the disk, with others waiting for their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from bee import Bee, Entry, HistoryReplaced
+from hypercore import Durability, open_corestore
+from hypercore.errors import NotWritable
+
+
+async def fill(bee: Bee, count: int) -> None:
+    async with bee.batch() as batch:
+        for number in range(count):
+            await batch.put(b"%05d" % (number * 7919 % count), b"v%d" % number)
+
+
+@pytest.mark.parametrize("durability", ["commit", "os"])
+async def test_a_reopened_store_has_all_of_it(tmp_path: Path, durability: str) -> None:
+    async with open_corestore(tmp_path, durability=Durability.parse(durability)) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        await fill(bee, 500)
+        await bee.put(b"single", b"1")
+        async with bee.batch() as batch:
+            await batch.delete(b"00007")
+            await batch.flush(local={b"merged": b"\x01", b"gone": None})
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        assert core.get_local_value(b"merged") == b"\x01"
+        assert await bee.get(b"single") == Entry(501, b"single", b"1")
+        assert await bee.get(b"00007") is None
+        assert len([entry async for entry in bee.range()]) == 500
+        await bee.put(b"more", b"2")
+        assert (await bee.peek(gte=b"m")) == Entry(503, b"more", b"2")
+
+
+async def test_many_writers_share_the_wait_for_the_disk(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.parse("commit")) as store:
+        bee = Bee(await store.get(name="bee"))
+
+        async def write(number: int) -> None:
+            for turn in range(5):
+                await bee.put(b"%d-%d" % (number, turn), b"v")
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(write, number)
+        assert len([entry async for entry in bee.range()]) == 50
+
+
+async def test_only_the_owner_writes() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        key = (await store.get(name="bee")).key
+        bee = Bee(await other.get(key=key))
+        assert not bee.is_writable
+        with pytest.raises(NotWritable):
+            await bee.put(b"a", b"1")
+
+
+async def test_a_truncated_core() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        await fill(bee, 50)
+        snapshot = bee.snapshot()
+        await bee.put(b"later", b"1")
+        await core.truncate(51)
+        assert await bee.get(b"later") is None
+        assert len([entry async for entry in bee.range()]) == 50
+        with pytest.raises(HistoryReplaced):
+            await snapshot.get(b"00001")
+
+
+async def do_gets(bee: Bee) -> None:
+    for _ in range(2_000):
+        await bee.get(b"00100")
+
+
+async def do_puts(bee: Bee) -> None:
+    for number in range(500):
+        await bee.put(b"%05d" % number, b"new")
+
+
+async def do_batch(bee: Bee) -> None:
+    async with bee.batch() as batch:
+        for number in range(1_000):
+            await batch.put(b"%05d" % number, b"new")
+
+
+async def do_scan(bee: Bee) -> None:
+    async for _ in bee.range():
+        pass
+
+
+async def do_history(bee: Bee) -> None:
+    async for _ in bee.history():
+        pass
+
+
+async def do_diff(bee: Bee) -> None:
+    async for _ in bee.diff(1):
+        pass
+
+
+@pytest.mark.parametrize("work", [do_gets, do_puts, do_batch, do_scan, do_history, do_diff])
+async def test_long_local_work_lets_others_run(work: Callable[[Bee], Awaitable[None]]) -> None:
+    async with open_corestore(None) as store:
+        bee = Bee(await store.get(name="bee"))
+        await fill(bee, 2_000)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            await trio.lowlevel.checkpoint()
+            before = turns
+            await work(bee)
+            assert turns - before >= 5
+            nursery.cancel_scope.cancel()
