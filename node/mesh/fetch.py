@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from node.cojson.host import Receipt
+from node.cojson.reports import Receipt
 from node.covalue.content import Content
 from node.covalue.dependencies import (
     header_dependencies,

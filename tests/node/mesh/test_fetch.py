@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.cojson.host import Receipt
+from node.cojson.reports import Receipt
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
