@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from node.cojson.reports import Receipt
 from node.covalue.content import Content
 from node.covalue.dependencies import (
     header_dependencies,
@@ -43,6 +42,15 @@ MAX_DEPENDENCIES = 1024
 """Dependencies followed from one fetch, for the same reason."""
 
 MAX_REPORTS = 4096
+
+
+class Receipt(Protocol):
+    """What became of content that was handed in."""
+
+    @property
+    def refused(self) -> Mapping[RawCoId, str]:
+        """Why; nothing of it was kept."""
+        ...
 
 
 class ContentDoor(Protocol):
