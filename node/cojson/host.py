@@ -8,17 +8,18 @@ in one atomic append and tells the engine; the *reader* answers its questions to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import structlog
 import trio
 
 from node.cojson.change_feed import ChangeFeed
+from node.cojson.client_link import TURN, ClientLink, ContentSource
 from node.cojson.crypto import RunningHash
-from node.cojson.messages import Known, Message, encode_message
+from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.outputs import (
     Changed,
@@ -33,15 +34,17 @@ from node.cojson.outputs import (
     Store,
 )
 from node.cojson.recent import RecentContent
+from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
-from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
+
+__all__ = ["HostStatistics", "LoadReport", "MeshReader", "Receipt", "SyncHost", "open_sync_host"]
 
 MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
@@ -57,68 +60,7 @@ MAX_SEARCHES = 8
 MAX_SEARCH_IDS = 256
 
 _REHASH_BYTES = 1024 * 1024
-_SERVE_BYTES = 64 * 1024
-"""Read per turn for one client: a few pieces, so that clients take turns."""
-
-_TURN = 64
-"""Operations after which a loop lets other tasks run: about a millisecond."""
-
 _log = structlog.get_logger(__name__)
-
-
-class MeshReader(Protocol):
-    """What the other nodes hold."""
-
-    async def find(
-        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
-    ) -> Mapping[RawCoId, Sequence[Content]]:
-        """Content beyond `known` that members hold, unverified, dependencies included or not.
-
-        `known[id]` is what this node has; an id that is not in it is not stored here. An id
-        that is absent from the result is nowhere. Answers within a bound of its own.
-
-        Cancel: the question is withdrawn.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of content that was handed in."""
-
-    accepted: frozenset[RawCoId]
-    """Stored durably, or stored already."""
-    refused: Mapping[RawCoId, str]
-    """Why; nothing of it was kept."""
-    waiting: frozenset[RawCoId]
-    """Kept aside until a group or account it depends on is here."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What one load found, for people."""
-
-    co_id: RawCoId
-    header: CoValueHeader
-    sessions: Mapping[CoSessionId, int]
-    source: str
-    """`store`, or `mesh`."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostStatistics:
-    """Counters since the host was opened, and what it holds now."""
-
-    clients: int
-    subscribed_ids: int
-    values_stored: int
-    values_in_memory: int
-    messages_received: int
-    bad_lines: int
-    refused: int
-    commits: int
-    messages_stored: int
-    transactions_stored: int
 
 
 @dataclass(slots=True)
@@ -144,12 +86,13 @@ class SyncHost:
 
     def __init__(self, store: CoValueStore) -> None:
         self.store = store
-        self.counters = _Counters()
+        self._counters = _Counters()
         self._engine = SyncEngine()
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
         self._recent = RecentContent()
+        self._source = ContentSource(self._engine, self._recent, store)
         self._feeds: list[ChangeFeed] = []
         self._commits: deque[Store] = deque()
         self._commit_wake = Wakeup()
@@ -186,7 +129,7 @@ class SyncHost:
         try:
             for index, content in enumerate(contents, 1):
                 self._carry_out(self._engine.receive_content(content, number))
-                if index % _TURN == 0:
+                if index % TURN == 0:
                     await trio.lowlevel.checkpoint()
             if receipt.unresolved:
                 await receipt.settled.wait()
@@ -227,11 +170,24 @@ class SyncHost:
         value = await self.store.load_value(co_id)
         if value is None and self._mesh is not None:
             source = "mesh"
-            await self._search([co_id])
-            value = await self.store.load_value(co_id)
+            with self.client("load") as link:
+                if await self._wait_found(link, co_id):
+                    value = await self.store.load_value(co_id)
         if value is None:
             return None
         return LoadReport(co_id, value.header, value.known_state.sessions, source)
+
+    async def _wait_found(self, link: ClientLink, co_id: RawCoId) -> bool:
+        """Ask as a client does, so that dependencies are found too; whether it is here now."""
+        await link.receive([Load(co_id, NOTHING)])
+        while True:
+            if link.outbox.is_wanted(co_id):
+                return True
+            for line in link.outbox.take_lines(1):
+                answer = decode_line(line)
+                if isinstance(answer, Known) and answer.co_id == co_id:
+                    return answer.known.header
+            await link.outbox.wake.wait()
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         """What is stored durably; `NOTHING` when the value is not.
@@ -246,7 +202,7 @@ class SyncHost:
         return NOTHING if value is None else value.known_state
 
     def statistics(self) -> HostStatistics:
-        counters = self.counters
+        counters = self._counters
         return HostStatistics(
             clients=len(self._outboxes),
             subscribed_ids=len(self._engine.subscribed_ids),
@@ -270,15 +226,19 @@ class SyncHost:
         outbox = self._outboxes[peer_id] = Outbox()
         self._engine.add_peer(peer_id)
         try:
-            yield ClientLink(self, self._engine, peer_id, outbox)
+            yield ClientLink(peer_id, outbox, self._source, self)
         finally:
             del self._outboxes[peer_id]
             self._engine.remove_peer(peer_id)
             self._tell_interest()
 
+    def count_bad_lines(self, count: int) -> None:
+        """Lines of some client that were no messages."""
+        self._counters.bad_lines += count
+
     def receive(self, peer_id: str, message: Message) -> None:
-        """A message from a client."""
-        self.counters.messages_received += 1
+        """Take a message from a client."""
+        self._counters.messages_received += 1
         self._carry_out(self._engine.receive(peer_id, message))
 
     async def wait_settled(self, peer_id: str) -> None:
@@ -288,30 +248,6 @@ class SyncHost:
         """
         while self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES:
             await self._committed.park()
-
-    async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool]:
-        """Lines that bring a client further with one value, and whether they are the last.
-
-        Cancel: nothing counts as sent.
-        """
-        wanted = self._engine.next_for(peer_id, co_id)
-        if wanted is None:
-            return [], True
-        if isinstance(wanted, Known):
-            return [encode_message(wanted)], True
-        if wanted.held is not None:
-            piece = self._recent.piece(co_id, wanted.known, wanted.held)
-            if piece is not None:
-                self._engine.sent(peer_id, piece.content)
-                return [piece.line], True
-        try:
-            loaded = await self.store.load(co_id, wanted.known, _SERVE_BYTES)
-        except CorruptStore as error:
-            _log.error("cannot serve", error=str(error))
-            return [], True
-        for content in loaded.pieces:
-            self._engine.sent(peer_id, content)
-        return [encode_message(content) for content in loaded.pieces], loaded.is_complete
 
     # What the engine wants done.
 
@@ -376,7 +312,17 @@ class SyncHost:
 
     # Tasks.
 
-    async def commit_forever(self) -> None:
+    async def run(self) -> None:
+        """Carry out what is wanted, until cancelled.
+
+        Cancel: a commit under way is stored whole or not at all.
+        """
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(self._commit_forever)
+            tasks.start_soon(self._read_forever)
+            await self._find_forever(tasks)
+
+    async def _commit_forever(self) -> None:
         """Make what waits durable, as much at a time as one append may hold."""
         while True:
             if not self._commits:
@@ -390,17 +336,17 @@ class SyncHost:
                 for part in store.append.sessions.values():
                     for transaction in part.transactions:
                         size += len(transaction.changes)
-                    self.counters.transactions_stored += len(part.transactions)
+                    self._counters.transactions_stored += len(part.transactions)
             await self.store.store([store.append for store in stores])
-            self.counters.commits += 1
-            self.counters.messages_stored += len(stores)
+            self._counters.commits += 1
+            self._counters.messages_stored += len(stores)
             for store in stores:
                 self._recent.add(store.append, self._engine.priority(store.append.co_id))
             self._carry_out(self._engine.stored([store.ticket for store in stores]))
             self._committed.unpark_all()
             await trio.lowlevel.checkpoint()
 
-    async def read_forever(self) -> None:
+    async def _read_forever(self) -> None:
         """Answer the engine's questions to the store, in order."""
         done = 0
         while True:
@@ -423,7 +369,7 @@ class SyncHost:
                 self._carry_out(self._engine.load_failed(question.co_id))
             self._committed.unpark_all()
             done += 1
-            if done % _TURN == 0:
+            if done % TURN == 0:
                 await trio.lowlevel.checkpoint()
 
     async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
@@ -446,7 +392,7 @@ class SyncHost:
             await trio.lowlevel.checkpoint()
         return running
 
-    async def find_forever(self, nursery: trio.Nursery) -> None:
+    async def _find_forever(self, nursery: trio.Nursery) -> None:
         """Ask the mesh for what the engine wants found."""
         slots = trio.Semaphore(MAX_SEARCHES)
         while True:
@@ -480,57 +426,10 @@ class SyncHost:
             await self.receive_content("mesh", contents)
 
 
-class ClientLink:
-    """One client, seen from its connection: messages in, frames out."""
-
-    def __init__(self, host: SyncHost, engine: SyncEngine, peer_id: str, outbox: Outbox) -> None:
-        self.peer_id = peer_id
-        self.outbox = outbox
-        self._host = host
-
-    @property
-    def end_reason(self) -> str | None:
-        """Why the connection is to end; None while it is fine."""
-        return self.outbox.end_reason
-
-    async def receive(self, messages: Sequence[Message], bad_lines: int = 0) -> None:
-        """Take the messages of one frame; waits while much of this client is unsettled.
-
-        Cancel: some of the messages may have been taken.
-        """
-        self._host.counters.bad_lines += bad_lines
-        for index, message in enumerate(messages, 1):
-            self._host.receive(self.peer_id, message)
-            if index % _TURN == 0:
-                await trio.lowlevel.checkpoint()
-        await self._host.wait_settled(self.peer_id)
-
-    async def next_lines(self, max_characters: int) -> list[str]:
-        """What to send now, up to about so much; nothing when nothing waits.
-
-        Cancel: nothing counts as sent.
-        """
-        lines = self.outbox.take_lines(max_characters)
-        size = sum(map(len, lines))
-        while size < max_characters and self.outbox.end_reason is None:
-            wanted = self.outbox.next_wanted()
-            if wanted is None:
-                break
-            co_id, priority = wanted
-            pulled, is_last = await self._host.pull(self.peer_id, co_id)
-            if is_last:
-                self.outbox.served(co_id, priority)
-            lines += pulled
-            size += sum(map(len, pulled))
-        return lines
-
-
 @asynccontextmanager
 async def open_sync_host(store: CoValueStore) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends."""
     host = SyncHost(store)
     async with open_background_nursery() as nursery:
-        nursery.start_soon(host.commit_forever)
-        nursery.start_soon(host.read_forever)
-        nursery.start_soon(host.find_forever, nursery)
+        nursery.start_soon(host.run)
         yield host

@@ -69,5 +69,8 @@ class Outbox:
                 return co_id, priority
         return None
 
+    def is_wanted(self, co_id: RawCoId) -> bool:
+        return any(co_id in wanted for wanted in self._wanted.values())
+
     def served(self, co_id: RawCoId, priority: int) -> None:
         self._wanted[priority].pop(co_id, None)

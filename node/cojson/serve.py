@@ -14,7 +14,8 @@ from typing import Protocol
 import structlog
 import trio
 
-from node.cojson.host import ClientLink, SyncHost
+from node.cojson.client_link import ClientLink
+from node.cojson.host import SyncHost
 from node.cojson.messages import MAX_FRAME_BYTES, decode_frame, encode_ping
 
 FRAME_CHARACTERS = 25_000
@@ -60,7 +61,7 @@ async def serve_client(host: SyncHost, socket: ClientSocket) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, link, socket, nursery.cancel_scope)
-                await _read(link, socket)
+                await _read(host, link, socket)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it went: that is how every client ends
@@ -68,7 +69,7 @@ async def serve_client(host: SyncHost, socket: ClientSocket) -> None:
             _log.warning("client sent away", remote=socket.remote, reason=link.end_reason)
 
 
-async def _read(link: ClientLink, socket: ClientSocket) -> None:
+async def _read(host: SyncHost, link: ClientLink, socket: ClientSocket) -> None:
     bad_lines = 0
     while link.end_reason is None:
         text = await socket.receive()
@@ -79,12 +80,13 @@ async def _read(link: ClientLink, socket: ClientSocket) -> None:
             return
         frame = decode_frame(text)
         bad_lines += len(frame.errors)
+        host.count_bad_lines(len(frame.errors))
         for error in frame.errors[:1]:
             _log.info("bad line", remote=socket.remote, error=str(error))
         if bad_lines > MAX_BAD_LINES:
             link.outbox.end(f"more than {MAX_BAD_LINES} lines that are no messages")
             return
-        await link.receive(frame.messages, len(frame.errors))
+        await link.receive(frame.messages)
 
 
 async def _write(link: ClientLink, socket: ClientSocket, scope: trio.CancelScope) -> None:

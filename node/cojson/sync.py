@@ -235,10 +235,7 @@ class SyncEngine:
         pending = list(co_ids)
         while pending:
             co_id = pending.pop()
-            if (
-                co_id not in self._state.searching
-                or self._state.room.awaited_by(co_id) in self._state.searching
-            ):
+            if co_id not in self._state.searching or self._is_dependency_looked_for(co_id):
                 continue  # found, or its answer is still a dependency's to give
             searchers = self._state.searching.pop(co_id)
             entry = self._state.values.peek(co_id)
@@ -248,6 +245,15 @@ class SyncEngine:
                 self._offers.say_absent(peer, co_id, out)
             pending.extend(self._state.room.dependants(co_id))
         return out
+
+    def _is_dependency_looked_for(self, co_id: RawCoId) -> bool:
+        """Whether content of this value is here and may be completed yet."""
+        dependency = self._state.room.awaited_by(co_id)
+        if dependency is None:
+            return False
+        entry = self._state.values.peek(dependency)
+        is_read = entry is not None and entry.phase is Phase.LOADING
+        return is_read or dependency in self._state.searching
 
     # What the shell pulls when a client can take more.
 

@@ -1,0 +1,113 @@
+"""One client, seen from its connection: messages in, frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+import trio
+
+from node.cojson.messages import Known, Message, encode_message
+from node.cojson.outbox import Outbox
+from node.cojson.recent import RecentContent
+from node.cojson.sync import SyncEngine
+from node.covalue.ids import RawCoId
+from node.covalue.store import CoValueStore
+from node.errors import CorruptStore
+
+TURN = 64
+"""Operations after which a loop lets other tasks run: about a millisecond."""
+
+_SERVE_BYTES = 64 * 1024
+"""Read per turn for one client: a few pieces, so that clients take turns."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Inlet(Protocol):
+    """Where a client's messages go: the host."""
+
+    def receive(self, peer_id: str, message: Message) -> None: ...
+
+    async def wait_settled(self, peer_id: str) -> None: ...
+
+
+class ContentSource:
+    """Where a client's content comes from: what was stored just now, else the store."""
+
+    def __init__(self, engine: SyncEngine, recent: RecentContent, store: CoValueStore) -> None:
+        self._engine = engine
+        self._recent = recent
+        self._store = store
+
+    async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool]:
+        """Lines that bring a client further with one value, and whether they are the last.
+
+        Cancel: nothing counts as sent.
+        """
+        wanted = self._engine.next_for(peer_id, co_id)
+        if wanted is None:
+            return [], True
+        if isinstance(wanted, Known):
+            return [encode_message(wanted)], True
+        if wanted.held is not None:
+            piece = self._recent.piece(co_id, wanted.known, wanted.held)
+            if piece is not None:
+                self._engine.sent(peer_id, piece.content)
+                return [piece.line], True
+        try:
+            loaded = await self._store.load(co_id, wanted.known, _SERVE_BYTES)
+        except CorruptStore as error:
+            _log.error("cannot serve", error=str(error))
+            return [], True
+        for content in loaded.pieces:
+            self._engine.sent(peer_id, content)
+        return [encode_message(content) for content in loaded.pieces], loaded.is_complete
+
+
+class ClientLink:
+    """Given out by `SyncHost.client`; one task receives, one takes lines."""
+
+    def __init__(self, peer_id: str, outbox: Outbox, source: ContentSource, inlet: Inlet) -> None:
+        self.peer_id = peer_id
+        self.outbox = outbox
+        self._source = source
+        self._inlet = inlet
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the connection is to end; None while it is fine."""
+        return self.outbox.end_reason
+
+    async def receive(self, messages: Sequence[Message]) -> None:
+        """Take the messages of one frame; waits while much of this client is unsettled.
+
+        Cancel: some of the messages may have been taken.
+        """
+        for index, message in enumerate(messages, 1):
+            self._inlet.receive(self.peer_id, message)
+            if index % TURN == 0:
+                await trio.lowlevel.checkpoint()
+        await self._inlet.wait_settled(self.peer_id)
+
+    async def next_lines(self, max_characters: int) -> list[str]:
+        """What to send now, up to about so much; nothing when nothing waits.
+
+        Control lines first, then values by priority. Yields only when the store does.
+
+        Cancel: the client has to start over: what was taken counts as sent.
+        """
+        lines = self.outbox.take_lines(max_characters)
+        size = sum(map(len, lines))
+        while size < max_characters and self.outbox.end_reason is None:
+            wanted = self.outbox.next_wanted()
+            if wanted is None:
+                break
+            co_id, priority = wanted
+            pulled, is_last = await self._source.pull(self.peer_id, co_id)
+            if is_last:
+                self.outbox.served(co_id, priority)
+            lines += pulled
+            size += sum(map(len, pulled))
+        return lines

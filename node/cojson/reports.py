@@ -1,0 +1,67 @@
+"""What the sync host asks of the mesh, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.covalue.content import Content
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState
+
+
+class MeshReader(Protocol):
+    """What the other nodes hold."""
+
+    async def find(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> Mapping[RawCoId, Sequence[Content]]:
+        """Content beyond `known` that members hold, unverified, dependencies included or not.
+
+        `known[id]` is what this node has; an id that is not in it is not stored here. An id
+        that is absent from the result is nowhere. Answers within a bound of its own.
+
+        Cancel: the question is withdrawn.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of content that was handed in."""
+
+    accepted: frozenset[RawCoId]
+    """Stored durably, or stored already."""
+    refused: Mapping[RawCoId, str]
+    """Why; nothing of it was kept."""
+    waiting: frozenset[RawCoId]
+    """Kept aside until a group or account it depends on is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What one load found, for people."""
+
+    co_id: RawCoId
+    header: CoValueHeader
+    sessions: Mapping[CoSessionId, int]
+    source: str
+    """`store`, or `mesh`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatistics:
+    """Counters since the host was opened, and what it holds now."""
+
+    clients: int
+    subscribed_ids: int
+    values_stored: int
+    values_in_memory: int
+    messages_received: int
+    bad_lines: int
+    refused: int
+    commits: int
+    messages_stored: int
+    transactions_stored: int

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from bee.bee import Bee
+from node.cojson.client_link import ClientLink
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.messages import Known, Load, Message, decode_line
+from node.covalue.bee_store import BeeStore
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.keys import header_key
+from node.covalue.known_state import NOTHING, KnownState
+from tests.support.authors import Author, edits, group_header, map_header
+from tests.support.cancel_everywhere import cancel_everywhere
+from tests.support.data_log import DataLog
+
+ANN = Author("ann")
+GROUP = group_header(ANN.account_id)
+MAP = map_header("m", GROUP.id)
+FREE = map_header("free")
+SESSION = ANN.session_id()
+AGENT_SESSION = ANN.session_id(as_agent=True)
+TREE = [ANN.account(), ANN.content(GROUP, edits(2)), ANN.content(MAP, edits(3))]
+
+
+def free(count: int, after: int = 0) -> Content:
+    return ANN.content(FREE, edits(count), after=after, as_agent=True, with_header=after == 0)
+
+
+@asynccontextmanager
+async def open_host(log: DataLog | None = None) -> AsyncIterator[tuple[SyncHost, DataLog]]:
+    log = log or DataLog()
+    async with open_sync_host(BeeStore(Bee(log), log)) as host:
+        yield host, log
+
+
+async def lines(link: ClientLink) -> list[Message]:
+    """Everything that is to be said to this client once nothing moves any more."""
+    found: list[Message] = []
+    while True:
+        await trio.testing.wait_all_tasks_blocked()
+        taken = await link.next_lines(25_000)
+        if not taken:
+            return found
+        for line in taken:
+            message = decode_line(line)
+            assert message is not None
+            found.append(message)
+
+
+class Member:
+    """A mesh of one member that holds some contents."""
+
+    def __init__(self, contents: Sequence[Content]) -> None:
+        self.contents = contents
+        self.asked: list[tuple[list[RawCoId], dict[RawCoId, KnownState]]] = []
+
+    async def find(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> Mapping[RawCoId, Sequence[Content]]:
+        self.asked.append((list(ids), dict(known)))
+        await trio.lowlevel.checkpoint()
+        return {item.co_id: [item] for item in self.contents if item.co_id in ids}
+
+
+async def test_an_acknowledgement_waits_for_the_disk() -> None:
+    async with open_host() as (host, log):
+        log.durable = trio.Event()
+        with host.client("a") as a, host.client("b") as b:
+            await b.receive([Load(FREE.id, NOTHING)])
+            assert await lines(b) == [Known(FREE.id, NOTHING)]
+            await a.receive([free(2)])
+            assert await lines(a) == []
+            assert await lines(b) == []
+            assert log.length > 0
+            log.durable.set()
+            assert await lines(a) == [Known(FREE.id, KnownState(True, {AGENT_SESSION: 2}))]
+            assert await lines(b) == [free(2)]
+
+
+async def test_what_waits_together_is_one_append() -> None:
+    async with open_host() as (host, log):
+        with host.client("a") as a:
+            await a.receive(
+                [ANN.content(map_header(f"m{n}"), [], as_agent=True) for n in range(50)]
+            )
+            assert len(await lines(a)) == 50
+            assert log.appends <= 2
+            statistics = host.statistics()
+            assert (statistics.messages_stored, statistics.values_stored) == (50, 50)
+            assert statistics.clients == 1
+        assert host.statistics().clients == 0
+
+
+async def test_a_restart_serves_and_continues_what_was_stored() -> None:
+    log = DataLog()
+    async with open_host(log) as (host, _):
+        receipt = await host.receive_content("test", TREE)
+        assert receipt.accepted == {content.co_id for content in TREE}
+    async with open_host(log) as (host, _):
+        with host.client("a") as a:
+            await a.receive([Load(MAP.id, NOTHING)])
+            contents = await lines(a)
+            assert contents == TREE
+            await a.receive([ANN.content(MAP, edits(5), after=3, with_header=False)])
+            assert await lines(a) == [Known(MAP.id, KnownState(True, {SESSION: 5}))]
+            assert await host.known_state(MAP.id) == KnownState(True, {SESSION: 5})
+
+
+async def test_a_long_value_is_read_as_the_client_takes_it() -> None:
+    async with open_host() as (host, _):
+        transactions = edits(20, size=60_000)
+        contents = [
+            ANN.content(FREE, transactions[: n + 1], after=n, as_agent=True, with_header=n == 0)
+            for n in range(20)
+        ]
+        await host.receive_content("test", contents)
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, NOTHING)])
+            await trio.testing.wait_all_tasks_blocked()
+            first = await a.next_lines(25_000)
+            assert sum(map(len, first)) < 200_000
+            await a.receive([Load(map_header("unknown").id, NOTHING)])
+            await trio.testing.wait_all_tasks_blocked()
+            second = await a.next_lines(25_000)
+            assert decode_line(second[0]) == Known(map_header("unknown").id, NOTHING)
+            got = [decode_line(line) for line in [*first, *second[1:]]] + await lines(a)
+            pieces = [item for item in got if isinstance(item, Content)]
+            assert pieces[-1].new[AGENT_SESSION].stop == 20
+            assert [item.new[AGENT_SESSION].after for item in pieces] == list(range(0, 20, 2))
+
+
+async def test_what_members_send_takes_the_same_door() -> None:
+    async with open_host() as (host, _):
+        feed = host.changes()
+        bad = Content(FREE.id, map_header("other"), free(1).new)
+        receipt = await host.receive_content("member", [TREE[2], bad, TREE[1], TREE[0]])
+        assert receipt.accepted == {content.co_id for content in TREE}
+        assert set(receipt.refused) == {FREE.id}
+        assert receipt.waiting == frozenset()
+        changes = dict(await feed.receive_many())
+        assert changes[MAP.id] == {SESSION: 3}
+        receipt = await host.receive_content("member", [TREE[2]])
+        assert receipt.accepted == {MAP.id}
+        assert (await host.receive_content("member", [])).accepted == frozenset()
+
+
+async def test_content_that_lacks_its_group_is_kept_waiting() -> None:
+    async with open_host() as (host, _):
+        receipt = await host.receive_content("member", [TREE[2]])
+        assert receipt.waiting == {MAP.id}
+        receipt = await host.receive_content("member", TREE[:2])
+        assert receipt.accepted == {GROUP.id, ANN.account_id}
+        with trio.fail_after(5):
+            while not (await host.known_state(MAP.id)).header:
+                await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_the_mesh_gives_what_is_not_here_with_its_dependencies() -> None:
+    async with open_host() as (host, _):
+        host.mesh = member = Member(TREE)
+        with host.client("a") as a:
+            await a.receive([Load(MAP.id, NOTHING)])
+            assert await lines(a) == TREE
+            await a.receive([Load(FREE.id, NOTHING)])
+            assert await lines(a) == [Known(FREE.id, NOTHING)]
+        asked = [ids for ids, _ in member.asked]
+        assert asked[0] == [MAP.id]
+        assert all(not known for _, known in member.asked[:3])
+
+
+async def test_newer_content_is_looked_for_when_a_client_subscribes() -> None:
+    async with open_host() as (host, _):
+        await host.receive_content("test", TREE)
+        newer = ANN.content(MAP, edits(6), after=3, with_header=False)
+        host.mesh = member = Member([newer])
+        with host.client("a") as a:
+            await a.receive([Load(MAP.id, KnownState(True, {SESSION: 3}))])
+            assert newer in await lines(a)
+        assert member.asked[0][1] == {MAP.id: KnownState(True, {SESSION: 3})}
+
+
+async def test_people_load_from_the_store_and_from_the_mesh() -> None:
+    async with open_host() as (host, _):
+        assert await host.load(MAP.id) is None
+        host.mesh = Member(TREE)
+        with trio.fail_after(5):
+            assert await host.load(FREE.id) is None
+            report = await host.load(MAP.id)
+        assert report is not None
+        assert report.source == "mesh"
+        assert dict(report.sessions) == {SESSION: 3}
+        report = await host.load(MAP.id)
+        assert report is not None
+        assert report.source == "store"
+        assert report.header == MAP
+
+
+async def test_interest_is_told() -> None:
+    async with open_host() as (host, _):
+        with trio.move_on_after(0) as scope:
+            await host.wait_interest_changed()
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.wait_interest_changed)
+            await trio.testing.wait_all_tasks_blocked()
+            with host.client("a") as a:
+                await a.receive([Load(FREE.id, NOTHING)])
+                assert host.subscribed_ids() == {FREE.id}
+                await trio.testing.wait_all_tasks_blocked()
+        await host.wait_interest_changed()
+        assert host.subscribed_ids() == frozenset()
+
+
+async def test_damage_costs_one_value() -> None:
+    log = DataLog()
+    async with open_host(log) as (host, _):
+        await host.receive_content("test", [*TREE, free(2)])
+    await Bee(log).put(header_key(FREE.id), b"\xc1")
+    async with open_host(log) as (host, _):
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, NOTHING), free(3, after=2), Load(MAP.id, NOTHING)])
+            assert await lines(a) == [Known(FREE.id, NOTHING), *TREE]
+
+
+async def test_receiving_content_can_be_cancelled_anywhere() -> None:
+    numbers = iter(range(1000))
+    async with open_host() as (host, _):
+
+        async def call() -> None:
+            content = ANN.content(map_header(f"c{next(numbers)}"), edits(1), as_agent=True)
+            receipt = await host.receive_content("test", [content])
+            assert receipt.accepted == {content.co_id}
+
+        assert await cancel_everywhere(call) >= 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+async def test_a_client_may_go_at_any_time(taken: int) -> None:
+    async with open_host() as (host, log):
+        log.durable = trio.Event()
+        with host.client("a") as a:
+            await a.receive([*TREE[:taken], free(2), Load(MAP.id, NOTHING)])
+            await a.next_lines(10)
+        log.durable.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await host.known_state(FREE.id)).header

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from node.cojson.change_feed import MAX_CHANGED_VALUES, ChangeFeed
+from node.cojson.outbox import MAX_CONTROL_BYTES, Outbox
+from node.cojson.peer_view import MAX_COUNTERS, MAX_SUBSCRIPTIONS, PeerView, ValueView
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+
+A, B, C = (RawCoId(letter) for letter in "abc")
+
+
+def test_lines_come_in_order_as_many_as_fit() -> None:
+    outbox = Outbox()
+    for n in range(10):
+        outbox.push(str(n) * 10)
+    assert outbox.take_lines(25) == ["0" * 10, "1" * 10, "2" * 10]
+    assert outbox.take_lines(1) == ["3" * 10]
+    assert len(outbox.take_lines(1000)) == 6
+    assert outbox.take_lines(1000) == []
+
+
+def test_values_come_by_priority_and_stay_until_served() -> None:
+    outbox = Outbox()
+    outbox.want(A, 6)
+    outbox.want(B, 3)
+    outbox.want(C, 3)
+    outbox.want(B, 3)
+    assert outbox.next_wanted() == (B, 3)
+    assert outbox.next_wanted() == (B, 3)
+    outbox.served(B, 3)
+    outbox.want(A, 0)
+    assert outbox.next_wanted() == (A, 0)
+    for value, priority in ((A, 0), (C, 3), (A, 6)):
+        assert outbox.next_wanted() == (value, priority)
+        outbox.served(value, priority)
+    assert outbox.next_wanted() is None
+
+
+async def test_a_client_that_does_not_read_is_ended() -> None:
+    outbox = Outbox()
+    outbox.push("x" * MAX_CONTROL_BYTES)
+    assert len(outbox.take_lines(1)) == 1
+    outbox.push("x" * MAX_CONTROL_BYTES)
+    outbox.push("y")
+    assert outbox.end_reason == "the client does not read"
+    assert outbox.take_lines(10) == []
+    await outbox.wake.wait()
+
+
+async def test_changes_of_a_value_are_merged() -> None:
+    feed = ChangeFeed()
+    feed.add(A, {CoSessionId("s"): 1})
+    feed.add(B, {CoSessionId("s"): 5})
+    feed.add(A, {CoSessionId("s"): 3, CoSessionId("t"): 1})
+    assert await feed.receive() == (A, {"s": 3, "t": 1})
+    feed.add(C, {})
+    assert await feed.receive_many() == [(B, {"s": 5}), (C, {})]
+
+
+async def test_a_reader_waits_and_loses_nothing_when_cancelled() -> None:
+    feed = ChangeFeed()
+    with trio.move_on_after(0):
+        await feed.receive()
+    async with trio.open_nursery() as nursery:
+        received: list[RawCoId] = []
+
+        async def read() -> None:
+            async for co_id, _ in feed:
+                received.append(co_id)
+                if len(received) == 2:
+                    return
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        feed.add(A, {})
+        await trio.testing.wait_all_tasks_blocked()
+        assert received == [A]
+        feed.add(B, {})
+
+
+async def test_changes_are_bounded() -> None:
+    feed = ChangeFeed()
+    for n in range(MAX_CHANGED_VALUES + 3):
+        feed.add(RawCoId(str(n)), {})
+    assert feed.left_out == 3
+    assert (await feed.receive())[0] == "3"
+
+
+def test_what_a_client_claims_is_bounded() -> None:
+    peer = PeerView("p")
+    view = peer.values[A] = ValueView()
+    many = KnownState(True, {CoSessionId(str(n)): 1 for n in range(MAX_COUNTERS + 1)})
+    peer.replace(view, many)
+    assert peer.is_over_limit()
+    peer.replace(view, NOTHING)
+    assert not peer.is_over_limit()
+    peer.confirm(view, many)
+    assert peer.is_over_limit()
+    peer.replace(view, NOTHING)
+    peer.values.update((RawCoId(str(n)), view) for n in range(MAX_SUBSCRIPTIONS))
+    assert peer.is_over_limit()
+
+
+def test_what_was_sent_is_forgotten_once_confirmed() -> None:
+    view = ValueView()
+    sent = KnownState(True, {CoSessionId("s"): 3})
+    view.add_sent(sent)
+    assert not view.lacks(sent)
+    assert view.real == NOTHING
+    view.confirm(KnownState(True, {CoSessionId("s"): 2}))
+    assert view.optimistic == sent
+    view.confirm(sent)
+    assert view.sent is None
+    assert view.optimistic == sent
+    view.add_sent(KnownState(True, {CoSessionId("s"): 9}))
+    view.replace(NOTHING)
+    assert view.lacks(sent)

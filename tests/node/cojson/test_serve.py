@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from node.cojson.host import SyncHost
+from node.cojson.messages import Known, Load, Message, decode_frame, encode_lines, encode_message
+from node.cojson.serve import MAX_BAD_LINES, serve_client
+from node.covalue.known_state import NOTHING
+from tests.node.cojson.test_host import TREE, free, open_host
+from tests.support.authors import Author, edits, map_header
+
+ANN = Author("ann")
+FREE = map_header("free")
+
+
+class Client:
+    """The client's end of a socket in memory; the server's end is the socket itself."""
+
+    remote = "test"
+
+    def __init__(self, room: int = 1000) -> None:
+        self._to_server, self._at_server = trio.open_memory_channel[str](1000)
+        self._to_client, self.frames = trio.open_memory_channel[str](room)
+
+    async def receive(self) -> str | None:
+        try:
+            return await self._at_server.receive()
+        except trio.EndOfChannel:
+            return None
+
+    async def send(self, text: str) -> None:
+        await self._to_client.send(text)
+
+    def say(self, *lines: str) -> None:
+        self._to_server.send_nowait("\n".join(lines))
+
+    def hang_up(self) -> None:
+        self._to_server.close()
+
+    async def messages(self) -> list[Message]:
+        """What has come once nothing moves any more, without pings."""
+        await trio.testing.wait_all_tasks_blocked()
+        found: list[Message] = []
+        while True:
+            try:
+                found += decode_frame(self.frames.receive_nowait()).messages
+            except trio.WouldBlock:
+                return found
+
+
+@asynccontextmanager
+async def open_client(
+    serve: Callable[[SyncHost, Client], Awaitable[None]] = serve_client, room: int = 1000
+) -> AsyncIterator[tuple[SyncHost, Client, trio.Event]]:
+    ended = trio.Event()
+    client = Client(room)
+    async with open_host() as (host, _), trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            await serve(host, client)
+            ended.set()
+
+        nursery.start_soon(run)
+        yield host, client, ended
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_ping_comes_at_once_and_then_every_second_and_a_half(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_client() as (_, client, _):
+        await trio.sleep(6.5)
+        pings = []
+        while True:
+            try:
+                pings.append(json.loads(client.frames.receive_nowait()))
+            except trio.WouldBlock:
+                break
+        assert len(pings) == 5
+        assert set(pings[0]) == {"type", "time", "dc"}
+        assert pings[0]["type"] == "ping"
+        assert isinstance(pings[0]["time"], int)
+
+
+async def test_a_client_uploads_and_another_loads() -> None:
+    async with open_client() as (host, client, _):
+        client.say(encode_lines(TREE))
+        assert [type(item) for item in await client.messages()] == [Known] * 3
+        other = Client()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_client, host, other)
+            other.say(encode_message(Load(TREE[2].co_id, NOTHING)))
+            assert await other.messages() == TREE
+            nursery.cancel_scope.cancel()
+
+
+async def test_bad_lines_cost_nothing_but_themselves() -> None:
+    async with open_client() as (host, client, _):
+        good = encode_message(Load(FREE.id, NOTHING))
+        client.say("{bad", "", good, "null")
+        client.say("")
+        client.say('{"action":"nonsense"}', '{"foo":1}', '{"type":"ping"}')
+        assert await client.messages() == [Known(FREE.id, NOTHING)]
+        assert host.statistics().bad_lines == 2
+
+
+async def test_who_sends_nothing_but_bad_lines_is_sent_away() -> None:
+    async with open_client() as (_, client, ended):
+        client.say(*["{"] * (MAX_BAD_LINES + 1))
+        with trio.fail_after(5):
+            await ended.wait()
+
+
+async def test_who_hangs_up_is_forgotten() -> None:
+    async with open_client() as (host, client, ended):
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        await client.messages()
+        client.hang_up()
+        with trio.fail_after(5):
+            await ended.wait()
+        assert host.statistics().clients == 0
+        assert host.subscribed_ids() == frozenset()
+
+
+async def test_a_connection_that_breaks_ends_quietly() -> None:
+    async with open_client() as (host, client, ended):
+        await client.messages()
+        client.frames.close()
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        with trio.fail_after(5):
+            await ended.wait()
+        assert host.statistics().clients == 0
+
+
+async def test_many_answers_share_a_frame() -> None:
+    async with open_client() as (_, client, _):
+        await client.messages()
+        ids = [map_header(f"u{n}").id for n in range(100)]
+        client.say(*[encode_message(Load(co_id, NOTHING)) for co_id in ids])
+        await trio.testing.wait_all_tasks_blocked()
+        frame = client.frames.receive_nowait()
+        assert len(decode_frame(frame).messages) == 100
+
+
+async def test_a_client_that_does_not_read_waits_without_harm() -> None:
+    async with open_client(room=0) as (host, client, _):
+        transactions = edits(40, size=60_000)
+        contents = [
+            ANN.content(FREE, transactions[: n + 1], after=n, as_agent=True, with_header=n == 0)
+            for n in range(40)
+        ]
+        await host.receive_content("test", contents)
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        await trio.testing.wait_all_tasks_blocked()
+        other = Client()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_client, host, other)
+            other.say(encode_message(Load(FREE.id, NOTHING)))
+            assert len(await other.messages()) == 20
+            nursery.cancel_scope.cancel()
+        got = 0
+        with trio.fail_after(5):
+            while got < 20:
+                got += len(decode_frame(await client.frames.receive()).messages)
+
+
+async def test_edits_reach_a_subscriber_while_it_is_idle() -> None:
+    async with open_client() as (host, client, _):
+        await host.receive_content("test", [free(1)])
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        assert await client.messages() == [free(1)]
+        await host.receive_content("test", [free(3, after=1)])
+        assert await client.messages() == [free(3, after=1)]
