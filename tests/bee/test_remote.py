@@ -19,13 +19,20 @@ from tests.support.bee_log import BeeLog, RemoteLog
 COUNT = 10_000
 
 
+_blocks: list[bytes] = []
+
+
 async def large() -> BeeLog:
-    log = BeeLog()
+    """A log of a large bee; built once."""
+    log = BeeLog(_blocks)
+    if _blocks:
+        return log
     bee = Bee(log)
     for start in range(0, COUNT, 1_000):
         async with bee.batch() as batch:
             for number in range(start, start + 1_000):
                 await batch.put(b"%05d" % (number * 7919 % COUNT), b"v")
+    _blocks.extend(log.blocks)
     return log
 
 
