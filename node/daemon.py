@@ -214,6 +214,7 @@ class Node:
             case _:
                 async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
                     async for result in results:
+                        self._tally.look()  # the core may be closed when the verb is done
                         yield result
 
     async def _load(self, verb: Load) -> Result:

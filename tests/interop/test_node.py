@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.interop.bee_peer import open_bee_peer
 from tests.support.running_node import open_jazz_client, open_running_node, wait_members
 
 pytestmark = pytest.mark.interop
@@ -155,3 +156,45 @@ async def test_exit_codes(tmp_path: Path) -> None:
                 assert text in done.error
                 assert done.error.count("\n") == (1 if code else 0)
             assert (await node.beemesh("bee", "get", "notes", "k")).out == "v"
+
+
+async def test_a_javascript_hyperbee_reads_the_data_core_of_a_running_node(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        async with (
+            open_running_node(tmp_path) as node,
+            open_jazz_client(node.ws) as alice,
+            open_bee_peer() as reader,
+        ):
+            ids = (await alice.do("createMany", count=100))["ids"]
+            (listed,) = (await node.beemesh("core", "info", "beemesh/data", "--json")).lines
+            assert listed["key_hex"] == node.ready["key"]
+            await reader("open", id="data", key=node.ready["key"])
+            await reader("connect", port=int(node.ready["mesh"].rpartition(":")[2]))
+            await reader("waitLength", id="data", length=listed["length"])
+            key = f"{ids[50]}:header".encode().hex()
+            entry = (await reader("get", id="data", key=key))["entry"]
+            assert entry[1] == key
+            held = await reader("held", id="data")
+            assert 0 < held["held"] < held["length"] / 3
+
+
+async def test_a_node_reads_a_javascript_hyperbee(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        async with open_bee_peer() as writer:
+            opened = await writer("open", id="towns", name="towns")
+            await writer("fill", id="towns", count=2000, size=20)
+            port = (await writer("listen"))["port"]
+            joins = ["--mesh-name", tmp_path.name, "--join", f"127.0.0.1:{port}"]
+            async with open_running_node(tmp_path, *joins) as node:
+                key = opened["key"]
+                value = await node.beemesh("bee", "get", key, "key-0001000", "--json")
+                assert value.code == 0, value
+                page = await node.beemesh("bee", "ls", key, "--prefix", "key-00010", "--json")
+                assert [entry["key"] for entry in page.lines] == [
+                    f"key-{number:07}" for number in range(1000, 1100)
+                ]
+                (info,) = (await node.beemesh("core", "info", key, "--json")).lines
+                assert (info["length"], info["is_writable"]) == (2001, False)
+                assert 100 <= info["blocks_held"] < 400
+                (status,) = (await node.beemesh("status", "--json")).lines
+                assert status["blocks"]["verified"] == status["blocks"]["fetched"] >= 100
