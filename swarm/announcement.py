@@ -17,14 +17,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from hypercore.crypto import blake2b
+from hypercore.crypto import Entropy, blake2b, system_entropy
 
 SALT_BYTES = 8
 TAG_BYTES = 8
 MAX_TOPICS = 24
 """Announced at most: 24 tags keep the record well below the 400 bytes that any network carries."""
 
+Address = tuple[str, int]
+
 _VERSION = b"1"
+
+
+def create_instance_name(entropy: Entropy = system_entropy) -> str:
+    """A name for one start of one node, that tells nothing about either."""
+    return "n" + entropy(8).hex()
 
 
 def topic_tag(topic: bytes, salt: bytes) -> bytes:
@@ -60,3 +67,22 @@ class Announcement:
         if properties.get(b"v") != _VERSION or len(salt) != SALT_BYTES or len(tags) % TAG_BYTES:
             return None
         return cls(salt, frozenset(tags[i : i + TAG_BYTES] for i in range(0, len(tags), TAG_BYTES)))
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborSeen:
+    """A service that announces itself, or has changed."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    announcement: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborLeft:
+    """A service that said goodbye, or whose records expired."""
+
+    name: str
+
+
+Neighbor = NeighborSeen | NeighborLeft

@@ -36,7 +36,10 @@ class OutboxOverflow(SwarmError):
 class PeerUnreachable(SwarmError):
     """None of a peer's addresses answered."""
 
-    def __init__(self, address: str, attempts: int) -> None:
-        super().__init__(f"{address} did not answer ({attempts} attempts)")
+    def __init__(self, address: str, attempts: int, *, is_refused: bool = False) -> None:
+        answer = "refused" if is_refused else "did not answer"
+        super().__init__(f"{address} {answer} ({attempts} attempts)")
         self.address = address
         self.attempts = attempts
+        self.is_refused = is_refused
+        """Whether a machine at every address says that nobody listens there."""

@@ -3,6 +3,10 @@
 Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
 do not stay in step. A connection that lasted STABLE_SECONDS clears them.
 
+A neighbor's goodbye may be lost, and what it announced lives for over an hour in every cache. It
+is forgotten when its machine has said MAX_REFUSALS times in a row that nobody listens; one that
+does not answer at all may be asleep, and is dialed on.
+
 Source: hyperswarm 4.17.2 lib/retry-timer.js for the values.
 """
 
@@ -13,16 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypercore.crypto import Entropy, system_entropy
-from swarm.announcement import Announcement
+from swarm.announcement import Address, Announcement
 
 BACK_OFF_SECONDS = (1.0, 5.0, 15.0)
 STABLE_SECONDS = 15.0
+MAX_REFUSALS = 3
 MAX_NEIGHBORS = 1024
 """Neighbors remembered; a network that announces more is playing games."""
 
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
-
-Address = tuple[str, int]
 
 
 class Source(enum.Enum):
@@ -68,8 +71,8 @@ class _Peer:
     topics: frozenset[bytes] = frozenset()
     state: PeerState = PeerState.WAITING
     failures: int = 0
+    refusals: int = 0
     next_attempt: float = 0.0
-    connected_at: float = 0.0
     last_error: str = ""
 
     @property
@@ -105,7 +108,7 @@ class PeerBook:
     entropy: Entropy = system_entropy
     _peers: dict[str, _Peer] = field(default_factory=dict)
     _topics: set[bytes] = field(default_factory=set)
-    _connected: set[bytes | None] = field(default_factory=set)
+    _connected: dict[bytes | None, float] = field(default_factory=dict)  # since when
     _refused: set[bytes | None] = field(default_factory=set)
 
     @property
@@ -205,19 +208,25 @@ class PeerBook:
             )
         return dials
 
-    def dial_failed(self, name: str, error: str, now: float) -> None:
+    def dial_failed(self, name: str, error: str, now: float, *, is_refused: bool = False) -> None:
+        """Nothing came of a dial; `is_refused` says that nobody listens there."""
         peer = self._peers.get(name)
-        if peer is not None:
-            peer.last_error = error
+        if peer is None:
+            return
+        peer.last_error = error
+        peer.refusals = peer.refusals + 1 if is_refused else 0
+        if peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS:
+            del self._peers[name]
+        else:
             self._postpone(peer, now)
 
-    def dial_succeeded(self, name: str, public_key: bytes, now: float) -> None:
+    def dial_succeeded(self, name: str, public_key: bytes) -> None:
         """Somebody answered and proved this key; connected from now on, by this dial or not."""
         peer = self._peers.get(name)
         if peer is not None:
             peer.public_key = public_key
             peer.state = PeerState.CONNECTED
-            peer.connected_at = now
+            peer.refusals = 0
             peer.last_error = ""
 
     def found_ourselves(self, name: str) -> None:
@@ -226,16 +235,16 @@ class PeerBook:
         if peer is not None:
             peer.state = PeerState.OURSELVES
 
-    def connection_opened(self, public_key: bytes) -> None:
+    def connection_opened(self, public_key: bytes, now: float) -> None:
         """There is a connection with this key: peers known to have it need no dial."""
-        self._connected.add(public_key)
+        self._connected.setdefault(public_key, now)
 
     def connection_closed(self, public_key: bytes, now: float) -> None:
-        """The last connection with this key is gone: back to dialing, in a moment."""
-        self._connected.discard(public_key)
+        """The last connection with this key is gone, or was not let in: dial again, later."""
+        opened_at = self._connected.pop(public_key, now)
         for peer in self._peers.values():
             if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
-                if now - peer.connected_at >= STABLE_SECONDS:
+                if now - opened_at >= STABLE_SECONDS:
                     peer.failures = 0
                 self._postpone(peer, now)
 

@@ -81,7 +81,8 @@ class Connection:
         """Seal the messages and write them with one call.
 
         Requires at most `swarm.stream_cipher.MAX_MESSAGE_BYTES` in each.
-        Raises: trio.BrokenResourceError, trio.ClosedResourceError.
+        Raises: trio.BrokenResourceError, trio.ClosedResourceError, and MalformedPacket after
+        `receive` has raised it.
         Cancel: while it waits for its turn nothing is sent; afterwards the connection is broken,
         since part of a message may be on the wire.
         """

@@ -11,7 +11,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -20,9 +19,9 @@ import trio
 import zeroconf
 
 from hypercore.crypto import Entropy, system_entropy
-from swarm.announcement import SALT_BYTES, Announcement
+from swarm.announcement import SALT_BYTES, Announcement, Neighbor, NeighborLeft, NeighborSeen
 from swarm.io.tasks import Wakeup, open_background_nursery
-from swarm.peer_book import MAX_NEIGHBORS, Address
+from swarm.peer_book import MAX_NEIGHBORS
 
 SERVICE_TYPE = "_beemesh._tcp.local."
 LOOPBACK = "127.0.0.1"
@@ -36,30 +35,6 @@ _MAX_ADDRESSES = 8  # of one neighbor
 _THREADS = 4
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class NeighborSeen:
-    """A service that announces itself, or has changed."""
-
-    name: str
-    addresses: tuple[Address, ...]
-    announcement: Announcement
-
-
-@dataclass(frozen=True, slots=True)
-class NeighborLeft:
-    """A service that said goodbye, or whose records expired."""
-
-    name: str
-
-
-Neighbor = NeighborSeen | NeighborLeft
-
-
-def create_instance_name(entropy: Entropy = system_entropy) -> str:
-    """A name for one start of one node, that tells nothing about either."""
-    return "n" + entropy(8).hex()
 
 
 class Mdns:
@@ -80,6 +55,7 @@ class Mdns:
         self._announced = trio.Event()
         self._names: dict[str, bool] = {}
         self._names_changed = Wakeup()
+        self._resolving: dict[str, trio.CancelScope] = {}
         self._news: dict[str, Neighbor] = {}
         self._news_changed = Wakeup()
         self._limiter = trio.CapacityLimiter(_THREADS)
@@ -207,19 +183,29 @@ class Mdns:
                 await self._names_changed.wait()
                 names, self._names = self._names, {}
                 for name, is_present in names.items():
-                    if is_present:
-                        nursery.start_soon(self._resolve, instance, name)
-                    else:
+                    # What an earlier look brings would arrive after this news, and be older.
+                    # The goodbye of a neighbor would be undone by it.
+                    earlier = self._resolving.pop(name, None)
+                    if earlier is not None:
+                        earlier.cancel()
+                    if not is_present:
                         self._tell(NeighborLeft(name.partition(".")[0]))
+                    elif len(self._resolving) < MAX_NEIGHBORS:
+                        scope = self._resolving[name] = trio.CancelScope()
+                        nursery.start_soon(self._resolve, instance, name, scope)
 
-    async def _resolve(self, instance: zeroconf.Zeroconf, name: str) -> None:
+    async def _resolve(
+        self, instance: zeroconf.Zeroconf, name: str, scope: trio.CancelScope
+    ) -> None:
         """Ask for address and record; a name that does not answer is left alone."""
-        try:
+        info: zeroconf.ServiceInfo | None = None
+        with scope, contextlib.suppress(OSError, zeroconf.Error):
             info = await self._in_thread(
                 partial(instance.get_service_info, SERVICE_TYPE, name, _RESOLVE_MS)
             )
-        except (OSError, zeroconf.Error):
+        if self._resolving.get(name) is not scope:
             return
+        del self._resolving[name]
         if info is None or not info.port:
             return
         announcement = Announcement.decode(info.properties)

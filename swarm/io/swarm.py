@@ -14,25 +14,31 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from hypercore.crypto import Entropy, KeyPair, encode_id, system_entropy
 from hypercore.errors import RemoteProtocolError
-from swarm.errors import HandshakeFailed, SwarmError
+from swarm.announcement import Address, NeighborLeft, NeighborSeen, create_instance_name
+from swarm.errors import HandshakeFailed, PeerUnreachable, SwarmError
 from swarm.io.connection import Connection, ConnectionStatistics, open_connection
-from swarm.io.mdns import Mdns, NeighborLeft, NeighborSeen, create_instance_name, open_mdns
 from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.tcp import dial, format_address, open_listeners, remote_address, tune
-from swarm.peer_book import Address, Dial, PeerBook, PeerInfo, Source
+from swarm.peer_book import Dial, PeerBook, PeerInfo, Source
+
+if TYPE_CHECKING:
+    from swarm.io.mdns import Mdns
 
 MAX_CONNECTIONS = 256
 MAX_UNPROVEN_CONNECTIONS = 64
-"""Incoming connections that have not finished their handshake; more are closed at once."""
+"""Incoming connections that have not finished their handshake. One more ends the oldest of the
+host that has most of them: who opens hundreds only gets in the way of itself."""
 
 MAX_DIALS = 8
 """Dials under way at once."""
@@ -92,6 +98,7 @@ class _Session:
         self.connection = connection
         self.source = source
         self.since_unix_ms = time.time_ns() // 1_000_000
+        self.is_replaced = False
         self.scope = trio.CancelScope()
         self.done = trio.Event()
 
@@ -134,7 +141,8 @@ class Swarm:
         self._book = book
         self._mdns: Mdns | None = None
         self._sessions: dict[bytes, _Session] = {}
-        self._unproven = 0
+        self._challenged: set[bytes] = set()  # keys with a second connection under decision
+        self._unproven: dict[trio.CancelScope, str] = {}  # of which host, oldest first
         self._dialing = 0
         self._wake = Wakeup()
         self._changed = trio.Event()
@@ -294,42 +302,51 @@ class Swarm:
                 if key == self.public_key:
                     self._book.found_ourselves(planned.name)
                     return
-                self._book.dial_succeeded(planned.name, key, trio.current_time())
+                self._book.dial_succeeded(planned.name, key)
                 await self._admit(connection, planned.source)
         except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             _log.debug("dialing %s failed: %s", planned.name, error)
             self._counters.dials_failed += 1
-            self._book.dial_failed(planned.name, str(error), trio.current_time())
+            is_refused = isinstance(error, PeerUnreachable) and error.is_refused
+            self._book.dial_failed(
+                planned.name, str(error), trio.current_time(), is_refused=is_refused
+            )
         finally:
             self._dialing -= is_dialing
             self._note_change()
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         """Serve an incoming connection to its end."""
-        if (
-            self._unproven >= MAX_UNPROVEN_CONNECTIONS
-            or len(self._sessions) >= self._max_connections
-        ):
+        if len(self._sessions) >= self._max_connections:
             self._counters.refused += 1
             self._note_change()
             await trio.aclose_forcefully(stream)
             return
+        if len(self._unproven) >= MAX_UNPROVEN_CONNECTIONS:
+            self._end_one_unproven()
         address = remote_address(stream)
-        self._unproven += 1
-        is_unproven = True
+        scope = trio.CancelScope()
+        self._unproven[scope] = address.rpartition(":")[0]
         try:
-            tune(stream)
-            async with open_connection(
-                stream, self._key_pair, is_initiator=False, remote_address=address
-            ) as connection:
-                self._unproven -= 1
-                is_unproven = False
-                await self._admit(connection, Source.INCOMING)
+            with scope:
+                tune(stream)
+                async with open_connection(
+                    stream, self._key_pair, is_initiator=False, remote_address=address
+                ) as connection:
+                    self._unproven.pop(scope, None)
+                    await self._admit(connection, Source.INCOMING)
         except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("connection from %s failed: %s", address, error)
         finally:
-            self._unproven -= is_unproven
+            self._unproven.pop(scope, None)
             self._note_change()
+
+    def _end_one_unproven(self) -> None:
+        crowd, _ = Counter(self._unproven.values()).most_common(1)[0]
+        oldest = next(scope for scope, host in self._unproven.items() if host == crowd)
+        del self._unproven[oldest]
+        oldest.cancel()
+        self._counters.refused += 1
 
     async def _admit(self, connection: Connection, source: Source) -> None:
         """Let a proven connection in, if it is welcome and the one to keep; then serve it."""
@@ -338,12 +355,14 @@ class Swarm:
             return
         if self._book.is_refused(key) or not self._firewall(key):
             self._counters.refused += 1
-            self._book.connection_closed(key, trio.current_time())
+            if key not in self._sessions:
+                self._book.connection_closed(key, trio.current_time())
             return
         while (existing := self._sessions.get(key)) is not None:
             if not await self._is_better(connection, existing):
                 self._counters.duplicates += 1
                 return
+            existing.is_replaced = True
             existing.scope.cancel()
             with trio.move_on_after(_HANDOVER_SECONDS) as scope:
                 await existing.done.wait()
@@ -360,9 +379,15 @@ class Swarm:
             return is_crossing and not existing.is_confirmed and we_win
         if is_crossing and not existing.is_confirmed and we_win:
             return False
-        with trio.move_on_after(_DECISION_SECONDS):
-            return await connection.wait_confirmed()
-        return False
+        if link.remote_public_key in self._challenged:
+            return False  # one at a time: else a single key could have any number waiting here
+        self._challenged.add(link.remote_public_key)
+        try:
+            with trio.move_on_after(_DECISION_SECONDS):
+                return await connection.wait_confirmed()
+            return False
+        finally:
+            self._challenged.discard(link.remote_public_key)
 
     async def _serve(self, connection: Connection, source: Source) -> None:
         """Run the handler; what the network does to it ends this connection only."""
@@ -370,7 +395,7 @@ class Swarm:
         session = _Session(connection, source)
         self._sessions[key] = session
         self._counters.connections_opened += 1
-        self._book.connection_opened(key)
+        self._book.connection_opened(key, trio.current_time())
         self._note_change()
         try:
             with session.scope:
@@ -385,7 +410,8 @@ class Swarm:
             self._counters.bytes_sent += statistics.bytes_sent
             if self._sessions.get(key) is session:
                 del self._sessions[key]
-                self._book.connection_closed(key, trio.current_time())
+                if not session.is_replaced:
+                    self._book.connection_closed(key, trio.current_time())
             session.done.set()
             self._note_change()
 
@@ -437,6 +463,8 @@ async def open_swarm(
             nursery.start_soon(partial(trio.serve_listeners, swarm._accept, listeners))
         nursery.start_soon(swarm._dial_peers)
         if lan and listen is not None:
+            from swarm.io.mdns import open_mdns  # costs 60 ms, for nothing without the LAN
+
             host, port = swarm.addresses[0]
             async with open_mdns(name, host, port, interfaces=interfaces, entropy=entropy) as mdns:
                 swarm._mdns = mdns

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import trio
 
+from swarm.announcement import Address
 from swarm.errors import PeerUnreachable
-from swarm.peer_book import Address
 
 CONNECT_SECONDS = 5.0
 """Patience with one address."""
@@ -49,6 +49,7 @@ async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
     Cancel: nothing stays open.
     """
     failure: Exception | None = None
+    refusals = 0
     for host, port in addresses:
         try:
             with trio.fail_after(CONNECT_SECONDS):
@@ -57,8 +58,10 @@ async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
                 return stream
         except (OSError, trio.TooSlowError) as error:
             failure = error
+            refusals += isinstance(error.__cause__, ConnectionRefusedError)
     names = ", ".join(f"{host}:{port}" for host, port in addresses)
-    raise PeerUnreachable(names, len(addresses)) from failure
+    is_refused = refusals == len(addresses)
+    raise PeerUnreachable(names, len(addresses), is_refused=is_refused) from failure
 
 
 def format_address(address: Sequence[object]) -> str:

@@ -65,8 +65,8 @@ def test_a_connection_that_lasted_clears_failures() -> None:
     for lasted, failures in ((1.0, 1), (2.0, 2), (STABLE_SECONDS, 1)):
         now = book.deadline or 0.0
         assert names(book, now) == ["a:1"]
-        book.dial_succeeded("a:1", KEY, now)
-        book.connection_opened(KEY)
+        book.dial_succeeded("a:1", KEY)
+        book.connection_opened(KEY, now)
         assert book.peers[0].state is PeerState.CONNECTED
         assert book.deadline is None
         book.connection_closed(KEY, now + lasted)
@@ -76,7 +76,7 @@ def test_a_connection_that_lasted_clears_failures() -> None:
 
 def test_peers_known_to_be_connected_otherwise_are_not_dialed() -> None:
     book = create_book()
-    book.connection_opened(KEY)
+    book.connection_opened(KEY, 0.0)
     book.add_static("a", 1, KEY, 0.0)
     assert book.deadline is None
     assert names(book, 1.0) == []
@@ -91,7 +91,7 @@ def test_removed_peers_are_forgotten() -> None:
     assert names(book, 0.0) == ["a:1"]
     book.remove_static("a", 1)
     book.dial_failed("a:1", "", 0.0)
-    book.dial_succeeded("a:1", KEY, 0.0)
+    book.dial_succeeded("a:1", KEY)
     book.found_ourselves("a:1")
     assert book.peers == []
 
