@@ -134,9 +134,10 @@ class Mesh:
                 continue
             inquiry = await self._inquire(part, known)
             found = await inquiry.wait_enough(part)
-            result.update((co_id, ()) for co_id in part if co_id in found)
+            claimed = [co_id for co_id in part if co_id in found]
+            self._found += len(claimed)
             await self._fetcher.fetch_all(found)
-        self._found += len(result)
+            result.update((co_id, ()) for co_id in claimed)
         self._absent += len(ids) - len(result)
         return result
 

@@ -72,7 +72,7 @@ async def test_a_value_is_found_and_fetched_sparsely() -> None:
             assert 0 < fetch.round_trips <= 6
             assert fetch.bytes > 0
             [member] = asker.mesh.statistics().members
-            assert member.blocks_fetched == fetch.blocks
+            assert fetch.blocks <= member.blocks_fetched < holder.data.length // 100
             assert member.length == holder.data.length
             assert member.key == holder.data.key
             assert member.name == "node 1"
@@ -252,9 +252,8 @@ async def test_two_members_with_different_sessions_make_one_value() -> None:
         await edit(two, other, "only two has this")
         await edit(two, other, "and this")
         async with connected(one, asker), connected(two, asker):
-            report = await asker.host.load(value.id)
-            assert report is not None
-            assert dict(report.sessions) == {value.session_id: 2, other.session_id: 2}
+            assert await asker.host.load(value.id) is not None
+            await asker.wait_counts({value.id: {value.session_id: 2, other.session_id: 2}})
 
 
 async def test_a_full_replica_takes_everything_and_stays_current() -> None:
@@ -296,9 +295,8 @@ async def test_a_large_value_comes_in_several_readings() -> None:
         for number in range(30):
             await upload(holder, value.edit(json.dumps([str(number) * 90_000])))
         async with connected(holder, asker):
-            report = await asker.host.load(value.id)
-            assert report is not None
-            assert report.sessions[value.session_id] == 31
+            assert await asker.host.load(value.id) is not None
+            await asker.wait_counts({value.id: {value.session_id: 31}})
             fetch = asker.mesh.report(value.id)
             assert fetch is not None
             assert fetch.bytes > 30 * 90_000
