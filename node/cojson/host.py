@@ -27,6 +27,7 @@ from node.cojson.outputs import (
     Find,
     LoadValue,
     Output,
+    Refused,
     Rehash,
     Send,
     Serve,
@@ -58,6 +59,9 @@ MAX_SEARCHES = 8
 """Questions to the mesh at a time; the ids that come meanwhile share the next one."""
 
 MAX_SEARCH_IDS = 256
+
+MAX_LOGGED_REFUSALS = 10
+"""Per client: who forges much does not fill the log; all are counted."""
 
 _REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
@@ -254,7 +258,7 @@ class SyncHost:
     def _carry_out(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
             match output:
-                case Send() | Serve() | EndPeer():
+                case Send() | Serve() | EndPeer() | Refused():
                     self._address_client(output)
                 case Store():
                     self._commits.append(output)
@@ -274,7 +278,7 @@ class SyncHost:
                     assert_never(output)
         self._tell_interest()
 
-    def _address_client(self, output: Send | Serve | EndPeer) -> None:
+    def _address_client(self, output: Send | Serve | EndPeer | Refused) -> None:
         outbox = self._outboxes.get(output.peer_id)
         if outbox is None:
             return
@@ -285,6 +289,10 @@ class SyncHost:
                 outbox.want(co_id, priority)
             case EndPeer(_, reason):
                 outbox.end(reason)
+            case Refused(peer_id, co_id, reason):
+                outbox.refusals += 1
+                if outbox.refusals <= MAX_LOGGED_REFUSALS:
+                    _log.warning("content refused", client=peer_id, co_id=co_id, reason=reason)
             case _:
                 assert_never(output)
 

@@ -13,7 +13,7 @@ from functools import partial
 from node.cojson.engine_state import Commit, EngineState
 from node.cojson.judgment import Verified, sort_parts, verify_parts
 from node.cojson.messages import Known, Load
-from node.cojson.outputs import Output, Rehash, Send, Settled, Store
+from node.cojson.outputs import Output, Refused, Rehash, Send, Settled, Store
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
 from node.cojson.value_table import Phase, ValueEntry
@@ -221,6 +221,8 @@ class Intake:
 
     def _refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
         self._state.refused += 1
+        if delivery.sender is not None:
+            out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
         self.settle(delivery, out, reason)
 
     def settle(

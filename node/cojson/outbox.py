@@ -24,6 +24,8 @@ class Outbox:
         self.wake = Wakeup()
         self.end_reason: str | None = None
         """Why the connection is to end; None while it is fine."""
+        self.refusals = 0
+        """Messages of this client of which nothing was kept."""
         self._lines: deque[str] = deque()
         self._line_bytes = 0
         self._wanted: dict[int, dict[RawCoId, None]] = {

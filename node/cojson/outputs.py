@@ -77,6 +77,15 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The peer sent content of which nothing was kept, for the log; it is not told."""
+
+    peer_id: str
+    co_id: RawCoId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndPeer:
     """The peer broke a limit: end its connection."""
 
@@ -84,7 +93,7 @@ class EndPeer:
     reason: str
 
 
-Output = Send | Serve | Store | LoadValue | Rehash | Find | Changed | Settled | EndPeer
+Output = Send | Serve | Store | LoadValue | Rehash | Find | Changed | Settled | Refused | EndPeer
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from node.cojson.outputs import (
     LoadValue,
     Output,
     Pull,
+    Refused,
     Rehash,
     Send,
     Serve,
@@ -100,6 +101,7 @@ class EngineShell:
         self.settled: list[Settled] = []
         self.changes: list[Changed] = []
         self.ended: dict[str, str] = {}
+        self.refusals: dict[str, list[str]] = defaultdict(list)
         self.reads: list[LoadValue | Rehash] = []
         self.loads = 0
         self.rehashes = 0
@@ -162,6 +164,8 @@ class EngineShell:
                     self.settled.append(output)
                 case Changed():
                     self.changes.append(output)
+                case Refused(peer_id, _, reason):
+                    self.refusals[peer_id].append(reason)
                 case EndPeer(peer_id, reason):
                     self.ended[peer_id] = reason
                 case _:

@@ -319,6 +319,7 @@ def test_forged_content_leaves_nothing_behind(shell: EngineShell) -> None:
     assert shell.take("evil") == []
     assert shell.stores == []
     assert shell.engine.refused == 1
+    assert "bad signature" in shell.refusals["evil"][0]
     shell.say("evil", free(1))
     shell.say("a", free(2))
     shell.commit()
