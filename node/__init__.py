@@ -1,0 +1,17 @@
+"""The mesh node: coValues for Jazz clients, shared with other nodes.
+
+| module | what |
+|---|---|
+| `daemon` | builds and owns everything: `open_node(config)` |
+| `cojson/`, `covalue/` | the protocol of Jazz clients, and what they store |
+| `mesh/` | the protocol of nodes among themselves; `joining` picks the mesh at a start |
+| `web/`, `listening` | the WebSocket and admin servers, and where they listen |
+| `cli/`, `client`, `verbs` | the command, how it asks a running node, and what can be asked |
+| `logs` | the `core` and `bee` verbs, on an open store |
+| `config`, `identity`, `journal`, `tally` | settings, key file, log output, counts |
+
+Nothing is re-exported here: every start of the command imports this module, and `--help` must not
+wait for an event loop and a database. Write `from node.daemon import open_node`.
+
+The admin client blocks and has no event loop, for the same reason.
+"""

@@ -31,7 +31,7 @@ from node.client import AdminAccess
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.reports import LoadReport
 from node.cojson.serve import serve_client
-from node.config import Config
+from node.config import Config, Endpoint
 from node.covalue.bee_store import BeeStore
 from node.covalue.ids import RawCoId, is_co_id
 from node.identity import load_or_create_identity, read_passphrase
@@ -226,7 +226,9 @@ class Node:
             if report is not None:
                 return self._describe_load(report)
         members = len(self.mesh.members)
-        asked = f"{members} members" if members else "no member (none is connected)"
+        asked = (
+            f"none of {members} connected nodes" if members else "no other node is connected that"
+        )
         if scope.cancelled_caught:
             raise VerbError(
                 ExitCode.TIMEOUT, f"{co_id} is not here, and {asked} gave it in time: try again"
@@ -341,22 +343,36 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[Swarm]:
 async def _open_servers(node: Node) -> AsyncIterator[None]:
     """The WebSocket and admin servers, and `admin.json` while they run."""
     config = node.config
-    token = secrets.token_urlsafe(24)
-    jazz = await open_endpoint("--ws", config.ws, open_tcp)
-    admin = await open_endpoint("--admin", config.admin, open_tcp)
-    admin_address = dialable(config.admin.host, bound_port(admin))[0]
-    node.addresses = Addresses(
-        ws=f"ws://{dialable(config.ws.host, bound_port(jazz))[0]}",
-        mesh=node.mesh_addresses[0],
-        admin=f"http://{admin_address}",
-    )
-    access = AdminAccess(node.addresses.admin, token, os.getpid())
-    node.admin_token = token
-    async with open_background_nursery() as nursery:
-        await nursery.start(node.jazz.serve, jazz)
-        nursery.start_soon(serve_admin, node, token, admin, [admin_address.rpartition(":")[0]])
-        await trio.to_thread.run_sync(access.write, config.data)
-        try:
-            yield
-        finally:
-            config.admin_path.unlink(missing_ok=True)
+    async with (
+        _open_listeners("--ws", config.ws) as jazz,
+        _open_listeners("--admin", config.admin) as admin,
+    ):
+        admin_address = dialable(config.admin.host, bound_port(admin))[0]
+        node.addresses = Addresses(
+            ws=f"ws://{dialable(config.ws.host, bound_port(jazz))[0]}",
+            mesh=node.mesh_addresses[0],
+            admin=f"http://{admin_address}",
+        )
+        node.admin_token = secrets.token_urlsafe(24)
+        access = AdminAccess(node.addresses.admin, node.admin_token, os.getpid())
+        host_names = [admin_address.rpartition(":")[0]]
+        async with open_background_nursery() as nursery:
+            await nursery.start(node.jazz.serve, jazz)
+            nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
+            await trio.to_thread.run_sync(access.write, config.data)
+            try:
+                yield
+            finally:
+                config.admin_path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _open_listeners(
+    option: str, endpoint: Endpoint
+) -> AsyncIterator[list[trio.SocketListener]]:
+    listeners = await open_endpoint(option, endpoint, open_tcp)
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()

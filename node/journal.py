@@ -1,7 +1,8 @@
 """What the node tells about itself while it runs: structlog on stderr, never a secret.
 
 Event names are stable, in snake case; facts are keyword arguments. Keys of cores, tickets and
-tokens are secrets: log ids, discovery keys and lengths.
+tokens are secrets: log ids, discovery keys and lengths. The packages below `node` use the standard
+library's logging under the name `beemesh`; it comes out in the same form.
 """
 
 from __future__ import annotations
@@ -25,23 +26,32 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
 
     Only structlog's sync methods work under trio.
     """
-    is_pretty = form == "pretty" or (form == "auto" and sys.stderr.isatty())
+    is_terminal = sys.stderr.isatty()
+    is_pretty = form == "pretty" or (form == "auto" and is_terminal)
+    enrich: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if is_pretty else "iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     renderer: structlog.typing.Processor
     if is_pretty:
-        renderer = structlog.dev.ConsoleRenderer(pad_event_to=24, colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(pad_event_to=24, colors=is_terminal)
     else:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if is_pretty else "iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*enrich, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # Libraries (trio, hypercorn, websockets) log in the standard way, and only what went wrong.
-    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=enrich,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    # Other libraries (trio, hypercorn, websockets) say only what went wrong.
+    logging.basicConfig(handlers=[handler], level=logging.ERROR)
+    logging.getLogger("beemesh").setLevel(LEVELS[level])

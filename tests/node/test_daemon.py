@@ -1,0 +1,168 @@
+"""A node in this process: addresses, locks, members, and what it says about itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from hypercore.errors import StoreLocked
+from node.client import AdminClient
+from node.config import Config, load_config
+from node.daemon import Node, open_node
+from node.errors import ConfigError
+from node.listening import dialable
+from node.mesh.ticket import Ticket
+from node.verbs import BeeGet, BeePut, CoreAppend, CoreGet, ExitCode, ListValues, Load, VerbError
+from node.web.status import PeerStatus
+from tests.support.websocket_client import open_websocket
+
+UNKNOWN = "co_zBhh3pU9gLXZiNDL6PEZuEP5ri"
+
+
+def config(data: Path, **flags: object) -> Config:
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    return load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield int(listener.getsockname()[1])
+
+
+async def test_first_start_makes_keys_and_the_second_finds_them(tmp_path: Path) -> None:
+    async with open_node(config(tmp_path, name="hive")) as node:
+        first = (node.id, node.key, node.mesh.membership.key)
+        assert node.missing_for_ready() == []
+        status = node.status()
+        assert (status.name, status.covalues, status.peers) == ("hive", 0, 0)
+        assert status.key == node.key.hex()
+        assert [core.name for core in status.cores] == ["beemesh/data"]
+        files = sorted(os.listdir(tmp_path))
+        assert files == ["admin.json", "corestore", "mesh.toml", "node.key"]
+        for name in ("admin.json", "mesh.toml", "node.key"):
+            assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "admin.json").exists()
+    async with open_node(config(tmp_path)) as node:
+        assert (node.id, node.key, node.mesh.membership.key) == first
+
+
+async def test_one_node_per_directory(tmp_path: Path) -> None:
+    async with open_node(config(tmp_path)) as node:
+        with pytest.raises(StoreLocked, match="in use"):
+            async with open_node(config(tmp_path)):
+                pass
+        assert AdminClient.find(tmp_path) is not None
+        port = int(node.addresses.ws.rpartition(":")[2])
+        async with open_websocket(port) as client:
+            await client.send("")
+
+
+@pytest.mark.parametrize("option", ["ws", "mesh", "admin"])
+async def test_an_explicit_address_that_is_taken_fails(tmp_path: Path, option: str) -> None:
+    with taken_port() as port, pytest.raises(VerbError, match="another program") as caught:
+        async with open_node(config(tmp_path, **{option: f"127.0.0.1:{port}"})):
+            pass
+    assert caught.value.code is ExitCode.FAILED
+    assert f"--{option}" in caught.value.text
+    async with open_node(config(tmp_path)):
+        pass  # nothing stayed locked
+
+
+async def test_an_address_that_is_not_ours_fails(tmp_path: Path) -> None:
+    with pytest.raises(VerbError, match=r"cannot listen on --ws 192\.0\.2\.77:80"):
+        async with open_node(config(tmp_path, ws="192.0.2.77:80")):
+            pass
+
+
+async def test_defaults_move_when_they_are_taken(tmp_path: Path) -> None:
+    settings = load_config({"data": tmp_path / "a", "discovery": "off"}, {})
+    async with open_node(settings) as a, open_node(config(tmp_path / "c")):
+        other = load_config({"data": tmp_path / "b", "discovery": "off"}, {})
+        async with open_node(other) as b:
+            pairs = zip(_ports(a), _ports(b), strict=True)
+            assert all(one != two for one, two in pairs)
+
+
+def _ports(node: Node) -> list[str]:
+    addresses = node.addresses
+    return [text.rpartition(":")[2] for text in (addresses.ws, addresses.mesh, addresses.admin)]
+
+
+def test_dialable_addresses() -> None:
+    assert dialable("127.0.0.1", 5) == ["127.0.0.1:5"]
+    assert dialable("node.example", 5) == ["node.example:5"]
+    for wildcard in ("0.0.0.0", "::"):
+        for address in dialable(wildcard, 5):
+            assert address.endswith(":5")
+            assert "0.0.0.0" not in address
+            assert not address.startswith("[::]")
+
+
+async def test_a_damaged_key_is_said_before_anything_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "node.key").write_text("nonsense")
+    (tmp_path / "node.key").chmod(0o600)
+    with pytest.raises(ConfigError, match="not a PEM key"):
+        async with open_node(config(tmp_path)):
+            pass
+    assert not (tmp_path / "corestore").exists()
+
+
+async def test_members_see_each_other_and_strangers_do_not(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with open_node(config(tmp_path / "a", name="alice")) as a:
+            ticket = a.ticket()
+            assert Ticket.decode(ticket).addresses == (a.addresses.mesh,)
+            async with open_node(config(tmp_path / "b", name="bob", join=[ticket])) as b:
+                (bob,) = await _members(a)
+                (alice,) = await _members(b)
+                assert (alice.name, bob.name) == ("alice", "bob")
+                assert (alice.id, alice.key) == (a.id.hex(), a.key.hex())
+                stranger = config(
+                    tmp_path / "c", mesh_name="elsewhere", join=[a.addresses.mesh], name="carol"
+                )
+                async with open_node(stranger) as c:
+                    while a.status().peers < 2:
+                        await trio.lowlevel.checkpoint()
+                    assert c.mesh.statistics().members == ()
+                    assert len(a.mesh.statistics().members) == 1
+            while a.peers():
+                await trio.lowlevel.checkpoint()
+
+
+async def _members(node: Node) -> list[PeerStatus]:
+    while not (members := [peer for peer in node.peers() if peer.is_member]):
+        await trio.lowlevel.checkpoint()
+    return members
+
+
+async def test_verbs(tmp_path: Path) -> None:
+    async with open_node(config(tmp_path)) as node:
+        (appended,) = [r async for r in node.perform(CoreAppend("log", (b"\xff",)))]
+        assert appended["length"] == 1
+        (block,) = [r async for r in node.perform(CoreGet("log", 0))]
+        assert block == {"index": 0, "value": "/w==", "encoding": "base64"}
+        (put,) = [r async for r in node.perform(BeePut("kv", b"k", b"v"))]
+        assert put["version"] == 2
+        (entry,) = [r async for r in node.perform(BeeGet("kv", b"k"))]
+        assert entry == {"seq": 1, "value": "v", "encoding": "utf-8"}
+        assert [r async for r in node.perform(ListValues(details=True))] == []
+        for verb, code in (
+            (Load(UNKNOWN), ExitCode.NOT_FOUND),
+            (Load("nonsense"), ExitCode.USAGE),
+            (CoreGet("ff" * 32, 0, 0.05), ExitCode.TIMEOUT),
+            (CoreGet("log", 1), ExitCode.NOT_FOUND),
+            (BeePut("beemesh/data", b"k", b"v"), ExitCode.USAGE),
+        ):
+            with pytest.raises(VerbError) as caught:
+                async for _ in node.perform(verb):
+                    pass
+            assert caught.value.code is code
