@@ -30,6 +30,11 @@ from hypercore.stored_log import StoredLog
 Allow = Callable[[Core], bool]
 
 
+def deny_every_core(core: Core) -> bool:
+    """Offer nothing."""
+    return False
+
+
 def allow_every_core(core: Core) -> bool:
     return True
 
@@ -195,18 +200,22 @@ class Corestore:
         self._check_open()
         return self._open(discovery_key, None, None)
 
-    async def replicate(self, mux: Multiplexer, is_allowed: Allow = allow_every_core) -> None:
+    async def replicate(
+        self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
+    ) -> None:
         """Replicate over one connection until it ends.
 
         Every core that is open now or later is offered, and any stored core is opened when
-        the remote asks for it, as far as `is_allowed` says yes.
+        the remote asks for it, as far as `is_allowed` says yes. Who `is_discreet` offers
+        nothing: a remote that does not know a core's discovery key does not learn it.
         A core that cannot be read or written any more is left out; `statistics` tells.
 
         Cancel: closes the channels of all cores; the connection stays.
         """
         self._check_open()
         async with trio.open_nursery() as nursery:
-            connection = _Connection(mux, is_allowed, nursery, self._store.failures)
+            offers = deny_every_core if is_discreet else is_allowed
+            connection = _Connection(mux, is_allowed, offers, nursery, self._store.failures)
             self._store.connections.add(connection)
             try:
                 for core in self.open_cores():
@@ -239,18 +248,20 @@ class _Connection:
         self,
         mux: Multiplexer,
         is_allowed: Allow,
+        is_offered: Allow,
         nursery: trio.Nursery,
         failures: dict[bytes, StorageError],
     ) -> None:
         self._mux = mux
         self._is_allowed = is_allowed
+        self._is_offered = is_offered
         self._nursery = nursery
         self._failures = failures
         self._served: set[Core] = set()
 
     def offer(self, core: Core) -> None:
         """Open the core's channel, unless it is open."""
-        if core not in self._served and self._is_allowed(core):
+        if core not in self._served and self._is_allowed(core) and self._is_offered(core):
             self._served.add(core)
             self._nursery.start_soon(self._serve, core)
 

@@ -144,7 +144,8 @@ class Node:
                 _log.info("member_left", remote=connection.remote_address, reason=reason)
             except NotSpoken:
                 _log.info("hypercore_peer", remote=connection.remote_address)
-                await self.store.replicate(mux)
+                # A stranger that dialed us names what it wants; it learns of nothing else.
+                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
             finally:
                 self._tally.look()
 

@@ -22,23 +22,21 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from hmac import compare_digest
 from pathlib import Path
 from typing import TypeVar
 
 from hypercore.crypto import (
     Entropy,
     KeyPair,
-    blake2b,
     decode_id,
     encode_id,
     system_entropy,
     z_base_32_decode,
     z_base_32_encode,
 )
-from hypercore.encoding import encode_uint64
 from node.errors import ConfigError
 from node.identity import write_private
+from node.mesh.mesh_key import derive_mesh_key, derive_topic
 from node.mesh.ticket import (
     MAX_SECRET_BYTES,
     Grant,
@@ -85,12 +83,11 @@ class Membership:
 
     @property
     def key(self) -> bytes:
-        name = self.name.encode()
-        return blake2b(b"beemesh/1 mesh", encode_uint64(len(name)), name, self.secret)
+        return derive_mesh_key(self.name, self.secret)
 
     @property
     def topic(self) -> bytes:
-        return blake2b(b"topic", key=self.key)
+        return derive_topic(self.key)
 
     def invite(self, identity: KeyPair, addresses: Sequence[str] = ()) -> Ticket:
         """A ticket to this node: an admin's lets its bearer write, others pass on their own."""
@@ -131,18 +128,6 @@ class Membership:
         ):
             return self
         return replace(self, revocations=(*self.revocations, revocation))
-
-
-def hello_proof(mesh_key: bytes, is_initiator: bool, handshake_hash: bytes) -> bytes:
-    """What whoever opened (or took) this very connection says to show the secret."""
-    role = b"\x00" if is_initiator else b"\x01"
-    return blake2b(b"hello", role, handshake_hash, key=mesh_key)
-
-
-def is_hello_proof(
-    proof: bytes, mesh_key: bytes, is_initiator: bool, handshake_hash: bytes
-) -> bool:
-    return compare_digest(proof, hello_proof(mesh_key, is_initiator, handshake_hash))
 
 
 def format_membership(membership: Membership) -> str:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
-from node.mesh.membership import hello_proof, is_hello_proof
+from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     MAX_QUERY_IDS,
     TARGET_MESSAGE_BYTES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,27 @@ async def test_stored_cores_are_opened_when_asked_for_and_closed_again(tmp_path:
             await copy.close()
             await trio.testing.wait_all_tasks_blocked()
         assert ours.open_cores() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_discreet_store_offers_nothing_and_serves_who_knows_the_key() -> None:
+    async with (
+        open_corestore(None) as ours,
+        open_corestore(None) as theirs,
+        open_mux_pair(PROTOCOL) as (our_mux, their_mux),
+        trio.open_nursery() as nursery,
+    ):
+        known = await filled(ours, "known")
+        await filled(ours, "secret")
+        nursery.start_soon(partial(ours.replicate, our_mux, is_discreet=True))
+        copy = await theirs.get(key=known.key)
+        nursery.start_soon(copy.serve, their_mux)
+        with trio.fail_after(5):
+            assert await copy.get(0) == b"known 0"
+        await filled(ours, "later")
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0):  # whatever was offered waits there already
+            pytest.fail(f"offered {await anext(their_mux.remote_opens(PROTOCOL))}")
         nursery.cancel_scope.cancel()
 
 

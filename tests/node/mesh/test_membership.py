@@ -12,12 +12,11 @@ from node.errors import ConfigError
 from node.mesh.membership import (
     Membership,
     format_membership,
-    hello_proof,
-    is_hello_proof,
     load_membership,
     parse_membership,
     save_membership,
 )
+from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.ticket import Grant, Revocation, Role, is_mesh_name
 from tests.node.mesh import samples
 from tests.node.mesh.samples import ADMIN, MEMBER, STRANGER

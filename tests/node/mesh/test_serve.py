@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
-from node.mesh.membership import Membership, hello_proof
+from node.mesh.membership import Membership
+from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.mesh.membership import hello_proof
+from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
     Answer,
     Evidence,
