@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from node.cli.app import explain, main
 from node.errors import ConfigError, CorruptStore, NodeError
@@ -36,10 +38,11 @@ class Beemesh:
 @pytest.fixture
 def beemesh(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Beemesh:
+) -> Iterator[Beemesh]:
     for name in ("BEEMESH_DATA", "BEEMESH_DEBUG"):
         monkeypatch.delenv(name, raising=False)
-    return Beemesh(tmp_path / "data", capsys)
+    yield Beemesh(tmp_path / "data", capsys)
+    structlog.reset_defaults()  # `up` has pointed it at the stderr of this test
 
 
 def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
