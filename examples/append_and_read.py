@@ -10,8 +10,7 @@ from pathlib import Path
 
 import trio
 
-from hypercore.corestore import open_corestore
-from hypercore.crypto import encode_id
+from hypercore import encode_id, open_corestore
 
 
 async def main(directory: Path) -> None:

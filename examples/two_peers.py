@@ -5,23 +5,18 @@ Run it with `python examples/two_peers.py`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
-from hypercore.corestore import Corestore, open_corestore
-from hypercore.crypto import KeyPair
-from swarm.io.connection import Connection
-from swarm.io.mux import open_mux
-from swarm.io.swarm import Handler, open_swarm
+from hypercore import Corestore, KeyPair, open_corestore
+from swarm import Connection, open_mux, open_swarm
 
 
-def replicate(store: Corestore) -> Handler:
-    """Give every connection the cores of this store; who knows a core's key can read it."""
-
-    async def handler(connection: Connection) -> None:
-        async with open_mux(connection, accept=("hypercore/alpha",)) as mux:
-            await store.replicate(mux)
-
-    return handler
+async def replicate(store: Corestore, connection: Connection) -> None:
+    """Offer a connection the cores of this store; who knows a core's key can read it."""
+    async with open_mux(connection) as mux:
+        await store.replicate(mux)
 
 
 async def main() -> None:
@@ -30,9 +25,14 @@ async def main() -> None:
         await theirs.append([str(number).encode() for number in range(10_000)])
         async with (
             open_swarm(
-                KeyPair.generate(), replicate(alice_store), listen=("127.0.0.1", 0), lan=False
+                KeyPair.generate(),
+                partial(replicate, alice_store),
+                listen=("127.0.0.1", 0),
+                lan=False,
             ) as alice,
-            open_swarm(KeyPair.generate(), replicate(bob_store), listen=None, lan=False) as bob,
+            open_swarm(
+                KeyPair.generate(), partial(replicate, bob_store), listen=None, lan=False
+            ) as bob,
         ):
             bob.add_peer(*alice.addresses[0])
             copy = await bob_store.get(key=theirs.key)
