@@ -292,11 +292,11 @@ class Mux:
                 size = reader.uint()
                 if size == 0:
                     self._deliver(channel, run, outputs)
-                    run = []
-                    channel = reader.uint()
-                offset = reader.offset
-                if size == 0:
+                    channel, run = reader.uint(), []
+                    offset = reader.offset
+                    left -= 1  # a frame may hold nothing else
                     continue
+                offset = reader.offset
             end = offset + size
             if end > stop:
                 raise DecodeError(f"{size} bytes wanted, {stop - offset} left", offset)

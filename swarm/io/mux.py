@@ -246,6 +246,8 @@ class MuxHandle:
                 self._carry_out(self._machine.receive(frame))
                 await self._wait_wanted()
                 while self._machine.has_more and not self.is_ended:
+                    # What nobody reads fills no inbox, and must not keep others from running.
+                    await trio.lowlevel.checkpoint()
                     self._carry_out(self._machine.resume())
                     await self._wait_wanted()
 

@@ -58,10 +58,19 @@ async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
                 return stream
         except (OSError, trio.TooSlowError) as error:
             failure = error
-            refusals += isinstance(error.__cause__, ConnectionRefusedError)
+            refusals += _is_refusal(error)
     names = ", ".join(f"{host}:{port}" for host, port in addresses)
     is_refused = refusals == len(addresses)
     raise PeerUnreachable(names, len(addresses), is_refused=is_refused) from failure
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether every attempt was refused; trio tells them as the cause."""
+    match error.__cause__:
+        case ExceptionGroup(exceptions=causes):
+            return all(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        case cause:
+            return isinstance(cause, ConnectionRefusedError)
 
 
 def format_address(address: Sequence[object]) -> str:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
+import zeroconf
 
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_swarm
+from swarm.announcement import Announcement, create_instance_name
+from swarm.io.mdns import SERVICE_TYPE
 
 LOOPBACK = "127.0.0.1"
 TOPIC, OTHER = b"\x11" * 32, b"\x12" * 32
@@ -87,3 +93,73 @@ async def test_a_network_without_multicast_is_reported_and_harmless() -> None:
         ) as swarm:
             await swarm.join(TOPIC)
             await until(lambda: bool(swarm.statistics().lan_error), swarm)
+
+
+@pytest.fixture
+def network() -> Iterator[zeroconf.Zeroconf]:
+    """Says on the network what a test wants, true or not."""
+    instance = zeroconf.Zeroconf(interfaces=[LOOPBACK])
+    yield instance
+    instance.close()
+
+
+def create_service(port: int) -> zeroconf.ServiceInfo:
+    name = create_instance_name()
+    return zeroconf.ServiceInfo(
+        SERVICE_TYPE,
+        f"{name}.{SERVICE_TYPE}",
+        addresses=[socket.inet_aton(LOOPBACK)],
+        port=port,
+        properties=Announcement.of([TOPIC], b"saltsalt").encode(),
+        server=f"{name}.local.",
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind((LOOPBACK, 0))
+        port: int = unused.getsockname()[1]
+    return port
+
+
+async def wait_seen(swarm: Swarm, service: zeroconf.ServiceInfo) -> None:
+    name = service.name.partition(".")[0]
+    await until(lambda: any(peer.name == name for peer in swarm.peers), swarm)
+
+
+async def test_a_goodbye_right_behind_an_announcement_is_the_last_word(
+    network: zeroconf.Zeroconf,
+) -> None:
+    with trio.fail_after(60):
+        async with open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as swarm:
+            await swarm.join(OTHER)
+            await swarm.wait_announced()
+            for _ in range(3):
+                gone = [create_service(9) for _ in range(40)]
+                marker = create_service(free_port())
+                for service in gone:
+                    network.send(network.generate_service_broadcast(service, None))
+                    network.send(network.generate_service_broadcast(service, 0))
+                network.send(network.generate_service_broadcast(marker, None))
+                await wait_seen(swarm, marker)
+            assert len(swarm.peers) == 3, "nobody but the markers"
+
+
+@pytest.mark.slow
+async def test_a_neighbor_without_a_goodbye_is_forgotten_when_nobody_listens(
+    network: zeroconf.Zeroconf,
+) -> None:
+    with trio.fail_after(60):
+        async with open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as swarm:
+            await swarm.join(TOPIC)
+            await swarm.wait_announced()
+            crashed = create_service(free_port())
+            network.send(network.generate_service_broadcast(crashed, None))
+            await until(lambda: swarm.peers, swarm)
+            await until(lambda: not swarm.peers, swarm)
+            assert swarm.statistics().dials_failed == 3
+
+
+def test_zeroconf_is_loaded_when_it_is_used() -> None:
+    code = "import swarm, sys; sys.exit('zeroconf' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

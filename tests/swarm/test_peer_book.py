@@ -6,6 +6,7 @@ from swarm.announcement import Announcement
 from swarm.peer_book import (
     BACK_OFF_SECONDS,
     MAX_NEIGHBORS,
+    MAX_REFUSALS,
     STABLE_SECONDS,
     PeerBook,
     PeerState,
@@ -171,3 +172,43 @@ def test_dials_are_limited_and_the_longest_waiting_goes_first() -> None:
     assert [dial.name for dial in book.plan_dials(5.0, 2)] == ["a:1", "a:2"]
     assert book.plan_dials(5.0, 0) == []
     assert names(book, 5.0) == ["a:3"]
+
+
+def test_a_neighbor_where_nobody_listens_any_more_is_forgotten() -> None:
+    book = create_book()
+    book.join(TOPIC, 0.0)
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
+    for refusals in (1, 2, 1, 2, 3):
+        now = book.deadline or 0.0
+        if refusals == 1:  # no answer says nothing, and what was counted before is void
+            book.plan_dials(now, 1)
+            book.dial_failed("n1", "no answer", now)
+            now = book.deadline or 0.0
+        assert names(book, now) == ["n1"]
+        book.dial_failed("n1", "refused", now, is_refused=True)
+        assert bool(book.peers) == (refusals < MAX_REFUSALS)
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 100.0)
+    assert names(book, 100.0) == ["n1"], "until it announces itself again"
+
+
+def test_a_static_peer_is_never_forgotten() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for _ in range(MAX_REFUSALS + 1):
+        now = book.deadline or 0.0
+        book.plan_dials(now, 1)
+        book.dial_failed("a:1", "refused", now, is_refused=True)
+    assert len(book.peers) == 1
+
+
+def test_another_connection_with_a_key_keeps_its_time() -> None:
+    book = create_book()
+    book.add_static("a", 1, KEY, 0.0)
+    book.plan_dials(0.0, 1)
+    book.dial_failed("a:1", "", 0.0)
+    book.connection_opened(KEY, 1.0)
+    book.connection_opened(KEY, 1.0 + STABLE_SECONDS)  # replaces the first
+    book.connection_closed(KEY, 2.0 + STABLE_SECONDS)
+    assert book.peers[0].failures == 1, "cleared, and the end counts"
+    book.connection_closed(KEY, 99.0)
+    assert book.peers[0].failures == 2, "one that was not let in clears nothing"
