@@ -226,16 +226,21 @@ class Node:
             report = await self.host.load(co_id)
             if report is not None:
                 return self._describe_load(report)
-        members = len(self.mesh.members)
-        asked = (
-            f"none of {members} connected nodes" if members else "no other node is connected that"
-        )
         if scope.cancelled_caught:
             raise VerbError(
-                ExitCode.TIMEOUT, f"{co_id} is not here, and {asked} gave it in time: try again"
+                ExitCode.TIMEOUT,
+                f"{co_id} did not come whole within {verb.timeout_seconds:g} s: try again, or "
+                f"with a longer --timeout",
             )
+        match len(self.mesh.members):
+            case 0:
+                others = "no other node is connected"
+            case 1:
+                others = "the one connected node does not have it"
+            case count:
+                others = f"none of the {count} connected nodes has it"
         raise VerbError(
-            ExitCode.NOT_FOUND, f"{co_id} is not here, and {asked} has it: see `beemesh peers`"
+            ExitCode.NOT_FOUND, f"{co_id} is not here, and {others}: see `beemesh peers`"
         )
 
     def _describe_load(self, report: LoadReport) -> Result:

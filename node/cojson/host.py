@@ -104,6 +104,8 @@ class SyncHost:
         self._reads: deque[LoadValue | Rehash] = deque()
         self._read_wake = Wakeup()
         self._searches: dict[RawCoId, None] = {}
+        self._searching: set[RawCoId] = set()
+        self._search_ended = trio.lowlevel.ParkingLot()
         self._search_wake = Wakeup()
         self._receipts: dict[int, _OpenReceipt] = {}
         self._next_receipt = 1
@@ -167,15 +169,19 @@ class SyncHost:
     async def load(self, co_id: RawCoId) -> LoadReport | None:
         """Load one value, from the mesh if it is not stored here; None when it is nowhere.
 
+        From the mesh it is there as a whole, as far as the members have it, when this returns.
+
         Raises: CorruptStore.
         Cancel: the value may be stored all the same.
         """
         source = "store"
+        await self._wait_searched(co_id)
         value = await self.store.load_value(co_id)
         if value is None and self._mesh is not None:
             source = "mesh"
             with self.client("load") as link:
                 if await self._wait_found(link, co_id):
+                    await self._wait_searched(co_id)
                     value = await self.store.load_value(co_id)
         if value is None:
             return None
@@ -192,6 +198,11 @@ class SyncHost:
                 if isinstance(answer, Known) and answer.co_id == co_id:
                     return answer.known.header
             await link.outbox.wake.wait()
+
+    async def _wait_searched(self, co_id: RawCoId) -> None:
+        """Return when the mesh is not being asked: a large value comes in parts."""
+        while co_id in self._searching or co_id in self._searches:
+            await self._search_ended.park()
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         """What is stored durably; `NOTHING` when the value is not.
@@ -410,6 +421,7 @@ class SyncHost:
                 ids = list(self._searches)[:MAX_SEARCH_IDS]
                 for co_id in ids:
                     del self._searches[co_id]
+                self._searching.update(ids)
                 nursery.start_soon(self._search_in_slot, ids, slots)
 
     async def _search_in_slot(self, ids: list[RawCoId], slots: trio.Semaphore) -> None:
@@ -417,7 +429,9 @@ class SyncHost:
             await self._search(ids)
         finally:
             slots.release()
+        self._searching.difference_update(ids)
         self._carry_out(self._engine.searched(ids))
+        self._search_ended.unpark_all()
 
     async def _search(self, ids: list[RawCoId]) -> None:
         mesh = self._mesh

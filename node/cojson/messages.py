@@ -28,7 +28,7 @@ from node.cojson.crypto import decode_signature, encode_signature
 from node.covalue.canonical import quote
 from node.covalue.content import Content, SessionContent, Transaction, canonical_transaction
 from node.covalue.header import parse_header
-from node.covalue.ids import CoSessionId, RawCoId, parse_co_id, parse_session_id
+from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
 
 MAX_FRAME_BYTES = 32 * 1024 * 1024
@@ -41,6 +41,7 @@ MAX_RECONCILE_VALUES = 1000
 """Values in one reconcile batch; JavaScript sends 100."""
 
 _MAX_BATCH_ID_CHARACTERS = 256
+_MAX_ECHOED_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class Load:
 
     co_id: RawCoId
     known: KnownState
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuchId:
+    """Both ways: a load of what looks like an id and cannot be one, and the answer to it.
+
+    It is `load` coming in and an empty `known` going out. JavaScript clients wait a minute for
+    what is not answered, and an id cut off while it was copied is no reason to wait.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ class ReconcileAck:
     batch_id: str
 
 
-Message = Load | Known | Content | Done | Reconcile | ReconcileAck
+Message = Load | NoSuchId | Known | Content | Done | Reconcile | ReconcileAck
 
 
 class Frame(NamedTuple):
@@ -155,7 +167,7 @@ def decode_line(line: str | bytes) -> Message | None:
         case "content":
             return _decode_content(raw)
         case "load":
-            return Load(_co_id(raw), _known_state(raw))
+            return _decode_load(raw)
         case "known":
             return Known(_co_id(raw), _known_state(raw), raw.is_correction)
         case "done":
@@ -166,6 +178,16 @@ def decode_line(line: str | bytes) -> Message | None:
             return ReconcileAck(_batch_id(raw))
         case _:
             return None
+
+
+def _decode_load(raw: _Line) -> Load | NoSuchId:
+    try:
+        return Load(_co_id(raw), _known_state(raw))
+    except DecodeError:
+        text = raw.id or ""
+        if len(text) > _MAX_ECHOED_CHARACTERS or not text.startswith("co_z") or is_co_id(text):
+            raise
+        return NoSuchId(text)
 
 
 def _co_id(raw: _Line) -> RawCoId:
@@ -248,6 +270,8 @@ def encode_message(message: Message) -> str:
         case Known(co_id, known, is_correction):
             tail = ',"isCorrection":true' if is_correction else ""
             return f'{{"action":"known",{_encode_known_state(co_id, known)}{tail}}}'
+        case NoSuchId(text):
+            return f'{{"action":"known","id":{quote(text)},"header":false,"sessions":{{}}}}'
         case Done(co_id):
             return f'{{"action":"done","id":"{co_id}"}}'
         case Reconcile(batch_id, values):

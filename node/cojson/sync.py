@@ -23,9 +23,9 @@ from typing import assert_never
 from node.cojson.crypto import RunningHash
 from node.cojson.engine_state import EngineState
 from node.cojson.intake import Intake
-from node.cojson.messages import Done, Known, Load, Message, Reconcile, ReconcileAck
+from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
 from node.cojson.offers import Offers
-from node.cojson.outputs import Changed, EndPeer, Output, Pull
+from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.value_table import MEMORY_BYTES, Phase
@@ -115,6 +115,8 @@ class SyncEngine:
                     # The first to subscribe; later changes are announced to us.
                     self._state.find(co_id, out)
                 self._state.when_read(co_id, partial(self._offers.answer_load, peer, co_id), out)
+            case NoSuchId():
+                out.append(Send(peer_id, message))
             case Known(co_id, known, is_correction):
                 self._receive_known(peer, co_id, known, is_correction, out)
             case Reconcile(batch_id, values):

@@ -202,6 +202,46 @@ async def test_people_load_from_the_store_and_from_the_mesh() -> None:
         assert report.header == MAP
 
 
+class SlowMember:
+    """Hands in a value part by part."""
+
+    def __init__(self, host: SyncHost, parts: Sequence[Content]) -> None:
+        self._host = host
+        self._parts = parts
+        self.go_on = trio.Event()
+
+    async def find(
+        self, ids: Sequence[RawCoId], _known: Mapping[RawCoId, KnownState]
+    ) -> Mapping[RawCoId, Sequence[Content]]:
+        for part in self._parts:
+            await self._host.receive_content("slow", [part])
+            await self.go_on.wait()
+        return dict.fromkeys(ids, ())
+
+
+async def test_people_load_a_value_with_all_its_parts() -> None:
+    async with open_host() as (host, _), trio.open_nursery() as nursery:
+        host.mesh = member = SlowMember(host, [free(2), free(5, after=2)])
+        counts: list[int] = []
+
+        async def load() -> None:
+            report = await host.load(FREE.id)
+            assert report is not None
+            counts.extend(report.sessions.values())
+
+        nursery.start_soon(load)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await host.known_state(FREE.id)).sessions == {AGENT_SESSION: 2}
+        nursery.start_soon(load)  # comes when a part is stored already
+        await trio.testing.wait_all_tasks_blocked()
+        assert counts == []
+        member.go_on.set()
+        with trio.fail_after(5):
+            while len(counts) < 2:
+                await trio.testing.wait_all_tasks_blocked()
+        assert counts == [5, 5]
+
+
 async def test_interest_is_told() -> None:
     async with open_host() as (host, _):
         with trio.move_on_after(0) as scope:

@@ -14,6 +14,7 @@ from node.cojson.messages import (
     Known,
     Load,
     Message,
+    NoSuchId,
     Reconcile,
     ReconcileAck,
     decode_frame,
@@ -132,6 +133,20 @@ def _content_line(**changes: Any) -> str:
 def test_what_is_no_message_is_refused(line: str) -> None:
     with pytest.raises(DecodeError):
         decode_line(line)
+
+
+@pytest.mark.parametrize("text", ["co_z", HEADER.id[:-4], HEADER.id + "x", 'co_z"\n', "co_z0" * 25])
+def test_a_load_of_no_possible_id_is_told_apart_and_answered(text: str) -> None:
+    fields = {"id": text, "header": False, "sessions": {}}
+    message = decode_line(json.dumps({"action": "load", **fields}))
+    assert message == NoSuchId(text)
+    assert json.loads(encode_message(NoSuchId(text))) == {"action": "known", **fields}
+
+
+@pytest.mark.parametrize("text", ["", "notanid", "co_x", "co_z" + "0" * 125])
+def test_a_load_of_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError):
+        decode_line(json.dumps({"action": "load", "id": text, "header": False, "sessions": {}}))
 
 
 def test_integers_may_come_as_floats() -> None:

@@ -109,6 +109,20 @@ async def test_bad_lines_cost_nothing_but_themselves() -> None:
         assert host.statistics().bad_lines == 2
 
 
+async def test_an_id_cut_short_is_answered_and_remembered_nowhere() -> None:
+    async with open_client() as (host, client, _):
+        await trio.testing.wait_all_tasks_blocked()
+        client.frames.receive_nowait()  # the ping
+        cut = FREE.id[:-3]
+        client.say(json.dumps({"action": "load", "id": cut, "header": False, "sessions": {}}))
+        await trio.testing.wait_all_tasks_blocked()
+        answer = json.loads(client.frames.receive_nowait())
+        assert answer == {"action": "known", "id": cut, "header": False, "sessions": {}}
+        assert host.statistics().bad_lines == 0
+        assert host.statistics().values_in_memory == 0
+        assert host.subscribed_ids() == frozenset()
+
+
 async def test_who_sends_nothing_but_bad_lines_is_sent_away() -> None:
     async with open_client() as (_, client, ended):
         client.say(*["{"] * (MAX_BAD_LINES + 1))
