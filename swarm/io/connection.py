@@ -13,6 +13,7 @@ from hypercore.crypto import KeyPair
 from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
 from swarm.secret_stream import (
+    KEEP_ALIVE_SECONDS,
     MessagesReceived,
     Opened,
     Output,
@@ -155,7 +156,8 @@ class Connection:
     async def _keep_alive(self) -> None:
         """Say something when nobody else did for a while."""
         while (deadline := self._machine.deadline) is not None:
-            await trio.sleep_until(deadline)
+            # While an initiator waits for the remote's header that is far away, and then it is not.
+            await trio.sleep_until(min(deadline, trio.current_time() + KEEP_ALIVE_SECONDS))
             async with self._send_lock:
                 try:
                     await self._carry_out(self._machine.advance(trio.current_time()))

@@ -50,6 +50,15 @@ async def test_silent_connections_are_kept_alive(autojump_clock: trio.testing.Mo
         assert 9 <= right.statistics().messages_sent - sent <= 10
 
 
+async def test_a_silent_initiator_is_heard_of_from_the_beginning(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_connection_pair() as (_, right):
+        with trio.move_on_after(KEEP_ALIVE_SECONDS + 1):
+            await right.receive()
+        assert right.statistics().messages_received == 1
+
+
 async def test_a_receiver_that_is_cancelled_loses_nothing() -> None:
     async with open_connection_pair() as (left, right):
         with trio.move_on_after(0):
