@@ -92,6 +92,13 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
     return _explain_store_error(error)
 
 
+def _causes(error: BaseException) -> list[str]:
+    """What went wrong, a group taken apart: its own text says nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        return [text for inner in error.exceptions for text in _causes(inner)]
+    return [f"{type(error).__name__}: {error}"]
+
+
 def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
     from hypercore.errors import CorruptStorage, HypercoreError, StorageFailed, StoreLocked
 
@@ -104,5 +111,5 @@ def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
             return ExitCode.FAILED, f"{error}: check the disk, then start again"
         case HypercoreError():
             return ExitCode.FAILED, str(error)
-    text = f"internal error: {type(error).__name__}: {error}"
+    text = "internal error: " + "; ".join(_causes(error))
     return ExitCode.FAILED, f"{text}; run again with --debug and report what it shows"

@@ -64,7 +64,8 @@ class ContentDoor(Protocol):
 class FetchReport:
     """What bringing over one value took, its dependencies included.
 
-    Bytes are those of blocks that were not here before.
+    Bytes are those of blocks that were not here before. Round trips are those that had to be
+    waited for one after another: what is read at the same time waits together.
     """
 
     member_id: bytes
@@ -73,13 +74,24 @@ class FetchReport:
     round_trips: int
     seconds: float
 
-    def plus(self, other: FetchReport) -> FetchReport:
+    def then(self, other: FetchReport) -> FetchReport:
+        """Both, one after the other."""
         return replace(
             self,
             blocks=self.blocks + other.blocks,
             bytes=self.bytes + other.bytes,
             round_trips=self.round_trips + other.round_trips,
             seconds=self.seconds + other.seconds,
+        )
+
+    def beside(self, other: FetchReport) -> FetchReport:
+        """Both, at the same time."""
+        return replace(
+            self,
+            blocks=self.blocks + other.blocks,
+            bytes=self.bytes + other.bytes,
+            round_trips=max(self.round_trips, other.round_trips),
+            seconds=max(self.seconds, other.seconds),
         )
 
 
@@ -169,7 +181,7 @@ class _Delivery:
     async def bring(self, wanted: Mapping[RawCoId, KnownState], depth: int = 0) -> FetchReport:
         """Read what lies beyond these known states and hand it in, dependencies before."""
         self._seen.update(wanted)
-        total = FetchReport(self._member.id, 0, 0, 0, 0.0)
+        total = nothing = FetchReport(self._member.id, 0, 0, 0, 0.0)
         pending = dict(wanted)
         while pending:
             readings = await self._read_all(pending)
@@ -177,14 +189,15 @@ class _Delivery:
             if not contents:
                 break
             level = await self._bring_dependencies(contents, depth)
+            wave = nothing
             for co_id, (reading, seconds) in readings.items():
                 report = FetchReport(
                     self._member.id, reading.blocks, reading.bytes, reading.round_trips, seconds
                 )
-                total = total.plus(report)
-                own = report.plus(level) if len(wanted) == 1 else report
+                wave = wave.beside(report)
+                own = report.then(level) if len(wanted) == 1 else report
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
-            total = total.plus(level)
+            total = total.then(wave).then(level)
             refused = await self._fetcher.receive(self._member, contents)
             pending = {
                 co_id: reached
@@ -197,7 +210,7 @@ class _Delivery:
 
     def _note(self, co_id: RawCoId, report: FetchReport, *, is_first: bool) -> None:
         earlier = None if is_first else self._fetcher.report(co_id)
-        self._fetcher.note(co_id, report if earlier is None else report.plus(earlier))
+        self._fetcher.note(co_id, report if earlier is None else earlier.then(report))
 
     async def _read_all(
         self, wanted: Mapping[RawCoId, KnownState]

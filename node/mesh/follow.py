@@ -43,6 +43,9 @@ PAGE_BLOCKS = 1024
 
 _CACHE_BYTES = 8 << 20  # tree nodes of one member
 
+_UNREADABLE = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
+"""A read of a member's data core ends with these; closed it is when the member goes meanwhile."""
+
 
 class LocalRows(Protocol):
     """The local key-value space of our data core."""
@@ -83,12 +86,12 @@ class CoreData:
         Blocks that came are counted once: to the read that waited for them, and what nobody
         waited for (hints are generous) to the last of the reads that go on at the same time.
         """
-        await self._wait_length(version)
-        tree = self._bee.snapshot()
         self._reading += 1
         try:
+            await self._wait_length(version)
+            tree = self._bee.snapshot()
             pieces = await read_pieces(tree, co_id, known, MAX_READING_BYTES)
-        except (BeeError, HypercoreError, DecodeError) as error:
+        except _UNREADABLE as error:
             raise MemberDataError(f"{co_id}: {error}") from error
         finally:
             self._reading -= 1
@@ -111,9 +114,9 @@ class CoreData:
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         """As `MemberData.scan`."""
-        await self._wait_length(stop)
         changed: dict[RawCoId, dict[CoSessionId, int]] = {}
         try:
+            await self._wait_length(stop)
             await self._core.download(start, stop)
             async for change in self._bee.history(gte=start, lt=stop):
                 if change.is_deletion:
@@ -123,7 +126,7 @@ class CoreData:
                 if row.kind is RowKind.SESSION:
                     count = decode_session(change.value or b"").count
                     merge_counts(sessions, {row.session_id: count})
-        except (BeeError, HypercoreError, DecodeError) as error:
+        except _UNREADABLE as error:
             raise MemberDataError(str(error)) from error
         return changed
 

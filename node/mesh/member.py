@@ -195,6 +195,11 @@ class Member:
                 case _:
                     assert_never(output)
 
+    @property
+    def open_inquiries(self) -> frozenset[Inquiry]:
+        """Questions that it has not answered yet."""
+        return frozenset(self._inquiries.values())
+
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
         """Put the question; returns in how many queries, each of which the inquiry sees end."""
         outputs = self.session.ask(

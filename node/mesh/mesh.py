@@ -187,11 +187,18 @@ class Mesh:
         return self.membership.role_of(member_id, grant, time.time())
 
     def add(self, member: Member) -> None:
-        """It was admitted: tell it what we want to hear of. It replaces an earlier connection."""
+        """It was admitted: tell it what we want to hear of. It replaces an earlier connection.
+
+        Nodes that dial each other at the same time have two for a moment: what the one that is
+        about to go was asked, and has not answered, is asked again.
+        """
+        earlier = self.members.get(member.id)
         self.members[member.id] = member
         self._members_changed.unpark_all()
         wanted = self.policy.select(self.host.subscribed_ids())
         member.carry_out(member.session.tell_interest(self.policy, wanted))
+        for inquiry in earlier.open_inquiries if earlier is not None else ():
+            inquiry.sent(member.ask(inquiry))
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""

@@ -1,0 +1,79 @@
+"""Members that go while something is asked of them or read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from node.cojson.host import SyncHost
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
+from tests.node.mesh.test_mesh import upload, upload_filler
+
+
+@pytest.mark.parametrize("steps", range(0, 90, 3))
+async def test_a_member_may_go_in_the_middle_of_a_load(steps: int) -> None:
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
+        await upload_filler(holder, 500)
+        value = Author(1).value("wanted")
+        await upload(holder, value.edit("[]", with_header=True))
+        async with trio.open_nursery() as nursery, connected(holder, asker):
+            nursery.start_soon(asker.host.load, value.id)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+        async with connected(holder, asker):
+            assert await asker.host.load(value.id) is not None
+
+
+class SlowHost:
+    """A host that answers members' queries when it is let."""
+
+    def __init__(self, host: SyncHost) -> None:
+        self._host = host
+        self.go_on = trio.Event()
+
+    async def known_state(self, co_id: RawCoId) -> KnownState:
+        await self.go_on.wait()
+        return await self._host.known_state(co_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+
+async def test_a_question_is_put_again_when_a_connection_replaces_another() -> None:
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
+        value = Author(1).value("wanted")
+        await upload(holder, value.edit("[]", with_header=True))
+        slow = SlowHost(holder.host)
+        holder.mesh.host = slow
+        found: list[bool] = []
+        both_are_up = trio.Event()
+
+        async def load() -> None:
+            found.append(await asker.host.load(value.id) is not None)
+
+        async def connect_first() -> None:
+            async with connected(holder, asker):
+                nursery.start_soon(load)
+                await both_are_up.wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connect_first)
+            await wait_until(lambda: queries_asked(asker) == 1)
+            members = asker.mesh.members
+            first = members[holder.identity.public_key]
+            async with connected(asker, holder):
+                await wait_until(lambda: members[holder.identity.public_key] is not first)
+                both_are_up.set()
+                await wait_until(lambda: first.close_reason is not None)
+                slow.go_on.set()
+                await wait_until(lambda: bool(found))
+        assert found == [True]
+
+
+def queries_asked(node: MeshNode) -> int:
+    return sum(member.queries_asked for member in node.mesh.statistics().members)
