@@ -9,6 +9,7 @@ Members come and go with `serve_member` (`serve.py`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from node.mesh.member import Member, MemberStatistics
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.session import ANSWER_SECONDS
 from node.mesh.ticket import Grant, Role
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -108,6 +110,8 @@ class Mesh:
         self._announced = Announcements()
         self._announcement = Wakeup()
         self._inquiries = trio.CapacityLimiter(MAX_INQUIRIES)
+        self._joins = 0
+        self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
         self._found = 0
@@ -130,16 +134,43 @@ class Mesh:
         result: dict[RawCoId, Sequence[Content]] = {}
         for start in range(0, len(ids), MAX_QUERY_IDS):
             part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
-            if not self.members or not part:
-                continue
-            inquiry = await self._inquire(part, known)
-            found = await inquiry.wait_enough(part)
-            claimed = [co_id for co_id in part if co_id in found]
-            self._found += len(claimed)
-            await self._fetcher.fetch_all(found)
-            result.update((co_id, ()) for co_id in claimed)
+            result.update((co_id, ()) for co_id in await self._find(part, known))
+        self._found += len(result)
         self._absent += len(ids) - len(result)
         return result
+
+    async def _find(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> set[RawCoId]:
+        """The ids that somebody said to hold.
+
+        A member that goes while it is asked or read, or has just gone, may be about to come
+        back: nodes that dial each other hang up on one of two connections. For a second its
+        return is waited for, and it is asked again.
+        """
+        started = trio.current_time()
+        claimed: set[RawCoId] = set()
+        missing = list(ids)
+        while missing:
+            joins = self._joins
+            if self.members:
+                inquiry = await self._inquire(missing, known)
+                found = await inquiry.wait_enough(missing)
+                claimed.update(co_id for co_id in missing if co_id in found)
+                await self._fetcher.fetch_all(found)
+                missing = [
+                    co_id
+                    for co_id in missing
+                    if co_id not in claimed or not await self._fetcher.is_held(co_id)
+                ]
+            if self._last_departure < started - ANSWER_SECONDS:
+                break
+            with trio.move_on_at(started + ANSWER_SECONDS) as patience:
+                while missing and self._joins == joins:
+                    await self._members_changed.park()
+            if patience.cancelled_caught:
+                break
+        return claimed
 
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
@@ -194,6 +225,7 @@ class Mesh:
         """
         earlier = self.members.get(member.id)
         self.members[member.id] = member
+        self._joins += 1
         self._members_changed.unpark_all()
         wanted = self.policy.select(self.host.subscribed_ids())
         member.carry_out(member.session.tell_interest(self.policy, wanted))
@@ -202,6 +234,7 @@ class Mesh:
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
+        self._last_departure = trio.current_time()
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self._members_changed.unpark_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
 
 from node.cojson.host import SyncHost
@@ -27,6 +28,26 @@ async def test_a_member_may_go_in_the_middle_of_a_load(steps: int) -> None:
                 await trio.lowlevel.checkpoint()
         async with connected(holder, asker):
             assert await asker.host.load(value.id) is not None
+
+
+@pytest.mark.parametrize("pause", [0, 0.05, 0.3])
+async def test_a_load_survives_a_gap_between_two_connections(pause: float) -> None:
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
+        value = Author(1).value("wanted")
+        await upload(holder, value.edit("[]", with_header=True))
+        async with connected(holder, asker):
+            pass
+        found: list[bool] = []
+
+        async def load() -> None:
+            found.append(await asker.host.load(value.id) is not None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(load)
+            await trio.sleep(pause)
+            async with connected(holder, asker):
+                await wait_until(lambda: bool(found))
+        assert found == [True]
 
 
 class SlowHost:
@@ -73,6 +94,22 @@ async def test_a_question_is_put_again_when_a_connection_replaces_another() -> N
                 slow.go_on.set()
                 await wait_until(lambda: bool(found))
         assert found == [True]
+
+
+async def test_members_that_come_and_go_are_logged() -> None:
+    with structlog.testing.capture_logs() as events:
+        async with open_mesh_node(1) as left, open_mesh_node(2) as right:
+            async with connected(left, right):
+                pass
+            await wait_until(lambda: len(left.goodbyes) == 1)
+    joined = [event for event in events if event["event"] == "member_joined"]
+    assert {(event["name"], event["role"]) for event in joined} == {
+        ("node 1", "writer"),
+        ("node 2", "writer"),
+    }
+    left_again = [event for event in events if event["event"] == "member_left"]
+    assert {event["name"] for event in left_again} == {"node 1", "node 2"}
+    assert all(len(event["id"]) == 12 for event in events)
 
 
 def queries_asked(node: MeshNode) -> int:
