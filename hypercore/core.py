@@ -157,8 +157,9 @@ class Core:
         else:
             async with self._writer:
                 start = self.append_nowait(blocks, local=local)
-        if self._log.durable_length < self._log.head.length:
-            await self.wait_durable(self._log.head.length)
+        # Local rows alone move no length.
+        if local or self._log.durable_length < self._log.head.length:
+            await self.wait_durable()
         return start
 
     def append_nowait(
@@ -390,7 +391,7 @@ class Core:
         self._check_open()
         if self._log.user_data(key) != value:
             self._log.set_user_data(key, value)
-            await self.wait_durable()
+        await self.wait_durable()  # also for the same value, written by somebody who still waits
 
     # --- replication --------------------------------------------------------------------
 

@@ -9,6 +9,8 @@
 | device/created=N           | Unix ms; the file's own times may be 5 s away at most            |
 | device/attribute=original  | and then the extended attribute `user.device-file` says the same |
 
+It is on the disk before the database's directory `db` is made.
+
 A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
 not opened for writing until somebody removes the file, and with it says: this is the one.
 
@@ -20,6 +22,7 @@ Source: device-file 2 and fd-lock 2, as used by hypercore-storage 3.3.1.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -27,9 +30,10 @@ import sys
 import time
 from pathlib import Path
 
-from hypercore.errors import CorruptStorage, StoreLocked
+from hypercore.errors import CorruptStorage, StorageFailed, StoreLocked
 
 _FILE_NAME = "CORESTORE"
+_DATABASE = "db"
 _ATTRIBUTE = "user.device-file"
 _ORIGINAL = b"original"
 _MAX_FILE_BYTES = 4096
@@ -51,19 +55,21 @@ class StoreDirectory:
     def __init__(self, path: Path) -> None:
         """Make the directory, or check that it is the original, and lock it.
 
-        Raises: StoreLocked, CorruptStorage.
+        Raises: StoreLocked, CorruptStorage, StorageFailed for what the system refuses.
         """
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path / _FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = -1
         try:
+            _make_directory(path)
+            self._file = os.open(path / _FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._lock()
-            if os.fstat(self._file).st_size:
-                self._check()
-            else:
-                self._write()  # a new directory, or one adopted by removing the file
+            self._check_or_write()
+            _make_directory(path / _DATABASE)
+        except OSError as error:
+            self.close()
+            raise StorageFailed(f"{path} cannot be opened for writing: {error}") from error
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     def _lock(self) -> None:
@@ -75,6 +81,17 @@ class StoreDirectory:
         except OSError:
             raise StoreLocked(str(self.path), lock_holder(self.path / "db" / "LOCK")) from None
 
+    def _check_or_write(self) -> None:
+        if os.fstat(self._file).st_size == 0:
+            self._write()  # a new directory, or one adopted by removing the file
+            return
+        try:
+            self._check()
+        except CorruptStorage:
+            if (self.path / _DATABASE).exists():
+                raise
+            self._write()  # torn by a power cut, when there was nothing yet to protect
+
     def _write(self) -> None:
         lines = {
             "device/platform": _platform_name(),
@@ -85,7 +102,9 @@ class StoreDirectory:
         with contextlib.suppress(OSError):  # a file system without them is allowed
             os.setxattr(self._file, _ATTRIBUTE, _ORIGINAL)
             text += f"device/attribute={_ORIGINAL.decode()}\n"
-        os.pwrite(self._file, text.encode(), 0)
+        os.ftruncate(self._file, 0)
+        if os.pwrite(self._file, text.encode(), 0) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _FILE_NAME)
         os.fsync(self._file)
 
     def _check(self) -> None:
@@ -119,6 +138,25 @@ class StoreDirectory:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _make_directory(path: Path) -> None:
+    """Make it with its parents, so that a power cut cannot take their names back."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in (path, *missing):
+        _sync_names(directory.parent)
+
+
+def _sync_names(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a parent that is not ours to read, and so not ours to have made
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lock_holder(path: Path) -> str:

@@ -10,6 +10,7 @@ Source: hypercore-storage 3.3.1 index.js, for its settings.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from collections.abc import Iterator, Sequence
@@ -91,7 +92,7 @@ class RocksStorage:
     def __init__(self, path: Path, durability: Durability, *, read_only: bool = False) -> None:
         """Open the store in directory `path`; make it unless `read_only`.
 
-        Raises: StoreLocked, CorruptStorage (also for a copied directory).
+        Raises: StoreLocked, CorruptStorage (also for a copied directory), StorageError.
         """
         self.path = path
         self._read_only = read_only
@@ -169,7 +170,8 @@ class RocksStorage:
             self._db.write(batch.native, self._write_options)
         except Exception as error:  # RocksDB's errors have no class of their own
             raise self._group.fail(error) from error
-        batch.release()
+        finally:
+            batch.release()  # the error, which is remembered, remembers the batch
         return self._group.wrote()
 
     @property
@@ -190,22 +192,31 @@ class RocksStorage:
             self._db.flush_wal(True)
 
     def compact(self) -> None:
-        """Rewrite everything into as little space as it needs. Blocks; takes long."""
-        if self._column is not None:
+        """Rewrite everything into as little space as it needs. Blocks; takes long.
+
+        Raises: StorageFailed.
+        """
+        if self._column is None:
+            return
+        try:
             self._column.flush()
             self._column.compact_range(None, None)
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._group.fail(error) from error
 
     def close(self) -> None:
-        """Sync (unless nothing was promised) and release both locks. Blocks."""
+        """Sync (unless nothing was promised) and release both locks. Blocks.
+
+        Raises: StorageFailed, unless an earlier call did; the locks are released all the same.
+        """
         with self._closing:
             if self._column is None:
                 return
             error = self._sync_last()
             self._get = _closed
-            self._column.close()
+            self._close_database()
             self._column = None
             del self._handle
-            self._db.close()
             del self._db
         # RocksDB holds its lock until the last of these objects is gone, garbage included.
         gc.collect()
@@ -213,6 +224,14 @@ class RocksStorage:
             self._directory.close()
         if error is not None:
             raise error
+
+    def _close_database(self) -> None:
+        for database in (self._column, self._db):
+            # Closing moves the newest rows to where opening is faster. All of them are in the
+            # write-ahead log as well, which `_sync_last` has synced, or has told of.
+            with contextlib.suppress(Exception):
+                if database is not None:
+                    database.close()
 
     def _sync_last(self) -> StorageFailed | None:
         group = self._group
@@ -239,7 +258,7 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
         return Rdict(str(path), _options(cache), families, access)
     except Exception as error:
         text = str(error)
-        if "lock" in text.lower() and "LOCK" in text:
+        if "While lock file" in text or "lock hold by current process" in text:
             raise StoreLocked(str(path.parent), lock_holder(path / "LOCK")) from None
         if "Corruption" in text:
             raise CorruptStorage(str(path), text) from error

@@ -281,6 +281,14 @@ async def test_durable_lengths_follow(tmp_path: Path) -> None:
         assert not scope.cancelled_caught
 
 
+async def test_local_rows_alone_are_durable_too(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.COMMIT) as store:
+        core = await store.get(name="log")
+        committed = store.storage.commit(store.storage.batch())
+        await core.append([], local={b"row": b"1"})
+        assert store.storage.durable_sequence > committed
+
+
 async def test_appends_at_the_same_time_share_one_sync(tmp_path: Path) -> None:
     async with open_corestore(tmp_path, durability=Durability.COMMIT) as store:
         core = await store.get(name="log")

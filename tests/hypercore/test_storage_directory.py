@@ -86,8 +86,16 @@ def test_a_lost_attribute_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_other_records_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "db").mkdir()
     (tmp_path / "CORESTORE").write_text(text, encoding="latin-1")
     with pytest.raises(CorruptStorage, match=reason):
         StoreDirectory(tmp_path)
     with pytest.raises(CorruptStorage):
         StoreDirectory(tmp_path)  # not "locked"
+
+
+def test_a_torn_record_of_an_empty_directory_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "CORESTORE").write_text("device/platform=linux\ndevice/ino" + "x" * 200)
+    StoreDirectory(tmp_path).close()
+    assert "x" not in (tmp_path / "CORESTORE").read_text().replace("linux", "")
+    StoreDirectory(tmp_path).close()
