@@ -20,6 +20,7 @@ from importlib.metadata import version
 
 import structlog
 import trio
+from structlog.contextvars import bound_contextvars
 
 from bee.bee import Bee
 from hypercore.core import Core
@@ -138,12 +139,22 @@ class Node:
 
     async def serve_connection(self, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""
+        found_by = self._found_by(connection.link.remote_public_key)
+        with bound_contextvars(remote=connection.remote_address, found_by=found_by):
+            await self._serve(connection)
+
+    def _found_by(self, public_key: bytes) -> str:
+        known = self._swarm.connections if self._swarm is not None else ()
+        return next(
+            (info.source.value for info in known if info.remote_public_key == public_key), ""
+        )
+
+    async def _serve(self, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                reason = await serve_member(self.mesh, mux, self.store)
-                _log.info("member_left", remote=connection.remote_address, reason=reason)
+                await serve_member(self.mesh, mux, self.store)
             except NotSpoken:
-                _log.info("hypercore_peer", remote=connection.remote_address)
+                _log.info("hypercore_peer")
                 # A stranger that dialed us names what it wants; it learns of nothing else.
                 await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
             finally:
@@ -173,8 +184,11 @@ class Node:
             peers=len(self._swarm.connections) if self._swarm is not None else 0,
             blocks=self._tally.counts(),
             clients=self._client_counts(),
-            cores=self._tally.cores({self._data.key: DATA_CORE}),
+            cores=self._tally.cores({self._data.key: DATA_CORE}, self._member_names()),
         )
+
+    def _member_names(self) -> dict[bytes, str]:
+        return {member.key: member.name for member in self.mesh.statistics().members}
 
     def peers(self) -> list[PeerStatus]:
         members = {member.id: member for member in self.mesh.statistics().members}
@@ -189,6 +203,7 @@ class Node:
                     id=connection.remote_public_key.hex(),
                     name=member.name if member is not None else "",
                     address=connection.address,
+                    found_by=connection.source.value,
                     is_member=member is not None,
                     is_initiator=connection.is_initiator,
                     key=member.key.hex() if member is not None else "",

@@ -38,8 +38,10 @@ class BlockTally:
             statistics = core.statistics()
             total.add(statistics.replication.total)
             verified += statistics.blocks_verified
+        held = {core: core.info().blocks_held for core in self._seen.values()}
         return BlockCounts(
-            held=sum(core.info().blocks_held for core in self._seen.values()),
+            held=sum(held.values()),
+            held_of_others=sum(count for core, count in held.items() if not core.is_writable),
             fetched=total.blocks_received,
             verified=verified,
             uploaded=total.blocks_sent,
@@ -47,8 +49,13 @@ class BlockTally:
             uploaded_bytes=total.bytes_sent,
         )
 
-    def cores(self, names: Mapping[bytes, str]) -> tuple[CoreStatus, ...]:
-        """The open cores, those with a name (by key) first."""
+    def cores(
+        self, names: Mapping[bytes, str], members: Mapping[bytes, str]
+    ) -> tuple[CoreStatus, ...]:
+        """The open cores, own ones first.
+
+        By key, `names` is what we call a core, `members` what the node is called that writes it.
+        """
         self.look()
         statuses = []
         for core in self._seen.values():
@@ -56,6 +63,8 @@ class BlockTally:
             statuses.append(
                 CoreStatus(
                     name=names.get(info.key, ""),
+                    member=members.get(info.key, ""),
+                    is_own=info.is_writable,
                     key=info.key.hex(),
                     length=info.length,
                     byte_length=info.byte_length,
@@ -63,4 +72,9 @@ class BlockTally:
                     held=info.blocks_held,
                 )
             )
-        return tuple(sorted(statuses, key=lambda status: (not status.name, status.name)))
+        return tuple(
+            sorted(
+                statuses,
+                key=lambda status: (not status.is_own, not status.name, status.name, status.key),
+            )
+        )

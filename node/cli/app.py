@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from node.cli.output import print_error
 from node.errors import ConfigError, CorruptStore, NodeError
@@ -81,6 +81,9 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
             return error.code, error.text
         case ConfigError():
             return ExitCode.USAGE, f"{error} (`beemesh up --help` lists the options)"
+        case UnusedCliTokensError():
+            extra = " ".join(error.unused_tokens or ())[:100]
+            return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `beemesh --help`)"
         case CycloptsError():
             return ExitCode.USAGE, f"{error} (try `beemesh --help`)"
         case CorruptStore():

@@ -81,4 +81,8 @@ def print_info(common: Common, result: Result) -> None:
     if common.json:
         print_json(result)
     else:
-        print_facts([(name.replace("_", " "), str(value)) for name, value in result.items()])
+        print_facts([(name.replace("_", " "), _text(value)) for name, value in result.items()])
+
+
+def _text(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

@@ -65,10 +65,17 @@ def _load_rows(result: Result) -> list[tuple[str, str]]:
         ("type", str(header.get("type"))),
         ("rules", " ".join(str(part) for part in ruleset.values())),
         ("created", str(header.get("createdAt") or "-")),
-        ("from", str(result["source"])),
-        ("fetched", f"{result['blocks_fetched']} blocks, {result['bytes_fetched']} bytes"),
-        ("round trips", str(result["round_trips"])),
         ("transactions", str(result["transactions"])),
+        *(("of session", f"{session}: {count}") for session, count in sessions.items()),
     ]
-    rows += [(f"  {count}", str(session)) for session, count in sessions.items()]
-    return rows
+    if result["source"] == "store":
+        return [*rows, ("from", "this node's store")]
+    return [
+        *rows,
+        ("from", f"node {str(result['member'])[:12]}" if result["member"] else "the mesh"),
+        (
+            "fetched",
+            f"{result['blocks_fetched']} blocks, {result['bytes_fetched']} bytes, in "
+            f"{result['round_trips']} round trips",
+        ),
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+import structlog
 import trio
 
 from hypercore.core import Core
@@ -35,6 +36,7 @@ CATCH_UP_SECONDS = 300.0
 
 RETRY_SECONDS = 10.0
 
+_log = structlog.get_logger(__name__)
 _QUERY_PAUSE = 64  # values looked up for a query before others have their turn
 
 
@@ -78,9 +80,17 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
                 await _serve_admitted(mesh, member, member.welcome, mux, cores)
             nursery.cancel_scope.cancel()
     finally:
+        event = "not_admitted" if member.welcome is None else "member_left"
+        reason = member.close_reason or "the connection ended"
+        _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
     return member.close_reason or "closed"
+
+
+def _about(member: Member) -> dict[str, str]:
+    about = member.statistics()
+    return {"id": about.id.hex()[:12], "name": about.name, "role": about.role}
 
 
 async def _open_channel(mux: Multiplexer) -> MessageChannel:
@@ -108,6 +118,7 @@ async def _serve_admitted(
         member.data = CoreData(core)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
+        _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cores.replicate, mux)
             nursery.start_soon(_answer_queries, mesh, member)

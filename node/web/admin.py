@@ -45,7 +45,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, decode_verb
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
-from node.web.status import NodeStatus, PeerStatus, render_status
+from node.web.page import render_status
+from node.web.status import NodeStatus, PeerStatus
 
 MAX_BODY_BYTES = 64 * 2**20  # a block or value is given on a command line or in a file
 COOKIE = "beemesh"

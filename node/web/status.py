@@ -1,20 +1,20 @@
-"""Statistics in, page out: the records that `status` and `peers` show, and the status page.
-
-The page is one HTML document with its style inside: no build step, no script, no other request.
-"""
+"""The records that `status` and `peers` show, and what people are shown of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 
 @dataclass(frozen=True, slots=True)
 class CoreStatus:
-    """One log: `held` of `length` blocks are stored here, `stored_bytes` of `byte_length`."""
+    """One open log, `held` of whose `length` blocks are stored here.
+
+    Either we write it, or another node does: `member` is its name if it is connected.
+    """
 
     name: str
+    member: str
+    is_own: bool
     key: str
     length: int
     byte_length: int
@@ -24,13 +24,15 @@ class CoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class BlockCounts:
-    """Blocks of all open cores; all but `held` count since the start.
+    """Blocks of all open cores; all but what is held counts since the start.
 
+    `held_of_others` of those `held` are of cores that other nodes write.
     `fetched` came from other nodes and `verified` of them fitted a signed tree: the rest was
     refused. Bytes are those of blocks, without proofs.
     """
 
     held: int
+    held_of_others: int
     fetched: int
     verified: int
     uploaded: int
@@ -81,12 +83,14 @@ class NodeStatus:
 class PeerStatus:
     """One connected node. Empty text and zeros are not (yet) known.
 
+    `found_by` says how it was met: by an address that was given, on the LAN, or because it called.
     `held` of the `length` blocks of its data core are kept here.
     """
 
     id: str
     name: str
     address: str
+    found_by: str
     is_member: bool
     is_initiator: bool
     key: str
@@ -126,11 +130,15 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("id", status.id),
         ("data core", status.key),
         ("up for", format_age(status.uptime_seconds)),
-        ("Jazz clients", f"{clients.connected} at {status.ws}"),
         ("mesh", f"{status.mesh_name or '-'} ({mesh_kind}) at {status.mesh}"),
         ("peers", str(status.peers)),
+        ("Jazz clients", f"{clients.connected} at {status.ws}"),
         ("coValues", f"{status.covalues:,}"),
-        ("blocks held", f"{blocks.held:,}"),
+        (
+            "blocks held",
+            f"{blocks.held:,}: {blocks.held - blocks.held_of_others:,} own, "
+            f"{blocks.held_of_others:,} of other nodes",
+        ),
         (
             "blocks fetched",
             f"{blocks.fetched:,} ({format_size(blocks.fetched_bytes)}), "
@@ -143,17 +151,18 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     ]
 
 
-_PEER_HEADINGS = ("node", "name", "address", "member", "its data core", "received", "sent", "for")
-_CORE_HEADINGS = ("core", "key", "length", "held", "bytes")
+_FOUND_BY = {"static": "address", "lan": "LAN", "incoming": "its call"}
+_PEER_HEADINGS = ("name", "id", "address", "found by", "blocks here", "received", "sent", "for")
+_CORE_HEADINGS = ("core", "key", "blocks held", "bytes in all")
 
 
 def peer_row(peer: PeerStatus) -> tuple[str, ...]:
     return (
+        peer.name or ("-" if peer.is_member else "no member"),
         peer.id[:12],
-        peer.name or "-",
         peer.address or "-",
-        "yes" if peer.is_member else "no",
-        f"{peer.held:,} of {peer.length:,} blocks here" if peer.key else "-",
+        _FOUND_BY.get(peer.found_by, "-"),
+        f"{peer.held:,} of {peer.length:,}" if peer.key else "-",
         format_size(peer.bytes_received),
         format_size(peer.bytes_sent),
         format_age(peer.connected_seconds),
@@ -166,56 +175,12 @@ def peer_headings() -> tuple[str, ...]:
 
 def core_row(core: CoreStatus) -> tuple[str, ...]:
     return (
-        core.name or "-",
+        core.name or (f"of {core.member}" if core.member else "of us" if core.is_own else "-"),
         core.key[:12],
-        f"{core.length:,}",
-        f"{core.held:,}",
+        f"{core.held:,} of {core.length:,}",
         format_size(core.byte_length),
     )
 
 
 def core_headings() -> tuple[str, ...]:
     return _CORE_HEADINGS
-
-
-def render_status(status: NodeStatus, peers: Sequence[PeerStatus]) -> str:
-    """The status page. It asks the browser to load it again every five seconds."""
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in status_rows(status)
-    )
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        "<meta http-equiv=refresh content=5>"
-        f"<title>{escape(status.name)} - beemesh</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{escape(status.name)}</h1><dl>{facts}</dl>"
-        f"<h2>Peers</h2>{_table(_PEER_HEADINGS, map(peer_row, peers), 'No node is connected.')}"
-        f"<h2>Cores</h2>{_table(_CORE_HEADINGS, map(core_row, status.cores), 'None.')}"
-        f"<footer>beemesh {escape(status.version)}</footer></main></body></html>"
-    )
-
-
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str]], if_empty: str) -> str:
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    if not body:
-        return f"<p>{escape(if_empty)}</p>"
-    head = "".join(f"<th scope=col>{escape(heading)}</th>" for heading in headings)
-    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
-
-
-_STYLE = """
-:root{color-scheme:light dark;--line:#8884;--dim:#666}
-@media(prefers-color-scheme:dark){:root{--dim:#aaa}}
-body{font:16px/1.5 system-ui,sans-serif;margin:0;padding:1rem}
-main{max-width:60rem;margin:auto}h1{margin:.2rem 0 1rem}h2{margin:2rem 0 .5rem;font-size:1.1rem}
-dl{margin:0}
-dl div{display:flex;flex-wrap:wrap;gap:0 1rem;border-top:1px solid var(--line);padding:.3rem 0}
-dt{flex:0 0 9rem;color:var(--dim)}dd{flex:1 1 14rem;margin:0;overflow-wrap:anywhere}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:.3rem 1rem .3rem 0;border-top:1px solid var(--line)}
-th,td{white-space:nowrap}
-th{color:var(--dim);font-weight:normal}footer,p{color:var(--dim);margin-top:1rem}
-"""

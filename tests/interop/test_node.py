@@ -87,7 +87,13 @@ async def test_a_second_node_fetches_only_what_was_asked_for(tmp_path: Path) -> 
             assert status_a["covalues"] >= 500
             fetched = status_b["blocks"]["fetched"]
             assert 0 < report["blocks_fetched"] <= fetched < status_a["blocks"]["held"] / 4
-            assert status_b["blocks"]["verified"] == fetched
+            assert status_b["blocks"]["verified"] == status_b["blocks"]["held_of_others"] == fetched
+            assert status_b["blocks"]["fetched_bytes"] > 0
+            own, other = status_b["cores"]
+            assert (own["name"], own["is_own"]) == ("beemesh/data", True)
+            assert (other["key"], other["is_own"]) == (a.ready["key"], False)
+            assert other["held"] == fetched
+            assert own["held"] + other["held"] == status_b["blocks"]["held"]
             listed = (await b.beemesh("ls", "--json")).lines
             assert {"id": ids[250]} in listed
             assert len(listed) == status_b["covalues"] < 10

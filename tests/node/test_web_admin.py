@@ -28,6 +28,7 @@ from node.verbs import (
     encode_verb,
 )
 from node.web.admin import serve_admin
+from node.web.page import render_status
 from node.web.status import (
     BlockCounts,
     ClientCounts,
@@ -36,7 +37,6 @@ from node.web.status import (
     PeerStatus,
     format_age,
     format_size,
-    render_status,
 )
 
 TOKEN = "t0ken"
@@ -59,11 +59,13 @@ STATUS = NodeStatus(
     uptime_seconds=93784.5,
     covalues=20_000,
     peers=1,
-    blocks=BlockCounts(7, 6, 5, 4, 3, 2),
+    blocks=BlockCounts(7, 1, 6, 5, 4, 3, 2),
     clients=ClientCounts(1, 2, 3, 4, 5, 6, 7),
-    cores=(CoreStatus("beemesh/data", "bb" * 32, 10, 1000, 10, 10),),
+    cores=(CoreStatus("beemesh/data", "", True, "bb" * 32, 10, 1000, 10, 10),),
 )
-PEER = PeerStatus("cc" * 32, "other", "10.0.0.2:1", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0)
+PEER = PeerStatus(
+    "cc" * 32, "other", "10.0.0.2:1", "lan", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0
+)
 
 
 class FakeNode:
