@@ -35,6 +35,7 @@ from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
 from node.covalue.bee_store import BeeStore
 from node.covalue.ids import RawCoId, is_co_id
+from node.errors import CorruptStore
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
@@ -223,7 +224,10 @@ class Node:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
         match verb:
             case Load():
-                yield await self._load(verb)
+                try:
+                    yield await self._load(verb)
+                except CorruptStore as error:
+                    raise VerbError(ExitCode.CORRUPT, str(error)) from error
             case ListValues():
                 async for co_id in self._values.ids(verb.prefix):
                     yield await self._describe_value(co_id) if verb.details else {"id": co_id}
@@ -274,7 +278,10 @@ class Node:
         }
 
     async def _describe_value(self, co_id: RawCoId) -> Result:
-        value = await self._values.load_value(co_id)
+        try:
+            value = await self._values.load_value(co_id)
+        except CorruptStore:
+            return {"id": co_id, "type": "damaged", "sessions": 0, "transactions": 0}
         if value is None:  # deleted since it was listed
             return {"id": co_id, "type": None, "sessions": 0, "transactions": 0}
         counts = [session.count for session in value.sessions.values()]

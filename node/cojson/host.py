@@ -439,7 +439,10 @@ class SyncHost:
             return
         known: dict[RawCoId, KnownState] = {}
         for co_id in ids:
-            state = await self.known_state(co_id)
+            try:
+                state = await self.known_state(co_id)
+            except CorruptStore:
+                continue  # others may have it whole
             if state.header:
                 known[co_id] = state
         found = await mesh.find(ids, known)

@@ -258,12 +258,14 @@ async def test_interest_is_told() -> None:
         assert host.subscribed_ids() == frozenset()
 
 
-async def test_damage_costs_one_value() -> None:
+@pytest.mark.parametrize("has_mesh", [False, True])
+async def test_damage_costs_one_value(has_mesh: bool) -> None:
     log = DataLog()
     async with open_host(log) as (host, _):
         await host.receive_content("test", [*TREE, free(2)])
     await Bee(log).put(header_key(FREE.id), b"\xc1")
     async with open_host(log) as (host, _):
+        host.mesh = Member([]) if has_mesh else None
         with host.client("a") as a:
             await a.receive([Load(FREE.id, NOTHING), free(3, after=2), Load(MAP.id, NOTHING)])
             assert await lines(a) == [Known(FREE.id, NOTHING), *TREE]
