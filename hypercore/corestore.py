@@ -272,6 +272,9 @@ class _Connection:
         if not self._is_allowed(core):
             core.release()
             return False
+        if core in self._served:
+            core.release()  # our own open, on its way or about to leave, answers theirs
+            return True
         self._served.add(core)
         self._nursery.start_soon(self._serve_and_release, core)
         return True
