@@ -83,7 +83,8 @@ def main() -> None:
     run("lint", [tools / "ruff", "check", "."])
     run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
     run("imports", [tools / "lint-imports"])
-    run("tests", [python, "-m", "pytest", "-q", *selection, *options.pytest_options])
+    workers = ["-n", "2", "--dist", "loadfile"]
+    run("tests", [python, "-m", "pytest", "-q", *workers, *selection, *options.pytest_options])
     print("\nall checks passed")
 
 
