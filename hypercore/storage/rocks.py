@@ -47,6 +47,15 @@ _COLUMN_FAMILY = "corestore"
 # as with three of 16 MiB (15.7 k/s, 183 k/s, 190 MB/s), and a busy writer stays at 49 MB, not 63.
 _WRITE_BUFFER_BYTES = 4 << 20
 _WRITE_BUFFERS = 4
+
+# With every buffer begins a new write-ahead log, which RocksDB writes while the old one is not
+# synced. A power cut may keep the new one without the end of the old one, and then the store has
+# a hole that nothing tells of. So it is this module that begins a buffer, with the old log synced.
+# RocksDB does at a commit for which the one before went beyond its own limit; by then ours, which
+# is lower and measured whenever this much was written, has been seen.
+_ROCKS_LIMIT_BYTES = _WRITE_BUFFER_BYTES * 5 // 4
+_MEASURING_STEP_BYTES = 64 << 10
+
 _BLOCK_CACHE_BYTES = 16 << 20
 _STALL_SECONDS = 0.002
 _MIB = 1 << 20
@@ -114,6 +123,7 @@ class RocksStorage:
         self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
         self._get: Any = self._column.get
         self._write_options = WriteOptions()
+        self._unmeasured_bytes = 0
         self._closing = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
 
@@ -167,12 +177,29 @@ class RocksStorage:
         if self._read_only:
             raise UsageError("the store is open read-only")
         try:
+            if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
+                self._rotate_when_full()
+            self._unmeasured_bytes += batch.native.size_in_bytes()
             self._db.write(batch.native, self._write_options)
         except Exception as error:  # RocksDB's errors have no class of their own
             raise self._group.fail(error) from error
         finally:
             batch.release()  # the error, which is remembered, remembers the batch
         return self._group.wrote()
+
+    def _rotate_when_full(self) -> None:
+        """Begin a new write-ahead log, with all of the old one on the disk.
+
+        Between the two calls nobody commits: that happens in one thread.
+        """
+        self._unmeasured_bytes = 0
+        if self._property("rocksdb.cur-size-active-mem-table") >= _WRITE_BUFFER_BYTES:
+            self._db.flush_wal(True)
+            if self._column is not None:
+                self._column.flush(False)
+
+    def _property(self, name: str) -> int:
+        return 0 if self._column is None else self._column.property_int_value(name) or 0
 
     @property
     def durable_sequence(self) -> int:
@@ -184,7 +211,7 @@ class RocksStorage:
 
     async def wait_writable(self) -> None:
         # RocksDB tells nobody when it goes on; it is asked until a buffer has been written out.
-        while self._db.property_int_value("rocksdb.is-write-stopped"):  # noqa: ASYNC110
+        while self._property("rocksdb.num-immutable-mem-table") >= _WRITE_BUFFERS - 1:  # noqa: ASYNC110
             await trio.sleep(_STALL_SECONDS)
 
     def _sync(self) -> None:
@@ -199,6 +226,7 @@ class RocksStorage:
         if self._column is None:
             return
         try:
+            self._db.flush_wal(True)  # see _ROCKS_LIMIT_BYTES
             self._column.flush()
             self._column.compact_range(None, None)
         except Exception as error:  # RocksDB's errors have no class of their own
@@ -288,6 +316,7 @@ def _options(cache: Cache) -> Options:
     options.set_block_based_table_factory(table)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_bytes_per_sync(_MIB)
+    options.set_wal_bytes_per_sync(_MIB)  # so that little is left for the sync before a rotation
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
@@ -298,7 +327,7 @@ def _options(cache: Cache) -> Options:
 
 def _log_options(cache: Cache) -> Options:
     options = _options(cache)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_write_buffer_size(_ROCKS_LIMIT_BYTES)
     options.set_max_write_buffer_number(_WRITE_BUFFERS)
     options.set_enable_blob_files(True)
     options.set_min_blob_size(4096)

@@ -9,6 +9,7 @@ acknowledged may be missing. Now and then the next child goes on where a power c
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from tests.support.power_cut_writer import NUMBER
 from tests.support.storage_rows import verify_core
 
 _PROJECT = Path(__file__).parents[2]
+_NEAR = 12
 _RARE = {Kind.OPEN, Kind.CLOSE, Kind.RENAME, Kind.UNLINK, Kind.MKDIR, Kind.TRUNCATE}
 
 
@@ -115,17 +117,22 @@ def files_below(path: Path) -> dict[str, bytes]:
     }
 
 
+def _begins_log(record: Record) -> bool:
+    return record.kind is Kind.OPEN and record.data.endswith(b".log")
+
+
 def moments(records: list[Record], count: int, chance: random.Random) -> list[int]:
     """Positions in the trace: anywhere, just after an acknowledgment, or near a rare change."""
     said = [index + 1 for index, record in enumerate(records) if record.kind is Kind.OUTPUT]
     rare = [index for index, record in enumerate(records) if record.kind in _RARE]
+    rare += 10 * [index for index in rare if _begins_log(records[index])]
     chosen = []
     for _ in range(count):
         draw = chance.random()
         if draw < 0.3 and said:
             chosen.append(chance.choice(said))
         elif draw < 0.7 and rare:
-            chosen.append(min(chance.choice(rare) + chance.randint(0, 6), len(records)))
+            chosen.append(min(chance.choice(rare) + chance.randint(0, _NEAR), len(records)))
         else:
             chosen.append(chance.randint(0, len(records)))
     return sorted(chosen)
@@ -144,8 +151,10 @@ class Campaign:
         self._is_promised = Durability.parse(durability).waits_for_disk
         self._left: Promise | None = None
 
-    def run(self, states: int, *, states_per_run: int = 40) -> Report:
-        while self.report.states < states:
+    def run(self, states: int, *, states_per_run: int = 40, seconds: float = math.inf) -> Report:
+        """Go on until so many states are checked, or so much time is gone."""
+        end = time.monotonic() + seconds
+        while self.report.states < states and time.monotonic() < end:
             self._run(min(states_per_run, states - self.report.states))
         return self.report
 
@@ -212,10 +221,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--changes", type=int, default=60, help="appends and the like per child")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after that long")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         campaign = Campaign(Path(path), options.durability, options.seed, changes=options.changes)
-        report = campaign.run(options.states)
+        report = campaign.run(options.states, seconds=options.seconds)
     sys.stdout.write(f"seed {options.seed}, {options.durability}: {report}\n")
     sys.exit(bool(report.wrong or report.refused))
 
