@@ -55,9 +55,8 @@ class Storage(Protocol):
     def commit(self, batch: WriteBatch) -> int:
         """Write all of `batch` or nothing, without waiting for the disk; returns its sequence.
 
-        Blocks for the length of a memory copy; for a sync now and then (once in many MiB), and
-        longer while the disk cannot keep up
-        (`wait_writable`). Raises: StorageFailed.
+        Blocks for the length of a memory copy, once in many MiB for a sync, and longer while
+        the disk cannot keep up (`wait_writable`). Raises: StorageFailed.
         """
         ...
 
