@@ -15,29 +15,47 @@ from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
     COUNT_KEY,
+    DELETED_RANGE,
+    FORK_RANGE,
     ID_PREFIX,
+    RowKind,
     checkpoint_key,
+    decode_deleted_key,
+    decode_key,
     decode_sync_key,
+    deleted_key,
+    fork_key,
     header_key,
     id_key,
+    lock_key,
     run_key,
     session_key,
     sync_key,
     sync_range,
+    value_range,
 )
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reading import read_pieces, read_value
+from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import (
     decode_count,
+    decode_fork,
+    decode_is_erased,
+    decode_lock,
+    decode_run,
     encode_checkpoint,
     encode_count,
+    encode_deletion,
+    encode_fork,
     encode_header,
+    encode_lock,
     encode_run,
     encode_session,
 )
+from node.covalue.session_fork import SessionFork
 from node.covalue.store import LoadedPieces, SessionAppend, StoredValue, ValueAppend
 from node.errors import CorruptStore
 
@@ -74,6 +92,7 @@ class _ValueRows:
     """All that one batch adds to one value."""
 
     header: CoValueHeader | None = None
+    is_deletion: bool = False
     sessions: dict[CoSessionId, _SessionRows] = field(default_factory=dict)
 
 
@@ -90,8 +109,11 @@ class BeeStore:
         """As the protocol says."""
         if not self.has(co_id):
             return LoadedPieces()
+        is_tombstone = self._is_deleted(co_id)
         try:
-            return await read_pieces(self._bee.snapshot(), co_id, known, max_bytes)
+            return await read_pieces(
+                self._bee.snapshot(), co_id, known, max_bytes, is_tombstone=is_tombstone
+            )
         except (DecodeError, CorruptTree) as error:
             raise CorruptStore(co_id, str(error)) from error
 
@@ -100,7 +122,9 @@ class BeeStore:
         if not self.has(co_id):
             return None
         try:
-            return await read_value(self._bee.snapshot(), co_id)
+            return await read_value(
+                self._bee.snapshot(), co_id, is_tombstone=self._is_deleted(co_id)
+            )
         except (DecodeError, CorruptTree) as error:
             raise CorruptStore(co_id, str(error)) from error
 
@@ -113,15 +137,19 @@ class BeeStore:
         rows = _gather(appends)
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
+            added = 0
             for co_id, value in rows.items():
                 if value.header is not None:
                     await batch.put(header_key(co_id), encode_header(value.header))
                     local[id_key(co_id)] = _PRESENT
+                    added += 1
+                if value.is_deletion:
+                    local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
                     for key, record in _session_records(co_id, session_id, session):
                         await batch.put(key, record)
-            if local:
-                local[COUNT_KEY] = encode_count(self.count() + len(local))
+            if added:
+                local[COUNT_KEY] = encode_count(self.count() + added)
             await batch.flush(local=local)
 
     async def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
@@ -159,13 +187,73 @@ class BeeStore:
         if rows:
             await self._local.write_local(dict.fromkeys(rows))
 
-    def unsynced_ids(self) -> list[RawCoId]:
+    async def unsynced_ids(self) -> list[RawCoId]:
         """As the protocol says. Raises: CorruptStore."""
         try:
             keys = [decode_sync_key(key) for key, _ in self._local.local_items(*sync_range())]
         except DecodeError as error:
             raise CorruptStore("sync", str(error)) from error
         return list(dict.fromkeys(co_id for co_id, _ in keys))
+
+    async def read_lock(self, peer_id: str) -> ReconciliationLock | None:
+        """As the protocol says. Raises: CorruptStore."""
+        record = self._local.get_local_value(lock_key(peer_id))
+        try:
+            return None if record is None else decode_lock(record)
+        except DecodeError as error:
+            raise CorruptStore(f"lock of {peer_id}", str(error)) from error
+
+    async def write_lock(self, peer_id: str, lock: ReconciliationLock) -> None:
+        """As the protocol says."""
+        await self._local.write_local({lock_key(peer_id): encode_lock(lock)})
+
+    def _is_deleted(self, co_id: RawCoId) -> bool:
+        return self._local.get_local_value(deleted_key(co_id)) is not None
+
+    async def pending_erasures(self) -> list[RawCoId]:
+        """As the protocol says. Raises: CorruptStore."""
+        try:
+            return [
+                decode_deleted_key(key)
+                for key, record in self._local.local_items(*DELETED_RANGE)
+                if not decode_is_erased(record)
+            ]
+        except DecodeError as error:
+            raise CorruptStore("deleted", str(error)) from error
+
+    async def erase(self, co_id: RawCoId) -> int:
+        """As the protocol says."""
+        if not self._is_deleted(co_id):
+            return 0
+        erased = 0
+        try:
+            async with self._bee.batch() as batch:
+                start, stop = value_range(co_id)
+                rows = [
+                    (entry.key, entry.value) async for entry in self._bee.range(gte=start, lt=stop)
+                ]
+                for key, value in rows:
+                    row = decode_key(key)
+                    if row.kind is not RowKind.HEADER and not is_delete_session(row.session_id):
+                        await batch.delete(key)
+                        erased += len(decode_run(value or b"")) if row.kind is RowKind.RUN else 0
+                await batch.flush(local={deleted_key(co_id): encode_deletion(is_erased=True)})
+        except (DecodeError, CorruptTree) as error:
+            raise CorruptStore(co_id, str(error)) from error
+        return erased
+
+    async def keep_fork(self, fork: SessionFork) -> None:
+        """As the protocol says."""
+        key = fork_key(fork.co_id, fork.session_id)
+        if self._local.get_local_value(key) is None:
+            await self._local.write_local({key: encode_fork(fork)})
+
+    async def forks(self) -> list[SessionFork]:
+        """As the protocol says. Raises: CorruptStore."""
+        try:
+            return [decode_fork(record) for _, record in self._local.local_items(*FORK_RANGE)]
+        except DecodeError as error:
+            raise CorruptStore("forks", str(error)) from error
 
 
 def _gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, _ValueRows]:
@@ -175,6 +263,7 @@ def _gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, _ValueRows]:
         value = rows.setdefault(append.co_id, _ValueRows())
         if append.header is not None:
             value.header = append.header
+        value.is_deletion = value.is_deletion or append.is_deletion
         for session_id, part in append.sessions.items():
             session = value.sessions.get(session_id)
             if session is None:

@@ -11,8 +11,16 @@
 checkpoint's last one. All rows of one value lie in [`{coID}:`, `{coID};`), `;` being the byte
 after `:`; no id contains either.
 
-Bookkeeping lies beside the data core, not in it: `id:{coID}`, `count`, `sync:{coID}:{peerID}`
-(a peer id may contain `:`, so it is split off last).
+Bookkeeping lies beside the data core, not in it:
+
+| key                        | value                                                       |
+|----------------------------|-------------------------------------------------------------|
+| `id:{coID}`                | true: the value is stored                                   |
+| `count`                    | how many are                                                |
+| `deleted:{coID}`           | a tombstone: 0 while more of it is on the disk, else 1      |
+| `sync:{coID}:{peerID}`     | true: not synced to that peer yet (its id may contain `:`)  |
+| `lock:{peerID}`            | the last reconciliation lock                                |
+| `fork:{coID}:{sessionID}`  | evidence of a fork                                          |
 """
 
 from __future__ import annotations
@@ -97,12 +105,31 @@ def decode_key(key: bytes) -> RowKey:
 
 
 ID_PREFIX = b"id:"
+DELETED_RANGE = (b"deleted:", b"deleted;")
+FORK_RANGE = (b"fork:", b"fork;")
 COUNT_KEY = b"count"
 _SYNC_PREFIX = b"sync:"
 
 
 def id_key(co_id: str) -> bytes:
     return ID_PREFIX + co_id.encode()
+
+
+def deleted_key(co_id: RawCoId) -> bytes:
+    return f"deleted:{co_id}".encode()
+
+
+def decode_deleted_key(key: bytes) -> RawCoId:
+    """Raises: DecodeError."""
+    return parse_co_id(key.decode("ascii", "replace").removeprefix("deleted:"))
+
+
+def lock_key(peer_id: str) -> bytes:
+    return f"lock:{peer_id}".encode()
+
+
+def fork_key(co_id: RawCoId, session_id: CoSessionId) -> bytes:
+    return f"fork:{co_id}:{session_id}".encode()
 
 
 def sync_key(co_id: RawCoId, peer_id: str) -> bytes:

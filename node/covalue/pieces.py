@@ -13,7 +13,7 @@ from __future__ import annotations
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import RowKind, decode_key
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.records import decode_checkpoint, decode_header, decode_run, decode_session
@@ -69,10 +69,11 @@ class ValueReader:
     """Reads the rows of one value, in the order of their keys, into pieces beyond `known`.
 
     Rows may come from somebody else's bee: any bytes give pieces or DecodeError. That they
-    verify is for the engine to find out.
+    verify is for the engine to find out. Of a tombstone only the delete sessions count.
     """
 
-    def __init__(self, co_id: RawCoId, known: KnownState) -> None:
+    def __init__(self, co_id: RawCoId, known: KnownState, *, is_tombstone: bool = False) -> None:
+        self._is_tombstone = is_tombstone
         self.header: CoValueHeader | None = None
         self.sessions: dict[CoSessionId, StoredSession] = {}
         self._co_id = co_id
@@ -94,6 +95,8 @@ class ValueReader:
                 self.header = decode_header(value)
                 if not self.header.has_id(self._co_id):
                     raise DecodeError("stored header of another value", 0)
+            case _ if self._is_tombstone and not is_delete_session(row.session_id):
+                pass
             case RowKind.SESSION:
                 self.sessions[row.session_id] = decode_session(value)
             case RowKind.CHECKPOINT:

@@ -48,12 +48,14 @@ async def read_known_state(tree: Tree, co_id: RawCoId) -> KnownState | None:
     return KnownState(True, {key: item.count for key, item in reader.sessions.items()})
 
 
-async def read_value(tree: Tree, co_id: RawCoId) -> StoredValue | None:
+async def read_value(
+    tree: Tree, co_id: RawCoId, *, is_tombstone: bool = False
+) -> StoredValue | None:
     """Header, sessions and dependencies; the transactions are read for groups only.
 
     Raises, Cancel: as `read_covalue`.
     """
-    reader = ValueReader(co_id, NOTHING)
+    reader = ValueReader(co_id, NOTHING, is_tombstone=is_tombstone)
     await _read_range(tree, reader, summary_range(co_id), None)
     header = reader.header
     if header is None:
@@ -64,19 +66,24 @@ async def read_value(tree: Tree, co_id: RawCoId) -> StoredValue | None:
             for part in piece.new.values():
                 dependencies.update(member_dependencies(part.transactions))
     dependencies.discard(co_id)
-    return StoredValue(header, reader.sessions, frozenset(dependencies))
+    return StoredValue(header, reader.sessions, frozenset(dependencies), is_tombstone)
 
 
 async def read_pieces(
-    tree: Tree, co_id: RawCoId, known: KnownState, max_bytes: int | None
+    tree: Tree,
+    co_id: RawCoId,
+    known: KnownState,
+    max_bytes: int | None,
+    *,
+    is_tombstone: bool = False,
 ) -> LoadedPieces:
     """As `CoValueStore.load`.
 
     Raises, Cancel: as `read_covalue`.
     """
-    reader = ValueReader(co_id, known)
+    reader = ValueReader(co_id, known, is_tombstone=is_tombstone)
     is_cut = False
-    if not known.sessions:
+    if not known.sessions and not is_tombstone:
         is_cut = await _read_range(tree, reader, value_range(co_id), max_bytes)
     else:
         await _read_range(tree, reader, summary_range(co_id), None)

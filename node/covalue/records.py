@@ -6,6 +6,9 @@
 | session    | [count, last signature (64 bytes), bytes since the last checkpoint]        |
 | run        | an array of transactions: [made at, changes, key used or nil, meta or nil] |
 | checkpoint | a signature (64 bytes)                                                     |
+| deletion   | 0 while it waits to be erased, 1 when it is                                |
+| lock       | [holder's session id, acquired at, next offset, released at or nil]        |
+| fork       | [value, session, [after, run, signature] kept, the same refused]           |
 
 Further array items are ignored: that is how the formats grow. Worked example: the run of
 `Transaction(5, "[]")` is 91 94 05 a2 5b 5d c0 c0.
@@ -19,8 +22,11 @@ import msgpack
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import SIGNATURE_BYTES
-from node.covalue.content import Transaction
+from node.covalue.content import SessionContent, Transaction
 from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import parse_co_id, parse_session_id
+from node.covalue.reconciliation_lock import ReconciliationLock
+from node.covalue.session_fork import SessionFork
 from node.covalue.store import StoredSession
 
 _pack = msgpack.Packer(autoreset=True).pack
@@ -122,3 +128,56 @@ def decode_count(data: bytes) -> int:
     if not isinstance(count, int) or count < 0:
         raise DecodeError("stored number of values is none", 0)
     return count
+
+
+def encode_deletion(*, is_erased: bool) -> bytes:
+    return _pack(int(is_erased))
+
+
+def decode_is_erased(data: bytes) -> bool:
+    """Raises: DecodeError."""
+    match _unpack(data):
+        case 0:
+            return False
+        case 1:
+            return True
+    raise DecodeError("stored deletion is neither 0 nor 1", 0)
+
+
+def encode_lock(lock: ReconciliationLock) -> bytes:
+    return _pack(
+        (lock.holder_session_id, lock.acquired_at, lock.last_processed_offset, lock.released_at)
+    )
+
+
+def decode_lock(data: bytes) -> ReconciliationLock:
+    """Raises: DecodeError."""
+    match _unpack(data):
+        case [str(holder), int(acquired_at), int(offset), released_at, *_] if isinstance(
+            released_at, int | None
+        ):
+            return ReconciliationLock(holder, acquired_at, offset, released_at)
+    raise DecodeError("stored lock is not [holder, acquired, offset, released]", 0)
+
+
+def encode_fork(fork: SessionFork) -> bytes:
+    return _pack((fork.co_id, fork.session_id, fork.kept, fork.refused))
+
+
+def decode_fork(data: bytes) -> SessionFork:
+    """Raises: DecodeError."""
+    match _unpack(data):
+        case [str(co_id), str(session_id), list(kept), list(refused), *_]:
+            return SessionFork(
+                parse_co_id(co_id), parse_session_id(session_id), _part(kept), _part(refused)
+            )
+    raise DecodeError("stored fork is not [value, session, kept, refused]", 0)
+
+
+def _part(item: list[object]) -> SessionContent:
+    match item:
+        case [int(after), list(transactions), bytes(signature), *_] if (
+            after >= 0 and len(signature) == SIGNATURE_BYTES
+        ):
+            return SessionContent(after, list(map(_transaction, transactions)), signature)
+    raise DecodeError("stored part is not [after, transactions, signature]", 0)

@@ -1,7 +1,11 @@
 """The seam between the sync engine and where coValues are kept.
 
-`BeeStore` keeps them in a bee (`bee_store.py`). What is stored has been verified, so a store
+Three backends: `BeeStore` keeps them in a bee, `SqliteStore` in a file that cojson's own SQLite
+storage reads and writes, `HybridStore` in both. What is stored has been verified, so a store
 checks nothing; what is read from somebody else's bee is checked again by the engine.
+
+A *deleted* value is a tombstone: its header and its delete sessions are all that is loaded. The
+rest waits to be erased (`pending_erasures`, `erase`), and is gone from the disk after that.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.reconciliation_lock import ReconciliationLock
+from node.covalue.session_fork import SessionFork
 
 
 class SessionAppend(NamedTuple):
@@ -37,6 +43,8 @@ class ValueAppend:
     co_id: RawCoId
     header: CoValueHeader | None
     sessions: Mapping[CoSessionId, SessionAppend]
+    is_deletion: bool = False
+    """The delete session in it was judged: from this commit on the value is a tombstone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class StoredValue:
     sessions: Mapping[CoSessionId, StoredSession]
     dependencies: frozenset[RawCoId]
     """The values that this one cannot be understood without (`dependencies.py`)."""
+    is_deleted: bool = False
+    """Whether this is a tombstone: `sessions` are the delete sessions then."""
 
     @property
     def known_state(self) -> KnownState:
@@ -100,7 +110,8 @@ class CoValueStore(Protocol):
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """Store all of them in one atomic batch; returns when it is durable.
 
-        Each must continue what is stored: the engine sees to that.
+        Each must continue what is stored: the engine sees to that. Several of one value and one
+        session may follow one another.
 
         Cancel: the batch is stored whole or not at all; it is not known to be durable.
         """
@@ -114,14 +125,74 @@ class CoValueStore(Protocol):
         """How many values are stored."""
         ...
 
+    # Who has what: for those who keep a value's state at other peers beside it.
+
     async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
-        """Note which (value, peer) are synced (True) and which are not yet (False)."""
+        """Note which (value, peer) are synced (True) and which are not yet (False).
+
+        Cancel: all are noted, or none.
+        """
         ...
 
     async def stop_tracking_sync(self, co_id: RawCoId) -> None:
-        """Forget who still lacks something of this value."""
+        """Forget who still lacks something of this value.
+
+        Cancel: it is forgotten, or not.
+        """
         ...
 
-    def unsynced_ids(self) -> list[RawCoId]:
-        """Values that some peer still lacks something of."""
+    async def unsynced_ids(self) -> list[RawCoId]:
+        """Values that some peer still lacks something of, each once.
+
+        Cancel: nothing is changed.
+        """
+        ...
+
+    async def read_lock(self, peer_id: str) -> ReconciliationLock | None:
+        """The last reconciliation lock for a peer.
+
+        Cancel: nothing is changed.
+        """
+        ...
+
+    async def write_lock(self, peer_id: str, lock: ReconciliationLock) -> None:
+        """Replace it; who reads, decides and writes must not do so twice at a time.
+
+        Cancel: it is written, or not.
+        """
+        ...
+
+    # Deletion.
+
+    async def pending_erasures(self) -> list[RawCoId]:
+        """Deleted values of which more than the tombstone is still on the disk.
+
+        Cancel: nothing is changed.
+        """
+        ...
+
+    async def erase(self, co_id: RawCoId) -> int:
+        """Remove all but the tombstone of a deleted value from the disk; how many transactions.
+
+        Nothing is done to a value that is not deleted. Repeat it after a crash: it goes on.
+
+        Raises: CorruptStore.
+        Cancel: what is left of the value is still pending.
+        """
+        ...
+
+    # Evidence.
+
+    async def keep_fork(self, fork: SessionFork) -> None:
+        """Keep evidence; of one session only the first is kept.
+
+        Cancel: it is kept, or not.
+        """
+        ...
+
+    async def forks(self) -> list[SessionFork]:
+        """All evidence kept, by id.
+
+        Cancel: nothing is changed.
+        """
         ...

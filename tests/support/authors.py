@@ -51,6 +51,10 @@ class Author:
         owner = self.agent_id if as_agent else self.account_id
         return CoSessionId(f"{owner}_session_z{base58_encode(seed_of(name)[:8])}")
 
+    def delete_session_id(self, name: str = "d", *, as_agent: bool = False) -> CoSessionId:
+        owner = self.agent_id if as_agent else self.account_id
+        return CoSessionId(f"{owner}_session_d{base58_encode(seed_of(name)[:7])}$")
+
     def sign(self, transactions: Sequence[Transaction]) -> bytes:
         """The signature over a whole session up to the last of these."""
         running = RunningHash()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 from bee.bee import Bee
 from hypercore.encoding import DecodeError
 from node.covalue.bee_store import BeeStore
-from node.covalue.content import PIECE_BYTES, Content, Transaction
+from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
 from node.covalue.ids import CoSessionId, RawCoId, agent_public_key
 from node.covalue.keys import checkpoint_key, header_key, run_key, session_key
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
 from node.covalue.reading import read_covalue, read_known_state
+from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import encode_checkpoint, encode_header, encode_run, encode_session
+from node.covalue.session_fork import SessionFork
 from node.covalue.session_log import SessionLog
 from node.covalue.store import SessionAppend, ValueAppend
 from node.errors import CorruptStore
@@ -232,11 +235,61 @@ async def test_sync_tracking() -> None:
     writer = Writer()
     other = map_header("n").id
     await writer.store.track_sync({(ID, "wss://a:1"): False, (ID, "b"): False, (other, "b"): False})
-    assert set(writer.store.unsynced_ids()) == {ID, other}
+    assert set(await writer.store.unsynced_ids()) == {ID, other}
     await writer.store.track_sync({(other, "b"): True})
-    assert writer.store.unsynced_ids() == [ID]
+    assert await writer.store.unsynced_ids() == [ID]
     await writer.store.stop_tracking_sync(ID)
-    assert writer.store.unsynced_ids() == []
+    assert await writer.store.unsynced_ids() == []
+
+
+def _deletion(co_id: RawCoId, author: Author = ANN) -> Content:
+    marker = Transaction(2000, "[]", None, f'{{"deleted":"{co_id}"}}')
+    session_id = author.delete_session_id(as_agent=True)
+    part = SessionContent(0, [marker], author.sign([marker]))
+    return Content(co_id, None, {session_id: part})
+
+
+async def test_of_a_deleted_value_the_tombstone_is_loaded_and_the_rest_is_erased() -> None:
+    writer = Writer()
+    deletion = _deletion(ID)
+    delete_session = ANN.delete_session_id(as_agent=True)
+    await writer.put(_content(edits(3)), _content(edits(2), session="b"))
+    append = replace(writer.append(deletion), is_deletion=True)
+    await writer.store.store([append])
+    for is_erased in (False, True):
+        assert await writer.store.pending_erasures() == ([] if is_erased else [ID])
+        value = await writer.store.load_value(ID)
+        assert value is not None
+        assert value.is_deleted
+        assert value.known_state == KnownState(True, {delete_session: 1})
+        loaded = await writer.store.load(ID)
+        assert loaded.is_complete
+        assert list(loaded.pieces) == [replace(deletion, header=HEADER)]
+        assert not (await writer.store.load(ID, value.known_state)).pieces
+        assert await writer.store.erase(ID) == (0 if is_erased else 5)
+    assert writer.store.count() == 1
+    left = [entry.key async for entry in writer.bee.range()]
+    assert len(left) == 3  # header, delete session, its run
+
+
+async def test_nothing_is_erased_of_a_value_that_is_not_deleted() -> None:
+    writer = Writer()
+    await writer.put(_content(edits(3)))
+    assert await writer.store.erase(ID) == 0
+    assert _transactions((await writer.store.load(ID)).pieces)[ANN.session_id(as_agent=True)]
+
+
+async def test_locks_and_forks_are_kept() -> None:
+    store = Writer().store
+    assert await store.read_lock("wss://a:1") is None
+    for lock in (ReconciliationLock("s", 5, 100), ReconciliationLock("s", 5, 0, 9)):
+        await store.write_lock("wss://a:1", lock)
+        assert await store.read_lock("wss://a:1") == lock
+    part = next(iter(_content(edits(2)).new.values()))
+    fork = SessionFork(ID, ANN.session_id(), part, part._replace(transactions=edits(1)))
+    await store.keep_fork(fork)
+    await store.keep_fork(replace(fork, refused=part))
+    assert await store.forks() == [fork]
 
 
 async def test_a_group_is_stored_with_its_members() -> None:
