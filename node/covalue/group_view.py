@@ -1,0 +1,119 @@
+"""What a node keeps of one group or account to tell roles: who set which role when.
+
+Keys that members are given make up most of a group; they change no role and are not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.covalue.content import Transaction
+from node.covalue.group_changes import ChangeKind, parse_change
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.membership import Event, Position
+
+_VIEW_BYTES = 2_048
+_EVENT_BYTES = 288
+_NAME_BYTES = 384
+_KEPT = frozenset({ChangeKind.ROLE, ChangeKind.PARENT, ChangeKind.WRITE_KEY})
+_MAX_EXACT_INTEGER = 2**53
+
+
+class GroupView:
+    """The role changes of one value, valid or not, in no order.
+
+    Memory: about 0.3 KB for each change of a role, link or write key, and 0.4 KB for each session,
+    member and parent, with what their evaluation adds; nothing for other transactions.
+
+    A value that is no group may have a view as well: it has no members, and nobody inherits from
+    it. Accounts are groups here; they hand on no roles.
+    """
+
+    def __init__(self, co_id: RawCoId, header: CoValueHeader) -> None:
+        self.co_id = co_id
+        self.header = header
+        self._events: list[Event] = []
+        self._counts: dict[CoSessionId, int] = {}
+        self._names: dict[str, str] = {}
+        self._parents: set[RawCoId] = set()
+        self._name_bytes = 0
+
+    @property
+    def has_members(self) -> bool:
+        """Groups and accounts; what has another type is no group, whatever its ruleset says."""
+        return self.header.is_group and self.header.fields["type"] == "comap"
+
+    @property
+    def may_be_parent(self) -> bool:
+        return self.has_members and not self.header.is_account
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """In the order in which they came; only ever appended to."""
+        return self._events
+
+    @property
+    def parents(self) -> frozenset[RawCoId]:
+        """Every group that anybody ever named as a parent, with the right to or without."""
+        return frozenset(self._parents)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what this view and its evaluation hold in memory."""
+        return _VIEW_BYTES + len(self._events) * _EVENT_BYTES + self._name_bytes
+
+    def count(self, session_id: CoSessionId) -> int:
+        """How many transactions of a session have been added."""
+        return self._counts.get(session_id, 0)
+
+    def add(self, session_id: CoSessionId, after: int, transactions: Sequence[Transaction]) -> bool:
+        """Take verified transactions [after, after + len) of a session; what is known is skipped.
+
+        Returns whether any of them may matter to a role.
+
+        Raises: ValueError when some before them are missing.
+        """
+        count = self.count(session_id)
+        if after > count:
+            raise ValueError(f"transactions from {after} of a session known up to {count}")
+        new = transactions[count - after :]
+        if not new:
+            return False
+        session_id = CoSessionId(self._name(session_id))
+        self._counts[session_id] = count + len(new)
+        known = len(self._events)
+        if self.has_members:
+            for index, transaction in enumerate(new, count):
+                self._keep(session_id, index, transaction)
+        return len(self._events) > known
+
+    def _keep(self, session_id: CoSessionId, index: int, transaction: Transaction) -> None:
+        change = parse_change(transaction)
+        if change is None or change.kind not in _KEPT:
+            return
+        change = change._replace(subject=self._name(change.subject))
+        if change.kind is ChangeKind.PARENT:
+            self._parents.add(RawCoId(change.subject))
+        elif change.kind is ChangeKind.WRITE_KEY:
+            change = change._replace(value=self._name(change.value))
+        made_at = javascript_time(transaction.made_at)
+        self._events.append(Event(made_at, session_id, index, change))
+
+    def _name(self, text: str) -> str:
+        """One object for each text, however often it comes."""
+        known = self._names.get(text)
+        if known is None:
+            self._names[text] = known = text
+            self._name_bytes += _NAME_BYTES + len(text)
+        return known
+
+
+def javascript_time(made_at: int) -> int:
+    """A time as JavaScript compares it: above 2^53 neighbors are equal."""
+    return made_at if made_at <= _MAX_EXACT_INTEGER else int(float(made_at))
+
+
+def position_of(session_id: CoSessionId, index: int, transaction: Transaction) -> Position:
+    """Where a transaction stands among the events of its group."""
+    return javascript_time(transaction.made_at), session_id, index

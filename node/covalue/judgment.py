@@ -1,0 +1,194 @@
+"""One answer about a group: the group and all it inherits from, judged parents first.
+
+Judging is demand-driven: a parent is judged when its child's first valid link to it is found, so
+links that nobody had the right to make lead nowhere. No step calls another one deeper, however
+long the chain: groups that wait for a parent wait on a list.
+
+What was judged is kept for the next answer, with the versions of the parents it was judged by, and
+continued when changes arrive. Groups in a circle are judged anew each time, since one of them seen
+from another is not the same as seen for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from node.covalue.group_changes import Role
+from node.covalue.group_view import GroupView
+from node.covalue.ids import RawCoId
+from node.covalue.membership import Event, Membership, Parents, Verdict
+
+MAX_WORK = 1_000_000
+"""A group counts while (groups reached) x (role changes in all of them) is at most this.
+
+It bounds a judgment from scratch to a few seconds, and a chain of parents to 707 groups; the
+original overflows its stack somewhere between 300 and 1000. Beyond, nobody has a role.
+"""
+
+
+@dataclass(slots=True)
+class Judged:
+    """A group's membership, and what it was made from."""
+
+    membership: Membership
+    seen: int = 0
+    """How many events of the view are in it."""
+    version: object = field(default_factory=object)
+    """Another object whenever a change counts that did not before."""
+    used: dict[RawCoId, object] = field(default_factory=dict)
+    """The versions of its parents."""
+
+
+class Judgment:
+    """The roles in one group, while no view changes."""
+
+    def __init__(
+        self,
+        group_id: RawCoId,
+        find_view: Callable[[RawCoId], GroupView | None],
+        cache: dict[RawCoId, Judged],
+        max_bytes: int,
+    ) -> None:
+        self.parents = Parents(self._may_be_parent, self.role_at)
+        self.memberships: dict[RawCoId, Membership] = {}
+        """Of all groups reached; empty when they are too many or too large."""
+        self.missing: dict[RawCoId, None] = {}
+        """Groups reached that have no view, in the order in which they were found."""
+        self.reached: dict[RawCoId, GroupView] = {}
+        self._find_view = find_view
+        self._cache = cache
+        self._max_bytes = max_bytes
+        self._events = 0
+        self._bytes = 0
+        self._built: list[RawCoId] = []
+        self._waiting: dict[RawCoId, Iterator[RawCoId]] = {}
+        self._is_circular = False
+        while not self._judge_all(group_id):
+            pass  # each time one judgment that no longer held has been forgotten
+
+    def role_at(self, group_id: RawCoId, member: str, time: int) -> Role | None:
+        """A member's role in one of the groups; None as well where nothing is known of it."""
+        roles: dict[RawCoId, Role | None] = {}
+        path: set[RawCoId] = set()
+        pending = [group_id]
+        while pending:
+            current = pending[-1]
+            membership = self.memberships.get(current)
+            if membership is None:
+                roles[current] = None
+            if current in roles or membership is None:
+                pending.pop()
+                continue
+            if current not in path:
+                path.add(current)
+                linked = [parent for parent, _ in membership.links_at(time)]
+                unknown = [p for p in linked if p not in roles and p not in path]
+                if unknown:
+                    pending.extend(reversed(unknown))
+                    continue
+            roles[current] = membership.role_at(member, time, roles.get)
+            path.discard(current)
+            pending.pop()
+        return roles[group_id]
+
+    # ---- judging
+
+    def _judge_all(self, group_id: RawCoId) -> bool:
+        """False when it must be done again."""
+        self.memberships.clear()
+        self.missing.clear()
+        self.reached.clear()
+        self._built.clear()
+        self._waiting.clear()
+        self._events = self._bytes = 0
+        self._is_circular = False
+        holds = self._reach(group_id)
+        while holds and self._waiting:
+            current, steps = next(reversed(self._waiting.items()))
+            try:
+                parent = next(steps, None)
+            except _NoLongerHoldsError:
+                self._forget_circular()
+                return False
+            if parent is None:
+                del self._waiting[current]
+            else:
+                holds = self._reach(parent)
+        self._forget_circular()
+        if not holds:
+            self.memberships.clear()
+            self.missing.clear()
+        return True
+
+    def _reach(self, group_id: RawCoId) -> bool:
+        """Begin with a group unless it was begun. False when that is too much."""
+        if group_id in self._waiting:
+            self._is_circular = True
+            return True
+        if group_id in self.reached or group_id in self.missing:
+            return True
+        view = self._find_view(group_id)
+        if view is None:
+            self.missing[group_id] = None
+            return True
+        self.reached[group_id] = view
+        self._events += len(view.events)
+        self._bytes += view.size_bytes
+        self._waiting[group_id] = self._judge(view)
+        return len(self.reached) * self._events <= MAX_WORK and self._bytes <= self._max_bytes
+
+    def _judge(self, view: GroupView) -> Iterator[RawCoId]:
+        """Judge one group, yielding each parent that must be judged before it goes on."""
+        known = self._cache.get(view.co_id) or Judged(Membership(view.co_id, view.header))
+        for parent, version in list(known.used.items()):
+            yield parent
+            if self._version(parent) is not version:
+                self._refuse(view)
+        if known.seen < len(view.events):
+            events = self._new_events(view, known)
+            # Half judged it would be worth nothing, should the judgment end before it does.
+            self._cache.pop(view.co_id, None)
+            self._built.append(view.co_id)
+            counted = known.membership.counted
+            for parent in known.membership.apply(events, self.parents):
+                yield parent
+                known.used[parent] = self._version(parent)
+            known.seen = len(view.events)
+            if known.membership.counted > counted:
+                known.version = object()
+            self._cache[view.co_id] = known
+        self.memberships[view.co_id] = known.membership
+
+    def _new_events(self, view: GroupView, known: Judged) -> list[Event]:
+        """What is to be applied, in order. Late events that do not count change nothing."""
+        events = sorted(view.events[known.seen :])
+        late = 0
+        while late < len(events) and events[late][:3] < known.membership.last:
+            event = events[late]
+            if known.membership.judge(event[:3], event.change, self.parents) is not Verdict.INVALID:
+                self._refuse(view)
+            late += 1
+        return events[late:]
+
+    def _refuse(self, view: GroupView) -> None:
+        """Start over: parents reached so far may not belong to this group any more."""
+        del self._cache[view.co_id]
+        raise _NoLongerHoldsError
+
+    def _forget_circular(self) -> None:
+        if self._is_circular:
+            for co_id in self._built:
+                self._cache.pop(co_id, None)
+
+    def _version(self, group_id: RawCoId) -> object:
+        judged = self._cache.get(group_id)
+        return None if judged is None else judged.version
+
+    def _may_be_parent(self, group_id: RawCoId) -> bool:
+        view = self._find_view(group_id)
+        return view is None or view.may_be_parent
+
+
+class _NoLongerHoldsError(Exception):
+    """A change that counts arrived before others that were judged already."""

@@ -1,0 +1,230 @@
+"""Who may do what at a time: roles through all parents of a group, for a node that enforces them.
+
+An answer depends on the transactions that are known and on nothing else: not on the order in which
+they came, not on what was asked before. Transactions that arrive late change answers about the
+past.
+
+The groups that one answer needs are found by following links: `missing` names those that are not in
+memory, until there are none. A link counts when its author had the right to make it, so that what
+strangers write into a group makes nobody load anything.
+
+* Links in a circle (the original never finishes loading such groups): every group is judged by
+  following its links first to last, and one that is met again on the way gives no role there.
+* Groups that reach too far, or too large for memory, have no members: see `judgment.MAX_WORK`.
+* At time 0 the original looks at grandparents as they are now; here they are as they were.
+
+Source: cojson 0.20.19 permissions.ts, coValues/group.ts roleOfInternal, coValues/account.ts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from node.covalue.content import Transaction
+from node.covalue.group_changes import Role, parse_change, parse_json
+from node.covalue.group_view import GroupView, javascript_time, position_of
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId, is_co_id, session_owner
+from node.covalue.judgment import Judged, Judgment
+from node.covalue.membership import Verdict
+
+DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
+"""About 100,000 role changes, or some 5,000 groups of ordinary size."""
+
+_MAX_ID_CHARACTERS = 30
+
+
+class GroupsMissing(LookupError):
+    """Views that must be added before this can be answered."""
+
+    def __init__(self, group_ids: Sequence[RawCoId]) -> None:
+        super().__init__(f"{len(group_ids)} groups are not in memory: {', '.join(group_ids[:5])}")
+        self.group_ids = group_ids
+
+
+class RoleBook:
+    """Views of groups, the least recently used dropped beyond `max_bytes`, and the roles in them.
+
+    A group costs about 1.5 us a role change to judge, once; later changes are judged alone unless
+    they count and are older than what was there. A lookup costs 2 us and 2 us for each parent.
+    """
+
+    def __init__(self, *, max_bytes: int = DEFAULT_VIEW_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._views: OrderedDict[RawCoId, GroupView] = OrderedDict()
+        self._sizes: dict[RawCoId, int] = {}
+        self._size_bytes = 0
+        self._judged: dict[RawCoId, Judged] = {}
+        self._wanted: set[RawCoId] = set()
+
+    @property
+    def size_bytes(self) -> int:
+        """At most `max_bytes` and the groups that the last answer needed."""
+        return self._size_bytes
+
+    def __contains__(self, co_id: object) -> bool:
+        return co_id in self._views
+
+    # ---- views
+
+    def missing(self, group_id: RawCoId) -> list[RawCoId]:
+        """Which views must be added before roles in this group can be told; [] when they can.
+
+        Parents are known when their children are: ask again after adding. Assemble one group at a
+        time; views that this names or finds are kept until the next is asked about.
+        """
+        return list(self._judge(group_id).missing)
+
+    def add_view(self, view: GroupView) -> None:
+        """Take over a view that holds everything known of its value; it replaces an older one."""
+        self.discard(view.co_id)
+        self._views[view.co_id] = view
+        self._measure(view)
+        self._evict(view.co_id)
+
+    def extend(
+        self,
+        co_id: RawCoId,
+        session_id: CoSessionId,
+        after: int,
+        transactions: Sequence[Transaction],
+    ) -> None:
+        """Tell of transactions that were stored; nothing happens when there is no view.
+
+        Raises: ValueError when some before them are missing.
+        """
+        view = self._views.get(co_id)
+        if view is None:
+            return
+        view.add(session_id, after, transactions)
+        self._measure(view)
+        self._evict(co_id)
+
+    def discard(self, co_id: RawCoId) -> None:
+        """Forget a view; it may be added again."""
+        if self._views.pop(co_id, None) is not None:
+            self._size_bytes -= self._sizes.pop(co_id)
+            self._judged.pop(co_id, None)
+
+    def _measure(self, view: GroupView) -> None:
+        size = view.size_bytes
+        self._size_bytes += size - self._sizes.get(view.co_id, 0)
+        self._sizes[view.co_id] = size
+
+    def _evict(self, kept: RawCoId) -> None:
+        while self._size_bytes > self._max_bytes:
+            # What is being assembled stays, or two large groups would drop each other for ever.
+            oldest = next((i for i in self._views if i != kept and i not in self._wanted), None)
+            if oldest is None:
+                return
+            self.discard(oldest)
+
+    # ---- answers
+
+    def role_of(self, group_id: RawCoId, member: str, made_at: int) -> Role | None:
+        """The role of an account, agent or `everyone` in a group at a time; never REVOKED.
+
+        An account is admin of itself, at any time.
+
+        Raises: GroupsMissing.
+        """
+        judgment = self._judge_complete(group_id)
+        return judgment.role_at(group_id, member, javascript_time(made_at))
+
+    def may_delete(self, header: CoValueHeader, author: str, made_at: int) -> bool:
+        """Whether a value is one that can be deleted, by this author at this time.
+
+        Raises: GroupsMissing.
+        """
+        group_id = ruling_group(header)
+        if group_id is None:
+            return False
+        role = self.role_of(group_id, author, made_at)
+        return role is not None and role.can_delete
+
+    def may_write(
+        self,
+        co_id: RawCoId,
+        header: CoValueHeader,
+        session_id: CoSessionId,
+        index: int,
+        transaction: Transaction,
+    ) -> bool:
+        """Whether a transaction of a value counts: it is valid where it stands.
+
+        | ruleset        | valid is                                                            |
+        |----------------|---------------------------------------------------------------------|
+        | unsafeAllowAll | everything                                                          |
+        | ownedByGroup   | what is by admins, managers, writers, writeOnly of the group then; |
+        |                | by readers what points to a branch and says so in the clear         |
+        | group, account | what `node.covalue.membership` says; the view may hold it already   |
+
+        Raises: GroupsMissing.
+        """
+        if header.is_group:
+            return self._may_change_group(co_id, session_id, index, transaction)
+        if header.owner_group is None:
+            return True
+        group_id = ruling_group(header)
+        if group_id is None:
+            return False
+        role = self._writing_role(group_id, session_owner(session_id), transaction.made_at)
+        if role is Role.READER:
+            return _points_to_branch(transaction)
+        return role is not None and role.can_write
+
+    def _writing_role(self, group_id: RawCoId, author: str, made_at: int) -> Role | None:
+        view = self._views.get(group_id)
+        if view is not None and view.header.is_account and author == group_id:
+            # Unlike for deleting, an account writes by the role that its agent has in it.
+            author = view.header.initial_admin or author
+        return self.role_of(group_id, author, made_at)
+
+    def _may_change_group(
+        self, co_id: RawCoId, session_id: CoSessionId, index: int, transaction: Transaction
+    ) -> bool:
+        judgment = self._judge_complete(co_id)
+        change = parse_change(transaction)
+        membership = judgment.memberships.get(co_id)
+        if change is None or membership is None:
+            return False
+        position = position_of(session_id, index, transaction)
+        return membership.judge(position, change, judgment.parents) is Verdict.VALID
+
+    def _judge_complete(self, group_id: RawCoId) -> Judgment:
+        judgment = self._judge(group_id)
+        if judgment.missing:
+            raise GroupsMissing(list(judgment.missing))
+        return judgment
+
+    def _judge(self, group_id: RawCoId) -> Judgment:
+        judgment = Judgment(group_id, self._views.get, self._judged, self._max_bytes)
+        for co_id in judgment.reached:
+            self._views.move_to_end(co_id)
+        self._wanted = {*judgment.reached, *judgment.missing}
+        return judgment
+
+
+def ruling_group(header: CoValueHeader) -> RawCoId | None:
+    """The group or account that owns a value; None when it is owned by none that can exist."""
+    owner = header.owner_group
+    if owner is None or len(owner) > _MAX_ID_CHARACTERS or not is_co_id(owner):
+        return None
+    return RawCoId(owner)
+
+
+def _points_to_branch(transaction: Transaction) -> bool:
+    """Whether the meta of a trusting transaction names a branch and its owner."""
+    meta = transaction.meta
+    if transaction.is_private or meta is None:
+        return False
+    parsed = parse_json(meta)
+    return isinstance(parsed, dict) and all(
+        _is_truthy(parsed.get(name)) for name in ("branch", "ownerId")
+    )
+
+
+def _is_truthy(value: object) -> bool:
+    """As JavaScript sees it: empty lists and objects are true."""
+    return isinstance(value, list | dict) or bool(value)
