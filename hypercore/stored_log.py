@@ -226,16 +226,17 @@ class StoredLog:
             raise
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
-        """Set the bits of these blocks; returns the pages."""
+        """Set the bits of these blocks, which come in any order; returns the pages."""
         if not blocks:
             return range(0)
-        first, last = blocks[0][0], blocks[-1][0]
-        if last - first + 1 == len(blocks):
-            self.bitfield.set_range(first, last + 1)
-            return pages_of(first, last + 1)
-        for index, _ in blocks:
+        indices = [index for index, _ in blocks]
+        start, stop = indices[0], indices[0] + len(indices)
+        if indices == list(range(start, stop)):
+            self.bitfield.set_range(start, stop)
+            return pages_of(start, stop)
+        for index in indices:
             self.bitfield.set_range(index, index + 1)
-        return {page for index, _ in blocks for page in pages_of(index, index + 1)}
+        return {page for index in indices for page in pages_of(index, index + 1)}
 
     def _stage_truncation(self, batch: WriteBatch, length: int, head: Head, hints: Hints) -> Hints:
         self.rows.stage_truncation(batch, length, head.length)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair, discovery_key
 from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
@@ -64,6 +66,31 @@ def test_a_commit_is_one_batch() -> None:
     log.append(BLOCKS, {b"row": b"value"})
     log.commit([Changeset(blocks=[(index, block)]) for index, block in enumerate(BLOCKS)])
     assert storage.commits == before + 2
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(0, len(BLOCKS) - 1), max_size=6, unique=False), min_size=1, max_size=4
+    )
+)
+@example([[3, 7, 5]])
+@example([[4, 6, 6]])
+def test_blocks_count_as_here_in_whatever_order_they_come(commits: list[list[int]]) -> None:
+    """Answers of a sparse reader are committed together as they arrive."""
+    storage = MemoryStorage()
+    log = open_log(storage, is_ours=False)
+    author = open_log(MemoryStorage())
+    author.append(BLOCKS)
+    roots = list(author.head.roots)
+    log.commit([Changeset(head=author.head, nodes=roots, manifest=MANIFEST)])
+    for indices in commits:
+        log.commit([Changeset(blocks=[(index, BLOCKS[index]) for index in indices])])
+    here = {index for indices in commits for index in indices}
+    for opened in (log, open_log(storage, is_ours=False)):
+        assert {index for index in range(len(BLOCKS)) if opened.bitfield.get(index)} == here
+        assert [opened.rows.read_block(index) is not None for index in range(len(BLOCKS))] == [
+            index in here for index in range(len(BLOCKS))
+        ]
 
 
 def test_local_rows_go_with_the_blocks(storage: MemoryStorage) -> None:
