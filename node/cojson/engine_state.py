@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from node.cojson.appeals import Appeals
+from node.cojson.deletion import quenching
 from node.cojson.outputs import Find, LoadValue, Output
 from node.cojson.peer_view import PeerView, ValueView
 from node.cojson.value_table import Phase, ValueEntry, ValueTable
 from node.cojson.waiting_room import Delivery, WaitingRoom
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState
 
 Step = Callable[[list[Output]], None]
 """Something to do when the store has answered; adds what it wants done."""
@@ -25,6 +28,8 @@ class Commit:
     deliveries: list[Delivery]
     corrected: set[PeerView] = field(default_factory=set)
     """Senders of a gap: they get a correction instead of an acknowledgement."""
+    is_deletion: bool = False
+    """With this commit the value becomes a tombstone."""
 
 
 class EngineState:
@@ -36,6 +41,7 @@ class EngineState:
         self.interest_version = 0
         self.values = ValueTable(memory_bytes)
         self.room = WaitingRoom()
+        self.appeals = Appeals()
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
         self.searching: dict[RawCoId, dict[PeerView, None]] = {}
         """Ids that the mesh was asked for, and the clients that wait for its answer."""
@@ -43,6 +49,8 @@ class EngineState:
         self.next_ticket = 1
         self.arrived: deque[RawCoId] = deque()
         """Values that were just accepted or read, for which content may have been set aside."""
+        self.appealed: deque[Delivery] = deque()
+        """Refused content that a group may speak for now: it is judged again."""
 
     def use(self, co_id: RawCoId, out: list[Output]) -> ValueEntry:
         """The entry; when it is not in memory the store is asked for it."""
@@ -66,6 +74,12 @@ class EngineState:
             if entry.is_busy:
                 return
             entry.waiting.popleft()(out)
+
+    def claimed(self, entry: ValueEntry, view: ValueView) -> KnownState:
+        """What to tell a peer that we hold of a value."""
+        if entry.is_tombstone:
+            return quenching(entry.durable, view.real)
+        return entry.durable
 
     def find(self, co_id: RawCoId, out: list[Output]) -> None:
         """Ask the mesh, if there is one and it has not been asked already."""
@@ -97,3 +111,4 @@ class EngineState:
             if searchers is not None:
                 searchers.pop(peer, None)
         self.room.forget(peer)
+        self.appeals.forget(peer)

@@ -1,8 +1,10 @@
 """The one sync engine of a node, and its way to the store, the clients and the mesh.
 
-Three tasks, all owned by `open_sync_host`: the *committer* makes everything that waits durable
+Five tasks, all owned by `open_sync_host`: the *committer* makes everything that waits durable
 in one atomic append and tells the engine; the *reader* answers its questions to the store; the
-*finder* asks the mesh. Whoever brings messages runs the engine itself, which never waits.
+*finder* asks the mesh; the *fork watch* looks into what may be a second continuation of a
+session; the *eraser* removes what was deleted. Whoever brings messages runs the engine itself,
+which never waits.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -19,14 +22,19 @@ import trio
 from node.cojson.change_feed import ChangeFeed
 from node.cojson.client_link import TURN, ClientLink, ContentSource
 from node.cojson.crypto import RunningHash
+from node.cojson.eraser import Eraser
+from node.cojson.fork_watch import ForkWatch
+from node.cojson.group_reading import is_deletion_valid, read_group
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.outputs import (
     Changed,
+    CheckFork,
     EndPeer,
     Find,
     LoadValue,
     Output,
+    ReadGroup,
     Refused,
     Rehash,
     Send,
@@ -34,9 +42,12 @@ from node.cojson.outputs import (
     Settled,
     Store,
 )
+from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
+from node.cojson.searches import Searches
 from node.cojson.sync import SyncEngine
+from node.cojson.value_table import MEMORY_BYTES
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -45,7 +56,15 @@ from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
 
-__all__ = ["HostStatistics", "LoadReport", "MeshReader", "Receipt", "SyncHost", "open_sync_host"]
+__all__ = [
+    "HostOptions",
+    "HostStatistics",
+    "LoadReport",
+    "MeshReader",
+    "Receipt",
+    "SyncHost",
+    "open_sync_host",
+]
 
 MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
@@ -55,25 +74,11 @@ MAX_COMMIT_BYTES = 4 * 1024 * 1024
 MAX_UNSETTLED_BYTES = 4 * 1024 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from."""
 
-MAX_SEARCHES = 8
-"""Questions to the mesh at a time; the ids that come meanwhile share the next one."""
-
-MAX_SEARCH_IDS = 256
-
 MAX_LOGGED_REFUSALS = 10
 """Per client: who forges much does not fill the log; all are counted."""
 
 _REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _OpenReceipt:
-    unresolved: int
-    settled: trio.Event = field(default_factory=trio.Event)
-    accepted: set[RawCoId] = field(default_factory=set)
-    refused: dict[RawCoId, str] = field(default_factory=dict)
-    waiting: set[RawCoId] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -85,13 +90,29 @@ class _Counters:
     transactions_stored: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What an operator decides."""
+
+    memory_bytes: int = MEMORY_BYTES
+    """For the verified state of values in use."""
+    enforces_writes: bool = False
+    """Refuse what its author had no right to write, as the owning group says."""
+    erases: bool = True
+    """Remove deleted values from the disk; else their content stays there, unserved."""
+
+
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    def __init__(self, store: CoValueStore) -> None:
+    def __init__(self, store: CoValueStore, options: HostOptions) -> None:
         self.store = store
         self._counters = _Counters()
-        self._engine = SyncEngine()
+        self._engine = SyncEngine(
+            memory_bytes=options.memory_bytes, enforces_writes=options.enforces_writes
+        )
+        self._forks = ForkWatch(store, self._ask_for_whole_session)
+        self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
@@ -101,14 +122,10 @@ class SyncHost:
         self._commits: deque[Store] = deque()
         self._commit_wake = Wakeup()
         self._committed = trio.lowlevel.ParkingLot()
-        self._reads: deque[LoadValue | Rehash] = deque()
+        self._reads: deque[LoadValue | Rehash | ReadGroup] = deque()
         self._read_wake = Wakeup()
-        self._searches: dict[RawCoId, None] = {}
-        self._searching: set[RawCoId] = set()
-        self._search_ended = trio.lowlevel.ParkingLot()
-        self._search_wake = Wakeup()
-        self._receipts: dict[int, _OpenReceipt] = {}
-        self._next_receipt = 1
+        self._searches = Searches(self._search, self._end_search)
+        self._receipts = Receipts()
         self._interest_seen = 0
         self._interest = trio.lowlevel.ParkingLot()
 
@@ -129,21 +146,15 @@ class SyncHost:
 
         Cancel: what was accepted is stored all the same.
         """
-        number = self._next_receipt
-        self._next_receipt += 1
-        receipt = self._receipts[number] = _OpenReceipt(len(contents))
-        try:
+        with self._receipts.open(len(contents)) as open_receipt:
             for index, content in enumerate(contents, 1):
-                self._carry_out(self._engine.receive_content(content, number))
+                self._carry_out(self._engine.receive_content(content, open_receipt.number))
                 if index % TURN == 0:
                     await trio.lowlevel.checkpoint()
-            if receipt.unresolved:
-                await receipt.settled.wait()
-        finally:
-            del self._receipts[number]
+            receipt = await open_receipt.wait_settled()
         if receipt.refused:
             _log.warning("content refused", source=source, reasons=dict(receipt.refused))
-        return Receipt(frozenset(receipt.accepted), receipt.refused, frozenset(receipt.waiting))
+        return receipt
 
     def changes(self) -> ChangeFeed:
         """A feed of what every commit from now on makes durable."""
@@ -175,13 +186,13 @@ class SyncHost:
         Cancel: the value may be stored all the same.
         """
         source = "store"
-        await self._wait_searched(co_id)
+        await self._searches.wait_over(co_id)
         value = await self.store.load_value(co_id)
         if value is None and self._mesh is not None:
             source = "mesh"
             with self.client("load") as link:
                 if await self._wait_found(link, co_id):
-                    await self._wait_searched(co_id)
+                    await self._searches.wait_over(co_id)
                     value = await self.store.load_value(co_id)
         if value is None:
             return None
@@ -198,11 +209,6 @@ class SyncHost:
                 if isinstance(answer, Known) and answer.co_id == co_id:
                     return answer.known.header
             await link.outbox.wake.wait()
-
-    async def _wait_searched(self, co_id: RawCoId) -> None:
-        """Return when the mesh is not being asked: a large value comes in parts."""
-        while co_id in self._searching or co_id in self._searches:
-            await self._search_ended.park()
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         """What is stored durably; `NOTHING` when the value is not.
@@ -226,6 +232,8 @@ class SyncHost:
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
+            forks_found=self._forks.forks_found,
+            erased_values=0 if self._eraser is None else self._eraser.erased_values,
             commits=counters.commits,
             messages_stored=counters.messages_stored,
             transactions_stored=counters.transactions_stored,
@@ -274,17 +282,18 @@ class SyncHost:
                 case Store():
                     self._commits.append(output)
                     self._commit_wake.set()
-                case LoadValue() | Rehash():
+                case LoadValue() | Rehash() | ReadGroup():
                     self._reads.append(output)
                     self._read_wake.set()
+                case CheckFork():
+                    self._forks.suspect(output)
                 case Changed(co_id, sessions):
                     for changes in self._feeds:
                         changes.add(co_id, sessions)
                 case Settled():
-                    self._note_settled(output)
+                    self._receipts.note(output)
                 case Find(co_id):
-                    self._searches[co_id] = None
-                    self._search_wake.set()
+                    self._searches.want(co_id)
                 case _:
                     assert_never(output)
         self._tell_interest()
@@ -311,24 +320,6 @@ class SyncHost:
         if self._interest_seen != self._engine.interest_version:
             self._interest.unpark_all()
 
-    def _note_settled(self, output: Settled) -> None:
-        receipt = self._receipts.get(output.receipt)
-        if receipt is None:
-            return
-        co_id = output.co_id
-        if co_id in receipt.waiting:
-            receipt.waiting.discard(co_id)
-        else:
-            receipt.unresolved -= 1
-        if output.is_waiting:
-            receipt.waiting.add(co_id)
-        elif output.refusal is not None:
-            receipt.refused[co_id] = output.refusal
-        else:
-            receipt.accepted.add(co_id)
-        if receipt.unresolved <= 0:
-            receipt.settled.set()
-
     # Tasks.
 
     async def run(self) -> None:
@@ -339,7 +330,10 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._read_forever)
-            await self._find_forever(tasks)
+            tasks.start_soon(self._forks.run)
+            if self._eraser is not None:
+                tasks.start_soon(self._eraser.run)
+            await self._searches.run()
 
     async def _commit_forever(self) -> None:
         """Make what waits durable, as much at a time as one append may hold."""
@@ -360,6 +354,10 @@ class SyncHost:
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
             for store in stores:
+                if store.append.is_deletion:
+                    self._recent.forget(store.append.co_id)
+                    if self._eraser is not None:
+                        self._eraser.wake()
                 self._recent.add(store.append, self._engine.priority(store.append.co_id))
             self._carry_out(self._engine.stored([store.ticket for store in stores]))
             self._committed.unpark_all()
@@ -381,15 +379,27 @@ class SyncHost:
                     case Rehash(co_id, session_id, count):
                         running = await self._rehash(co_id, session_id, count)
                         self._carry_out(self._engine.rehashed(co_id, session_id, running))
+                    case ReadGroup(co_id):
+                        group = await read_group(self.store, co_id)
+                        self._carry_out(self._engine.group_read(co_id, group))
                     case _:
                         assert_never(question)
             except CorruptStore as error:
                 _log.error("cannot read", error=str(error))
-                self._carry_out(self._engine.load_failed(question.co_id))
+                if isinstance(question, ReadGroup):
+                    self._carry_out(self._engine.group_read(question.co_id, None))
+                else:
+                    self._carry_out(self._engine.load_failed(question.co_id))
             self._committed.unpark_all()
             done += 1
             if done % TURN == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _ask_for_whole_session(self, check: CheckFork) -> None:
+        if check.peer_id is not None:
+            self._carry_out(
+                self._engine.fork_unproven(check.peer_id, check.co_id, check.session_id)
+            )
 
     async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
         """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""
@@ -411,29 +421,7 @@ class SyncHost:
             await trio.lowlevel.checkpoint()
         return running
 
-    async def _find_forever(self, nursery: trio.Nursery) -> None:
-        """Ask the mesh for what the engine wants found."""
-        slots = trio.Semaphore(MAX_SEARCHES)
-        while True:
-            await self._search_wake.wait()
-            while self._searches:
-                await slots.acquire()
-                ids = list(self._searches)[:MAX_SEARCH_IDS]
-                for co_id in ids:
-                    del self._searches[co_id]
-                self._searching.update(ids)
-                nursery.start_soon(self._search_in_slot, ids, slots)
-
-    async def _search_in_slot(self, ids: list[RawCoId], slots: trio.Semaphore) -> None:
-        try:
-            await self._search(ids)
-        finally:
-            slots.release()
-        self._searching.difference_update(ids)
-        self._carry_out(self._engine.searched(ids))
-        self._search_ended.unpark_all()
-
-    async def _search(self, ids: list[RawCoId]) -> None:
+    async def _search(self, ids: Sequence[RawCoId]) -> None:
         mesh = self._mesh
         if mesh is None:
             return
@@ -450,11 +438,16 @@ class SyncHost:
         if contents:
             await self.receive_content("mesh", contents)
 
+    def _end_search(self, ids: Sequence[RawCoId]) -> None:
+        self._carry_out(self._engine.searched(ids))
+
 
 @asynccontextmanager
-async def open_sync_host(store: CoValueStore) -> AsyncIterator[SyncHost]:
+async def open_sync_host(
+    store: CoValueStore, options: HostOptions | None = None
+) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends."""
-    host = SyncHost(store)
+    host = SyncHost(store, options or HostOptions())
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

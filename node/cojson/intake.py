@@ -8,32 +8,39 @@ Source: cojson 0.20.19 sync.ts handleNewContent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from hypercore.encoding import DecodeError
+from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import Commit, EngineState
-from node.cojson.judgment import Verified, sort_parts, verify_parts
+from node.cojson.judgment import Verified, signer_key, sort_parts, verify_parts
 from node.cojson.messages import Known, Load
-from node.cojson.outputs import Output, Refused, Rehash, Send, Settled, Store
+from node.cojson.outputs import CheckFork, Output, Refused, Rehash, Send, Settled, Store
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
+from node.cojson.rights import Rights
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
+from node.covalue.content import SessionContent
 from node.covalue.dependencies import (
     header_dependencies,
     member_dependencies,
     session_dependencies,
 )
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId, is_co_id
+from node.covalue.ids import CoSessionId, RawCoId, is_co_id, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.session_log import SessionLog
 from node.covalue.store import ValueAppend
 
 
 class Intake:
     """The receiving half of the engine."""
 
-    def __init__(self, state: EngineState) -> None:
+    def __init__(self, state: EngineState, rights: Rights) -> None:
         self._state = state
+        self._rights = rights
 
     def accept(self, delivery: Delivery, out: list[Output]) -> None:
         """Take content from a client or the mesh."""
@@ -69,7 +76,7 @@ class Intake:
         if missing is not None or header is None:
             self._set_aside(delivery, missing, out)
             return
-        parts = sort_parts(content, entry.logs)
+        parts = sort_parts(_takeable(content.new, entry), entry.logs)
         if parts.unhashed:
             for session_id in parts.unhashed:
                 entry.rehashing.add(session_id)
@@ -77,13 +84,34 @@ class Intake:
             # In front: what waits already came later.
             entry.waiting.appendleft(partial(self._judge, delivery))
             return
+        groups = self._rights.unread_groups(entry, header, parts.fresh)
+        if groups:
+            entry.waiting.appendleft(partial(self._judge, delivery))
+            self._rights.read(entry, groups, out)
+            return
         verified = verify_parts(parts.fresh, delivery.cleared)
+        self._rights.judge(entry, header, verified, delivery)
+        self._suspect_forks(delivery, [*verified.unproven, *parts.differing], out)
         if verified.refusals and not verified.logs:
             self._refuse(delivery, "; ".join(verified.refusals), out)
         elif verified.logs or entry.header is None:
             self._commit(entry, header, delivery, verified, parts.has_gap, out)
         else:
             self._nothing_new(entry, delivery, parts.has_gap, out)
+
+    def _suspect_forks(
+        self, delivery: Delivery, session_ids: Sequence[CoSessionId], out: list[Output]
+    ) -> None:
+        """What does not fit may be signed all the same: have it looked at."""
+        peer = delivery.sender
+        for session_id in session_ids:
+            try:
+                key = signer_key(session_id, delivery.cleared)
+            except DecodeError:
+                continue  # nobody could have signed it
+            part = delivery.content.new[session_id]
+            peer_id = None if peer is None or peer.is_gone else peer.peer_id
+            out.append(CheckFork(delivery.content.co_id, session_id, part, key, peer_id))
 
     def _missing_dependency(
         self, header: CoValueHeader | None, delivery: Delivery, out: list[Output]
@@ -136,10 +164,15 @@ class Intake:
         out: list[Output],
     ) -> None:
         is_first = entry.header is None
+        is_deletion = verified.is_deletion and not entry.is_deleted
         entry.phase = Phase.HELD
         entry.header = header
+        if is_deletion:
+            entry.is_deleted = True
+            entry.logs = {key: entry.logs[key] for key in only_deletions(_counts(entry.logs))}
+            entry.dependencies = dict.fromkeys(session_dependencies(entry.logs))
         entry.logs.update(verified.logs)
-        if is_first:
+        if is_first or is_deletion:
             entry.dependencies.update(dict.fromkeys(header_dependencies(header)))
         entry.dependencies.update(dict.fromkeys(session_dependencies(verified.logs)))
         if header.is_group:
@@ -148,16 +181,20 @@ class Intake:
                 entry.dependencies.update(dict.fromkeys(members))
         entry.dependencies.pop(entry.co_id, None)
         self._state.values.resize(entry)
-        counts = {session_id: log.count for session_id, log in verified.logs.items()}
+        counts = _counts(verified.logs)
         ticket = self._state.next_ticket
         self._state.next_ticket += 1
-        commit = self._state.commits[ticket] = Commit(entry.co_id, counts, [delivery])
+        commit = self._state.commits[ticket] = Commit(
+            entry.co_id, counts, [delivery], is_deletion=is_deletion
+        )
         entry.tickets.append(ticket)
         if has_gap and delivery.sender is not None:
             commit.corrected.add(delivery.sender)
-        self._note_received(delivery, counts)
+        self._note_received(delivery, _stops(delivery) if entry.is_deleted else counts)
         new_header = header if is_first else None
-        out.append(Store(ValueAppend(entry.co_id, new_header, verified.appends), ticket))
+        wanted = ValueAppend(entry.co_id, new_header, verified.appends, is_deletion)
+        out.append(Store(wanted, ticket))
+        self._state.appealed.extend(self._rights.committed(wanted, header))
         if is_first:
             self._state.searching.pop(entry.co_id, None)
             self._state.arrived.append(entry.co_id)
@@ -167,8 +204,7 @@ class Intake:
     ) -> None:
         """Everything is here already, or all of it is beyond a gap."""
         if not has_gap:
-            counts = {key: part.stop for key, part in delivery.content.new.items()}
-            self._note_received(delivery, counts)
+            self._note_received(delivery, _stops(delivery))
         if entry.tickets:
             # What it repeats may not be durable yet: answer with the last commit that is out.
             commit = self._state.commits[entry.tickets[-1]]
@@ -176,7 +212,10 @@ class Intake:
             if has_gap and delivery.sender is not None:
                 commit.corrected.add(delivery.sender)
             return
-        self._reply(delivery, entry.durable, has_gap, out)
+        peer = delivery.sender
+        view = None if peer is None else peer.values.get(entry.co_id)
+        known = entry.durable if view is None else self._state.claimed(entry, view)
+        self._reply(delivery, known, has_gap, out)
         self.settle(delivery, out)
         self.tick(delivery, entry.co_id, out)
 
@@ -191,6 +230,8 @@ class Intake:
 
     def release_arrived(self, out: list[Output]) -> None:
         """Judge again what waited for values that are here now, and what waited for those."""
+        while self._state.appealed:
+            self._judge_again(self._state.appealed.popleft(), out)
         while self._state.arrived:
             co_id = self._state.arrived.popleft()
             arrived = self._state.values.peek(co_id)
@@ -198,14 +239,17 @@ class Intake:
             for delivery in deliveries:
                 if arrived is not None and arrived.header is not None:
                     delivery.cleared[co_id] = arrived.header.account_public_key
-                if delivery.sender is not None:
-                    delivery.sender.unsettled_bytes += delivery.size
-                self._judge(delivery, out)
+                self._judge_again(delivery, out)
             for item in owed:
                 entry = self._state.values.peek(item.co_id)
                 durable = NOTHING if entry is None else entry.durable
                 if not item.sender.is_gone:
                     out.append(Send(item.sender.peer_id, Known(item.co_id, durable, True)))
+
+    def _judge_again(self, delivery: Delivery, out: list[Output]) -> None:
+        if delivery.sender is not None:
+            delivery.sender.unsettled_bytes += delivery.size
+        self._judge(delivery, out)
 
     def _reply(
         self, delivery: Delivery, known: KnownState, is_correction: bool, out: list[Output]
@@ -247,6 +291,23 @@ class Intake:
         entry = self._state.values.peek(co_id)
         if entry is None or until is None or entry.durable.covers(KnownState(True, until)):
             tick_batches(peer, co_id, out)
+
+
+def _takeable(
+    new: Mapping[CoSessionId, SessionContent], entry: ValueEntry
+) -> Mapping[CoSessionId, SessionContent]:
+    """Of a deleted value only delete sessions are taken."""
+    if not entry.is_deleted:
+        return new
+    return {key: part for key, part in new.items() if is_delete_session(key)}
+
+
+def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
+    return {key: log.count for key, log in logs.items()}
+
+
+def _stops(delivery: Delivery) -> dict[CoSessionId, int]:
+    return {key: part.stop for key, part in delivery.content.new.items()}
 
 
 def _fault(header: CoValueHeader, co_id: RawCoId) -> str | None:

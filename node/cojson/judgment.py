@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
-from node.covalue.content import Content, Transaction
+from node.covalue.content import SessionContent, Transaction
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
     agent_public_key,
     is_account_id,
-    is_delete_session,
     session_owner,
 )
 from node.covalue.session_log import InvalidSessionSignature, SessionLog
@@ -44,6 +43,8 @@ class Sorted:
 
     fresh: Mapping[CoSessionId, FreshPart]
     has_gap: bool
+    differing: Sequence[CoSessionId]
+    """Stale parts that end where we end, with another signature: they may be a fork."""
 
     @property
     def unhashed(self) -> list[CoSessionId]:
@@ -51,19 +52,35 @@ class Sorted:
         return [key for key, part in self.fresh.items() if not part.log.is_hashed]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verified:
-    """The parts that verify, and why the others do not."""
+    """The parts that verify, and why the others are refused; `Rights` takes further ones out."""
 
     logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
     appends: dict[CoSessionId, SessionAppend] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
+    unproven: list[CoSessionId] = field(default_factory=list)
+    """Sessions whose signature does not fit what is here: another continuation, or a forgery."""
+    is_deletion: bool = False
+    """One of the parts deletes the value."""
+
+    def refuse(self, session_id: CoSessionId, reason: str) -> None:
+        """Its signature is right, and yet it must not be taken."""
+        self.refusals.append(f"{session_id}: {reason}")
+        self.drop(session_id)
+
+    def drop(self, session_id: CoSessionId) -> None:
+        """Leave a part out without calling it wrong."""
+        del self.logs[session_id], self.appends[session_id]
 
 
-def sort_parts(content: Content, logs: Mapping[CoSessionId, SessionLog]) -> Sorted:
+def sort_parts(
+    new: Mapping[CoSessionId, SessionContent], logs: Mapping[CoSessionId, SessionLog]
+) -> Sorted:
     fresh: dict[CoSessionId, FreshPart] = {}
     has_gap = False
-    for session_id, part in content.new.items():
+    differing: list[CoSessionId] = []
+    for session_id, part in new.items():
         log = logs.get(session_id, _NEW_LOG)
         if part.after > log.count:
             has_gap = True
@@ -71,7 +88,9 @@ def sort_parts(content: Content, logs: Mapping[CoSessionId, SessionLog]) -> Sort
             fresh[session_id] = FreshPart(
                 log, part.transactions[log.count - part.after :], part.signature
             )
-    return Sorted(fresh, has_gap)
+        elif part.stop == log.count and part.transactions and part.signature != log.signature:
+            differing.append(session_id)
+    return Sorted(fresh, has_gap, differing)
 
 
 def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKeys) -> Verified:
@@ -79,9 +98,10 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
     verified = Verified()
     for session_id, (log, transactions, signature) in parts.items():
         try:
-            extended = log.extended(transactions, signature, _signer(session_id, account_keys))
+            extended = log.extended(transactions, signature, signer_key(session_id, account_keys))
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")
+            verified.unproven.append(session_id)
         except (DecodeError, UnicodeEncodeError) as error:
             verified.refusals.append(f"{session_id} after {log.count}: {error}")
         else:
@@ -96,11 +116,8 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
     return verified
 
 
-def _signer(session_id: CoSessionId, account_keys: AccountKeys) -> bytes:
-    if is_delete_session(session_id):
-        # To relay a deletion that its author had no right to would make clients turn away from
-        # us, so none is taken before roles can be judged.
-        raise DecodeError("the right to delete is not judged by this version", 0)
+def signer_key(session_id: CoSessionId, account_keys: AccountKeys) -> bytes:
+    """The key that must have signed a session. Raises: DecodeError when its owner has none."""
     owner = session_owner(session_id)
     if not is_account_id(owner):
         return agent_public_key(owner)

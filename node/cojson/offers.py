@@ -39,7 +39,7 @@ class Offers:
                 self.offer(peer, co_id, out)
             else:
                 view.is_told = True
-                out.append(Send(peer.peer_id, Known(co_id, entry.durable)))
+                out.append(Send(peer.peer_id, Known(co_id, self._state.claimed(entry, view))))
         elif co_id in self._state.searching and not view.real.header:
             self._state.searching[co_id][peer] = None
         else:
@@ -102,7 +102,8 @@ class Offers:
             view = peer.values.get(entry.co_id)
             if view is not None and not peer.is_gone:
                 view.is_told = True
-                out.append(Send(peer.peer_id, Known(entry.co_id, entry.durable, is_gap)))
+                known = self._state.claimed(entry, view)
+                out.append(Send(peer.peer_id, Known(entry.co_id, known, is_gap)))
         for peer in list(self._state.subscribers.get(entry.co_id, ())):
             if peer.values[entry.co_id].lacks(entry.durable):
                 self.offer(peer, entry.co_id, out)

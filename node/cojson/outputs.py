@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.cojson.messages import Message
+from node.covalue.content import SessionContent
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import ValueAppend
@@ -52,6 +53,28 @@ class Rehash:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadGroup:
+    """Read the transactions of a group for what they say of roles; then say `group_read`."""
+
+    co_id: RawCoId
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFork:
+    """A part of a session that does not fit what is stored, and may be signed all the same.
+
+    If its author signed it too, keep the evidence; if that cannot be told because the two part
+    before `part.after`, say `fork_unproven`.
+    """
+
+    co_id: RawCoId
+    session_id: CoSessionId
+    part: SessionContent
+    public_key: bytes
+    peer_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Find:
     """Ask the mesh; then hand in what it found and say `searched`."""
 
@@ -93,7 +116,20 @@ class EndPeer:
     reason: str
 
 
-Output = Send | Serve | Store | LoadValue | Rehash | Find | Changed | Settled | Refused | EndPeer
+Output = (
+    Send
+    | Serve
+    | Store
+    | LoadValue
+    | Rehash
+    | ReadGroup
+    | CheckFork
+    | Find
+    | Changed
+    | Settled
+    | Refused
+    | EndPeer
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from node.covalue.ids import RawCoId
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 
 MAX_SUBSCRIPTIONS = 200_000
@@ -17,6 +17,10 @@ MAX_SUBSCRIPTIONS = 200_000
 
 MAX_COUNTERS = 500_000
 """Session counters that one client may claim in all its known states: about 75 MB."""
+
+
+MAX_SUSPECTED = 64
+"""Sessions that one client is asked to send as a whole because they may have been forked."""
 
 
 @dataclass(slots=True)
@@ -84,7 +88,16 @@ class PeerView:
         self.unsettled_bytes = 0
         """Content on its way to the disk, or waiting for a read from it."""
         self.is_gone = False
+        self._suspected: set[tuple[RawCoId, CoSessionId]] = set()
         self._counters = 0
+
+    def suspect(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
+        """Whether to ask for this session as a whole: each once, and not too many."""
+        session = (co_id, session_id)
+        if session in self._suspected or len(self._suspected) >= MAX_SUSPECTED:
+            return False
+        self._suspected.add(session)
+        return True
 
     def is_over_limit(self) -> bool:
         return len(self.values) > MAX_SUBSCRIPTIONS or self._counters > MAX_COUNTERS

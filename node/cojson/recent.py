@@ -62,6 +62,11 @@ class RecentContent:
             _, oldest = self._values.popitem(last=False)
             self._used_bytes -= sum(piece.content.size for piece in oldest)
 
+    def forget(self, co_id: RawCoId) -> None:
+        """It was deleted: what was kept of it is not served any more."""
+        pieces = self._values.pop(co_id, ())
+        self._used_bytes -= sum(piece.content.size for piece in pieces)
+
     def piece(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Piece | None:
         """The one piece that leads from `known` to `held`; None when it is not all here."""
         pieces = self._values.get(co_id)

@@ -62,6 +62,10 @@ class HostStatistics:
     messages_received: int
     bad_lines: int
     refused: int
+    forks_found: int
+    """Sessions of which two continuations were seen; the evidence is kept."""
+    erased_values: int
+    """Deleted values whose content was removed from the disk."""
     commits: int
     messages_stored: int
     transactions_stored: int

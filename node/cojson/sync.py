@@ -21,6 +21,7 @@ from functools import partial
 from typing import assert_never
 
 from node.cojson.crypto import RunningHash
+from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.intake import Intake
 from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
@@ -28,9 +29,11 @@ from node.cojson.offers import Offers
 from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
+from node.cojson.rights import Rights
 from node.cojson.value_table import MEMORY_BYTES, Phase
 from node.cojson.waiting_room import Delivery
 from node.covalue.content import Content
+from node.covalue.group_view import GroupView
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
@@ -41,10 +44,12 @@ from node.covalue.store import StoredValue
 class SyncEngine:
     """Serves clients from verified state. See `outputs.py` for what it asks for."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, enforces_writes: bool = False) -> None:
+        """`enforces_writes` refuses what its author had no right to write, as groups say."""
         self._state = EngineState(memory_bytes)
         self._offers = Offers(self._state)
-        self._intake = Intake(self._state)
+        self._rights = Rights(self._state, enforces_writes=enforces_writes)
+        self._intake = Intake(self._state, self._rights)
         self._peers: dict[str, PeerView] = {}
 
     @property
@@ -154,6 +159,7 @@ class SyncEngine:
             entry.header = stored.header
             entry.dependencies = dict.fromkeys(sorted(stored.dependencies))
             entry.durable = stored.known_state
+            entry.is_deleted = entry.is_tombstone = stored.is_deleted
             entry.logs = {
                 session_id: SessionLog(item.count, item.signature, item.bytes_since_checkpoint)
                 for session_id, item in stored.sessions.items()
@@ -195,6 +201,28 @@ class SyncEngine:
         self._state.values.trim()
         return out
 
+    def group_read(self, co_id: RawCoId, group: GroupView | None) -> list[Output]:
+        """The answer to `ReadGroup`; None when there is no such group, or it is damaged."""
+        out: list[Output] = []
+        for entry in self._rights.group_read(co_id, group, out):
+            self._state.resume(entry, out)
+        self._intake.release_arrived(out)
+        self._state.values.trim()
+        return out
+
+    def fork_unproven(self, peer_id: str, co_id: RawCoId, session_id: CoSessionId) -> list[Output]:
+        """The answer to `CheckFork` when more of the session is needed to tell.
+
+        The client is asked, once, for the whole session: two continuations are proven from
+        where they part.
+        """
+        peer = self._peers.get(peer_id)
+        entry = self._state.values.peek(co_id)
+        if peer is None or entry is None or not peer.suspect(co_id, session_id):
+            return []
+        sessions = {key: n for key, n in entry.durable.sessions.items() if key != session_id}
+        return [Send(peer_id, Known(co_id, KnownState(True, sessions), True))]
+
     def stored(self, tickets: Sequence[int]) -> list[Output]:
         """These commits are durable: acknowledge, offer and announce them."""
         out: list[Output] = []
@@ -207,6 +235,7 @@ class SyncEngine:
             if entry is None:
                 raise RuntimeError(f"{commit.co_id} was forgotten with a commit out")
             entry.tickets.remove(ticket)
+            entry.is_tombstone = entry.is_tombstone or commit.is_deletion
             merge_counts(changed.setdefault(commit.co_id, {}), commit.counts)
             listeners = heard.setdefault(commit.co_id, {})
             for delivery in commit.deliveries:
@@ -217,7 +246,10 @@ class SyncEngine:
         for co_id, counts in changed.items():
             entry = self._state.values.peek(co_id)
             if entry is not None:
-                entry.durable = entry.durable.merged(KnownState(True, counts))
+                durable = entry.durable.merged(KnownState(True, counts))
+                if entry.is_tombstone:
+                    durable = KnownState(True, only_deletions(durable.sessions))
+                entry.durable = durable
                 self._offers.tell(entry, heard[co_id], out)
             out.append(Changed(co_id, counts))
         for co_id, delivery in settled:
@@ -226,6 +258,7 @@ class SyncEngine:
         for co_id in changed:
             entry = self._state.values.peek(co_id)
             if entry is not None:
+                self._rights.stored(entry, out)
                 self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()
@@ -273,7 +306,7 @@ class SyncEngine:
         if view.is_told:
             return None
         view.is_told = True
-        return Known(co_id, entry.durable)
+        return Known(co_id, self._state.claimed(entry, view))
 
     def sent(self, peer_id: str, content: Content) -> None:
         """A piece was handed to the client's connection."""

@@ -53,13 +53,19 @@ class ValueEntry:
     waiting: deque[Callable[[list[Output]], None]] = field(default_factory=deque)
     """What to do when the store has answered, in order; each adds what it wants done."""
     rehashing: set[CoSessionId] = field(default_factory=set)
+    judging: set[RawCoId] = field(default_factory=set)
+    """Groups that are being read, without which a right cannot be judged."""
+    is_deleted: bool = False
+    """A deletion was accepted: only delete sessions are taken and kept."""
+    is_tombstone: bool = False
+    """It is durable: `durable` holds the delete sessions and nothing else."""
     tickets: deque[int] = field(default_factory=deque)
     """Commits that are out, oldest first."""
 
     @property
     def is_busy(self) -> bool:
         """Whether the store owes an answer without which content cannot be judged."""
-        return self.phase is Phase.LOADING or bool(self.rehashing)
+        return self.phase is Phase.LOADING or bool(self.rehashing) or bool(self.judging)
 
     @property
     def is_idle(self) -> bool:
@@ -67,10 +73,11 @@ class ValueEntry:
 
     @property
     def version(self) -> int:
-        """Grows with every durable change; 0 when nothing is durable."""
+        """Another one with every durable change; 0 when nothing is durable."""
         if not self.durable.header:
             return 0
-        return 1 + sum(self.durable.sessions.values())
+        count = 1 + sum(self.durable.sessions.values())
+        return -count if self.is_tombstone else count
 
     @property
     def size(self) -> int:

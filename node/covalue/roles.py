@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from node.covalue.content import Transaction
 from node.covalue.group_changes import Role, parse_change, parse_json
 from node.covalue.group_view import GroupView, javascript_time, position_of
-from node.covalue.header import CoValueHeader
+from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, session_owner
 from node.covalue.judgment import Judged, Judgment
 from node.covalue.membership import Verdict
@@ -33,6 +33,11 @@ DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
 """About 100,000 role changes, or some 5,000 groups of ordinary size."""
 
 _MAX_ID_CHARACTERS = 30
+
+_NO_GROUP = parse_header(
+    {"type": "comap", "ruleset": {"type": "unsafeAllowAll"}, "meta": None, "uniqueness": None}
+)
+"""Stands for a group that is not here."""
 
 
 class GroupsMissing(LookupError):
@@ -83,6 +88,10 @@ class RoleBook:
         self._measure(view)
         self._evict(view.co_id)
 
+    def add_absent(self, group_id: RawCoId) -> None:
+        """It is named somewhere and not stored here: until it is added, nobody has a role in it."""
+        self.add_view(GroupView(group_id, _NO_GROUP))
+
     def extend(
         self,
         co_id: RawCoId,
@@ -119,6 +128,11 @@ class RoleBook:
             if oldest is None:
                 return
             self.discard(oldest)
+
+    def reach(self, group_id: RawCoId) -> frozenset[RawCoId]:
+        """The groups that have a say in the roles of this one, itself included."""
+        judgment = self._judge(group_id)
+        return frozenset((group_id, *judgment.reached, *judgment.missing))
 
     # ---- answers
 

@@ -86,6 +86,21 @@ class Author:
         shown = header if with_header else None
         return Content(header.id, shown, new, header.priority)
 
+    def deletion(
+        self,
+        header: CoValueHeader,
+        *,
+        made_at: int = 5000,
+        session: str = "d",
+        marked: str | None = None,
+        count: int = 1,
+    ) -> Content:
+        """A delete session; `marked` is the id in its marker, that of the value if not given."""
+        meta = f'{{"deleted":"{marked or header.id}"}}'
+        transactions = [Transaction(made_at, "[]", None, meta)] * count
+        part = SessionContent(0, transactions, self.sign(transactions))
+        return Content(header.id, None, {self.delete_session_id(session): part}, header.priority)
+
 
 def map_header(uniqueness: str, group: str | None = None) -> CoValueHeader:
     """A map, owned by a group or open to all."""
@@ -106,6 +121,11 @@ def group_header(admin: str, uniqueness: str = "g") -> CoValueHeader:
             "uniqueness": uniqueness,
         }
     )
+
+
+def role(member: str, value: str, *, made_at: int = 1000) -> Transaction:
+    """A group's transaction that gives somebody a role, or `parent_...` a group."""
+    return Transaction(made_at, f'[{{"op":"set","key":"{member}","value":"{value}"}}]')
 
 
 def edits(count: int, *, size: int = 10, start: int = 0) -> list[Transaction]:

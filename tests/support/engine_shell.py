@@ -9,11 +9,13 @@ from node.cojson.crypto import RunningHash
 from node.cojson.messages import Known, Load, Message
 from node.cojson.outputs import (
     Changed,
+    CheckFork,
     EndPeer,
     Find,
     LoadValue,
     Output,
     Pull,
+    ReadGroup,
     Refused,
     Rehash,
     Send,
@@ -28,8 +30,9 @@ from node.covalue.dependencies import (
     member_dependencies,
     session_dependencies,
 )
+from node.covalue.group_view import GroupView
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import feed
 from node.covalue.store import StoredSession, StoredValue, ValueAppend
@@ -42,6 +45,7 @@ class Disk:
         self.headers: dict[RawCoId, CoValueHeader] = {}
         self.logs: dict[RawCoId, dict[CoSessionId, list[Transaction]]] = defaultdict(dict)
         self.rows: dict[RawCoId, dict[CoSessionId, StoredSession]] = defaultdict(dict)
+        self.deleted: set[RawCoId] = set()
 
     def store(self, append: ValueAppend) -> None:
         """Refuses what does not continue what is here: the engine must not ask for it."""
@@ -49,6 +53,8 @@ class Disk:
             assert append.co_id not in self.headers
             self.headers[append.co_id] = append.header
         assert append.co_id in self.headers
+        if append.is_deletion:
+            self.deleted.add(append.co_id)
         for session_id, part in append.sessions.items():
             log = self.logs[append.co_id].setdefault(session_id, [])
             assert part.after == len(log)
@@ -61,13 +67,25 @@ class Disk:
         header = self.headers.get(co_id)
         if header is None:
             return None
-        rows = self.rows[co_id]
+        rows = {key: row for key, row in self.rows[co_id].items() if self._is_served(co_id, key)}
         found = {*header_dependencies(header), *session_dependencies(rows)}
         if header.is_group:
             for log in self.logs[co_id].values():
                 found.update(member_dependencies(log))
         found.discard(co_id)
-        return StoredValue(header, dict(rows), frozenset(found))
+        return StoredValue(header, rows, frozenset(found), co_id in self.deleted)
+
+    def _is_served(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
+        return co_id not in self.deleted or is_delete_session(session_id)
+
+    def group(self, co_id: RawCoId) -> GroupView | None:
+        header = self.headers.get(co_id)
+        if header is None or not header.is_group:
+            return None
+        group = GroupView(co_id, header)
+        for session_id, log in self.logs[co_id].items():
+            group.add(session_id, 0, log)
+        return group
 
     def piece(self, co_id: RawCoId, known: KnownState) -> Content | None:
         """All beyond `known`, as one piece; pieces are cut elsewhere."""
@@ -77,7 +95,7 @@ class Disk:
         new = {}
         for session_id, log in sorted(self.logs[co_id].items()):
             count = known.sessions.get(session_id, 0)
-            if count < len(log):
+            if count < len(log) and self._is_served(co_id, session_id):
                 signature = self.rows[co_id][session_id].signature
                 new[session_id] = SessionContent(count, log[count:], signature)
         if not new and known.header:
@@ -89,10 +107,15 @@ class EngineShell:
     """Carries out what the engine wants; commits wait for `commit()`."""
 
     def __init__(
-        self, disk: Disk | None = None, *, memory_bytes: int = 2**26, has_mesh: bool = False
+        self,
+        disk: Disk | None = None,
+        *,
+        memory_bytes: int = 2**26,
+        has_mesh: bool = False,
+        enforces_writes: bool = False,
     ) -> None:
         self.disk = disk or Disk()
-        self.engine = SyncEngine(memory_bytes=memory_bytes)
+        self.engine = SyncEngine(memory_bytes=memory_bytes, enforces_writes=enforces_writes)
         self.engine.has_mesh = has_mesh
         self.sent: dict[str, list[Message]] = {}
         self.wanted: dict[str, dict[int, dict[RawCoId, None]]] = {}
@@ -102,7 +125,8 @@ class EngineShell:
         self.changes: list[Changed] = []
         self.ended: dict[str, str] = {}
         self.refusals: dict[str, list[str]] = defaultdict(list)
-        self.reads: list[LoadValue | Rehash] = []
+        self.reads: list[LoadValue | Rehash | ReadGroup] = []
+        self.suspicions: list[CheckFork] = []
         self.loads = 0
         self.rehashes = 0
         self.holds_reads = False
@@ -144,34 +168,45 @@ class EngineShell:
                     running = RunningHash()
                     feed(running, self.disk.logs[co_id][session_id][:count])
                     self.carry_out(self.engine.rehashed(co_id, session_id, running))
+                case ReadGroup(co_id):
+                    self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
                 case _:
                     assert_never(question)
 
     def carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:
             match output:
-                case Send(peer_id, message):
-                    self.sent[peer_id].append(message)
-                case Serve(peer_id, co_id, priority):
-                    self.wanted[peer_id][priority][co_id] = None
+                case Send() | Serve() | Refused() | EndPeer():
+                    self._address_client(output)
                 case Store():
                     self.stores.append(output)
-                case LoadValue() | Rehash():
+                case LoadValue() | Rehash() | ReadGroup():
                     self.reads.append(output)
+                case CheckFork():
+                    self.suspicions.append(output)
                 case Find(co_id):
                     self.finds.append(co_id)
                 case Settled():
                     self.settled.append(output)
                 case Changed():
                     self.changes.append(output)
-                case Refused(peer_id, _, reason):
-                    self.refusals[peer_id].append(reason)
-                case EndPeer(peer_id, reason):
-                    self.ended[peer_id] = reason
                 case _:
                     assert_never(output)
         if not self.holds_reads:
             self.answer_reads()
+
+    def _address_client(self, output: Send | Serve | Refused | EndPeer) -> None:
+        match output:
+            case Send(peer_id, message):
+                self.sent[peer_id].append(message)
+            case Serve(peer_id, co_id, priority):
+                self.wanted[peer_id][priority][co_id] = None
+            case Refused(peer_id, _, reason):
+                self.refusals[peer_id].append(reason)
+            case EndPeer(peer_id, reason):
+                self.ended[peer_id] = reason
+            case _:
+                assert_never(output)
 
     def take(self, name: str) -> list[Message]:
         """Everything for this client: control messages, then values by priority."""

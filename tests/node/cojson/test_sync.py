@@ -365,15 +365,6 @@ def test_a_value_that_is_no_account_cannot_sign(full: EngineShell) -> None:
     assert full.engine.refused == 1
 
 
-def test_a_deletion_is_refused_while_nobody_judges_roles(full: EngineShell) -> None:
-    deletion = [Transaction(1, "[]", None, f'{{"deleted":"{MAP.id}"}}')]
-    session_id = CoSessionId(f"{ANN.account_id}_session_d123$")
-    part = MAP_CONTENT.new[SESSION]._replace(transactions=deletion, signature=ANN.sign(deletion))
-    full.say("author", Content(MAP.id, None, {session_id: part}))
-    assert full.stores == []
-    assert full.take("author") == []
-
-
 def test_half_a_surrogate_pair_is_refused(shell: EngineShell) -> None:
     shell.client("a")
     part = free(1).new[AGENT_SESSION]._replace(transactions=[Transaction(1, "\ud800")])

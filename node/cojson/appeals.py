@@ -1,0 +1,73 @@
+"""Content that was refused because its author lacked a right, to be judged again.
+
+Roles are a function of all transactions of a group, and those may come late: from another node,
+or from a device that was offline. When a group that was consulted grows, what was refused for
+its sake is judged again; nobody has to send it twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from node.cojson.peer_view import PeerView
+from node.cojson.waiting_room import Delivery
+from node.covalue.ids import CoSessionId, RawCoId
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Refused content kept; beyond it the oldest is forgotten, and has to be sent again."""
+
+_Key = tuple[RawCoId, frozenset[CoSessionId]]
+
+
+class Appeals:
+    """Deliveries by the groups that might speak for them."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
+        self._deliveries: OrderedDict[_Key, tuple[Delivery, frozenset[RawCoId]]] = OrderedDict()
+        self._by_group: dict[RawCoId, dict[_Key, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def add(self, delivery: Delivery, groups: Iterable[RawCoId]) -> None:
+        """Keep it until one of these groups grows; the same sessions once, the latest."""
+        key = (delivery.content.co_id, frozenset(delivery.content.new))
+        self._drop(key)
+        if delivery.size > self._max_bytes:
+            return
+        consulted = frozenset(groups)
+        self._deliveries[key] = (delivery, consulted)
+        self._used_bytes += delivery.size
+        for group_id in consulted:
+            self._by_group.setdefault(group_id, {})[key] = None
+        while self._used_bytes > self._max_bytes:
+            self._drop(next(iter(self._deliveries)))
+
+    def release(self, group_id: RawCoId) -> list[Delivery]:
+        """Take out what this group may speak for now, oldest first."""
+        released: list[Delivery] = []
+        for key in list(self._by_group.get(group_id, ())):
+            released.append(self._deliveries[key][0])
+            self._drop(key)
+        return released
+
+    def forget(self, sender: PeerView) -> None:
+        """A client has gone; what it sent is judged all the same when its time comes."""
+        for key, (delivery, groups) in self._deliveries.items():
+            if delivery.sender is sender:
+                self._deliveries[key] = (replace(delivery, sender=None), groups)
+
+    def _drop(self, key: _Key) -> None:
+        delivery, groups = self._deliveries.pop(key, (None, frozenset[RawCoId]()))
+        if delivery is None:
+            return
+        self._used_bytes -= delivery.size
+        for group_id in groups:
+            keys = self._by_group[group_id]
+            del keys[key]
+            if not keys:
+                del self._by_group[group_id]

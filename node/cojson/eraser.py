@@ -1,0 +1,80 @@
+"""[trio] Erasing deleted values in the background, one at a time, so that nobody waits long.
+
+A deletion is judged once more before anything is removed: transactions of its group may have
+come late. What is no deletion any more stays as it is, a tombstone with its content on the disk,
+and is looked at again the next time.
+
+Source: cojson 0.20.19 storage/DeletedCoValuesEraserScheduler.ts has the same pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from node.covalue.ids import RawCoId
+from node.covalue.store import CoValueStore
+from node.errors import CorruptStore
+from swarm.io.tasks import Wakeup
+
+START_SECONDS = 1.0
+"""After the node has started; what an earlier run left is erased then."""
+
+PAUSE_SECONDS = 60.0
+"""Between two runs, however much is deleted: erasing many together costs less."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Eraser:
+    """Run `run` in a task; `wake` it when something was deleted."""
+
+    def __init__(
+        self,
+        store: CoValueStore,
+        may_erase: Callable[[RawCoId], Awaitable[bool]],
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self.erased_values = 0
+        self.erased_transactions = 0
+        self._store = store
+        self._may_erase = may_erase
+        self._pause_seconds = pause_seconds
+        self._wake = Wakeup()
+
+    def wake(self) -> None:
+        """There is something to erase."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Erase what is pending, now and whenever woken, until cancelled.
+
+        Cancel: a value that is being erased is pending still, and taken up by the next run.
+        """
+        await trio.sleep(START_SECONDS)
+        while True:
+            await self.erase_pending()
+            await self._wake.wait()
+            await trio.sleep(self._pause_seconds)
+
+    async def erase_pending(self) -> None:
+        """One run over all that is pending now.
+
+        Cancel: as `run`.
+        """
+        for co_id in await self._store.pending_erasures():
+            try:
+                if not await self._may_erase(co_id):
+                    _log.warning("not erased", co_id=co_id, reason="its deletion is valid no more")
+                    continue
+                transactions = await self._store.erase(co_id)
+            except CorruptStore as error:
+                _log.error("cannot erase", error=str(error))
+                continue
+            self.erased_values += 1
+            self.erased_transactions += transactions
+            _log.info("erased", co_id=co_id, transactions=transactions)
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,102 @@
+"""[trio] Looks into suspected forks one at a time, keeps the evidence, and says so."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from node.cojson.fork_check import Verdict, check_fork
+from node.cojson.outputs import CheckFork
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.session_fork import SessionFork
+from node.covalue.store import CoValueStore
+from node.errors import CorruptStore
+from swarm.io.tasks import Wakeup
+
+MAX_SUSPICIONS = 16
+"""Waiting to be looked into; a forger who sends more is not worth the reading."""
+
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+
+AGAIN_SECONDS = 60.0
+"""A session is not looked into twice within this: each time costs reading it."""
+
+_MAX_REMEMBERED = 4096
+_log = structlog.get_logger(__name__)
+
+
+class ForkWatch:
+    """Run `run` in a task; `suspect` what does not fit."""
+
+    def __init__(self, store: CoValueStore, when_unproven: Callable[[CheckFork], None]) -> None:
+        self.forks_found = 0
+        self._store = store
+        self._when_unproven = when_unproven
+        self._suspicions: OrderedDict[tuple[RawCoId, CoSessionId], CheckFork] = OrderedDict()
+        self._pending_bytes = 0
+        self._looked_at: OrderedDict[tuple[RawCoId, CoSessionId, int], float] = OrderedDict()
+        self._wake = Wakeup()
+
+    def suspect(self, check: CheckFork) -> None:
+        """Look into it, unless that was done just now or too much is waiting."""
+        session = (check.co_id, check.session_id)
+        now = trio.current_time()
+        looked_at = self._looked_at.get((*session, check.part.after))
+        if looked_at is not None and now - looked_at < AGAIN_SECONDS:
+            return
+        size = _size(check)
+        is_full = len(self._suspicions) >= MAX_SUSPICIONS
+        if session in self._suspicions or is_full:
+            return
+        if self._pending_bytes + size > MAX_PENDING_BYTES and self._suspicions:
+            return
+        self._suspicions[session] = check
+        self._pending_bytes += size
+        self._looked_at[(*session, check.part.after)] = now
+        if len(self._looked_at) > _MAX_REMEMBERED:
+            self._looked_at.popitem(last=False)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look into what is suspected, until cancelled.
+
+        Cancel: what was not looked into is forgotten.
+        """
+        while True:
+            if not self._suspicions:
+                await self._wake.wait()
+                continue
+            _, check = self._suspicions.popitem(last=False)
+            self._pending_bytes -= _size(check)
+            try:
+                found = await check_fork(self._store, check)
+            except CorruptStore as error:
+                _log.error("cannot look into a fork", error=str(error))
+                continue
+            match found:
+                case SessionFork():
+                    await self._keep(found)
+                case Verdict.UNPROVEN:
+                    self._when_unproven(check)
+                case Verdict.FORGED:
+                    pass
+            await trio.lowlevel.checkpoint()
+
+    async def _keep(self, fork: SessionFork) -> None:
+        await self._store.keep_fork(fork)
+        self.forks_found += 1
+        _log.warning(
+            "session forked",
+            co_id=fork.co_id,
+            session_id=fork.session_id,
+            index=fork.index,
+            kept=len(fork.kept.transactions),
+            refused=len(fork.refused.transactions),
+        )
+
+
+def _size(check: CheckFork) -> int:
+    return 256 + sum(len(item.changes) + 128 for item in check.part.transactions)

@@ -1,0 +1,74 @@
+"""[trio] What becomes of content that was handed in: a receipt for each delivery of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from node.cojson.outputs import Settled
+from node.cojson.reports import Receipt
+from node.covalue.ids import RawCoId
+
+
+@dataclass(slots=True)
+class OpenReceipt:
+    """Contents of which some are not settled yet."""
+
+    number: int
+    unresolved: int
+    _settled: trio.Event = field(default_factory=trio.Event)
+    _accepted: set[RawCoId] = field(default_factory=set)
+    _refused: dict[RawCoId, str] = field(default_factory=dict)
+    _waiting: set[RawCoId] = field(default_factory=set)
+
+    async def wait_settled(self) -> Receipt:
+        """What became of all of them, once nothing is open.
+
+        Cancel: it goes on all the same.
+        """
+        if self.unresolved > 0:
+            await self._settled.wait()
+        return Receipt(frozenset(self._accepted), self._refused, frozenset(self._waiting))
+
+    def note(self, settled: Settled) -> None:
+        co_id = settled.co_id
+        if co_id in self._waiting:
+            self._waiting.discard(co_id)
+        else:
+            self.unresolved -= 1
+        if settled.is_waiting:
+            self._waiting.add(co_id)
+        elif settled.refusal is not None:
+            self._refused[co_id] = settled.refusal
+        else:
+            self._accepted.add(co_id)
+        if self.unresolved <= 0:
+            self._settled.set()
+
+
+class Receipts:
+    """Open receipts by number."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, OpenReceipt] = {}
+        self._next_number = 1
+
+    @contextmanager
+    def open(self, contents: int) -> Iterator[OpenReceipt]:
+        """A receipt for so many contents, while the block lasts."""
+        number = self._next_number
+        self._next_number += 1
+        receipt = self._open[number] = OpenReceipt(number, contents)
+        try:
+            yield receipt
+        finally:
+            del self._open[number]
+
+    def note(self, settled: Settled) -> None:
+        """One of the contents is settled; nobody may be waiting any more."""
+        receipt = self._open.get(settled.receipt)
+        if receipt is not None:
+            receipt.note(settled)

@@ -1,0 +1,158 @@
+"""Who may do what, judged when content comes in: deletions always, writing if the node wants that.
+
+A right is a function of the transactions of a group and its parents. They are read when a right
+is judged for the first time and kept up with every commit of the group after that. What is
+refused for want of a right is an *appeal* (`appeals.py`): roles may come to light later.
+
+A session's part is one decision, because it ends at one signature: it is taken when one of its
+transactions may be written. So a stranger gets nothing in, and who was made a writer late can go
+on with the session in which he wrote too early; readers ignore what was written without a right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from node.cojson.deletion import NotDeletable, deletion_time
+from node.cojson.engine_state import EngineState
+from node.cojson.judgment import FreshPart, Verified
+from node.cojson.outputs import Output, ReadGroup
+from node.cojson.value_table import Phase, ValueEntry
+from node.cojson.waiting_room import Delivery
+from node.covalue.group_view import GroupView
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session, session_owner
+from node.covalue.roles import RoleBook, ruling_group
+from node.covalue.store import SessionAppend, ValueAppend
+
+
+class Rights:
+    """The judge of the engine, and the groups that it has read."""
+
+    def __init__(self, state: EngineState, *, enforces_writes: bool = False) -> None:
+        self._state = state
+        self._enforces_writes = enforces_writes
+        self._roles = RoleBook()
+        self._readers: dict[RawCoId, dict[RawCoId, None]] = {}
+        """Of each group that is being read: the values that wait for it."""
+        self._postponed: set[RawCoId] = set()
+        """Groups to be read when their commits are durable."""
+
+    # Before the judgment.
+
+    def unread_groups(
+        self, entry: ValueEntry, header: CoValueHeader, fresh: Mapping[CoSessionId, FreshPart]
+    ) -> list[RawCoId]:
+        """The groups that have to be read before these parts can be judged."""
+        group_id = entry.co_id if header.is_group else ruling_group(header)
+        if group_id is None or not any(map(self._is_judged, fresh)):
+            return []
+        if header.is_group and entry.header is None:
+            self._roles.add_view(GroupView(entry.co_id, header))
+        return self._roles.missing(group_id)
+
+    def _is_judged(self, session_id: CoSessionId) -> bool:
+        return self._enforces_writes or is_delete_session(session_id)
+
+    def read(self, entry: ValueEntry, groups: Iterable[RawCoId], out: list[Output]) -> None:
+        """Have groups read; the value is busy until they are."""
+        for group_id in groups:
+            entry.judging.add(group_id)
+            readers = self._readers.get(group_id)
+            if readers is None:
+                readers = self._readers[group_id] = {}
+                self._read_when_durable(group_id, out)
+            readers[entry.co_id] = None
+
+    def _read_when_durable(self, group_id: RawCoId, out: list[Output]) -> None:
+        """What was accepted counts for rights, and is read from the store: so it must be there."""
+        group = self._state.values.peek(group_id)
+        if group is not None and group.tickets:
+            self._postponed.add(group_id)
+        else:
+            out.append(ReadGroup(group_id))
+
+    def stored(self, entry: ValueEntry, out: list[Output]) -> None:
+        """Commits of this value became durable."""
+        if entry.co_id in self._postponed and not entry.tickets:
+            self._postponed.discard(entry.co_id)
+            out.append(ReadGroup(entry.co_id))
+
+    def group_read(
+        self, group_id: RawCoId, group: GroupView | None, out: list[Output]
+    ) -> list[ValueEntry]:
+        """Take in what was read; the values that waited for it and may go on now."""
+        entry = self._state.values.peek(group_id)
+        logs = entry.logs if entry is not None and entry.phase is Phase.HELD else {}
+        if group is not None and any(log.count > group.count(key) for key, log in logs.items()):
+            self._read_when_durable(group_id, out)  # it grew meanwhile
+            return []
+        if group is None:
+            self._roles.add_absent(group_id)
+        else:
+            self._roles.add_view(group)
+        resumed: list[ValueEntry] = []
+        for co_id in self._readers.pop(group_id, ()):
+            waiting = self._state.values.peek(co_id)
+            if waiting is not None:
+                waiting.judging.discard(group_id)
+                resumed.append(waiting)
+        return resumed
+
+    # The judgment.
+
+    def judge(
+        self, entry: ValueEntry, header: CoValueHeader, verified: Verified, delivery: Delivery
+    ) -> None:
+        """Take out of `verified` what its author had no right to write, and say why."""
+        is_denied = False
+        for session_id, append in list(verified.appends.items()):
+            try:
+                made_at = None
+                if is_delete_session(session_id):
+                    made_at = deletion_time(entry.co_id, header, append.after, append.transactions)
+            except NotDeletable as fault:
+                verified.refuse(session_id, str(fault))
+                continue
+            if made_at is not None:
+                if self._roles.may_delete(header, session_owner(session_id), made_at):
+                    verified.is_deletion = True
+                    continue
+                reason = f"its author was no admin of {header.owner_group} at {made_at}"
+            elif self._enforces_writes and not self._may_write(entry, header, session_id, append):
+                reason = "its author had no right to write"
+            else:
+                continue
+            verified.refuse(session_id, reason)
+            is_denied = True
+        group_id = entry.co_id if header.is_group else ruling_group(header)
+        if is_denied and group_id is not None:
+            self._state.appeals.add(delivery, self._roles.reach(group_id))
+        if verified.is_deletion or entry.is_deleted:
+            for session_id in list(verified.appends):
+                if not is_delete_session(session_id):
+                    verified.drop(session_id)
+
+    def _may_write(
+        self,
+        entry: ValueEntry,
+        header: CoValueHeader,
+        session_id: CoSessionId,
+        append: SessionAppend,
+    ) -> bool:
+        return any(
+            self._roles.may_write(entry.co_id, header, session_id, index, transaction)
+            for index, transaction in enumerate(append.transactions, append.after)
+        )
+
+    # After it.
+
+    def committed(self, append: ValueAppend, header: CoValueHeader) -> list[Delivery]:
+        """A commit was accepted: what it says of roles counts; the appeals it may decide."""
+        if append.header is not None and append.co_id in self._roles:
+            self._roles.add_view(GroupView(append.co_id, header))  # it was absent till now
+        if not header.is_group:
+            return []
+        for session_id, part in append.sessions.items():
+            self._roles.extend(append.co_id, session_id, part.after, part.transactions)
+        return self._state.appeals.release(append.co_id)

@@ -1,0 +1,185 @@
+"""Two continuations of one session: the first is kept, the other is evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from bee.bee import Bee
+from node.cojson.fork_check import Verdict, check_fork
+from node.cojson.fork_watch import AGAIN_SECONDS, MAX_SUSPICIONS, ForkWatch
+from node.cojson.host import HostOptions, open_sync_host
+from node.cojson.messages import Known, Load
+from node.cojson.outputs import CheckFork
+from node.covalue.bee_store import BeeStore
+from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.ids import agent_public_key
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.session_fork import MAX_EVIDENCE_BYTES, SessionFork
+from tests.support.authors import Author, edits, map_header
+from tests.support.data_log import DataLog
+from tests.support.engine_shell import EngineShell
+
+ANN, EVE = Author("ann"), Author("eve")
+FREE = map_header("free")
+SESSION = ANN.session_id(as_agent=True)
+KEY = agent_public_key(ANN.agent_id)
+OURS = edits(6)
+THEIRS = [*OURS[:4], *edits(4, start=100)]
+"""Another session from transaction 4 on."""
+
+
+def content(transactions: Sequence[Transaction], after: int = 0, author: Author = ANN) -> Content:
+    part = SessionContent(after, list(transactions[after:]), author.sign(transactions))
+    return Content(FREE.id, None if after else FREE, {SESSION: part}, FREE.priority)
+
+
+# The engine suspects.
+
+
+@pytest.fixture
+def shell() -> EngineShell:
+    shell = EngineShell()
+    shell.client("a")
+    shell.say("a", content(OURS))
+    shell.commit()
+    shell.take("a")
+    return shell
+
+
+@pytest.mark.parametrize("count", [6, 8])
+@pytest.mark.parametrize("after", [0, 3, 5])
+def test_a_part_that_does_not_fit_is_suspected(shell: EngineShell, after: int, count: int) -> None:
+    part = content(THEIRS[:count], after)
+    shell.say("a", part)
+    shell.commit()
+    assert shell.suspicions == [CheckFork(FREE.id, SESSION, part.new[SESSION], KEY, "a")]
+    assert shell.disk.logs[FREE.id][SESSION] == OURS
+
+
+def test_what_fits_is_not_suspected(shell: EngineShell) -> None:
+    shell.say("a", content(OURS), content(OURS[:3]), content([*OURS, *edits(1)], 6))
+    shell.commit()
+    assert shell.suspicions == []
+
+
+def test_the_whole_session_is_asked_for_once(shell: EngineShell) -> None:
+    for expected in ([Known(FREE.id, KnownState(True, {}), True)], []):
+        shell.carry_out(shell.engine.fork_unproven("a", FREE.id, SESSION))
+        assert shell.take("a") == expected
+    assert shell.engine.fork_unproven("gone", FREE.id, SESSION) == []
+
+
+# The store tells.
+
+
+async def stored(transactions: Sequence[Transaction]) -> BeeStore:
+    log = DataLog()
+    store = BeeStore(Bee(log), log)
+    async with open_sync_host(store) as host:
+        receipt = await host.receive_content("test", [content(transactions)])
+        assert receipt.accepted == {FREE.id}
+    return store
+
+
+def check(transactions: Sequence[Transaction], after: int = 0, author: Author = ANN) -> CheckFork:
+    part = content(transactions, after, author).new[SESSION]
+    return CheckFork(FREE.id, SESSION, part, KEY, "a")
+
+
+@pytest.mark.parametrize("after", [0, 2, 4])
+async def test_a_fork_is_proven_from_anywhere_before_it(after: int) -> None:
+    store = await stored(OURS)
+    assert await check_fork(store, check(THEIRS, after)) == SessionFork(
+        FREE.id,
+        SESSION,
+        SessionContent(4, OURS[4:], ANN.sign(OURS)),
+        SessionContent(4, THEIRS[4:], ANN.sign(THEIRS)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("suspect", "verdict"),
+    [
+        (check(THEIRS, 5), Verdict.UNPROVEN),
+        (check(OURS, 0, EVE), Verdict.FORGED),
+        (check(THEIRS, 0, EVE), Verdict.FORGED),
+        (check(OURS), Verdict.FORGED),
+        (check(OURS[:3]), Verdict.FORGED),
+        (check([*OURS, *edits(2)]), Verdict.FORGED),
+        (check([*OURS, *edits(2)], 7), Verdict.FORGED),
+    ],
+)
+async def test_anything_else_is_no_fork(suspect: CheckFork, verdict: Verdict) -> None:
+    assert await check_fork(await stored(OURS), suspect) is verdict
+
+
+async def test_evidence_is_bounded() -> None:
+    large = [OURS[0], *edits(4, size=MAX_EVIDENCE_BYTES // 2)]
+    fork = await check_fork(await stored(large), check([OURS[0], *edits(4, size=600_000, start=9)]))
+    assert isinstance(fork, SessionFork)
+    assert len(fork.kept.transactions) == len(fork.refused.transactions) == 1
+
+
+# The watch.
+
+
+async def test_each_session_is_looked_into_once_a_minute(autojump_clock: object) -> None:
+    unproven: list[CheckFork] = []
+    watch = ForkWatch(await stored(OURS), unproven.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        for expected in (1, 1, 2):
+            watch.suspect(check(THEIRS, 5))
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(unproven) == expected
+            if expected == 1:
+                watch.suspect(check(THEIRS, 5))
+                await trio.testing.wait_all_tasks_blocked()
+            else:
+                break
+            await trio.sleep(AGAIN_SECONDS / 2 + 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_few_suspicions_wait() -> None:
+    unproven: list[CheckFork] = []
+    watch = ForkWatch(await stored(OURS), unproven.append)
+    for number in range(MAX_SUSPICIONS + 5):
+        part = check(THEIRS, 5).part
+        session = ANN.session_id(str(number), as_agent=True)
+        watch.suspect(CheckFork(FREE.id, session, part, KEY, "a"))
+    watch.suspect(check(THEIRS, 5))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert unproven == []
+
+
+# All of it.
+
+
+async def test_a_client_that_went_back_leaves_evidence_and_hinders_nobody() -> None:
+    log = DataLog()
+    store = BeeStore(Bee(log), log)
+    async with open_sync_host(store, HostOptions(erases=False)) as host:
+        with host.client("first") as link:
+            await link.receive([content(OURS)])
+            await trio.testing.wait_all_tasks_blocked()
+        with host.client("restored") as link:
+            await link.receive([content(THEIRS, 6)])
+            await trio.testing.wait_all_tasks_blocked()
+            lines = await link.next_lines(10_000)
+            assert any('"isCorrection":true' in line for line in lines)
+            await link.receive([content(THEIRS)])
+            await trio.testing.wait_all_tasks_blocked()
+            (fork,) = await store.forks()
+            assert fork.index == 4
+            assert host.statistics().forks_found == 1
+            await link.receive([Load(FREE.id, NOTHING)])
+            assert '"after":0' in (await link.next_lines(100_000))[-1]
+        loaded = await store.load(FREE.id)
+        assert loaded.pieces[0].new[SESSION].transactions == OURS
