@@ -65,8 +65,7 @@ class Intake:
         if header is None:
             header = content.header
             if header is None and self._state.room.awaited_by(co_id) is None:
-                self._reply(delivery, NOTHING, True, out)
-                self.settle(delivery, out, "content of an unknown value without its header")
+                self._look_for_value(delivery, out)
                 return
             fault = None if header is None else _fault(header, co_id)
             if fault is not None:
@@ -112,6 +111,30 @@ class Intake:
             part = delivery.content.new[session_id]
             peer_id = None if peer is None or peer.is_gone else peer.peer_id
             out.append(CheckFork(delivery.content.co_id, session_id, part, key, peer_id))
+
+    def _look_for_value(self, delivery: Delivery, out: list[Output]) -> None:
+        """Content that continues a value which is not here: another node may hold it."""
+        sender = delivery.sender
+        if (
+            sender is not None
+            and self._state.has_mesh
+            and self._state.room.add_headless(delivery, sender)
+        ):
+            self.settle(delivery, out, is_waiting=True)
+            self._state.find(delivery.content.co_id, out)
+        else:
+            self._ask_for_all(delivery, out)
+
+    def value_is_nowhere(self, co_id: RawCoId, out: list[Output]) -> None:
+        """The mesh does not hold it either: who continues it has to send all of it."""
+        for delivery in self._state.room.take_headless(co_id):
+            if delivery.sender is not None:
+                delivery.sender.unsettled_bytes += delivery.size
+            self._ask_for_all(delivery, out)
+
+    def _ask_for_all(self, delivery: Delivery, out: list[Output]) -> None:
+        self._reply(delivery, NOTHING, True, out)
+        self.settle(delivery, out, "content of an unknown value without its header")
 
     def _missing_dependency(
         self, header: CoValueHeader | None, delivery: Delivery, out: list[Output]
@@ -236,6 +259,8 @@ class Intake:
             co_id = self._state.arrived.popleft()
             arrived = self._state.values.peek(co_id)
             deliveries, owed = self._state.room.release(co_id)
+            for delivery in self._state.room.take_headless(co_id):
+                self._judge_again(delivery, out)
             for delivery in deliveries:
                 if arrived is not None and arrived.header is not None:
                     delivery.cleared[co_id] = arrived.header.account_public_key

@@ -278,6 +278,7 @@ class SyncEngine:
                 continue
             for peer in searchers:
                 self._offers.say_absent(peer, co_id, out)
+            self._intake.value_is_nowhere(co_id, out)
             pending.extend(self._state.room.dependants(co_id))
         return out
 

@@ -3,6 +3,9 @@
 Each message waits for one missing value at a time; further messages of the same coValue queue
 behind it, so that pieces stay in order. What does not fit is dropped and its sender asked to
 send again once the dependency is here.
+
+*Headless* content waits for its own value: it continues one that this node does not hold, and the
+mesh is asked whether another does.
 """
 
 from __future__ import annotations
@@ -51,7 +54,24 @@ class WaitingRoom:
         self._owed: dict[RawCoId, dict[Owed, None]] = {}
         self._awaited: dict[RawCoId, RawCoId] = {}
         """Of each value with content set aside: what it waits for."""
+        self._headless: dict[RawCoId, list[Delivery]] = {}
         self._mesh_bytes = 0
+
+    def add_headless(self, delivery: Delivery, sender: PeerView) -> bool:
+        """Set a client's content aside until its own value is looked for; False when it is full."""
+        if sender.aside_bytes + delivery.size > self._max_bytes:
+            return False
+        sender.aside_bytes += delivery.size
+        self._headless.setdefault(delivery.content.co_id, []).append(delivery)
+        return True
+
+    def take_headless(self, co_id: RawCoId) -> list[Delivery]:
+        """Take out what waited for this value itself, in order."""
+        deliveries = self._headless.pop(co_id, [])
+        for delivery in deliveries:
+            if delivery.sender is not None:
+                delivery.sender.aside_bytes -= delivery.size
+        return deliveries
 
     def awaited_by(self, co_id: RawCoId) -> RawCoId | None:
         """What content of this value is waiting for."""
@@ -100,6 +120,10 @@ class WaitingRoom:
 
     def forget(self, sender: PeerView) -> None:
         """Drop what a client sent that has gone. Costs a look at everything set aside."""
+        for co_id, deliveries in list(self._headless.items()):
+            self._headless[co_id] = [item for item in deliveries if item.sender is not sender]
+            if not self._headless[co_id]:
+                del self._headless[co_id]
         for dependency in list(self._waiting):
             kept: list[Delivery] = []
             for delivery in self._waiting[dependency]:

@@ -521,6 +521,35 @@ def test_the_mesh_is_asked_for_newer_content_when_interest_begins(full: EngineSh
     assert content.new[SESSION].after == 3
 
 
+def test_content_that_continues_what_another_node_holds_is_taken() -> None:
+    shell = EngineShell(has_mesh=True)
+    shell.client("a")
+    shell.say("a", free(3, after=2), free(4, after=3))
+    assert shell.take("a") == []
+    assert shell.finds == [FREE.id]
+    shell.bring(free(2))
+    shell.carry_out(shell.engine.searched([FREE.id]))
+    shell.commit()
+    assert shell.disk.logs[FREE.id][AGENT_SESSION] == edits(4)
+    assert shell.take("a")[-1] == Known(FREE.id, KnownState(True, {AGENT_SESSION: 4}))
+    assert shell.engine.unsettled_bytes("a") == 0
+
+
+def test_content_that_continues_what_nobody_holds_is_asked_for_from_the_start() -> None:
+    shell = EngineShell(has_mesh=True)
+    shell.client("a")
+    shell.client("gone")
+    shell.say("a", free(3, after=2), free(4, after=3))
+    shell.say("gone", free(3, after=2))
+    shell.leave("gone")
+    shell.carry_out(shell.engine.searched([FREE.id]))
+    assert shell.take("a") == [Known(FREE.id, NOTHING, is_correction=True)] * 2
+    assert shell.engine.unsettled_bytes("a") == 0
+    shell.say("a", free(4))
+    shell.commit()
+    assert shell.disk.logs[FREE.id][AGENT_SESSION] == edits(4)
+
+
 def test_forged_content_of_a_member_is_refused() -> None:
     shell = EngineShell(has_mesh=True)
     shell.bring(tampered(free(1)))
