@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ def content(transactions: Sequence[Transaction], after: int = 0) -> Content:
     return ANN.content(HEADER, transactions, after=after, as_agent=True, with_header=not after)
 
 
-async def fill(path: Path, content: Content, *more: Content) -> None:
+async def fill(path: Path, *contents: Content) -> None:
     async with open_sqlite_store(path, Durability.OS) as store:
-        await Appender().put(store, content, *more)
+        await Appender().put(store, *contents)
 
 
 def change(path: Path, script: str) -> None:
@@ -319,7 +320,7 @@ def good_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("good") / "file"
     large = [Transaction(n, "x" * 60_000) for n in range(4)]
     parts = [content(large[: n + 1], n) for n in range(4)]
-    trio.run(fill, path, *parts, ANN.content(OTHER, edits(2), as_agent=True))
+    trio.run(partial(fill, path, *parts, ANN.content(OTHER, edits(2), as_agent=True)))
     change(path, f"INSERT INTO deletedCoValues VALUES ('{OTHER.id}', 0)")
     assert ask(path, "SELECT count(*) FROM signatureAfter") == [(2,)]
     return path
