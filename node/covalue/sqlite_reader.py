@@ -10,10 +10,9 @@ would cost twice that. They see one state of the file: no append in part, nothin
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,6 +41,13 @@ from node.errors import CorruptStore
 LOCK_PREFIX = "lock#"
 FORK_TABLE = "beemeshForks"
 """Evidence of forks; made when there is the first, and JavaScript does not look at it."""
+
+MAX_CACHED_HEADERS = 256
+"""A value is looked at, then served: parsing its header twice would be a third of the work."""
+
+MAX_CACHED_HEADER_CHARACTERS = 4096
+
+_T = TypeVar("_T")
 
 _VALUE = """SELECT v.rowID, v.header, d.coValueID IS NOT NULL
     FROM coValues v LEFT JOIN deletedCoValues d ON d.coValueID = v.id WHERE v.id = ?"""
@@ -85,17 +91,17 @@ class SqliteReader:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._execute = self._connection.execute
         self._execute("PRAGMA query_only=ON")
+        self._headers: dict[object, CoValueHeader] = {}
 
     def close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        """One state of the file for all queries of the block; `what` is damaged if they fail."""
+    def _read(self, what: str, question: Callable[[], _T]) -> _T:
+        """One state of the file for all its queries; `what` is damaged if they fail."""
         try:
             self._execute("BEGIN")
             try:
-                yield
+                return question()
             finally:
                 self._execute("COMMIT")
         except (DecodeError, sqlite3.DatabaseError) as error:
@@ -103,24 +109,27 @@ class SqliteReader:
 
     def load(self, co_id: RawCoId, known: KnownState, max_bytes: int | None) -> LoadedPieces:
         """As `CoValueStore.load`. Raises: CorruptStore."""
-        with self._reading(co_id):
-            value = self._find(co_id)
-            if value is None:
-                return LoadedPieces()
-            rows = self._sessions(value)
-            return self._pieces(co_id, value.header, rows, known, max_bytes)
+        return self._read(co_id, lambda: self._load(co_id, known, max_bytes))
 
     def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As `CoValueStore.load_value`. Raises: CorruptStore."""
-        with self._reading(co_id):
-            value = self._find(co_id)
-            if value is None:
-                return None
-            rows = self._sessions(value)
-            transactions: list[Transaction] = []
-            if value.header.is_group:
-                for row in rows.values():
-                    transactions += self._transactions(row.row_id, 0, row.stored.count)
+        return self._read(co_id, lambda: self._load_value(co_id))
+
+    def _load(self, co_id: RawCoId, known: KnownState, max_bytes: int | None) -> LoadedPieces:
+        value = self._find(co_id)
+        if value is None:
+            return LoadedPieces()
+        return self._pieces(co_id, value.header, self._sessions(value), known, max_bytes)
+
+    def _load_value(self, co_id: RawCoId) -> StoredValue | None:
+        value = self._find(co_id)
+        if value is None:
+            return None
+        rows = self._sessions(value)
+        transactions: list[Transaction] = []
+        if value.header.is_group:
+            for row in rows.values():
+                transactions += self._transactions(row.row_id, 0, row.stored.count)
         sessions = {session_id: row.stored for session_id, row in rows.items()}
         dependencies = value_dependencies(co_id, value.header, sessions, transactions)
         return StoredValue(value.header, sessions, dependencies, value.is_deleted)
@@ -130,7 +139,13 @@ class SqliteReader:
         if found is None:
             return None
         row_id, text, is_deleted = found
-        header = parse_header(_decode_header(text))
+        header = self._headers.get(text)
+        if header is None:
+            header = parse_header(_decode_header(text))
+            if len(self._headers) >= MAX_CACHED_HEADERS:
+                self._headers.clear()
+            if len(text) <= MAX_CACHED_HEADER_CHARACTERS:
+                self._headers[text] = header
         if not header.has_id(co_id):
             raise DecodeError("stored header of another value", 0)
         return _ValueRow(row_id, header, bool(is_deleted))
@@ -201,15 +216,17 @@ class SqliteReader:
 
     def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
         """At most `limit` ids, in order; texts that are none are passed over."""
+        return self._read("ids", lambda: self._page_of_ids(prefix, after, limit))
+
+    def _page_of_ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
         ids: list[RawCoId] = []
-        with self._reading("ids"):
-            while len(ids) < limit:
-                found = self._execute(_IDS, (after, prefix, prefix + _ABOVE_LETTERS, limit))
-                texts = [text for (text,) in found]
-                if not texts:
-                    break
-                after = texts[-1]
-                ids += [RawCoId(text) for text in texts if is_co_id(text)]
+        while len(ids) < limit:
+            found = self._execute(_IDS, (after, prefix, prefix + _ABOVE_LETTERS, limit))
+            texts = [text for (text,) in found]
+            if not texts:
+                break
+            after = texts[-1]
+            ids += [RawCoId(text) for text in texts if is_co_id(text)]
         return ids
 
     def unsynced_ids(self) -> list[RawCoId]:
@@ -221,29 +238,32 @@ class SqliteReader:
         return self._ids_of("deleted", _PENDING)
 
     def _ids_of(self, what: str, query: str) -> list[RawCoId]:
-        with self._reading(what):
-            found = self._execute(query).fetchall()
+        found = self._read(what, lambda: self._execute(query).fetchall())
         return [RawCoId(text) for (text,) in found if isinstance(text, str) and is_co_id(text)]
 
     def lock(self, peer_id: str) -> ReconciliationLock | None:
         """As `CoValueStore.read_lock`. Raises: CorruptStore."""
-        with self._reading(f"lock of {peer_id}"):
-            match self._execute(_LOCK, (LOCK_PREFIX + peer_id,)).fetchone():
-                case None:
-                    return None
-                case (str(holder), int(acquired_at), int(offset), released_at) if isinstance(
-                    released_at, int | None
-                ):
-                    return ReconciliationLock(holder, acquired_at, offset, released_at)
-            raise DecodeError("not (holder, acquired, offset, released)", 0)
+        return self._read(f"lock of {peer_id}", lambda: self._lock(LOCK_PREFIX + peer_id))
+
+    def _lock(self, key: str) -> ReconciliationLock | None:
+        match self._execute(_LOCK, (key,)).fetchone():
+            case None:
+                return None
+            case (str(holder), int(acquired_at), int(offset), released_at) if isinstance(
+                released_at, int | None
+            ):
+                return ReconciliationLock(holder, acquired_at, offset, released_at)
+        raise DecodeError("not (holder, acquired, offset, released)", 0)
 
     def forks(self) -> list[SessionFork]:
         """As `CoValueStore.forks`. Raises: CorruptStore."""
-        with self._reading("forks"):
-            if self._execute(_HAS_TABLE, (FORK_TABLE,)).fetchone() is None:
-                return []
-            query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
-            return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
+        return self._read("forks", self._forks)
+
+    def _forks(self) -> list[SessionFork]:
+        if self._execute(_HAS_TABLE, (FORK_TABLE,)).fetchone() is None:
+            return []
+        query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
+        return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
 
 
 def _decode_header(text: object) -> JsonValue:

@@ -19,7 +19,7 @@ from node.covalue.sqlite_store import SqliteStore, open_sqlite_store
 from tests.support.jazz_node import open_jazz_node
 from tests.support.line_process import LineProcess, open_line_process
 from tests.support.running_node import JazzClient, open_jazz_client
-from tests.support.stores import joined
+from tests.support.stores import joined, load_all
 from tests.support.websocket_client import open_websocket
 
 pytestmark = pytest.mark.interop
@@ -89,19 +89,10 @@ async def ask_server(port: int, counts: dict[RawCoId, dict[CoSessionId, int]]) -
 
 
 async def ask_store(store: SqliteStore, max_bytes: int | None) -> dict[str, Answer]:
-    answers: dict[str, Answer] = {}
-    async for co_id in store.ids():
-        contents: list[Content] = []
-        known = NOTHING
-        while True:
-            loaded = await store.load(co_id, known, max_bytes)
-            contents += loaded.pieces
-            for piece in loaded.pieces:
-                known = known.merged(piece.known_state)
-            if loaded.is_complete:
-                break
-        answers[co_id] = answer(contents)
-    return answers
+    return {
+        co_id: answer(await load_all(store, co_id, NOTHING, max_bytes))
+        async for co_id in store.ids()
+    }
 
 
 async def create_some(client: JazzClient) -> dict[str, str]:
@@ -125,7 +116,6 @@ async def test_javascript_and_we_take_turns(tmp_path: Path) -> None:
     with trio.fail_after(120):
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
             turns.append(await create_some(alice))
-            dead = (await alice.do("create", values={"dead": True}))["id"]
             erased = (await alice.do("create", values={"erased": True}))["id"]
             await alice.do("remove", id=erased)
         async with open_js_server(path) as (server, port), open_jazz_client(_url(port)) as bob:
@@ -133,41 +123,43 @@ async def test_javascript_and_we_take_turns(tmp_path: Path) -> None:
             assert await server.read() == {"erased": True}
             await bob.do("set", id=turns[0]["small"], key="n", value=2)
         for turn in range(2):
-            # What JavaScript serves of its file, we load from it.
-            counts = counts_in(path)
-            assert len(counts) > 30
-            async with open_js_server(path) as (_, port):
-                theirs = await ask_server(port, counts)
-            async with open_our_server(path) as (store, port):
-                assert store.count() == len(counts)
-                for max_bytes in (None, 1, 300_000):
-                    assert await ask_store(store, max_bytes) == theirs
-                assert await ask_server(port, counts) == theirs
-                async with open_jazz_client(_url(port)) as carol:
-                    for made in turns:
-                        await check_all(carol, made)
-                        await carol.do("set", id=made["small"], key="turn", value=turn)
-                        await carol.do("grow", id=made["large"], count=1, size=3)
-                        await carol.do("grow", id=made["large"], count=8, size=40_000)
-                    assert (await carol.do("isDeleted", id=erased))["isDeleted"]
-                    turns.append(await create_some(carol))
-                ours = await ask_store(store, None)
-            # And the other way round.
-            counts = counts_in(path)
-            async with open_js_server(path) as (_, port):
-                assert await ask_server(port, counts) == ours
-            async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as dave:
-                for made in turns:
-                    await check_all(dave, made)
-                    if made is not turns[-1]:
-                        await dave.do("wait", id=made["small"], key="turn", value=turn)
-                    await dave.do("set", id=made["small"], key="dave", value=turn)
-                assert (await dave.do("isDeleted", id=erased))["isDeleted"]
-                if turn == 0:
-                    assert (await dave.do("load", id=dead))["values"] == {"dead": True}
+            await _take_a_turn(path, turns, turn, erased)
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
+
+
+async def _take_a_turn(path: Path, turns: list[dict[str, str]], turn: int, erased: str) -> None:
+    # What JavaScript serves of its file, we load from it.
+    counts = counts_in(path)
+    assert len(counts) > 30
+    async with open_js_server(path) as (_, port):
+        theirs = await ask_server(port, counts)
+    async with open_our_server(path) as (store, port):
+        assert store.count() == len(counts)
+        for max_bytes in (None, 1, 300_000):
+            assert await ask_store(store, max_bytes) == theirs
+        assert await ask_server(port, counts) == theirs
+        async with open_jazz_client(_url(port)) as carol:
+            for made in turns:
+                await check_all(carol, made)
+                await carol.do("set", id=made["small"], key="turn", value=turn)
+                await carol.do("grow", id=made["large"], count=1, size=3)
+                await carol.do("grow", id=made["large"], count=8, size=40_000)
+            assert (await carol.do("isDeleted", id=erased))["isDeleted"]
+            turns.append(await create_some(carol))
+        ours = await ask_store(store, None)
+    # And the other way round.
+    counts = counts_in(path)
+    async with open_js_server(path) as (_, port):
+        assert await ask_server(port, counts) == ours
+    async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as dave:
+        for made in turns:
+            await check_all(dave, made)
+            if made is not turns[-1]:
+                await dave.do("wait", id=made["small"], key="turn", value=turn)
+            await dave.do("set", id=made["small"], key="dave", value=turn)
+        assert (await dave.do("isDeleted", id=erased))["isDeleted"]
 
 
 async def test_we_erase_what_was_deleted_in_javascript(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from node.covalue.sqlite_store import open_sqlite_store
 from node.errors import ConfigError, CorruptStore
 from tests.support.authors import Author, edits, map_header
 from tests.support.cancel_everywhere import cancel_everywhere
+from tests.support.line_process import open_line_process
 from tests.support.stores import Appender, deletion, joined
 
 ANN = Author("ann")
@@ -177,7 +177,7 @@ import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("PRAGMA journal_mode=WAL")
 connection.execute("SELECT count(*) FROM coValues").fetchone()
-print("open", flush=True)
+print('{"open": true}', flush=True)
 sys.stdin.read()
 """
 
@@ -185,19 +185,12 @@ sys.stdin.read()
 async def test_a_file_that_a_server_has_open_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "file"
     await fill(path, content(edits(1)))
-    server = await trio.lowlevel.open_process(
-        [sys.executable, "-c", OTHER_PROGRAM, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    async with server.stdin, server.stdout:
-        assert await server.stdout.receive_some() == b"open\n"
+    command = [sys.executable, "-c", OTHER_PROGRAM, str(path)]
+    async with open_line_process(command, tmp_path) as server:
+        assert await server.read() == {"open": True}
         with pytest.raises(StoreLocked, match="in use"):
             async with open_sqlite_store(path):
                 pass
-    await server.wait()
     async with open_sqlite_store(path) as store:
         assert store.count() == 1
 
@@ -267,6 +260,7 @@ from hypercore.errors import StorageFailed
 from node.covalue.sqlite_store import open_sqlite_store
 from tests.node.covalue.test_sqlite_store import ANN, HEADER, content
 from tests.support.authors import edits
+from tests.support.line_process import open_line_process
 from tests.support.stores import Appender
 
 async def main():
