@@ -7,14 +7,13 @@ One `store` is one atomic append: the rows of every message in it, and the local
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from bee.bee import Bee
 from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Transaction
-from node.covalue.header import CoValueHeader
+from node.covalue.gathering import SessionRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
     COUNT_KEY,
@@ -56,7 +55,7 @@ from node.covalue.records import (
     encode_session,
 )
 from node.covalue.session_fork import SessionFork
-from node.covalue.store import LoadedPieces, SessionAppend, StoredValue, ValueAppend
+from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
 from node.errors import CorruptStore
 
 _PRESENT = b"\xc3"
@@ -75,25 +74,6 @@ class LocalRows(Protocol):
 
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
         """Write rows, None deletes; returns when they are durable."""
-
-
-@dataclass(slots=True)
-class _SessionRows:
-    """All that one batch adds to one session."""
-
-    first: SessionAppend
-    transactions: list[Transaction]
-    last: SessionAppend
-    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _ValueRows:
-    """All that one batch adds to one value."""
-
-    header: CoValueHeader | None = None
-    is_deletion: bool = False
-    sessions: dict[CoSessionId, _SessionRows] = field(default_factory=dict)
 
 
 class BeeStore:
@@ -134,7 +114,7 @@ class BeeStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
-        rows = _gather(appends)
+        rows = gather(appends)
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
             added = 0
@@ -256,34 +236,11 @@ class BeeStore:
             raise CorruptStore("forks", str(error)) from error
 
 
-def _gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, _ValueRows]:
-    """Join what belongs to one session, so that it becomes few runs and one session row."""
-    rows: dict[RawCoId, _ValueRows] = {}
-    for append in appends:
-        value = rows.setdefault(append.co_id, _ValueRows())
-        if append.header is not None:
-            value.header = append.header
-        value.is_deletion = value.is_deletion or append.is_deletion
-        for session_id, part in append.sessions.items():
-            session = value.sessions.get(session_id)
-            if session is None:
-                session = _SessionRows(part, list(part.transactions), part)
-                value.sessions[session_id] = session
-            else:
-                session.transactions += part.transactions
-                session.last = part
-            if part.is_checkpoint:
-                index = part.after + len(part.transactions) - 1
-                session.checkpoints.append((index, part.signature))
-    return rows
-
-
 def _session_records(
-    co_id: RawCoId, session_id: CoSessionId, rows: _SessionRows
+    co_id: RawCoId, session_id: CoSessionId, rows: SessionRows
 ) -> list[tuple[bytes, bytes]]:
     last = rows.last
-    count = rows.first.after + len(rows.transactions)
-    session = encode_session(count, last.signature, last.bytes_since_checkpoint)
+    session = encode_session(rows.count, last.signature, last.bytes_since_checkpoint)
     records = [(session_key(co_id, session_id), session)]
     for index, signature in rows.checkpoints:
         records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
