@@ -337,3 +337,28 @@ async def test_the_cache_stays_within_its_budget_and_is_warm_after_writing() -> 
     read.clear()
     await warm.put(b"0001", b"z")
     assert read == []
+
+
+async def test_a_deleted_key_is_not_found_by_a_block_that_put_it() -> None:
+    """Its block brought a node beside the way to it, which deletions then put into that way."""
+    log = BeeLog()
+    bee = Bee(log)
+    for number in (
+        1,
+        2,
+        3,
+        5,
+        6,
+        7,
+        8,
+        9,
+        4,
+    ):  # 4 splits the leaf: 5 goes up, 6 to 9 are in 4's block
+        await bee.put(b"%d" % number, b"v")
+    await bee.delete(b"5")  # 4 takes its place
+    await bee.delete(b"4")
+    for reader in (bee, Bee(log, cache_bytes=0)):
+        assert await reader.get(b"4") is None
+        assert [entry.key for entry in [e async for e in reader.range()]] == [
+            b"%d" % number for number in (1, 2, 3, 6, 7, 8, 9)
+        ]
