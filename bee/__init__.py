@@ -10,8 +10,9 @@ async with bee.batch() as batch: ...
 Map, from the bottom: `protobuf` and `messages` are the bytes; `btree` is one node; `cache`
 and `hints` hold nodes and what peers said we need; `descent` walks down, and waits for
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
-in order; `extension` talks with peers; `bee` is what callers see. `log` says what a log must
-be able to do.
+in order; `erasure` takes keys off the disk, with `block_index`, which knows the blocks of a
+key; `extension` talks with peers; `bee` is what callers see. `log` says what a log must be able
+to do.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -24,6 +25,7 @@ from bee.batch import Batch, Entry
 from bee.bee import Bee, Change, Difference, Snapshot
 from bee.cache import CacheStatistics
 from bee.descent import ReadStatistics
+from bee.erasure import Erasure
 from bee.errors import (
     BatchEnded,
     BeeError,
@@ -52,6 +54,7 @@ __all__ = [
     "CorruptTree",
     "Difference",
     "Entry",
+    "Erasure",
     "Header",
     "HistoryReplaced",
     "Log",

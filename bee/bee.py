@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar, overload
 
 from bee.batch import Batch, Entry, Writer, comparison, decode_entry
@@ -20,6 +20,7 @@ from bee.descent import (
     root_ref,
 )
 from bee.diff import DiffCursor
+from bee.erasure import Eraser, Erasure, possible_markers
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
 from bee.keyspace import BINARY, Codec, K, Keyspace, V
@@ -60,7 +61,8 @@ class Snapshot(Generic[K, V]):
 
     Blocks that are not here are asked for and waited for, forever if nobody has them: put
     your own deadline around a read. Every read may raise CorruptTree (the writer's blocks are
-    no tree) and HistoryReplaced (the log was truncated since).
+    no tree) and HistoryReplaced (the log was truncated since). A log of our own has all blocks
+    but those it gave up (`Bee.erase`): reading them raises BlockNotAvailable.
     """
 
     __slots__ = ("_counter", "_extension", "_keyspace", "_root", "_tree", "fork", "version")
@@ -459,6 +461,42 @@ class Bee(Generic[K, V]):
         if has_appended:
             await tree.log.wait_durable()
         return has_changed
+
+    async def erase(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        keep: Iterable[K] = (),
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> Erasure:
+        """Delete all keys between the bounds and give up every block that was ever about them.
+
+        Of the keys in `keep` the present values stay. The deletion is one atomic step with
+        `local` rows (as in `Batch.flush`); the blocks follow, also when `finish_erasures` has
+        to go on after a crash. Older versions may not be readable afterwards. The bytes are
+        gone from the files of the store after `Corestore.reclaim`.
+
+        The first erasure reads all blocks of the log, each later one those appended since
+        (`block_index`). In the history it is the deletion of an empty key.
+
+        Raises: NotWritable, CorruptTree, and what the log raises.
+        Cancel: nothing was changed, or `finish_erasures` does the rest.
+        """
+        keyspace = self._keyspace
+        bounds = keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
+        kept = frozenset(keyspace.encode_key(key) for key in keep)
+        markers = possible_markers(keyspace.keys)
+        return await Eraser(self._tree, self._header).erase(bounds, kept, markers, local or {})
+
+    async def finish_erasures(self) -> int:
+        """Go on with erasures that a crash or a cancellation stopped; returns the blocks given up.
+
+        Raises: CorruptTree, and what the log raises. Cancel: as `erase`.
+        """
+        return await Eraser(self._tree, self._header).finish()
 
     def batch(self) -> Batch[K, V]:
         """Changes that are appended together: `async with bee.batch() as batch: ...`."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
-from bee.descent import Found, NodeReader, find, locate_open, root_ref
+from bee.descent import Found, NodeReader, find, locate, locate_open, root_ref
 from bee.errors import CorruptTree
 from bee.messages import NodeRecord, encode_record
 from bee.protobuf import decode_varint, encode_varint
@@ -96,8 +96,75 @@ class TreeChanges:
 
     def delete(self, key: bytes, cas: Compare | None = None) -> bool:
         """Returns whether a block was made: not so for a key that is not there."""
-        if not self._origin and self._root is None:
+        root = self._take_out(key, cas)
+        if root is None:
             return False
+        self._append(root, key, None, [], only_path=False)
+        return True
+
+    def remove(self, key: bytes) -> bool:
+        """Delete `key` without a block that tells of it; the next block has the changed nodes.
+
+        Returns whether it was there.
+        """
+        root = self._take_out(key, None)
+        if root is None:
+            return False
+        self._root = root
+        self._has_stray_marks = True
+        return True
+
+    def rewrite(self, ref: bytes, key: bytes) -> bool:
+        """Have the next block bring the node at `ref`, if the tree still has that node.
+
+        `key` is one of its keys. Returns whether the tree has it.
+        """
+        if ref == self._origin:
+            return True  # every last block brings the root
+        node = self._open_root()
+        path = [node]
+        while node.children:
+            position, is_there = locate_open(self.reader, node, key)
+            child = node.children[position]
+            if is_there or (
+                isinstance(child, bytes) and child != ref and not self._leads_to(child, ref, key)
+            ):
+                return False
+            pointer = self._open(node, position)
+            node = pointer.node
+            path.append(node)
+            if pointer.origin == ref:
+                for passed in path:
+                    passed.changed = True
+                self._has_stray_marks = True
+                return True
+        return False
+
+    def _leads_to(self, child: bytes, ref: bytes, key: bytes) -> bool:
+        """Whether the node at `ref` is below `child` (which nothing opened yet)."""
+        parent_ref = self._origin
+        for _ in range(MAX_DEPTH):
+            node = self.reader.node(child, parent_ref)
+            position, is_there = locate(self.reader, child, node, key)
+            if is_there or not node[2]:
+                return False
+            child, parent_ref = node[2][position], child
+            if child == ref:
+                return True
+        raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
+
+    def close(self, key: bytes) -> None:
+        """Make a block that brings all changed nodes: that of a deletion of `key`, an absent key.
+
+        Readers of the history see it as such. No other block may bring nodes that are not on
+        the way to its key: the original takes the block's word on its key where it meets one.
+        """
+        self._append(self._open_root(), key, None, [], only_path=False)
+
+    def _take_out(self, key: bytes, cas: Compare | None) -> OpenNode | None:
+        """The root after `key` was deleted; None if it is not there, or `cas` refused."""
+        if not self._origin and self._root is None:
+            return None
         root = node = self._open_root()
         stack = [root]
         positions: list[int] = []
@@ -106,12 +173,12 @@ class TreeChanges:
             if is_there:
                 break
             if not node.children:
-                return False
+                return None
             node = self._descend(stack, positions, position)
         if cas is not None:
             seq = decode_varint(node.key_refs[position], 0)[0]
             if not cas(seq, self._record(seq), self.start + len(self.blocks)):
-                return False
+                return None
         depth = len(stack)
         takes_successor = bool(node.children) and self._choose_leaf(stack, positions, position)
         self._open_siblings(stack, positions)
@@ -124,8 +191,7 @@ class TreeChanges:
             node.replace_key(position, leaf.keys.pop(end), leaf.key_refs.pop(end))
         for passed in stack:
             passed.changed = True
-        self._append(_rebalance(stack, positions), key, None, [], only_path=False)
-        return True
+        return _rebalance(stack, positions)
 
     def encode(self) -> list[bytes]:
         """The blocks to append at index `start`. To be called once.

@@ -27,7 +27,6 @@ from bee.messages import (
     NodeRecord,
     decode_level,
     decode_record,
-    is_deletion,
 )
 from bee.protobuf import decode_varint, encode_varint
 from hypercore.encoding import DecodeError
@@ -254,11 +253,10 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
         if isinstance(child, bytes):
             node = cached(child)
             if node is None:
-                node, record, seq = reader.load(child, parent_ref)
-                if record.key == key:
-                    # Later changes of a key rewrite the whole way to it: a node on the way
-                    # whose block is about this key has the last word on it.
-                    return _last_word(record, seq)
+                # Where this block is about `key` itself, the original ends here: it is what the
+                # block says. But the block of a key that was deleted later may have brought a
+                # node that came into the way to the key's place only since then.
+                node = reader.load(child, parent_ref)[0]
             keys, key_refs, children, _ = node
             try:
                 position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
@@ -276,13 +274,6 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
             return None
         child = children[position]
     raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
-
-
-def _last_word(record: NodeRecord, seq: int) -> Found | None:
-    try:
-        return None if is_deletion(record, seq) else Found(seq, record)
-    except DecodeError as error:
-        raise CorruptTree(seq, str(error)) from error
 
 
 class Tree:
@@ -330,7 +321,7 @@ class Tree:
     ) -> T:
         """Run `step` until nothing is missing; `ask` is called before the first wait.
 
-        Raises: CorruptTree, HistoryReplaced.
+        Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
         """
         try:
@@ -348,7 +339,9 @@ class Tree:
             if max(needed) >= self.log.length:
                 raise CorruptTree(max(needed), "named by the tree, and not in the log")
             counter.count(len(needed), self.hints.number_of(needed))
-            held.update(zip(needed, await self.log.get_many(needed), strict=True))
+            # What our own log lacks was given up; a peer that still has it may not restore it.
+            wait = not self.log.is_writable
+            held.update(zip(needed, await self.log.get_many(needed, wait=wait), strict=True))
             self.check_fork(fork)
             try:
                 return step(reader)

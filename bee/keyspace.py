@@ -73,6 +73,13 @@ class KeyRange:
             return self.lower, self.includes_lower
         return self.upper, self.includes_upper
 
+    def contains(self, key: bytes) -> bool:
+        """Whether `key` is between the bounds."""
+        lower, upper = self.lower, self.upper
+        if lower is not None and (key < lower or (key == lower and not self.includes_lower)):
+            return False
+        return upper is None or key < upper or (key == upper and self.includes_upper)
+
     @property
     def is_past(self) -> Callable[[bytes], bool] | None:
         """A test whether reading ends before a key; None if it ends with the last key.

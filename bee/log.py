@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -25,8 +25,11 @@ class Log(Protocol):
     def get_local(self, index: int, /) -> bytes | None:
         """The block if it is here; never waits."""
 
-    async def get_many(self, indices: Sequence[int], /) -> list[bytes]:
-        """All of them, in that order; what is not here is asked for at once."""
+    async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
+        """All of them, in that order; what is not here is asked for at once.
+
+        With `wait` false only what is here counts. Raises: BlockNotAvailable (only then).
+        """
 
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""
@@ -41,6 +44,17 @@ class Log(Protocol):
 
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
         """Write local rows; with none of them, only let other tasks run if it is time."""
+
+    def get_local_value(self, key: bytes, /) -> bytes | None:
+        """A local row."""
+
+    def local_items(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        """Local rows with start <= key < stop, in order."""
+
+    async def clear_many(
+        self, indices: Iterable[int], /, *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> None:
+        """Give up these blocks and write local rows, in one atomic step that is durable."""
 
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""

@@ -183,6 +183,21 @@ def decode_level(index: bytes, offset: int) -> Level:
     return _decode_level_body(index, start, stop)
 
 
+def decode_levels(index: bytes) -> list[Level]:
+    """All levels of a block's index. Raises: DecodeError."""
+    levels = []
+    position = 0
+    while position < len(index):
+        if index[position] != _LEVEL:
+            raise DecodeError("something else among the levels", position)
+        length, start = decode_varint(index, position + 1)
+        position = start + length
+        if position > len(index):
+            raise DecodeError("level cut off", len(index))
+        levels.append(_decode_level_body(index, start, position))
+    return levels
+
+
 def _decode_level_body(index: bytes, start: int, stop: int) -> Level:
     if start < stop and index[start] == _LEVEL_KEYS:  # as all write them
         keys, position = decode_bytes(index, start + 1)

@@ -16,6 +16,7 @@ from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
 from hypercore.stored_log import LocalRows, StoredLog
@@ -204,12 +205,28 @@ class Core:
         They can be fetched again from whoever has them. Returns when that is durable.
         Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
-        self._check_open()
         if not 0 <= start <= stop <= self.length:
             raise OutOfRange(stop, self.length)
-        if start < stop:
-            self._log.clear(start, stop)
-            self.replication.blocks_dropped(start, stop)
+        await self._clear([(start, stop)] if start < stop else [], None)
+
+    async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> None:
+        """As `clear`, for blocks in any order, in one step with `local` rows.
+
+        Peers are told of each run of blocks: give a few hundred at a time.
+        Raises: OutOfRange, StorageFailed. Cancel: all of it was done, or nothing.
+        """
+        ordered = sorted(indices)
+        for index in ordered[:1] + ordered[-1:]:
+            if not 0 <= index < self.length:
+                raise OutOfRange(index, self.length)
+        await self._clear(runs_of(ordered), local)
+
+    async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> None:
+        self._check_open()
+        if runs or local:
+            self._log.clear(runs, local)
+            for start, stop in runs:
+                self.replication.blocks_dropped(start, stop)
             await self.wait_durable()
 
     def _head_changed(self) -> None:

@@ -172,21 +172,28 @@ class StoredLog:
         self.commit((changes,))
         return changes
 
-    def clear(self, start: int, stop: int) -> None:
-        """Remove blocks [start, stop), not their tree nodes: these prove the others.
+    def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
+        """Remove the blocks of these runs [start, stop), and write `local`, in one batch.
 
-        Raises: StorageFailed.
+        Their tree nodes stay: they prove the others. Raises: StorageFailed.
         """
         self.check_usable()
+        rows = _checked(local)
         try:
             batch = self._storage.batch()
-            self.rows.stage_clearing(batch, start, stop)
-            self.bitfield.set_range(start, stop, False)
-            for page in pages_of(start, stop):
+            touched: set[int] = set()
+            for start, stop in runs:
+                self.rows.stage_clearing(batch, start, stop)
+                self.bitfield.set_range(start, stop, False)
+                touched.update(pages_of(start, stop))
+            for page in touched:
                 self.rows.stage_page(batch, self.bitfield, page)
-            if start < self._hints.contiguous_length:
-                self._hints = self._hints.moved(start)
+            first = min((start for start, _ in runs), default=self._hints.contiguous_length)
+            if first < self._hints.contiguous_length:
+                self._hints = self._hints.moved(first)
                 self.rows.stage_hints(batch, self._hints)
+            for key, value in rows.items():
+                self._stage_local(batch, key, value)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
             self._failure = StorageFailed(f"a write to this core failed: {error}")

@@ -76,6 +76,14 @@ class Storage(Protocol):
         """Return when a commit would not be held up by a disk that cannot follow."""
         ...
 
+    async def reclaim(self) -> None:
+        """Give the room of deleted rows back: no file of the store holds their bytes any more.
+
+        Rewrites the whole store in a thread; reads and commits go on. Raises: StorageFailed.
+        Cancel: waits for the thread.
+        """
+        ...
+
     def close(self) -> None: ...
 
 

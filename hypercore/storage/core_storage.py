@@ -30,6 +30,13 @@ from hypercore.storage.layout import (
     encode_number,
 )
 
+_SINGLE_DELETES = 16
+"""Blocks in a row up to which each is deleted by itself.
+
+RocksDB looks at every deleted range at every read until it has rewritten its files: with 5,000
+of one block each a read took 4.6 us, with 5,000 single deletions 1.6 us.
+"""
+
 
 @dataclass(slots=True)
 class StoredCore:
@@ -160,7 +167,11 @@ class CoreStorage:
 
     def stage_clearing(self, batch: WriteBatch, start: int, stop: int) -> None:
         """Remove blocks [start, stop)."""
-        batch.delete_range(self.keys.block(start), self.keys.block(stop))
+        if stop - start > _SINGLE_DELETES:
+            batch.delete_range(self._block_key(start), self._block_key(stop))
+            return
+        for index in range(start, stop):
+            batch.delete(self._block_key(index))
 
     def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
         """Put nodes and blocks."""

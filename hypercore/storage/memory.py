@@ -91,5 +91,8 @@ class MemoryStorage:
     async def wait_writable(self) -> None:
         """Returns at once."""
 
+    async def reclaim(self) -> None:
+        """Returns at once: what is deleted is garbage."""
+
     def close(self) -> None:
         """Nothing to release."""

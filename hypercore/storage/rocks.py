@@ -22,8 +22,10 @@ from rocksdict import (
     AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
     ColumnFamily,
+    CompactOptions,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -56,6 +58,9 @@ _WRITE_BUFFERS = 3
 # is lower and measured whenever this much was written, has been seen.
 _ROCKS_LIMIT_BYTES = _WRITE_BUFFER_BYTES * 5 // 4
 _MEASURING_STEP_BYTES = 64 << 10
+
+# Share of the blob files, oldest first, that a compaction of RocksDB's own choice rewrites.
+_BLOB_AGE_CUTOFF = 0.25
 
 _BLOCK_CACHE_BYTES = 16 << 20
 _STALL_SECONDS = 0.002
@@ -123,9 +128,13 @@ class RocksStorage:
         self._column = self._db.get_column_family(_COLUMN_FAMILY)
         self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
         self._get: Any = self._column.get
-        self._write_options = WriteOptions()
+        self._unsynced = WriteOptions()
+        self._synced = WriteOptions()
+        self._synced.sync = True
+        self._write_options = self._unsynced
         self._unmeasured_bytes = 0
         self._closing = threading.Lock()
+        self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
 
     @property
@@ -219,26 +228,54 @@ class RocksStorage:
         with self._closing:
             self._db.flush_wal(True)
 
+    async def reclaim(self) -> None:
+        if self._column is None:
+            raise trio.ClosedResourceError("the store is closed")
+        if self._read_only:
+            raise UsageError("the store is open read-only")
+        # RocksDB begins a buffer of its own when the compaction starts, at a moment that nobody
+        # is told (see _ROCKS_LIMIT_BYTES): until it is over nothing is left unsynced.
+        if self._group.durability.waits_for_disk:
+            self._write_options = self._synced
+        try:
+            await trio.to_thread.run_sync(self.compact)
+        finally:
+            self._write_options = self._unsynced
+
     def compact(self) -> None:
         """Rewrite everything into as little space as it needs. Blocks; takes long.
 
+        No file holds the bytes of deleted rows afterwards, but for the first and last key of
+        each table in RocksDB's manifest, which is written anew when the store is opened.
+
         Raises: StorageFailed.
         """
-        if self._column is None:
-            return
-        try:
-            self._db.flush_wal(True)  # see _ROCKS_LIMIT_BYTES
-            self._column.flush()
-            self._column.compact_range(None, None)
-        except Exception as error:  # RocksDB's errors have no class of their own
-            raise self._group.fail(error) from error
+        with self._compacting:
+            column = self._column
+            if column is None:
+                return
+            options = CompactOptions()
+            # Otherwise the lowest level stays where nothing above overlaps it, and with it the
+            # blob files that it shares with deleted values.
+            options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+            try:
+                self._db.flush_wal(True)  # see _ROCKS_LIMIT_BYTES
+                column.flush()
+                column.set_options({"blob_garbage_collection_age_cutoff": "1.0"})
+                try:
+                    column.compact_range(None, None, options)
+                finally:
+                    cutoff = str(_BLOB_AGE_CUTOFF)
+                    column.set_options({"blob_garbage_collection_age_cutoff": cutoff})
+            except Exception as error:  # RocksDB's errors have no class of their own
+                raise self._group.fail(error) from error
 
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.
 
         Raises: StorageFailed, unless an earlier call did; the locks are released all the same.
         """
-        with self._closing:
+        with self._compacting, self._closing:
             if self._column is None:
                 return
             error = self._sync_last()
@@ -334,6 +371,6 @@ def _log_options(cache: Cache) -> Options:
     options.set_min_blob_size(4096)
     options.set_blob_file_size(256 * _MIB)
     options.set_enable_blob_gc(True)
-    options.set_blob_gc_age_cutoff(0.25)
+    options.set_blob_gc_age_cutoff(_BLOB_AGE_CUTOFF)
     options.set_blob_gc_force_threshold(1.0)
     return options

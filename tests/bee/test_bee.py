@@ -337,3 +337,25 @@ async def test_the_cache_stays_within_its_budget_and_is_warm_after_writing() -> 
     read.clear()
     await warm.put(b"0001", b"z")
     assert read == []
+
+
+GHOSTLY = (1, 2, 3, 5, 6, 7, 8, 9, 4, 0, 10, 5, 4, 0)
+"""Put, but for the second 5 and 4, which are deleted. See the test."""
+
+
+async def test_a_deleted_key_is_not_found_by_a_block_that_put_it() -> None:
+    """Its block brought a node beside the way to it, which deletions then put into that way.
+
+    4 splits the leaf: 5 goes up, and 6 to 9 live in the block of 4. When 5 is deleted 4 goes up,
+    when 4 is, 3: where 4 was looked for left of those nodes, it is now looked for in them.
+    """
+    log = BeeLog()
+    bee = Bee(log)
+    for number in GHOSTLY[:-3]:
+        await bee.put(b"%d" % number, b"v")
+    for number in GHOSTLY[-3:-1]:
+        assert await bee.delete(b"%d" % number)
+    await bee.put(b"%d" % GHOSTLY[-1], b"v")
+    for reader in (bee, Bee(log, cache_bytes=0)):
+        assert await reader.get(b"4") is None
+        assert len([entry async for entry in reader.range()]) == 9

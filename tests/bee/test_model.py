@@ -78,10 +78,12 @@ def test_reads_are_those_of_the_model(
     async def read() -> None:
         warm, cold = Bee(log), Bee(log, cache_bytes=cache_bytes)
         versions = [v for v, state in enumerate(model.versions) if state is not None]
+        all_keys = {key for _, key, _, _ in model.history}
         for bee in (warm, cold):
             for version in versions[-3:]:
                 snapshot = bee.checkout(version)
-                for key in (*model.now, b"", b"030", b"nowhere"):
+                # Also of all deleted keys none is found: see `bee.descent.find`.
+                for key in (*model.now, *all_keys, b"", b"030", b"nowhere"):
                     state = model.versions[version]
                     assert state is not None
                     expected = Entry(state[key][0], key, state[key][1]) if key in state else None

@@ -166,6 +166,23 @@ async def test_clearing(core: Core) -> None:
     assert core.contiguous_length == 10
 
 
+async def test_clearing_many_with_local_rows(core: Core) -> None:
+    await core.append([b"%d" % index for index in range(100)], local={b"todo": b"1"})
+    await core.clear_many([70, 5, 6, *range(20, 60)], local={b"todo": None, b"done": b"2"})
+    held = [index for index in range(100) if core.has(index)]
+    assert held == [*range(5), *range(7, 20), *range(60, 70), *range(71, 100)]
+    assert [index for index in range(100) if core.get_local(index) is not None] == held
+    assert core.contiguous_length == 5
+    assert (core.get_local_value(b"todo"), core.get_local_value(b"done")) == (None, b"2")
+    await core.clear_many([], local={b"done": None})
+    assert core.get_local_value(b"done") is None
+    for wrong in ([-1, 3], [3, 100]):
+        with pytest.raises(OutOfRange):
+            await core.clear_many(wrong, local={b"wrong": b"1"})
+    assert core.has(3)
+    assert core.get_local_value(b"wrong") is None
+
+
 async def test_a_reader_does_not_write(core: Core) -> None:
     await core.append(b"one")
     async with open_corestore(None) as other:
@@ -378,6 +395,7 @@ CALLS: dict[str, Callable[[Core], object]] = {
     "set_user_data": lambda core: core.set_user_data("a", b"1"),
     "truncate": lambda core: core.truncate(1),
     "clear": lambda core: core.clear(0, 0),
+    "clear_many": lambda core: core.clear_many([]),
     "blocks": lambda core: anext(core.blocks()),
     "update": lambda core: core.update(),
 }

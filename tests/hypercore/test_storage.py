@@ -221,6 +221,78 @@ def test_compacting_changes_no_rows(tmp_path: Path) -> None:
     storage.compact()
 
 
+def files_with(path: Path, secret: bytes) -> list[str]:
+    return [file.name for file in path.rglob("*") if file.is_file() and secret in file.read_bytes()]
+
+
+@pytest.mark.parametrize("size", [100, 10_000], ids=["in tables", "in blob files"])
+@pytest.mark.parametrize("is_spread", [False, True])
+async def test_deleted_bytes_leave_every_file(tmp_path: Path, size: int, is_spread: bool) -> None:
+    """Also those in a blob file that live values share."""
+    storage = RocksStorage(tmp_path, Durability.COMMIT)
+    rows = {}
+    for number in range(60):
+        value = (b"secret" if number % 2 else b"public") * (size // 6)
+        rows[f"{number:03}"] = value
+        put(storage, **{f"{number:03}": value})
+        if is_spread and number % 10 == 9:
+            await storage.reclaim()  # as many files as the store would have in its old age
+    assert files_with(tmp_path, b"secret" * 10)
+    for number in range(1, 60, 2):
+        batch = storage.batch()
+        if number < 30:
+            batch.delete(b"%03d" % number)
+        else:
+            batch.delete_range(b"%03d" % number, b"%03d" % (number + 1))
+        storage.commit(batch)
+    await storage.reclaim()
+    assert not files_with(tmp_path, b"secret" * 10)
+    assert files_with(tmp_path, b"public" * 10)
+    kept = [(key.encode(), rows[key]) for key in sorted(rows) if int(key) % 2 == 0]
+    assert list(storage.items(*EVERYTHING)) == kept
+    storage.close()
+    assert not files_with(tmp_path, b"secret" * 10)
+
+
+async def test_commits_go_on_while_room_is_reclaimed(tmp_path: Path) -> None:
+    storage = RocksStorage(tmp_path, Durability.COMMIT)
+    for number in range(200):
+        put(storage, **{f"{number:05}": bytes(100_000)})
+    is_over = False
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        while not is_over:
+            put(storage, **{f"x{written:05}": b"1"})
+            written += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        await storage.reclaim()
+        is_over = True
+    assert written > 10
+    assert len([key for key, _ in storage.items(*EVERYTHING)]) == 200 + written
+    sequence = put(storage, last=b"1")
+    assert storage.durable_sequence < sequence, "the disk is waited for by those who have to"
+    storage.close()
+
+
+async def test_nothing_is_reclaimed_in_a_store_that_is_closed_or_for_reading(
+    tmp_path: Path,
+) -> None:
+    storage = RocksStorage(tmp_path, Durability.OS)
+    put(storage, a=b"1")
+    storage.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await storage.reclaim()
+    reader = RocksStorage(tmp_path, Durability.OS, read_only=True)
+    with pytest.raises(UsageError):
+        await reader.reclaim()
+    reader.close()
+
+
 @pytest.mark.parametrize(
     ("text", "durability"),
     [

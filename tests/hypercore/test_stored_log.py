@@ -274,7 +274,7 @@ def test_the_leaf_that_javascript_deletes_with_its_neighbor_is_made_again(
     storage: MemoryStorage,
 ) -> None:
     log = open_log(storage)
-    log.clear(5, 6)
+    log.clear([(5, 6)])
     leaf = log.read_node(8)
     for index in (4, 5):
         write(storage, KEYS.node(2 * index), None)
@@ -289,7 +289,7 @@ def test_a_failed_clearing_poisons_the_log() -> None:
     log.append(BLOCKS)
     storage.fails_before = True
     with pytest.raises(OSError, match="device"):
-        log.clear(0, 3)
+        log.clear([(0, 3)])
     with pytest.raises(StorageFailed):
-        log.clear(0, 3)
+        log.clear([(0, 3)])
     assert open_log(storage).contiguous_length == 20

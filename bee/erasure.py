@@ -1,0 +1,284 @@
+"""Erasing keys so that their bytes leave the disk, which a deletion does not do.
+
+A log keeps what was appended. To give up a block (`Log.clear_many`), the tree must have no need
+of it: not for a live key, and not for the tree nodes that it brought. So an erasure is:
+
+1. Find every block about a key of the range, older values and deletions included (`BlockIndex`).
+2. In one append: take the keys out of the tree, and have one new block bring all nodes that this
+   changed, and all nodes that live in one of these blocks. It is the block of a deletion of a
+   key that is not there, so it repeats nothing of what is erased. A local row `bee/erasing/`
+   with the range is in the same batch.
+3. Give the blocks up, a few hundred at a time. No later tree can name them again, so nothing has
+   to be looked at but the local rows. When all are done, the row of step 2 goes.
+
+A crash leaves either the bee as it was before step 2, or that row, by which `finish` goes on.
+
+Nodes that live in such blocks are few: they are on the way to the range, or beside it. Each is
+found by one descent to one of its keys.
+
+What it costs: versions from before step 2 may no longer be readable (BlockNotAvailable; peers
+are told that the blocks are gone). Copies that peers have are theirs. The files of the storage
+let go of the bytes when it is told to (`Corestore.reclaim`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+
+from bee.batch import Writer
+from bee.block_index import LOCAL_PREFIX, BlockIndex, IndexRow, row_of
+from bee.changes import TreeChanges
+from bee.descent import ReadCounter, Tree, parse_record, root_ref
+from bee.errors import CorruptTree
+from bee.keyspace import Codec, K, KeyRange
+from bee.messages import Level, NodeRecord, decode_levels
+from bee.protobuf import (
+    as_bytes,
+    as_int,
+    decode_fields,
+    decode_packed,
+    decode_varint,
+    encode_bytes_field,
+    encode_packed,
+    encode_varint,
+    encode_varint_field,
+)
+from bee.ranges import RangeCursor, Results
+from hypercore.encoding import DecodeError
+from hypercore.errors import NotWritable
+
+_ERASING = LOCAL_PREFIX + b"erasing/"
+_AFTER_ERASING = LOCAL_PREFIX + b"erasing0"
+
+CLEARED_AT_ONCE = 256
+"""Blocks; peers are told of each run of them."""
+
+REWRITTEN_AT_ONCE = 64
+"""Nodes that one block brings because of where they live, the ways to them not counted.
+
+Readers of one node pass all that come before it in its block.
+"""
+
+_EMPTY_KEYS = (b"", b'""')
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure came to."""
+
+    keys: int = 0
+    """Taken out of the tree."""
+    blocks: int = 0
+    """Given up."""
+    rewritten: int = 0
+    """Tree nodes brought along because they lived in one of these blocks."""
+    appended: int = 0
+    """Blocks appended."""
+    indexed: int = 0
+    """Blocks read because no erasure had seen them before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """Blocks to give up: those about keys in `bounds` with seq < stop, but for the `spared`."""
+
+    bounds: KeyRange
+    stop: int
+    spared: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        bounds = self.bounds
+        encoded = encode_varint_field(1, self.stop)
+        if bounds.lower is not None:
+            encoded += encode_bytes_field(2, bounds.lower)
+        if bounds.upper is not None:
+            encoded += encode_bytes_field(3, bounds.upper)
+        encoded += encode_varint_field(4, int(bounds.includes_lower))
+        encoded += encode_varint_field(5, int(bounds.includes_upper))
+        return encoded + encode_bytes_field(6, encode_packed(self.spared))
+
+    @classmethod
+    def decode(cls, record: bytes) -> Todo:
+        """Raises: CorruptTree."""
+        try:
+            fields = dict(decode_fields(record))
+            lower, upper = fields.get(2), fields.get(3)
+            bounds = KeyRange(
+                None if lower is None else as_bytes(lower),
+                None if upper is None else as_bytes(upper),
+                bool(as_int(fields.get(4, 0))),
+                bool(as_int(fields.get(5, 0))),
+            )
+            spared = tuple(decode_packed(as_bytes(fields.get(6, b""))))
+            return cls(bounds, as_int(fields.get(1, 0)), spared)
+        except DecodeError as error:
+            raise CorruptTree(0, f"local row of an erasure: {error}") from error
+
+
+class Eraser:
+    """Erases ranges of one bee."""
+
+    def __init__(self, tree: Tree, header: bytes) -> None:
+        self._tree = tree
+        self._log = tree.log
+        self._header = header
+        self._index = BlockIndex(tree)
+
+    async def erase(
+        self,
+        bounds: KeyRange,
+        keep: Collection[bytes],
+        markers: Iterable[bytes],
+        local: Mapping[bytes, bytes | None],
+    ) -> Erasure:
+        """Erase what is in `bounds`; of the keys in `keep` only what is no longer their value.
+
+        `markers` are keys of which the first that the bee lacks closes the change.
+        """
+        if not self._log.is_writable:
+            raise NotWritable("keys are erased where the log is written")
+        indexed = await self._index.catch_up()
+        async with self._log.exclusive():
+            indexed += await self._index.catch_up()  # what was appended meanwhile
+            writer = Writer(self._tree, self._header, always_duplicate=True)
+            stop = self._log.length
+            keys, spared = await self._take_out(writer, bounds, keep)
+            marker = await _choose_marker(writer, markers)
+            found, rewritten, has_head = await self._rewrite(writer, bounds, spared, marker)
+            if keys or rewritten or has_head:
+                await writer.change(partial(TreeChanges.close, key=marker))
+            rows = dict(local)
+            if keys or found:
+                rows[_ERASING + stop.to_bytes(8, "big")] = Todo(bounds, stop, spared).encode()
+            writer.append(rows)
+            appended = self._log.length - stop
+        await self._log.wait_durable()
+        blocks = await self.finish()
+        return Erasure(keys, blocks, rewritten, appended, indexed)
+
+    async def finish(self) -> int:
+        """Give up the blocks of all erasures that were begun; returns how many there were."""
+        blocks = 0
+        for row, record in list(self._log.local_items(_ERASING, _AFTER_ERASING)):
+            blocks += await self._finish(Todo.decode(record))
+            await self._log.write_local({row: None})
+        return blocks
+
+    async def _finish(self, todo: Todo) -> int:
+        blocks = 0
+        last = b""
+        while rows := list(islice(self._due(todo, last), CLEARED_AT_ONCE)):
+            # From here to the commit nobody else runs.
+            seqs = []
+            done: dict[bytes, bytes | None] = {}
+            for row, seq in rows:
+                record = self._record(seq)
+                if record is not None and _is_erased(record, todo.bounds):
+                    seqs.append(seq)
+                    done[row] = None
+                elif record is None or row != row_of(record.key, seq):
+                    done[row] = None  # not about this key any more
+            await self._log.clear_many(seqs, local=done)
+            blocks += len(seqs)
+            last = rows[-1].row
+        return blocks
+
+    def _due(self, todo: Todo, last: bytes) -> Iterator[IndexRow]:
+        for row in self._index.rows(todo.bounds, after=last):
+            if row.seq < todo.stop and row.seq not in todo.spared:
+                yield row
+
+    def _record(self, seq: int) -> NodeRecord | None:
+        block = self._log.get_local(seq)
+        return None if block is None else parse_record(seq, block)
+
+    async def _take_out(
+        self, writer: Writer, bounds: KeyRange, keep: Collection[bytes]
+    ) -> tuple[int, tuple[int, ...]]:
+        """Take the keys out of the tree; returns how many, and the blocks of those kept."""
+        keys = 0
+        spared = []
+        version = self._log.length
+        cursor = RangeCursor(root_ref(version), bounds, _seq_and_key)
+        async for seq, key in Results(self._tree, self._log.fork, cursor, ReadCounter()):
+            if key in keep:
+                spared.append(seq)
+            else:
+                keys += await writer.change(partial(TreeChanges.remove, key=key))
+        return keys, tuple(spared)
+
+    async def _rewrite(
+        self, writer: Writer, bounds: KeyRange, spared: Collection[int], marker: bytes
+    ) -> tuple[int, int, bool]:
+        """Have all nodes brought again that live in blocks about these keys.
+
+        Returns how many blocks there are, how many nodes, and whether the root is one of them.
+        """
+        blocks = rewritten = 0
+        has_head = False
+        for row in self._index.rows(bounds):
+            record = None if row.seq in spared else self._record(row.seq)
+            if record is None or not _is_erased(record, bounds):
+                continue
+            blocks += 1
+            has_head = has_head or row.seq == self._log.length - 1
+            for ref, key in self._nodes(row.seq, record):
+                if await writer.change(partial(TreeChanges.rewrite, ref=ref, key=key)):
+                    rewritten += 1
+                    if rewritten % REWRITTEN_AT_ONCE == 0:
+                        await writer.change(partial(TreeChanges.close, key=marker))
+        return blocks, rewritten, has_head
+
+    def _nodes(self, seq: int, record: NodeRecord) -> Iterator[tuple[bytes, bytes]]:
+        """Ref and a key of each node that the block brought, if that may still be of the tree."""
+        for offset, level in enumerate(_levels(seq, record)):
+            if not level.keys:
+                continue
+            key_seq = decode_varint(level.keys[0], 0)[0]
+            # The blocks of a live node's keys are all here.
+            of_key = self._record(key_seq)
+            if of_key is not None:
+                yield encode_varint(seq) + encode_varint(offset), of_key.key
+
+
+def possible_markers(keys: Codec[K]) -> Iterator[bytes]:
+    """Keys that tell nothing, those first that a reader of the history can decode."""
+    empty = [key for key in _EMPTY_KEYS if _is_decodable(keys, key)]
+    yield from empty
+    for length in count():
+        yield bytes(length)
+
+
+def _is_decodable(keys: Codec[K], key: bytes) -> bool:
+    try:
+        keys.decode(key)
+    except ValueError:
+        return False
+    return True
+
+
+async def _choose_marker(writer: Writer, markers: Iterable[bytes]) -> bytes:
+    for marker in markers:
+        if await writer.read(partial(TreeChanges.get, key=marker)) is None:
+            return marker
+    raise AssertionError("there is no end of markers")
+
+
+def _is_erased(record: NodeRecord, bounds: KeyRange) -> bool:
+    """Whether to give up a block: not if it may have closed an erasure, for it tells nothing."""
+    is_marker = record.value is None and not record.key.strip(b'\x00"')
+    return bounds.contains(record.key) and not is_marker
+
+
+def _levels(seq: int, record: NodeRecord) -> list[Level]:
+    try:
+        return decode_levels(record.index)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
+
+
+def _seq_and_key(seq: int, record: NodeRecord) -> tuple[int, bytes]:
+    return seq, record.key
