@@ -19,6 +19,7 @@ import trio
 from node.cojson.change_feed import ChangeFeed
 from node.cojson.client_link import TURN, ClientLink, ContentSource
 from node.cojson.crypto import RunningHash
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.outputs import (
@@ -88,10 +89,11 @@ class _Counters:
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    def __init__(self, store: CoValueStore) -> None:
+    def __init__(self, store: CoValueStore, access: Gatekeeper | None = None) -> None:
         self.store = store
+        self._access = access
         self._counters = _Counters()
-        self._engine = SyncEngine()
+        self._engine = SyncEngine(access=access)
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
@@ -234,18 +236,24 @@ class SyncHost:
     # Clients.
 
     @contextmanager
-    def client(self, remote: str) -> Iterator[ClientLink]:
+    def client(self, remote: str, origin: Origin = UNKNOWN_ORIGIN) -> Iterator[ClientLink]:
         """A client's place in the node while the block lasts."""
         peer_id = f"{self._next_peer}@{remote}"
         self._next_peer += 1
         outbox = self._outboxes[peer_id] = Outbox()
-        self._engine.add_peer(peer_id)
+        self._engine.add_peer(peer_id, origin)
         try:
             yield ClientLink(peer_id, outbox, self._source, self)
         finally:
             del self._outboxes[peer_id]
             self._engine.remove_peer(peer_id)
             self._tell_interest()
+
+    def pace(self, origin: Origin, size: int, messages: int) -> Pace:
+        """A client sent a frame of so many characters and lines: how its connection goes on."""
+        if self._access is None:
+            return Pace()
+        return self._access.received(origin, size, messages, trio.current_time())
 
     def count_bad_lines(self, count: int) -> None:
         """Lines of some client that were no messages."""
@@ -359,7 +367,10 @@ class SyncHost:
             await self.store.store([store.append for store in stores])
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
+            now = trio.current_time()
             for store in stores:
+                if self._access is not None:
+                    self._access.stored(store.origin, store.append, now)
                 self._recent.add(store.append, self._engine.priority(store.append.co_id))
             self._carry_out(self._engine.stored([store.ticket for store in stores]))
             self._committed.unpark_all()
@@ -452,9 +463,11 @@ class SyncHost:
 
 
 @asynccontextmanager
-async def open_sync_host(store: CoValueStore) -> AsyncIterator[SyncHost]:
-    """Run the engine of a node over `store` until the block ends."""
-    host = SyncHost(store)
+async def open_sync_host(
+    store: CoValueStore, access: Gatekeeper | None = None
+) -> AsyncIterator[SyncHost]:
+    """Run the engine of a node over `store` until the block ends; `access` says what is taken."""
+    host = SyncHost(store, access)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

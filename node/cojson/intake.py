@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from node.cojson.admission import summary
 from node.cojson.engine_state import Commit, EngineState
 from node.cojson.judgment import Verified, sort_parts, verify_parts
 from node.cojson.messages import Known, Load
@@ -54,6 +55,11 @@ class Intake:
         if entry.is_busy:
             entry.waiting.append(partial(self._judge, delivery))
             return
+        delivery, refusal = self._state.admission.screen(delivery, entry, out)
+        if refusal is not None:
+            self._refuse(delivery, refusal, out)
+            return
+        content = delivery.content
         header = entry.header
         if header is None:
             header = content.header
@@ -78,8 +84,9 @@ class Intake:
             entry.waiting.appendleft(partial(self._judge, delivery))
             return
         verified = verify_parts(parts.fresh, delivery.cleared)
+        self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
-            self._refuse(delivery, "; ".join(verified.refusals), out)
+            self._refuse(delivery, summary(verified.refusals), out)
         elif verified.logs or entry.header is None:
             self._commit(entry, header, delivery, verified, parts.has_gap, out)
         else:
@@ -157,7 +164,9 @@ class Intake:
             commit.corrected.add(delivery.sender)
         self._note_received(delivery, counts)
         new_header = header if is_first else None
-        out.append(Store(ValueAppend(entry.co_id, new_header, verified.appends), ticket))
+        origin = None if delivery.sender is None else delivery.sender.origin
+        stored = ValueAppend(entry.co_id, new_header, verified.appends)
+        out.append(Store(stored, ticket, origin))
         if is_first:
             self._state.searching.pop(entry.co_id, None)
             self._state.arrived.append(entry.co_id)

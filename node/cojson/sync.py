@@ -22,6 +22,7 @@ from typing import assert_never
 
 from node.cojson.crypto import RunningHash
 from node.cojson.engine_state import EngineState
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.intake import Intake
 from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
 from node.cojson.offers import Offers
@@ -41,8 +42,10 @@ from node.covalue.store import StoredValue
 class SyncEngine:
     """Serves clients from verified state. See `outputs.py` for what it asks for."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._state = EngineState(memory_bytes)
+    def __init__(
+        self, *, memory_bytes: int = MEMORY_BYTES, access: Gatekeeper | None = None
+    ) -> None:
+        self._state = EngineState(memory_bytes, access)
         self._offers = Offers(self._state)
         self._intake = Intake(self._state)
         self._peers: dict[str, PeerView] = {}
@@ -93,10 +96,10 @@ class SyncEngine:
 
     # Clients come and go.
 
-    def add_peer(self, peer_id: str) -> None:
+    def add_peer(self, peer_id: str, origin: Origin = UNKNOWN_ORIGIN) -> None:
         if peer_id in self._peers:
             raise ValueError(f"peer {peer_id} is here already")
-        self._peers[peer_id] = PeerView(peer_id)
+        self._peers[peer_id] = PeerView(peer_id, origin)
 
     def remove_peer(self, peer_id: str) -> None:
         self._state.remove(self._peers.pop(peer_id))
