@@ -66,7 +66,7 @@ class Gate:
         usage: Usage | None = None,
     ) -> None:
         self.policy = policy
-        self.usage = usage or Usage()
+        self.usage = Usage() if usage is None else usage
         self.quotas = quotas
         self._paces = Paces(quotas)
         self._full: dict[Reason, set[Person]] = {

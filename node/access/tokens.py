@@ -61,6 +61,12 @@ class Tokens:
         return mine is not None and theirs is not None and hmac.compare_digest(mine, theirs)
 
 
+def parse_token_lines(text: str) -> list[str]:
+    """The tokens of a file: one a line, a line that begins with `#` is a comment."""
+    lines = map(str.strip, text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def presented_token(path: str) -> str:
     """The token in a URL's query; empty when there is none. `token` goes before `key`."""
     fields: dict[str, str] = {}
