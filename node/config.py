@@ -3,7 +3,8 @@
 Later sources win: defaults < `config.toml` in the data directory (or the file named with
 `--config`) < `BEEMESH_...` < flags. The same names everywhere: `mesh_name` in the file is
 `BEEMESH_MESH_NAME` in the environment and `--mesh-name` on the command line. A variable
-`BEEMESH_X_FILE` names a file whose text is the value of X, for secrets that containers mount.
+`BEEMESH_X_FILE` names a file whose text is the value of X, for secrets that containers mount;
+where X_FILE is a setting of its own (lists and tokens), one item a line, read again on changes.
 
 Sizes are numbers of bytes or text such as `32MiB`; times are seconds or text such as `1m30s`.
 """
@@ -11,6 +12,7 @@ Sizes are numbers of bytes or text such as `32MiB`; times are seconds or text su
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -39,6 +41,15 @@ _SIZE_UNITS = {
     "GIB": 2**30,
 }
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class SecretText(str):
+    """Text that does not show when a configuration is printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -71,6 +82,34 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ws_max_connections_per_address: int = 256
     ws_handshake_seconds: float = 10.0
     ws_deflate: bool = False
+    ws_tokens: tuple[SecretText, ...] = ()
+    """One of them must come with a client's URL, if any is set; see `node/access/tokens.py`."""
+    ws_tokens_file: Path | None = None
+    ws_trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose `X-Forwarded-For` is believed."""
+    allow_accounts: tuple[str, ...] = ()
+    """Account and agent ids whose content is taken, and no other; `node/access/policy.py`."""
+    allow_accounts_file: Path | None = None
+    deny_accounts: tuple[str, ...] = ()
+    deny_accounts_file: Path | None = None
+    enforce_permissions: bool = False
+    """Whether transactions of people without write permission in the owning group are refused.
+
+    The originals store and relay them, and clients ignore them.
+    """
+    covalue_memory: int = 64 * 2**20
+    """For the verified state of values in use: about 1 KB each, and 2.5 KB a session."""
+    erase_deleted: bool = True
+    """Whether deleted values are removed from the disk; else they stay there, unserved."""
+    quota_account_bytes: int | None = None
+    """What one account may have stored, and how many values it may create; `quotas.py`."""
+    quota_account_values: int | None = None
+    rate_bytes: int | None = None
+    """What one address may send in a minute: bytes, messages, new values."""
+    rate_messages: int | None = None
+    rate_values: int | None = None
+    rate_loopback: bool = False
+    """Whether rates hold for this machine's own address, too."""
     shutdown_seconds: float = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
@@ -87,6 +126,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
+
+    @property
+    def usage_path(self) -> Path:
+        return self.data / "usage.json"
 
     @property
     def admin_path(self) -> Path:
@@ -312,8 +355,33 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError(f"{value!r} names no file")
+    return Path(str(value)).expanduser().absolute()
+
+
+def _tokens(value: object) -> tuple[SecretText, ...]:
+    try:
+        return tuple(map(SecretText, _list(value)))
+    except ValueError:
+        raise ValueError("no list of tokens") from None  # the text may be one
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    texts = _list(value)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is no address and no network; write 10.0.0.1 or 10.0.0.0/8"
+            ) from None
+    return texts
+
+
 _PARSERS: dict[str, Callable[[object], object]] = {
-    "data": lambda value: Path(str(value)).expanduser().absolute(),
+    "data": _path,
     "name": _text,
     "ws": _endpoint("127.0.0.1"),
     "mesh": _endpoint("0.0.0.0"),
@@ -329,6 +397,22 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "ws_max_connections_per_address": _count,
     "ws_handshake_seconds": parse_duration,
     "ws_deflate": _boolean,
+    "ws_tokens": _tokens,
+    "ws_tokens_file": _path,
+    "ws_trusted_proxies": _networks,
+    "allow_accounts": _list,
+    "allow_accounts_file": _path,
+    "deny_accounts": _list,
+    "deny_accounts_file": _path,
+    "enforce_permissions": _boolean,
+    "covalue_memory": parse_size,
+    "erase_deleted": _boolean,
+    "quota_account_bytes": parse_size,
+    "quota_account_values": _count,
+    "rate_bytes": parse_size,
+    "rate_messages": _count,
+    "rate_values": _count,
+    "rate_loopback": _boolean,
     "shutdown_seconds": parse_duration,
     "log_level": _choice("debug", "info", "warning", "error"),
     "log_format": _choice("auto", "pretty", "json"),

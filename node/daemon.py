@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -28,8 +27,9 @@ from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
+from node.access.opening import Access, open_access
 from node.client import AdminAccess
-from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.reports import LoadReport
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
@@ -48,7 +48,7 @@ from node.mesh.serve import NotSpoken, serve_member
 from node.tally import BlockTally
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError
 from node.web.admin import serve_admin
-from node.web.jazz import JazzLimits, JazzServer
+from node.web.jazz import JazzLimits, JazzServer, JazzSocket
 from node.web.status import ClientCounts, NodeStatus, PeerStatus
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
@@ -88,15 +88,17 @@ class Node:
         values: BeeStore,
         host: SyncHost,
         mesh: Mesh,
+        access: Access,
     ) -> None:
         self.config = config
         self.store = store
         self.host = host
         self.mesh = mesh
+        self.access = access
         self.addresses = Addresses("", "", "")
         self.admin_token = ""
         self.jazz = JazzServer(
-            partial(serve_client, host),
+            self._serve_jazz,
             JazzLimits(
                 max_message_bytes=config.ws_max_message_bytes,
                 max_connections=config.ws_max_connections,
@@ -104,6 +106,7 @@ class Node:
                 handshake_seconds=config.ws_handshake_seconds,
                 deflate=config.ws_deflate,
             ),
+            access.door,
         )
         self._identity = identity
         self._data = data
@@ -143,6 +146,17 @@ class Node:
         found_by = self._found_by(connection.link.remote_public_key)
         with bound_contextvars(remote=connection.remote_address, found_by=found_by):
             await self._serve(connection)
+
+    async def _serve_jazz(self, client: JazzSocket) -> None:
+        self.access.gate.count_connection(client.origin)
+        await serve_client(self.host, client, client.origin)
+
+    async def dismiss_withdrawn(self) -> None:
+        """Send away the clients whose token is taken back, until cancelled."""
+        while True:
+            names = await self.access.wait_withdrawn()
+            count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
+            _log.info("tokens withdrawn", tokens=sorted(names), clients=count)
 
     def _found_by(self, public_key: bytes) -> str:
         known = self._swarm.connections if self._swarm is not None else ()
@@ -186,6 +200,7 @@ class Node:
             blocks=self._tally.counts(),
             clients=self._client_counts(),
             cores=self._tally.cores({self._data.key: DATA_CORE}, self._member_names()),
+            access=self.access.status(),
         )
 
     def _member_names(self) -> dict[bytes, str]:
@@ -307,8 +322,14 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         _open_core(store) as data,
     ):
         values = BeeStore(Bee(data), data)
+        options = HostOptions(
+            memory_bytes=config.covalue_memory,
+            enforces_writes=config.enforce_permissions,
+            erases=config.erase_deleted,
+        )
         async with (
-            open_sync_host(values) as host,
+            open_access(config, values) as access,
+            open_sync_host(values, options, access=access.gate) as host,
             open_mesh(
                 host,
                 data,
@@ -319,7 +340,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             ) as mesh,
         ):
             host.mesh = mesh
-            node = Node(config, self.identity, store, data, values, host, mesh)
+            node = Node(config, self.identity, store, data, values, host, mesh, access)
             async with _open_network(node, self), _open_servers(node):
                 yield node
 
@@ -386,6 +407,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
         host_names = [admin_address.rpartition(":")[0]]
         async with open_background_nursery() as nursery:
             await nursery.start(node.jazz.serve, jazz)
+            nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

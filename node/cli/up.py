@@ -43,6 +43,51 @@ class UpOptions:
     replicate: Annotated[
         str | None, _option("lazy (what clients ask for) or all. Default: lazy.")
     ] = None
+    ws_tokens_file: Annotated[
+        str | None,
+        _option("File of tokens, one a line, NAME:TOKEN or TOKEN: clients need one, /?token=..."),
+    ] = None
+    ws_tokens: Annotated[
+        list[str] | None, _option("A token. Others on this machine see it: better use a file.")
+    ] = None
+    ws_trusted_proxies: Annotated[
+        list[str] | None, _option("ADDRESS or NETWORK whose X-Forwarded-For is believed.")
+    ] = None
+    allow_accounts_file: Annotated[
+        str | None, _option("File of account or agent ids, one a line: take no other's content.")
+    ] = None
+    allow_accounts: Annotated[list[str] | None, _option("An id to allow. May be repeated.")] = None
+    deny_accounts_file: Annotated[
+        str | None, _option("File of account or agent ids whose content is refused.")
+    ] = None
+    deny_accounts: Annotated[list[str] | None, _option("An id to deny. May be repeated.")] = None
+    quota_account_bytes: Annotated[
+        str | None, _option("SIZE that one account may have stored, such as 1GiB. Default: any.")
+    ] = None
+    quota_account_values: Annotated[
+        str | None, _option("How many coValues one account may create. Default: any number.")
+    ] = None
+    rate_bytes: Annotated[
+        str | None, _option("SIZE that one address may send in a minute. Default: any.")
+    ] = None
+    rate_messages: Annotated[
+        str | None, _option("Messages that one address may send in a minute. Default: any number.")
+    ] = None
+    rate_values: Annotated[
+        str | None, _option("New coValues from one address in a minute. Default: any number.")
+    ] = None
+    rate_loopback: Annotated[
+        bool | None, _option("Apply rates to this machine's own address, too.")
+    ] = None
+    enforce_permissions: Annotated[
+        bool | None, _option("Refuse what its author has no right to write, as groups say.")
+    ] = None
+    covalue_memory: Annotated[
+        str | None, _option("SIZE for the state of coValues in use. Default: 64MiB.")
+    ] = None
+    erase_deleted: Annotated[
+        str | None, _option("false: keep the content of deleted coValues on the disk.")
+    ] = None
     log_level: Annotated[str | None, _option("debug, info, warning, error. Default: info.")] = None
     log_format: Annotated[str | None, _option("auto, pretty or json. Default: auto.")] = None
 

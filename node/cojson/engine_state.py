@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from node.cojson.admission import Admission
 from node.cojson.appeals import Appeals
 from node.cojson.deletion import quenching
+from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.outputs import Find, LoadValue, Output
 from node.cojson.peer_view import PeerView, ValueView
 from node.cojson.value_table import Phase, ValueEntry, ValueTable
@@ -35,13 +37,14 @@ class Commit:
 class EngineState:
     """Changed by the engine, its intake and its offers; nobody else holds it."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, access: Gatekeeper | None = None) -> None:
         self.has_mesh = False
         self.refused = 0
         self.interest_version = 0
         self.values = ValueTable(memory_bytes)
         self.room = WaitingRoom()
         self.appeals = Appeals()
+        self.admission = Admission(access, self.room)
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
         self.searching: dict[RawCoId, dict[PeerView, None]] = {}
         """Ids that the mesh was asked for, and the clients that wait for its answer."""

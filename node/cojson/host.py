@@ -24,6 +24,7 @@ from node.cojson.client_link import TURN, ClientLink, ContentSource
 from node.cojson.crypto import RunningHash
 from node.cojson.eraser import Eraser
 from node.cojson.fork_watch import ForkWatch
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
 from node.cojson.group_reading import is_deletion_valid, read_group
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
@@ -105,11 +106,16 @@ class HostOptions:
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    def __init__(self, store: CoValueStore, options: HostOptions) -> None:
+    def __init__(
+        self, store: CoValueStore, options: HostOptions, access: Gatekeeper | None = None
+    ) -> None:
         self.store = store
+        self._access = access
         self._counters = _Counters()
         self._engine = SyncEngine(
-            memory_bytes=options.memory_bytes, enforces_writes=options.enforces_writes
+            memory_bytes=options.memory_bytes,
+            enforces_writes=options.enforces_writes,
+            access=access,
         )
         self._forks = ForkWatch(store, self._ask_for_whole_session)
         self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
@@ -242,18 +248,24 @@ class SyncHost:
     # Clients.
 
     @contextmanager
-    def client(self, remote: str) -> Iterator[ClientLink]:
+    def client(self, remote: str, origin: Origin = UNKNOWN_ORIGIN) -> Iterator[ClientLink]:
         """A client's place in the node while the block lasts."""
         peer_id = f"{self._next_peer}@{remote}"
         self._next_peer += 1
         outbox = self._outboxes[peer_id] = Outbox()
-        self._engine.add_peer(peer_id)
+        self._engine.add_peer(peer_id, origin)
         try:
             yield ClientLink(peer_id, outbox, self._source, self)
         finally:
             del self._outboxes[peer_id]
             self._engine.remove_peer(peer_id)
             self._tell_interest()
+
+    def pace(self, origin: Origin, size: int, messages: int) -> Pace:
+        """A client sent a frame of so many characters and lines: how its connection goes on."""
+        if self._access is None:
+            return Pace()
+        return self._access.received(origin, size, messages, trio.current_time())
 
     def count_bad_lines(self, count: int) -> None:
         """Lines of some client that were no messages."""
@@ -353,7 +365,10 @@ class SyncHost:
             await self.store.store([store.append for store in stores])
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
+            now = trio.current_time()
             for store in stores:
+                if self._access is not None:
+                    self._access.stored(store.origin, store.append, now)
                 if store.append.is_deletion:
                     self._recent.forget(store.append.co_id)
                     if self._eraser is not None:
@@ -444,10 +459,13 @@ class SyncHost:
 
 @asynccontextmanager
 async def open_sync_host(
-    store: CoValueStore, options: HostOptions | None = None
+    store: CoValueStore,
+    options: HostOptions | None = None,
+    *,
+    access: Gatekeeper | None = None,
 ) -> AsyncIterator[SyncHost]:
-    """Run the engine of a node over `store` until the block ends."""
-    host = SyncHost(store, options or HostOptions())
+    """Run the engine of a node over `store` until the block ends; `access` says what is taken."""
+    host = SyncHost(store, options or HostOptions(), access)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from hypercore.encoding import DecodeError
+from node.cojson.admission import summary
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import Commit, EngineState
 from node.cojson.judgment import Verified, signer_key, sort_parts, verify_parts
@@ -61,6 +62,11 @@ class Intake:
         if entry.is_busy:
             entry.waiting.append(partial(self._judge, delivery))
             return
+        delivery, refusal = self._state.admission.screen(delivery, entry, out)
+        if refusal is not None:
+            self._refuse(delivery, refusal, out)
+            return
+        content = delivery.content
         header = entry.header
         if header is None:
             header = content.header
@@ -75,7 +81,14 @@ class Intake:
         if missing is not None or header is None:
             self._set_aside(delivery, missing, out)
             return
-        parts = sort_parts(_takeable(content.new, entry), entry.logs)
+        self._judge_parts(entry, header, delivery, out)
+
+    def _judge_parts(
+        self, entry: ValueEntry, header: CoValueHeader, delivery: Delivery, out: list[Output]
+    ) -> None:
+        """Everything that this depends on is here: verify what continues what is here."""
+        co_id = entry.co_id
+        parts = sort_parts(_takeable(delivery.content.new, entry), entry.logs)
         if parts.unhashed:
             for session_id in parts.unhashed:
                 entry.rehashing.add(session_id)
@@ -91,8 +104,9 @@ class Intake:
         verified = verify_parts(parts.fresh, delivery.cleared)
         self._rights.judge(entry, header, verified, delivery)
         self._suspect_forks(delivery, [*verified.unproven, *parts.differing], out)
+        self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
-            self._refuse(delivery, "; ".join(verified.refusals), out)
+            self._refuse(delivery, summary(verified.refusals), out)
         elif verified.logs or entry.header is None:
             self._commit(entry, header, delivery, verified, parts.has_gap, out)
         else:
@@ -215,8 +229,9 @@ class Intake:
             commit.corrected.add(delivery.sender)
         self._note_received(delivery, _stops(delivery) if entry.is_deleted else counts)
         new_header = header if is_first else None
+        origin = None if delivery.sender is None else delivery.sender.origin
         wanted = ValueAppend(entry.co_id, new_header, verified.appends, is_deletion)
-        out.append(Store(wanted, ticket))
+        out.append(Store(wanted, ticket, origin))
         self._state.appealed.extend(self._rights.committed(wanted, header))
         if is_first:
             self._state.searching.pop(entry.co_id, None)

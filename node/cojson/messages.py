@@ -12,12 +12,30 @@
 
 Worked example: {"action":"load","id":"co_z...","header":false,"sessions":{}}
 
+What a line may cost is bounded before it is paid for: fields whose decoded form is many times
+their text (a header of empty arrays, a map of tiny keys) are kept as text, looked at for their
+size or their count, and decoded only then. A line of 32 MiB, whatever is in it, takes at most
+three times its own size and a second.
+
+| per line               | bound                  | because                                        |
+|------------------------|------------------------|------------------------------------------------|
+| nesting                | msgspec's, about 1000  | headers, the only free JSON, may nest 64 deep  |
+| an integer's digits    | 4300, Python's         | no field of ours needs more than 20            |
+| a header               | `MAX_HEADER_BYTES`     | its objects take 20 times its text             |
+| sessions named         | `MAX_SESSIONS`         | a counter takes 150 bytes                      |
+| transactions           | `MAX_TRANSACTIONS`     | a piece is 100 KiB of changes                  |
+| values to reconcile    | `MAX_RECONCILE_VALUES` | JavaScript sends 100                           |
+| an id                  | 30, 120, 170 letters   | coValue, agent, session (`ids.py`)             |
+
+Of two equal keys in one object the last one counts, as in JavaScript.
+
 Source: cojson 0.20.19 sync.ts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
@@ -41,8 +59,18 @@ MAX_COUNT = 10**10
 MAX_RECONCILE_VALUES = 1000
 """Values in one reconcile batch; JavaScript sends 100."""
 
+MAX_HEADER_BYTES = 256 * 1024
+"""A header's text. JavaScript has no limit; headers in the wild have a few hundred bytes."""
+
+MAX_SESSIONS = 50_000
+"""Sessions that one line may name, of which a value gets one per device and tab."""
+
+MAX_TRANSACTIONS = 200_000
+"""Transactions in one line: twice what a piece of the smallest changes (`[]`) can hold."""
+
 _MAX_BATCH_ID_CHARACTERS = 256
 _MAX_ECHOED_CHARACTERS = 128
+_MAX_REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +139,47 @@ class _SessionContent(msgspec.Struct, rename="camel", gc=False):
     last_signature: str
 
 
+_NOTHING = msgspec.Raw(b"null")
+
+
 class _Line(msgspec.Struct, rename="camel", gc=False):
-    """Every field of every action: which are needed depends on the action."""
+    """Every field of every action: which are needed depends on the action.
+
+    `new` is decoded at once: its objects take no more than three times its text.
+    """
 
     action: str | None = None
     id: str | None = None
-    header: bool | dict[str, Any] | None = None
-    sessions: dict[str, int] | None = None
+    header: msgspec.Raw = _NOTHING
+    sessions: msgspec.Raw = _NOTHING
     is_correction: bool = False
     new: dict[str, _SessionContent] | None = None
-    expect_content_until: dict[str, int] | None = None
-    values: list[tuple[str, str]] | None = None
+    expect_content_until: msgspec.Raw = _NOTHING
+    values: msgspec.Raw = _NOTHING
 
 
 _decoder = msgspec.json.Decoder(_Line)
+_header_decoder: msgspec.json.Decoder[bool | dict[str, Any] | None] = msgspec.json.Decoder(
+    bool | dict[str, Any] | None
+)
+_counts_decoder = msgspec.json.Decoder(dict[str, int] | None)
+_values_decoder = msgspec.json.Decoder(list[tuple[str, str]] | None)
+_DECODE_FAILURES = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+# From the first letter to the end of the line: blank lines are passed over in C.
+_TEXT_LINE = re.compile(r"\S[^\n]*")
+
+
+def read_frame(text: str) -> Iterator[Message | DecodeError | None]:
+    """What each line that is not blank says, or what is wrong with it; decoded as it is taken.
+
+    None is a ping or a line of an action that this protocol version does not know.
+    """
+    for found in _TEXT_LINE.finditer(text):
+        try:
+            yield decode_line(found.group())
+        except DecodeError as error:
+            yield error
 
 
 def decode_frame(text: str) -> Frame:
@@ -134,15 +189,11 @@ def decode_frame(text: str) -> Frame:
     """
     messages: list[Message] = []
     errors: list[DecodeError] = []
-    for line in text.split("\n"):
-        if line and not line.isspace():
-            try:
-                message = decode_line(line)
-            except DecodeError as error:
-                errors.append(error)
-            else:
-                if message is not None:
-                    messages.append(message)
+    for item in read_frame(text):
+        if isinstance(item, DecodeError):
+            errors.append(item)
+        elif item is not None:
+            messages.append(item)
     return Frame(messages, errors)
 
 
@@ -153,8 +204,8 @@ def decode_line(line: str | bytes) -> Message | None:
     """
     try:
         raw = _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise DecodeError(f"not a message: {error}", 0) from None
+    except _DECODE_FAILURES as error:
+        raise DecodeError(f"not a message: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
     match raw.action:
         case "content":
             return _decode_content(raw)
@@ -195,44 +246,82 @@ def _batch_id(raw: _Line) -> str:
 
 
 def _known_state(raw: _Line) -> KnownState:
-    if not isinstance(raw.header, bool) or raw.sessions is None:
+    header = _header(raw)
+    sessions = _counts(raw.sessions)
+    if not isinstance(header, bool) or sessions is None:
         raise DecodeError("known state without header and sessions", 0)
-    return KnownState(raw.header, _counts(raw.sessions))
+    return KnownState(header, sessions)
 
 
-def _counts(raw: dict[str, int]) -> SessionCounts:
+def _header(raw: _Line) -> bool | dict[str, Any] | None:
+    if raw.header is _NOTHING:
+        return None
+    size = len(memoryview(raw.header))
+    if size > MAX_HEADER_BYTES:
+        raise DecodeError(f"a header of {size} bytes; {MAX_HEADER_BYTES} are allowed", 0)
+    try:
+        return _header_decoder.decode(raw.header)
+    except _DECODE_FAILURES as error:
+        raise DecodeError(f"not a header: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
+
+
+def _counts(raw: msgspec.Raw) -> SessionCounts | None:
+    if raw is _NOTHING:
+        return None
+    # No id contains a colon, so that there are as many as there are keys, or it is refused rightly.
+    if bytes(raw).count(b":") > MAX_SESSIONS:
+        raise DecodeError(f"more than {MAX_SESSIONS} sessions in one line", 0)
+    try:
+        found = _counts_decoder.decode(raw)
+    except _DECODE_FAILURES as error:
+        raise DecodeError(f"no session counts: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
+    if found is None:
+        return None
     counts: dict[CoSessionId, int] = {}
-    for text, count in raw.items():
+    for text, count in found.items():
         if not 0 <= count < MAX_COUNT:
-            raise DecodeError(f"session count {count}", 0)
+            raise DecodeError(f"a session count that is not in [0, {MAX_COUNT})", 0)
         counts[parse_session_id(text)] = count
     return counts
 
 
 def _decode_content(raw: _Line) -> Content:
     co_id = _co_id(raw)
-    if raw.new is None or isinstance(raw.header, bool):
+    fields = _header(raw)
+    if raw.new is None or isinstance(fields, bool):
         raise DecodeError("content without sessions, or with a header that is none", 0)
-    header = None if raw.header is None else parse_header(raw.header)
+    if len(raw.new) > MAX_SESSIONS:
+        raise DecodeError(f"more than {MAX_SESSIONS} sessions in one line", 0)
+    if sum([len(part.new_transactions) for part in raw.new.values()]) > MAX_TRANSACTIONS:
+        raise DecodeError(f"more than {MAX_TRANSACTIONS} transactions in one line", 0)
+    header = None if fields is None else parse_header(fields)
     new: dict[CoSessionId, SessionContent] = {}
     for text, part in raw.new.items():
         if not 0 <= part.after < MAX_COUNT:
-            raise DecodeError(f"transactions after {part.after}", 0)
+            raise DecodeError(f"transactions after an index that is not in [0, {MAX_COUNT})", 0)
         new[parse_session_id(text)] = SessionContent(
             part.after,
             [parse_transaction(transaction) for transaction in part.new_transactions],
             decode_signature(part.last_signature),
         )
-    until = None if raw.expect_content_until is None else _counts(raw.expect_content_until)
+    until = _counts(raw.expect_content_until)
     if header is None:
         return Content(co_id, None, new, expect_until=until)
     return Content(co_id, header, new, header.priority, until)
 
 
 def _decode_reconcile(raw: _Line) -> Reconcile:
-    if raw.values is None or len(raw.values) > MAX_RECONCILE_VALUES:
-        raise DecodeError(f"reconcile of no values or more than {MAX_RECONCILE_VALUES}", 0)
-    values = tuple((parse_co_id(text), sessions_hash) for text, sessions_hash in raw.values)
+    too_many = DecodeError(f"reconcile of no values or more than {MAX_RECONCILE_VALUES}", 0)
+    # Ids and hashes hold no bracket: one a value, and one around them all.
+    if bytes(raw.values).count(b"[") > MAX_RECONCILE_VALUES + 1:
+        raise too_many
+    try:
+        pairs = _values_decoder.decode(raw.values)
+    except _DECODE_FAILURES as error:
+        raise DecodeError(f"nothing to reconcile: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
+    if pairs is None or len(pairs) > MAX_RECONCILE_VALUES:
+        raise too_many
+    values = tuple((parse_co_id(text), sessions_hash) for text, sessions_hash in pairs)
     return Reconcile(_batch_id(raw), values)
 
 

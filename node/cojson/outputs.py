@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from node.cojson.gatekeeper import Origin
 from node.cojson.messages import Message
 from node.covalue.content import SessionContent
 from node.covalue.ids import CoSessionId, RawCoId
@@ -34,6 +35,8 @@ class Store:
 
     append: ValueAppend
     ticket: int
+    origin: Origin | None = None
+    """Of the client that sent it; None when it came from the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The peer sent content of which nothing was kept, for the log; it is not told."""
+    """The peer sent content of which something was not kept, for the log; it is not told."""
 
     peer_id: str
     co_id: RawCoId

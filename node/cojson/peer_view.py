@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 
@@ -77,8 +78,9 @@ class ReconcileBatch:
 class PeerView:
     """Everything the engine remembers of one client."""
 
-    def __init__(self, peer_id: str) -> None:
+    def __init__(self, peer_id: str, origin: Origin = UNKNOWN_ORIGIN) -> None:
         self.peer_id = peer_id
+        self.origin = origin
         self.values: dict[RawCoId, ValueView] = {}
         self.asked: set[RawCoId] = set()
         """Dependencies that the client was asked for and has not answered."""

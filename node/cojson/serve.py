@@ -14,9 +14,11 @@ from typing import Protocol
 import structlog
 import trio
 
-from node.cojson.client_link import ClientLink
+from hypercore.encoding import DecodeError
+from node.cojson.client_link import TURN, ClientLink
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
 from node.cojson.host import SyncHost
-from node.cojson.messages import MAX_FRAME_BYTES, decode_frame, encode_ping
+from node.cojson.messages import MAX_FRAME_BYTES, Message, encode_ping, read_frame
 
 FRAME_CHARACTERS = 25_000
 """Lines are joined up to about this; JavaScript's batches are as large."""
@@ -26,6 +28,12 @@ PING_SECONDS = 1.5
 
 MAX_BAD_LINES = 1000
 """Lines of one client that are no messages, after which it is sent away."""
+
+MAX_LOGGED_BAD_LINES = 10
+"""Per client; all are counted."""
+
+MAX_FRAME_LINES = 100_000
+"""In one frame. JavaScript's largest batch is 25,000 lines."""
 
 PLACE = "beemesh"
 
@@ -52,16 +60,18 @@ class ClientSocket(Protocol):
         ...
 
 
-async def serve_client(host: SyncHost, socket: ClientSocket) -> None:
+async def serve_client(
+    host: SyncHost, socket: ClientSocket, origin: Origin = UNKNOWN_ORIGIN
+) -> None:
     """Serve one client until it goes or breaks a limit.
 
     Cancel: the client is forgotten; what it sent and was accepted is stored.
     """
-    with host.client(socket.remote) as link:
+    with host.client(socket.remote, origin) as link:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, link, socket, nursery.cancel_scope)
-                await _read(host, link, socket)
+                await _Reader(host, link, socket, origin).run()
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it went: that is how every client ends
@@ -69,24 +79,67 @@ async def serve_client(host: SyncHost, socket: ClientSocket) -> None:
             _log.warning("client sent away", remote=socket.remote, reason=link.end_reason)
 
 
-async def _read(host: SyncHost, link: ClientLink, socket: ClientSocket) -> None:
-    bad_lines = 0
-    while link.end_reason is None:
-        text = await socket.receive()
-        if text is None:
-            return
-        if len(text) > MAX_FRAME_BYTES:
-            link.outbox.end(f"a frame of {len(text)} characters")
-            return
-        frame = decode_frame(text)
-        bad_lines += len(frame.errors)
-        host.count_bad_lines(len(frame.errors))
-        for error in frame.errors[:1]:
-            _log.info("bad line", remote=socket.remote, error=str(error))
-        if bad_lines > MAX_BAD_LINES:
-            link.outbox.end(f"more than {MAX_BAD_LINES} lines that are no messages")
-            return
-        await link.receive(frame.messages)
+class _Reader:
+    """Takes a client's frames, line by line, as fast as it may."""
+
+    def __init__(
+        self, host: SyncHost, link: ClientLink, socket: ClientSocket, origin: Origin
+    ) -> None:
+        self._host = host
+        self._link = link
+        self._socket = socket
+        self._origin = origin
+        self._bad_lines = 0
+
+    async def run(self) -> None:
+        """Until the client goes or is to go."""
+        await self._keep_pace(0, 0)
+        while self._link.end_reason is None:
+            text = await self._socket.receive()
+            if text is None:
+                return
+            if len(text) > MAX_FRAME_BYTES:
+                self._link.outbox.end(f"a frame of {len(text)} characters")
+                return
+            lines = await self._take(text)
+            await self._keep_pace(len(text), lines)
+
+    async def _take(self, text: str) -> int:
+        """Handle the lines of one frame, a turn at a time; how many there were."""
+        messages: list[Message] = []
+        lines = 0
+        for item in read_frame(text):
+            lines += 1
+            if isinstance(item, DecodeError):
+                self._note_bad_line(item)
+            elif item is not None:
+                messages.append(item)
+            if lines > MAX_FRAME_LINES:
+                self._link.outbox.end(f"more than {MAX_FRAME_LINES} lines in a frame")
+            if self._link.end_reason is not None:
+                break
+            if lines % TURN == 0:
+                await self._link.receive(messages)
+                messages = []
+                await trio.lowlevel.checkpoint()
+        await self._link.receive(messages)
+        return lines
+
+    def _note_bad_line(self, error: DecodeError) -> None:
+        self._bad_lines += 1
+        self._host.count_bad_lines(1)
+        if self._bad_lines <= MAX_LOGGED_BAD_LINES:
+            _log.info("bad line", remote=self._socket.remote, error=str(error))
+        if self._bad_lines > MAX_BAD_LINES:
+            self._link.outbox.end(f"more than {MAX_BAD_LINES} lines that are no messages")
+
+    async def _keep_pace(self, size: int, lines: int) -> None:
+        """Not pulling the next frame is how a client is slowed down."""
+        pace = self._host.pace(self._origin, size, lines)
+        if pace.end_reason is not None:
+            self._link.outbox.end(pace.end_reason)
+        elif pace.wait_seconds > 0:
+            await trio.sleep(pace.wait_seconds)
 
 
 async def _write(link: ClientLink, socket: ClientSocket, scope: trio.CancelScope) -> None:

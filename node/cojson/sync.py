@@ -23,6 +23,7 @@ from typing import assert_never
 from node.cojson.crypto import RunningHash
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.intake import Intake
 from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
 from node.cojson.offers import Offers
@@ -44,9 +45,15 @@ from node.covalue.store import StoredValue
 class SyncEngine:
     """Serves clients from verified state. See `outputs.py` for what it asks for."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, enforces_writes: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        enforces_writes: bool = False,
+        access: Gatekeeper | None = None,
+    ) -> None:
         """`enforces_writes` refuses what its author had no right to write, as groups say."""
-        self._state = EngineState(memory_bytes)
+        self._state = EngineState(memory_bytes, access)
         self._offers = Offers(self._state)
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
         self._intake = Intake(self._state, self._rights)
@@ -98,10 +105,10 @@ class SyncEngine:
 
     # Clients come and go.
 
-    def add_peer(self, peer_id: str) -> None:
+    def add_peer(self, peer_id: str, origin: Origin = UNKNOWN_ORIGIN) -> None:
         if peer_id in self._peers:
             raise ValueError(f"peer {peer_id} is here already")
-        self._peers[peer_id] = PeerView(peer_id)
+        self._peers[peer_id] = PeerView(peer_id, origin)
 
     def remove_peer(self, peer_id: str) -> None:
         self._state.remove(self._peers.pop(peer_id))

@@ -23,6 +23,9 @@ MEMORY_BYTES = 64 * 1024 * 1024
 
 _ENTRY_BYTES = 1024
 _SESSION_BYTES = 2560
+_DEPENDENCY_BYTES = 160
+_HEADER_FACTOR = 20
+"""What the objects of a large header take of its text, if somebody fills it with `[]`."""
 _SCAN = 16
 """Oldest entries looked at per call: those in use cannot be forgotten and are passed over."""
 
@@ -81,7 +84,11 @@ class ValueEntry:
 
     @property
     def size(self) -> int:
-        return _ENTRY_BYTES + _SESSION_BYTES * len(self.logs)
+        size = _ENTRY_BYTES + _SESSION_BYTES * len(self.logs)
+        size += _DEPENDENCY_BYTES * len(self.dependencies)
+        if self.header is not None:
+            size += _HEADER_FACTOR * max(len(self.header.canonical) - _ENTRY_BYTES, 0)
+        return size
 
 
 class ValueTable:

@@ -77,6 +77,10 @@ class WaitingRoom:
         """What content of this value is waiting for."""
         return self._awaited.get(co_id)
 
+    def is_awaited(self, co_id: RawCoId) -> bool:
+        """Whether content set aside waits for this value."""
+        return co_id in self._waiting or co_id in self._owed
+
     def would_circle(self, co_id: RawCoId, dependency: RawCoId) -> bool:
         """Whether `dependency` waits, perhaps through others, for `co_id` itself."""
         step: RawCoId | None = dependency

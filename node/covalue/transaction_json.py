@@ -38,7 +38,7 @@ def parse_transaction(raw: TransactionJson) -> Transaction:
             raise DecodeError(f"transaction made at {made_at}", 0)
         made_at = int(made_at)
     if not 0 <= made_at < 2**64:
-        raise DecodeError(f"transaction made at {made_at}", 0)
+        raise DecodeError("transaction made at a time that is not in [0, 2^64)", 0)
     # Shape decides, as in the original: private when both its fields are there.
     if raw.encrypted_changes is not None and raw.key_used is not None:
         return Transaction(made_at, raw.encrypted_changes, raw.key_used, raw.meta)

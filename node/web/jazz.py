@@ -13,26 +13,31 @@ Bounds, per connection unless said otherwise:
 | outgoing bytes | `OUTBOX_BYTES`, 128 KiB, plus one message | `send` waits |
 | pongs not yet taken by the network | `MAX_CONTROL_BYTES`, 16 KiB | the connection is dropped |
 | time for the HTTP request | `handshake_seconds` | the connection is dropped |
-| connections, of all and per remote address | limits | 503; loopback counts only in the total |
+| connections, of all and per client address | limits | 503; loopback counts only in the total |
+
+A door may ask for a token: without one the answer to an upgrade is 401. `GET /health` is open.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import socket
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 from websockets.exceptions import InvalidState
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from node.cojson.gatekeeper import Origin
 from node.config import format_address
 
 RECEIVE_BYTES = 64 * 1024
@@ -47,6 +52,11 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
     b"Content-Length: 21\r\nContent-Type: text/plain\r\n\r\ntoo many connections\n"
 )
+
+_UNAUTHORIZED = "a token is needed: connect to /?token=... or /?key=...\n"
+_silent = logging.getLogger("beemesh.websockets")
+"""`websockets` logs the paths that clients ask for when it debugs, and tokens are in there."""
+_silent.setLevel(logging.ERROR)
 
 Handler = Callable[["JazzSocket"], Awaitable[None]]
 """Serves one client until it returns; then the socket is closed."""
@@ -63,13 +73,29 @@ class JazzLimits:
     deflate: bool = False
 
 
+class Doorkeeper(Protocol):
+    """Says who may connect; `node/access/door.py` does."""
+
+    def admit(self, peer: str, path: str, forwarded_for: Sequence[str]) -> Origin | None:
+        """A client at `peer` asks for this path; None when it may not come in."""
+        ...
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether others come in through this address."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JazzStatistics:
-    """`connections` are open now; the rest counts from the start."""
+    """`connections` are open now; the rest counts from the start.
+
+    `refused` were too many, `unauthorized` had no token.
+    """
 
     connections: int
     accepted: int
     refused: int
+    unauthorized: int
     messages_received: int
     messages_sent: int
     bytes_received: int
@@ -79,25 +105,62 @@ class JazzStatistics:
 class JazzServer:
     """Accepts clients and gives each to the handler."""
 
-    def __init__(self, handler: Handler, limits: JazzLimits | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: JazzLimits | None = None,
+        door: Doorkeeper | None = None,
+    ) -> None:
         self.limits = limits or JazzLimits()
+        self.door = door
         self.partial_bytes = 0
         self.messages_received = self.messages_sent = 0
         self.bytes_received = self.bytes_sent = 0
         self._handler = handler
-        self._accepted = self._refused = 0
+        self._accepted = self._refused = self._unauthorized = 0
         self._connections: Counter[str] = Counter()
+        self._forwarded: Counter[str] = Counter()
+        """Of those that came through a proxy, by the address behind it."""
+        self._open: set[JazzSocket] = set()
 
     def statistics(self) -> JazzStatistics:
         return JazzStatistics(
             connections=self._connections.total(),
             accepted=self._accepted,
             refused=self._refused,
+            unauthorized=self._unauthorized,
             messages_received=self.messages_received,
             messages_sent=self.messages_sent,
             bytes_received=self.bytes_received,
             bytes_sent=self.bytes_sent,
         )
+
+    def dismiss(self, is_unwelcome: Callable[[Origin], bool]) -> int:
+        """Send away the clients of these origins, with 1008; how many there were."""
+        unwelcome = [client for client in self._open if is_unwelcome(client.origin)]
+        for client in unwelcome:
+            client.dismiss()
+        return len(unwelcome)
+
+    def answer(self, request: Request, client: JazzSocket) -> Response:
+        """The answer to an HTTP request: an upgrade, if the client may come in."""
+        protocol = client.protocol
+        if request.path.partition("?")[0] == "/health" and request.method == "GET":
+            return protocol.reject(200, "ok")
+        origin: Origin | None = Origin(client.host)
+        if self.door is not None:
+            forwarded_for = request.headers.get_all("X-Forwarded-For")
+            origin = self.door.admit(client.host, request.path, forwarded_for)
+        if origin is None:
+            self._unauthorized += 1
+            response = protocol.reject(401, _UNAUTHORIZED)
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        if self._forwarded[origin.address] >= self.limits.max_connections_per_address:
+            self._refused += 1
+            return protocol.reject(503, "too many connections\n")
+        client.come_from(origin)
+        return protocol.accept(request)
 
     async def serve(
         self,
@@ -125,7 +188,7 @@ class JazzServer:
             return
         self._connections[host] += 1
         try:
-            await self._serve_client(JazzSocket(self, stream, format_address(host, port)))
+            await self._serve_client(JazzSocket(self, stream, host, port))
         finally:
             self._connections[host] -= 1
             if not self._connections[host]:
@@ -138,16 +201,31 @@ class JazzServer:
         if not client.is_open:
             return
         self._accepted += 1
+        self._open.add(client)
+        is_forwarded = client.origin.address != client.host
+        self._forwarded[client.origin.address] += is_forwarded
+        try:
+            await self._serve_open(client)
+        finally:
+            self._open.discard(client)
+            self._forwarded[client.origin.address] -= is_forwarded
+            if not self._forwarded[client.origin.address]:
+                del self._forwarded[client.origin.address]
+
+    async def _serve_open(self, client: JazzSocket) -> None:
         async with trio.open_nursery() as nursery:
             # Outlives a cancellation, to say goodbye; nothing is awaited before the `try`.
             writer_scope = trio.CancelScope(shield=True)
             nursery.start_soon(client.write, writer_scope)
             try:
-                await self._handler(client)
+                with client.scope:
+                    await self._handler(client)
             except trio.BrokenResourceError:
                 pass  # it went while the handler was sending
             finally:
                 is_cancelled = trio.current_effective_deadline() == -math.inf
+                if client.scope.cancelled_caught:
+                    client.close(CloseCode.POLICY_VIOLATION, "the token was withdrawn")
                 client.close(CloseCode.GOING_AWAY if is_cancelled else CloseCode.NORMAL_CLOSURE)
                 with trio.move_on_after(CLOSE_SECONDS, shield=True):
                     await client.wait_hung_up()
@@ -158,20 +236,26 @@ class JazzServer:
             return False
         # Behind a reverse proxy all the world is loopback.
         is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        return is_local or self._connections[host] < self.limits.max_connections_per_address
+        is_shared = is_local or (self.door is not None and self.door.is_proxy(host))
+        return is_shared or self._connections[host] < self.limits.max_connections_per_address
 
 
 class JazzSocket:
     """One client: whole text messages in and out."""
 
-    def __init__(self, server: JazzServer, stream: trio.SocketStream, remote: str) -> None:
-        self.remote = remote
+    def __init__(self, server: JazzServer, stream: trio.SocketStream, host: str, port: int) -> None:
+        self.host = host
+        self.remote = format_address(host, port)
+        """For logs: the address, the one behind a proxy, the name of the token."""
+        self.origin = Origin(host)
+        self.scope = trio.CancelScope()
         limits = server.limits
         self._server = server
         self._stream = stream
-        self._protocol = ServerProtocol(
+        self.protocol = ServerProtocol(
             extensions=[ServerPerMessageDeflateFactory()] if limits.deflate else None,
             max_size=limits.max_message_bytes,
+            logger=_silent,
         )
         self._inbox: deque[str] = deque()
         self._handed_over = 0
@@ -190,7 +274,19 @@ class JazzSocket:
 
     @property
     def is_open(self) -> bool:
-        return self._protocol.state is State.OPEN
+        return self.protocol.state is State.OPEN
+
+    def come_from(self, origin: Origin) -> None:
+        """The door has said who this is."""
+        self.origin = origin
+        if origin.address != self.host:
+            self.remote = f"{origin.address} by {self.remote}"
+        if origin.token:
+            self.remote = f"{self.remote} as {origin.token}"
+
+    def dismiss(self) -> None:
+        """End the handler; the client is told 1008."""
+        self.scope.cancel()
 
     async def accept(self) -> None:
         """Answer the HTTP request: an upgrade opens the socket, `GET /health` says ok.
@@ -199,19 +295,14 @@ class JazzSocket:
 
         Cancel: the connection is useless; close it.
         """
-        while self._protocol.state is State.CONNECTING and not self._has_ended:
+        while self.protocol.state is State.CONNECTING and not self._has_ended:
             for event in await self._receive_events():
                 if isinstance(event, Request):
-                    path = event.path.partition("?")[0]
-                    if path == "/health" and event.method == "GET":
-                        response = self._protocol.reject(200, "ok")
-                    else:
-                        response = self._protocol.accept(event)
-                    self._protocol.send_response(response)
+                    self.protocol.send_response(self._server.answer(event, self))
                 else:
                     self._receive_frame(event)
             self._queue_writes()
-            if self._protocol.eof_sent or self.is_open:
+            if self.protocol.eof_sent or self.is_open:
                 break
         try:
             while self._outbox:
@@ -250,7 +341,7 @@ class JazzSocket:
             await self._outbox_taken.wait()
         data = text.encode()
         try:
-            self._protocol.send_text(data)
+            self.protocol.send_text(data)
         except InvalidState as error:
             raise trio.BrokenResourceError(f"{self.remote} has closed the socket") from error
         if self._written.is_set():
@@ -262,7 +353,7 @@ class JazzSocket:
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Start the closing handshake; harmless when it has begun."""
         if self.is_open:
-            self._protocol.send_close(code, reason)
+            self.protocol.send_close(code, reason)
             self._queue_writes()
 
     async def write(self, scope: trio.CancelScope) -> None:
@@ -272,7 +363,7 @@ class JazzSocket:
                 while True:
                     while self._outbox:
                         await self._stream.send_all(self._take())
-                    if self._protocol.eof_sent:
+                    if self.protocol.eof_sent:
                         await self._stream.send_eof()
                         return
                     self._outbox_filled = trio.Event()
@@ -300,15 +391,15 @@ class JazzSocket:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if data:
-            self._protocol.receive_data(data)
+            self.protocol.receive_data(data)
             self._count_partial(self._partial_bytes + len(data))
         else:
             if not self._has_hung_up:
-                self._protocol.receive_eof()
+                self.protocol.receive_eof()
             self._has_ended = self._has_hung_up = True
             self._count_partial(0)
         self._server.bytes_received += len(data)
-        return list(self._protocol.events_received())
+        return list(self.protocol.events_received())
 
     def _receive_frame(self, frame: object) -> None:
         if not isinstance(frame, Frame) or self._has_failed:
@@ -340,7 +431,7 @@ class JazzSocket:
         """End it for what the client did: nothing that came after that counts."""
         if not self._has_failed:
             self._has_failed = True
-            self._protocol.fail(code, reason)
+            self.protocol.fail(code, reason)
 
     def _count_partial(self, partial_bytes: int) -> None:
         self._server.partial_bytes += partial_bytes - self._partial_bytes
@@ -350,14 +441,14 @@ class JazzSocket:
 
     def _queue_writes(self, *, are_control: bool = False) -> None:
         """Move what the protocol object wants to send to the outbox."""
-        for data in self._protocol.data_to_send():
+        for data in self.protocol.data_to_send():
             if data:  # b"" asks for the half-close that `write` does at the end
                 self._outbox.append(data)
                 self._outbox_bytes += len(data)
                 self._control_bytes += len(data) if are_control else 0
         if self._control_bytes > MAX_CONTROL_BYTES:
             self._fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
-        if self._protocol.eof_sent:
+        if self.protocol.eof_sent:
             self._has_ended = True
         self._outbox_filled.set()
 

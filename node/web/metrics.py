@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from node.web.status import NodeStatus
+from node.web.status import AccessStatus, NodeStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -48,6 +48,9 @@ class StatusCollector(Collector):
             "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
             "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
             "clients_accepted": ("Jazz clients accepted", clients.accepted),
+            "clients_unauthorized": ("Jazz clients without a token", clients.unauthorized),
+            "clients_slowed": ("Times a client was left unread", status.access.slowed),
+            "clients_sent_away": ("Clients far beyond their rate", status.access.sent_away),
             "clients_refused": ("Jazz clients refused for a limit", clients.refused),
             "client_messages_received": ("Frames from clients", clients.messages_received),
             "client_messages_sent": ("Frames to clients", clients.messages_sent),
@@ -61,6 +64,34 @@ class StatusCollector(Collector):
             if core.name:
                 length.add_metric([core.name], core.length)
         yield length
+        yield from _collect_access(status.access)
+
+
+def _collect_access(access: AccessStatus) -> Iterable[Metric]:
+    """Labels are a closed set of reasons, and of tokens the busiest; accounts are none."""
+    refused = CounterMetricFamily(
+        "beemesh_content_refused", "Sessions and values that were not taken", labels=["reason"]
+    )
+    for reason, count in access.refused.items():
+        refused.add_metric([reason], count)
+    yield refused
+    frames = CounterMetricFamily("beemesh_token_frames", "Frames by token", labels=["token"])
+    sizes = CounterMetricFamily("beemesh_token_bytes", "Bytes by token", labels=["token"])
+    for token in access.tokens:
+        frames.add_metric([token.name], token.frames)
+        sizes.add_metric([token.name], token.bytes)
+    yield frames
+    yield sizes
+    yield GaugeMetricFamily(
+        "beemesh_accounts_counted", "Accounts with anything stored", access.accounts_counted
+    )
+    yield GaugeMetricFamily(
+        "beemesh_accounts_full", "Accounts found full since the start", access.accounts_full
+    )
+    if access.accounts:
+        yield GaugeMetricFamily(
+            "beemesh_account_bytes_max", "Stored by the largest account", access.accounts[0].bytes
+        )
 
 
 def build_registry(read_status: Callable[[], NodeStatus]) -> CollectorRegistry:

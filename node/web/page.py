@@ -9,14 +9,19 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from node.web.status import (
+    AccessStatus,
     NodeStatus,
     PeerStatus,
+    account_headings,
+    account_row,
     core_headings,
     core_row,
     format_age,
     peer_headings,
     peer_row,
     status_rows,
+    token_headings,
+    token_row,
 )
 
 REFRESH_SECONDS = 5
@@ -43,8 +48,21 @@ def render_status(status: NodeStatus, peers: Sequence[PeerStatus]) -> str:
         f"<ul>{''.join(_tile(count, label) for count, label in tiles)}</ul>"
         f"<h2>Peers</h2>{_table(peer_headings(), map(peer_row, peers), 'No node is connected.')}"
         f"<h2>Cores</h2>{_table(core_headings(), map(core_row, status.cores), 'None is open.')}"
+        f"{_access(status.access)}"
         f"<h2>Node</h2><dl>{''.join(_fact(*row) for row in status_rows(status))}</dl>"
         f"<footer>beemesh {escape(status.version)}</footer></main></body></html>"
+    )
+
+
+def _access(access: AccessStatus) -> str:
+    """Tables of tokens and accounts, where there are any."""
+    accounts = [account_row(account, access) for account in access.accounts]
+    tables = (
+        ("Tokens", token_headings(), list(map(token_row, access.tokens))),
+        ("Accounts", account_headings(), accounts),
+    )
+    return "".join(
+        f"<h2>{title}</h2>{_table(headings, rows, '')}" for title, headings, rows in tables if rows
     )
 
 

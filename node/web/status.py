@@ -47,10 +47,53 @@ class ClientCounts:
     connected: int
     accepted: int
     refused: int
+    unauthorized: int
     messages_received: int
     messages_sent: int
     bytes_received: int
     bytes_sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """What clients did that came with one token; `name` is `other` for all but the busiest."""
+
+    name: str
+    connections: int
+    frames: int
+    bytes: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """What one account has stored and created here."""
+
+    id: str
+    bytes: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessStatus:
+    """Who may do what, what that refused since the start, and what is used of quotas.
+
+    None: no such bound. `refused` has one number a reason, `accounts` those that use most.
+    `slowed` counts how often a client was left unread for its rate.
+    """
+
+    needs_token: bool
+    allowed: int | None
+    denied: int
+    refused: dict[str, int]
+    slowed: int
+    sent_away: int
+    account_bytes: int | None
+    account_values: int | None
+    accounts_counted: int
+    accounts_full: int
+    accounts: tuple[AccountStatus, ...]
+    tokens: tuple[TokenStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +120,7 @@ class NodeStatus:
     blocks: BlockCounts
     clients: ClientCounts
     cores: tuple[CoreStatus, ...]
+    access: AccessStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +191,38 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
         ("store", f"{status.store}, durability {status.durability}, replicate {status.replicate}"),
         ("discovery", ", ".join(status.discovery) or "off"),
+        ("access", describe_access(status.access)),
+        ("refused", describe_refusals(status)),
         ("data", status.data),
     ]
+
+
+def describe_access(access: AccessStatus) -> str:
+    """Who may do what, in a line."""
+    parts = ["token needed"] if access.needs_token else []
+    if access.allowed is not None:
+        parts.append(f"{access.allowed:,} accounts allowed")
+    if access.denied:
+        parts.append(f"{access.denied:,} denied")
+    if access.account_bytes is not None:
+        parts.append(f"{format_size(access.account_bytes)} an account")
+    if access.account_values is not None:
+        parts.append(f"{access.account_values:,} values an account")
+    if access.accounts_full:
+        parts.append(f"{access.accounts_full:,} of {access.accounts_counted:,} accounts full")
+    return ", ".join(parts) or "open to everybody"
+
+
+def describe_refusals(status: NodeStatus) -> str:
+    """What was refused and slowed since the start, in a line."""
+    access = status.access
+    counts = {
+        "no token": status.clients.unauthorized,
+        **{reason.replace("_", " "): count for reason, count in access.refused.items()},
+        "sent away": access.sent_away,
+        "slowed": access.slowed,
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
 
 
 _FOUND_BY = {"static": "address", "lan": "LAN", "incoming": "its call"}
@@ -171,6 +245,42 @@ def peer_row(peer: PeerStatus) -> tuple[str, ...]:
 
 def peer_headings() -> tuple[str, ...]:
     return _PEER_HEADINGS
+
+
+_TOKEN_HEADINGS = ("token", "connections", "frames", "received", "refused")
+_ACCOUNT_HEADINGS = ("account", "stored", "of quota", "values", "of quota")
+
+
+def token_headings() -> tuple[str, ...]:
+    return _TOKEN_HEADINGS
+
+
+def token_row(token: TokenStatus) -> tuple[str, ...]:
+    return (
+        token.name,
+        f"{token.connections:,}",
+        f"{token.frames:,}",
+        format_size(token.bytes),
+        f"{token.refused:,}",
+    )
+
+
+def account_headings() -> tuple[str, ...]:
+    return _ACCOUNT_HEADINGS
+
+
+def account_row(account: AccountStatus, access: AccessStatus) -> tuple[str, ...]:
+    return (
+        account.id,
+        format_size(account.bytes),
+        _share(account.bytes, access.account_bytes),
+        f"{account.values:,}",
+        _share(account.values, access.account_values),
+    )
+
+
+def _share(used: int, limit: int | None) -> str:
+    return "-" if limit is None else f"{100 * used / limit:.0f} %"
 
 
 def core_row(core: CoreStatus) -> tuple[str, ...]:

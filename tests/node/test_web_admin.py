@@ -30,11 +30,14 @@ from node.verbs import (
 from node.web.admin import serve_admin
 from node.web.page import render_status
 from node.web.status import (
+    AccessStatus,
+    AccountStatus,
     BlockCounts,
     ClientCounts,
     CoreStatus,
     NodeStatus,
     PeerStatus,
+    TokenStatus,
     format_age,
     format_size,
 )
@@ -60,8 +63,22 @@ STATUS = NodeStatus(
     covalues=20_000,
     peers=1,
     blocks=BlockCounts(7, 1, 6, 5, 4, 3, 2),
-    clients=ClientCounts(1, 2, 3, 4, 5, 6, 7),
+    clients=ClientCounts(1, 2, 3, 8, 4, 5, 6, 7),
     cores=(CoreStatus("beemesh/data", "", True, "bb" * 32, 10, 1000, 10, 10),),
+    access=AccessStatus(
+        needs_token=True,
+        allowed=5,
+        denied=2,
+        refused={"denied": 3, "account_bytes": 0},
+        slowed=11,
+        sent_away=1,
+        account_bytes=2**30,
+        account_values=1000,
+        accounts_counted=4,
+        accounts_full=1,
+        accounts=(AccountStatus("co_zann", 2**29, 10),),
+        tokens=(TokenStatus("ci", 1, 2, 2048, 9),),
+    ),
 )
 PEER = PeerStatus(
     "cc" * 32, "other", "10.0.0.2:1", "lan", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import assert_never
 
 from node.cojson.crypto import RunningHash
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.messages import Known, Load, Message
 from node.cojson.outputs import (
     Changed,
@@ -113,9 +114,13 @@ class EngineShell:
         memory_bytes: int = 2**26,
         has_mesh: bool = False,
         enforces_writes: bool = False,
+        access: Gatekeeper | None = None,
     ) -> None:
         self.disk = disk or Disk()
-        self.engine = SyncEngine(memory_bytes=memory_bytes, enforces_writes=enforces_writes)
+        self.access = access
+        self.engine = SyncEngine(
+            memory_bytes=memory_bytes, enforces_writes=enforces_writes, access=access
+        )
         self.engine.has_mesh = has_mesh
         self.sent: dict[str, list[Message]] = {}
         self.wanted: dict[str, dict[int, dict[RawCoId, None]]] = {}
@@ -131,8 +136,8 @@ class EngineShell:
         self.rehashes = 0
         self.holds_reads = False
 
-    def client(self, name: str) -> str:
-        self.engine.add_peer(name)
+    def client(self, name: str, origin: Origin = UNKNOWN_ORIGIN) -> str:
+        self.engine.add_peer(name, origin)
         self.sent[name] = []
         self.wanted[name] = {0: {}, 3: {}, 6: {}}
         return name
@@ -152,6 +157,8 @@ class EngineShell:
         stores, self.stores = self.stores[:count], self.stores[len(self.stores[:count]) :]
         for store in stores:
             self.disk.store(store.append)
+            if self.access is not None:
+                self.access.stored(store.origin, store.append, 0.0)
         if stores:
             self.carry_out(self.engine.stored([store.ticket for store in stores]))
 

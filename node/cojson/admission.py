@@ -1,0 +1,92 @@
+"""Carrying out a gatekeeper's rulings: what it refuses is taken out of a delivery.
+
+The parts that are left go on as if they had come alone; what was taken out is told to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from node.cojson.gatekeeper import Gatekeeper, Origin, Ruling
+from node.cojson.judgment import Verified
+from node.cojson.outputs import Output, Refused
+from node.cojson.value_table import ValueEntry
+from node.cojson.waiting_room import Delivery, WaitingRoom
+from node.covalue.header import CoValueHeader
+
+_MAX_REASONS = 3
+
+
+class Admission:
+    """The engine's way to its gatekeeper; without one everything is taken."""
+
+    def __init__(self, access: Gatekeeper | None, room: WaitingRoom) -> None:
+        self._access = access
+        self._room = room
+
+    def screen(
+        self, delivery: Delivery, entry: ValueEntry, out: list[Output]
+    ) -> tuple[Delivery, str | None]:
+        """What is left of a delivery by its claims, and why nothing is if that is so."""
+        if self._access is None:
+            return delivery, None
+        content = delivery.content
+        ruling = self._access.screen(
+            _origin(delivery),
+            content.co_id,
+            entry.header or content.header,
+            content.new,
+            is_new=entry.header is None,
+            is_awaited=self._room.is_awaited(content.co_id),
+        )
+        if ruling.value is None and ruling.sessions:
+            _report(delivery, ruling, out)
+            left = {key: part for key, part in content.new.items() if key not in ruling.sessions}
+            delivery = replace(delivery, content=replace(content, new=left))
+        return delivery, ruling.value
+
+    def judge(
+        self,
+        delivery: Delivery,
+        entry: ValueEntry,
+        header: CoValueHeader,
+        verified: Verified,
+        out: list[Output],
+    ) -> None:
+        """Take out of `verified` what is refused; a refusal of the value takes out everything."""
+        is_new = entry.header is None
+        has_parts = bool(verified.appends) or (is_new and not verified.refusals)
+        if self._access is None or not has_parts:
+            return
+        ruling = self._access.judge(
+            _origin(delivery), delivery.content.co_id, header, verified.appends, is_new=is_new
+        )
+        if ruling.value is not None:
+            verified.refusals.append(ruling.value)
+            verified.logs.clear()
+            verified.appends.clear()
+            return
+        if ruling.sessions:
+            _report(delivery, ruling, out)
+        for session_id, reason in ruling.sessions.items():
+            verified.refusals.append(reason)
+            del verified.logs[session_id]
+            del verified.appends[session_id]
+
+
+def summary(reasons: Collection[str]) -> str:
+    """A few reasons for the log, however many there are."""
+    shown = list(reasons)[:_MAX_REASONS]
+    more = f"; and {len(reasons) - len(shown)} more" if len(reasons) > len(shown) else ""
+    return "; ".join(shown) + more
+
+
+def _origin(delivery: Delivery) -> Origin | None:
+    return None if delivery.sender is None else delivery.sender.origin
+
+
+def _report(delivery: Delivery, ruling: Ruling, out: list[Output]) -> None:
+    if delivery.sender is not None:
+        reason = summary(ruling.sessions.values())
+        out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
