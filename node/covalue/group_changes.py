@@ -22,8 +22,8 @@ Source: cojson 0.20.19 permissions.ts, coValues/group.ts.
 
 from __future__ import annotations
 
-import json
 from enum import Enum, StrEnum
+from json import JSONDecoder
 from typing import NamedTuple, NoReturn
 
 from node.covalue.content import Transaction
@@ -208,11 +208,15 @@ def parse_json(text: str) -> object:
     if text.count("[") + text.count("{") > MAX_BRACKETS:
         return None
     try:
-        # Long numbers become infinite there, not an error.
-        return json.loads(text, parse_int=float, parse_constant=_refuse)
+        parsed: object = _decoder.decode(text)
     except ValueError:
         return None
+    return parsed
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is Python's JSON only")
+
+
+# Long integers become infinite in JavaScript, in Python they would be an error.
+_decoder = JSONDecoder(parse_int=float, parse_constant=_refuse)

@@ -69,7 +69,12 @@ class Judgment:
 
     def role_at(self, group_id: RawCoId, member: str, time: int) -> Role | None:
         """A member's role in one of the groups; None as well where nothing is known of it."""
+        membership = self.memberships.get(group_id)
+        if membership is None:
+            return None
         roles: dict[RawCoId, Role | None] = {}
+        if not membership.has_links:
+            return membership.role_at(member, time, roles.get)
         path: set[RawCoId] = set()
         pending = [group_id]
         while pending:

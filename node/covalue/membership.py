@@ -86,9 +86,9 @@ class Membership:
         self._counted = 0
 
     @property
-    def links(self) -> Iterator[RawCoId]:
-        """All parents that there ever was a valid link to."""
-        return iter(self._links)
+    def has_links(self) -> bool:
+        """Whether there ever was a parent."""
+        return bool(self._links)
 
     @property
     def last(self) -> Position:
@@ -237,7 +237,7 @@ class Membership:
         if self._header.is_account and member == self._co_id:
             return Role.ADMIN
         role = self._direct_role(member, time)
-        for parent, link in self.links_at(time) if self._links else ():
+        for parent, link in self.links_at(time):
             in_parent = inherited(parent)
             if in_parent is None or not in_parent.is_inheritable:
                 continue

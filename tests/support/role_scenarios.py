@@ -1,4 +1,4 @@
-"""Scenarios of groups that cojson has judged: tests/interop/roles_oracle.mjs says what is in them."""
+"""Groups that cojson has judged; tests/interop/roles_oracle.mjs says what is in a scenario."""
 
 from __future__ import annotations
 

@@ -1,0 +1,477 @@
+"""Roles through parents, what the book keeps, and that no order of arrival matters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.covalue.content import Transaction
+from node.covalue.group_changes import Role
+from node.covalue.group_view import GroupView
+from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.judgment import MAX_WORK
+from node.covalue.roles import GroupsMissing, RoleBook, ruling_group
+from tests.support.authors import Author, group_header, map_header
+from tests.support.deliveries import Choices, choices, delivered
+from tests.support.role_scenarios import (
+    Scenario,
+    book_of,
+    recorded,
+    role_differences,
+    role_questions,
+    transaction_of,
+    validity_differences,
+    views_of,
+)
+
+ANN, BOB, CAT = Author("ann"), Author("bob"), Author("cat")
+
+
+def setting(made_at: int, key: str, value: object) -> Transaction:
+    return Transaction(made_at, json.dumps([{"op": "set", "key": key, "value": value}]))
+
+
+def founded(name: str, founder: Author = ANN, made_at: int = 100) -> GroupView:
+    header = group_header(founder.account_id, name)
+    view = GroupView(header.id, header)
+    add(view, founder, setting(made_at, founder.account_id, "admin"))
+    return view
+
+
+def add(view: GroupView, author: Author, *transactions: Transaction) -> None:
+    session_id = author.session_id()
+    view.add(session_id, view.count(session_id), transactions)
+
+
+def linked(view: GroupView, parent: GroupView, value: object = "extend", at: int = 200) -> None:
+    add(view, ANN, setting(at, f"parent_{parent.co_id}", value))
+
+
+def book_with(*views: GroupView) -> RoleBook:
+    book = RoleBook()
+    for view in views:
+        book.add_view(view)
+    return book
+
+
+# ---- what cojson says
+
+
+@pytest.mark.parametrize("scenario", recorded(), ids=lambda scenario: scenario["name"])
+def test_recorded_scenarios(scenario: Scenario) -> None:
+    book = book_of(scenario)
+    assert role_differences(book, scenario) == []
+    assert validity_differences(book, scenario) == []
+
+
+def test_the_recorded_scenarios_show_something() -> None:
+    roles = {role for scenario in recorded() for _, _, _, role in role_questions(scenario)}
+    assert roles == {*Role, "-"} - {"revoked"}
+    verdicts = "".join(
+        text for scenario in recorded() for value in scenario["values"]
+        for text in value["valid"].values()
+    )  # fmt: skip
+    assert min(verdicts.count("0"), verdicts.count("1")) > 1_000
+    assert len(recorded()) >= 40
+
+
+# ---- parents
+
+
+@pytest.mark.parametrize("link", ["extend", "reader", "writer", "manager", "admin", "revoked", ""])
+@pytest.mark.parametrize("in_parent", Role)
+def test_what_a_link_gives(in_parent: Role, link: str) -> None:
+    parent, child = founded("parent"), founded("child")
+    add(parent, ANN, setting(150, BOB.account_id, in_parent))
+    linked(child, parent, link)
+    inherits = in_parent.is_inheritable and link not in ("revoked", "")
+    expected = (in_parent if link == "extend" else Role(link)) if inherits else None
+    book = book_with(parent, child)
+    assert book.role_of(child.co_id, BOB.account_id, 199) is None
+    assert book.role_of(child.co_id, BOB.account_id, 200) is expected
+
+
+ORDER = [None, Role.READER, Role.WRITE_ONLY, Role.WRITER, Role.MANAGER, Role.ADMIN]
+
+
+@pytest.mark.parametrize("inherited", ["reader", "writer", "manager", "admin"])
+@pytest.mark.parametrize("direct", ["reader", "writeOnly", "writer", "manager", "admin"])
+def test_the_better_role_counts(direct: str, inherited: str) -> None:
+    parent, child = founded("parent"), founded("child")
+    add(parent, ANN, setting(150, BOB.account_id, inherited))
+    add(child, ANN, setting(150, BOB.account_id, direct))
+    linked(child, parent)
+    role = book_with(parent, child).role_of(child.co_id, BOB.account_id, 300)
+    assert role is max(Role(direct), Role(inherited), key=ORDER.index)
+
+
+def test_revoked_here_and_admin_above_is_admin() -> None:
+    parent, child = founded("parent"), founded("child")
+    add(parent, ANN, setting(150, BOB.account_id, "admin"))
+    add(child, ANN, setting(150, BOB.account_id, "revoked"))
+    linked(child, parent)
+    add(child, BOB, setting(250, CAT.account_id, "writer"))
+    book = book_with(parent, child)
+    assert book.role_of(child.co_id, BOB.account_id, 250) is Role.ADMIN
+    assert book.role_of(child.co_id, CAT.account_id, 250) is Role.WRITER
+
+
+def test_a_parent_is_asked_about_the_same_time() -> None:
+    top, parent, child = founded("top"), founded("parent"), founded("child")
+    linked(parent, top, at=200)
+    linked(child, parent, at=300)
+    add(top, ANN, setting(400, BOB.account_id, "writer"), setting(500, BOB.account_id, "revoked"))
+    linked(parent, top, "revoked", at=600)
+    book = book_with(top, parent, child)
+    told = [book.role_of(child.co_id, BOB.account_id, at) for at in (399, 400, 499, 500)]
+    assert told == [None, Role.WRITER, Role.WRITER, None]
+
+
+def test_an_accounts_members_hand_on_nothing() -> None:
+    account = GroupView(BOB.account_id, BOB.account_header)
+    child = founded("child")
+    linked(child, account)
+    book = book_with(account, child)
+    assert book.role_of(child.co_id, BOB.account_id, 300) is None
+    assert book.role_of(BOB.account_id, BOB.account_id, 0) is Role.ADMIN
+
+
+def test_what_is_no_group_has_no_roles() -> None:
+    odd = parse_header({**founded("x").header.fields, "type": "colist"})
+    view = GroupView(odd.id, odd)
+    add(view, ANN, setting(100, ANN.account_id, "admin"))
+    child = founded("child")
+    linked(child, view)
+    book = book_with(view, child)
+    assert book.role_of(view.co_id, ANN.account_id, 200) is None
+    assert book.role_of(child.co_id, ANN.account_id, 200) is Role.ADMIN
+    assert book.missing(child.co_id) == []
+
+
+# ---- what must be in memory
+
+
+def test_missing_groups_are_named_until_none_is() -> None:
+    top, parent, child = founded("top"), founded("parent"), founded("child")
+    linked(parent, top)
+    linked(child, parent)
+    add(top, ANN, setting(150, BOB.account_id, "admin"))
+    book = RoleBook()
+    views = {view.co_id: view for view in (top, parent, child)}
+    asked = []
+    while missing := book.missing(child.co_id):
+        with pytest.raises(GroupsMissing) as caught:
+            book.role_of(child.co_id, BOB.account_id, 300)
+        assert caught.value.group_ids == missing
+        asked += missing
+        for co_id in missing:
+            book.add_view(views[co_id])
+    assert asked == [child.co_id, parent.co_id, top.co_id]
+    assert book.role_of(child.co_id, BOB.account_id, 300) is Role.ADMIN
+    book.discard(top.co_id)
+    assert book.missing(child.co_id) == [top.co_id]
+    book.add_view(top)
+    assert book.role_of(child.co_id, BOB.account_id, 300) is Role.ADMIN
+
+
+def test_links_that_strangers_make_lead_nowhere() -> None:
+    child = founded("child")
+    add(child, BOB, setting(200, f"parent_{founded('theirs', BOB).co_id}", "extend"))
+    assert book_with(child).missing(child.co_id) == []
+
+
+def test_a_link_found_invalid_later_is_not_asked_for() -> None:
+    child, parent = founded("child"), founded("parent", BOB)
+    add(child, ANN, setting(150, BOB.account_id, "admin"))
+    add(child, BOB, setting(300, f"parent_{parent.co_id}", "extend"))
+    book = book_with(child)
+    assert book.missing(child.co_id) == [parent.co_id]
+    book.extend(child.co_id, BOB.session_id(), 1, [setting(200, BOB.account_id, "revoked")])
+    assert book.missing(child.co_id) == []
+
+
+def test_more_than_fits_is_dropped_oldest_first() -> None:
+    views = [founded(f"group {number}") for number in range(6)]
+    book = RoleBook(max_bytes=views[0].size_bytes * 7 // 2)
+    for view in views[:3]:
+        book.add_view(view)
+    assert book.size_bytes == sum(view.size_bytes for view in views[:3])
+    assert book.role_of(views[0].co_id, ANN.account_id, 100) is Role.ADMIN
+    book.add_view(views[3])
+    assert [view.co_id in book for view in views] == [True, False, True, True, False, False]
+    assert book.size_bytes <= views[0].size_bytes * 7 // 2
+    book.extend(views[1].co_id, ANN.session_id(), 7, [])
+    book.discard(views[1].co_id)
+    for view in views:
+        book.discard(view.co_id)
+    assert book.size_bytes == 0
+
+
+def test_groups_that_do_not_fit_together_have_no_members() -> None:
+    parent, child = founded("parent"), founded("child")
+    linked(child, parent)
+    book = RoleBook(max_bytes=child.size_bytes * 3 // 2)
+    book.add_view(child)
+    assert book.missing(child.co_id) == [parent.co_id]
+    book.add_view(parent)
+    assert book.missing(child.co_id) == []
+    assert book.role_of(child.co_id, ANN.account_id, 300) is None
+    assert book.role_of(parent.co_id, ANN.account_id, 300) is Role.ADMIN
+
+
+# ---- far and around
+
+
+def chain(length: int) -> list[GroupView]:
+    views = [founded(f"link {number}") for number in range(length)]
+    for child, parent in zip(views[1:], views, strict=False):
+        linked(child, parent)
+    add(views[0], ANN, setting(150, BOB.account_id, "writer"))
+    return views
+
+
+def test_long_chains_of_parents() -> None:
+    length = 700
+    book, views = RoleBook(), chain(length)
+    assert length * (2 * length) <= MAX_WORK
+    for view in views:
+        book.add_view(view)
+    assert book.role_of(views[-1].co_id, BOB.account_id, 300) is Role.WRITER
+
+
+def test_longer_chains_have_no_members() -> None:
+    book, views = RoleBook(), chain(1_000)
+    for view in views:
+        book.add_view(view)
+    assert book.missing(views[-1].co_id) == []
+    assert book.role_of(views[-1].co_id, BOB.account_id, 300) is None
+    assert book.role_of(views[-1].co_id, ANN.account_id, 300) is None
+    assert book.role_of(views[500].co_id, BOB.account_id, 300) is Role.WRITER
+    assert not book.may_write(
+        views[-1].co_id, views[-1].header, ANN.session_id(), 9, setting(300, "root", "x")
+    )
+
+
+def test_a_group_is_not_its_own_parent() -> None:
+    view = founded("group")
+    linked(view, view)
+    book = book_with(view)
+    assert book.role_of(view.co_id, ANN.account_id, 300) is Role.ADMIN
+    assert not book.may_write(
+        view.co_id, view.header, ANN.session_id(), 1, setting(200, f"parent_{view.co_id}", "extend")
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_circles_end(size: int) -> None:
+    views = [founded(f"in a circle {number}") for number in range(size)]
+    for child, parent in zip(views, [*views[1:], views[0]], strict=True):
+        linked(child, parent)
+    add(views[0], ANN, setting(150, BOB.account_id, "writer"))
+    below = founded("below")
+    linked(below, views[-1])
+    for order in ([*views, below], [below, *reversed(views)]):
+        book = book_with(*order)
+        for view in order * 2:
+            assert book.role_of(view.co_id, BOB.account_id, 300) is Role.WRITER
+            assert book.role_of(view.co_id, CAT.account_id, 300) is None
+
+
+# ---- deleting and writing
+
+
+def owned(group_id: str) -> CoValueHeader:
+    return map_header("owned", group_id)
+
+
+def test_who_may_delete() -> None:
+    group = founded("group")
+    add(group, ANN, setting(200, BOB.account_id, "admin"), setting(200, CAT.account_id, "manager"))
+    book = book_with(group, GroupView(BOB.account_id, BOB.account_header))
+    header = owned(group.co_id)
+    assert book.may_delete(header, ANN.account_id, 100)
+    assert not book.may_delete(header, ANN.account_id, 99)
+    assert not book.may_delete(header, BOB.account_id, 199)
+    assert book.may_delete(header, BOB.account_id, 200)
+    assert not book.may_delete(header, CAT.account_id, 200)
+    assert book.may_delete(owned(BOB.account_id), BOB.account_id, 0)
+    assert not book.may_delete(owned(BOB.account_id), ANN.account_id, 300)
+    for undeletable in (group.header, BOB.account_header, map_header("open"), owned("co_zshort")):
+        assert not book.may_delete(undeletable, ANN.account_id, 300)
+    with pytest.raises(GroupsMissing):
+        book.may_delete(owned(founded("unknown").co_id), ANN.account_id, 300)
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+def test_who_may_write_into_a_value(role: Role | None) -> None:
+    group = founded("group")
+    if role is not None:
+        add(group, ANN, setting(200, BOB.account_id, role))
+    book, header = book_with(group), owned(group.co_id)
+
+    def may(transaction: Transaction) -> bool:
+        return book.may_write(header.id, header, BOB.session_id(), 0, transaction)
+
+    can_write = role in ("admin", "manager", "writer", "writeOnly")
+    assert may(setting(200, "a", 1)) == can_write
+    assert may(Transaction(200, "encrypted_UAA", "key_z1", "encrypted_UBB")) == can_write
+    assert not may(setting(199, "a", 1))
+    pointer = '{"branch":"b","ownerId":"co_z1"}'
+    assert may(Transaction(200, "[]", None, pointer)) == (can_write or role is Role.READER)
+    assert not may(Transaction(199, "[]", None, pointer))
+    no_pointers = ("{}", '{"branch":"b"}', '{"branch":"","ownerId":1}', "null", "[", "[" * 10_000)
+    for meta in no_pointers:
+        assert may(Transaction(200, "[]", None, meta)) == can_write
+    assert may(Transaction(200, "[]", "key_z1", pointer)) == can_write
+
+
+def test_an_account_writes_as_its_agent() -> None:
+    account = GroupView(ANN.account_id, ANN.account_header)
+    account.add(ANN.session_id(as_agent=True), 0, [setting(100, ANN.agent_id, "admin")])
+    book, header = book_with(account), owned(ANN.account_id)
+    for as_agent in (False, True):
+        session_id = ANN.session_id(as_agent=as_agent)
+        assert book.may_write(header.id, header, session_id, 0, setting(100, "a", 1))
+        assert not book.may_write(header.id, header, session_id, 0, setting(99, "a", 1))
+    assert not book.may_write(header.id, header, BOB.session_id(), 0, setting(100, "a", 1))
+
+
+def test_values_that_nobody_rules() -> None:
+    book = RoleBook()
+    header = map_header("open")
+    assert ruling_group(header) is None
+    assert book.may_write(header.id, header, BOB.session_id(), 0, setting(1, "a", 1))
+    header = owned("co_zshort")
+    assert ruling_group(header) is None
+    assert not book.may_write(header.id, header, BOB.session_id(), 0, setting(1, "a", 1))
+
+
+# ---- no order of arrival matters
+
+Session = tuple[RawCoId, CoSessionId]
+
+
+def sessions_of(scenario: Scenario) -> dict[Session, list[Transaction]]:
+    return {
+        (value["id"], CoSessionId(session_id)): [transaction_of(raw) for raw in transactions]
+        for value in scenario["values"]
+        if parse_header(value["header"]).is_group
+        for session_id, transactions in value["sessions"].items()
+    }
+
+
+def empty_book(scenario: Scenario, view_order: Iterable[int]) -> RoleBook:
+    views = [GroupView(view.co_id, view.header) for view in views_of(scenario)]
+    book = RoleBook()
+    for number in view_order:
+        book.add_view(views.pop(number % len(views)))
+    for view in views:
+        book.add_view(view)
+    return book
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([scenario for scenario in recorded() if "random" in scenario["name"]]),
+    choices,
+    st.lists(st.integers(0, 9), max_size=3),
+    st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_any_order_of_arrival_gives_the_same_answers(
+    scenario: Scenario, chosen: Choices, view_order: list[int], asked: list[int]
+) -> None:
+    """Also when questions come in between: what was judged early must not linger."""
+    book = empty_book(scenario, view_order)
+    questions = list(role_questions(scenario))
+    for number, (session, after, transactions) in enumerate(
+        delivered(sessions_of(scenario), chosen)
+    ):
+        book.extend(*session, after, transactions)
+        if number < len(asked):
+            group_id, member, time, _ = questions[asked[number] % len(questions)]
+            book.role_of(group_id, member, time)
+    assert role_differences(book, scenario) == []
+    assert validity_differences(book, scenario) == []
+
+
+GROUPS = [group_header(author.account_id, f"web {author.name}") for author in (ANN, BOB, CAT)]
+AUTHORS = [ANN, BOB, CAT]
+times = st.integers(100, 106)
+keys = st.sampled_from(
+    [*(author.account_id for author in AUTHORS), "everyone"]
+    + [f"parent_{header.id}" for header in GROUPS] * 2
+)
+values = st.sampled_from(
+    ["admin", "manager", "writer", "reader", "extend", "revoked", "adminInvite"]
+)
+webs = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 2), times, keys, values), min_size=5, max_size=30
+)
+
+
+def web_sessions(changes: list[tuple[int, int, int, str, str]]) -> dict[Session, list[Transaction]]:
+    """Three groups that may link to one another in circles, each written by three authors."""
+    sessions: dict[Session, list[Transaction]] = {
+        (header.id, author.session_id()): [] for header in GROUPS for author in AUTHORS
+    }
+    for header, author in zip(GROUPS, AUTHORS, strict=True):
+        first = setting(99, author.account_id, "admin")
+        sessions[header.id, author.session_id()].append(first)
+    for group, writer, time, key, value in changes:
+        session = (GROUPS[group].id, AUTHORS[writer].session_id())
+        sessions[session].append(setting(time, key, value))
+    return sessions
+
+
+def web_answers(book: RoleBook) -> list[Any]:
+    return [
+        book.role_of(header.id, member, time)
+        for header in GROUPS
+        for member in (*(author.account_id for author in AUTHORS), "everyone")
+        for time in (99, 101, 103, 106)
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(webs, choices, st.lists(st.integers(0, 2), max_size=20))
+def test_webs_of_groups_have_one_meaning(
+    changes: list[tuple[int, int, int, str, str]], chosen: Choices, asked: list[int]
+) -> None:
+    sessions = web_sessions(changes)
+    whole, pieces = RoleBook(), RoleBook()
+    for header in GROUPS:
+        view = GroupView(header.id, header)
+        for (co_id, session_id), transactions in sessions.items():
+            if co_id == header.id:
+                view.add(session_id, 0, transactions)
+        whole.add_view(view)
+    for header in reversed(GROUPS):
+        pieces.add_view(GroupView(header.id, header))
+    for number, (session, after, part) in enumerate(delivered(sessions, chosen)):
+        pieces.extend(*session, after, part)
+        if number < len(asked):
+            pieces.role_of(GROUPS[asked[number]].id, BOB.account_id, 105)
+    expected = web_answers(whole)
+    assert web_answers(pieces) == expected
+    assert web_answers(whole) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.text(max_size=20)), max_size=5), st.text())
+def test_any_changes_are_judged(changes: list[tuple[int, str]], member: str) -> None:
+    view = founded("hostile")
+    transactions = [Transaction(made_at, text, None, text) for made_at, text in changes]
+    add(view, BOB, *transactions)
+    book = book_with(view)
+    assert book.role_of(view.co_id, ANN.account_id, 2**64) is Role.ADMIN
+    assert book.role_of(view.co_id, member, 2**64) is None
+    for header in (view.header, owned(view.co_id)):
+        for index, transaction in enumerate(transactions):
+            session_id = BOB.session_id()
+            assert not book.may_write(view.co_id, header, session_id, index, transaction)
