@@ -13,13 +13,14 @@ from bee.bee import Bee
 from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Transaction
-from node.covalue.gathering import SessionRows, gather
+from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
     COUNT_KEY,
     DELETED_RANGE,
     FORK_RANGE,
     ID_PREFIX,
+    TRANSACTIONS_KEY,
     RowKind,
     checkpoint_key,
     decode_deleted_key,
@@ -56,6 +57,7 @@ from node.covalue.records import (
 )
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
 
 _PRESENT = b"\xc3"
@@ -118,7 +120,9 @@ class BeeStore:
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
             added = 0
+            transactions = 0
             for co_id, value in rows.items():
+                transactions += await self._count_loaded(co_id, value)
                 if value.header is not None:
                     await batch.put(header_key(co_id), encode_header(value.header))
                     local[id_key(co_id)] = _PRESENT
@@ -130,7 +134,36 @@ class BeeStore:
                         await batch.put(key, record)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
+            if transactions:
+                local[TRANSACTIONS_KEY] = encode_count(self._count(TRANSACTIONS_KEY) + transactions)
             await batch.flush(local=local)
+
+    async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
+        """By how much the rows change the number of transactions that are loaded."""
+        if not value.is_deletion:
+            return sum([len(session.transactions) for session in value.sessions.values()])
+        stored = await self.load_value(co_id)
+        hidden = 0 if stored is None else hidden_by_deletion(stored)
+        return (
+            sum(
+                len(session.transactions)
+                for session_id, session in value.sessions.items()
+                if is_delete_session(session_id)
+            )
+            - hidden
+        )
+
+    def totals(self) -> Totals:
+        """How much can be loaded; reads one row per deleted value. Raises: CorruptStore."""
+        deleted = sum(1 for _ in self._local.local_items(*DELETED_RANGE))
+        return Totals(self.count(), deleted, self._count(TRANSACTIONS_KEY))
+
+    async def set_transaction_count(self, count: int) -> None:
+        """Correct it, for a bee that was written before it was counted.
+
+        Cancel: it is corrected, or not.
+        """
+        await self._local.write_local({TRANSACTIONS_KEY: encode_count(count)})
 
     async def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
         """As the protocol says."""
@@ -144,13 +177,16 @@ class BeeStore:
 
     def count(self) -> int:
         """How many values are stored. Raises: CorruptStore."""
-        record = self._local.get_local_value(COUNT_KEY)
+        return self._count(COUNT_KEY)
+
+    def _count(self, key: bytes) -> int:
+        record = self._local.get_local_value(key)
         if record is None:
             return 0
         try:
             return decode_count(record)
         except DecodeError as error:
-            raise CorruptStore("count", str(error)) from error
+            raise CorruptStore(key.decode(), str(error)) from error
 
     async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
         """As the protocol says: a row is there for what is not synced yet."""

@@ -35,6 +35,7 @@ from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
+from node.covalue.totals import Totals
 from node.covalue.transaction_json import parse_transactions
 from node.errors import CorruptStore
 
@@ -67,6 +68,14 @@ _PENDING = """SELECT coValueID FROM deletedCoValues
 _ABOVE_LETTERS = "\x7f"
 _LOCK = """SELECT holderSessionId, acquiredAt, lastProcessedOffset, releasedAt
     FROM storageReconciliationLocks WHERE key = ?"""
+_TOTALS = """SELECT
+    (SELECT count(*) FROM coValues),
+    (SELECT count(*) FROM deletedCoValues d JOIN coValues v ON v.id = d.coValueID),
+    (SELECT ifnull(sum(lastIdx), 0) FROM sessions) - (
+        SELECT ifnull(sum(s.lastIdx), 0) FROM deletedCoValues d
+        JOIN coValues v ON v.id = d.coValueID JOIN sessions s ON s.coValue = v.rowID
+        WHERE s.sessionID NOT GLOB '*_session_d*$'
+    )"""
 _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
 _header_decoder = msgspec.json.Decoder(dict[str, object])
@@ -228,6 +237,11 @@ class SqliteReader:
             after = texts[-1]
             ids += [RawCoId(text) for text in texts if is_co_id(text)]
         return ids
+
+    def totals(self) -> Totals:
+        """Raises: CorruptStore. Reads all rows of two tables: a second per million sessions."""
+        found = self._read("totals", lambda: self._execute(_TOTALS).fetchone())
+        return Totals(*map(int, found))
 
     def unsynced_ids(self) -> list[RawCoId]:
         """As `CoValueStore.unsynced_ids`."""

@@ -28,6 +28,7 @@ from node.covalue.sqlite_reader import SqliteReader
 from node.covalue.sqlite_schema import FileClaim, prepare_file
 from node.covalue.sqlite_writer import SqliteWriter
 from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.totals import Totals
 from node.errors import CorruptStore
 
 INLINE_BYTES = 256 * 1024
@@ -115,6 +116,14 @@ class SqliteStore:
     def count(self) -> int:
         """As the protocol says."""
         return self._writer.count
+
+    async def totals(self) -> Totals:
+        """How much can be loaded.
+
+        Raises: CorruptStore.
+        Cancel: nothing is changed.
+        """
+        return await trio.to_thread.run_sync(self._bulk.totals, limiter=self._bulk_thread)
 
     async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
         """As the protocol says."""

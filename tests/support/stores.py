@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from bee.bee import Bee
 from hypercore.storage import Durability
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.hybrid_store import open_hybrid_store
 from node.covalue.ids import CoSessionId, RawCoId, agent_public_key, session_owner
 from node.covalue.known_state import KnownState
 from node.covalue.session_log import SessionLog
@@ -49,7 +50,28 @@ class SqliteHome:
             yield store
 
 
-HOMES: dict[str, type[BeeHome] | type[SqliteHome]] = {"bee": BeeHome, "sqlite": SqliteHome}
+class HybridHome:
+    """Both of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bee = BeeHome(directory)
+        self.sqlite = SqliteHome(directory)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[CoValueStore]:
+        bee = BeeStore(Bee(self.bee.log), self.bee.log)
+        async with (
+            open_sqlite_store(self.sqlite.path, Durability.OS) as sqlite,
+            open_hybrid_store(sqlite, bee) as store,
+        ):
+            yield store
+
+
+HOMES: dict[str, Callable[[Path], StoreHome]] = {
+    "bee": BeeHome,
+    "sqlite": SqliteHome,
+    "hybrid": HybridHome,
+}
 
 
 class Appender:
