@@ -321,7 +321,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         open_corestore(config.corestore_path, durability=durability) as store,
         _open_core(store) as data,
     ):
-        values = BeeStore(Bee(data), data)
+        values = BeeStore(Bee(data), data, store.reclaim)
         options = HostOptions(
             memory_bytes=config.covalue_memory,
             enforces_writes=config.enforce_permissions,

@@ -9,6 +9,7 @@ Source: cojson 0.20.19 storage/DeletedCoValuesEraserScheduler.ts has the same pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -24,6 +25,9 @@ START_SECONDS = 1.0
 
 PAUSE_SECONDS = 60.0
 """Between two runs, however much is deleted: erasing many together costs less."""
+
+RECLAIM_SHARE = 100
+"""Rewriting the store's files takes at most one part in so many of the time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +47,8 @@ class Eraser:
         self._store = store
         self._may_erase = may_erase
         self._pause_seconds = pause_seconds
+        self._reclaims_at = -math.inf
+        self._is_unreclaimed = False
         self._wake = Wakeup()
 
     def wake(self) -> None:
@@ -57,11 +63,12 @@ class Eraser:
         await trio.sleep(START_SECONDS)
         while True:
             await self.erase_pending()
-            await self._wake.wait()
+            with trio.move_on_at(self._reclaims_at if self._is_unreclaimed else math.inf):
+                await self._wake.wait()
             await trio.sleep(self._pause_seconds)
 
     async def erase_pending(self) -> None:
-        """One run over all that is pending now.
+        """One run over all that is pending now; gives the room back if that is due.
 
         Cancel: as `run`.
         """
@@ -77,4 +84,11 @@ class Eraser:
             self.erased_values += 1
             self.erased_transactions += transactions
             _log.info("erased", co_id=co_id, transactions=transactions)
+            self._is_unreclaimed = True
             await trio.lowlevel.checkpoint()
+        started = trio.current_time()
+        if self._is_unreclaimed and started >= self._reclaims_at:
+            await self._store.reclaim()
+            self._is_unreclaimed = False
+            took = trio.current_time() - started
+            self._reclaims_at = trio.current_time() + RECLAIM_SHARE * took

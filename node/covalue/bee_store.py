@@ -6,7 +6,7 @@ One `store` is one atomic append: the rows of every message in it, and the local
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from bee.bee import Bee
@@ -79,11 +79,20 @@ class LocalRows(Protocol):
 
 
 class BeeStore:
-    """A `CoValueStore` over a bee and the local rows of its log."""
+    """A `CoValueStore` over a bee and the local rows of its log.
 
-    def __init__(self, bee: Bee[bytes, bytes], local: LocalRows) -> None:
+    `reclaim` makes the files under it let go of deleted rows.
+    """
+
+    def __init__(
+        self,
+        bee: Bee[bytes, bytes],
+        local: LocalRows,
+        reclaim: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._bee = bee
         self._local = local
+        self._reclaim = reclaim
 
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
@@ -238,25 +247,34 @@ class BeeStore:
             raise CorruptStore("deleted", str(error)) from error
 
     async def erase(self, co_id: RawCoId) -> int:
-        """As the protocol says."""
+        """As the protocol says: no block of ours holds any of it then.
+
+        Peers that have copies of those blocks keep them; older versions of the bee may not be
+        readable any more.
+        """
         if not self._is_deleted(co_id):
             return 0
-        erased = 0
         try:
-            async with self._bee.batch() as batch:
-                start, stop = value_range(co_id)
-                rows = [
-                    (entry.key, entry.value) async for entry in self._bee.range(gte=start, lt=stop)
-                ]
-                for key, value in rows:
-                    row = decode_key(key)
-                    if row.kind is not RowKind.HEADER and not is_delete_session(row.session_id):
-                        await batch.delete(key)
-                        erased += len(decode_run(value or b"")) if row.kind is RowKind.RUN else 0
-                await batch.flush(local={deleted_key(co_id): encode_deletion(is_erased=True)})
+            await self._bee.finish_erasures()
+            start, stop = value_range(co_id)
+            kept: list[bytes] = []
+            erased = 0
+            async for entry in self._bee.range(gte=start, lt=stop):
+                row = decode_key(entry.key)
+                if row.kind is RowKind.HEADER or is_delete_session(row.session_id):
+                    kept.append(entry.key)
+                elif row.kind is RowKind.RUN:
+                    erased += len(decode_run(entry.value or b""))
+            await self._bee.erase(gte=start, lt=stop, keep=kept)
         except (DecodeError, CorruptTree) as error:
             raise CorruptStore(co_id, str(error)) from error
+        await self._local.write_local({deleted_key(co_id): encode_deletion(is_erased=True)})
         return erased
+
+    async def reclaim(self) -> None:
+        """As the protocol says."""
+        if self._reclaim is not None:
+            await self._reclaim()
 
     async def keep_fork(self, fork: SessionFork) -> None:
         """As the protocol says."""

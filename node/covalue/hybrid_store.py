@@ -106,6 +106,10 @@ class HybridStore:
         """As the protocol says: from both."""
         return max(await self._sqlite.erase(co_id), await self._bee.erase(co_id))
 
+    async def reclaim(self) -> None:
+        """As the protocol says."""
+        await self._bee.reclaim()
+
     async def keep_fork(self, fork: SessionFork) -> None:
         """As the protocol says."""
         await self._sqlite.keep_fork(fork)

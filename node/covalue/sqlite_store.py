@@ -162,12 +162,16 @@ class SqliteStore:
             erased = await trio.to_thread.run_sync(self._erase, co_id, limiter=self._writer_thread)
         if erased is None:
             return 0
+        await self.reclaim()
+        return erased
+
+    async def reclaim(self) -> None:
+        """As the protocol says; `erase` does it already."""
         has_more = True
         while has_more:
             # Each step is a turn of its own: who wants to store does not wait for them all.
             async with self._writing:
                 has_more = await trio.to_thread.run_sync(self._reclaim, limiter=self._writer_thread)
-        return erased
 
     def _erase(self, co_id: RawCoId) -> int | None:
         with self._undone_on_failure():

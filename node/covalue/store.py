@@ -181,6 +181,15 @@ class CoValueStore(Protocol):
         """
         ...
 
+    async def reclaim(self) -> None:
+        """Give the room of what was erased back to the file system: no file holds it any more.
+
+        May rewrite everything, beside reads and commits.
+
+        Cancel: it is finished first.
+        """
+        ...
+
     # Evidence.
 
     async def keep_fork(self, fork: SessionFork) -> None:
