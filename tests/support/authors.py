@@ -63,8 +63,8 @@ class Author:
         return crypto_sign(signed_bytes(running), secret_key)[:64]
 
     def account(self) -> Content:
-        """The account's own value, with one transaction."""
-        transactions = [Transaction(1, '[{"op":"set","key":"x","value":"admin"}]')]
+        """The account's own value, with the transaction that begins every account."""
+        transactions = [role(self.agent_id, "admin", made_at=1)]
         return self.content(self.account_header, transactions, as_agent=True)
 
     def content(

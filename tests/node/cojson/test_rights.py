@@ -1,0 +1,138 @@
+"""Write permission, for a node that enforces it."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.cojson.messages import Known
+from node.covalue.content import Transaction
+from node.covalue.known_state import KnownState
+from tests.support.authors import Author, edits, group_header, map_header, role
+from tests.support.engine_shell import EngineShell
+
+ANN, BOB, EVE = Author("ann"), Author("bob"), Author("eve")
+GROUP = group_header(ANN.account_id)
+MAP = map_header("m", GROUP.id)
+FOUNDING = [role(ANN.account_id, "admin", made_at=900), role(BOB.account_id, "reader", made_at=901)]
+
+
+@pytest.fixture
+def shell() -> EngineShell:
+    """With accounts, a group that BOB may read, and a map in it."""
+    shell = EngineShell(enforces_writes=True)
+    for name in ("a", "b", "e"):
+        shell.client(name)
+    shell.say("a", ANN.account(), BOB.account(), EVE.account())
+    shell.say("a", ANN.content(GROUP, FOUNDING), ANN.content(MAP, edits(2)))
+    while shell.stores:
+        shell.commit()
+    shell.take("a")
+    assert shell.refusals == {}
+    assert MAP.id in shell.disk.headers
+    return shell
+
+
+def promoted(value: str, made_at: int) -> list[Transaction]:
+    return [*FOUNDING, role(BOB.account_id, value, made_at=made_at)]
+
+
+@pytest.mark.parametrize("author", [BOB, EVE])
+def test_who_may_not_write_is_refused_and_hinders_nobody(
+    shell: EngineShell, author: Author
+) -> None:
+    shell.say("e", author.content(MAP, edits(3), with_header=False))
+    shell.commit()
+    assert shell.take("e") == []
+    assert "no right to write" in shell.refusals["e"][0]
+    assert set(shell.disk.logs[MAP.id]) == {ANN.session_id()}
+    shell.say("a", ANN.content(MAP, edits(3), after=2, with_header=False))
+    shell.commit()
+    assert shell.take("a")[-1] == Known(MAP.id, KnownState(True, {ANN.session_id(): 3}))
+
+
+def test_a_writer_writes(shell: EngineShell) -> None:
+    shell.say("a", ANN.content(GROUP, promoted("writer", 950), after=2, with_header=False))
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert BOB.session_id() in shell.disk.logs[MAP.id]
+    assert shell.refusals == {}
+
+
+def test_who_becomes_a_writer_goes_on_with_the_session_he_began_too_early(
+    shell: EngineShell,
+) -> None:
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    assert len(shell.refusals["b"]) == 1
+    shell.say("a", ANN.content(GROUP, promoted("writer", 1001), after=2, with_header=False))
+    shell.commit()
+    assert BOB.session_id() not in shell.disk.logs[MAP.id]  # made at 1000, a reader still
+    shell.say("b", BOB.content(MAP, edits(3), with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert len(shell.disk.logs[MAP.id][BOB.session_id()]) == 3
+
+
+def test_a_role_that_comes_to_light_late_lets_in_what_was_refused(shell: EngineShell) -> None:
+    shell.bring(BOB.content(MAP, edits(2), with_header=False), receipt=3)
+    assert shell.settled[-1].refusal is not None
+    shell.say("a", ANN.content(GROUP, promoted("writer", 950), after=2, with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert len(shell.disk.logs[MAP.id][BOB.session_id()]) == 2
+
+
+def test_who_is_no_writer_any_more_is_refused(shell: EngineShell) -> None:
+    shell.say("a", ANN.content(GROUP, promoted("writer", 950), after=2, with_header=False))
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    revoked = [*promoted("writer", 950), role(BOB.account_id, "revoked", made_at=1001)]
+    shell.say("a", ANN.content(GROUP, revoked, after=3, with_header=False))
+    while shell.stores:
+        shell.commit()
+    shell.say("b", BOB.content(MAP, edits(3), after=1, with_header=False))
+    assert "no right to write" in shell.refusals["b"][-1]
+    assert len(shell.disk.logs[MAP.id][BOB.session_id()]) == 1
+
+
+def test_strangers_change_no_group(shell: EngineShell) -> None:
+    shell.say(
+        "e",
+        EVE.content(
+            GROUP, [role(EVE.account_id, "admin", made_at=950)], session="x", with_header=False
+        ),
+    )
+    assert "no right to write" in shell.refusals["e"][0]
+    everyone = [*FOUNDING, role("everyone", "writer", made_at=1000)]
+    shell.say("a", ANN.content(GROUP, everyone, after=2, with_header=False))
+    shell.say("e", EVE.content(MAP, edits(1), with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert EVE.session_id() in shell.disk.logs[MAP.id]
+
+
+def test_anybody_makes_groups_and_values_of_their_own(shell: EngineShell) -> None:
+    group = group_header(EVE.account_id, "eve")
+    value = map_header("eve", group.id)
+    free = map_header("free")
+    shell.say("e", EVE.content(group, [role(EVE.account_id, "admin", made_at=900)]))
+    shell.say("e", EVE.content(value, edits(2)), EVE.content(free, edits(1)))
+    while shell.stores:
+        shell.commit()
+    assert shell.refusals == {}
+    assert {group.id, value.id, free.id} <= set(shell.disk.headers)
+
+
+def test_rights_are_judged_after_a_restart(shell: EngineShell) -> None:
+    again = EngineShell(shell.disk, enforces_writes=True)
+    again.client("b")
+    again.say("b", BOB.content(MAP, edits(1), with_header=False))
+    assert "no right to write" in again.refusals["b"][0]
+
+
+def test_nothing_is_refused_unless_the_operator_wants_it(shell: EngineShell) -> None:
+    open_node = EngineShell(shell.disk)
+    open_node.client("b")
+    open_node.say("b", BOB.content(MAP, edits(1), with_header=False))
+    open_node.commit()
+    assert open_node.refusals == {}
+    assert BOB.session_id() in open_node.disk.logs[MAP.id]
