@@ -307,7 +307,13 @@ class CoreReplication:
             name, payload = served.extensions[0]
             handler = self._handlers.get(name)
             if handler is not None:
-                for answer in await handler(payload, served.handle):
+                try:
+                    answers = await handler(payload, served.handle)
+                except StorageError as error:  # of this core; not the end of the process
+                    served.error = error
+                    served.channel.close()
+                    return
+                for answer in answers:
                     self._send_extension(name, answer, served.peer)
             del served.extensions[0]
 

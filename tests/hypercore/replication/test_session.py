@@ -274,6 +274,27 @@ async def test_a_disk_that_cannot_be_read_does_not_break_the_writer_of_the_conne
         nursery.cancel_scope.cancel()
 
 
+async def test_a_disk_that_fails_an_extension_ends_the_core_and_nothing_else() -> None:
+    source, target = writer(1), reader()
+
+    async def fail(payload: bytes, peer: PeerHandle) -> list[bytes]:
+        raise StorageFailed("unreadable")
+
+    source.replication.set_extension("chat", fail)
+    one, other = pair_for(source)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(target.replication.serve, other)
+        nursery.start_soon(say_hello, target)
+        with pytest.raises(StorageFailed):
+            await source.replication.serve(one)
+        nursery.cancel_scope.cancel()
+
+
+async def say_hello(core: Core) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    core.replication.send_extension("chat", b"hello")
+
+
 async def test_an_idle_channel_is_opened_again_by_who_still_reads() -> None:
     core = reader()
     ours, theirs = pair_for(core)
