@@ -63,7 +63,7 @@ class Intake:
         header = entry.header
         if header is None:
             header = content.header
-            if header is None and self._state.room.awaited_by(co_id) is None:
+            if header is None and self._state.room.awaited_by(co_id, delivery.sender) is None:
                 self._reply(delivery, NOTHING, True, out)
                 self.settle(delivery, out, "content of an unknown value without its header")
                 return
@@ -98,7 +98,7 @@ class Intake:
         """The first dependency that is not here; what content of this value waits for already."""
         content = delivery.content
         co_id = content.co_id
-        first = self._state.room.awaited_by(co_id)
+        first = self._state.room.awaited_by(co_id, delivery.sender)
         if first is not None or header is None:
             return first
         needed = dict.fromkeys(header_dependencies(header))
@@ -113,7 +113,7 @@ class Intake:
             entry = self._state.use(dependency, out)
             if entry.phase is Phase.HELD and entry.header is not None:
                 delivery.cleared[dependency] = entry.header.account_public_key
-            elif not self._state.room.would_circle(co_id, dependency):
+            elif not self._state.room.would_circle(co_id, dependency, delivery.sender):
                 return dependency
         return None
 
