@@ -324,7 +324,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         values = BeeStore(Bee(data), data)
         async with (
             open_access(config, values) as access,
-            open_sync_host(values, access.gate) as host,
+            open_sync_host(values, access=access.gate) as host,
             open_mesh(
                 host,
                 data,

@@ -89,7 +89,7 @@ class _Counters:
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    def __init__(self, store: CoValueStore, access: Gatekeeper | None = None) -> None:
+    def __init__(self, store: CoValueStore, *, access: Gatekeeper | None = None) -> None:
         self.store = store
         self._access = access
         self._counters = _Counters()
@@ -464,10 +464,10 @@ class SyncHost:
 
 @asynccontextmanager
 async def open_sync_host(
-    store: CoValueStore, access: Gatekeeper | None = None
+    store: CoValueStore, *, access: Gatekeeper | None = None
 ) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends; `access` says what is taken."""
-    host = SyncHost(store, access)
+    host = SyncHost(store, access=access)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

@@ -16,6 +16,7 @@ from functools import partial
 import trio
 
 from bee.bee import Bee
+from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
@@ -25,11 +26,13 @@ from tests.support.data_log import DataLog
 
 
 @asynccontextmanager
-async def open_jazz_node(log: DataLog | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
+async def open_jazz_node(
+    log: DataLog | None = None, access: Gatekeeper | None = None
+) -> AsyncIterator[tuple[SyncHost, int]]:
     """A host and the port on which clients reach it."""
     log = log or DataLog()
     async with (
-        open_sync_host(BeeStore(Bee(log), log)) as host,
+        open_sync_host(BeeStore(Bee(log), log), access=access) as host,
         open_background_nursery() as nursery,
     ):
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
