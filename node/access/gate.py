@@ -149,7 +149,7 @@ class Gate:
 
     def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:
         """As the protocol says."""
-        if origin.token:
+        if origin.token and size:
             counts = self._token(origin.token)
             counts.frames += 1
             counts.bytes += size

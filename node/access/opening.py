@@ -41,6 +41,7 @@ class Access:
             needs_token=bool(config.ws_tokens) or config.ws_tokens_file is not None,
         )
         self._config = config
+        self._lists_error = ""
         self._withdrawn: set[str] = set()
         self._withdrawal = trio.Event()
 
@@ -52,6 +53,7 @@ class Access:
             needs_token=self.door.needs_token,
             allowed=None if policy.allow is None else len(policy.allow),
             denied=len(policy.deny),
+            lists_error=self._lists_error,
             refused={reason.value: statistics.refused.get(reason, 0) for reason in Reason},
             slowed=statistics.slowed,
             sent_away=statistics.sent_away,
@@ -96,8 +98,10 @@ class Access:
         try:
             lists = await trio.to_thread.run_sync(read_lists, self._config)
         except ConfigError as error:
+            self._lists_error = str(error)
             _log.error("lists not read again", error=str(error))
             return
+        self._lists_error = ""
         withdrawn = self.door.replace_tokens(lists.tokens)
         if withdrawn or lists.policy != self.gate.policy:
             _log.info(

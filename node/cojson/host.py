@@ -107,7 +107,7 @@ class SyncHost:
     """Open it with `open_sync_host`."""
 
     def __init__(
-        self, store: CoValueStore, options: HostOptions, access: Gatekeeper | None = None
+        self, store: CoValueStore, options: HostOptions, *, access: Gatekeeper | None = None
     ) -> None:
         self.store = store
         self._access = access
@@ -465,7 +465,7 @@ async def open_sync_host(
     access: Gatekeeper | None = None,
 ) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends; `access` says what is taken."""
-    host = SyncHost(store, options or HostOptions(), access)
+    host = SyncHost(store, options or HostOptions(), access=access)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

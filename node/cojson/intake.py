@@ -70,7 +70,7 @@ class Intake:
         header = entry.header
         if header is None:
             header = content.header
-            if header is None and self._state.room.awaited_by(co_id) is None:
+            if header is None and self._state.room.awaited_by(co_id, delivery.sender) is None:
                 self._look_for_value(delivery, out)
                 return
             fault = None if header is None else _fault(header, co_id)
@@ -156,7 +156,7 @@ class Intake:
         """The first dependency that is not here; what content of this value waits for already."""
         content = delivery.content
         co_id = content.co_id
-        first = self._state.room.awaited_by(co_id)
+        first = self._state.room.awaited_by(co_id, delivery.sender)
         if first is not None or header is None:
             return first
         needed = dict.fromkeys(header_dependencies(header))
@@ -171,7 +171,7 @@ class Intake:
             entry = self._state.use(dependency, out)
             if entry.phase is Phase.HELD and entry.header is not None:
                 delivery.cleared[dependency] = entry.header.account_public_key
-            elif not self._state.room.would_circle(co_id, dependency):
+            elif not self._state.room.would_circle(co_id, dependency, delivery.sender):
                 return dependency
         return None
 

@@ -291,12 +291,12 @@ class SyncEngine:
 
     def _is_dependency_looked_for(self, co_id: RawCoId) -> bool:
         """Whether content of this value is here and may be completed yet."""
-        dependency = self._state.room.awaited_by(co_id)
-        if dependency is None:
-            return False
-        entry = self._state.values.peek(dependency)
-        is_read = entry is not None and entry.phase is Phase.LOADING
-        return is_read or dependency in self._state.searching
+        for dependency in self._state.room.all_awaited_by(co_id):
+            entry = self._state.values.peek(dependency)
+            is_read = entry is not None and entry.phase is Phase.LOADING
+            if is_read or dependency in self._state.searching:
+                return True
+        return False
 
     # What the shell pulls when a client can take more.
 

@@ -1,8 +1,9 @@
 """Content set aside until a value that it depends on is here.
 
-Each message waits for one missing value at a time; further messages of the same coValue queue
-behind it, so that pieces stay in order. What does not fit is dropped and its sender asked to
-send again once the dependency is here.
+Each message waits for one missing value at a time; further messages of the same coValue from the
+same sender queue behind it, so that pieces stay in order. Others do not wait with it: else one
+session of an account that never comes would keep everybody's edits from being taken. What does
+not fit is dropped and its sender asked to send again once the dependency is here.
 
 *Headless* content waits for its own value: it continues one that this node does not hold, and the
 mesh is asked whether another does.
@@ -52,8 +53,8 @@ class WaitingRoom:
         self._max_bytes = max_bytes
         self._waiting: dict[RawCoId, list[Delivery]] = {}
         self._owed: dict[RawCoId, dict[Owed, None]] = {}
-        self._awaited: dict[RawCoId, RawCoId] = {}
-        """Of each value with content set aside: what it waits for."""
+        self._awaited: dict[RawCoId, dict[PeerView | None, RawCoId]] = {}
+        """Of each value with content set aside: what that of each sender waits for."""
         self._headless: dict[RawCoId, list[Delivery]] = {}
         self._mesh_bytes = 0
 
@@ -73,19 +74,23 @@ class WaitingRoom:
                 delivery.sender.aside_bytes -= delivery.size
         return deliveries
 
-    def awaited_by(self, co_id: RawCoId) -> RawCoId | None:
-        """What content of this value is waiting for."""
-        return self._awaited.get(co_id)
+    def awaited_by(self, co_id: RawCoId, sender: PeerView | None) -> RawCoId | None:
+        """What this sender's content of this value is waiting for."""
+        return self._awaited.get(co_id, {}).get(sender)
+
+    def all_awaited_by(self, co_id: RawCoId) -> set[RawCoId]:
+        """What anybody's content of this value is waiting for."""
+        return set(self._awaited.get(co_id, {}).values())
 
     def is_awaited(self, co_id: RawCoId) -> bool:
         """Whether content set aside waits for this value."""
         return co_id in self._waiting or co_id in self._owed
 
-    def would_circle(self, co_id: RawCoId, dependency: RawCoId) -> bool:
-        """Whether `dependency` waits, perhaps through others, for `co_id` itself."""
+    def would_circle(self, co_id: RawCoId, dependency: RawCoId, sender: PeerView | None) -> bool:
+        """Whether the sender's `dependency` waits, perhaps through others, for `co_id` itself."""
         step: RawCoId | None = dependency
         for _ in range(_MAX_CHAIN):
-            step = self._awaited.get(step) if step is not None else None
+            step = self.awaited_by(step, sender) if step is not None else None
             if step is None or step == co_id:
                 break
         return step == co_id
@@ -104,7 +109,7 @@ class WaitingRoom:
         else:
             sender.aside_bytes += delivery.size
         self._waiting.setdefault(dependency, []).append(delivery)
-        self._awaited[co_id] = dependency
+        self._awaited.setdefault(co_id, {})[sender] = dependency
         return True
 
     def senders(self, dependency: RawCoId) -> list[PeerView | None]:
@@ -137,7 +142,6 @@ class WaitingRoom:
                     kept.append(delivery)
             if kept:
                 self._waiting[dependency] = kept
-                self._awaited.update({item.content.co_id: dependency for item in kept})
             else:
                 del self._waiting[dependency]
         for dependency, owed in list(self._owed.items()):
@@ -152,4 +156,8 @@ class WaitingRoom:
             self._mesh_bytes -= delivery.size
         else:
             delivery.sender.aside_bytes -= delivery.size
-        self._awaited.pop(delivery.content.co_id, None)
+        waiting = self._awaited.get(delivery.content.co_id)
+        if waiting is not None:
+            waiting.pop(delivery.sender, None)
+            if not waiting:
+                del self._awaited[delivery.content.co_id]

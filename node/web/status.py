@@ -79,12 +79,14 @@ class AccessStatus:
     """Who may do what, what that refused since the start, and what is used of quotas.
 
     None: no such bound. `refused` has one number a reason, `accounts` those that use most.
+    `lists_error` tells why changed files are not in force, empty when they are.
     `slowed` counts how often a client was left unread for its rate.
     """
 
     needs_token: bool
     allowed: int | None
     denied: int
+    lists_error: str
     refused: dict[str, int]
     slowed: int
     sent_away: int
@@ -208,6 +210,8 @@ def describe_access(access: AccessStatus) -> str:
         parts.append(f"{format_size(access.account_bytes)} an account")
     if access.account_values is not None:
         parts.append(f"{access.account_values:,} values an account")
+    if access.lists_error:
+        parts.append(f"CHANGED LISTS NOT IN FORCE: {access.lists_error}")
     if access.accounts_full:
         parts.append(f"{access.accounts_full:,} of {access.accounts_counted:,} accounts full")
     return ", ".join(parts) or "open to everybody"

@@ -3,7 +3,7 @@
 //   {"do":"create","values":{...}}            -> {"id":"co_z..."}         a map that everyone may write
 //   {"do":"createMany","count":100}           -> {"ids":[...]}
 //   {"do":"load","id":"co_z..."}              -> {"values":{...}} or {"unavailable":true}, with "ms"
-//   {"do":"set","id":"co_z...","key":k,"value":v}  -> {"synced":true}
+//   {"do":"set","id":"co_z...","key":k,"value":v}  -> {"synced":true}; false after "timeout" ms
 //   {"do":"wait","id":"co_z...","key":k,"value":v} -> {"seen":true}       when the edit has arrived
 //   {"do":"grow","id":"co_z...","count":9,"size":50000} -> {"synced":true}   that many edits, one message each
 //   {"do":"stream","size":400000}             -> {"id":"co_z...","hash":"..."}   a file of that many bytes
@@ -71,9 +71,13 @@ const commands = {
     const ms = Date.now() - started;
     return value === "unavailable" ? { unavailable: true, ms } : { values: value.toJSON(), ms };
   },
-  async set({ id, key, value }) {
+  async set({ id, key, value, timeout }) {
     const map = await loaded(id);
     map.set(key, value);
+    if (timeout) {
+      const synced = await map.core.waitForSync({ timeout }).then(() => true, () => false);
+      return { synced };
+    }
     await map.core.waitForSync({ timeout: SYNC_MS });
     return { synced: true };
   },

@@ -62,6 +62,11 @@ def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
         ("join = 3", "no list"),
         ("ws_deflate = 'perhaps'", "neither true nor false"),
         ("ws_max_connections = 0", "at least 1"),
+        ("ws_trusted_proxies = ['nginx']", "no address and no network"),
+        ("ws_tokens = 3", "no list of tokens"),
+        ("rate_messages = '1MiB'", "no count"),
+        ("quota_account_bytes = 0", "no size"),
+        ("deny_accounts_file = ''", "names no file"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said(tmp_path: Path, text: str, match: str) -> None:
@@ -91,6 +96,35 @@ def test_lists_and_switches(tmp_path: Path) -> None:
     assert config.ws_deflate
     assert config.shutdown_seconds == 90
     assert load_config({"data": tmp_path, "discovery": "lan"}, {}).discovery == ("lan",)
+
+
+def test_access(tmp_path: Path) -> None:
+    plain = load_config({"data": tmp_path}, {})
+    assert (plain.ws_tokens, plain.allow_accounts_file, plain.rate_loopback) == ((), None, False)
+    assert (plain.quota_account_bytes, plain.rate_values) == (None, None)
+    assert not plain.enforce_permissions
+    (tmp_path / "config.toml").write_text(
+        'ws_tokens = ["ci:abc"]\nallow_accounts_file = "~/allow"\nrate_messages = 600\n'
+    )
+    config = load_config(
+        {"data": tmp_path, "deny_accounts": ["co_z1", "co_z2"], "rate_loopback": True},
+        {
+            "BEEMESH_QUOTA_ACCOUNT_BYTES": "1GiB",
+            "BEEMESH_WS_TOKENS_FILE": "/run/secrets/tokens",
+            "BEEMESH_WS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "BEEMESH_ENFORCE_PERMISSIONS": "yes",
+        },
+    )
+    assert config.ws_tokens == ("ci:abc",)
+    assert "abc" not in repr(config)
+    assert config.allow_accounts_file == Path("~/allow").expanduser()
+    assert config.ws_tokens_file == Path("/run/secrets/tokens")
+    assert config.ws_trusted_proxies == ("10.0.0.0/8", "::1")
+    assert (config.quota_account_bytes, config.rate_messages) == (2**30, 600)
+    assert config.deny_accounts == ("co_z1", "co_z2")
+    assert config.rate_loopback
+    assert config.enforce_permissions
+    assert config.usage_path == tmp_path / "usage.json"
 
 
 @pytest.mark.parametrize(

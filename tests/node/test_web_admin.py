@@ -69,6 +69,7 @@ STATUS = NodeStatus(
         needs_token=True,
         allowed=5,
         denied=2,
+        lists_error="",
         refused={"denied": 3, "account_bytes": 0},
         slowed=11,
         sent_away=1,

@@ -59,6 +59,10 @@ class Author:
         """The signature over a whole session up to the last of these."""
         running = RunningHash()
         feed(running, transactions)
+        return self.sign_hash(running)
+
+    def sign_hash(self, running: RunningHash) -> bytes:
+        """The signature over a session that has this hash."""
         _, secret_key = crypto_sign_seed_keypair(seed_of(self.name))
         return crypto_sign(signed_bytes(running), secret_key)[:64]
 

@@ -16,6 +16,7 @@ from functools import partial
 import trio
 
 from bee.bee import Bee
+from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
@@ -26,12 +27,14 @@ from tests.support.data_log import DataLog
 
 
 @asynccontextmanager
-async def open_jazz_node(store: CoValueStore | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
+async def open_jazz_node(
+    store: CoValueStore | None = None, access: Gatekeeper | None = None
+) -> AsyncIterator[tuple[SyncHost, int]]:
     """A host over a store, one in memory if none is given, and the port where clients reach it."""
     if store is None:
         log = DataLog()
         store = BeeStore(Bee(log), log)
-    async with open_sync_host(store) as host, open_background_nursery() as nursery:
+    async with open_sync_host(store, access=access) as host, open_background_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server = JazzServer(partial(serve_client, host))
         await nursery.start(server.serve, listeners)

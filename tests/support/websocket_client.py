@@ -23,6 +23,10 @@ class WebSocketClient:
     async def connect(self) -> Response:
         self.protocol.send_request(self.protocol.connect())
         await self.flush()
+        return await self.response()
+
+    async def response(self) -> Response:
+        """The answer to the request."""
         response = await self._event()
         assert isinstance(response, Response)
         return response

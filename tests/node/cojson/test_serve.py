@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from node.cojson.host import SyncHost
+from bee.bee import Bee
+from node.cojson.gatekeeper import ACCEPTED, Origin, Pace, Ruling
+from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_frame, encode_lines, encode_message
-from node.cojson.serve import MAX_BAD_LINES, serve_client
+from node.cojson.serve import MAX_BAD_LINES, MAX_FRAME_LINES, serve_client
+from node.covalue.bee_store import BeeStore
 from node.covalue.known_state import NOTHING
 from tests.node.cojson.test_host import TREE, free, open_host
 from tests.support.authors import Author, edits, map_header
+from tests.support.data_log import DataLog
 
 ANN = Author("ann")
 FREE = map_header("free")
@@ -190,3 +194,81 @@ async def test_edits_reach_a_subscriber_while_it_is_idle() -> None:
         assert await client.messages() == [free(1)]
         await host.receive_content("test", [free(3, after=1)])
         assert await client.messages() == [free(3, after=1)]
+
+
+async def test_a_frame_of_far_too_many_lines_ends_the_connection() -> None:
+    async with open_client() as (host, client, ended):
+        good = encode_message(Load(FREE.id, NOTHING))
+        client.say(good, *["{}"] * MAX_FRAME_LINES)
+        with trio.fail_after(20):
+            await ended.wait()
+        # What came before the line too many was handled.
+        assert host.statistics().messages_received == 1
+
+
+class Slow:
+    """A gatekeeper that takes everything, and slows those who send."""
+
+    def __init__(self, *paces: Pace) -> None:
+        self.paces = list(paces)
+        self.received_from: list[tuple[Origin, int]] = []
+
+    def screen(self, *_: object, **__: object) -> Ruling:
+        return ACCEPTED
+
+    def judge(self, *_: object, **__: object) -> Ruling:
+        return ACCEPTED
+
+    def stored(self, *_: object) -> None:
+        pass
+
+    def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:
+        self.received_from.append((origin, messages))
+        return self.paces.pop(0) if self.paces else Pace()
+
+
+@asynccontextmanager
+async def open_paced(*paces: Pace) -> AsyncIterator[tuple[Slow, Client, trio.Event]]:
+    log = DataLog()
+    slow, client, ended = Slow(*paces), Client(), trio.Event()
+    async with (
+        open_sync_host(BeeStore(Bee(log), log), access=slow) as host,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def run() -> None:
+            await serve_client(host, client, Origin("192.0.2.1", "phone"))
+            ended.set()
+
+        nursery.start_soon(run)
+        yield slow, client, ended
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_sends_too_fast_is_left_unread_and_answered_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_paced(Pace(), Pace(30.0)) as (slow, client, ended):
+        started = trio.current_time()
+        for number in range(3):
+            client.say(encode_message(Load(map_header(f"u{number}").id, NOTHING)))
+        answers: list[Message] = []
+        times: list[float] = []
+        while len(answers) < 3:
+            found = decode_frame(await client.frames.receive()).messages
+            answers += found
+            times += [trio.current_time() - started] * len(found)
+        assert times == [0, 30, 30]
+        assert slow.received_from == [
+            (Origin("192.0.2.1", "phone"), 0),
+            *[(Origin("192.0.2.1", "phone"), 1)] * 3,
+        ]
+        assert not ended.is_set()
+
+
+async def test_who_is_far_beyond_the_rate_is_sent_away() -> None:
+    async with open_paced(Pace(), Pace(900.0, "too much")) as (_, client, ended):
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        with trio.fail_after(5):
+            await ended.wait()

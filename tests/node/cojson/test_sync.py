@@ -111,6 +111,39 @@ def test_a_client_is_not_sent_what_it_sent(full: EngineShell) -> None:
     assert full.take("author") == []
 
 
+def test_content_that_waits_keeps_nobody_else_waiting(full: EngineShell) -> None:
+    full.client("mallory")
+    # Of an account that never comes; the same message by whoever has the account is taken.
+    full.say("mallory", BOB.content(MAP, edits(2), with_header=False))
+    assert full.take("mallory") == [Load(BOB.account_id, NOTHING)]
+    full.say("author", ANN.content(MAP, edits(4), after=3, with_header=False))
+    full.commit()
+    assert full.take("author") == [Known(MAP.id, KnownState(True, {SESSION: 4}))]
+    # Mallory's own further pieces keep their place behind the first.
+    full.say("mallory", ANN.content(MAP, edits(5), after=4, with_header=False))
+    assert full.stores == []
+    full.say("author", BOB.account())
+    full.commit()
+    assert full.disk.rows[MAP.id].keys() == {SESSION, BOB.session_id()}
+    assert full.disk.rows[MAP.id][SESSION].count == 5
+
+
+def test_a_circle_of_one_sender_is_not_closed_by_another(shell: EngineShell) -> None:
+    shell.client("mallory")
+    shell.client("author")
+    # As if the group waited for the map that it owns: no reason to take the map without it.
+    forged = [Transaction(9, f'[{{"op":"set","key":"{MAP.id}","value":"reader"}}]')]
+    shell.say("author", ACCOUNT)
+    shell.commit()
+    shell.say("mallory", BOB.content(GROUP, forged, as_agent=True))
+    shell.say("author", MAP_CONTENT)
+    assert shell.stores == []
+    shell.say("author", GROUP_CONTENT)
+    shell.commit()
+    assert shell.disk.rows[MAP.id][SESSION].count == 3
+    assert shell.disk.rows[GROUP.id].keys() == {SESSION, BOB.session_id(as_agent=True)}
+
+
 # Loads.
 
 
