@@ -19,7 +19,7 @@ from node.errors import CorruptStore
 TURN = 64
 """Operations after which a loop lets other tasks run: about a millisecond."""
 
-_SERVE_BYTES = 64 * 1024
+SERVE_BYTES = 64 * 1024
 """Read per turn for one client: a few pieces, so that clients take turns."""
 
 _log = structlog.get_logger(__name__)
@@ -55,9 +55,9 @@ class ContentSource:
             piece = self._recent.piece(co_id, wanted.known, wanted.held)
             if piece is not None:
                 self._engine.sent(peer_id, piece.content)
-                return [piece.line], True
+                return [self._recent.line(piece)], True
         try:
-            loaded = await self._store.load(co_id, wanted.known, _SERVE_BYTES)
+            loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))
             return [], True

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from node.cojson.change_feed import ChangeFeed
-from node.cojson.client_link import TURN, ClientLink, ContentSource
+from node.cojson.client_link import SERVE_BYTES, TURN, ClientLink, ContentSource
 from node.cojson.crypto import RunningHash
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
@@ -41,7 +41,7 @@ from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import feed
-from node.covalue.store import CoValueStore
+from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -360,7 +360,11 @@ class SyncHost:
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
             for store in stores:
-                self._recent.add(store.append, self._engine.priority(store.append.co_id))
+                co_id = store.append.co_id
+                if store.append.is_deletion:
+                    self._recent.forget(co_id)
+                else:
+                    self._recent.add(store.append, self._engine.priority(co_id))
             self._carry_out(self._engine.stored([store.ticket for store in stores]))
             self._committed.unpark_all()
             await trio.lowlevel.checkpoint()
@@ -375,8 +379,8 @@ class SyncHost:
             question = self._reads.popleft()
             try:
                 match question:
-                    case LoadValue(co_id):
-                        value = await self.store.load_value(co_id)
+                    case LoadValue(co_id, is_wanted):
+                        value = await self._read_value(co_id, is_wanted)
                         self._carry_out(self._engine.loaded(co_id, value))
                     case Rehash(co_id, session_id, count):
                         running = await self._rehash(co_id, session_id, count)
@@ -390,6 +394,20 @@ class SyncHost:
             done += 1
             if done % TURN == 0:
                 await trio.lowlevel.checkpoint()
+
+    async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
+        """What is stored of a value; one that a client wants is read once for both.
+
+        Raises: CorruptStore.
+        """
+        if is_wanted:
+            loaded = await self.store.load(co_id, NOTHING, SERVE_BYTES)
+            if loaded.value is not None:
+                self._recent.keep(loaded.pieces)
+                return loaded.value
+            if not loaded.pieces:
+                return None
+        return await self.store.load_value(co_id)
 
     async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
         """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""

@@ -7,6 +7,8 @@ read: on a remote bee that is what has to be fetched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from bee.bee import Snapshot
 from node.covalue.content import Content
 from node.covalue.dependencies import (
@@ -14,11 +16,12 @@ from node.covalue.dependencies import (
     member_dependencies,
     session_dependencies,
 )
+from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import run_key, session_runs_range, summary_range, value_range
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
-from node.covalue.store import LoadedPieces, StoredValue
+from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 
 Tree = Snapshot[bytes, bytes]
 
@@ -60,13 +63,8 @@ async def read_value(
     header = reader.header
     if header is None:
         return None
-    dependencies = {*header_dependencies(header), *session_dependencies(reader.sessions)}
-    if header.is_group:
-        for piece in await read_covalue(tree, co_id):
-            for part in piece.new.values():
-                dependencies.update(member_dependencies(part.transactions))
-    dependencies.discard(co_id)
-    return StoredValue(header, reader.sessions, frozenset(dependencies), is_tombstone)
+    pieces = await read_covalue(tree, co_id) if header.is_group else []
+    return _describe(co_id, header, reader.sessions, pieces, is_tombstone)
 
 
 async def read_pieces(
@@ -94,7 +92,28 @@ async def read_pieces(
             is_cut = await _read_range(tree, reader, bounds, max_bytes)
             if is_cut:
                 break
-    return LoadedPieces(reader.finish(is_cut=is_cut), not is_cut)
+    pieces = reader.finish(is_cut=is_cut)
+    value: StoredValue | None = None
+    if known == NOTHING and not is_cut and reader.header is not None:
+        value = _describe(co_id, reader.header, reader.sessions, pieces, is_tombstone)
+    return LoadedPieces(pieces, not is_cut, value)
+
+
+def _describe(
+    co_id: RawCoId,
+    header: CoValueHeader,
+    sessions: Mapping[CoSessionId, StoredSession],
+    pieces: Sequence[Content],
+    is_tombstone: bool,
+) -> StoredValue:
+    """The value without its transactions; `pieces` are all of it when it is a group."""
+    dependencies = {*header_dependencies(header), *session_dependencies(sessions)}
+    if header.is_group:
+        for piece in pieces:
+            for part in piece.new.values():
+                dependencies.update(member_dependencies(part.transactions))
+    dependencies.discard(co_id)
+    return StoredValue(header, sessions, frozenset(dependencies), is_tombstone)
 
 
 async def _runs_from(
