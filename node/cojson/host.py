@@ -17,7 +17,14 @@ import structlog
 import trio
 
 from node.cojson.change_feed import ChangeFeed
-from node.cojson.client_link import SERVE_BYTES, TURN, ClientLink, ContentSource
+from node.cojson.client_link import (
+    CONTENT_COST,
+    READ_COST,
+    SERVE_BYTES,
+    TURN,
+    ClientLink,
+    ContentSource,
+)
 from node.cojson.crypto import RunningHash
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
@@ -50,9 +57,13 @@ __all__ = ["HostStatistics", "LoadReport", "MeshReader", "Receipt", "SyncHost", 
 MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
 
-MAX_COMMIT_BYTES = 4 * 1024 * 1024
+GATHER_MESSAGES = 64
+"""So many are worth waiting for, about 10 ms at most: every append writes the tree's upper nodes."""
 
-MAX_UNSETTLED_BYTES = 4 * 1024 * 1024
+MAX_COMMIT_BYTES = 2 * 1024 * 1024
+"""An append of as much takes about 10 ms."""
+
+MAX_UNSETTLED_BYTES = 1024 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from."""
 
 MAX_SEARCHES = 8
@@ -135,7 +146,7 @@ class SyncHost:
         try:
             for index, content in enumerate(contents, 1):
                 self._carry_out(self._engine.receive_content(content, number))
-                if index % TURN == 0:
+                if index % (TURN // CONTENT_COST) == 0:
                     await trio.lowlevel.checkpoint()
             if receipt.unresolved:
                 await receipt.settled.wait()
@@ -347,6 +358,7 @@ class SyncHost:
             if not self._commits:
                 await self._commit_wake.wait()
                 continue
+            await self._gather()
             stores: list[Store] = []
             size = 0
             while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
@@ -365,13 +377,23 @@ class SyncHost:
                     self._recent.forget(co_id)
                 else:
                     self._recent.add(store.append, self._engine.priority(co_id))
-            self._carry_out(self._engine.stored([store.ticket for store in stores]))
+            for start in range(0, len(stores), TURN):
+                await trio.lowlevel.checkpoint()
+                tickets = [store.ticket for store in stores[start : start + TURN]]
+                self._carry_out(self._engine.stored(tickets))
             self._committed.unpark_all()
+            await trio.lowlevel.checkpoint()
+
+    async def _gather(self) -> None:
+        """Let a few more messages come, as long as each round of the other tasks brings some."""
+        before = 0
+        while before < len(self._commits) < GATHER_MESSAGES:
+            before = len(self._commits)
             await trio.lowlevel.checkpoint()
 
     async def _read_forever(self) -> None:
         """Answer the engine's questions to the store, in order."""
-        done = 0
+        cost = 0
         while True:
             if not self._reads:
                 await self._read_wake.wait()
@@ -381,8 +403,10 @@ class SyncHost:
                 match question:
                     case LoadValue(co_id, is_wanted):
                         value = await self._read_value(co_id, is_wanted)
+                        cost += 1 if value is None else READ_COST
                         self._carry_out(self._engine.loaded(co_id, value))
                     case Rehash(co_id, session_id, count):
+                        cost += READ_COST
                         running = await self._rehash(co_id, session_id, count)
                         self._carry_out(self._engine.rehashed(co_id, session_id, running))
                     case _:
@@ -391,8 +415,8 @@ class SyncHost:
                 _log.error("cannot read", error=str(error))
                 self._carry_out(self._engine.load_failed(question.co_id))
             self._committed.unpark_all()
-            done += 1
-            if done % TURN == 0:
+            if cost >= TURN:
+                cost = 0
                 await trio.lowlevel.checkpoint()
 
     async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
