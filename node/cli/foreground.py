@@ -11,6 +11,7 @@ import trio
 
 from node.cli.output import print_error, print_facts, print_json
 from node.cli.perform import at
+from node.collector import tame_collector
 from node.config import Config
 from node.daemon import Node, open_node
 from node.journal import configure_journal
@@ -25,6 +26,7 @@ def run_node(config: Config, *, as_json: bool) -> int:
     Raises: what `open_node` raises.
     """
     configure_journal(config.log_level, config.log_format)
+    tame_collector()
     return trio.run(_run, config, as_json)
 
 

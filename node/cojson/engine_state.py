@@ -55,17 +55,19 @@ class EngineState:
         self.appealed: deque[Delivery] = deque()
         """Refused content that a group may speak for now: it is judged again."""
 
-    def use(self, co_id: RawCoId, out: list[Output]) -> ValueEntry:
+    def use(self, co_id: RawCoId, out: list[Output], *, is_wanted: bool = False) -> ValueEntry:
         """The entry; when it is not in memory the store is asked for it."""
         entry = self.values.use(co_id)
         if entry is None:
             entry = self.values.add(co_id)
-            out.append(LoadValue(co_id))
+            out.append(LoadValue(co_id, is_wanted))
         return entry
 
-    def when_read(self, co_id: RawCoId, step: Step, out: list[Output]) -> None:
+    def when_read(
+        self, co_id: RawCoId, step: Step, out: list[Output], *, is_wanted: bool = False
+    ) -> None:
         """Do `step` now, or when the store has told what it holds of this value."""
-        entry = self.use(co_id, out)
+        entry = self.use(co_id, out, is_wanted=is_wanted)
         if entry.phase is Phase.LOADING:
             entry.waiting.append(step)
         else:

@@ -20,7 +20,14 @@ import structlog
 import trio
 
 from node.cojson.change_feed import ChangeFeed
-from node.cojson.client_link import TURN, ClientLink, ContentSource
+from node.cojson.client_link import (
+    CONTENT_COST,
+    READ_COST,
+    SERVE_BYTES,
+    TURN,
+    ClientLink,
+    ContentSource,
+)
 from node.cojson.crypto import RunningHash
 from node.cojson.eraser import Eraser
 from node.cojson.fork_watch import ForkWatch
@@ -53,7 +60,7 @@ from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import feed
-from node.covalue.store import CoValueStore
+from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -70,9 +77,13 @@ __all__ = [
 MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
 
-MAX_COMMIT_BYTES = 4 * 1024 * 1024
+GATHER_MESSAGES = 64
+"""Worth waiting for, about 10 ms at most: every append writes the tree's upper nodes."""
 
-MAX_UNSETTLED_BYTES = 4 * 1024 * 1024
+MAX_COMMIT_BYTES = 2 * 1024 * 1024
+"""An append of as much takes about 10 ms."""
+
+MAX_UNSETTLED_BYTES = 1024 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from."""
 
 MAX_LOGGED_REFUSALS = 10
@@ -155,7 +166,7 @@ class SyncHost:
         with self._receipts.open(len(contents)) as open_receipt:
             for index, content in enumerate(contents, 1):
                 self._carry_out(self._engine.receive_content(content, open_receipt.number))
-                if index % TURN == 0:
+                if index % (TURN // CONTENT_COST) == 0:
                     await trio.lowlevel.checkpoint()
             receipt = await open_receipt.wait_settled()
         if receipt.refused:
@@ -353,6 +364,7 @@ class SyncHost:
             if not self._commits:
                 await self._commit_wake.wait()
                 continue
+            await self._gather()
             stores: list[Store] = []
             size = 0
             while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
@@ -367,20 +379,32 @@ class SyncHost:
             self._counters.messages_stored += len(stores)
             now = trio.current_time()
             for store in stores:
+                co_id = store.append.co_id
                 if self._access is not None:
                     self._access.stored(store.origin, store.append, now)
                 if store.append.is_deletion:
-                    self._recent.forget(store.append.co_id)
+                    self._recent.forget(co_id)
                     if self._eraser is not None:
                         self._eraser.wake()
-                self._recent.add(store.append, self._engine.priority(store.append.co_id))
-            self._carry_out(self._engine.stored([store.ticket for store in stores]))
+                else:
+                    self._recent.add(store.append, self._engine.priority(co_id))
+            for start in range(0, len(stores), TURN):
+                await trio.lowlevel.checkpoint()
+                tickets = [store.ticket for store in stores[start : start + TURN]]
+                self._carry_out(self._engine.stored(tickets))
             self._committed.unpark_all()
+            await trio.lowlevel.checkpoint()
+
+    async def _gather(self) -> None:
+        """Let a few more messages come, as long as each round of the other tasks brings some."""
+        before = 0
+        while before < len(self._commits) < GATHER_MESSAGES:
+            before = len(self._commits)
             await trio.lowlevel.checkpoint()
 
     async def _read_forever(self) -> None:
         """Answer the engine's questions to the store, in order."""
-        done = 0
+        cost = 0
         while True:
             if not self._reads:
                 await self._read_wake.wait()
@@ -388,10 +412,12 @@ class SyncHost:
             question = self._reads.popleft()
             try:
                 match question:
-                    case LoadValue(co_id):
-                        value = await self.store.load_value(co_id)
+                    case LoadValue(co_id, is_wanted):
+                        value = await self._read_value(co_id, is_wanted)
+                        cost += 1 if value is None else READ_COST
                         self._carry_out(self._engine.loaded(co_id, value))
                     case Rehash(co_id, session_id, count):
+                        cost += READ_COST
                         running = await self._rehash(co_id, session_id, count)
                         self._carry_out(self._engine.rehashed(co_id, session_id, running))
                     case ReadGroup(co_id):
@@ -406,8 +432,8 @@ class SyncHost:
                 else:
                     self._carry_out(self._engine.load_failed(question.co_id))
             self._committed.unpark_all()
-            done += 1
-            if done % TURN == 0:
+            if cost >= TURN:
+                cost = 0
                 await trio.lowlevel.checkpoint()
 
     def _ask_for_whole_session(self, check: CheckFork) -> None:
@@ -415,6 +441,20 @@ class SyncHost:
             self._carry_out(
                 self._engine.fork_unproven(check.peer_id, check.co_id, check.session_id)
             )
+
+    async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
+        """What is stored of a value; one that a client wants is read once for both.
+
+        Raises: CorruptStore.
+        """
+        if is_wanted:
+            loaded = await self.store.load(co_id, NOTHING, SERVE_BYTES)
+            if loaded.value is not None:
+                self._recent.keep(loaded.pieces)
+                return loaded.value
+            if not loaded.pieces:
+                return None
+        return await self.store.load_value(co_id)
 
     async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
         """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""

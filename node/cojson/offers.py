@@ -70,7 +70,7 @@ class Offers:
         """
         while stack and not peer.is_gone:
             co_id, are_dependencies_offered = stack[-1]
-            entry = self._state.use(co_id, out)
+            entry = self._state.use(co_id, out, is_wanted=True)
             if entry.phase is Phase.LOADING:
                 entry.waiting.append(partial(self._walk, peer, stack, seen))
                 return

@@ -44,6 +44,8 @@ class LoadValue:
     """Read header and session rows; then say `loaded`."""
 
     co_id: RawCoId
+    is_wanted: bool = False
+    """Whether a client will want the content, too: it can be read in the same go."""
 
 
 @dataclass(frozen=True, slots=True)

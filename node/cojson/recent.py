@@ -1,13 +1,14 @@
-"""Content that was stored a moment ago, for those who wait for just that.
+"""Content that was stored or read a moment ago, for those who want just that.
 
 A live edit goes to every subscriber without a look at the store, and is encoded once for all of
-them. Who lacks several pieces gets them joined, as the store would give them.
+them. Who lacks several pieces gets them joined, as the store would give them. What was read to
+tell the engine of a value is kept for the client that asked for it, and for the next ones.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node.cojson.messages import encode_message
@@ -16,34 +17,36 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
 from node.covalue.store import ValueAppend
 
-RECENT_BYTES = 8 * 1024 * 1024
-"""Content kept; the lines encoded from it may take as much again."""
+RECENT_BYTES = 32 * 1024 * 1024
+"""Content kept, and the lines that were encoded from it."""
 
 MAX_PIECES = 8
-"""Pieces kept of one value."""
+"""Pieces kept of one value; more are joined, so that a value of many edits can be kept whole."""
 
 
 @dataclass(slots=True)
 class Piece:
-    """A piece and, once somebody was served with it, its line."""
+    """A piece and, once somebody was served with it as it is, its line."""
 
     content: Content
-    _line: str | None = field(default=None, repr=False)
-
-    @property
-    def line(self) -> str:
-        if self._line is None:
-            self._line = encode_message(self.content)
-        return self._line
+    size: int
+    """Bytes of the content, and of its line once there is one."""
+    line: str | None = field(default=None, repr=False)
+    is_kept: bool = False
 
 
 class RecentContent:
-    """The last pieces of the values that changed last."""
+    """The last pieces of the values that changed, or were read, last."""
 
     def __init__(self, max_bytes: int = RECENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._used_bytes = 0
         self._values: OrderedDict[RawCoId, deque[Piece]] = OrderedDict()
+
+    @property
+    def used_bytes(self) -> int:
+        """Never more than was allowed once a call has returned."""
+        return self._used_bytes
 
     def add(self, append: ValueAppend, priority: int) -> None:
         """Keep what was stored, which continues what is kept of this value already."""
@@ -54,24 +57,30 @@ class RecentContent:
         content = Content(append.co_id, append.header, new, priority)
         pieces = self._values.setdefault(append.co_id, deque())
         self._values.move_to_end(append.co_id)
-        pieces.append(Piece(content))
+        pieces.append(Piece(content, content.size, is_kept=True))
         self._used_bytes += content.size
         if len(pieces) > MAX_PIECES:
-            self._used_bytes -= pieces.popleft().content.size
-        while self._used_bytes > self._max_bytes:
-            _, oldest = self._values.popitem(last=False)
-            self._used_bytes -= sum(piece.content.size for piece in oldest)
+            self._compact(pieces)
+        self._trim()
+
+    def keep(self, pieces: Sequence[Content]) -> None:
+        """Keep a value that was read as a whole, unless it is here or too large for a piece."""
+        if len(pieces) == 1 and pieces[0].co_id not in self._values:
+            content = pieces[0]
+            self._values[content.co_id] = deque([Piece(content, content.size, is_kept=True)])
+            self._used_bytes += content.size
+            self._trim()
 
     def forget(self, co_id: RawCoId) -> None:
-        """It was deleted: what was kept of it is not served any more."""
-        pieces = self._values.pop(co_id, ())
-        self._used_bytes -= sum(piece.content.size for piece in pieces)
+        """Drop what is kept of a value: it is no longer what is stored."""
+        self._used_bytes -= sum(piece.size for piece in self._values.pop(co_id, ()))
 
     def piece(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Piece | None:
         """The one piece that leads from `known` to `held`; None when it is not all here."""
         pieces = self._values.get(co_id)
         if pieces is None:
             return None
+        self._values.move_to_end(co_id)
         counts = dict(known.sessions)
         has_header = known.header
         found: list[Piece] = []
@@ -87,22 +96,55 @@ class RecentContent:
             return None
         return found[0] if len(found) == 1 else _join([piece.content for piece in found])
 
+    def line(self, piece: Piece) -> str:
+        """The line of a piece that was just given out; of one that is kept it is made once."""
+        if piece.line is not None:
+            return piece.line
+        line = encode_message(piece.content)
+        if piece.is_kept:
+            piece.line = line
+            piece.size += len(line)
+            self._used_bytes += len(line)
+            self._trim()
+        return line
+
+    def _compact(self, pieces: deque[Piece]) -> None:
+        """Join all pieces but the newest; drop the oldest when they are too large for one."""
+        newest = pieces.pop()
+        joined = _join([piece.content for piece in pieces])
+        if joined is None:
+            self._used_bytes -= pieces.popleft().size
+        else:
+            self._used_bytes += joined.size - sum(piece.size for piece in pieces)
+            joined.is_kept = True
+            pieces.clear()
+            pieces.append(joined)
+        pieces.append(newest)
+
+    def _trim(self) -> None:
+        while self._used_bytes > self._max_bytes:
+            _, oldest = self._values.popitem(last=False)
+            self._used_bytes -= sum(piece.size for piece in oldest)
+
 
 def _join(contents: list[Content]) -> Piece | None:
-    """Contents that follow one another as one; None when that is too large for a piece."""
+    """Contents as one; None when that is too large for a piece, or they do not follow."""
     if sum(content.size for content in contents) > PIECE_BYTES:
         return None
     new: dict[CoSessionId, SessionContent] = {}
     for content in contents:
         for session_id, part in content.new.items():
             before = new.get(session_id)
+            if before is not None and before.stop != part.after:
+                return None  # something between them was not kept
             if before is not None:
                 part = SessionContent(
                     before.after, [*before.transactions, *part.transactions], part.signature
                 )
             new[session_id] = part
     first = contents[0]
-    return Piece(Content(first.co_id, first.header, new, first.priority))
+    content = Content(first.co_id, first.header, new, first.priority)
+    return Piece(content, content.size)
 
 
 def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> Piece | None:
@@ -122,4 +164,5 @@ def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> P
     if is_whole and len(new) == len(content.new):
         return piece
     header = None if has_header else content.header
-    return Piece(Content(content.co_id, header, new, content.priority))
+    rest = Content(content.co_id, header, new, content.priority)
+    return Piece(rest, rest.size)

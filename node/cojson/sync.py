@@ -122,11 +122,7 @@ class SyncEngine:
             case Content():
                 self._intake.accept(Delivery(message, peer, None, message.size), out)
             case Load(co_id, known):
-                peer.replace(self._state.subscribe(peer, co_id), known)
-                if len(self._state.subscribers[co_id]) == 1:
-                    # The first to subscribe; later changes are announced to us.
-                    self._state.find(co_id, out)
-                self._state.when_read(co_id, partial(self._offers.answer_load, peer, co_id), out)
+                self._load(peer, co_id, known, out)
             case NoSuchId():
                 out.append(Send(peer_id, message))
             case Known(co_id, known, is_correction):
@@ -323,7 +319,17 @@ class SyncEngine:
             view.add_sent(content.known_state)
             view.is_told = True
 
-    # Known states.
+    # Loads and known states.
+
+    def _load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
+        peer.replace(self._state.subscribe(peer, co_id), known)
+        steps = [partial(self._offers.answer_load, peer, co_id)]
+        if len(self._state.subscribers[co_id]) == 1:
+            # The first to subscribe; later changes are announced to us. The mesh is told what is
+            # stored here, so that has to be read before it is asked.
+            steps.insert(0, partial(self._state.find, co_id))
+        for step in steps:
+            self._state.when_read(co_id, step, out, is_wanted=not known.header)
 
     def _receive_known(
         self,

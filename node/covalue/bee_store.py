@@ -1,4 +1,4 @@
-"""CoValues in a bee: the data that other nodes may read, and beside it what is ours alone.
+"""[trio] CoValues in a bee: the data that other nodes may read, and beside it what is ours alone.
 
 One `store` is one atomic append: the rows of every message in it, and the local rows (`id:`,
 `count`) that belong to them. After a crash all of it is there, or none.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
+
+import trio
 
 from bee.bee import Bee
 from bee.errors import CorruptTree
@@ -64,6 +66,9 @@ _PRESENT = b"\xc3"
 """msgpack's true: a row whose existence says everything."""
 
 _AFTER_IDS = b"id;"
+
+_TURN = 32
+"""Rows after which others may run: a large batch must not keep them waiting for 20 ms."""
 
 
 class LocalRows(Protocol):
@@ -128,7 +133,7 @@ class BeeStore:
         rows = gather(appends)
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
-            added = 0
+            added = puts = 0
             transactions = 0
             for co_id, value in rows.items():
                 transactions += await self._count_loaded(co_id, value)
@@ -141,6 +146,9 @@ class BeeStore:
                 for session_id, session in value.sessions.items():
                     for key, record in _session_records(co_id, session_id, session):
                         await batch.put(key, record)
+                        puts += 1
+                        if puts % _TURN == 0:
+                            await trio.lowlevel.checkpoint()
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:

@@ -7,14 +7,17 @@ read: on a remote bee that is what has to be fetched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from bee.bee import Snapshot
-from node.covalue.content import Content, Transaction
+from node.covalue.content import Content
 from node.covalue.dependencies import value_dependencies
+from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import run_key, session_runs_range, summary_range, value_range
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
-from node.covalue.store import LoadedPieces, StoredValue
+from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 
 Tree = Snapshot[bytes, bytes]
 
@@ -56,13 +59,8 @@ async def read_value(
     header = reader.header
     if header is None:
         return None
-    transactions: list[Transaction] = []
-    if header.is_group:
-        for piece in await read_covalue(tree, co_id):
-            for part in piece.new.values():
-                transactions += part.transactions
-    dependencies = value_dependencies(co_id, header, reader.sessions, transactions)
-    return StoredValue(header, reader.sessions, dependencies, is_tombstone)
+    pieces = await read_covalue(tree, co_id) if header.is_group else []
+    return _describe(co_id, header, reader.sessions, pieces, is_tombstone)
 
 
 async def read_pieces(
@@ -90,7 +88,29 @@ async def read_pieces(
             is_cut = await _read_range(tree, reader, bounds, max_bytes)
             if is_cut:
                 break
-    return LoadedPieces(reader.finish(is_cut=is_cut), not is_cut)
+    pieces = reader.finish(is_cut=is_cut)
+    value: StoredValue | None = None
+    if known == NOTHING and not is_cut and reader.header is not None:
+        value = _describe(co_id, reader.header, reader.sessions, pieces, is_tombstone)
+    return LoadedPieces(pieces, not is_cut, value)
+
+
+def _describe(
+    co_id: RawCoId,
+    header: CoValueHeader,
+    sessions: Mapping[CoSessionId, StoredSession],
+    pieces: Sequence[Content],
+    is_tombstone: bool,
+) -> StoredValue:
+    """The value without its transactions; `pieces` are all of it when it is a group."""
+    transactions = (
+        transaction
+        for piece in pieces
+        for part in piece.new.values()
+        for transaction in part.transactions
+    )
+    dependencies = value_dependencies(co_id, header, sessions, transactions)
+    return StoredValue(header, sessions, dependencies, is_tombstone)
 
 
 async def _runs_from(

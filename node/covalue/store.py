@@ -81,6 +81,8 @@ class LoadedPieces:
 
     pieces: Sequence[Content] = field(default_factory=list)
     is_complete: bool = True
+    value: StoredValue | None = None
+    """What `load_value` would tell, where a load of everything came upon it by the way."""
 
 
 class CoValueStore(Protocol):

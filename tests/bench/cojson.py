@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node.collector import tame_collector
 from node.config import Config, Endpoint
 from node.daemon import open_node
 from node.journal import configure_journal
@@ -28,6 +29,7 @@ async def main() -> None:
     parser.add_argument("--durability", default="os", help="os (as JS), commit or group(MS)")
     options = parser.parse_args()
     configure_journal("error", "json")
+    tame_collector()
     path = Path(options.db + ".beemesh") if options.db else lib.temporary("cojson")
     config = Config(
         data=path,

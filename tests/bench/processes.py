@@ -44,9 +44,12 @@ class LineProcess:
             if isinstance(value, dict) and key in value:
                 return value
 
-    async def stats(self) -> dict[str, Any]:
+    async def say(self, line: str) -> None:
         assert self._process.stdin is not None
-        await self._process.stdin.send_all(b"stats\n")
+        await self._process.stdin.send_all(line.encode() + b"\n")
+
+    async def stats(self) -> dict[str, Any]:
+        await self.say("stats")
         return await self.read("stats")
 
 

@@ -28,7 +28,7 @@ def test_an_edit_is_served_and_encoded_once() -> None:
     assert first is not None
     assert first.content == ANN.content(HEADER, edits(2), as_agent=True)
     assert recent.piece(HEADER.id, NOTHING, state(2)) is first
-    assert first.line is first.line
+    assert recent.line(first) is recent.line(first)
 
 
 def test_several_edits_are_joined_and_cut_to_what_is_lacking() -> None:
