@@ -46,8 +46,10 @@ class GroupsMissing(LookupError):
 class RoleBook:
     """Views of groups, the least recently used dropped beyond `max_bytes`, and the roles in them.
 
-    A group costs about 1.5 us a role change to judge, once; later changes are judged alone unless
-    they count and are older than what was there. A lookup costs 2 us and 2 us for each parent.
+    Measured on two busy cores: a role change costs 3 us to judge (100,000 of them 0.3 s), and 5 us
+    more for each parent by way of which its author acts; a lookup 10 us, and as much for each
+    group above. What was judged is kept: later changes are judged alone, unless they count and are
+    older than what was there.
     """
 
     def __init__(self, *, max_bytes: int = DEFAULT_VIEW_BYTES) -> None:
