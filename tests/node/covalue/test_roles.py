@@ -486,19 +486,27 @@ keys = st.sampled_from(
 values = st.sampled_from(
     ["admin", "manager", "writer", "reader", "extend", "revoked", "adminInvite"]
 )
-webs = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 2), times, keys, values), min_size=5, max_size=30
+Web = tuple[list[tuple[int, int, int]], list[tuple[int, int, int, str, str]]]
+numbers = st.integers(0, 2)
+webs = st.tuples(
+    st.lists(st.tuples(numbers, numbers, times), min_size=2, max_size=6),
+    st.lists(st.tuples(numbers, numbers, times, keys, values), min_size=5, max_size=30),
 )
+"""Links that founders make, (group, parent, time), and changes that anybody tries to make."""
 
 
-def web_sessions(changes: list[tuple[int, int, int, str, str]]) -> dict[Session, list[Transaction]]:
-    """Three groups that may link to one another in circles, each written by three authors."""
+def web_sessions(web: Web) -> dict[Session, list[Transaction]]:
+    """Three groups that link to one another, often in circles, each written by three authors."""
+    links, changes = web
     sessions: dict[Session, list[Transaction]] = {
         (header.id, author.session_id()): [] for header in GROUPS for author in AUTHORS
     }
     for header, author in zip(GROUPS, AUTHORS, strict=True):
         first = setting(99, author.account_id, "admin")
         sessions[header.id, author.session_id()].append(first)
+    for group, parent, time in links:
+        session = (GROUPS[group].id, AUTHORS[group].session_id())
+        sessions[session].append(setting(time, f"parent_{GROUPS[parent].id}", "extend"))
     for group, writer, time, key, value in changes:
         session = (GROUPS[group].id, AUTHORS[writer].session_id())
         sessions[session].append(setting(time, key, value))
@@ -516,10 +524,8 @@ def web_answers(book: RoleBook) -> list[Any]:
 
 @settings(max_examples=80, deadline=None)
 @given(webs, choices, st.lists(st.integers(0, 2), max_size=20))
-def test_webs_of_groups_have_one_meaning(
-    changes: list[tuple[int, int, int, str, str]], chosen: Choices, asked: list[int]
-) -> None:
-    sessions = web_sessions(changes)
+def test_webs_of_groups_have_one_meaning(web: Web, chosen: Choices, asked: list[int]) -> None:
+    sessions = web_sessions(web)
     whole, pieces = RoleBook(), RoleBook()
     for header in GROUPS:
         view = GroupView(header.id, header)
