@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.covalue.content import Transaction
-from node.covalue.group_changes import ChangeKind, parse_change
+from node.covalue.group_changes import ChangeKind, GroupChange, parse_change
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.membership import Event, Position
@@ -92,13 +92,14 @@ class GroupView:
         change = parse_change(transaction)
         if change is None or change.kind not in _KEPT:
             return
-        change = change._replace(subject=self._name(change.subject))
-        if change.kind is ChangeKind.PARENT:
-            self._parents.add(RawCoId(change.subject))
-        elif change.kind is ChangeKind.WRITE_KEY:
-            change = change._replace(value=self._name(change.value))
+        kind, subject, value = change
+        subject = self._name(subject)
+        if kind is ChangeKind.PARENT:
+            self._parents.add(RawCoId(subject))
+        elif kind is ChangeKind.WRITE_KEY:
+            value = self._name(value)
         made_at = javascript_time(transaction.made_at)
-        self._events.append(Event(made_at, session_id, index, change))
+        self._events.append(Event(made_at, session_id, index, GroupChange(kind, subject, value)))
 
     def _name(self, text: str) -> str:
         """One object for each text, however often it comes."""

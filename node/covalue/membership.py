@@ -22,7 +22,8 @@ An author's role is its direct one, or a higher one through the links that are l
 the change, as the parent stands at that time (a parent's `everyone` counts, one's own does not).
 
 Left out on purpose: the meta of transactions. The original lets `mi` and `t` move a change back in
-time and `fww` undo it, differently before and after a reload; nobody writes them into groups.
+time and `fww` undo it, differently before and after a reload; nobody writes them into groups. Nor
+does a group that calls itself a branch take over what is in its source.
 
 Source: cojson 0.20.19 permissions.ts determineValidTransactionsForGroup, coValues/group.ts.
 """

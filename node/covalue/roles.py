@@ -30,7 +30,7 @@ from node.covalue.judgment import Judged, Judgment
 from node.covalue.membership import Verdict
 
 DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
-"""About 100,000 role changes, or some 5,000 groups of ordinary size."""
+"""About 110,000 role changes, or 4,000 groups with ten members."""
 
 _MAX_ID_CHARACTERS = 30
 
@@ -51,8 +51,10 @@ class GroupsMissing(LookupError):
 class RoleBook:
     """Views of groups, the least recently used dropped beyond `max_bytes`, and the roles in them.
 
-    A group costs about 1.5 us a role change to judge, once; later changes are judged alone unless
-    they count and are older than what was there. A lookup costs 2 us and 2 us for each parent.
+    Measured on two busy cores: a role change costs 3 us to judge (100,000 of them 0.3 s), and 5 us
+    more for each parent by way of which its author acts; a lookup 10 us, and as much for each
+    group above. What was judged is kept: later changes are judged alone, unless they count and are
+    older than what was there.
     """
 
     def __init__(self, *, max_bytes: int = DEFAULT_VIEW_BYTES) -> None:
@@ -172,7 +174,10 @@ class RoleBook:
         | unsafeAllowAll | everything                                                          |
         | ownedByGroup   | what is by admins, managers, writers, writeOnly of the group then; |
         |                | by readers what points to a branch and says so in the clear         |
-        | group, account | what `node.covalue.membership` says; the view may hold it already   |
+        | group, account | what `node.covalue.membership` says                                 |
+
+        A group's transactions may rest on one another: to judge several that came together, first
+        `extend` the view by all of them, ask for each, and `discard` the view if one is refused.
 
         Raises: GroupsMissing.
         """

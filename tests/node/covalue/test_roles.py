@@ -133,6 +133,56 @@ def test_a_parent_is_asked_about_the_same_time() -> None:
     assert told == [None, Role.WRITER, Role.WRITER, None]
 
 
+def test_inherited_admins_change_the_group_while_the_link_lives() -> None:
+    parent, child = founded("parent"), founded("child")
+    add(parent, ANN, setting(150, BOB.account_id, "admin"))
+    linked(child, parent, at=200)
+    linked(child, parent, "revoked", at=300)
+    linked(child, parent, "reader", at=400)
+    for at in (199, 201, 299, 301, 401):
+        add(child, BOB, setting(at, f"member {at}", "reader"))
+    book = book_with(parent, child)
+    told = [book.role_of(child.co_id, f"member {at}", 500) for at in (199, 201, 299, 301, 401)]
+    assert told == [None, Role.READER, Role.READER, None, None]
+
+
+def test_a_change_above_judges_anew_what_is_below() -> None:
+    parent, child = founded("parent"), founded("child")
+    linked(child, parent, at=200)
+    add(child, BOB, setting(400, CAT.account_id, "writer"))
+    book = book_with(parent, child)
+    assert book.role_of(child.co_id, CAT.account_id, 500) is None
+    book.extend(parent.co_id, ANN.session_id(), 1, [setting(300, BOB.account_id, "admin")])
+    assert book.role_of(child.co_id, CAT.account_id, 500) is Role.WRITER
+    book.extend(parent.co_id, ANN.session_id(), 2, [setting(300, ANN.account_id, "revoked")])
+    assert book.role_of(child.co_id, CAT.account_id, 500) is Role.WRITER
+    book.extend(parent.co_id, BOB.session_id(), 0, [setting(350, BOB.account_id, "revoked")])
+    assert book.role_of(child.co_id, CAT.account_id, 500) is None
+
+
+def test_of_two_links_that_invite_the_one_alive_longer_counts() -> None:
+    first, second, child = founded("first"), founded("second"), founded("child")
+    for parent in (first, second):
+        add(parent, ANN, setting(150, CAT.account_id, "reader"))
+    linked(child, first, "readerInvite", at=200)
+    linked(child, second, "writerInvite", at=210)
+    add(child, CAT, setting(211, "guest 1", "reader"), setting(212, "guest 2", "writer"))
+    linked(child, first, "revoked", at=220)
+    linked(child, first, "readerInvite", at=230)
+    add(child, CAT, setting(240, "guest 3", "reader"), setting(240, "guest 4", "writer"))
+    book = book_with(first, second, child)
+    told = [book.role_of(child.co_id, f"guest {number}", 300) for number in (1, 2, 3, 4)]
+    assert told == [Role.READER, None, None, Role.WRITER]
+    # The same when they are judged again at their place, with later changes known.
+    for index, (at, role) in enumerate(
+        [(211, "reader"), (212, "writer"), (240, "reader"), (240, "writer")]
+    ):
+        valid = book.may_write(
+            child.co_id, child.header, CAT.session_id(), index, setting(at, "guest", role)
+        )
+        assert valid == (told[index] is not None)
+
+
 def test_an_accounts_members_hand_on_nothing() -> None:
     account = GroupView(BOB.account_id, BOB.account_header)
     child = founded("child")
@@ -202,7 +252,8 @@ def test_more_than_fits_is_dropped_oldest_first() -> None:
     for view in views[:3]:
         book.add_view(view)
     assert book.size_bytes == sum(view.size_bytes for view in views[:3])
-    assert book.role_of(views[0].co_id, ANN.account_id, 100) is Role.ADMIN
+    for used in (views[0], views[2]):
+        assert book.role_of(used.co_id, ANN.account_id, 100) is Role.ADMIN
     book.add_view(views[3])
     assert [view.co_id in book for view in views] == [True, False, True, True, False, False]
     assert book.size_bytes <= views[0].size_bytes * 7 // 2
@@ -237,7 +288,7 @@ def chain(length: int) -> list[GroupView]:
 
 
 def test_long_chains_of_parents() -> None:
-    length = 700
+    length = 350
     book, views = RoleBook(), chain(length)
     assert length * (2 * length) <= MAX_WORK
     for view in views:
@@ -246,13 +297,13 @@ def test_long_chains_of_parents() -> None:
 
 
 def test_longer_chains_have_no_members() -> None:
-    book, views = RoleBook(), chain(1_000)
+    book, views = RoleBook(), chain(400)
     for view in views:
         book.add_view(view)
     assert book.missing(views[-1].co_id) == []
     assert book.role_of(views[-1].co_id, BOB.account_id, 300) is None
     assert book.role_of(views[-1].co_id, ANN.account_id, 300) is None
-    assert book.role_of(views[500].co_id, BOB.account_id, 300) is Role.WRITER
+    assert book.role_of(views[300].co_id, BOB.account_id, 300) is Role.WRITER
     assert not book.may_write(
         views[-1].co_id, views[-1].header, ANN.session_id(), 9, setting(300, "root", "x")
     )
@@ -331,6 +382,31 @@ def test_who_may_write_into_a_value(role: Role | None) -> None:
     assert may(Transaction(200, "[]", "key_z1", pointer)) == can_write
 
 
+def test_transactions_of_a_group_that_come_together_rest_on_one_another() -> None:
+    header = founded("whole").header
+    by_ann = [
+        setting(100, ANN.account_id, "admin"),
+        setting(110, BOB.account_id, "manager"),
+        setting(400, CAT.account_id, "admin"),
+    ]
+    by_bob = [setting(105, CAT.account_id, "reader"), setting(120, CAT.account_id, "reader")]
+    book = book_with(GroupView(header.id, header))
+
+    def verdicts() -> list[bool]:
+        return [
+            book.may_write(header.id, header, session_id, index, transaction)
+            for session_id, part in ((ANN.session_id(), by_ann), (BOB.session_id(), by_bob))
+            for index, transaction in enumerate(part)
+        ]
+
+    assert verdicts() == [True, False, False, False, False]
+    book.extend(header.id, BOB.session_id(), 0, by_bob)
+    book.extend(header.id, ANN.session_id(), 0, by_ann)
+    assert verdicts() == [True, True, True, False, True]
+    book.discard(header.id)
+    assert book.missing(header.id) == [header.id]
+
+
 def test_an_account_writes_as_its_agent() -> None:
     account = GroupView(ANN.account_id, ANN.account_header)
     account.add(ANN.session_id(as_agent=True), 0, [setting(100, ANN.agent_id, "admin")])
@@ -376,7 +452,7 @@ def empty_book(scenario: Scenario, view_order: Iterable[int]) -> RoleBook:
     return book
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([scenario for scenario in recorded() if "random" in scenario["name"]]),
     choices,
@@ -410,19 +486,27 @@ keys = st.sampled_from(
 values = st.sampled_from(
     ["admin", "manager", "writer", "reader", "extend", "revoked", "adminInvite"]
 )
-webs = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 2), times, keys, values), min_size=5, max_size=30
+Web = tuple[list[tuple[int, int, int]], list[tuple[int, int, int, str, str]]]
+numbers = st.integers(0, 2)
+webs = st.tuples(
+    st.lists(st.tuples(numbers, numbers, times), min_size=2, max_size=6),
+    st.lists(st.tuples(numbers, numbers, times, keys, values), min_size=5, max_size=30),
 )
+"""Links that founders make, (group, parent, time), and changes that anybody tries to make."""
 
 
-def web_sessions(changes: list[tuple[int, int, int, str, str]]) -> dict[Session, list[Transaction]]:
-    """Three groups that may link to one another in circles, each written by three authors."""
+def web_sessions(web: Web) -> dict[Session, list[Transaction]]:
+    """Three groups that link to one another, often in circles, each written by three authors."""
+    links, changes = web
     sessions: dict[Session, list[Transaction]] = {
         (header.id, author.session_id()): [] for header in GROUPS for author in AUTHORS
     }
     for header, author in zip(GROUPS, AUTHORS, strict=True):
         first = setting(99, author.account_id, "admin")
         sessions[header.id, author.session_id()].append(first)
+    for group, parent, time in links:
+        session = (GROUPS[group].id, AUTHORS[group].session_id())
+        sessions[session].append(setting(time, f"parent_{GROUPS[parent].id}", "extend"))
     for group, writer, time, key, value in changes:
         session = (GROUPS[group].id, AUTHORS[writer].session_id())
         sessions[session].append(setting(time, key, value))
@@ -438,12 +522,10 @@ def web_answers(book: RoleBook) -> list[Any]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(webs, choices, st.lists(st.integers(0, 2), max_size=20))
-def test_webs_of_groups_have_one_meaning(
-    changes: list[tuple[int, int, int, str, str]], chosen: Choices, asked: list[int]
-) -> None:
-    sessions = web_sessions(changes)
+def test_webs_of_groups_have_one_meaning(web: Web, chosen: Choices, asked: list[int]) -> None:
+    sessions = web_sessions(web)
     whole, pieces = RoleBook(), RoleBook()
     for header in GROUPS:
         view = GroupView(header.id, header)
@@ -462,7 +544,7 @@ def test_webs_of_groups_have_one_meaning(
     assert web_answers(whole) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.text(max_size=20)), max_size=5), st.text())
 def test_any_changes_are_judged(changes: list[tuple[int, str]], member: str) -> None:
     view = founded("hostile")
