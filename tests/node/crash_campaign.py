@@ -1,9 +1,19 @@
-"""Kill a node under upload, again and again: `python -m tests.node.crash_campaign --points 100`.
+"""Kill a node under load, again and again.
 
-A real cojson client uploads all the time and prints what was acknowledged. The node is killed
-with SIGKILL at random moments and started again on the same directory and port; each time it
-must open soon, hold everything that was acknowledged before the kill, and verify clean: every
-block, tree node, bit and hint of the data log against its signed head.
+`python -m tests.node.crash_campaign --store hybrid --points 1000`
+
+Real cojson clients upload, delete, stream and read all the time, and print what was acknowledged.
+The node is killed with SIGKILL at random moments and started again on the same directory and
+port. Each time it must
+
+* open, and hold everything that was acknowledged before the kill: no transaction less, and of
+  what was deleted nothing but the tombstone;
+* be able to prove what it holds: every session's signature over all that is stored of it, and of
+  a data log every block, tree node, bit and hint against the signed head;
+* as a hybrid, hold the same in SQLite and in the bee.
+
+The directory and the clients are new every ROUND_POINTS kills, so that what has to be verified
+stays small.
 """
 
 from __future__ import annotations
@@ -23,38 +33,64 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from node.storing import open_storing
 from websockets.sync.client import connect
 
 from hypercore import open_corestore
-from node.logs import DATA_CORE
+from hypercore.storage import Durability
+from node.cojson.crypto import RunningHash, verify_session
+from node.cojson.judgment import signer_key
+from node.config import load_config
+from node.covalue.dependencies import session_dependencies
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
+from node.covalue.known_state import NOTHING
+from node.covalue.session_log import feed
+from node.covalue.sqlite_store import open_sqlite_store
+from node.covalue.store import CoValueStore
 from tests.node.node_process import INTEROP, NodeProcess
 from tests.support.storage_rows import verify_core
+from tests.support.stores import joined, load_all
+
+ROUND_POINTS = 25
 
 
 @dataclass
 class Acknowledged:
-    """The highest count acknowledged, per (coValue, session)."""
+    """The highest count acknowledged, per (coValue, session); of a deletion nothing else."""
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
 
-    def add(self, co_id: str, session: str, count: int) -> None:
-        self.counts[co_id, session] = max(count, self.counts.get((co_id, session), 0))
+    def take(self, message: dict[str, Any]) -> None:
+        if "ack" in message:
+            co_id, session, count = message["ack"]
+            self.counts[co_id, session] = max(count, self.counts.get((co_id, session), 0))
+        if "deleted" in message:
+            co_id, session = message["deleted"]
+            self.deleted[co_id] = session
 
 
 @dataclass
 class Report:
     points: int = 0
     lost: list[str] = field(default_factory=list)
+    unproven: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
     open_seconds: list[float] = field(default_factory=list)
     checked: int = 0
+    verified_sessions: int = 0
     verified_blocks: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.unproven or self.apart)
 
 
 @asynccontextmanager
-async def uploading(url: str, acknowledged: Acknowledged) -> AsyncIterator[None]:
-    """Run the uploader; what it prints goes into `acknowledged`."""
+async def loading(url: str, acknowledged: Acknowledged) -> AsyncIterator[None]:
+    """Run the clients; what they print goes into `acknowledged`."""
     process = await trio.lowlevel.open_process(
-        ["node", "uploader.mjs", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=INTEROP
+        ["node", "mixed_load.mjs", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=INTEROP
     )
     ready = trio.Event()
 
@@ -64,9 +100,7 @@ async def uploading(url: str, acknowledged: Acknowledged) -> AsyncIterator[None]
         async for chunk in process.stdout:
             *lines, pending = (pending + bytes(chunk)).split(b"\n")
             for line in lines:
-                message = json.loads(line)
-                if "ack" in message:
-                    acknowledged.add(*message["ack"])
+                acknowledged.take(json.loads(line))
                 ready.set()
 
     async with trio.open_nursery() as nursery:
@@ -111,73 +145,147 @@ def _merge_state(
 
 
 def find_lost(url: str, acknowledged: Acknowledged, report: Report) -> None:
-    snapshot = dict(acknowledged.counts)
-    ids = sorted({co_id for co_id, _ in snapshot})
+    """Ask the server about all that was acknowledged."""
+    ids = sorted({co_id for co_id, _ in acknowledged.counts} | set(acknowledged.deleted))
     states = ask_known(url, ids)
-    for (co_id, session), count in snapshot.items():
+    for co_id, session in acknowledged.deleted.items():
+        report.checked += 1
+        if states[co_id].get(session) != 1:
+            report.lost.append(f"{co_id}: the deletion")
+    for (co_id, session), count in acknowledged.counts.items():
+        # The deletion may be there before its author was told.
+        if any(key.endswith("$") for key in states[co_id]):
+            continue
         held = states[co_id].get(session, 0)
         report.checked += 1
         if held < count:
             report.lost.append(f"{co_id} {session}: {held} of {count}")
 
 
-async def run_campaign(points: int, seed: int, data: Path) -> Report:
+async def verify_data(data: Path, store: str, report: Report) -> None:
+    """Open what the killed node left, and prove all of it."""
+    config = load_config({"data": data, "store": store, "durability": "os"}, {})
+    started = time.perf_counter()
+    async with (
+        open_corestore(config.corestore_path) as cores,
+        open_storing(config, cores) as storing,
+    ):
+        report.open_seconds.append(time.perf_counter() - started)
+        await _verify_sessions(storing.values, report)
+        if storing.data is not None:
+            discovery_key = storing.data.discovery_key
+            report.verified_blocks += verify_core(cores.storage, discovery_key, may_have_gaps=True)
+    if store == "hybrid":
+        await _compare_halves(data, report)
+
+
+async def _verify_sessions(store: CoValueStore, report: Report) -> None:
+    """Every session of every value, against its signature."""
+    async for co_id in store.ids():
+        value = await store.load_value(co_id)
+        assert value is not None
+        keys: dict[RawCoId, bytes | None] = {}
+        for account in session_dependencies(value.sessions):
+            stored = await store.load_value(account)
+            keys[account] = None if stored is None else stored.header.account_public_key
+        pieces = await load_all(store, co_id, NOTHING, None)
+        found = joined(pieces)
+        for session_id, session in value.sessions.items():
+            transactions = found.get(session_id, [])
+            running = RunningHash()
+            feed(running, transactions)
+            report.verified_sessions += 1
+            if len(transactions) != session.count or not verify_session(
+                running, session.signature, signer_key(session_id, keys)
+            ):
+                report.unproven.append(f"{co_id} {session_id}: {session.count}")
+
+
+async def _compare_halves(data: Path, report: Report) -> None:
+    """What a hybrid brought together must be the same on both sides."""
+    config = load_config({"data": data, "store": "bee", "durability": "os"}, {})
+    async with (
+        open_corestore(config.corestore_path) as cores,
+        open_storing(config, cores, may_leave=True) as bee,
+        open_sqlite_store(config.sqlite_path, Durability.OS) as sqlite,
+    ):
+        ours = [await _states(store) for store in (bee.values, sqlite)]
+    for co_id in ours[0].keys() | ours[1].keys():
+        if ours[0].get(co_id) != ours[1].get(co_id):
+            report.apart.append(f"{co_id}: {ours[0].get(co_id)} and {ours[1].get(co_id)}")
+
+
+async def _states(store: CoValueStore) -> dict[RawCoId, dict[CoSessionId, int]]:
+    states: dict[RawCoId, dict[CoSessionId, int]] = {}
+    async for co_id in store.ids():
+        value = await store.load_value(co_id)
+        assert value is not None
+        assert not value.is_deleted or all(map(is_delete_session, value.sessions))
+        states[co_id] = {key: item.count for key, item in value.sessions.items()}
+    return states
+
+
+async def run_round(points: int, store: str, chance: random.Random, report: Report) -> None:
+    """Some kills of one node."""
+    with tempfile.TemporaryDirectory(prefix="beemesh-crash-") as directory:
+        data = Path(directory)
+        acknowledged = Acknowledged()
+        url = await _pick_port(data, store)
+        port = int(url.rsplit(":", 1)[1].rstrip("/"))
+        node = NodeProcess(data, "--store", store, ws_port=port)
+        await node.start()
+        async with loading(url, acknowledged):
+            for _ in range(points):
+                await trio.sleep(chance.uniform(0.02, 0.6))
+                before = Acknowledged(dict(acknowledged.counts), dict(acknowledged.deleted))
+                await node.stop(signal.SIGKILL)
+                await verify_data(data, store, report)
+                await node.start()
+                report.points += 1
+                await trio.to_thread.run_sync(find_lost, url, before, report)
+        await trio.to_thread.run_sync(find_lost, url, acknowledged, report)
+        assert await node.stop() == 0
+
+
+async def run_campaign(points: int, store: str, seed: int) -> Report:
     chance = random.Random(seed)
     report = Report()
-    acknowledged = Acknowledged()
-    url = await _pick_port(data)
-    node = NodeProcess(data, ws_port=int(url.rsplit(":", 1)[1].rstrip("/")))
-    await node.start()
-    async with uploading(url, acknowledged):
-        for _ in range(points):
-            await trio.sleep(chance.uniform(0.05, 1.0))
-            before = Acknowledged(dict(acknowledged.counts))
-            await node.stop(signal.SIGKILL)
-            await verify_store(data / "corestore", report)
-            await node.start()
-            report.points += 1
-            await trio.to_thread.run_sync(find_lost, url, before, report)
-    await trio.to_thread.run_sync(find_lost, url, acknowledged, report)
-    assert await node.stop() == 0
+    while report.points < points and report.is_clean:
+        await run_round(min(ROUND_POINTS, points - report.points), store, chance, report)
     return report
 
 
-async def verify_store(path: Path, report: Report) -> None:
-    """Open what the killed node left, and check all of its data log."""
-    started = time.perf_counter()
-    async with open_corestore(path) as store:
-        core = await store.get(name=DATA_CORE)
-        report.open_seconds.append(time.perf_counter() - started)
-        report.verified_blocks += verify_core(store.storage, core.discovery_key)
-
-
-async def _pick_port(data: Path) -> str:
+async def _pick_port(data: Path, store: str) -> str:
     """Where clients find the node again after a kill."""
-    async with NodeProcess(data).running() as ready:
+    async with NodeProcess(data, "--store", store).running() as ready:
         url: str = ready["ws"]
         return url
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.node.crash_campaign")
+    parser.add_argument("--store", choices=["bee", "sqlite", "hybrid"], default="bee")
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="beemesh-crash-") as data:
-        report = await run_campaign(options.points, options.seed, Path(data))
+    report = await run_campaign(options.points, options.store, options.seed)
     slowest = max(report.open_seconds, default=0)
     summary = {
+        "store": options.store,
         "seed": options.seed,
         "points": report.points,
         "checked": report.checked,
         "lost": len(report.lost),
+        "unproven": len(report.unproven),
+        "apart": len(report.apart),
+        "verified_sessions": report.verified_sessions,
         "verified_blocks": report.verified_blocks,
         "slowest_open_seconds": round(slowest, 3),
     }
     sys.stdout.write(json.dumps(summary) + "\n")
-    for lost in report.lost[:20]:
-        sys.stdout.write(f"lost {lost}\n")
-    sys.exit(1 if report.lost else 0)
+    for problem in [*report.lost, *report.unproven, *report.apart][:20]:
+        sys.stdout.write(f"{problem}\n")
+    sys.exit(0 if report.is_clean else 1)
 
 
 if __name__ == "__main__":

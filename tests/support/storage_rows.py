@@ -36,10 +36,11 @@ def _masked(key: bytes, value: bytes) -> bytes:
     return replace(head, unix_ms=1 if head.unix_ms else 0).encode()
 
 
-def verify_core(storage: Storage, discovery_key: bytes) -> int:
+def verify_core(storage: Storage, discovery_key: bytes, *, may_have_gaps: bool = False) -> int:
     """Check every block, bit, tree node and hint against the signed head; returns the length.
 
-    Opening checks keys, roots and signature. Requires a core of which all blocks are held.
+    Opening checks keys, roots and signature. Unless it `may_have_gaps` all blocks must be held; of
+    blocks that were cleared the leaf must be there.
     """
     record = Catalog(storage).find(discovery_key)
     assert record is not None
@@ -47,11 +48,18 @@ def verify_core(storage: Storage, discovery_key: bytes) -> int:
     stored = rows.load()
     length = stored.head.length
     blocks = dict(rows.blocks(0, 2**40))
-    assert list(blocks) == list(range(length)), "blocks without gaps and none beyond the end"
-    assert stored.hints.contiguous_length == length
-    assert stored.bitfield.first_unset(0) == length
+    if not may_have_gaps:
+        assert list(blocks) == list(range(length)), "blocks without gaps and none beyond the end"
+    assert [index for index in range(length) if stored.bitfield.get(index)] == list(blocks)
+    first_gap = next((index for index in range(length) if index not in blocks), length)
+    assert stored.hints.contiguous_length == first_gap
     assert stored.bitfield.first_set(length, length + 2 * PAGE_BITS) is None
     expected = {2 * index: leaf_node(index, block) for index, block in blocks.items()}
+    for index in range(length):
+        if index not in blocks:
+            leaf = rows.read_node(2 * index)
+            assert leaf is not None, f"the leaf of block {index}, which was cleared"
+            expected[2 * index] = leaf
     level = [expected[2 * index] for index in range(length)]
     while len(level) > 1:
         pairs = zip(level[::2], level[1::2], strict=False)
