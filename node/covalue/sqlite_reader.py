@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -278,6 +279,17 @@ class SqliteReader:
             return []
         query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
         return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
+
+
+def read_totals(path: Path) -> Totals | None:
+    """Of a file that nobody has open; None when there is none. Blocks.
+
+    Raises: sqlite3.Error.
+    """
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as connection:
+        return Totals(*map(int, connection.execute(_TOTALS).fetchone()))
 
 
 def _decode_header(text: object) -> JsonValue:
