@@ -1,8 +1,9 @@
 """The one test command: `python3 -m tests.check`.
 
 Needs Python 3.11+, node and npm, and nothing else: it makes `.venv`, installs the project with
-its test extras and the pinned JavaScript originals, and runs every check. `--fast` leaves out
-the JavaScript originals and the slow tests.
+its test extras and the pinned JavaScript originals, and runs every check. A browser is needed,
+too: where none is found Debian's Chromium is installed, which takes root. `--fast` leaves out
+JavaScript, the browser and the slow tests.
 """
 
 from __future__ import annotations
@@ -68,6 +69,18 @@ def prepare_javascript() -> None:
     install_once(stamp, fingerprint(manifest), title, command, INTEROP)
 
 
+def prepare_browser() -> None:
+    """One of these names must be on the path; `tests/support/browser.py` looks for the same."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    if any(map(shutil.which, names)):
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        sys.exit("a browser is needed: install chromium, or leave it out with --fast")
+    run("look for packages", [apt, "update", "-qq"])
+    run("install a browser", [apt, "install", "-y", "-qq", "--no-install-recommends", "chromium"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python3 -m tests.check", description=__doc__)
     parser.add_argument("--fast", action="store_true", help="under a minute: no JS, no slow tests")
@@ -78,6 +91,7 @@ def main() -> None:
     selection = ["-m", "not interop and not slow"] if options.fast else []
     if not options.fast:
         prepare_javascript()
+        prepare_browser()
         os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
     run("format", [tools / "ruff", "format", "--check", "."])
     run("lint", [tools / "ruff", "check", "."])

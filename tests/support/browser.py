@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from websockets.sync.client import ClientConnection, connect
 
@@ -88,7 +89,7 @@ class Browser:
     @contextmanager
     def open(self, url: str) -> Iterator[Page]:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/json/new?{url}", method="PUT"
+            f"http://127.0.0.1:{self._port}/json/new?{quote(url)}", method="PUT"
         )
         with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
             target = json.loads(answer.read())
