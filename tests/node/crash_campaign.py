@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from node.storing import open_storing
 from websockets.sync.client import connect
 
 from hypercore import open_corestore
@@ -47,6 +46,7 @@ from node.covalue.known_state import NOTHING
 from node.covalue.session_log import feed
 from node.covalue.sqlite_store import open_sqlite_store
 from node.covalue.store import CoValueStore
+from node.storing import open_storing
 from tests.node.node_process import INTEROP, NodeProcess
 from tests.support.storage_rows import verify_core
 from tests.support.stores import joined, load_all
@@ -112,36 +112,52 @@ async def loading(url: str, acknowledged: Acknowledged) -> AsyncIterator[None]:
         await process.wait()
 
 
+class Held:
+    """What a server says it holds of some values, from its answers."""
+
+    def __init__(self, co_ids: list[str]) -> None:
+        self.states: dict[str, dict[str, int]] = {}
+        self._unanswered = set(co_ids)
+        self._coming: dict[str, dict[str, int]] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._unanswered and all(
+            self.states[co_id].get(session, 0) >= count
+            for co_id, sessions in self._coming.items()
+            for session, count in sessions.items()
+        )
+
+    def take(self, message: dict[str, Any]) -> None:
+        co_id = message.get("id", "")
+        if co_id not in self._unanswered and co_id not in self.states:
+            return
+        self._unanswered.discard(co_id)
+        sessions = self.states.setdefault(co_id, {})
+        if message["action"] == "known":
+            sessions.update(message["sessions"])
+        elif message["action"] == "content":
+            # A large value comes in pieces, the first of which says where they end.
+            self._coming.setdefault(co_id, {}).update(message.get("expectContentUntil") or {})
+            for session, part in message["new"].items():
+                sessions[session] = part["after"] + len(part["newTransactions"])
+
+
 def ask_known(url: str, co_ids: list[str]) -> dict[str, dict[str, int]]:
-    """What the server says it holds of each value: its answer to a load that claims everything.
+    """What the server says it holds of each value.
 
     A load with counters above the server's is answered by `known` with its own.
     """
-    states: dict[str, dict[str, int]] = {}
+    held = Held(co_ids)
     with connect(url, max_size=None) as socket:
         for co_id in co_ids:
             claim = {f"{co_id}_session_z{'1' * 11}": 1}
             message = {"action": "load", "id": co_id, "header": True, "sessions": claim}
             socket.send(json.dumps(message))
-        while len(states) < len(co_ids):
+        while not held.is_complete:
             for line in str(socket.recv(timeout=30)).split("\n"):
-                message = json.loads(line)
-                _merge_state(states, message, set(co_ids))
-    return states
-
-
-def _merge_state(
-    states: dict[str, dict[str, int]], message: dict[str, Any], wanted: set[str]
-) -> None:
-    co_id = message.get("id")
-    if co_id not in wanted:
-        return
-    if message["action"] == "known":
-        states.setdefault(co_id, {}).update(message["sessions"])
-    elif message["action"] == "content":
-        sessions = states.setdefault(co_id, {})
-        for session, part in message["new"].items():
-            sessions[session] = part["after"] + len(part["newTransactions"])
+                held.take(json.loads(line))
+    return held.states
 
 
 def find_lost(url: str, acknowledged: Acknowledged, report: Report) -> None:
