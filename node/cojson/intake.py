@@ -8,6 +8,7 @@ Source: cojson 0.20.19 sync.ts handleNewContent.
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 
 from node.cojson.admission import summary
@@ -19,6 +20,7 @@ from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
+from node.covalue.content import Content
 from node.covalue.dependencies import (
     header_dependencies,
     member_dependencies,
@@ -101,21 +103,25 @@ class Intake:
         first = self._state.room.awaited_by(co_id, delivery.sender)
         if first is not None or header is None:
             return first
-        needed = dict.fromkeys(header_dependencies(header))
-        needed.update(dict.fromkeys(session_dependencies(content.new)))
-        if header.is_group:
-            for part in content.new.values():
-                needed.update(dict.fromkeys(member_dependencies(part.transactions)))
-        needed.pop(co_id, None)
-        for dependency in needed:
-            if dependency in delivery.cleared:
-                continue
-            entry = self._state.use(dependency, out)
-            if entry.phase is Phase.HELD and entry.header is not None:
-                delivery.cleared[dependency] = entry.header.account_public_key
-            elif not self._state.room.would_circle(co_id, dependency, delivery.sender):
-                return dependency
-        return None
+        left = delivery.needs.left
+        if left is None:
+            left = delivery.needs.left = deque(_needed(header, content))
+        circling: list[RawCoId] = []
+        missing = None
+        while left:
+            dependency = left[0]
+            if dependency not in delivery.cleared:
+                entry = self._state.use(dependency, out)
+                if entry.phase is Phase.HELD and entry.header is not None:
+                    delivery.cleared[dependency] = entry.header.account_public_key
+                elif self._state.room.would_circle(co_id, dependency, delivery.sender):
+                    circling.append(dependency)
+                else:
+                    missing = dependency
+                    break
+            left.popleft()
+        left.extend(circling)
+        return missing
 
     def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
         if dependency is None:
@@ -210,6 +216,10 @@ class Intake:
                 if delivery.sender is not None:
                     delivery.sender.unsettled_bytes += delivery.size
                 self._judge(delivery, out)
+                while (follower := self._state.room.follower(delivery)) is not None:
+                    if follower.sender is not None:
+                        follower.sender.unsettled_bytes += follower.size
+                    self._judge(follower, out)
             for item in owed:
                 entry = self._state.values.peek(item.co_id)
                 durable = NOTHING if entry is None else entry.durable
@@ -256,6 +266,17 @@ class Intake:
         entry = self._state.values.peek(co_id)
         if entry is None or until is None or entry.durable.covers(KnownState(True, until)):
             tick_batches(peer, co_id, out)
+
+
+def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:
+    """What must be here before this content can be judged, each once."""
+    needed = dict.fromkeys(header_dependencies(header))
+    needed.update(dict.fromkeys(session_dependencies(content.new)))
+    if header.is_group:
+        for part in content.new.values():
+            needed.update(dict.fromkeys(member_dependencies(part.transactions)))
+    needed.pop(content.co_id, None)
+    return list(needed)
 
 
 def _fault(header: CoValueHeader, co_id: RawCoId) -> str | None:
