@@ -242,6 +242,8 @@ class Intake:
         self._state.refused += 1
         if delivery.sender is not None:
             out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
+            # Refused is answered, too: else the client never gets to its next batch.
+            tick_batches(delivery.sender, delivery.content.co_id, out)
         self.settle(delivery, out, reason)
 
     def settle(
