@@ -155,16 +155,19 @@ class WaitingRoom:
                 self._waiting[dependency] = kept
             else:
                 del self._waiting[dependency]
-        for co_id, by_sender in list(self._followers.items()):
-            for follower in by_sender.get(sender, ()):
-                self._count_out(follower)
-            self._drop_followers(co_id, sender)
+        self._forget_followers(sender)
         for dependency, owed in list(self._owed.items()):
             left = {item: None for item in owed if item.sender is not sender}
             if left:
                 self._owed[dependency] = left
             else:
                 del self._owed[dependency]
+
+    def _forget_followers(self, sender: PeerView) -> None:
+        for co_id, by_sender in list(self._followers.items()):
+            for follower in by_sender.get(sender, ()):
+                self._count_out(follower)
+            self._drop_followers(co_id, sender)
 
     def _drop_followers(self, co_id: RawCoId, sender: PeerView | None) -> None:
         by_sender = self._followers.get(co_id, {})
