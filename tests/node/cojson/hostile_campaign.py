@@ -119,7 +119,7 @@ async def run_campaign(lines: int, seed: int) -> Report:
     log = DataLog()
     gate = Gate(quotas=Quotas(account_bytes=2**24, account_values=10))
     hostile = HostileLines(seed, HONEST.content(VALUE, EDITS[:2], as_agent=True))
-    with trio.fail_after(60 + lines / 100):
+    with trio.fail_after(60 + lines / 20):
         async with (
             open_jazz_node(log, gate) as (_, port),
             open_websocket(port) as socket,
