@@ -201,7 +201,8 @@ class Gate:
             return None
         if person in self._full[Reason.ACCOUNT_BYTES]:
             return Reason.ACCOUNT_BYTES
-        if is_new and person in self._full[Reason.ACCOUNT_VALUES] and _creates(header, person):
+        is_account = header is not None and header.is_account
+        if is_new and not is_account and person in self._full[Reason.ACCOUNT_VALUES]:
             return Reason.ACCOUNT_VALUES
         return None
 
@@ -258,13 +259,6 @@ class Gate:
         self._refused.update(reasons)
         if reasons and origin is not None and origin.token:
             self._token(origin.token).refused += 1
-
-
-def _creates(header: CoValueHeader | None, person: Person) -> bool:
-    """Whether a new value would count for them."""
-    if header is None or header.initial_admin is None:
-        return True
-    return person_of(header.initial_admin) == person
 
 
 def _more(text: str, count: int) -> str:

@@ -1,8 +1,13 @@
 """What each account has stored on this node: bytes of its sessions, and values it created.
 
 A transaction counts its changes and meta in characters and 128 for what surrounds it; that is
-near to what it takes on the disk. A value counts for the first admin of a group or account (an
-account is its own), else for the author of the oldest transaction that came with the header.
+near to what it takes on the disk. A value counts for the author of the oldest transaction that
+came with its header, who has signed it; what a header says of admins is signed by nobody. An
+account counts for itself.
+
+Nobody can be charged for what they did not sign. But signatures of cojson do not name the value
+that they are for, only the transactions: whoever holds a session of somebody can store it again
+under further values, at that account's cost. The originals take it as we do.
 
 What was let in and is not durable yet is *reserved*: it counts against quotas, but is not saved.
 
@@ -70,7 +75,7 @@ class Charge:
             if person is not None:
                 charge.bytes[person] = charge.bytes.get(person, 0) + size
         if header is not None:
-            if header.initial_admin is not None:
+            if header.is_account and header.initial_admin is not None:
                 charge.creator = person_of(header.initial_admin)
             elif oldest is not None:
                 charge.creator = oldest[2]

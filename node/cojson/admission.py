@@ -43,7 +43,11 @@ class Admission:
         if ruling.value is None and ruling.sessions:
             _report(delivery, ruling, out)
             left = {key: part for key, part in content.new.items() if key not in ruling.sessions}
-            delivery = replace(delivery, content=replace(content, new=left))
+            until = content.expect_until
+            if until is not None:
+                # What does not count will not come.
+                until = {key: count for key, count in until.items() if key not in ruling.sessions}
+            delivery = replace(delivery, content=replace(content, new=left, expect_until=until))
         return delivery, ruling.value
 
     def judge(

@@ -8,6 +8,7 @@ Source: cojson 0.20.19 sync.ts handleNewContent.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -23,7 +24,7 @@ from node.cojson.reconcile import tick_batches
 from node.cojson.rights import Rights
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
-from node.covalue.content import SessionContent
+from node.covalue.content import Content, SessionContent
 from node.covalue.dependencies import (
     header_dependencies,
     member_dependencies,
@@ -159,21 +160,25 @@ class Intake:
         first = self._state.room.awaited_by(co_id, delivery.sender)
         if first is not None or header is None:
             return first
-        needed = dict.fromkeys(header_dependencies(header))
-        needed.update(dict.fromkeys(session_dependencies(content.new)))
-        if header.is_group:
-            for part in content.new.values():
-                needed.update(dict.fromkeys(member_dependencies(part.transactions)))
-        needed.pop(co_id, None)
-        for dependency in needed:
-            if dependency in delivery.cleared:
-                continue
-            entry = self._state.use(dependency, out)
-            if entry.phase is Phase.HELD and entry.header is not None:
-                delivery.cleared[dependency] = entry.header.account_public_key
-            elif not self._state.room.would_circle(co_id, dependency, delivery.sender):
-                return dependency
-        return None
+        left = delivery.needs.left
+        if left is None:
+            left = delivery.needs.left = deque(_needed(header, content))
+        circling: list[RawCoId] = []
+        missing = None
+        while left:
+            dependency = left[0]
+            if dependency not in delivery.cleared:
+                entry = self._state.use(dependency, out)
+                if entry.phase is Phase.HELD and entry.header is not None:
+                    delivery.cleared[dependency] = entry.header.account_public_key
+                elif self._state.room.would_circle(co_id, dependency, delivery.sender):
+                    circling.append(dependency)
+                else:
+                    missing = dependency
+                    break
+            left.popleft()
+        left.extend(circling)
+        return missing
 
     def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
         if dependency is None:
@@ -280,6 +285,8 @@ class Intake:
                 if arrived is not None and arrived.header is not None:
                     delivery.cleared[co_id] = arrived.header.account_public_key
                 self._judge_again(delivery, out)
+                while (follower := self._state.room.follower(delivery)) is not None:
+                    self._judge_again(follower, out)
             for item in owed:
                 entry = self._state.values.peek(item.co_id)
                 durable = NOTHING if entry is None else entry.durable
@@ -307,6 +314,8 @@ class Intake:
         self._state.refused += 1
         if delivery.sender is not None:
             out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
+            # Refused is answered, too: else the client never gets to its next batch.
+            tick_batches(delivery.sender, delivery.content.co_id, out)
         self.settle(delivery, out, reason)
 
     def settle(
@@ -348,6 +357,17 @@ def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
 
 def _stops(delivery: Delivery) -> dict[CoSessionId, int]:
     return {key: part.stop for key, part in delivery.content.new.items()}
+
+
+def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:
+    """What must be here before this content can be judged, each once."""
+    needed = dict.fromkeys(header_dependencies(header))
+    needed.update(dict.fromkeys(session_dependencies(content.new)))
+    if header.is_group:
+        for part in content.new.values():
+            needed.update(dict.fromkeys(member_dependencies(part.transactions)))
+    needed.pop(content.co_id, None)
+    return list(needed)
 
 
 def _fault(header: CoValueHeader, co_id: RawCoId) -> str | None:

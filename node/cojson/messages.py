@@ -15,7 +15,7 @@ Worked example: {"action":"load","id":"co_z...","header":false,"sessions":{}}
 What a line may cost is bounded before it is paid for: fields whose decoded form is many times
 their text (a header of empty arrays, a map of tiny keys) are kept as text, looked at for their
 size or their count, and decoded only then. A line of 32 MiB, whatever is in it, takes at most
-three times its own size and a second.
+four times its own size and a second.
 
 | per line               | bound                  | because                                        |
 |------------------------|------------------------|------------------------------------------------|

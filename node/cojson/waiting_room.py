@@ -11,6 +11,7 @@ mesh is asked whether another does.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from node.cojson.peer_view import PeerView
@@ -21,6 +22,16 @@ MAX_ASIDE_BYTES = 16 * 1024 * 1024
 """Content set aside per sender. Clients send dependencies first: honest ones need little."""
 
 _MAX_CHAIN = 1000
+
+
+@dataclass(slots=True)
+class Needs:
+    """The dependencies of a delivery that were not found yet; None before they are looked up.
+
+    A group of many members is judged again with each that arrives: it is not read again.
+    """
+
+    left: deque[RawCoId] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class Delivery:
 
     They may be forgotten from memory while others are read; they are not looked for again.
     """
+    needs: Needs = field(default_factory=Needs, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class WaitingRoom:
         self._awaited: dict[RawCoId, dict[PeerView | None, RawCoId]] = {}
         """Of each value with content set aside: what that of each sender waits for."""
         self._headless: dict[RawCoId, list[Delivery]] = {}
+        self._followers: dict[RawCoId, dict[PeerView | None, deque[Delivery]]] = {}
+        """Further content of the same value and sender, in order; judged when that is through."""
         self._mesh_bytes = 0
 
     def add_headless(self, delivery: Delivery, sender: PeerView) -> bool:
@@ -108,8 +122,11 @@ class WaitingRoom:
             self._mesh_bytes += delivery.size
         else:
             sender.aside_bytes += delivery.size
-        self._waiting.setdefault(dependency, []).append(delivery)
-        self._awaited.setdefault(co_id, {})[sender] = dependency
+        if self.awaited_by(co_id, sender) is None:
+            self._waiting.setdefault(dependency, []).append(delivery)
+            self._awaited.setdefault(co_id, {})[sender] = dependency
+        else:
+            self._followers.setdefault(co_id, {}).setdefault(sender, deque()).append(delivery)
         return True
 
     def senders(self, dependency: RawCoId) -> list[PeerView | None]:
@@ -121,11 +138,29 @@ class WaitingRoom:
         return list(dict.fromkeys(item.content.co_id for item in self._waiting.get(dependency, ())))
 
     def release(self, dependency: RawCoId) -> tuple[list[Delivery], list[Owed]]:
-        """Take out everything that waited for `dependency`, in order, and what is owed."""
+        """Take out what waited for `dependency` itself, in order, and what is owed.
+
+        When each of these was judged, ask for its followers.
+        """
         deliveries = self._waiting.pop(dependency, [])
         for delivery in deliveries:
             self._take_out(delivery)
         return deliveries, list(self._owed.pop(dependency, ()))
+
+    def follower(self, delivery: Delivery) -> Delivery | None:
+        """Take out what came behind a delivery that was released, if that does not wait again."""
+        co_id, sender = delivery.content.co_id, delivery.sender
+        if self.awaited_by(co_id, sender) is not None:
+            return None
+        by_sender = self._followers.get(co_id, {})
+        followers = by_sender.get(sender)
+        if not followers:
+            return None
+        follower = followers.popleft()
+        if not followers:
+            self._drop_followers(co_id, sender)
+        self._count_out(follower)
+        return follower
 
     def forget(self, sender: PeerView) -> None:
         """Drop what a client sent that has gone. Costs a look at everything set aside."""
@@ -144,6 +179,7 @@ class WaitingRoom:
                 self._waiting[dependency] = kept
             else:
                 del self._waiting[dependency]
+        self._forget_followers(sender)
         for dependency, owed in list(self._owed.items()):
             left = {item: None for item in owed if item.sender is not sender}
             if left:
@@ -151,11 +187,26 @@ class WaitingRoom:
             else:
                 del self._owed[dependency]
 
-    def _take_out(self, delivery: Delivery) -> None:
+    def _forget_followers(self, sender: PeerView) -> None:
+        for co_id, by_sender in list(self._followers.items()):
+            for follower in by_sender.get(sender, ()):
+                self._count_out(follower)
+            self._drop_followers(co_id, sender)
+
+    def _drop_followers(self, co_id: RawCoId, sender: PeerView | None) -> None:
+        by_sender = self._followers.get(co_id, {})
+        by_sender.pop(sender, None)
+        if not by_sender:
+            self._followers.pop(co_id, None)
+
+    def _count_out(self, delivery: Delivery) -> None:
         if delivery.sender is None:
             self._mesh_bytes -= delivery.size
         else:
             delivery.sender.aside_bytes -= delivery.size
+
+    def _take_out(self, delivery: Delivery) -> None:
+        self._count_out(delivery)
         waiting = self._awaited.get(delivery.content.co_id)
         if waiting is not None:
             waiting.pop(delivery.sender, None)

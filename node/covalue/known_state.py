@@ -24,7 +24,9 @@ class KnownState:
     sessions: SessionCounts = field(default_factory=dict)
 
     def merged(self, other: KnownState) -> KnownState:
-        """What the two have together."""
+        """What the two have together; costs no copy when that is this one."""
+        if self.covers(other):
+            return self
         return KnownState(
             self.header or other.header, merge_counts(dict(self.sessions), other.sessions)
         )

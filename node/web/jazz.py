@@ -121,7 +121,7 @@ class JazzServer:
         self._connections: Counter[str] = Counter()
         self._forwarded: Counter[str] = Counter()
         """Of those that came through a proxy, by the address behind it."""
-        self._open: set[JazzSocket] = set()
+        self._admitted: set[JazzSocket] = set()
 
     def statistics(self) -> JazzStatistics:
         return JazzStatistics(
@@ -137,7 +137,7 @@ class JazzServer:
 
     def dismiss(self, is_unwelcome: Callable[[Origin], bool]) -> int:
         """Send away the clients of these origins, with 1008; how many there were."""
-        unwelcome = [client for client in self._open if is_unwelcome(client.origin)]
+        unwelcome = [client for client in self._admitted if is_unwelcome(client.origin)]
         for client in unwelcome:
             client.dismiss()
         return len(unwelcome)
@@ -159,7 +159,10 @@ class JazzServer:
         if self._forwarded[origin.address] >= self.limits.max_connections_per_address:
             self._refused += 1
             return protocol.reject(503, "too many connections\n")
+        # From here on it counts, so that one whose upgrade is under way is dismissed, too.
         client.come_from(origin)
+        self._admitted.add(client)
+        self._forwarded[origin.address] += origin.address != client.host
         return protocol.accept(request)
 
     async def serve(
@@ -187,9 +190,11 @@ class JazzServer:
             await _refuse(stream)
             return
         self._connections[host] += 1
+        client = JazzSocket(self, stream, host, port)
         try:
-            await self._serve_client(JazzSocket(self, stream, host, port))
+            await self._serve_client(client)
         finally:
+            self._release(client)
             self._connections[host] -= 1
             if not self._connections[host]:
                 del self._connections[host]
@@ -201,18 +206,6 @@ class JazzServer:
         if not client.is_open:
             return
         self._accepted += 1
-        self._open.add(client)
-        is_forwarded = client.origin.address != client.host
-        self._forwarded[client.origin.address] += is_forwarded
-        try:
-            await self._serve_open(client)
-        finally:
-            self._open.discard(client)
-            self._forwarded[client.origin.address] -= is_forwarded
-            if not self._forwarded[client.origin.address]:
-                del self._forwarded[client.origin.address]
-
-    async def _serve_open(self, client: JazzSocket) -> None:
         async with trio.open_nursery() as nursery:
             # Outlives a cancellation, to say goodbye; nothing is awaited before the `try`.
             writer_scope = trio.CancelScope(shield=True)
@@ -230,6 +223,15 @@ class JazzServer:
                 with trio.move_on_after(CLOSE_SECONDS, shield=True):
                     await client.wait_hung_up()
                 writer_scope.cancel()
+
+    def _release(self, client: JazzSocket) -> None:
+        """Count it no more, if it was admitted."""
+        if client in self._admitted:
+            self._admitted.remove(client)
+            address = client.origin.address
+            self._forwarded[address] -= address != client.host
+            if not self._forwarded[address]:
+                del self._forwarded[address]
 
     def _admits(self, host: str) -> bool:
         if self._connections.total() >= self.limits.max_connections:

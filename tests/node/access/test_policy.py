@@ -11,7 +11,7 @@ from node.access.people import person_of
 from node.access.policy import OPEN, AccessPolicy, parse_id_lines
 from node.access.reasons import Reason
 from node.cojson.gatekeeper import Origin
-from node.cojson.messages import Known, Load
+from node.cojson.messages import Known, Load, Reconcile, ReconcileAck
 from node.covalue.content import Content, Transaction
 from node.covalue.header import parse_header
 from node.covalue.ids import CoSessionId
@@ -155,6 +155,18 @@ def test_edits_of_refused_values_are_no_reason_to_ask_for_everything_again() -> 
     # And of a value that is here, its gap in a session that is not taken.
     shell.say("a", BOB.content(FREE, edits(4), after=3, as_agent=True, with_header=False))
     assert shell.take("a") == []
+
+
+@pytest.mark.parametrize("content", [BOB_FREE, BOTH_FREE], ids=["all of it", "a part"])
+def test_a_client_that_reconciles_gets_past_what_is_refused(content: Content) -> None:
+    shell = EngineShell(access=Gate(POLICIES["deny"]))
+    shell.client("a")
+    shell.say("a", Reconcile("b1", ((FREE.id, "shortHash_z1"),)))
+    assert shell.take("a") == [Load(FREE.id, NOTHING)]
+    until = {key: part.stop for key, part in content.new.items()}
+    shell.say("a", Content(FREE.id, FREE, content.new, expect_until=until))
+    shell.commit()
+    assert ReconcileAck("b1") in shell.take("a")
 
 
 def known(content: Content) -> dict[CoSessionId, int]:

@@ -51,12 +51,13 @@ def test_accounts_and_their_agents_are_counted_as_one() -> None:
     assert gate.statistics().accounts == 1
 
 
-def test_a_value_counts_for_its_admin_or_its_first_author() -> None:
+def test_a_value_counts_for_the_one_who_signed_its_first_transaction() -> None:
     gate = Gate(quotas=Quotas(account_values=100))
     shell = open_shell(gate)
     shell.say("a", ANN.account(), BOB.account())
-    # Bob uploads ann's group, and a map that ann began before he wrote to it.
+    # A header says that ann is a group's admin, and bob has signed it: ann cannot be charged.
     shell.say("a", BOB.content(group_header(ANN.account_id), edits(1)))
+    # A map that ann began before bob wrote to it.
     both = Content(
         FREE.id,
         FREE,
@@ -68,8 +69,8 @@ def test_a_value_counts_for_its_admin_or_its_first_author() -> None:
     shell.say("a", both, BOB.content(OTHER, edits(1)))
     shell.say("a", BOB.content(map_header("empty"), []))
     shell.commit()
-    assert gate.usage.of(ANN.account_id).values == 3
-    assert gate.usage.of(BOB.account_id).values == 2
+    assert gate.usage.of(ANN.account_id).values == 2
+    assert gate.usage.of(BOB.account_id).values == 3
 
 
 def test_content_beyond_the_bytes_is_refused_and_other_messages_work() -> None:

@@ -44,6 +44,7 @@ async def test_ten_thousand_hostile_lines_and_a_client_that_notices_nothing() ->
     assert report.refused > 0
     assert report.edits >= 100
     assert report.kept_bytes < 32 * MIB
+    assert report.after_objects - report.before_objects < 60_000
 
 
 def _load(sessions: str) -> str:
