@@ -51,7 +51,7 @@ from node.tally import BlockTally
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus
+from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -203,6 +203,7 @@ class Node:
             peers=len(self._swarm.connections) if self._swarm is not None else 0,
             blocks=self._tally.counts(),
             clients=self._client_counts(),
+            sync=self._sync_counts(),
             cores=self._tally.cores(
                 {} if self.key is None else {self.key: DATA_CORE},
                 {member.key: member.name for member in self._members()},
@@ -312,6 +313,19 @@ class Node:
         counts = [session.count for session in value.sessions.values()]
         kind = value.header.fields["type"]
         return {"id": co_id, "type": kind, "sessions": len(counts), "transactions": sum(counts)}
+
+    def _sync_counts(self) -> SyncCounts:
+        counts = self.host.statistics()
+        return SyncCounts(
+            in_memory=counts.values_in_memory,
+            subscribed=counts.subscribed_ids,
+            transactions=counts.transactions_stored,
+            commits=counts.commits,
+            refused=counts.refused,
+            bad_lines=counts.bad_lines,
+            forks=counts.forks_found,
+            erased=counts.erased_values,
+        )
 
     def _client_counts(self) -> ClientCounts:
         statistics = asdict(self.jazz.statistics())

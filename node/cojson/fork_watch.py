@@ -32,13 +32,18 @@ class ForkWatch:
     """Run `run` in a task; `suspect` what does not fit."""
 
     def __init__(self, store: CoValueStore, when_unproven: Callable[[CheckFork], None]) -> None:
-        self.forks_found = 0
+        self._forked: set[tuple[RawCoId, CoSessionId]] = set()
         self._store = store
         self._when_unproven = when_unproven
         self._suspicions: OrderedDict[tuple[RawCoId, CoSessionId], CheckFork] = OrderedDict()
         self._pending_bytes = 0
         self._looked_at: OrderedDict[tuple[RawCoId, CoSessionId, int], float] = OrderedDict()
         self._wake = Wakeup()
+
+    @property
+    def forks_found(self) -> int:
+        """Sessions of which evidence is kept, that of earlier runs included."""
+        return len(self._forked)
 
     def suspect(self, check: CheckFork) -> None:
         """Look into it, unless that was done just now or too much is waiting."""
@@ -49,7 +54,7 @@ class ForkWatch:
             return
         size = _size(check)
         is_full = len(self._suspicions) >= MAX_SUSPICIONS
-        if session in self._suspicions or is_full:
+        if session in self._suspicions or session in self._forked or is_full:
             return
         if self._pending_bytes + size > MAX_PENDING_BYTES and self._suspicions:
             return
@@ -65,6 +70,10 @@ class ForkWatch:
 
         Cancel: what was not looked into is forgotten.
         """
+        try:
+            self._forked.update((fork.co_id, fork.session_id) for fork in await self._store.forks())
+        except CorruptStore as error:
+            _log.error("cannot read forks", error=str(error))
         while True:
             if not self._suspicions:
                 await self._wake.wait()
@@ -87,7 +96,7 @@ class ForkWatch:
 
     async def _keep(self, fork: SessionFork) -> None:
         await self._store.keep_fork(fork)
-        self.forks_found += 1
+        self._forked.add((fork.co_id, fork.session_id))
         _log.warning(
             "session forked",
             co_id=fork.co_id,

@@ -63,7 +63,7 @@ class HostStatistics:
     bad_lines: int
     refused: int
     forks_found: int
-    """Sessions of which two continuations were seen; the evidence is kept."""
+    """Sessions of which two continuations were seen, in earlier runs too; evidence is kept."""
     erased_values: int
     """Deleted values whose content was removed from the disk."""
     commits: int

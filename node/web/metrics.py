@@ -31,12 +31,14 @@ class StatusCollector(Collector):
             "Which node this is",
             {"id": status.id, "name": status.name, "version": status.version},
         )
-        blocks, clients = status.blocks, status.clients
+        blocks, clients, sync = status.blocks, status.clients, status.sync
         gauges: dict[str, tuple[str, float]] = {
             "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
             "covalues": ("coValues held", status.covalues),
             "peers": ("Connected nodes", status.peers),
             "clients": ("Connected Jazz clients", clients.connected),
+            "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
+            "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
             "blocks_held": ("Blocks stored, of all open cores", blocks.held),
         }
         for name, (text, value) in gauges.items():
@@ -47,6 +49,12 @@ class StatusCollector(Collector):
             "blocks_uploaded": ("Blocks sent to other nodes", blocks.uploaded),
             "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
             "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
+            "transactions_stored": ("Transactions of coValues stored", sync.transactions),
+            "commits": ("Atomic writes of coValues", sync.commits),
+            "messages_refused": ("Messages of which nothing was kept", sync.refused),
+            "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
+            "session_forks": ("Sessions with a second continuation", sync.forks),
+            "covalues_erased": ("Deleted coValues removed from the disk", sync.erased),
             "clients_accepted": ("Jazz clients accepted", clients.accepted),
             "clients_unauthorized": ("Jazz clients without a token", clients.unauthorized),
             "clients_slowed": ("Times a client was left unread", status.access.slowed),

@@ -55,6 +55,24 @@ class ClientCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncCounts:
+    """What the sync engine did since the start; `in_memory` and `subscribed` are now.
+
+    `refused` are messages of which nothing was kept, `forks` sessions of which a second
+    continuation was seen, `erased` deleted values whose content was removed from the disk.
+    """
+
+    in_memory: int
+    subscribed: int
+    transactions: int
+    commits: int
+    refused: int
+    bad_lines: int
+    forks: int
+    erased: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenStatus:
     """What clients did that came with one token; `name` is `other` for all but the busiest."""
 
@@ -121,6 +139,7 @@ class NodeStatus:
     peers: int
     blocks: BlockCounts
     clients: ClientCounts
+    sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
 
@@ -178,7 +197,9 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("up for", format_age(status.uptime_seconds)),
         *(_mesh_rows(status) if has_mesh else [("mesh", "none: --store sqlite")]),
         ("Jazz clients", f"{clients.connected} at {status.ws}"),
-        ("coValues", f"{status.covalues:,}"),
+        ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
+        ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
+        *_trouble_rows(status.sync),
         *(_block_rows(status.blocks) if has_mesh else ()),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
@@ -186,6 +207,15 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("refused", describe_refusals(status)),
         ("data", status.data),
     ]
+
+
+def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
+    """What somebody may have to look at; nothing as a rule."""
+    rows = (
+        ("forked sessions", sync.forks, "`beemesh forks` lists them"),
+        ("deleted and erased", sync.erased, "coValues"),
+    )
+    return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
 
 
 def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
