@@ -18,6 +18,9 @@ from node.covalue.ids import CoSessionId, RawCoId
 MAX_BYTES = 4 * 1024 * 1024
 """Refused content kept; beyond it the oldest is forgotten, and has to be sent again."""
 
+MAX_PER_GROUP = 64
+"""Kept for the sake of one group: each is verified again when that group changes a role."""
+
 _Key = tuple[RawCoId, frozenset[CoSessionId]]
 
 
@@ -43,7 +46,10 @@ class Appeals:
         self._deliveries[key] = (delivery, consulted)
         self._used_bytes += delivery.size
         for group_id in consulted:
-            self._by_group.setdefault(group_id, {})[key] = None
+            keys = self._by_group.setdefault(group_id, {})
+            keys[key] = None
+            if len(keys) > MAX_PER_GROUP:
+                self._drop(next(iter(keys)))
         while self._used_bytes > self._max_bytes:
             self._drop(next(iter(self._deliveries)))
 

@@ -153,6 +153,8 @@ class Rights:
             self._roles.add_view(GroupView(append.co_id, header))  # it was absent till now
         if not header.is_group:
             return []
+        may_matter = append.header is not None
         for session_id, part in append.sessions.items():
-            self._roles.extend(append.co_id, session_id, part.after, part.transactions)
-        return self._state.appeals.release(append.co_id)
+            extended = self._roles.extend(append.co_id, session_id, part.after, part.transactions)
+            may_matter = extended or may_matter
+        return self._state.appeals.release(append.co_id) if may_matter else []

@@ -100,17 +100,20 @@ class RoleBook:
         session_id: CoSessionId,
         after: int,
         transactions: Sequence[Transaction],
-    ) -> None:
-        """Tell of transactions that were stored; nothing happens when there is no view.
+    ) -> bool:
+        """Tell of transactions that were stored; whether they may matter to a role.
+
+        Without a view nothing is kept, and they may.
 
         Raises: ValueError when some before them are missing.
         """
         view = self._views.get(co_id)
         if view is None:
-            return
-        view.add(session_id, after, transactions)
+            return True
+        may_matter = view.add(session_id, after, transactions)
         self._measure(view)
         self._evict(co_id)
+        return may_matter
 
     def discard(self, co_id: RawCoId) -> None:
         """Forget a view; it may be added again."""
