@@ -10,7 +10,7 @@ strangers write into a group makes nobody load anything.
 
 * Links in a circle (the original never finishes loading such groups): every group is judged by
   following its links first to last, and one that is met again on the way gives no role there.
-* Groups that reach too far, or too large for memory, have no members: see `judgment.MAX_WORK`.
+* Groups that reach too far, or too large for memory, have no members: see `role_judgment.MAX_WORK`.
 * At time 0 the original looks at grandparents as they are now; here they are as they were.
 
 Source: cojson 0.20.19 permissions.ts, coValues/group.ts roleOfInternal, coValues/account.ts.
@@ -26,8 +26,8 @@ from node.covalue.group_changes import Role, parse_change, parse_json
 from node.covalue.group_view import GroupView, javascript_time, position_of
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, session_owner
-from node.covalue.judgment import Judged, Judgment
 from node.covalue.membership import Verdict
+from node.covalue.role_judgment import Judged, Judgment
 
 DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
 """About 110,000 role changes, or 4,000 groups with ten members."""

@@ -15,7 +15,7 @@ from node.covalue.group_changes import Role
 from node.covalue.group_view import GroupView
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.judgment import MAX_WORK
+from node.covalue.role_judgment import MAX_WORK
 from node.covalue.roles import GroupsMissing, RoleBook, ruling_group
 from tests.support.authors import Author, group_header, map_header
 from tests.support.deliveries import Choices, choices, delivered
