@@ -35,6 +35,7 @@ from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
+from node.covalue.sqlite_schema import add_stand_ins
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 from node.covalue.totals import Totals
 from node.covalue.transaction_json import parse_transactions
@@ -97,9 +98,18 @@ class _SessionRow(NamedTuple):
 class SqliteReader:
     """One connection for reading, used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    def __init__(self, path: Path, *, is_foreign: bool = False) -> None:
+        """A foreign file may be of any version, and in use; it is not changed.
+
+        Raises: sqlite3.Error.
+        """
+        address = f"{path.absolute().as_uri()}?mode={'ro' if is_foreign else 'rw'}"
+        self._connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, check_same_thread=False
+        )
         self._execute = self._connection.execute
+        if is_foreign:
+            add_stand_ins(self._connection)
         self._execute("PRAGMA query_only=ON")
         self._headers: dict[object, CoValueHeader] = {}
 

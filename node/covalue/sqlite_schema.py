@@ -84,9 +84,18 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     7: ("ALTER TABLE storageReconciliationLocks DROP COLUMN expiresAt",),
 }
 
+_LATE_COLUMN = "bytesSinceLastSignature"
+_STAND_INS = {
+    "signatureAfter": "ses, idx, signature",
+    "unsynced_covalues": "co_value_id, peer_id",
+    "deletedCoValues": "coValueID, status",
+    "storageReconciliationLocks": (
+        "key, holderSessionId, acquiredAt, lastProcessedOffset, releasedAt"
+    ),
+}
 _TABLES = frozenset({"coValues", "sessions", "transactions"})
 _ALTERED = {
-    3: ("sessions", "bytesSinceLastSignature", True),
+    3: ("sessions", _LATE_COLUMN, True),
     7: ("storageReconciliationLocks", "expiresAt", False),
 }
 """Table, column, and whether it is there once that migration is done."""
@@ -169,6 +178,22 @@ def _migrate(connection: sqlite3.Connection, number: int, statements: tuple[str,
                 continue
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version={number}")
+
+
+def add_stand_ins(connection: sqlite3.Connection) -> None:
+    """Let a file of an older version be read as one of version 7, without changing it.
+
+    What it lacks is made in the connection's own temporary schema, which is looked into first.
+    """
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    tables = {name for (name,) in found.fetchall()}
+    for name, columns in _STAND_INS.items():
+        if name not in tables:
+            connection.execute(f"CREATE TEMP TABLE {name} ({columns})")
+    if "sessions" in tables and not _has_column(connection, "sessions", _LATE_COLUMN):
+        connection.execute(
+            f"CREATE TEMP VIEW sessions AS SELECT *, NULL AS {_LATE_COLUMN} FROM main.sessions"
+        )
 
 
 def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
