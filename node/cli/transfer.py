@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,7 +121,7 @@ class _Screen:
         self.exit_code = ExitCode.FAILED
 
     def __enter__(self) -> _Screen:
-        if not self._as_json:
+        if not self._as_json and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
 
