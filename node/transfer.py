@@ -17,7 +17,6 @@ Both tell how far they are about twice a second, name each value that cannot be 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -33,7 +32,7 @@ from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.covalue.reconciling import copy_value
-from node.covalue.sqlite_reader import SqliteReader
+from node.covalue.sqlite_reader import SqliteReader, open_foreign
 from node.covalue.sqlite_store import open_sqlite_store
 from node.covalue.store import CoValueStore, StoredValue
 from node.errors import ConfigError, CorruptStore
@@ -132,13 +131,9 @@ async def _import(
     door: TransferDoor, path: Path, counts: Transferred
 ) -> AsyncGenerator[Result, None]:
     try:
-        reader = await trio.to_thread.run_sync(_open_foreign, path)
+        reader = await trio.to_thread.run_sync(open_foreign, path)
     except FileNotFoundError as error:
         raise VerbError(ExitCode.NOT_FOUND, f"{path} is no file") from error
-    except sqlite3.Error as error:
-        raise VerbError(
-            ExitCode.USAGE, f"{path} cannot be read as a SQLite file of cojson: {error}"
-        ) from error
     with closing(reader):
         totals = await trio.to_thread.run_sync(reader.totals)
         importer = _Importer(door, reader, counts)
@@ -150,18 +145,6 @@ async def _import(
         await importer.flush()
         for result in importer.take_results():
             yield result
-
-
-def _open_foreign(path: Path) -> SqliteReader:
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    reader = SqliteReader(path, is_foreign=True)
-    try:
-        reader.totals()
-    except CorruptStore as error:
-        reader.close()
-        raise sqlite3.DatabaseError(error.reason) from error
-    return reader
 
 
 class _Importer:

@@ -9,9 +9,10 @@ would cost twice that. They see one state of the file: no append in part, nothin
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -39,7 +40,7 @@ from node.covalue.sqlite_schema import add_stand_ins
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 from node.covalue.totals import Totals
 from node.covalue.transaction_json import parse_transactions
-from node.errors import CorruptStore
+from node.errors import ConfigError, CorruptStore
 
 LOCK_PREFIX = "lock#"
 FORK_TABLE = "beemeshForks"
@@ -291,15 +292,24 @@ class SqliteReader:
         return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
 
 
-def read_totals(path: Path) -> Totals | None:
-    """Of a file that nobody has open; None when there is none. Blocks.
+def open_foreign(path: Path) -> SqliteReader:
+    """Read a file of any version, which may be in use, without changing it. Blocks.
 
-    Raises: sqlite3.Error.
+    Raises: FileNotFoundError; ConfigError when it is no file of cojson.
     """
-    if not path.exists():
-        return None
-    with closing(sqlite3.connect(path)) as connection:
-        return Totals(*map(int, connection.execute(_TOTALS).fetchone()))
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        reader = SqliteReader(path, is_foreign=True)
+        try:
+            reader.totals()
+        except CorruptStore:
+            reader.close()
+            raise
+    except (sqlite3.Error, CorruptStore) as error:
+        reason = error.reason if isinstance(error, CorruptStore) else error
+        raise ConfigError(f"{path} cannot be read as a SQLite file of cojson: {reason}") from error
+    return reader
 
 
 def _decode_header(text: object) -> JsonValue:
