@@ -44,6 +44,8 @@ BATCH_BYTES = 1024 * 1024
 
 BATCH_PIECES = 256
 _PAGE_IDS = 512
+_TURN = 16
+"""Values after which other tasks run: a few milliseconds."""
 
 
 class TransferDoor(Protocol):
@@ -92,7 +94,11 @@ async def perform_transfer(door: TransferDoor, verb: TransferVerb) -> AsyncGener
             assert_never(verb)
     try:
         reported = started
+        steps = 0
         async for result in results:
+            steps += 1
+            if steps % _TURN == 0:
+                await trio.lowlevel.checkpoint()  # what is there already is passed over in no time
             if "id" in result:
                 yield result
             elif trio.current_time() >= reported + REPORT_SECONDS:

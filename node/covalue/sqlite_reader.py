@@ -79,6 +79,7 @@ _TOTALS = """SELECT
         JOIN coValues v ON v.id = d.coValueID JOIN sessions s ON s.coValue = v.rowID
         WHERE s.sessionID NOT GLOB '*_session_d*$'
     )"""
+_TABLES = "SELECT v.id, s.sessionID, t.tx FROM coValues v, sessions s, transactions t LIMIT 0"
 _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
 _header_decoder = msgspec.json.Decoder(dict[str, object])
@@ -255,6 +256,10 @@ class SqliteReader:
         found = self._read("totals", lambda: self._execute(_TOTALS).fetchone())
         return Totals(*map(int, found))
 
+    def check_tables(self) -> None:
+        """Raises: CorruptStore when the tables that hold the values are not there."""
+        self._read("tables", lambda: self._execute(_TABLES).fetchone())
+
     def unsynced_ids(self) -> list[RawCoId]:
         """As `CoValueStore.unsynced_ids`."""
         return self._ids_of("sync", _UNSYNCED)
@@ -302,7 +307,7 @@ def open_foreign(path: Path) -> SqliteReader:
     try:
         reader = SqliteReader(path, is_foreign=True)
         try:
-            reader.totals()
+            reader.check_tables()
         except CorruptStore:
             reader.close()
             raise
