@@ -231,5 +231,27 @@ async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> N
             assert await ask_server(port, counts) == theirs
 
 
+async def test_what_a_server_wrote_meanwhile_reaches_the_bee(tmp_path: Path) -> None:
+    file = tmp_path / "covalues.sqlite"
+    with trio.fail_after(120):
+        async with (
+            open_running_node(tmp_path, "--store", "hybrid") as node,
+            open_jazz_client(node.ws) as alice,
+        ):
+            co_id = (await alice.do("create", values={"by": "alice"}))["id"]
+        async with open_js_server(file) as (_, port), open_jazz_client(_url(port)) as bob:
+            await bob.do("set", id=co_id, key="by", value="bob")
+            await bob.do("create", values={"more": True})
+        # The bee alone would be a step back: that is said, with what to do about it.
+        refused = await run_beemesh("up", "--data", str(tmp_path), "--store", "bee")
+        assert (refused.code, "--store hybrid" in refused.error) == (2, True)
+        for store in ("hybrid", "bee"):
+            async with (
+                open_running_node(tmp_path, "--store", store) as node,
+                open_jazz_client(node.ws) as carol,
+            ):
+                assert (await carol.do("load", id=co_id))["values"] == {"by": "bob"}
+
+
 def _url(port: int) -> str:
     return f"ws://127.0.0.1:{port}"
