@@ -48,7 +48,17 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
 from node.storing import Storing, open_storing
 from node.tally import BlockTally
-from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError
+from node.transfer import perform_transfer
+from node.verbs import (
+    ExitCode,
+    ExportValues,
+    ImportValues,
+    ListValues,
+    Load,
+    Result,
+    Verb,
+    VerbError,
+)
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
 from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
@@ -254,6 +264,10 @@ class Node:
             case ListValues():
                 async for co_id in self._values.ids(verb.prefix):
                     yield await self._describe_value(co_id) if verb.details else {"id": co_id}
+            case ImportValues() | ExportValues():
+                async with aclosing(perform_transfer(self.host, verb)) as results:
+                    async for result in results:
+                        yield result
             case _:
                 async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
                     async for result in results:

@@ -12,10 +12,10 @@ that the other lacks; else a start is refused, and says which command moves it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -26,9 +26,10 @@ from hypercore.storage import Durability
 from node.config import Config
 from node.covalue.bee_store import BeeStore
 from node.covalue.hybrid_store import open_hybrid_store
-from node.covalue.sqlite_reader import read_totals
+from node.covalue.sqlite_reader import open_foreign
 from node.covalue.sqlite_store import SqliteStore, open_sqlite_store
 from node.covalue.store import CoValueStore
+from node.covalue.totals import Totals
 from node.errors import ConfigError
 from node.logs import DATA_CORE
 
@@ -82,18 +83,23 @@ async def open_data_core(cores: Corestore) -> AsyncIterator[Core]:
 
 
 async def _refuse_to_leave_file(config: Config, bee: BeeStore) -> None:
-    try:
-        held = await trio.to_thread.run_sync(read_totals, config.sqlite_path)
-    except sqlite3.Error as error:
-        raise ConfigError(
-            f"{config.sqlite_path} cannot be read ({error}): move it elsewhere to use --store bee"
-        ) from error
+    held = await trio.to_thread.run_sync(_totals_of, config.sqlite_path)
     if held is not None and held.is_ahead_of(bee.totals()):
         raise ConfigError(
             f"{config.sqlite_path} holds {held.values} coValues, not all of which are in the bee: "
             f"start with --store hybrid, or bring them over with "
             f"`beemesh import {config.sqlite_path} --store bee`"
         )
+
+
+def _totals_of(path: Path) -> Totals | None:
+    """None when there is no file. Raises: ConfigError."""
+    try:
+        reader = open_foreign(path)
+    except FileNotFoundError:
+        return None
+    with closing(reader):
+        return reader.totals()
 
 
 async def _refuse_to_leave_bee(config: Config, cores: Corestore, sqlite: SqliteStore) -> None:
