@@ -31,11 +31,8 @@ from hypercore.storage import Durability
 from node.access.opening import Access, open_access
 from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
-from node.cojson.reports import LoadReport
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
-from node.covalue.ids import RawCoId, is_co_id
-from node.errors import CorruptStore
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
@@ -49,15 +46,15 @@ from node.mesh.serve import NotSpoken, serve_member
 from node.storing import Storing, open_storing
 from node.tally import BlockTally
 from node.transfer import perform_transfer
+from node.values import perform_on_values
 from node.verbs import (
-    ExitCode,
     ExportValues,
     ImportValues,
+    ListForks,
     ListValues,
     Load,
     Result,
     Verb,
-    VerbError,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
@@ -256,14 +253,10 @@ class Node:
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
         match verb:
-            case Load():
-                try:
-                    yield await self._load(verb)
-                except CorruptStore as error:
-                    raise VerbError(ExitCode.CORRUPT, str(error)) from error
-            case ListValues():
-                async for co_id in self._values.ids(verb.prefix):
-                    yield await self._describe_value(co_id) if verb.details else {"id": co_id}
+            case Load() | ListValues() | ListForks():
+                async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
+                    async for result in results:
+                        yield result
             case ImportValues() | ExportValues():
                 async with aclosing(perform_transfer(self.host, verb)) as results:
                     async for result in results:
@@ -273,60 +266,6 @@ class Node:
                     async for result in results:
                         self._tally.look()  # the core may be closed when the verb is done
                         yield result
-
-    async def _load(self, verb: Load) -> Result:
-        if not is_co_id(verb.id):
-            raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: those begin with co_z")
-        co_id = RawCoId(verb.id)
-        with trio.move_on_after(verb.timeout_seconds) as scope:
-            report = await self.host.load(co_id)
-            if report is not None:
-                return self._describe_load(report)
-        if scope.cancelled_caught:
-            raise VerbError(
-                ExitCode.TIMEOUT,
-                f"{co_id} did not come whole within {verb.timeout_seconds:g} s: try again, or "
-                f"with a longer --timeout",
-            )
-        match len(self._members()):
-            case 0 if self.mesh is None:
-                others = "with --store sqlite there are no other nodes to ask"
-            case 0:
-                others = "no other node is connected"
-            case 1:
-                others = "the one connected node does not have it"
-            case count:
-                others = f"none of the {count} connected nodes has it"
-        raise VerbError(
-            ExitCode.NOT_FOUND, f"{co_id} is not here, and {others}: see `beemesh peers`"
-        )
-
-    def _describe_load(self, report: LoadReport) -> Result:
-        is_fetched = self.mesh is not None and report.source == "mesh"
-        fetch = self.mesh.report(report.co_id) if self.mesh is not None and is_fetched else None
-        return {
-            "id": report.co_id,
-            "header": report.header.fields,
-            "sessions": dict(report.sessions),
-            "transactions": sum(report.sessions.values()),
-            "source": report.source,
-            "member": fetch.member_id.hex() if fetch is not None else None,
-            "blocks_fetched": fetch.blocks if fetch is not None else 0,
-            "bytes_fetched": fetch.bytes if fetch is not None else 0,
-            "round_trips": fetch.round_trips if fetch is not None else 0,
-            "fetch_seconds": round(fetch.seconds, 6) if fetch is not None else 0,
-        }
-
-    async def _describe_value(self, co_id: RawCoId) -> Result:
-        try:
-            value = await self._values.load_value(co_id)
-        except CorruptStore:
-            return {"id": co_id, "type": "damaged", "sessions": 0, "transactions": 0}
-        if value is None:  # deleted since it was listed
-            return {"id": co_id, "type": None, "sessions": 0, "transactions": 0}
-        counts = [session.count for session in value.sessions.values()]
-        kind = value.header.fields["type"]
-        return {"id": co_id, "type": kind, "sessions": len(counts), "transactions": sum(counts)}
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()

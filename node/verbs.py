@@ -116,11 +116,15 @@ class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
 
 
+class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sessions of which their author signed two continuations, with the evidence."""
+
+
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb
+PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -134,6 +138,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "bee/ls": BeeList,
     "values/import": ImportValues,
     "values/export": ExportValues,
+    "values/forks": ListForks,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

@@ -33,6 +33,7 @@ def build_app() -> App:
     app.command("node.cli.up:up", name="up", help="Run the node in the foreground.")
     app.command("node.cli.values:load", name="load", help="Load one coValue through the node.")
     app.command("node.cli.values:ls", name="ls", help="List the coValues held.")
+    app.command("node.cli.values:forks", name="forks", help="List sessions that were forked.")
     app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
     app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from node.cli.options import DEFAULT_COMMON, Common, Timeout
 from node.cli.output import print_facts, print_json, print_renderable, table
 from node.cli.perform import ask_node, seconds
-from node.verbs import ExitCode, ListValues, Load, Result
+from node.verbs import ExitCode, ListForks, ListValues, Load, Result
 
 
 def load(
@@ -51,6 +51,29 @@ def ls(
     columns = ("id", "type", "sessions", "transactions")
     rows = [tuple(str(result[column]) for column in columns) for result in results]
     print_renderable(table(columns, rows, "No coValue is held."))
+    return ExitCode.OK
+
+
+def forks(*, common: Common = DEFAULT_COMMON) -> int:
+    """List sessions of which their author signed two continuations.
+
+    The first one that came is kept and served. With --json each line is the evidence: whoever has
+    the session up to the fork can check both signatures.
+    """
+    results = list(ask_node(common, ListForks()))
+    if common.json:
+        for result in results:
+            print_json(result)
+        return ExitCode.OK
+    rows = []
+    for result in results:
+        kept, refused = result["kept"], result["refused"]
+        assert isinstance(kept, dict)
+        assert isinstance(refused, dict)
+        counts = [str(len(side["newTransactions"])) for side in (kept, refused)]
+        rows.append((str(result["id"]), str(result["session"]), str(result["index"]), *counts))
+    columns = ("id", "session", "forks at", "kept", "refused")
+    print_renderable(table(columns, rows, "No session was forked."))
     return ExitCode.OK
 
 

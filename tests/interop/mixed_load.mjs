@@ -14,7 +14,7 @@ const lanes = Number(process.argv[3] ?? 4)
 const crypto = await NapiCrypto.create()
 const print = (value) => process.stdout.write(JSON.stringify(value) + '\n')
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
-const TIMEOUT = { timeout: 120_000 }
+const TIMEOUT = { timeout: 1_800_000 } // the server is dead much of the time
 
 class QuietWebSocket extends WebSocket {
   constructor (address) {

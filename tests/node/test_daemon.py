@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,17 +11,32 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from hypercore.errors import StoreLocked
 from node.client import AdminClient
+from node.cojson.messages import decode_line
 from node.config import Config, load_config
+from node.covalue.content import Content, SessionContent
+from node.covalue.session_fork import SessionFork
 from node.daemon import Node, open_node
 from node.errors import ConfigError
 from node.listening import dialable
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Ticket
-from node.verbs import BeeGet, BeePut, CoreAppend, CoreGet, ExitCode, ListValues, Load, VerbError
+from node.verbs import (
+    BeeGet,
+    BeePut,
+    CoreAppend,
+    CoreGet,
+    ExitCode,
+    ListForks,
+    ListValues,
+    Load,
+    VerbError,
+)
 from node.web.status import PeerStatus
+from tests.support.authors import Author, edits, map_header
 from tests.support.websocket_client import open_websocket
 
 UNKNOWN = "co_zBhh3pU9gLXZiNDL6PEZuEP5ri"
@@ -184,3 +200,31 @@ async def test_verbs(tmp_path: Path) -> None:
                 async for _ in node.perform(verb):
                     pass
             assert caught.value.code is code
+
+
+async def test_forks_are_listed_with_their_evidence(tmp_path: Path) -> None:
+    ann, header = Author("ann"), map_header("m")
+    kept, refused = edits(3), edits(2, start=100)
+    session_id = ann.session_id(as_agent=True)
+    fork = SessionFork(
+        header.id,
+        session_id,
+        SessionContent(4, kept, ann.sign(kept)),
+        SessionContent(4, refused, ann.sign(refused)),
+    )
+    async with open_node(config(tmp_path)) as node:
+        await node.host.store.keep_fork(fork)
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        (listed,) = await trio.to_thread.run_sync(lambda: list(client.perform(ListForks())))
+        assert (listed["id"], listed["session"], listed["index"]) == (header.id, session_id, 4)
+        for part, side in (("kept", fork.kept), ("refused", fork.refused)):
+            shown = listed[part]
+            assert isinstance(shown, dict)
+            line = json.dumps({"action": "content", "id": header.id, "new": {session_id: shown}})
+            content = decode_line(line)
+            assert isinstance(content, Content)
+            assert content.new[session_id] == side
+    async with open_node(config(tmp_path)) as node:
+        await trio.testing.wait_all_tasks_blocked()
+        assert node.status().sync.forks == 1
