@@ -66,6 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: Literal["bee"] = "bee"
     durability: str = "commit"
     replicate: Literal["lazy", "all"] = "lazy"
+    covalue_memory: int = 64 * 2**20
+    covalue_memory_seconds: float = 600.0
     ws_max_message_bytes: int = 32 * 2**20
     ws_max_connections: int = 4096
     ws_max_connections_per_address: int = 256
@@ -306,6 +308,13 @@ def _count(value: object) -> int:
     return count
 
 
+def _age(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds < 1:
+        raise ValueError(f"{value!r} is less than a second")
+    return seconds
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > 128:
         raise ValueError("must be text of 1 to 128 characters")
@@ -324,6 +333,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "store": _store,
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
+    "covalue_memory": parse_size,
+    "covalue_memory_seconds": _age,
     "ws_max_message_bytes": parse_size,
     "ws_max_connections": _count,
     "ws_max_connections_per_address": _count,

@@ -308,7 +308,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     ):
         values = BeeStore(Bee(data), data)
         async with (
-            open_sync_host(values) as host,
+            open_sync_host(values, config.covalue_memory, config.covalue_memory_seconds) as host,
             open_mesh(
                 host,
                 data,

@@ -58,13 +58,22 @@ MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
 
 GATHER_MESSAGES = 64
-"""So many are worth waiting for, about 10 ms at most: every append writes the tree's upper nodes."""
+"""So many are worth waiting for, 10 ms at most: every append writes the tree's upper nodes."""
 
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
 """An append of as much takes about 10 ms."""
 
 MAX_UNSETTLED_BYTES = 1024 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from."""
+
+MAX_QUEUED_BYTES = 32 * 1024 * 1024
+"""Content of all clients that waits for an append; beyond it no client is read from."""
+
+MEMORY_BYTES = 64 * 1024 * 1024
+"""Default budget for what is kept of values: one half verified state, one half content."""
+
+MEMORY_SECONDS = 600.0
+"""Values are forgotten when nobody used them for so long, at most half as long again."""
 
 MAX_SEARCHES = 8
 """Questions to the mesh at a time; the ids that come meanwhile share the next one."""
@@ -99,17 +108,24 @@ class _Counters:
 class SyncHost:
     """Open it with `open_sync_host`."""
 
-    def __init__(self, store: CoValueStore) -> None:
+    def __init__(
+        self,
+        store: CoValueStore,
+        memory_bytes: int = MEMORY_BYTES,
+        memory_seconds: float = MEMORY_SECONDS,
+    ) -> None:
         self.store = store
         self._counters = _Counters()
-        self._engine = SyncEngine()
+        self._engine = SyncEngine(memory_bytes=memory_bytes // 2)
+        self._memory_seconds = memory_seconds
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
-        self._recent = RecentContent()
+        self._recent = RecentContent(memory_bytes // 2)
         self._source = ContentSource(self._engine, self._recent, store)
         self._feeds: list[ChangeFeed] = []
         self._commits: deque[Store] = deque()
+        self._queued_bytes = 0
         self._commit_wake = Wakeup()
         self._committed = trio.lowlevel.ParkingLot()
         self._reads: deque[LoadValue | Rehash] = deque()
@@ -234,6 +250,8 @@ class SyncHost:
             subscribed_ids=len(self._engine.subscribed_ids),
             values_stored=self.store.count(),
             values_in_memory=self._engine.values_in_memory,
+            state_bytes=self._engine.state_bytes,
+            content_bytes=self._recent.used_bytes,
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
@@ -272,7 +290,10 @@ class SyncHost:
 
         Cancel: nothing is changed.
         """
-        while self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES:
+        while (
+            self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES
+            or self._queued_bytes > MAX_QUEUED_BYTES
+        ):
             await self._committed.park()
 
     # What the engine wants done.
@@ -284,6 +305,7 @@ class SyncHost:
                     self._address_client(output)
                 case Store():
                     self._commits.append(output)
+                    self._queued_bytes += output.append.size
                     self._commit_wake.set()
                 case LoadValue() | Rehash():
                     self._reads.append(output)
@@ -350,6 +372,7 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._read_forever)
+            tasks.start_soon(self._forget_forever)
             await self._find_forever(tasks)
 
     async def _commit_forever(self) -> None:
@@ -364,11 +387,10 @@ class SyncHost:
             while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
                 store = self._commits.popleft()
                 stores.append(store)
-                for part in store.append.sessions.values():
-                    for transaction in part.transactions:
-                        size += len(transaction.changes)
-                    self._counters.transactions_stored += len(part.transactions)
+                size += store.append.size
+                self._counters.transactions_stored += store.append.transaction_count
             await self.store.store([store.append for store in stores])
+            self._queued_bytes -= size
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
             for store in stores:
@@ -453,6 +475,15 @@ class SyncHost:
             await trio.lowlevel.checkpoint()
         return running
 
+    async def _forget_forever(self) -> None:
+        """Let values that nobody uses leave memory, a few at a time."""
+        while True:
+            await trio.sleep(self._memory_seconds / 2)
+            self._engine.begin_round()
+            self._recent.begin_round()
+            while self._engine.forget_unused(TURN) or self._recent.forget_unused(TURN):
+                await trio.lowlevel.checkpoint()
+
     async def _find_forever(self, nursery: trio.Nursery) -> None:
         """Ask the mesh for what the engine wants found."""
         slots = trio.Semaphore(MAX_SEARCHES)
@@ -494,9 +525,13 @@ class SyncHost:
 
 
 @asynccontextmanager
-async def open_sync_host(store: CoValueStore) -> AsyncIterator[SyncHost]:
+async def open_sync_host(
+    store: CoValueStore,
+    memory_bytes: int = MEMORY_BYTES,
+    memory_seconds: float = MEMORY_SECONDS,
+) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends."""
-    host = SyncHost(store)
+    host = SyncHost(store, memory_bytes, memory_seconds)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

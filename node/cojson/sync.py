@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import assert_never
 
 from node.cojson.crypto import RunningHash
@@ -26,7 +27,7 @@ from node.cojson.intake import Intake
 from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
 from node.cojson.offers import Offers
 from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
-from node.cojson.peer_view import PeerView
+from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.value_table import MEMORY_BYTES, Phase
 from node.cojson.waiting_room import Delivery
@@ -41,8 +42,10 @@ from node.covalue.store import StoredValue
 class SyncEngine:
     """Serves clients from verified state. See `outputs.py` for what it asks for."""
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._state = EngineState(memory_bytes)
+    def __init__(
+        self, *, memory_bytes: int = MEMORY_BYTES, client_bytes: int = MAX_CLIENT_BYTES
+    ) -> None:
+        self._state = EngineState(memory_bytes, client_bytes)
         self._offers = Offers(self._state)
         self._intake = Intake(self._state)
         self._peers: dict[str, PeerView] = {}
@@ -73,6 +76,11 @@ class SyncEngine:
         return len(self._state.values)
 
     @property
+    def state_bytes(self) -> int:
+        """Beyond the budget only by what is in use."""
+        return self._state.values.used_bytes
+
+    @property
     def subscribed_ids(self) -> frozenset[RawCoId]:
         return frozenset(self._state.subscribers)
 
@@ -96,10 +104,23 @@ class SyncEngine:
     def add_peer(self, peer_id: str) -> None:
         if peer_id in self._peers:
             raise ValueError(f"peer {peer_id} is here already")
-        self._peers[peer_id] = PeerView(peer_id)
+        self._peers[peer_id] = PeerView(peer_id, self._state.clients)
 
     def remove_peer(self, peer_id: str) -> None:
         self._state.remove(self._peers.pop(peer_id))
+
+    # Time passes: values that are not used for a whole round are forgotten.
+
+    def begin_round(self) -> None:
+        """To be called at even intervals."""
+        self._state.values.begin_round()
+
+    def forget_unused(self, max_values: int) -> bool:
+        """Forget values that were used neither in this round nor the one before.
+
+        At most `max_values` are looked at; True when there may be more.
+        """
+        return self._state.values.forget_unused(max_values)
 
     # What clients and members send.
 
@@ -123,6 +144,9 @@ class SyncEngine:
                 assert_never(message)
         if peer.is_over_limit():
             out.append(EndPeer(peer_id, "too many subscriptions"))
+        elif self._state.clients.is_exceeded:
+            largest = max(self._peers.values(), key=attrgetter("size"))
+            out.append(EndPeer(largest.peer_id, "too many subscriptions of all clients together"))
         self._state.values.trim()
         return out
 

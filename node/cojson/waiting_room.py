@@ -16,6 +16,12 @@ from node.covalue.ids import RawCoId
 MAX_ASIDE_BYTES = 16 * 1024 * 1024
 """Content set aside per sender. Clients send dependencies first: honest ones need little."""
 
+MAX_ASIDE_BYTES_OF_ALL = 256 * 1024 * 1024
+"""Content set aside of all senders together; beyond it the next one has no room."""
+
+MAX_OWED = 10_000
+"""Dropped contents that are remembered per sender; for more it has to connect again."""
+
 _MAX_CHAIN = 1000
 
 
@@ -45,8 +51,12 @@ class Owed:
 class WaitingRoom:
     """Deliveries by the value they wait for."""
 
-    def __init__(self, max_bytes: int = MAX_ASIDE_BYTES) -> None:
+    def __init__(
+        self, max_bytes: int = MAX_ASIDE_BYTES, max_bytes_of_all: int = MAX_ASIDE_BYTES_OF_ALL
+    ) -> None:
         self._max_bytes = max_bytes
+        self._max_bytes_of_all = max_bytes_of_all
+        self._used_bytes = 0
         self._waiting: dict[RawCoId, list[Delivery]] = {}
         self._owed: dict[RawCoId, dict[Owed, None]] = {}
         self._awaited: dict[RawCoId, RawCoId] = {}
@@ -71,10 +81,17 @@ class WaitingRoom:
         sender = delivery.sender
         co_id = delivery.content.co_id
         held = self._mesh_bytes if sender is None else sender.aside_bytes
-        if held + delivery.size > self._max_bytes:
-            if sender is not None:
-                self._owed.setdefault(dependency, {})[Owed(co_id, sender)] = None
+        is_too_much = (
+            held + delivery.size > self._max_bytes
+            or self._used_bytes + delivery.size > self._max_bytes_of_all
+        )
+        if is_too_much:
+            if sender is not None and sender.owed < MAX_OWED:
+                owed = self._owed.setdefault(dependency, {})
+                sender.owed += Owed(co_id, sender) not in owed
+                owed[Owed(co_id, sender)] = None
             return False
+        self._used_bytes += delivery.size
         if sender is None:
             self._mesh_bytes += delivery.size
         else:
@@ -96,7 +113,10 @@ class WaitingRoom:
         deliveries = self._waiting.pop(dependency, [])
         for delivery in deliveries:
             self._take_out(delivery)
-        return deliveries, list(self._owed.pop(dependency, ()))
+        owed = list(self._owed.pop(dependency, ()))
+        for item in owed:
+            item.sender.owed -= 1
+        return deliveries, owed
 
     def forget(self, sender: PeerView) -> None:
         """Drop what a client sent that has gone. Costs a look at everything set aside."""
@@ -120,6 +140,7 @@ class WaitingRoom:
                 del self._owed[dependency]
 
     def _take_out(self, delivery: Delivery) -> None:
+        self._used_bytes -= delivery.size
         if delivery.sender is None:
             self._mesh_bytes -= delivery.size
         else:

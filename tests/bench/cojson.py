@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from node.collector import tame_collector
-from node.config import Config, Endpoint
+from node.config import Config, Endpoint, parse_size
 from node.daemon import open_node
 from node.journal import configure_journal
 from tests.bench import lib
@@ -27,6 +27,7 @@ async def main() -> None:
     parser.add_argument("--db", default="", help="keep the data beside this path")
     parser.add_argument("--crypto", default="", help="ignored")
     parser.add_argument("--durability", default="os", help="os (as JS), commit or group(MS)")
+    parser.add_argument("--memory", default="64MiB", help="the node's covalue_memory")
     options = parser.parse_args()
     configure_journal("error", "json")
     tame_collector()
@@ -39,6 +40,7 @@ async def main() -> None:
         admin=_ANY_PORT,
         discovery=(),
         durability=options.durability,
+        covalue_memory=parse_size(options.memory),
     )
     async with open_node(config) as node:
         port = int(node.addresses.ws.rsplit(":", 1)[1])

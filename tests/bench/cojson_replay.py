@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -98,10 +99,8 @@ class RawClient:
         lines: list[_Line] = []
         while True:
             if unsent:
-                try:
+                with suppress(BlockingIOError):
                     unsent = unsent[self._socket.send(unsent[: 1 << 18]) :]
-                except BlockingIOError:
-                    pass
             try:
                 data = self._socket.recv(1 << 18)
             except BlockingIOError:

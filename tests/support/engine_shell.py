@@ -89,10 +89,15 @@ class EngineShell:
     """Carries out what the engine wants; commits wait for `commit()`."""
 
     def __init__(
-        self, disk: Disk | None = None, *, memory_bytes: int = 2**26, has_mesh: bool = False
+        self,
+        disk: Disk | None = None,
+        *,
+        memory_bytes: int = 2**26,
+        client_bytes: int = 2**30,
+        has_mesh: bool = False,
     ) -> None:
         self.disk = disk or Disk()
-        self.engine = SyncEngine(memory_bytes=memory_bytes)
+        self.engine = SyncEngine(memory_bytes=memory_bytes, client_bytes=client_bytes)
         self.engine.has_mesh = has_mesh
         self.sent: dict[str, list[Message]] = {}
         self.wanted: dict[str, dict[int, dict[RawCoId, None]]] = {}
