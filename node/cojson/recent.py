@@ -68,12 +68,13 @@ class RecentContent:
             for session_id, part in append.sessions.items()
         }
         content = Content(append.co_id, append.header, new, priority)
+        size = content.size
         pieces = self._use(append.co_id)
         if pieces is None:
             pieces = []
             self._values[append.co_id] = _Kept(pieces, self._round)
-        pieces.append(Piece(content, content.size, is_kept=True))
-        self._used_bytes += content.size
+        pieces.append(Piece(content, size, is_kept=True))
+        self._used_bytes += size
         if len(pieces) > MAX_PIECES:
             self._compact(pieces)
         self._trim()
