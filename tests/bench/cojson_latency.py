@@ -2,7 +2,9 @@
 
 `python -m tests.bench.cojson_latency [--mb 100] [--reps 3] [--servers js,python,commit]`: real
 cojson clients in processes of their own; one makes an edit, waits for its acknowledgement and
-makes the next, the other uploads a binary stream. A line has the percentiles in milliseconds.
+makes the next, the other uploads a binary stream. A line has the percentiles in milliseconds;
+`turn_max_ms` is the longest that a node's task kept its processor meanwhile, in CPU time: what an
+edit has to wait for, even when other programs use the machine.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ ALONE_SECONDS = 3.0
 async def measure(server: str, mb: int) -> None:
     directory = lib.temporary("latency")
     command = [*shlex.split(SERVERS[server]), "--db", str(directory / "db")]
+    if server != "js":
+        command.append("--turns")
     async with spawn(command) as child:
         client = ["node", "jazz/uploader.mjs", "--port", str(child.info["port"])]
         async with (
@@ -50,6 +54,7 @@ async def measure(server: str, mb: int) -> None:
                     "upload_mb_per_s": round(upload["uploaded"] / upload["seconds"], 1),
                     "server_cpu_s": stats["cpu_s"],
                     "server_rss_mb": stats["rss_mb"],
+                    **{key: value for key, value in stats.items() if key.startswith("turn_")},
                 },
             )
     lib.remove(directory)
