@@ -24,6 +24,11 @@ MAX_PIECES = 8
 """Pieces kept of one value; more are joined, so that a value of many edits can be kept whole."""
 
 
+_PIECE_BYTES = 1024
+_TRANSACTION_BYTES = 112
+"""What Python needs beside what `Content.size` counts, measured with tracemalloc."""
+
+
 @dataclass(slots=True)
 class Piece:
     """A piece and, once somebody was served with it as it is, its line."""
@@ -68,7 +73,7 @@ class RecentContent:
             for session_id, part in append.sessions.items()
         }
         content = Content(append.co_id, append.header, new, priority)
-        size = content.size
+        size = _footprint(content)
         pieces = self._use(append.co_id)
         if pieces is None:
             pieces = []
@@ -83,9 +88,9 @@ class RecentContent:
         """Keep a value that was read as a whole, unless it is here or too large for a piece."""
         if len(pieces) == 1 and pieces[0].co_id not in self._values:
             content = pieces[0]
-            pieces_kept = [Piece(content, content.size, is_kept=True)]
-            self._values[content.co_id] = _Kept(pieces_kept, self._round)
-            self._used_bytes += content.size
+            piece = Piece(content, _footprint(content), is_kept=True)
+            self._values[content.co_id] = _Kept([piece], self._round)
+            self._used_bytes += piece.size
             self._trim()
 
     def forget(self, co_id: RawCoId) -> None:
@@ -169,6 +174,11 @@ class RecentContent:
             self._used_bytes -= oldest.size
 
 
+def _footprint(content: Content) -> int:
+    count = sum([len(part.transactions) for part in content.new.values()])
+    return _PIECE_BYTES + _TRANSACTION_BYTES * count + content.size
+
+
 def _join(contents: list[Content]) -> Piece | None:
     """Contents as one; None when that is too large for a piece, or they do not follow."""
     if sum(content.size for content in contents) > PIECE_BYTES:
@@ -186,7 +196,7 @@ def _join(contents: list[Content]) -> Piece | None:
             new[session_id] = part
     first = contents[0]
     content = Content(first.co_id, first.header, new, first.priority)
-    return Piece(content, content.size)
+    return Piece(content, _footprint(content))
 
 
 def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> Piece | None:
@@ -207,4 +217,4 @@ def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> P
         return piece
     header = None if has_header else content.header
     rest = Content(content.co_id, header, new, content.priority)
-    return Piece(rest, rest.size)
+    return Piece(rest, _footprint(rest))

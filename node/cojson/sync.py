@@ -210,6 +210,7 @@ class SyncEngine:
             return out
         entry.rehashing.discard(session_id)
         entry.logs[session_id].running = running
+        self._state.values.resize(entry)
         self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()

@@ -26,7 +26,10 @@ _ENTRY_BYTES = 2048
 _HEADER_BYTES = 640
 _HEADER_FACTOR = 4
 """A parsed header takes about four times its text, and something for itself."""
-_SESSION_BYTES = 2560
+_SESSION_BYTES = 520
+_HASH_BYTES = 2048
+_MAX_COUNTED = 32
+"""Of values with more sessions all are taken for hashed: counting would cost too much."""
 _SCAN = 16
 """Old entries in use that are passed over per call: they cannot be forgotten now."""
 
@@ -80,8 +83,11 @@ class ValueEntry:
 
     @property
     def size(self) -> int:
-        """At most so much, as tracemalloc says; a session whose hash is not known has less."""
-        size = _ENTRY_BYTES + _SESSION_BYTES * len(self.logs)
+        """At most so much, as tracemalloc says."""
+        hashed = count = len(self.logs)
+        if count <= _MAX_COUNTED:
+            hashed = sum([log.running is not None for log in self.logs.values()])
+        size = _ENTRY_BYTES + _SESSION_BYTES * count + _HASH_BYTES * hashed
         if self.header is not None:
             size += _HEADER_BYTES + _HEADER_FACTOR * len(self.header.canonical)
         return size
