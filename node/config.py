@@ -79,6 +79,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
     durability: str = "commit"
     replicate: Literal["lazy", "all"] = "lazy"
+    covalue_memory: int = 64 * 2**20
+    covalue_memory_seconds: float = 600.0
     ws_max_message_bytes: int = 32 * 2**20
     ws_max_connections: int = 4096
     ws_max_connections_per_address: int = 256
@@ -99,8 +101,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     The originals store and relay them, and clients ignore them.
     """
-    covalue_memory: int = 64 * 2**20
-    """For the verified state of values in use: about 1 KB each, and 2.5 KB a session."""
     erase_deleted: bool = True
     """Whether deleted values are removed from the disk; else they stay there, unserved."""
     quota_account_bytes: int | None = None
@@ -370,6 +370,13 @@ def _count(value: object) -> int:
     return count
 
 
+def _age(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds < 1:
+        raise ValueError(f"{value!r} is less than a second")
+    return seconds
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > 128:
         raise ValueError("must be text of 1 to 128 characters")
@@ -414,6 +421,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
+    "covalue_memory": parse_size,
+    "covalue_memory_seconds": _age,
     "ws_max_message_bytes": parse_size,
     "ws_max_connections": _count,
     "ws_max_connections_per_address": _count,
@@ -427,7 +436,6 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "deny_accounts": _list,
     "deny_accounts_file": _path,
     "enforce_permissions": _boolean,
-    "covalue_memory": parse_size,
     "erase_deleted": _boolean,
     "quota_account_bytes": parse_size,
     "quota_account_values": _count,

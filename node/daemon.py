@@ -309,6 +309,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
 def _host_options(config: Config) -> HostOptions:
     return HostOptions(
         memory_bytes=config.covalue_memory,
+        memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
     )

@@ -89,7 +89,10 @@ class ClientLink:
         return self.outbox.end_reason
 
     async def receive(self, messages: Sequence[Message]) -> None:
-        """Take the messages of one frame; waits while much of this client is unsettled.
+        """Take the messages of one frame.
+
+        Waits while much of this client is unsettled, or many answers to it are unsent. Cojson
+        clients read whatever they send; who does not has only itself to wait for.
 
         Cancel: some of the messages may have been taken.
         """
@@ -99,6 +102,8 @@ class ClientLink:
             if self._received >= TURN:
                 self._received = 0
                 await trio.lowlevel.checkpoint()
+                await self.outbox.wait_room()
+        await self.outbox.wait_room()
         await self._inlet.wait_settled(self.peer_id)
 
     async def next_lines(self, max_characters: int) -> list[str]:

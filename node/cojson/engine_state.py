@@ -11,7 +11,7 @@ from node.cojson.appeals import Appeals
 from node.cojson.deletion import quenching
 from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.outputs import Find, LoadValue, Output
-from node.cojson.peer_view import PeerView, ValueView
+from node.cojson.peer_view import ClientBudget, PeerView, ValueView
 from node.cojson.value_table import Phase, ValueEntry, ValueTable
 from node.cojson.waiting_room import Delivery, WaitingRoom
 from node.covalue.ids import CoSessionId, RawCoId
@@ -37,11 +37,14 @@ class Commit:
 class EngineState:
     """Changed by the engine, its intake and its offers; nobody else holds it."""
 
-    def __init__(self, memory_bytes: int, access: Gatekeeper | None = None) -> None:
+    def __init__(
+        self, memory_bytes: int, client_bytes: int, access: Gatekeeper | None = None
+    ) -> None:
         self.has_mesh = False
         self.refused = 0
         self.interest_version = 0
         self.values = ValueTable(memory_bytes)
+        self.clients = ClientBudget(client_bytes)
         self.room = WaitingRoom()
         self.appeals = Appeals()
         self.admission = Admission(access, self.room)
@@ -95,7 +98,7 @@ class EngineState:
     def subscribe(self, peer: PeerView, co_id: RawCoId) -> ValueView:
         view = peer.values.get(co_id)
         if view is None:
-            view = peer.values[co_id] = ValueView()
+            view = peer.add(co_id)
             subscribers = self.subscribers.get(co_id)
             if subscribers is None:
                 subscribers = self.subscribers[co_id] = {}
@@ -105,7 +108,7 @@ class EngineState:
 
     def remove(self, peer: PeerView) -> None:
         """Forget a client and what it left unfinished."""
-        peer.is_gone = True
+        peer.leave()
         for co_id in peer.values:
             subscribers = self.subscribers[co_id]
             del subscribers[peer]

@@ -55,7 +55,6 @@ from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.searches import Searches
 from node.cojson.sync import SyncEngine
-from node.cojson.value_table import MEMORY_BYTES
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -78,13 +77,22 @@ MAX_COMMIT_MESSAGES = 256
 """Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
 
 GATHER_MESSAGES = 64
-"""Worth waiting for, about 10 ms at most: every append writes the tree's upper nodes."""
+"""So many are worth waiting for, 10 ms at most: every append writes the tree's upper nodes."""
 
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
 """An append of as much takes about 10 ms."""
 
 MAX_UNSETTLED_BYTES = 1024 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from."""
+
+MAX_QUEUED_BYTES = 32 * 1024 * 1024
+"""Content of all clients that waits for an append; beyond it no client is read from."""
+
+MEMORY_BYTES = 64 * 1024 * 1024
+"""Default budget for what is kept of values: one half verified state, one half content."""
+
+MEMORY_SECONDS = 600.0
+"""Values are forgotten when nobody used them for so long, at most half as long again."""
 
 MAX_LOGGED_REFUSALS = 10
 """Per client: who forges much does not fill the log; all are counted."""
@@ -107,7 +115,9 @@ class HostOptions:
     """What an operator decides."""
 
     memory_bytes: int = MEMORY_BYTES
-    """For the verified state of values in use."""
+    """For what is kept of values in use: one half verified state, one half content."""
+    memory_seconds: float = MEMORY_SECONDS
+    """Values are forgotten when nobody used them for so long, at most half as long again."""
     enforces_writes: bool = False
     """Refuse what its author had no right to write, as the owning group says."""
     erases: bool = True
@@ -124,19 +134,21 @@ class SyncHost:
         self._access = access
         self._counters = _Counters()
         self._engine = SyncEngine(
-            memory_bytes=options.memory_bytes,
+            memory_bytes=options.memory_bytes // 2,
             enforces_writes=options.enforces_writes,
             access=access,
         )
+        self._memory_seconds = options.memory_seconds
         self._forks = ForkWatch(store, self._ask_for_whole_session)
         self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
-        self._recent = RecentContent()
+        self._recent = RecentContent(options.memory_bytes // 2)
         self._source = ContentSource(self._engine, self._recent, store)
         self._feeds: list[ChangeFeed] = []
         self._commits: deque[Store] = deque()
+        self._queued_bytes = 0
         self._commit_wake = Wakeup()
         self._committed = trio.lowlevel.ParkingLot()
         self._reads: deque[LoadValue | Rehash | ReadGroup] = deque()
@@ -246,6 +258,8 @@ class SyncHost:
             subscribed_ids=len(self._engine.subscribed_ids),
             values_stored=self.store.count(),
             values_in_memory=self._engine.values_in_memory,
+            state_bytes=self._engine.state_bytes,
+            content_bytes=self._recent.used_bytes,
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
@@ -292,7 +306,10 @@ class SyncHost:
 
         Cancel: nothing is changed.
         """
-        while self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES:
+        while (
+            self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES
+            or self._queued_bytes > MAX_QUEUED_BYTES
+        ):
             await self._committed.park()
 
     # What the engine wants done.
@@ -304,6 +321,7 @@ class SyncHost:
                     self._address_client(output)
                 case Store():
                     self._commits.append(output)
+                    self._queued_bytes += output.append.size
                     self._commit_wake.set()
                 case LoadValue() | Rehash() | ReadGroup():
                     self._reads.append(output)
@@ -354,6 +372,7 @@ class SyncHost:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._read_forever)
             tasks.start_soon(self._forks.run)
+            tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
                 tasks.start_soon(self._eraser.run)
             await self._searches.run()
@@ -370,11 +389,10 @@ class SyncHost:
             while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
                 store = self._commits.popleft()
                 stores.append(store)
-                for part in store.append.sessions.values():
-                    for transaction in part.transactions:
-                        size += len(transaction.changes)
-                    self._counters.transactions_stored += len(part.transactions)
+                size += store.append.size
+                self._counters.transactions_stored += store.append.transaction_count
             await self.store.store([store.append for store in stores])
+            self._queued_bytes -= size
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
             now = trio.current_time()
@@ -475,6 +493,15 @@ class SyncHost:
                 raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
             await trio.lowlevel.checkpoint()
         return running
+
+    async def _forget_forever(self) -> None:
+        """Let values that nobody uses leave memory, a few at a time."""
+        while True:
+            await trio.sleep(self._memory_seconds / 2)
+            self._engine.begin_round()
+            self._recent.begin_round()
+            while self._engine.forget_unused(TURN) or self._recent.forget_unused(TURN):
+                await trio.lowlevel.checkpoint()
 
     async def _search(self, ids: Sequence[RawCoId]) -> None:
         mesh = self._mesh

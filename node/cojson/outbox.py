@@ -1,7 +1,8 @@
-"""What is to be said to one client: control messages as lines, values as a cursor.
+"""[trio] What is to be said to one client: control messages as lines, values as a cursor.
 
-A slow client costs its control lines and no more: of values only the ids wait here, and their
-content is read when the connection can carry it. Control lines go first, then values by
+A slow client costs some control lines and no more: of values only the ids wait here, and their
+content is read when the connection can carry it; who does not read its answers is not read from.
+Control lines go first, then values by
 priority (groups, values, binary streams), each in the order in which they were wanted.
 """
 
@@ -9,12 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 
+import trio
+
 from node.covalue.header import GROUP_PRIORITY, STREAM_PRIORITY, VALUE_PRIORITY
 from node.covalue.ids import RawCoId
 from swarm.io.tasks import Wakeup
 
-MAX_CONTROL_BYTES = 16 * 1024 * 1024
-"""Unsent control lines: acknowledgements of what a client sends while it does not read."""
+MAX_CONTROL_BYTES = 4 * 1024 * 1024
+"""Unsent control lines, after which a client is sent away."""
+
+CONTROL_BYTES = 512 * 1024
+"""Unsent control lines, beyond which a client is not read from: all of them are answers to it."""
 
 
 class Outbox:
@@ -22,6 +28,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.wake = Wakeup()
+        self._taken = trio.lowlevel.ParkingLot()
         self.end_reason: str | None = None
         """Why the connection is to end; None while it is fine."""
         self.refusals = 0
@@ -33,6 +40,11 @@ class Outbox:
             VALUE_PRIORITY: {},
             STREAM_PRIORITY: {},
         }
+
+    @property
+    def control_bytes(self) -> int:
+        """Of lines that wait to be sent."""
+        return self._line_bytes
 
     def push(self, line: str) -> None:
         self._lines.append(line)
@@ -51,6 +63,7 @@ class Outbox:
             self.end_reason = reason
         self._lines.clear()
         self._line_bytes = 0
+        self._taken.unpark_all()
         self.wake.set()
 
     def take_lines(self, max_characters: int) -> list[str]:
@@ -62,7 +75,17 @@ class Outbox:
             size += len(line)
             taken.append(line)
         self._line_bytes -= size
+        if self._line_bytes <= CONTROL_BYTES:
+            self._taken.unpark_all()
         return taken
+
+    async def wait_room(self) -> None:
+        """Return when few answers wait to be sent; at once, and without a checkpoint, if so.
+
+        Cancel: nothing is changed.
+        """
+        while self._line_bytes > CONTROL_BYTES:
+            await self._taken.park()
 
     def next_wanted(self) -> tuple[RawCoId, int] | None:
         """The value to serve next, and its priority. It stays wanted until `served`."""

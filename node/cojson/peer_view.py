@@ -19,6 +19,27 @@ MAX_SUBSCRIPTIONS = 200_000
 MAX_COUNTERS = 500_000
 """Session counters that one client may claim in all its known states: about 75 MB."""
 
+MAX_ASKED = 50_000
+"""Dependencies that one client may owe us."""
+
+MAX_CLIENT_BYTES = 1024 * 1024 * 1024
+"""What is remembered of all clients together; beyond it the largest is sent away."""
+
+_VIEW_BYTES = 600
+_COUNTER_BYTES = 160
+
+
+@dataclass(slots=True)
+class ClientBudget:
+    """What is remembered of all clients."""
+
+    max_bytes: int = MAX_CLIENT_BYTES
+    used_bytes: int = 0
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.used_bytes > self.max_bytes
+
 
 MAX_SUSPECTED = 64
 """Sessions that one client is asked to send as a whole because they may have been forked."""
@@ -78,7 +99,12 @@ class ReconcileBatch:
 class PeerView:
     """Everything the engine remembers of one client."""
 
-    def __init__(self, peer_id: str, origin: Origin = UNKNOWN_ORIGIN) -> None:
+    def __init__(
+        self,
+        peer_id: str,
+        origin: Origin = UNKNOWN_ORIGIN,
+        budget: ClientBudget | None = None,
+    ) -> None:
         self.peer_id = peer_id
         self.origin = origin
         self.values: dict[RawCoId, ValueView] = {}
@@ -89,9 +115,17 @@ class PeerView:
         """Content set aside until a dependency is here."""
         self.unsettled_bytes = 0
         """Content on its way to the disk, or waiting for a read from it."""
+        self.owed = 0
+        """Contents that were dropped and will be asked for again."""
         self.is_gone = False
         self._suspected: set[tuple[RawCoId, CoSessionId]] = set()
+        self._budget = budget or ClientBudget()
         self._counters = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its known states take here, measured with tracemalloc."""
+        return _VIEW_BYTES * len(self.values) + _COUNTER_BYTES * self._counters
 
     def suspect(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
         """Whether to ask for this session as a whole: each once, and not too many."""
@@ -102,13 +136,32 @@ class PeerView:
         return True
 
     def is_over_limit(self) -> bool:
-        return len(self.values) > MAX_SUBSCRIPTIONS or self._counters > MAX_COUNTERS
+        return (
+            len(self.values) > MAX_SUBSCRIPTIONS
+            or self._counters > MAX_COUNTERS
+            or len(self.asked) > MAX_ASKED
+        )
+
+    def add(self, co_id: RawCoId) -> ValueView:
+        """Begin a view of one more value."""
+        view = self.values[co_id] = ValueView()
+        self._budget.used_bytes += _VIEW_BYTES
+        return view
 
     def replace(self, view: ValueView, known: KnownState) -> None:
-        self._counters += len(known.sessions) - len(view.real.sessions)
+        self._count(len(known.sessions) - len(view.real.sessions))
         view.replace(known)
 
     def confirm(self, view: ValueView, known: KnownState) -> None:
         before = len(view.real.sessions)
         view.confirm(known)
-        self._counters += len(view.real.sessions) - before
+        self._count(len(view.real.sessions) - before)
+
+    def leave(self) -> None:
+        """It is gone; its views count no more."""
+        self.is_gone = True
+        self._budget.used_bytes -= self.size
+
+    def _count(self, added: int) -> None:
+        self._counters += added
+        self._budget.used_bytes += _COUNTER_BYTES * added

@@ -7,7 +7,7 @@ tell the engine of a value is kept for the client that asked for it, and for the
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +24,11 @@ MAX_PIECES = 8
 """Pieces kept of one value; more are joined, so that a value of many edits can be kept whole."""
 
 
+_PIECE_BYTES = 1024
+_TRANSACTION_BYTES = 112
+"""What Python needs beside what `Content.size` counts, measured with tracemalloc."""
+
+
 @dataclass(slots=True)
 class Piece:
     """A piece and, once somebody was served with it as it is, its line."""
@@ -35,13 +40,26 @@ class Piece:
     is_kept: bool = False
 
 
+@dataclass(slots=True)
+class _Kept:
+    """The pieces of one value, in order, and the round in which they were last used."""
+
+    pieces: list[Piece]
+    round: int
+
+    @property
+    def size(self) -> int:
+        return sum([piece.size for piece in self.pieces])
+
+
 class RecentContent:
     """The last pieces of the values that changed, or were read, last."""
 
     def __init__(self, max_bytes: int = RECENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._used_bytes = 0
-        self._values: OrderedDict[RawCoId, deque[Piece]] = OrderedDict()
+        self._values: OrderedDict[RawCoId, _Kept] = OrderedDict()
+        self._round = 0
 
     @property
     def used_bytes(self) -> int:
@@ -55,10 +73,13 @@ class RecentContent:
             for session_id, part in append.sessions.items()
         }
         content = Content(append.co_id, append.header, new, priority)
-        pieces = self._values.setdefault(append.co_id, deque())
-        self._values.move_to_end(append.co_id)
-        pieces.append(Piece(content, content.size, is_kept=True))
-        self._used_bytes += content.size
+        size = _footprint(content)
+        pieces = self._use(append.co_id)
+        if pieces is None:
+            pieces = []
+            self._values[append.co_id] = _Kept(pieces, self._round)
+        pieces.append(Piece(content, size, is_kept=True))
+        self._used_bytes += size
         if len(pieces) > MAX_PIECES:
             self._compact(pieces)
         self._trim()
@@ -67,20 +88,38 @@ class RecentContent:
         """Keep a value that was read as a whole, unless it is here or too large for a piece."""
         if len(pieces) == 1 and pieces[0].co_id not in self._values:
             content = pieces[0]
-            self._values[content.co_id] = deque([Piece(content, content.size, is_kept=True)])
-            self._used_bytes += content.size
+            piece = Piece(content, _footprint(content), is_kept=True)
+            self._values[content.co_id] = _Kept([piece], self._round)
+            self._used_bytes += piece.size
             self._trim()
 
     def forget(self, co_id: RawCoId) -> None:
         """Drop what is kept of a value: it is no longer what is stored."""
-        self._used_bytes -= sum(piece.size for piece in self._values.pop(co_id, ()))
+        kept = self._values.pop(co_id, None)
+        if kept is not None:
+            self._used_bytes -= kept.size
+
+    def begin_round(self) -> None:
+        """What is not used until the end of this round can be forgotten in the next one."""
+        self._round += 1
+
+    def forget_unused(self, max_values: int) -> bool:
+        """Forget up to `max_values` that were used neither in this round nor the one before.
+
+        True when there may be more.
+        """
+        for _ in range(max_values):
+            oldest = next(iter(self._values.items()), None)
+            if oldest is None or oldest[1].round >= self._round - 1:
+                return False
+            self.forget(oldest[0])
+        return True
 
     def piece(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Piece | None:
         """The one piece that leads from `known` to `held`; None when it is not all here."""
-        pieces = self._values.get(co_id)
+        pieces = self._use(co_id)
         if pieces is None:
             return None
-        self._values.move_to_end(co_id)
         counts = dict(known.sessions)
         has_header = known.header
         found: list[Piece] = []
@@ -108,12 +147,20 @@ class RecentContent:
             self._trim()
         return line
 
-    def _compact(self, pieces: deque[Piece]) -> None:
+    def _use(self, co_id: RawCoId) -> list[Piece] | None:
+        kept = self._values.get(co_id)
+        if kept is None:
+            return None
+        self._values.move_to_end(co_id)
+        kept.round = self._round
+        return kept.pieces
+
+    def _compact(self, pieces: list[Piece]) -> None:
         """Join all pieces but the newest; drop the oldest when they are too large for one."""
         newest = pieces.pop()
         joined = _join([piece.content for piece in pieces])
         if joined is None:
-            self._used_bytes -= pieces.popleft().size
+            self._used_bytes -= pieces.pop(0).size
         else:
             self._used_bytes += joined.size - sum(piece.size for piece in pieces)
             joined.is_kept = True
@@ -124,7 +171,12 @@ class RecentContent:
     def _trim(self) -> None:
         while self._used_bytes > self._max_bytes:
             _, oldest = self._values.popitem(last=False)
-            self._used_bytes -= sum(piece.size for piece in oldest)
+            self._used_bytes -= oldest.size
+
+
+def _footprint(content: Content) -> int:
+    count = sum([len(part.transactions) for part in content.new.values()])
+    return _PIECE_BYTES + _TRANSACTION_BYTES * count + content.size
 
 
 def _join(contents: list[Content]) -> Piece | None:
@@ -144,7 +196,7 @@ def _join(contents: list[Content]) -> Piece | None:
             new[session_id] = part
     first = contents[0]
     content = Content(first.co_id, first.header, new, first.priority)
-    return Piece(content, content.size)
+    return Piece(content, _footprint(content))
 
 
 def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> Piece | None:
@@ -165,4 +217,4 @@ def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> P
         return piece
     header = None if has_header else content.header
     rest = Content(content.co_id, header, new, content.priority)
-    return Piece(rest, rest.size)
+    return Piece(rest, _footprint(rest))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import assert_never
 
 from node.cojson.crypto import RunningHash
@@ -28,7 +29,7 @@ from node.cojson.intake import Intake
 from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
 from node.cojson.offers import Offers
 from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
-from node.cojson.peer_view import PeerView
+from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
 from node.cojson.value_table import MEMORY_BYTES, Phase
@@ -49,11 +50,12 @@ class SyncEngine:
         self,
         *,
         memory_bytes: int = MEMORY_BYTES,
+        client_bytes: int = MAX_CLIENT_BYTES,
         enforces_writes: bool = False,
         access: Gatekeeper | None = None,
     ) -> None:
         """`enforces_writes` refuses what its author had no right to write, as groups say."""
-        self._state = EngineState(memory_bytes, access)
+        self._state = EngineState(memory_bytes, client_bytes, access)
         self._offers = Offers(self._state)
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
         self._intake = Intake(self._state, self._rights)
@@ -85,6 +87,11 @@ class SyncEngine:
         return len(self._state.values)
 
     @property
+    def state_bytes(self) -> int:
+        """Beyond the budget only by what is in use."""
+        return self._state.values.used_bytes
+
+    @property
     def subscribed_ids(self) -> frozenset[RawCoId]:
         return frozenset(self._state.subscribers)
 
@@ -108,10 +115,23 @@ class SyncEngine:
     def add_peer(self, peer_id: str, origin: Origin = UNKNOWN_ORIGIN) -> None:
         if peer_id in self._peers:
             raise ValueError(f"peer {peer_id} is here already")
-        self._peers[peer_id] = PeerView(peer_id, origin)
+        self._peers[peer_id] = PeerView(peer_id, origin, self._state.clients)
 
     def remove_peer(self, peer_id: str) -> None:
         self._state.remove(self._peers.pop(peer_id))
+
+    # Time passes: values that are not used for a whole round are forgotten.
+
+    def begin_round(self) -> None:
+        """To be called at even intervals."""
+        self._state.values.begin_round()
+
+    def forget_unused(self, max_values: int) -> bool:
+        """Forget values that were used neither in this round nor the one before.
+
+        At most `max_values` are looked at; True when there may be more.
+        """
+        return self._state.values.forget_unused(max_values)
 
     # What clients and members send.
 
@@ -135,6 +155,9 @@ class SyncEngine:
                 assert_never(message)
         if peer.is_over_limit():
             out.append(EndPeer(peer_id, "too many subscriptions"))
+        elif self._state.clients.is_exceeded:
+            largest = max(self._peers.values(), key=attrgetter("size"))
+            out.append(EndPeer(largest.peer_id, "too many subscriptions of all clients together"))
         self._state.values.trim()
         return out
 
@@ -199,6 +222,7 @@ class SyncEngine:
             return out
         entry.rehashing.discard(session_id)
         entry.logs[session_id].running = running
+        self._state.values.resize(entry)
         self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()

@@ -1,7 +1,9 @@
 """The verified state of the values in use: never their transactions.
 
-Values that nobody used for long are forgotten when the budget is spent, and read again from the
-store when they are needed; a session's running hash is then made again with its first append.
+Values that nobody used for long are forgotten, those that nobody used for longest also when the
+budget is spent. They are read again from the store when they are needed; a session's running hash
+is then made again with its first append. What is in use (a read, a commit, somebody who waits for
+either) stays, whatever became of the client that wanted it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import islice
 
 from node.cojson.outputs import Output
 from node.covalue.header import CoValueHeader
@@ -21,13 +22,20 @@ from node.covalue.session_log import SessionLog
 MEMORY_BYTES = 64 * 1024 * 1024
 """Budget for verified state; a BLAKE3 state alone takes 2 KB."""
 
-_ENTRY_BYTES = 1024
-_SESSION_BYTES = 2560
-_DEPENDENCY_BYTES = 160
-_HEADER_FACTOR = 20
+_ENTRY_BYTES = 2048
+_HEADER_BYTES = 640
+_HEADER_FACTOR = 4
+"""A parsed header takes about four times its text, and something for itself."""
+_LARGE_HEADER_FACTOR = 20
 """What the objects of a large header take of its text, if somebody fills it with `[]`."""
+_LARGE_HEADER_BYTES = 1024
+_DEPENDENCY_BYTES = 160
+_SESSION_BYTES = 520
+_HASH_BYTES = 2048
+_MAX_COUNTED = 32
+"""Of values with more sessions all are taken for hashed: counting would cost too much."""
 _SCAN = 16
-"""Oldest entries looked at per call: those in use cannot be forgotten and are passed over."""
+"""Old entries in use that are passed over per call: they cannot be forgotten now."""
 
 
 class Phase(Enum):
@@ -62,8 +70,10 @@ class ValueEntry:
     """A deletion was accepted: only delete sessions are taken and kept."""
     is_tombstone: bool = False
     """It is durable: `durable` holds the delete sessions and nothing else."""
-    tickets: deque[int] = field(default_factory=deque)
+    tickets: list[int] = field(default_factory=list)
     """Commits that are out, oldest first."""
+    round: int = 0
+    """The round of the table in which it was last used."""
 
     @property
     def is_busy(self) -> bool:
@@ -84,10 +94,16 @@ class ValueEntry:
 
     @property
     def size(self) -> int:
-        size = _ENTRY_BYTES + _SESSION_BYTES * len(self.logs)
+        """At most so much, as tracemalloc says."""
+        hashed = count = len(self.logs)
+        if count <= _MAX_COUNTED:
+            hashed = sum([log.running is not None for log in self.logs.values()])
+        size = _ENTRY_BYTES + _SESSION_BYTES * count + _HASH_BYTES * hashed
         size += _DEPENDENCY_BYTES * len(self.dependencies)
         if self.header is not None:
-            size += _HEADER_FACTOR * max(len(self.header.canonical) - _ENTRY_BYTES, 0)
+            length = len(self.header.canonical)
+            size += _HEADER_BYTES + _HEADER_FACTOR * length
+            size += _LARGE_HEADER_FACTOR * max(length - _LARGE_HEADER_BYTES, 0)
         return size
 
 
@@ -99,6 +115,12 @@ class ValueTable:
         self._sizes: dict[RawCoId, int] = {}
         self._used_bytes = 0
         self._memory_bytes = memory_bytes
+        self._round = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Beyond the budget only by what is in use."""
+        return self._used_bytes
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -111,10 +133,11 @@ class ValueTable:
         entry = self._entries.get(co_id)
         if entry is not None:
             self._entries.move_to_end(co_id)
+            entry.round = self._round
         return entry
 
     def add(self, co_id: RawCoId) -> ValueEntry:
-        entry = self._entries[co_id] = ValueEntry(co_id)
+        entry = self._entries[co_id] = ValueEntry(co_id, round=self._round)
         self.resize(entry)
         return entry
 
@@ -130,12 +153,32 @@ class ValueTable:
 
     def trim(self) -> None:
         """Forget idle values while the budget is exceeded; nobody may be holding an entry."""
-        if self._used_bytes <= self._memory_bytes:
-            return
-        for co_id in list(islice(self._entries, _SCAN)):
-            if self._used_bytes <= self._memory_bytes:
-                return
-            if self._entries[co_id].is_idle:
-                self.discard(co_id)
-            else:
-                self._entries.move_to_end(co_id)
+        passed = 0
+        while self._used_bytes > self._memory_bytes and passed < _SCAN:
+            if not self._forget_oldest():
+                passed += 1
+
+    def begin_round(self) -> None:
+        """What is not used until the end of this round can be forgotten in the next one."""
+        self._round += 1
+
+    def forget_unused(self, max_values: int) -> bool:
+        """Look at up to `max_values` that were used neither in this round nor the one before.
+
+        Idle ones are forgotten. True when there may be more.
+        """
+        for _ in range(max_values):
+            oldest = next(iter(self._entries.values()), None)
+            if oldest is None or oldest.round >= self._round - 1:
+                return False
+            self._forget_oldest()
+        return True
+
+    def _forget_oldest(self) -> bool:
+        """Whether it was idle; one in use counts as used now."""
+        co_id, entry = next(iter(self._entries.items()))
+        if entry.is_idle:
+            self.discard(co_id)
+            return True
+        self.use(co_id)
+        return False

@@ -21,6 +21,12 @@ from node.covalue.ids import RawCoId
 MAX_ASIDE_BYTES = 16 * 1024 * 1024
 """Content set aside per sender. Clients send dependencies first: honest ones need little."""
 
+MAX_ASIDE_BYTES_OF_ALL = 256 * 1024 * 1024
+"""Content set aside of all senders together; beyond it the next one has no room."""
+
+MAX_OWED = 10_000
+"""Dropped contents that are remembered per sender; for more it has to connect again."""
+
 _MAX_CHAIN = 1000
 
 
@@ -61,8 +67,12 @@ class Owed:
 class WaitingRoom:
     """Deliveries by the value they wait for."""
 
-    def __init__(self, max_bytes: int = MAX_ASIDE_BYTES) -> None:
+    def __init__(
+        self, max_bytes: int = MAX_ASIDE_BYTES, max_bytes_of_all: int = MAX_ASIDE_BYTES_OF_ALL
+    ) -> None:
         self._max_bytes = max_bytes
+        self._max_bytes_of_all = max_bytes_of_all
+        self._used_bytes = 0
         self._waiting: dict[RawCoId, list[Delivery]] = {}
         self._owed: dict[RawCoId, dict[Owed, None]] = {}
         self._awaited: dict[RawCoId, dict[PeerView | None, RawCoId]] = {}
@@ -74,9 +84,13 @@ class WaitingRoom:
 
     def add_headless(self, delivery: Delivery, sender: PeerView) -> bool:
         """Set a client's content aside until its own value is looked for; False when it is full."""
-        if sender.aside_bytes + delivery.size > self._max_bytes:
+        if (
+            sender.aside_bytes + delivery.size > self._max_bytes
+            or self._used_bytes + delivery.size > self._max_bytes_of_all
+        ):
             return False
         sender.aside_bytes += delivery.size
+        self._used_bytes += delivery.size
         self._headless.setdefault(delivery.content.co_id, []).append(delivery)
         return True
 
@@ -84,8 +98,7 @@ class WaitingRoom:
         """Take out what waited for this value itself, in order."""
         deliveries = self._headless.pop(co_id, [])
         for delivery in deliveries:
-            if delivery.sender is not None:
-                delivery.sender.aside_bytes -= delivery.size
+            self._count_out(delivery)
         return deliveries
 
     def awaited_by(self, co_id: RawCoId, sender: PeerView | None) -> RawCoId | None:
@@ -114,10 +127,17 @@ class WaitingRoom:
         sender = delivery.sender
         co_id = delivery.content.co_id
         held = self._mesh_bytes if sender is None else sender.aside_bytes
-        if held + delivery.size > self._max_bytes:
-            if sender is not None:
-                self._owed.setdefault(dependency, {})[Owed(co_id, sender)] = None
+        is_too_much = (
+            held + delivery.size > self._max_bytes
+            or self._used_bytes + delivery.size > self._max_bytes_of_all
+        )
+        if is_too_much:
+            if sender is not None and sender.owed < MAX_OWED:
+                owed = self._owed.setdefault(dependency, {})
+                sender.owed += Owed(co_id, sender) not in owed
+                owed[Owed(co_id, sender)] = None
             return False
+        self._used_bytes += delivery.size
         if sender is None:
             self._mesh_bytes += delivery.size
         else:
@@ -145,7 +165,10 @@ class WaitingRoom:
         deliveries = self._waiting.pop(dependency, [])
         for delivery in deliveries:
             self._take_out(delivery)
-        return deliveries, list(self._owed.pop(dependency, ()))
+        owed = list(self._owed.pop(dependency, ()))
+        for item in owed:
+            item.sender.owed -= 1
+        return deliveries, owed
 
     def follower(self, delivery: Delivery) -> Delivery | None:
         """Take out what came behind a delivery that was released, if that does not wait again."""
@@ -166,6 +189,9 @@ class WaitingRoom:
         """Drop what a client sent that has gone. Costs a look at everything set aside."""
         for co_id, deliveries in list(self._headless.items()):
             self._headless[co_id] = [item for item in deliveries if item.sender is not sender]
+            for delivery in deliveries:
+                if delivery.sender is sender:
+                    self._count_out(delivery)
             if not self._headless[co_id]:
                 del self._headless[co_id]
         for dependency in list(self._waiting):
@@ -200,6 +226,7 @@ class WaitingRoom:
             self._followers.pop(co_id, None)
 
     def _count_out(self, delivery: Delivery) -> None:
+        self._used_bytes -= delivery.size
         if delivery.sender is None:
             self._mesh_bytes -= delivery.size
         else:

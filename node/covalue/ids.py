@@ -39,9 +39,11 @@ _SESSION_ID = re.compile(
     f"(?:_session_z{_B58}{{1,44}}|_session_d{_B58}{{1,44}}\\$)"
 )
 _SESSION_MARK = "_session"
+_CACHED_IDS = 16_384
+"""Texts whose check is remembered: 0.3 KB each, and each spares 3 us of matching and decoding."""
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=_CACHED_IDS)
 def co_id_digest(text: str) -> bytes | None:
     """The 19 bytes of a coValue id; None for any other text."""
     if _CO_ID.fullmatch(text) is None:
@@ -63,7 +65,7 @@ def parse_co_id(text: str) -> RawCoId:
     return RawCoId(text)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=_CACHED_IDS)
 def _is_session_id(text: str) -> bool:
     return _SESSION_ID.fullmatch(text) is not None
 

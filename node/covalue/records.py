@@ -95,12 +95,15 @@ def decode_run(data: bytes) -> list[Transaction]:
 
 
 def _transaction(item: object) -> Transaction:
-    match item:
-        case [int(made_at), str(changes), key_used, meta, *_] if (
-            0 <= made_at < 2**64
-            and not isinstance(made_at, bool)
-            and isinstance(key_used, str | None)
-            and isinstance(meta, str | None)
+    # A `match` statement would say the same, and take three times as long.
+    if isinstance(item, list) and len(item) >= 4:
+        made_at, changes, key_used, meta = item[:4]
+        if (
+            type(made_at) is int
+            and 0 <= made_at < 2**64
+            and isinstance(changes, str)
+            and (key_used is None or isinstance(key_used, str))
+            and (meta is None or isinstance(meta, str))
         ):
             return Transaction(made_at, changes, key_used, meta)
     raise DecodeError("stored transaction is not [made at, changes, key used, meta]", 0)

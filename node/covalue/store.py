@@ -46,6 +46,20 @@ class ValueAppend:
     is_deletion: bool = False
     """The delete session in it was judged: from this commit on the value is a tombstone."""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it will take on the disk."""
+        size = 512 if self.header is not None else 0
+        for part in self.sessions.values():
+            size += 256
+            for transaction in part.transactions:
+                size += 64 + len(transaction.changes)
+        return size
+
+    @property
+    def transaction_count(self) -> int:
+        return sum([len(part.transactions) for part in self.sessions.values()])
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:

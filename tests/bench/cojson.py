@@ -10,17 +10,42 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from node.collector import tame_collector
-from node.config import Config, Endpoint
+from node.config import Config, Endpoint, parse_size
 from node.daemon import open_node
 from node.journal import configure_journal
 from tests.bench import lib
 
 _ANY_PORT = Endpoint("127.0.0.1", 0)
+
+
+class Turns(trio.abc.Instrument):
+    """How long tasks keep the processor before others may run; says more than the clock on a
+    machine that has other things to do."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._seconds: list[float] = []
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._started = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._seconds.append(time.thread_time() - self._started)
+
+    def take(self) -> dict[str, float]:
+        """Since the last call."""
+        seconds, self._seconds = self._seconds, []
+        return {
+            "turn_p99_ms": round(lib.percentile(seconds, 0.99) * 1e3, 2),
+            "turn_max_ms": round(max(seconds) * 1e3, 2),
+        }
 
 
 async def main() -> None:
@@ -29,7 +54,12 @@ async def main() -> None:
     parser.add_argument("--db", default="", help="keep the data beside this path")
     parser.add_argument("--crypto", default="", help="ignored")
     parser.add_argument("--durability", default="os", help="os (as JS), commit or group(MS)")
+    parser.add_argument("--memory", default="64MiB", help="the node's covalue_memory")
+    parser.add_argument("--turns", action="store_true", help="measure the turns of tasks")
     options = parser.parse_args()
+    turns = Turns()
+    if options.turns:
+        trio.lowlevel.add_instrument(turns)
     configure_journal("error", "json")
     tame_collector()
     path = Path(options.db + ".beemesh") if options.db else lib.temporary("cojson")
@@ -42,6 +72,7 @@ async def main() -> None:
         discovery=(),
         durability=options.durability,
         store=options.storage if options.storage in ("sqlite", "hybrid") else "bee",
+        covalue_memory=parse_size(options.memory),
     )
     async with open_node(config) as node:
         port = int(node.addresses.ws.rsplit(":", 1)[1])
@@ -51,12 +82,14 @@ async def main() -> None:
             if b"stats" not in chunk:
                 continue
             used = lib.cpu_seconds()
-            stats = {
+            stats: dict[str, Any] = {
                 "stats": True,
                 "rss_mb": lib.rss_mb(),
                 "cpu_s": round(used - cpu, 2),
                 "db_bytes": lib.disk_usage(path)[0],
             }
+            if options.turns:
+                stats |= turns.take()
             print(json.dumps(stats), flush=True)
             cpu = used
     if not options.db:

@@ -14,7 +14,6 @@ JavaScript's server needs better-sqlite3 (12.x) beside the other originals.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import select
 import shlex
@@ -23,6 +22,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -99,7 +99,7 @@ class RawClient:
         lines: list[_Line] = []
         while True:
             if unsent:
-                with contextlib.suppress(BlockingIOError):
+                with suppress(BlockingIOError):
                     unsent = unsent[self._socket.send(unsent[: 1 << 18]) :]
             try:
                 data = self._socket.recv(1 << 18)

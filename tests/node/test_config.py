@@ -39,6 +39,12 @@ def test_data_directory_may_come_from_the_environment_or_a_named_file(tmp_path: 
     assert config.corestore_path == tmp_path / "d" / "corestore"
 
 
+def test_the_budget_for_values_is_a_size_and_an_age(tmp_path: Path) -> None:
+    environment = {"BEEMESH_COVALUE_MEMORY": "128MiB", "BEEMESH_COVALUE_MEMORY_SECONDS": "1m30s"}
+    config = load_config({"data": tmp_path}, environment)
+    assert (config.covalue_memory, config.covalue_memory_seconds) == (128 * 2**20, 90)
+
+
 def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
     (tmp_path / "ticket").write_text("beemesh1abc\n")
     config = load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(tmp_path / "ticket")})
@@ -56,6 +62,8 @@ def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
         ("name = 3", "name: must be text"),
         ("ws = 'x'", "no HOST:PORT"),
         ("store = 'tape'", "none of bee, sqlite, hybrid"),
+        ("covalue_memory = 'much'", "no size"),
+        ("covalue_memory_seconds = 0.1", "less than a second"),
         ("discovery = ['dht']", "later version"),
         ("discovery = 'wan'", "neither lan nor off"),
         ("durability = 'sometimes'", "none of commit"),

@@ -112,6 +112,7 @@ class EngineShell:
         disk: Disk | None = None,
         *,
         memory_bytes: int = 2**26,
+        client_bytes: int = 2**30,
         has_mesh: bool = False,
         enforces_writes: bool = False,
         access: Gatekeeper | None = None,
@@ -119,7 +120,10 @@ class EngineShell:
         self.disk = disk or Disk()
         self.access = access
         self.engine = SyncEngine(
-            memory_bytes=memory_bytes, enforces_writes=enforces_writes, access=access
+            memory_bytes=memory_bytes,
+            client_bytes=client_bytes,
+            enforces_writes=enforces_writes,
+            access=access,
         )
         self.engine.has_mesh = has_mesh
         self.sent: dict[str, list[Message]] = {}
