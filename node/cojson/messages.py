@@ -26,10 +26,11 @@ import msgspec
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature, encode_signature
 from node.covalue.canonical import quote
-from node.covalue.content import Content, SessionContent, Transaction, canonical_transaction
+from node.covalue.content import Content, SessionContent, canonical_transaction
 from node.covalue.header import parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
+from node.covalue.transaction_json import TransactionJson, parse_transaction
 
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 """Largest frame taken. JavaScript takes 100 MiB; a transaction it makes has at most 1 MiB."""
@@ -104,18 +105,9 @@ class Frame(NamedTuple):
     errors: list[DecodeError]
 
 
-class _Transaction(msgspec.Struct, rename="camel", gc=False):
-    privacy: str
-    made_at: int | float
-    encrypted_changes: str | None = None
-    key_used: str | None = None
-    changes: str | None = None
-    meta: str | None = None
-
-
 class _SessionContent(msgspec.Struct, rename="camel", gc=False):
     after: int
-    new_transactions: list[_Transaction]
+    new_transactions: list[TransactionJson]
     last_signature: str
 
 
@@ -228,29 +220,13 @@ def _decode_content(raw: _Line) -> Content:
             raise DecodeError(f"transactions after {part.after}", 0)
         new[parse_session_id(text)] = SessionContent(
             part.after,
-            [_decode_transaction(transaction) for transaction in part.new_transactions],
+            [parse_transaction(transaction) for transaction in part.new_transactions],
             decode_signature(part.last_signature),
         )
     until = None if raw.expect_content_until is None else _counts(raw.expect_content_until)
     if header is None:
         return Content(co_id, None, new, expect_until=until)
     return Content(co_id, header, new, header.priority, until)
-
-
-def _decode_transaction(raw: _Transaction) -> Transaction:
-    made_at = raw.made_at
-    if isinstance(made_at, float):
-        if not made_at.is_integer():
-            raise DecodeError(f"transaction made at {made_at}", 0)
-        made_at = int(made_at)
-    if not 0 <= made_at < 2**64:
-        raise DecodeError(f"transaction made at {made_at}", 0)
-    # Shape decides, as in the original: private when both its fields are there.
-    if raw.encrypted_changes is not None and raw.key_used is not None:
-        return Transaction(made_at, raw.encrypted_changes, raw.key_used, raw.meta)
-    if raw.changes is None:
-        raise DecodeError("transaction without changes", 0)
-    return Transaction(made_at, raw.changes, None, raw.meta)
 
 
 def _decode_reconcile(raw: _Line) -> Reconcile:

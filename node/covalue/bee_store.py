@@ -7,20 +7,20 @@ One `store` is one atomic append: the rows of every message in it, and the local
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from bee.bee import Bee
 from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Transaction
-from node.covalue.header import CoValueHeader
+from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
     COUNT_KEY,
     DELETED_RANGE,
     FORK_RANGE,
     ID_PREFIX,
+    TRANSACTIONS_KEY,
     RowKind,
     checkpoint_key,
     decode_deleted_key,
@@ -56,7 +56,8 @@ from node.covalue.records import (
     encode_session,
 )
 from node.covalue.session_fork import SessionFork
-from node.covalue.store import LoadedPieces, SessionAppend, StoredValue, ValueAppend
+from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
 
 _PRESENT = b"\xc3"
@@ -75,25 +76,6 @@ class LocalRows(Protocol):
 
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
         """Write rows, None deletes; returns when they are durable."""
-
-
-@dataclass(slots=True)
-class _SessionRows:
-    """All that one batch adds to one session."""
-
-    first: SessionAppend
-    transactions: list[Transaction]
-    last: SessionAppend
-    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _ValueRows:
-    """All that one batch adds to one value."""
-
-    header: CoValueHeader | None = None
-    is_deletion: bool = False
-    sessions: dict[CoSessionId, _SessionRows] = field(default_factory=dict)
 
 
 class BeeStore:
@@ -134,11 +116,13 @@ class BeeStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
-        rows = _gather(appends)
+        rows = gather(appends)
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
             added = 0
+            transactions = 0
             for co_id, value in rows.items():
+                transactions += await self._count_loaded(co_id, value)
                 if value.header is not None:
                     await batch.put(header_key(co_id), encode_header(value.header))
                     local[id_key(co_id)] = _PRESENT
@@ -150,7 +134,36 @@ class BeeStore:
                         await batch.put(key, record)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
+            if transactions:
+                local[TRANSACTIONS_KEY] = encode_count(self._count(TRANSACTIONS_KEY) + transactions)
             await batch.flush(local=local)
+
+    async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
+        """By how much the rows change the number of transactions that are loaded."""
+        if not value.is_deletion:
+            return sum([len(session.transactions) for session in value.sessions.values()])
+        stored = await self.load_value(co_id)
+        hidden = 0 if stored is None else hidden_by_deletion(stored)
+        return (
+            sum(
+                len(session.transactions)
+                for session_id, session in value.sessions.items()
+                if is_delete_session(session_id)
+            )
+            - hidden
+        )
+
+    def totals(self) -> Totals:
+        """How much can be loaded; reads one row per deleted value. Raises: CorruptStore."""
+        deleted = sum(1 for _ in self._local.local_items(*DELETED_RANGE))
+        return Totals(self.count(), deleted, self._count(TRANSACTIONS_KEY))
+
+    async def set_transaction_count(self, count: int) -> None:
+        """Correct it, for a bee that was written before it was counted.
+
+        Cancel: it is corrected, or not.
+        """
+        await self._local.write_local({TRANSACTIONS_KEY: encode_count(count)})
 
     async def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
         """As the protocol says."""
@@ -164,13 +177,16 @@ class BeeStore:
 
     def count(self) -> int:
         """How many values are stored. Raises: CorruptStore."""
-        record = self._local.get_local_value(COUNT_KEY)
+        return self._count(COUNT_KEY)
+
+    def _count(self, key: bytes) -> int:
+        record = self._local.get_local_value(key)
         if record is None:
             return 0
         try:
             return decode_count(record)
         except DecodeError as error:
-            raise CorruptStore("count", str(error)) from error
+            raise CorruptStore(key.decode(), str(error)) from error
 
     async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
         """As the protocol says: a row is there for what is not synced yet."""
@@ -256,34 +272,11 @@ class BeeStore:
             raise CorruptStore("forks", str(error)) from error
 
 
-def _gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, _ValueRows]:
-    """Join what belongs to one session, so that it becomes few runs and one session row."""
-    rows: dict[RawCoId, _ValueRows] = {}
-    for append in appends:
-        value = rows.setdefault(append.co_id, _ValueRows())
-        if append.header is not None:
-            value.header = append.header
-        value.is_deletion = value.is_deletion or append.is_deletion
-        for session_id, part in append.sessions.items():
-            session = value.sessions.get(session_id)
-            if session is None:
-                session = _SessionRows(part, list(part.transactions), part)
-                value.sessions[session_id] = session
-            else:
-                session.transactions += part.transactions
-                session.last = part
-            if part.is_checkpoint:
-                index = part.after + len(part.transactions) - 1
-                session.checkpoints.append((index, part.signature))
-    return rows
-
-
 def _session_records(
-    co_id: RawCoId, session_id: CoSessionId, rows: _SessionRows
+    co_id: RawCoId, session_id: CoSessionId, rows: SessionRows
 ) -> list[tuple[bytes, bytes]]:
     last = rows.last
-    count = rows.first.after + len(rows.transactions)
-    session = encode_session(count, last.signature, last.bytes_since_checkpoint)
+    session = encode_session(rows.count, last.signature, last.bytes_since_checkpoint)
     records = [(session_key(co_id, session_id), session)]
     for index, signature in rows.checkpoints:
         records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))

@@ -24,6 +24,19 @@ _PARENT_PREFIX = "parent_"
 _MAX_ID_CHARACTERS = 30
 
 
+def value_dependencies(
+    co_id: RawCoId,
+    header: CoValueHeader,
+    session_ids: Iterable[CoSessionId],
+    transactions: Iterable[Transaction],
+) -> frozenset[RawCoId]:
+    """Of a stored value; `transactions` are looked at for groups only."""
+    found = {*header_dependencies(header), *session_dependencies(session_ids)}
+    if header.is_group:
+        found.update(member_dependencies(transactions))
+    return frozenset(found - {co_id})
+
+
 def header_dependencies(header: CoValueHeader) -> list[RawCoId]:
     """The owning group and the branch's source; text that is no id is left out."""
     return [

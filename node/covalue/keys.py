@@ -17,6 +17,7 @@ Bookkeeping lies beside the data core, not in it:
 |----------------------------|-------------------------------------------------------------|
 | `id:{coID}`                | true: the value is stored                                   |
 | `count`                    | how many are                                                |
+| `transactions`             | how many transactions are loaded of all of them             |
 | `deleted:{coID}`           | a tombstone: 0 while more of it is on the disk, else 1      |
 | `sync:{coID}:{peerID}`     | true: not synced to that peer yet (its id may contain `:`)  |
 | `lock:{peerID}`            | the last reconciliation lock                                |
@@ -108,6 +109,7 @@ ID_PREFIX = b"id:"
 DELETED_RANGE = (b"deleted:", b"deleted;")
 FORK_RANGE = (b"fork:", b"fork;")
 COUNT_KEY = b"count"
+TRANSACTIONS_KEY = b"transactions"
 _SYNC_PREFIX = b"sync:"
 
 

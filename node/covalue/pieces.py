@@ -10,6 +10,8 @@ Source: cojson 0.20.19 coValueContentMessage.ts, storage/storageSync.ts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
 from node.covalue.header import CoValueHeader
@@ -65,6 +67,18 @@ class PieceBuilder:
         self._current_size = 0
 
 
+def sessions_beyond(
+    sessions: Mapping[CoSessionId, StoredSession], known: KnownState
+) -> dict[CoSessionId, int]:
+    """Sessions that go beyond `known`, sorted by id, and from which count on."""
+    counts = known.sessions
+    return {
+        session_id: counts.get(session_id, 0)
+        for session_id in sorted(sessions)
+        if sessions[session_id].count > counts.get(session_id, 0)
+    }
+
+
 class ValueReader:
     """Reads the rows of one value, in the order of their keys, into pieces beyond `known`.
 
@@ -108,11 +122,7 @@ class ValueReader:
     @property
     def lacking(self) -> dict[CoSessionId, int]:
         """Sessions that go beyond `known`, in order, and from which count on."""
-        return {
-            session_id: self._known.sessions.get(session_id, 0)
-            for session_id in sorted(self.sessions)
-            if self.sessions[session_id].count > self._known.sessions.get(session_id, 0)
-        }
+        return sessions_beyond(self.sessions, self._known)
 
     @property
     def is_complete(self) -> bool:

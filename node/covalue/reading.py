@@ -8,12 +8,8 @@ read: on a remote bee that is what has to be fetched.
 from __future__ import annotations
 
 from bee.bee import Snapshot
-from node.covalue.content import Content
-from node.covalue.dependencies import (
-    header_dependencies,
-    member_dependencies,
-    session_dependencies,
-)
+from node.covalue.content import Content, Transaction
+from node.covalue.dependencies import value_dependencies
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import run_key, session_runs_range, summary_range, value_range
 from node.covalue.known_state import NOTHING, KnownState
@@ -60,13 +56,13 @@ async def read_value(
     header = reader.header
     if header is None:
         return None
-    dependencies = {*header_dependencies(header), *session_dependencies(reader.sessions)}
+    transactions: list[Transaction] = []
     if header.is_group:
         for piece in await read_covalue(tree, co_id):
             for part in piece.new.values():
-                dependencies.update(member_dependencies(part.transactions))
-    dependencies.discard(co_id)
-    return StoredValue(header, reader.sessions, frozenset(dependencies), is_tombstone)
+                transactions += part.transactions
+    dependencies = value_dependencies(co_id, header, reader.sessions, transactions)
+    return StoredValue(header, reader.sessions, dependencies, is_tombstone)
 
 
 async def read_pieces(

@@ -5,7 +5,13 @@
 //   {"do":"load","id":"co_z..."}              -> {"values":{...}} or {"unavailable":true}, with "ms"
 //   {"do":"set","id":"co_z...","key":k,"value":v}  -> {"synced":true}
 //   {"do":"wait","id":"co_z...","key":k,"value":v} -> {"seen":true}       when the edit has arrived
+//   {"do":"grow","id":"co_z...","count":9,"size":50000} -> {"synced":true}   that many edits, one message each
+//   {"do":"stream","size":400000}             -> {"id":"co_z...","hash":"..."}   a file of that many bytes
+//   {"do":"readStream","id":"co_z..."}        -> {"hash":"..."}
+//   {"do":"remove","id":"co_z..."}            -> {"synced":true}          delete the value for good
+//   {"do":"isDeleted","id":"co_z..."}         -> {"isDeleted":true}
 //   {"do":"close"}
+import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 import { LocalNode, LogLevel, cojsonInternals, logger } from "cojson";
@@ -16,6 +22,12 @@ logger.setLevel(LogLevel.NONE);
 cojsonInternals.setCoValueLoadingRetryDelay(300);
 
 const SYNC_MS = 60_000;
+const CHUNK = 100 * 1024;
+const hashed = (chunks) => {
+  const hash = createHash("sha256");
+  for (const chunk of chunks) hash.update(chunk);
+  return hash.digest("hex");
+};
 const crypto = await NapiCrypto.create();
 const { node } = await LocalNode.withNewlyCreatedAccount({ creationProps: { name: "test" }, crypto });
 const connection = new WebSocketPeerWithReconnection({
@@ -64,6 +76,45 @@ const commands = {
     map.set(key, value);
     await map.core.waitForSync({ timeout: SYNC_MS });
     return { synced: true };
+  },
+  async grow({ id, count, size }) {
+    const map = await loaded(id);
+    for (let i = 0; i < count; i++) {
+      map.set("large", String(i) + "x".repeat(size));
+      await map.core.waitForSync({ timeout: SYNC_MS });
+    }
+    return { synced: true };
+  },
+  async stream({ size }) {
+    const bytes = Buffer.alloc(size);
+    for (let i = 0; i < size; i++) bytes[i] = (i * 7919) >> 5;
+    const stream = group.createBinaryStream();
+    stream.startBinaryStream({ mimeType: "application/octet-stream", totalSizeBytes: size });
+    for (let i = 0; i < size; i += CHUNK) stream.pushBinaryStreamChunk(bytes.subarray(i, i + CHUNK));
+    stream.endBinaryStream();
+    await stream.core.waitForSync({ timeout: SYNC_MS });
+    return { id: stream.id, hash: hashed([bytes]) };
+  },
+  async readStream({ id }) {
+    const stream = await loaded(id);
+    await new Promise((resolve) => {
+      const stop = stream.subscribe((current) => {
+        if (!current.isBinaryStreamEnded()) return;
+        queueMicrotask(() => stop());
+        resolve();
+      });
+    });
+    return { hash: hashed(stream.getBinaryChunks().chunks) };
+  },
+  async remove({ id }) {
+    const map = await loaded(id);
+    map.core.deleteCoValue();
+    await map.core.waitForSync({ timeout: SYNC_MS });
+    return { synced: true };
+  },
+  async isDeleted({ id }) {
+    const core = await node.loadCoValueCore(id, undefined, true);
+    return { isDeleted: core.isAvailable() && core.isDeleted };
   },
   async wait({ id, key, value }) {
     const map = await loaded(id);

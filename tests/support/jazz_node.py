@@ -1,4 +1,4 @@
-"""A sync server and nothing else: the engine over a bee in memory, on a WebSocket.
+"""A sync server and nothing else: the engine over a store, on a WebSocket.
 
 `python -m tests.support.jazz_node` prints one JSON line with its port, and ends with its stdin.
 """
@@ -19,19 +19,19 @@ from bee.bee import Bee
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
+from node.covalue.store import CoValueStore
 from node.web.jazz import JazzServer
 from swarm.io.tasks import open_background_nursery
 from tests.support.data_log import DataLog
 
 
 @asynccontextmanager
-async def open_jazz_node(log: DataLog | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
-    """A host and the port on which clients reach it."""
-    log = log or DataLog()
-    async with (
-        open_sync_host(BeeStore(Bee(log), log)) as host,
-        open_background_nursery() as nursery,
-    ):
+async def open_jazz_node(store: CoValueStore | None = None) -> AsyncIterator[tuple[SyncHost, int]]:
+    """A host over a store, one in memory if none is given, and the port where clients reach it."""
+    if store is None:
+        log = DataLog()
+        store = BeeStore(Bee(log), log)
+    async with open_sync_host(store) as host, open_background_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server = JazzServer(partial(serve_client, host))
         await nursery.start(server.serve, listeners)

@@ -1,0 +1,61 @@
+"""What one commit adds to each value: the messages in it, joined.
+
+A commit may hold many messages of one session; joined they become one row of the session, and few
+runs of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from node.covalue.content import Transaction
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.store import SessionAppend, ValueAppend
+
+
+@dataclass(slots=True)
+class SessionRows:
+    """All that one commit adds to one session; checkpoints by the index they cover."""
+
+    first: SessionAppend
+    transactions: list[Transaction]
+    last: SessionAppend
+    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Of the session's transactions, once this is stored."""
+        return self.first.after + len(self.transactions)
+
+
+@dataclass(slots=True)
+class ValueRows:
+    """All that one commit adds to one value."""
+
+    header: CoValueHeader | None = None
+    is_deletion: bool = False
+    sessions: dict[CoSessionId, SessionRows] = field(default_factory=dict)
+
+
+def gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, ValueRows]:
+    """Join what belongs to one session."""
+    rows: dict[RawCoId, ValueRows] = {}
+    for append in appends:
+        value = rows.setdefault(append.co_id, ValueRows())
+        if append.header is not None:
+            value.header = append.header
+        value.is_deletion = value.is_deletion or append.is_deletion
+        for session_id, part in append.sessions.items():
+            session = value.sessions.get(session_id)
+            if session is None:
+                session = SessionRows(part, list(part.transactions), part)
+                value.sessions[session_id] = session
+            else:
+                session.transactions += part.transactions
+                session.last = part
+            if part.is_checkpoint:
+                index = part.after + len(part.transactions) - 1
+                session.checkpoints.append((index, part.signature))
+    return rows

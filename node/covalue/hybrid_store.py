@@ -1,0 +1,130 @@
+"""[trio] CoValues in SQLite and in a bee: SQLite serves our clients, the bee the other nodes.
+
+Every commit goes to SQLite first and then to the bee; it counts as stored when both have it. So
+the bee can only be behind: by the commit under way when the process died, or by what a JavaScript
+server wrote to the file while this node did not have it. That is why comparing totals is enough
+to know, when both are opened, whether they hold the same: values and deletions only become more,
+and of equally many deletions sessions only grow, so a bee that holds a part of what SQLite holds,
+and as much, holds all of it.
+Only if they differ are both walked, value by value, and what is missing copied, either way: a
+power cut may have cost SQLite more than the bee when commits do not wait for the disk, and a file
+may have been replaced by an older copy.
+
+What is our own business (who has synced what, locks, evidence of forks) is in SQLite alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+
+import structlog
+import trio
+
+from hypercore.errors import StorageFailed
+from node.covalue.bee_store import BeeStore
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.reconciliation_lock import ReconciliationLock
+from node.covalue.reconciling import reconcile
+from node.covalue.session_fork import SessionFork
+from node.covalue.sqlite_store import SqliteStore
+from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+
+_log = structlog.get_logger(__name__)
+
+
+class HybridStore:
+    """A `CoValueStore`; open it with `open_hybrid_store`."""
+
+    def __init__(self, sqlite: SqliteStore, bee: BeeStore) -> None:
+        self._sqlite = sqlite
+        self._bee = bee
+        self._writing = trio.Lock()
+        self._is_apart = False
+
+    async def load(
+        self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
+    ) -> LoadedPieces:
+        """As the protocol says."""
+        return await self._sqlite.load(co_id, known, max_bytes)
+
+    async def load_value(self, co_id: RawCoId) -> StoredValue | None:
+        """As the protocol says."""
+        return await self._sqlite.load_value(co_id)
+
+    async def store(self, appends: Sequence[ValueAppend]) -> None:
+        """As the protocol says, for what is loaded.
+
+        Raises: StorageFailed; what the bee's log raises.
+        Cancel: as the protocol says. When SQLite has the batch and the bee may not have it,
+        nothing more is stored until both are opened again, which brings them together.
+        """
+        async with self._writing:
+            if self._is_apart:
+                raise StorageFailed("SQLite and the bee were left apart; open them again")
+            await self._sqlite.store(appends)
+            self._is_apart = True
+            await self._bee.store(appends)
+            self._is_apart = False
+
+    def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+        """As the protocol says."""
+        return self._sqlite.ids(prefix, after)
+
+    def count(self) -> int:
+        """As the protocol says."""
+        return self._sqlite.count()
+
+    async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
+        """As the protocol says."""
+        await self._sqlite.track_sync(changes)
+
+    async def stop_tracking_sync(self, co_id: RawCoId) -> None:
+        """As the protocol says."""
+        await self._sqlite.stop_tracking_sync(co_id)
+
+    async def unsynced_ids(self) -> list[RawCoId]:
+        """As the protocol says."""
+        return await self._sqlite.unsynced_ids()
+
+    async def read_lock(self, peer_id: str) -> ReconciliationLock | None:
+        """As the protocol says."""
+        return await self._sqlite.read_lock(peer_id)
+
+    async def write_lock(self, peer_id: str, lock: ReconciliationLock) -> None:
+        """As the protocol says."""
+        await self._sqlite.write_lock(peer_id, lock)
+
+    async def pending_erasures(self) -> list[RawCoId]:
+        """As the protocol says: those of either."""
+        both = [*await self._sqlite.pending_erasures(), *await self._bee.pending_erasures()]
+        return list(dict.fromkeys(both))
+
+    async def erase(self, co_id: RawCoId) -> int:
+        """As the protocol says: from both."""
+        return max(await self._sqlite.erase(co_id), await self._bee.erase(co_id))
+
+    async def keep_fork(self, fork: SessionFork) -> None:
+        """As the protocol says."""
+        await self._sqlite.keep_fork(fork)
+
+    async def forks(self) -> list[SessionFork]:
+        """As the protocol says."""
+        return await self._sqlite.forks()
+
+
+@asynccontextmanager
+async def open_hybrid_store(sqlite: SqliteStore, bee: BeeStore) -> AsyncIterator[HybridStore]:
+    """Bring both together, and write to both until the block ends; the caller closes them.
+
+    Raises: CorruptStore; what both raise.
+    """
+    totals = await sqlite.totals()
+    if totals != bee.totals():
+        _log.info("reconciling", sqlite=asdict(totals), bee=asdict(bee.totals()))
+        result = await reconcile(sqlite, bee)
+        await bee.set_transaction_count(result.transactions)
+        _log.info("reconciled", **asdict(result))
+    yield HybridStore(sqlite, bee)

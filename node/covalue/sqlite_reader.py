@@ -1,0 +1,304 @@
+"""[disk] Reading coValues from cojson's SQLite file.
+
+Whoever wrote the file may have made mistakes, and disks do: every row is checked, and what is
+wrong costs the one value that it belongs to. That transactions verify is not checked again.
+
+Two or three short queries make a value, 60 µs for one of ten transactions; a hop to a thread
+would cost twice that. They see one state of the file: no append in part, nothing half erased.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from hypercore.encoding import DecodeError
+from node.cojson.crypto import decode_signature
+from node.covalue.canonical import JsonValue
+from node.covalue.content import SessionContent, Transaction
+from node.covalue.dependencies import value_dependencies
+from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import (
+    CoSessionId,
+    RawCoId,
+    is_co_id,
+    is_delete_session,
+    parse_session_id,
+)
+from node.covalue.known_state import KnownState
+from node.covalue.pieces import PieceBuilder, sessions_beyond
+from node.covalue.reconciliation_lock import ReconciliationLock
+from node.covalue.records import decode_fork
+from node.covalue.session_fork import SessionFork
+from node.covalue.store import LoadedPieces, StoredSession, StoredValue
+from node.covalue.totals import Totals
+from node.covalue.transaction_json import parse_transactions
+from node.errors import CorruptStore
+
+LOCK_PREFIX = "lock#"
+FORK_TABLE = "beemeshForks"
+"""Evidence of forks; made when there is the first, and JavaScript does not look at it."""
+
+MAX_CACHED_HEADERS = 256
+"""A value is looked at, then served: parsing its header twice would be a third of the work."""
+
+MAX_CACHED_HEADER_CHARACTERS = 4096
+
+_T = TypeVar("_T")
+
+_VALUE = """SELECT v.rowID, v.header, d.coValueID IS NOT NULL
+    FROM coValues v LEFT JOIN deletedCoValues d ON d.coValueID = v.id WHERE v.id = ?"""
+_SESSIONS = """SELECT rowID, sessionID, lastIdx, lastSignature, bytesSinceLastSignature,
+    EXISTS (SELECT 1 FROM signatureAfter WHERE ses = sessions.rowID)
+    FROM sessions WHERE coValue = ?"""
+_CHECKPOINTS = """SELECT idx, signature FROM signatureAfter
+    WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx"""
+_TRANSACTIONS = "SELECT tx FROM transactions WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx"
+# Texts that are no UTF-8 must not come as far as Python, which could not say whose they are.
+_IDS = """SELECT id FROM coValues WHERE id > ? AND id >= ? AND id < ?
+    AND id NOT GLOB '*[^0-9A-Za-z_]*' ORDER BY id LIMIT ?"""
+_UNSYNCED = """SELECT DISTINCT co_value_id FROM unsynced_covalues
+    WHERE co_value_id NOT GLOB '*[^0-9A-Za-z_]*'"""
+_PENDING = """SELECT coValueID FROM deletedCoValues
+    WHERE status = 0 AND coValueID NOT GLOB '*[^0-9A-Za-z_]*'"""
+_ABOVE_LETTERS = "\x7f"
+_LOCK = """SELECT holderSessionId, acquiredAt, lastProcessedOffset, releasedAt
+    FROM storageReconciliationLocks WHERE key = ?"""
+_TOTALS = """SELECT
+    (SELECT count(*) FROM coValues),
+    (SELECT count(*) FROM deletedCoValues d JOIN coValues v ON v.id = d.coValueID),
+    (SELECT ifnull(sum(lastIdx), 0) FROM sessions) - (
+        SELECT ifnull(sum(s.lastIdx), 0) FROM deletedCoValues d
+        JOIN coValues v ON v.id = d.coValueID JOIN sessions s ON s.coValue = v.rowID
+        WHERE s.sessionID NOT GLOB '*_session_d*$'
+    )"""
+_HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+
+_header_decoder = msgspec.json.Decoder(dict[str, object])
+
+
+class _ValueRow(NamedTuple):
+    row_id: int
+    header: CoValueHeader
+    is_deleted: bool
+
+
+class _SessionRow(NamedTuple):
+    row_id: int
+    stored: StoredSession
+    has_checkpoints: bool
+
+
+class SqliteReader:
+    """One connection for reading, used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._execute = self._connection.execute
+        self._execute("PRAGMA query_only=ON")
+        self._headers: dict[object, CoValueHeader] = {}
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _read(self, what: str, question: Callable[[], _T]) -> _T:
+        """One state of the file for all its queries; `what` is damaged if they fail."""
+        try:
+            self._execute("BEGIN")
+            try:
+                return question()
+            finally:
+                self._execute("COMMIT")
+        except (DecodeError, sqlite3.DatabaseError) as error:
+            raise CorruptStore(what, str(error)) from error
+
+    def load(self, co_id: RawCoId, known: KnownState, max_bytes: int | None) -> LoadedPieces:
+        """As `CoValueStore.load`. Raises: CorruptStore."""
+        return self._read(co_id, lambda: self._load(co_id, known, max_bytes))
+
+    def load_value(self, co_id: RawCoId) -> StoredValue | None:
+        """As `CoValueStore.load_value`. Raises: CorruptStore."""
+        return self._read(co_id, lambda: self._load_value(co_id))
+
+    def _load(self, co_id: RawCoId, known: KnownState, max_bytes: int | None) -> LoadedPieces:
+        value = self._find(co_id)
+        if value is None:
+            return LoadedPieces()
+        return self._pieces(co_id, value.header, self._sessions(value), known, max_bytes)
+
+    def _load_value(self, co_id: RawCoId) -> StoredValue | None:
+        value = self._find(co_id)
+        if value is None:
+            return None
+        rows = self._sessions(value)
+        transactions: list[Transaction] = []
+        if value.header.is_group:
+            for row in rows.values():
+                transactions += self._transactions(row.row_id, 0, row.stored.count)
+        sessions = {session_id: row.stored for session_id, row in rows.items()}
+        dependencies = value_dependencies(co_id, value.header, sessions, transactions)
+        return StoredValue(value.header, sessions, dependencies, value.is_deleted)
+
+    def _find(self, co_id: RawCoId) -> _ValueRow | None:
+        found = self._execute(_VALUE, (co_id,)).fetchone()
+        if found is None:
+            return None
+        row_id, text, is_deleted = found
+        header = self._headers.get(text)
+        if header is None:
+            header = parse_header(_decode_header(text))
+            if len(self._headers) >= MAX_CACHED_HEADERS:
+                self._headers.clear()
+            if len(text) <= MAX_CACHED_HEADER_CHARACTERS:
+                self._headers[text] = header
+        if not header.has_id(co_id):
+            raise DecodeError("stored header of another value", 0)
+        return _ValueRow(row_id, header, bool(is_deleted))
+
+    def _sessions(self, value: _ValueRow) -> dict[CoSessionId, _SessionRow]:
+        """Of a tombstone the delete sessions only."""
+        rows: dict[CoSessionId, _SessionRow] = {}
+        found = self._execute(_SESSIONS, (value.row_id,))
+        for row_id, text, count, signature, since, has_checkpoints in found:
+            if not isinstance(text, str):
+                raise DecodeError("stored session id is no text", 0)
+            session_id = parse_session_id(text)
+            if value.is_deleted and not is_delete_session(session_id):
+                continue
+            if count:
+                stored = _decode_session(count, signature, since)
+                rows[session_id] = _SessionRow(row_id, stored, bool(has_checkpoints))
+        return rows
+
+    def _pieces(
+        self,
+        co_id: RawCoId,
+        header: CoValueHeader,
+        rows: Mapping[CoSessionId, _SessionRow],
+        known: KnownState,
+        max_bytes: int | None,
+    ) -> LoadedPieces:
+        counts = {session_id: row.stored for session_id, row in rows.items()}
+        lacking = sessions_beyond(counts, known)
+        if known.header and not lacking:
+            return LoadedPieces()
+        builder = PieceBuilder(co_id, None if known.header else header, header.priority)
+        is_complete = True
+        for session_id, start in lacking.items():
+            if not is_complete:
+                break
+            row = rows[session_id]
+            for stop, signature, is_checkpoint in self._signed_ends(row, start):
+                if max_bytes is not None and builder.size >= max_bytes:
+                    is_complete = False
+                    break
+                transactions = self._transactions(row.row_id, start, stop)
+                part = SessionContent(start, transactions, signature)
+                builder.add(session_id, part, is_checkpoint=is_checkpoint)
+                start = stop
+        until = {session_id: counts[session_id].count for session_id in lacking}
+        return LoadedPieces(builder.finish(until), is_complete)
+
+    def _signed_ends(self, row: _SessionRow, start: int) -> Iterator[tuple[int, bytes, bool]]:
+        """Where parts of a session may end: (count, signature, is a checkpoint), in order."""
+        count = row.stored.count
+        end = start
+        if row.has_checkpoints:
+            found = self._execute(_CHECKPOINTS, (row.row_id, start, count)).fetchall()
+            for index, signature in found:
+                if not isinstance(index, int) or not isinstance(signature, str):
+                    raise DecodeError("stored checkpoint is not (index, signature)", 0)
+                end = index + 1
+                yield end, decode_signature(signature), True
+        if end < count:
+            yield count, row.stored.signature, False
+
+    def _transactions(self, row_id: int, start: int, stop: int) -> list[Transaction]:
+        found = self._execute(_TRANSACTIONS, (row_id, start, stop)).fetchall()
+        if len(found) != stop - start:
+            raise DecodeError(f"{len(found)} of {stop - start} stored transactions are there", 0)
+        return parse_transactions([text for (text,) in found])
+
+    def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
+        """At most `limit` ids, in order; texts that are none are passed over."""
+        return self._read("ids", lambda: self._page_of_ids(prefix, after, limit))
+
+    def _page_of_ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
+        ids: list[RawCoId] = []
+        while len(ids) < limit:
+            found = self._execute(_IDS, (after, prefix, prefix + _ABOVE_LETTERS, limit))
+            texts = [text for (text,) in found]
+            if not texts:
+                break
+            after = texts[-1]
+            ids += [RawCoId(text) for text in texts if is_co_id(text)]
+        return ids
+
+    def totals(self) -> Totals:
+        """Raises: CorruptStore. Reads all rows of two tables: a second per million sessions."""
+        found = self._read("totals", lambda: self._execute(_TOTALS).fetchone())
+        return Totals(*map(int, found))
+
+    def unsynced_ids(self) -> list[RawCoId]:
+        """As `CoValueStore.unsynced_ids`."""
+        return self._ids_of("sync", _UNSYNCED)
+
+    def pending_erasures(self) -> list[RawCoId]:
+        """As `CoValueStore.pending_erasures`."""
+        return self._ids_of("deleted", _PENDING)
+
+    def _ids_of(self, what: str, query: str) -> list[RawCoId]:
+        found = self._read(what, lambda: self._execute(query).fetchall())
+        return [RawCoId(text) for (text,) in found if isinstance(text, str) and is_co_id(text)]
+
+    def lock(self, peer_id: str) -> ReconciliationLock | None:
+        """As `CoValueStore.read_lock`. Raises: CorruptStore."""
+        return self._read(f"lock of {peer_id}", lambda: self._lock(LOCK_PREFIX + peer_id))
+
+    def _lock(self, key: str) -> ReconciliationLock | None:
+        match self._execute(_LOCK, (key,)).fetchone():
+            case None:
+                return None
+            case (str(holder), int(acquired_at), int(offset), released_at) if isinstance(
+                released_at, int | None
+            ):
+                return ReconciliationLock(holder, acquired_at, offset, released_at)
+        raise DecodeError("not (holder, acquired, offset, released)", 0)
+
+    def forks(self) -> list[SessionFork]:
+        """As `CoValueStore.forks`. Raises: CorruptStore."""
+        return self._read("forks", self._forks)
+
+    def _forks(self) -> list[SessionFork]:
+        if self._execute(_HAS_TABLE, (FORK_TABLE,)).fetchone() is None:
+            return []
+        query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
+        return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
+
+
+def _decode_header(text: object) -> JsonValue:
+    if not isinstance(text, str):
+        raise DecodeError("stored header is no text", 0)
+    try:
+        fields: JsonValue = _header_decoder.decode(text)  # type: ignore[assignment]  # JSON it is
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise DecodeError(f"stored header is no JSON object: {error}", 0) from None
+    return fields
+
+
+def _decode_session(count: object, signature: object, since: object) -> StoredSession:
+    # Files of version 1 do not count the bytes; JavaScript goes on from 0, too.
+    match count, signature, since if since is not None else 0:
+        case int(count), str(signature), int(since) if count > 0 and since >= 0:
+            return StoredSession(count, decode_signature(signature), since)
+    raise DecodeError("stored session is not (count, signature, bytes)", 0)
+
+
+def _blob(record: object) -> bytes:
+    if not isinstance(record, bytes):
+        raise DecodeError("stored fork is no blob", 0)
+    return record

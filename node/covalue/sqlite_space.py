@@ -1,0 +1,56 @@
+"""[disk] Giving the space of what was erased back, and leaving nothing of it to be found.
+
+Files that we made keep track of free pages (`auto_vacuum=INCREMENTAL`): after an erasure they
+shrink in small steps, between which others may write. Files that JavaScript made do not; they are
+rewritten once, by a VACUUM, which blocks every writer for about a second per 100 MiB and needs
+the space of the file a second time. That happens with the first erasure while the file is small,
+later when an eighth of it is free.
+
+What is erased is overwritten in place (`secure_delete`), then the write-ahead log is cut off. In
+a file that JavaScript wrote to, copies may be left where rows have moved between pages, until it
+is rewritten: JavaScript overwrites nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+SMALL_FILE_BYTES = 64 * 1024 * 1024
+"""Rewriting this much takes less than a second."""
+
+_STEP_PAGES = 512
+_INCREMENTAL = 2
+
+
+def is_shrinkable(connection: sqlite3.Connection) -> bool:
+    """Whether free pages can be given back in steps."""
+    return _pragma(connection, "auto_vacuum") == _INCREMENTAL
+
+
+def is_worth_rewriting(connection: sqlite3.Connection) -> bool:
+    pages = _pragma(connection, "page_count")
+    is_small = pages * _pragma(connection, "page_size") <= SMALL_FILE_BYTES
+    return is_small or 8 * _pragma(connection, "freelist_count") >= pages
+
+
+def rewrite(connection: sqlite3.Connection) -> None:
+    """Make the file anew, shrinkable from now on."""
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    connection.execute("VACUUM")
+
+
+def shrink(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back; whether there are more."""
+    connection.execute(f"PRAGMA incremental_vacuum({_STEP_PAGES})").fetchall()
+    return _pragma(connection, "freelist_count") > 0
+
+
+def cut_log(connection: sqlite3.Connection) -> bool:
+    """Move the write-ahead log into the file and empty it; whether no reader was in the way."""
+    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    (number,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(number)

@@ -1,0 +1,59 @@
+"""Transactions as JSON: on the wire, and in cojson's SQLite file.
+
+What is read is any JSON of the right shape: keys in any order, unknown ones dropped. What is
+written is the canonical text (`content.canonical_transaction`), which parses to the same values.
+
+Source: cojson 0.20.19 coValueCore/verifiedState.ts and its native core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hypercore.encoding import DecodeError
+from node.covalue.content import Transaction
+
+
+class TransactionJson(msgspec.Struct, rename="camel", gc=False):
+    """The fields of both shapes, as they came."""
+
+    privacy: str
+    made_at: int | float
+    encrypted_changes: str | None = None
+    key_used: str | None = None
+    changes: str | None = None
+    meta: str | None = None
+
+
+_decoder = msgspec.json.Decoder(list[TransactionJson])
+
+
+def parse_transaction(raw: TransactionJson) -> Transaction:
+    """Raises: DecodeError."""
+    made_at = raw.made_at
+    if isinstance(made_at, float):
+        if not made_at.is_integer():
+            raise DecodeError(f"transaction made at {made_at}", 0)
+        made_at = int(made_at)
+    if not 0 <= made_at < 2**64:
+        raise DecodeError(f"transaction made at {made_at}", 0)
+    # Shape decides, as in the original: private when both its fields are there.
+    if raw.encrypted_changes is not None and raw.key_used is not None:
+        return Transaction(made_at, raw.encrypted_changes, raw.key_used, raw.meta)
+    if raw.changes is None:
+        raise DecodeError("transaction without changes", 0)
+    return Transaction(made_at, raw.changes, None, raw.meta)
+
+
+def parse_transactions(texts: Sequence[str]) -> list[Transaction]:
+    """One transaction of each text. Raises: DecodeError."""
+    # Joined they cost one call of the decoder instead of one each: a third of the time.
+    try:
+        found = _decoder.decode("[" + ",".join(texts) + "]")
+    except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError) as error:
+        raise DecodeError(f"not transactions: {error}", 0) from None
+    if len(found) != len(texts):
+        raise DecodeError(f"{len(found)} transactions in {len(texts)} texts", 0)
+    return [parse_transaction(raw) for raw in found]

@@ -1,0 +1,202 @@
+"""SQLite and a bee under one roof: they never stay apart."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypercore.errors import StorageFailed
+from node.covalue.content import Content, Transaction
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.store import CoValueStore, ValueAppend
+from node.covalue.totals import Totals
+from tests.support.authors import Author, edits, map_header
+from tests.support.data_log import DataLog
+from tests.support.stores import Appender, HybridHome, StoreHome, deletion, joined, load_all
+
+ANN = Author("ann")
+HEADERS = [map_header(f"value {n}") for n in range(3)]
+SESSION = ANN.session_id(as_agent=True)
+SIZES = [10, 60_000, 110_000]
+
+Held = dict[RawCoId, tuple[bool, dict[CoSessionId, list[Transaction]]]]
+
+
+async def contents_of(store: CoValueStore) -> Held:
+    """All that a store can load."""
+    held: Held = {}
+    async for co_id in store.ids():
+        value = await store.load_value(co_id)
+        assert value is not None
+        held[co_id] = (value.is_deleted, joined(await load_all(store, co_id, NOTHING, None)))
+    return held
+
+
+async def read(home: StoreHome) -> Held:
+    async with home.open() as store:
+        return await contents_of(store)
+
+
+def transactions_of(number: int) -> list[Transaction]:
+    return [Transaction(n, "x" * SIZES[(n + number) % 3]) for n in range(12)]
+
+
+_steps = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 4), st.booleans(), st.sampled_from(["both", "one"]))
+)
+
+
+@given(_steps, st.sampled_from(["sqlite", "bee"]), st.booleans())
+@settings(max_examples=40)
+def test_whichever_is_behind_is_brought_up(
+    steps: Sequence[tuple[int, int, bool, str]], ahead: str, erases: bool
+) -> None:
+    """Each step stores or deletes, in both or in the one that is ahead."""
+
+    async def run(home: HybridHome) -> None:
+        appender = Appender()
+        counts = [0, 0, 0]
+        deleted: set[int] = set()
+        leader: StoreHome = home.sqlite if ahead == "sqlite" else home.bee
+        for number, count, is_deletion, where in steps:
+            header = HEADERS[number]
+            if number in deleted or (is_deletion and not counts[number]):
+                continue
+            if is_deletion:
+                deleted.add(number)
+                append = appender.append(deletion(header.id, ANN), is_deletion=True)
+            else:
+                start = counts[number]
+                stop = counts[number] = min(start + count, 12)
+                content = ANN.content(
+                    header,
+                    transactions_of(number)[:stop],
+                    after=start,
+                    as_agent=True,
+                    with_header=not start,
+                )
+                if start == stop:
+                    continue
+                append = appender.append(content)
+            async with (home if where == "both" else leader).open() as store:
+                await store.store([append])
+                if is_deletion and erases:
+                    await store.erase(header.id)
+        expected = await read(leader)
+        async with home.open() as store:
+            assert await contents_of(store) == expected
+            assert store.count() == len(expected)
+        assert await read(home.sqlite) == expected
+        assert await read(home.bee) == expected
+        appends = home.bee.log.appends
+        await read(home)
+        assert home.bee.log.appends == appends  # nothing was left to do
+
+    with tempfile.TemporaryDirectory() as directory:
+        trio.run(run, HybridHome(Path(directory)))
+
+
+async def test_both_may_have_what_the_other_lacks(tmp_path: Path) -> None:
+    home = HybridHome(tmp_path)
+    async with home.sqlite.open() as store:
+        await Appender().put(store, ANN.content(HEADERS[0], edits(3), as_agent=True))
+        await Appender().put(store, ANN.content(HEADERS[1], edits(1), as_agent=True))
+    async with home.bee.open() as store:
+        await Appender().put(store, ANN.content(HEADERS[0], edits(1), as_agent=True))
+        await Appender().put(store, ANN.content(HEADERS[2], edits(2), as_agent=True))
+    async with home.open() as store:
+        held = await contents_of(store)
+    assert {co_id: len(sessions[SESSION]) for co_id, (_, sessions) in held.items()} == {
+        HEADERS[0].id: 3,
+        HEADERS[1].id: 1,
+        HEADERS[2].id: 2,
+    }
+    assert await read(home.bee) == held
+
+
+async def test_a_deletion_that_only_one_was_told_of_is_copied(tmp_path: Path) -> None:
+    home = HybridHome(tmp_path)
+    appender = Appender()
+    delete = deletion(HEADERS[0].id, ANN)
+    async with home.open() as store:
+        await appender.put(store, ANN.content(HEADERS[0], edits(3), as_agent=True), delete)
+    async with home.sqlite.open() as store:
+        await store.store([ValueAppend(HEADERS[0].id, None, {}, is_deletion=True)])
+    async with home.open() as store:
+        assert await store.pending_erasures() == [HEADERS[0].id]
+        assert await store.erase(HEADERS[0].id) == 3
+        (piece,) = (await store.load(HEADERS[0].id)).pieces
+        assert piece == replace(delete, header=HEADERS[0])
+    for part in (home.sqlite, home.bee):
+        async with part.open() as store:
+            assert (await contents_of(store))[HEADERS[0].id][0]
+            assert await store.pending_erasures() == []
+
+
+async def test_damage_in_one_leaves_the_others_alone(tmp_path: Path) -> None:
+    home = HybridHome(tmp_path)
+    async with home.open() as store:
+        for header in HEADERS:
+            await Appender().put(store, ANN.content(header, edits(2), as_agent=True))
+    async with home.sqlite.open() as store:
+        await store.store([_appended(0)])
+    key = f"{HEADERS[1].id}:header".encode()
+    home.bee.log.blocks = [
+        block.replace(b"unsafeAllowAll", b"unsafeAllowNil") if key in block else block
+        for block in home.bee.log.blocks
+    ]
+    async with home.open() as store:
+        held = await contents_of(store)
+        assert [len(held[header.id][1][SESSION]) for header in HEADERS] == [3, 2, 2]
+        await store.store([_appended(2)])
+
+
+def _more(number: int) -> Content:
+    """A third transaction, on top of two."""
+    return ANN.content(HEADERS[number], edits(3), after=2, as_agent=True, with_header=False)
+
+
+def _appended(number: int) -> ValueAppend:
+    appender = Appender()
+    appender.append(ANN.content(HEADERS[number], edits(2), as_agent=True))
+    return appender.append(_more(number))
+
+
+async def test_after_a_store_that_was_cut_short_nothing_more_is_stored(tmp_path: Path) -> None:
+    home = HybridHome(tmp_path)
+    log: DataLog = home.bee.log
+    appender = Appender()
+    async with home.open() as store:
+        await appender.put(store, ANN.content(HEADERS[0], edits(2), as_agent=True))
+        log.durable = trio.Event()
+        append = appender.append(_more(0))
+        with trio.move_on_after(0):
+            await store.store([append])
+        log.durable.set()
+        (piece,) = (await store.load(HEADERS[0].id, KnownState(True))).pieces
+        assert piece.new[SESSION].stop in (2, 3)
+        if piece.new[SESSION].stop == 3:
+            with pytest.raises(StorageFailed):
+                await store.store([append])
+    async with home.open() as store:
+        assert (await contents_of(store)) == await read_bee(home)
+
+
+async def read_bee(home: HybridHome) -> Held:
+    return await read(home.bee)
+
+
+def test_totals() -> None:
+    held = Totals(3, 1, 5)
+    assert not held.is_ahead_of(held)
+    for more in (Totals(4, 1, 5), Totals(3, 1, 6), Totals(3, 2, 1)):
+        assert more.is_ahead_of(held)
+        assert not held.is_ahead_of(more)
