@@ -324,7 +324,7 @@ async def serve(kind: StoreKind, directory: Path, clock: MockClock) -> None:
     async with (
         reading,
         writing,
-        open_storage_files(kind, directory / "stores") as files,
+        open_storage_files(kind, directory) as files,
         trio.open_nursery() as nursery,
     ):
         rpc = StorageRpc(files, writing, nursery, clock)
