@@ -186,7 +186,9 @@ class StorageRpc:
 
         n = request["n"]
         content = _content(request["content"])
-        await self._storage(request).store(content, correct)
+        storage = self._storage(request)
+        storage.piece_bytes = request["pieceBytes"]
+        await storage.store(content, correct)
 
     async def _known(self, request: Request) -> Request | None:
         co_id = RawCoId(request["id"])

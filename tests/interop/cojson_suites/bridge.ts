@@ -26,6 +26,8 @@ export type Handlers = {
   always?: (answer: Answer) => void;
 };
 
+const TURNS = 3;
+
 class Bridge {
   private requests: number;
   private answers: number;
@@ -33,7 +35,6 @@ class Bridge {
   private lastNumber = 1000 * Date.now(); // no worker repeats a number of another one
   private open = new Map<number, Handlers>();
   private tickets = new Map<number, (state: State) => void>();
-  private pumping = false;
   private isPumpPlanned = false;
   private chunk = Buffer.alloc(1 << 16);
 
@@ -77,8 +78,9 @@ class Bridge {
   }
 
   private async pump() {
-    // As many turns as cojson's own asynchronous storage takes to ask its driver the first thing.
-    for (let turn = 0; turn < 3; turn++) await undefined;
+    // What is asked for in one go is sent before the first answer comes, as with the original: a
+    // node stores a few values in a row and is asked for corrections after that.
+    for (let turn = 0; turn < TURNS; turn++) await undefined;
     this.isPumpPlanned = false;
     while (this.open.size > 0) {
       this.receive();

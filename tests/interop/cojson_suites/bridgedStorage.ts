@@ -2,7 +2,7 @@
 //
 // What has to be here and not there: callbacks, objects that stay the same, and the timer that
 // tells the Python process the time.
-import { STORAGE_RECONCILIATION_CONFIG } from "../config.js";
+import { STORAGE_RECONCILIATION_CONFIG, TRANSACTION_CONFIG } from "../config.js";
 import { CoValueCore, RawCoID, SessionID, logger } from "../exports.js";
 import { CoValueKnownState, emptyKnownState } from "../knownState.js";
 import { getPriorityFromHeader } from "../priority.js";
@@ -81,11 +81,14 @@ abstract class BridgedStorage implements StorageAPI {
     this.request("known", { id }, { end: (known) => callback(known ?? undefined), error });
   }
 
-  /** The original repeats the header with every piece of a value. */
-  protected withHeader(piece: NewContentMessage): NewContentMessage {
-    if (piece.header) this.headers.set(piece.id, piece.header);
-    const { action, id, ...rest } = piece;
-    return { action, id, ...rest, header: this.headers.get(piece.id) };
+  /**
+   * As the original gives it: with the header in every piece of a value, and announcing with the
+   * known state itself how far the value goes, which so includes what is stored only later.
+   */
+  private asOriginal({ action, id, ...rest }: NewContentMessage): NewContentMessage {
+    if (rest.header) this.headers.set(id, rest.header);
+    if (rest.expectContentUntil) rest.expectContentUntil = this.getKnownState(id).sessions;
+    return { action, id, ...rest, header: this.headers.get(id) };
   }
 
   abstract load(
@@ -105,7 +108,7 @@ abstract class BridgedStorage implements StorageAPI {
     };
     const give: Handlers["piece"] = (content, state) => {
       this.take(state);
-      piece(this.withHeader(content));
+      piece(this.asOriginal(content));
     };
     this.request("load", { id }, { piece: give, end: done, error });
   }
@@ -131,7 +134,9 @@ abstract class BridgedStorage implements StorageAPI {
     };
     const end = () => settled(true);
     const handlers = { end, error, correct: (known: State) => correct(known as any) };
-    this.request("store", { id: data.id, content: JSON.stringify(data) }, handlers);
+    const { MAX_RECOMMENDED_TX_SIZE: pieceBytes } = TRANSACTION_CONFIG;
+    const request = { id: data.id, content: JSON.stringify(data), pieceBytes };
+    this.request("store", request, handlers);
   }
 
   waitForSync(id: string, coValue: CoValueCore): Promise<void> {
@@ -197,7 +202,10 @@ abstract class BridgedStorage implements StorageAPI {
   }
 
   eraseAllDeletedCoValues(): Promise<void> {
-    return new Promise((resolve) => this.request("erase", {}, { end: () => resolve() }));
+    return new Promise((resolve, reject) => {
+      const error = (failure: Failure) => reject(new Error(failure.text));
+      this.request("erase", {}, { end: () => resolve(), error });
+    });
   }
 
   /** Not of the StorageAPI: for a helper of the tests. */
