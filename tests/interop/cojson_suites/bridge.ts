@@ -60,7 +60,8 @@ class Bridge {
   send(request: Record<string, unknown>, handlers: Handlers = {}): number {
     const n = ++this.lastNumber;
     this.open.set(n, handlers);
-    this.write({ n, now: Date.now(), ...request });
+    // For Python time stands still, too, while it is waited for: a lock does not expire of that.
+    this.write({ n, now: Date.now() - Math.round(this.blockedMs), ...request });
     return n;
   }
 

@@ -126,10 +126,12 @@ abstract class BridgedStorage implements StorageAPI {
     const error = (failure: Failure) => {
       settled(false);
       if (failure.type === "ClosedResourceError") return;
-      if (failure.isSecond) {
-        logger.error("Double correction requested", { msg: data, knownState: failure.known });
+      const { known: knownState } = failure;
+      if (!knownState) {
+        logger.error("Failed to store", { err: failure });
+        return;
       }
-      const knownState = failure.known;
+      if (failure.isSecond) logger.error("Double correction requested", { msg: data, knownState });
       logger.error("Correction callback returned undefined", { knownState, ...this.noCorrection });
     };
     const end = () => settled(true);
