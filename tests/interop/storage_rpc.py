@@ -17,6 +17,7 @@ Requests are begun in the order of their lines and run side by side.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -24,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -40,8 +40,6 @@ from node.errors import NodeError
 from tests.support.storage_files import StorageFiles, StoreKind, open_storage_files
 
 Request = dict[str, Any]
-
-
 Operation = Callable[["StorageRpc", Request], Coroutine[Any, Any, object]]
 
 
@@ -83,7 +81,7 @@ class StorageRpc:
 
     async def receive(self, line: bytes) -> None:
         """Begin a request; returns when it is done or waits for something."""
-        request: Request = msgspec.json.decode(line)
+        request: Request = json.loads(line)
         if request["op"] == "corrected":
             self._corrections.pop(request["n"]).send_nowait(request["messages"])
         else:
@@ -122,6 +120,9 @@ class StorageRpc:
 
     async def _reset(self, _: Request) -> None:
         """Another process begins: forget what the one before left open."""
+        for sender in self._corrections.values():
+            sender.send_nowait(None)
+        self._corrections.clear()
         for storage in list(self._storages):
             await self._close({"storage": storage})
         for name in list(self._files):
@@ -150,8 +151,10 @@ class StorageRpc:
             await opened.closed.wait()
 
     async def _drop(self, request: Request) -> None:
-        if self._files.pop(request["file"], None) is not None:
-            await self._storage_files.close(request["file"])
+        file = self._files.pop(request["file"], None)
+        if file is not None:
+            async with file.turn:
+                await self._storage_files.close(request["file"])
 
     async def _advance(self, request: Request) -> None:
         """Move the clock, and return when what was due is done."""
@@ -271,9 +274,7 @@ class StorageRpc:
     async def _pending(self, request: Request) -> list[RawCoId]:
         return await self._storage(request).eraser.pending()
 
-    _operations: ClassVar[
-        dict[str, Callable[[StorageRpc, Request], Coroutine[Any, Any, object]]]
-    ] = {
+    _operations: ClassVar[dict[str, Operation]] = {
         "reset": _reset,
         "open": _open,
         "close": _close,
@@ -307,11 +308,11 @@ def _content(line: str) -> Content:
 
 
 def _line(answer: Request) -> str:
-    return msgspec.json.encode(answer).decode()
+    return json.dumps(answer)
 
 
 def _state(co_id: RawCoId, known: KnownState) -> Request:
-    return {"id": co_id, "header": known.header, "sessions": known.sessions}
+    return {"id": co_id, "header": known.header, "sessions": dict(known.sessions)}
 
 
 async def serve(kind: StoreKind, directory: Path, clock: MockClock) -> None:
