@@ -10,6 +10,11 @@ It trusts its caller: a LocalNode verifies what it hands over, and judges deleti
 Storing goes strictly one after the other, and so does everything else that reads before it
 writes. Several storages may share a store when they share a `turn`.
 
+Other than the original it stores a message in one commit, not one for each session; knows all of
+a value as soon as it stores a part of it; takes more than was wanted for enough; lets nobody wait
+for a storage that was closed, nor for what was erased; and keeps pages of ids together when
+values come and go between them.
+
 Source: cojson 0.20.19 storage/types.ts StorageAPI, storage/storageAsync.ts.
 """
 

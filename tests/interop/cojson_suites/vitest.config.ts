@@ -24,6 +24,7 @@ export default defineConfig({
     setupFiles: ["./src/tests/setup.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    isolate: false,
     pool: "forks",
     poolOptions: { forks: { minForks: 2, maxForks: 2 } },
     alias: { libsql: new URL("./no_libsql.ts", import.meta.url).pathname },
