@@ -63,7 +63,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
     discovery: tuple[Literal["lan"], ...] = ("lan",)
-    store: Literal["bee"] = "bee"
+    store: Literal["bee", "sqlite", "hybrid"] = "bee"
+    sqlite: Path | None = None
+    """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
     durability: str = "commit"
     replicate: Literal["lazy", "all"] = "lazy"
     ws_max_message_bytes: int = 32 * 2**20
@@ -87,6 +89,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where coValues are, with --store sqlite and hybrid."""
+        return self.sqlite or self.data / "covalues.sqlite"
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether other nodes can read what this one holds: they read its bee."""
+        return self.store != "sqlite"
 
     @property
     def admin_path(self) -> Path:
@@ -130,7 +142,22 @@ def load_config(
         for name, value in values.items():
             parsed[name] = _parse(name, value, source)
     parsed["data"] = data  # decided before the file inside it could be read
-    return Config(**parsed)  # type: ignore[arg-type]  # each value came from its own parser
+    config = Config(**parsed)  # type: ignore[arg-type]  # each value came from its own parser
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    if config.sqlite is not None and config.store == "bee":
+        raise ConfigError(
+            "--sqlite names a file, which --store bee does not use: say sqlite or hybrid"
+        )
+    if not config.has_mesh and (config.join or config.mesh_name is not None):
+        option = "--join" if config.join else "--mesh-name"
+        raise ConfigError(
+            f"{option} needs a store that other nodes can read, and --store sqlite has none: use "
+            f"bee or hybrid"
+        )
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, object]:
@@ -279,12 +306,6 @@ def _discovery(value: object) -> tuple[str, ...]:
     return ways
 
 
-def _store(value: object) -> str:
-    if value in ("sqlite", "hybrid"):
-        raise ValueError(f"{value!r} comes with a later version; use bee")
-    return _choice("bee")(value)
-
-
 def _durability(value: object) -> str:
     text = str(value).strip()
     if not re.fullmatch(r"commit|os|group\(\d{1,5}\)", text):
@@ -321,7 +342,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "join": _list,
     "mesh_name": _text,
     "discovery": _discovery,
-    "store": _store,
+    "store": _choice("bee", "sqlite", "hybrid"),
+    "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
     "ws_max_message_bytes": parse_size,

@@ -1,7 +1,9 @@
 """[trio] A node: builds all its parts, owns them, and takes them down in the right order.
 
-    corestore -> data core -> bee -> BeeStore -> SyncHost <- Jazz clients
-                                                 SyncHost <- Mesh <- Swarm -> other nodes
+    corestore -> data core -> bee -> CoValueStore -> SyncHost <- Jazz clients
+                                                     SyncHost <- Mesh <- Swarm -> other nodes
+
+With `--store sqlite` there is no data core, hence no mesh and no swarm (`storing`).
 
 Closing goes the other way: clients are told to go, connections and discovery end, then the sync
 host and the store. What was acknowledged is on the disk by then, as the durability says.
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,8 +24,6 @@ import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
-from bee.bee import Bee
-from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
@@ -33,20 +33,31 @@ from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.reports import LoadReport
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
-from node.covalue.bee_store import BeeStore
 from node.covalue.ids import RawCoId, is_co_id
 from node.errors import CorruptStore
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.logs import DATA_CORE, perform_on_store
+from node.mesh.member import MemberStatistics
 from node.mesh.membership import Membership, load_membership, save_membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
+from node.storing import Storing, open_storing
 from node.tally import BlockTally
-from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError
+from node.transfer import perform_transfer
+from node.verbs import (
+    ExitCode,
+    ExportValues,
+    ImportValues,
+    ListValues,
+    Load,
+    Result,
+    Verb,
+    VerbError,
+)
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer
 from node.web.status import ClientCounts, NodeStatus, PeerStatus
@@ -63,16 +74,16 @@ class Addresses:
     """Where the node can be reached: URLs for clients and people, HOST:PORT for other nodes."""
 
     ws: str
-    mesh: str
+    mesh: str | None
     admin: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Self:
-    """Who this node is, read from its data directory."""
+    """Who this node is, read from its data directory; of no mesh if its store has none."""
 
     identity: KeyPair = field(repr=False)
-    membership: Membership = field(repr=False)
+    membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
 
 
@@ -84,16 +95,15 @@ class Node:
         config: Config,
         identity: KeyPair,
         store: Corestore,
-        data: Core,
-        values: BeeStore,
+        storing: Storing,
         host: SyncHost,
-        mesh: Mesh,
+        mesh: Mesh | None,
     ) -> None:
         self.config = config
         self.store = store
         self.host = host
         self.mesh = mesh
-        self.addresses = Addresses("", "", "")
+        self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
             partial(serve_client, host),
@@ -106,8 +116,8 @@ class Node:
             ),
         )
         self._identity = identity
-        self._data = data
-        self._values = values
+        self._data = storing.data
+        self._values = storing.values
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
@@ -117,12 +127,14 @@ class Node:
         return self._identity.public_key
 
     @property
-    def key(self) -> bytes:
-        """Of the data core."""
-        return self._data.key
+    def key(self) -> bytes | None:
+        """Of the data core; None without one."""
+        return None if self._data is None else self._data.key
 
-    def ticket(self) -> str:
-        """Lets its bearer into the mesh: a secret."""
+    def ticket(self) -> str | None:
+        """Lets its bearer into the mesh: a secret. None without a mesh."""
+        if self.mesh is None:
+            return None
         return self.mesh.membership.invite(self._identity, self.mesh_addresses).encode()
 
     @property
@@ -131,18 +143,18 @@ class Node:
         listening = self._swarm.addresses if self._swarm is not None else ()
         return [text for host, port in listening for text in dialable(host, port)]
 
-    async def connect(self, swarm: Swarm, joining: Joining) -> None:
+    async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
-        await swarm.join(self.mesh.membership.topic)
+        await swarm.join(mesh.membership.topic)
 
-    async def serve_connection(self, connection: Connection) -> None:
+    async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""
         found_by = self._found_by(connection.link.remote_public_key)
         with bound_contextvars(remote=connection.remote_address, found_by=found_by):
-            await self._serve(connection)
+            await self._serve(mesh, connection)
 
     def _found_by(self, public_key: bytes) -> str:
         known = self._swarm.connections if self._swarm is not None else ()
@@ -150,10 +162,10 @@ class Node:
             (info.source.value for info in known if info.remote_public_key == public_key), ""
         )
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, mesh: Mesh, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                await serve_member(self.mesh, mux, self.store)
+                await serve_member(mesh, mux, self.store)
             except NotSpoken:
                 _log.info("hypercore_peer")
                 # A stranger that dialed us names what it wants; it learns of nothing else.
@@ -164,18 +176,19 @@ class Node:
     # What the admin server asks.
 
     def status(self) -> NodeStatus:
-        config, membership = self.config, self.mesh.membership
+        config = self.config
+        membership = None if self.mesh is None else self.mesh.membership
         return NodeStatus(
             name=config.name,
             id=self.id.hex(),
-            key=self.key.hex(),
+            key=None if self.key is None else self.key.hex(),
             version=version("beemesh"),
             data=str(config.data),
             ws=self.addresses.ws,
             mesh=self.addresses.mesh,
             admin=self.addresses.admin,
-            mesh_name=membership.name,
-            mesh_is_open=membership.is_open,
+            mesh_name="" if membership is None else membership.name,
+            mesh_is_open=membership is not None and membership.is_open,
             store=config.store,
             durability=config.durability,
             replicate=config.replicate,
@@ -185,14 +198,17 @@ class Node:
             peers=len(self._swarm.connections) if self._swarm is not None else 0,
             blocks=self._tally.counts(),
             clients=self._client_counts(),
-            cores=self._tally.cores({self._data.key: DATA_CORE}, self._member_names()),
+            cores=self._tally.cores(
+                {} if self.key is None else {self.key: DATA_CORE},
+                {member.key: member.name for member in self._members()},
+            ),
         )
 
-    def _member_names(self) -> dict[bytes, str]:
-        return {member.key: member.name for member in self.mesh.statistics().members}
+    def _members(self) -> Sequence[MemberStatistics]:
+        return () if self.mesh is None else self.mesh.statistics().members
 
     def peers(self) -> list[PeerStatus]:
-        members = {member.id: member for member in self.mesh.statistics().members}
+        members = {member.id: member for member in self._members()}
         cores = {core.key: core for core in self.store.open_cores()}
         unix_ms = time.time() * 1000
         peers: list[PeerStatus] = []
@@ -231,6 +247,10 @@ class Node:
             case ListValues():
                 async for co_id in self._values.ids(verb.prefix):
                     yield await self._describe_value(co_id) if verb.details else {"id": co_id}
+            case ImportValues() | ExportValues():
+                async with aclosing(perform_transfer(self.host, verb)) as results:
+                    async for result in results:
+                        yield result
             case _:
                 async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
                     async for result in results:
@@ -251,7 +271,9 @@ class Node:
                 f"{co_id} did not come whole within {verb.timeout_seconds:g} s: try again, or "
                 f"with a longer --timeout",
             )
-        match len(self.mesh.members):
+        match len(self._members()):
+            case 0 if self.mesh is None:
+                others = "with --store sqlite there are no other nodes to ask"
             case 0:
                 others = "no other node is connected"
             case 1:
@@ -263,7 +285,8 @@ class Node:
         )
 
     def _describe_load(self, report: LoadReport) -> Result:
-        fetch = self.mesh.report(report.co_id) if report.source == "mesh" else None
+        is_fetched = self.mesh is not None and report.source == "mesh"
+        fetch = self.mesh.report(report.co_id) if self.mesh is not None and is_fetched else None
         return {
             "id": report.co_id,
             "header": report.header.fields,
@@ -304,24 +327,33 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
         open_corestore(config.corestore_path, durability=durability) as store,
-        _open_core(store) as data,
+        open_storing(config, store) as storing,
+        open_sync_host(storing.values) as host,
+        _open_mesh(config, self, host, storing) as mesh,
     ):
-        values = BeeStore(Bee(data), data)
-        async with (
-            open_sync_host(values) as host,
-            open_mesh(
-                host,
-                data,
-                self.membership,
-                id=self.identity.public_key,
-                name=config.name,
-                policy=ReplicaPolicy.parse(config.replicate),
-            ) as mesh,
-        ):
-            host.mesh = mesh
-            node = Node(config, self.identity, store, data, values, host, mesh)
-            async with _open_network(node, self), _open_servers(node):
-                yield node
+        node = Node(config, self.identity, store, storing, host, mesh)
+        async with _open_network(node, self), _open_servers(node):
+            yield node
+
+
+@asynccontextmanager
+async def _open_mesh(
+    config: Config, self: _Self, host: SyncHost, storing: Storing
+) -> AsyncIterator[Mesh | None]:
+    """The mesh, if there is something that other nodes can read."""
+    if self.membership is None or storing.data is None:
+        yield None
+        return
+    async with open_mesh(
+        host,
+        storing.data,
+        self.membership,
+        id=self.identity.public_key,
+        name=config.name,
+        policy=ReplicaPolicy.parse(config.replicate),
+    ) as mesh:
+        host.mesh = mesh
+        yield mesh
 
 
 def _prepare(config: Config) -> _Self:
@@ -331,6 +363,8 @@ def _prepare(config: Config) -> _Self:
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = load_or_create_identity(config.key_path, passphrase)
+    if not config.has_mesh:
+        return _Self(identity, None, joining)
     membership = choose_membership(
         stored, joining, config.mesh_name, config.name, identity.public_key
     )
@@ -340,31 +374,26 @@ def _prepare(config: Config) -> _Self:
 
 
 @asynccontextmanager
-async def _open_core(store: Corestore) -> AsyncIterator[Core]:
-    core = await store.get(name=DATA_CORE)
-    try:
-        yield core
-    finally:
-        await core.close()
-
-
-@asynccontextmanager
-async def _open_network(node: Node, self: _Self) -> AsyncIterator[Swarm]:
-    """The swarm, on the wanted port or a free one, looking for members."""
+async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
+    """The swarm, on the wanted port or a free one, looking for members; none without a mesh."""
+    mesh = node.mesh
+    if mesh is None:
+        yield
+        return
     async with AsyncExitStack() as stack:
 
         async def open_on(host: str, port: int) -> Swarm:
             swarm = open_swarm(
                 self.identity,
-                node.serve_connection,
+                partial(node.serve_connection, mesh),
                 listen=(host, port),
                 lan="lan" in node.config.discovery,
             )
             return await stack.enter_async_context(swarm)
 
         swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
-        await node.connect(swarm, self.joining)
-        yield swarm
+        await node.connect(swarm, mesh, self.joining)
+        yield
 
 
 @asynccontextmanager
@@ -378,7 +407,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
         admin_address = dialable(config.admin.host, bound_port(admin))[0]
         node.addresses = Addresses(
             ws=f"ws://{dialable(config.ws.host, bound_port(jazz))[0]}",
-            mesh=node.mesh_addresses[0],
+            mesh=next(iter(node.mesh_addresses), None),
             admin=f"http://{admin_address}",
         )
         node.admin_token = secrets.token_urlsafe(24)

@@ -104,12 +104,26 @@ class BeeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class ImportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a cojson SQLite file holds, into this node's store; `file` is an absolute path."""
+
+    file: str
+
+
+class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What this node's store holds, into a cojson SQLite file."""
+
+    file: str
+
+
+TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList
 )
-Verb: TypeAlias = Load | ListValues | LogVerb
+PostedVerb: TypeAlias = LogVerb | TransferVerb
+Verb: TypeAlias = Load | ListValues | PostedVerb
 
-PATHS: Mapping[str, type[LogVerb]] = {
+PATHS: Mapping[str, type[PostedVerb]] = {
     "core/ls": CoreList,
     "core/info": CoreInfo,
     "core/get": CoreGet,
@@ -118,19 +132,21 @@ PATHS: Mapping[str, type[LogVerb]] = {
     "bee/get": BeeGet,
     "bee/put": BeePut,
     "bee/ls": BeeList,
+    "values/import": ImportValues,
+    "values/export": ExportValues,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 
 
-def path_of(verb: LogVerb) -> str:
+def path_of(verb: PostedVerb) -> str:
     return next(path for path, kind in PATHS.items() if isinstance(verb, kind))
 
 
-def encode_verb(verb: LogVerb) -> bytes:
+def encode_verb(verb: PostedVerb) -> bytes:
     return msgspec.json.encode(verb)
 
 
-def decode_verb(path: str, body: bytes) -> LogVerb:
+def decode_verb(path: str, body: bytes) -> PostedVerb:
     """Raises: VerbError for an unknown path or a body of the wrong shape."""
     kind = PATHS.get(path)
     if kind is None:

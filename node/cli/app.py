@@ -16,6 +16,8 @@ from node.verbs import ExitCode, VerbError
 _HELP = (
     "A peer-to-peer mesh sync node: serves Jazz apps, and shares what they hold with other nodes."
 )
+_IMPORT = "Take over what a cojson server's SQLite file holds."
+_EXPORT = "Write everything into a SQLite file that a cojson server opens."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
 
@@ -33,6 +35,8 @@ def build_app() -> App:
     app.command("node.cli.values:ls", name="ls", help="List the coValues held.")
     app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
+    app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)
+    app.command("node.cli.transfer:export_values", name="export", help=_EXPORT)
     core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")

@@ -39,7 +39,7 @@ async def _run(config: Config, as_json: bool) -> int:
 
 
 async def _serve(config: Config, as_json: bool) -> None:
-    is_first = not config.mesh_path.exists()
+    is_first = not config.key_path.exists()
     async with open_node(config) as node:
         if as_json:
             print_json(_facts_for_programs(node))
@@ -68,7 +68,7 @@ def _facts_for_programs(node: Node) -> dict[str, object]:
         "ws": addresses.ws,
         "mesh": addresses.mesh,
         "admin": addresses.admin,
-        "key": node.key.hex(),
+        "key": None if node.key is None else node.key.hex(),
         "id": node.id.hex(),
         "ticket": node.ticket(),
         "data": str(node.config.data),
@@ -77,27 +77,41 @@ def _facts_for_programs(node: Node) -> dict[str, object]:
 
 def _print_for_people(node: Node, is_first: bool) -> None:
     config, addresses = node.config, node.addresses
-    membership = node.mesh.membership
-    kind = "open to all who know its name" if membership.is_open else "by ticket only"
     rows = [
         ("Jazz clients", addresses.ws),
-        ("other nodes", addresses.mesh),
         ("status page", f"{addresses.admin}/?token={node.admin_token}"),
-        ("mesh", f"{membership.name} ({kind})"),
         ("node id", node.id.hex()),
-        ("data core", node.key.hex()),
         ("data", str(config.data)),
-        ("ticket", node.ticket()),
+        *_mesh_facts(node),
     ]
+    if config.store != "bee":
+        rows.append(("SQLite file", str(config.sqlite_path)))
     print(f"beemesh node {config.name!r} is up" + (", with new keys" if is_first else ""))
     print()
     print_facts(rows)
     where = at(config.data)
-    join = f"--mesh-name {membership.name!r}" if membership.is_open else "--join TICKET"
     print()
-    print("Next, from another machine or with another --data directory:")
-    print(f"  beemesh up {join}")
-    print("and to look inside:")
+    if node.mesh is not None:
+        membership = node.mesh.membership
+        join = f"--mesh-name {membership.name!r}" if membership.is_open else "--join TICKET"
+        print("Next, from another machine or with another --data directory:")
+        print(f"  beemesh up {join}")
+        print("and to look inside:")
+    else:
+        print("To look inside:")
     print(f"  beemesh status{where}")
-    print(f"  beemesh peers --watch{where}")
+    print(f"  beemesh ls{where}" if node.mesh is None else f"  beemesh peers --watch{where}")
     print("Ctrl-C stops the node.", flush=True)
+
+
+def _mesh_facts(node: Node) -> list[tuple[str, str]]:
+    mesh, key, ticket = node.mesh, node.key, node.ticket()
+    if mesh is None or key is None or ticket is None:
+        return [("mesh", "none: other nodes cannot read --store sqlite")]
+    kind = "open to all who know its name" if mesh.membership.is_open else "by ticket only"
+    return [
+        ("other nodes", node.addresses.mesh or ""),
+        ("mesh", f"{mesh.membership.name} ({kind})"),
+        ("data core", key.hex()),
+        ("ticket", ticket),
+    ]

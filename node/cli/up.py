@@ -36,7 +36,14 @@ class UpOptions:
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
     ] = None
     discovery: Annotated[str | None, _option("lan or off. Default: lan.")] = None
-    store: Annotated[str | None, _option("Where coValues are kept. Default: bee.")] = None
+    store: Annotated[
+        str | None,
+        _option("bee, sqlite (no other nodes) or hybrid: where coValues are kept. Default: bee."),
+    ] = None
+    sqlite: Annotated[
+        str | None,
+        _option("FILE of a cojson server, to be used in place. Default: DATA/covalues.sqlite."),
+    ] = None
     durability: Annotated[
         str | None, _option("commit, group(MS) or os: what an ack waits for. Default: commit.")
     ] = None

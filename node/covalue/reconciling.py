@@ -1,4 +1,4 @@
-"""Copying what one store has and another lacks: both hold what was verified.
+"""[trio] Copying what one store has and another lacks: both hold what was verified.
 
 Sessions only grow, and two stores of one node hold prefixes of the same ones; so the longer one is
 right, and what is copied is what is beyond the shorter one's known state. A deletion is copied
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+import trio
 
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
@@ -60,6 +61,7 @@ async def reconcile(first: CoValueStore, second: CoValueStore) -> Reconciled:
     result = Reconciled()
     async for co_id in _merged_ids(first, second):
         result.values += 1
+        await trio.lowlevel.checkpoint()  # so that a long walk can be called off
         try:
             is_copied = await copy_value(co_id, first, second)
             is_copied = await copy_value(co_id, second, first) or is_copied

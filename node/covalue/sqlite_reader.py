@@ -9,6 +9,8 @@ would cost twice that. They see one state of the file: no append in part, nothin
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,10 +36,11 @@ from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
+from node.covalue.sqlite_schema import add_stand_ins
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 from node.covalue.totals import Totals
 from node.covalue.transaction_json import parse_transactions
-from node.errors import CorruptStore
+from node.errors import ConfigError, CorruptStore
 
 LOCK_PREFIX = "lock#"
 FORK_TABLE = "beemeshForks"
@@ -76,6 +79,7 @@ _TOTALS = """SELECT
         JOIN coValues v ON v.id = d.coValueID JOIN sessions s ON s.coValue = v.rowID
         WHERE s.sessionID NOT GLOB '*_session_d*$'
     )"""
+_TABLES = "SELECT v.id, s.sessionID, t.tx FROM coValues v, sessions s, transactions t LIMIT 0"
 _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
 _header_decoder = msgspec.json.Decoder(dict[str, object])
@@ -96,9 +100,18 @@ class _SessionRow(NamedTuple):
 class SqliteReader:
     """One connection for reading, used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    def __init__(self, path: Path, *, is_foreign: bool = False) -> None:
+        """A foreign file may be of any version, and in use; it is not changed.
+
+        Raises: sqlite3.Error.
+        """
+        address = f"{path.absolute().as_uri()}?mode={'ro' if is_foreign else 'rw'}"
+        self._connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, check_same_thread=False
+        )
         self._execute = self._connection.execute
+        if is_foreign:
+            add_stand_ins(self._connection)
         self._execute("PRAGMA query_only=ON")
         self._headers: dict[object, CoValueHeader] = {}
 
@@ -243,6 +256,10 @@ class SqliteReader:
         found = self._read("totals", lambda: self._execute(_TOTALS).fetchone())
         return Totals(*map(int, found))
 
+    def check_tables(self) -> None:
+        """Raises: CorruptStore when the tables that hold the values are not there."""
+        self._read("tables", lambda: self._execute(_TABLES).fetchone())
+
     def unsynced_ids(self) -> list[RawCoId]:
         """As `CoValueStore.unsynced_ids`."""
         return self._ids_of("sync", _UNSYNCED)
@@ -278,6 +295,26 @@ class SqliteReader:
             return []
         query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
         return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
+
+
+def open_foreign(path: Path) -> SqliteReader:
+    """Read a file of any version, which may be in use, without changing it. Blocks.
+
+    Raises: FileNotFoundError; ConfigError when it is no file of cojson.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        reader = SqliteReader(path, is_foreign=True)
+        try:
+            reader.check_tables()
+        except CorruptStore:
+            reader.close()
+            raise
+    except (sqlite3.Error, CorruptStore) as error:
+        reason = error.reason if isinstance(error, CorruptStore) else error
+        raise ConfigError(f"{path} cannot be read as a SQLite file of cojson: {reason}") from error
+    return reader
 
 
 def _decode_header(text: object) -> JsonValue:

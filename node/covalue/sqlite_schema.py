@@ -16,9 +16,9 @@ of JavaScript: all of them are one transaction, and a column that is there alrea
 since JavaScript makes each change by itself and may have stopped in between.
 
 **One program at a time.** JavaScript keeps counts in memory and does not expect another writer,
-nor do we. The file carries an flock while we have it open, which keeps a second node away, and it
-is opened exclusively for a moment first, which fails while any other program has it open. A
-program that opens it later cannot be kept away; the writer notices its first write.
+nor do we. A lock beside the file keeps a second node away, and the file is opened exclusively for
+a moment first, which fails while any other program has it open. A program that opens it later
+cannot be kept away; the writer notices its first write.
 
 Source: cojson 0.20.19 storage/sqlite/sqliteMigrations.ts.
 """
@@ -84,35 +84,65 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     7: ("ALTER TABLE storageReconciliationLocks DROP COLUMN expiresAt",),
 }
 
+_LATE_COLUMN = "bytesSinceLastSignature"
+_STAND_INS = {
+    "signatureAfter": "ses, idx, signature",
+    "unsynced_covalues": "co_value_id, peer_id",
+    "deletedCoValues": "coValueID, status",
+    "storageReconciliationLocks": (
+        "key, holderSessionId, acquiredAt, lastProcessedOffset, releasedAt"
+    ),
+}
 _TABLES = frozenset({"coValues", "sessions", "transactions"})
 _ALTERED = {
-    3: ("sessions", "bytesSinceLastSignature", True),
+    3: ("sessions", _LATE_COLUMN, True),
     7: ("storageReconciliationLocks", "expiresAt", False),
 }
 """Table, column, and whether it is there once that migration is done."""
 
 
 class FileClaim:
-    """Keeps other nodes from a file. Make it before the first connection, close it after the last.
+    """Keeps other nodes from a file: a lock beside it, which is gone when it is closed.
 
-    (When a process closes any descriptor of a file, POSIX drops all locks that it holds there,
-    those of SQLite too.)
+    Not on the file itself: where flock and SQLite's own locks know of each other, they would
+    stand in each other's way.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises: StoreLocked; ConfigError when there can be no file."""
+        self._path = path.with_name(path.name + "-claim")
+        self._file = -1
+        while self._file < 0:
+            file = self._lock(path)
+            # Its owner may have removed it between our opening and our locking it.
+            if _is_at(file, self._path):
+                self._file = file
+            else:
+                os.close(file)
+
+    def _lock(self, path: Path) -> int:
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(f"{path} cannot be opened for writing: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._file)
-            raise StoreLocked(str(path), lock_holder(path)) from None
+            os.close(file)
+            raise StoreLocked(str(path), lock_holder(self._path)) from None
+        return file
 
     def close(self) -> None:
+        """Let others have it."""
+        self._path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def prepare_file(path: Path) -> None:
@@ -121,6 +151,10 @@ def prepare_file(path: Path) -> None:
     Raises: ConfigError when it is something else; StoreLocked while another program has it open;
     StorageFailed.
     """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be opened for writing: {error.strerror}") from error
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         _prepare(connection, path)
@@ -169,6 +203,22 @@ def _migrate(connection: sqlite3.Connection, number: int, statements: tuple[str,
                 continue
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version={number}")
+
+
+def add_stand_ins(connection: sqlite3.Connection) -> None:
+    """Let a file of an older version be read as one of version 7, without changing it.
+
+    What it lacks is made in the connection's own temporary schema, which is looked into first.
+    """
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    tables = {name for (name,) in found.fetchall()}
+    for name, columns in _STAND_INS.items():
+        if name not in tables:
+            connection.execute(f"CREATE TEMP TABLE {name} ({columns})")
+    if "sessions" in tables and not _has_column(connection, "sessions", _LATE_COLUMN):
+        connection.execute(
+            f"CREATE TEMP VIEW sessions AS SELECT *, NULL AS {_LATE_COLUMN} FROM main.sessions"
+        )
 
 
 def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:

@@ -45,10 +45,9 @@ def shrink(connection: sqlite3.Connection) -> bool:
     return _pragma(connection, "freelist_count") > 0
 
 
-def cut_log(connection: sqlite3.Connection) -> bool:
-    """Move the write-ahead log into the file and empty it; whether no reader was in the way."""
-    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not is_busy
+def cut_log(connection: sqlite3.Connection) -> None:
+    """Move the write-ahead log into the file and empty it; waits for readers, not for ever."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

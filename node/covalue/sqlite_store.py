@@ -208,6 +208,7 @@ async def open_sqlite_store(
 
 
 def _open(stack: ExitStack, path: Path, durability: Durability) -> SqliteStore:
+    path = path.resolve()  # one file has one claim, whatever it is called
     stack.callback(FileClaim(path).close)
     prepare_file(path)
     try:

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hypercore.errors import StorageFailed
+from hypercore.errors import StorageFailed, StoreLocked
 from node.cojson.crypto import encode_signature
 from node.covalue import sqlite_space
 from node.covalue.content import canonical_transaction
@@ -96,14 +96,12 @@ class SqliteWriter:
         )
 
     def begin(self) -> None:
-        """Raises: StorageFailed after a failure, or when somebody else wrote to the file."""
+        """Raises: StoreLocked when another program wrote to it; StorageFailed after a failure."""
         if self._has_failed:
             raise StorageFailed(f"{self._path}: a write failed before; open it again")
         self._execute("BEGIN IMMEDIATE")
         if self._number("PRAGMA data_version") != self._version:
-            raise StorageFailed(
-                f"another program wrote to {self._path} while this node had it open: only one may"
-            )
+            raise StoreLocked(str(self._path), "another program, which wrote to it")
 
     def commit(self) -> None:
         """Raises: StorageFailed; what reached the disk is unknown then."""
@@ -261,11 +259,13 @@ class SqliteWriter:
     def reclaim(self) -> bool:
         """Give back one step of what was erased; whether there is more to do. Blocks.
 
-        The last step leaves the write-ahead log empty.
+        The last step empties the write-ahead log, unless a reader is in the way for longer than
+        5 s: the next erasure does it then, or whoever closes the file last.
         """
         if sqlite_space.is_shrinkable(self._connection):
             if sqlite_space.shrink(self._connection):
                 return True
         elif sqlite_space.is_worth_rewriting(self._connection):
             sqlite_space.rewrite(self._connection)
-        return not sqlite_space.cut_log(self._connection)
+        sqlite_space.cut_log(self._connection)
+        return False

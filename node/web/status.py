@@ -55,15 +55,15 @@ class ClientCounts:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node at one moment."""
+    """One node at one moment. `key`, of its data core, and `mesh` are None without a mesh."""
 
     name: str
     id: str
-    key: str
+    key: str | None
     version: str
     data: str
     ws: str
-    mesh: str
+    mesh: str | None
     admin: str
     mesh_name: str
     mesh_is_open: bool
@@ -123,17 +123,33 @@ def format_age(seconds: float) -> str:
 
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
-    blocks, clients = status.blocks, status.clients
-    mesh_kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
+    clients = status.clients
+    has_mesh = status.mesh is not None
     return [
         ("name", status.name),
         ("id", status.id),
-        ("data core", status.key),
+        *([("data core", status.key)] if status.key is not None else ()),
         ("up for", format_age(status.uptime_seconds)),
-        ("mesh", f"{status.mesh_name or '-'} ({mesh_kind}) at {status.mesh}"),
-        ("peers", str(status.peers)),
+        *(_mesh_rows(status) if has_mesh else [("mesh", "none: --store sqlite")]),
         ("Jazz clients", f"{clients.connected} at {status.ws}"),
         ("coValues", f"{status.covalues:,}"),
+        *(_block_rows(status.blocks) if has_mesh else ()),
+        ("store", _store_text(status)),
+        *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
+        ("data", status.data),
+    ]
+
+
+def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
+    kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
+    return [
+        ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
+        ("peers", str(status.peers)),
+    ]
+
+
+def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:
+    return [
         (
             "blocks held",
             f"{blocks.held:,}: {blocks.held - blocks.held_of_others:,} own, "
@@ -145,10 +161,12 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
             f"{blocks.verified:,} verified",
         ),
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
-        ("store", f"{status.store}, durability {status.durability}, replicate {status.replicate}"),
-        ("discovery", ", ".join(status.discovery) or "off"),
-        ("data", status.data),
     ]
+
+
+def _store_text(status: NodeStatus) -> str:
+    text = f"{status.store}, durability {status.durability}"
+    return text if status.mesh is None else f"{text}, replicate {status.replicate}"
 
 
 _FOUND_BY = {"static": "address", "lan": "LAN", "incoming": "its call"}

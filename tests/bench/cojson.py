@@ -1,6 +1,8 @@
 """A node as the sync server of `js/jazz/client.mjs`.
 
-`node client.mjs --case memory --server "python -m tests.bench.cojson"` (run in `js/jazz`)
+`node jazz/client.mjs --case sqlite --server "python -m tests.bench.cojson"` (run in `js`). The
+case is the storage of both: `sqlite` and `hybrid` and `bee` are those of a node, which stores in
+a bee when the case is `memory`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _ANY_PORT = Endpoint("127.0.0.1", 0)
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.cojson")
-    parser.add_argument("--storage", default="bee", help="ignored: a node keeps what it is given")
+    parser.add_argument("--storage", default="bee", help="bee, sqlite or hybrid")
     parser.add_argument("--db", default="", help="keep the data beside this path")
     parser.add_argument("--crypto", default="", help="ignored")
     parser.add_argument("--durability", default="os", help="os (as JS), commit or group(MS)")
@@ -37,6 +39,7 @@ async def main() -> None:
         admin=_ANY_PORT,
         discovery=(),
         durability=options.durability,
+        store=options.storage if options.storage in ("sqlite", "hybrid") else "bee",
     )
     async with open_node(config) as node:
         port = int(node.addresses.ws.rsplit(":", 1)[1])

@@ -16,10 +16,13 @@ pytestmark = pytest.mark.interop
 UNKNOWN = "co_zBhh3pU9gLXZiNDL6PEZuEP5ri"
 
 
-async def test_one_node_serves_what_was_uploaded_and_passes_edits_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
+async def test_one_node_serves_what_was_uploaded_and_passes_edits_on(
+    tmp_path: Path, store: str
+) -> None:
     with trio.fail_after(60):
         async with (
-            open_running_node(tmp_path) as node,
+            open_running_node(tmp_path, "--store", store) as node,
             open_jazz_client(node.ws) as alice,
             open_jazz_client(node.ws) as bob,
         ):
@@ -36,20 +39,22 @@ async def test_one_node_serves_what_was_uploaded_and_passes_edits_on(tmp_path: P
                 assert unknown["ms"] < 3000
 
 
-@pytest.mark.parametrize("way", ["ticket", "address", "lan"])
+@pytest.mark.parametrize("way", ["ticket", "address", "lan", "ticket, hybrid"])
 async def test_two_nodes_pass_values_and_live_edits_both_ways(tmp_path: Path, way: str) -> None:
+    way, _, store = way.partition(", ")
+    stored = ["--store", store or "bee"]
     name = f"test-{tmp_path.name}"
     first = {"ticket": [], "address": ["--mesh-name", name]}.get(way)
     if first is None:
         first = ["--mesh-name", name, "--discovery", "lan", "--mesh", "0.0.0.0:0"]
     with trio.fail_after(60):
-        async with open_running_node(tmp_path / "a", *first) as a:
+        async with open_running_node(tmp_path / "a", *first, *stored) as a:
             second = {
                 "ticket": ["--join", a.ready["ticket"]],
                 "address": ["--mesh-name", name, "--join", a.ready["mesh"]],
             }.get(way, first)
             async with (
-                open_running_node(tmp_path / "b", *second) as b,
+                open_running_node(tmp_path / "b", *second, *stored) as b,
                 open_jazz_client(a.ws) as alice,
                 open_jazz_client(b.ws) as bob,
             ):
@@ -102,12 +107,13 @@ async def test_a_second_node_fetches_only_what_was_asked_for(tmp_path: Path) -> 
             assert long == {"id": ids[250], "type": "comap", "sessions": 1, "transactions": 1}
 
 
+@pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 async def test_what_was_acknowledged_is_there_after_a_restart(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, store: str
 ) -> None:
     with trio.fail_after(60):
-        async with open_running_node(tmp_path) as node:
+        async with open_running_node(tmp_path, "--store", store) as node:
             async with open_jazz_client(node.ws) as alice:
                 co_id = (await alice.do("create", values={"kept": True}))["id"]
                 code = await node.stop(number)
@@ -115,7 +121,10 @@ async def test_what_was_acknowledged_is_there_after_a_restart(
                 assert (tmp_path / "admin.json").exists() == (number is signal.SIGKILL)
             stopped = await node.beemesh("status")
             assert (stopped.code, "beemesh up" in stopped.error) == (3, True)
-        async with open_running_node(tmp_path) as again, open_jazz_client(again.ws) as bob:
+        async with (
+            open_running_node(tmp_path, "--store", store) as again,
+            open_jazz_client(again.ws) as bob,
+        ):
             assert again.ready["id"] == node.ready["id"]
             assert again.ready["key"] == node.ready["key"]
             assert (await bob.do("load", id=co_id))["values"] == {"kept": True}

@@ -18,7 +18,12 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.sqlite_store import SqliteStore, open_sqlite_store
 from tests.support.jazz_node import open_jazz_node
 from tests.support.line_process import LineProcess, open_line_process
-from tests.support.running_node import JazzClient, open_jazz_client
+from tests.support.running_node import (
+    JazzClient,
+    open_jazz_client,
+    open_running_node,
+    run_beemesh,
+)
 from tests.support.stores import joined, load_all
 from tests.support.websocket_client import open_websocket
 
@@ -185,6 +190,67 @@ async def test_we_erase_what_was_deleted_in_javascript(tmp_path: Path) -> None:
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as carol:
             assert (await carol.do("isDeleted", id=dead))["isDeleted"]
             assert await ask_server(port, counts) == before
+
+
+async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> None:
+    path, exported = tmp_path / "storage.db", tmp_path / "exported.db"
+    with trio.fail_after(120):
+        async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
+            made = await create_some(alice)
+        counts = counts_in(path)
+        async with open_js_server(path) as (_, port):
+            theirs = await ask_server(port, counts)
+        # With a running node, and on its directory alone.
+        data = tmp_path / "data"
+        async with open_running_node(data, "--durability", "os") as node:
+            imported = await node.beemesh("import", str(path), "--json")
+            assert imported.code == 0, imported
+            assert imported.lines[-1]["moved"] == len(counts)
+            async with open_jazz_client(node.ws) as bob:
+                await check_all(bob, made)
+            repeated = await node.beemesh("import", str(path), "--json")
+            assert repeated.lines[-1]["skipped"] == len(counts)
+            first = await node.beemesh("export", str(exported), "--json")
+            assert first.code == 0, first
+            assert first.lines[-1]["moved"] >= len(counts)
+        async with open_js_server(exported) as (_, port):
+            assert await ask_server(port, counts) == theirs
+        again = await run_beemesh("export", str(exported), "--json", "--data", str(data))
+        assert (again.code, again.lines[-1]["moved"]) == (0, 0)
+        other = tmp_path / "other"
+        table = await run_beemesh("import", str(exported), "--data", str(other))
+        assert table.code == 0, table
+        assert table.out.splitlines()[0].split() == ["moved", str(first.lines[-1]["moved"])]
+        async with (
+            open_running_node(other, "--store", "hybrid") as node,
+            open_jazz_client(node.ws) as carol,
+        ):
+            await check_all(carol, made)
+        # Hybrid left a file behind that a server opens.
+        async with open_js_server(other / "covalues.sqlite") as (_, port):
+            assert await ask_server(port, counts) == theirs
+
+
+async def test_what_a_server_wrote_meanwhile_reaches_the_bee(tmp_path: Path) -> None:
+    file = tmp_path / "covalues.sqlite"
+    with trio.fail_after(120):
+        async with (
+            open_running_node(tmp_path, "--store", "hybrid") as node,
+            open_jazz_client(node.ws) as alice,
+        ):
+            co_id = (await alice.do("create", values={"by": "alice"}))["id"]
+        async with open_js_server(file) as (_, port), open_jazz_client(_url(port)) as bob:
+            await bob.do("set", id=co_id, key="by", value="bob")
+            await bob.do("create", values={"more": True})
+        # The bee alone would be a step back: that is said, with what to do about it.
+        refused = await run_beemesh("up", "--data", str(tmp_path), "--store", "bee")
+        assert (refused.code, "--store hybrid" in refused.error) == (2, True)
+        for store in ("hybrid", "bee"):
+            async with (
+                open_running_node(tmp_path, "--store", store) as node,
+                open_jazz_client(node.ws) as carol,
+            ):
+                assert (await carol.do("load", id=co_id))["values"] == {"by": "bob"}
 
 
 def _url(port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
 
+from hypercore.storage import Durability
 from node.cli.app import explain, main
+from node.covalue.sqlite_store import open_sqlite_store
 from node.errors import ConfigError, CorruptStore, NodeError
 from node.verbs import ExitCode
+from tests.support.authors import Author
+from tests.support.stores import Appender
 
 
 class Beemesh:
@@ -48,12 +54,36 @@ def beemesh(
 def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for verb in ("up", "load", "ls", "status", "peers", "core", "bee"):
+    for verb in ("up", "load", "ls", "status", "peers", "import", "export", "core", "bee"):
         assert f" {verb} " in text
     assert main(["up", "--help"]) == 0
     text = capsys.readouterr().out
     for option in ("--data", "--join", "--mesh-name", "--durability", "--replicate", "--json"):
         assert option in text
+
+
+def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
+    source, target = tmp_path / "source.db", tmp_path / "target.db"
+    account = Author("ann").account()
+
+    async def fill() -> None:
+        async with open_sqlite_store(source, Durability.OS) as store:
+            await Appender().put(store, account)
+
+    trio.run(fill)
+    *_, summary = beemesh.json("import", str(source))
+    assert (summary["moved"], summary["damaged"]) == (1, 0)
+    code, out, _ = beemesh("export", str(target))
+    assert (code, out.splitlines()[0].split()) == (0, ["moved", "1"])
+    *_, summary = beemesh.json("import", str(target), "--store", "sqlite")
+    assert summary["moved"] == 1
+    connection = sqlite3.connect(source)
+    connection.execute("UPDATE coValues SET header = '{'")
+    connection.commit()
+    connection.close()
+    code, out, error = beemesh("import", str(source))
+    assert (code, ["damaged", "1"] in [line.split() for line in out.splitlines()]) == (6, True)
+    assert f"{account.co_id} damaged: stored header" in error
 
 
 def test_append_get_info_ls(beemesh: Beemesh) -> None:
@@ -99,8 +129,14 @@ def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
         (ExitCode.NO_NODE, "no node is running", ["load", "co_z1"]),
         (ExitCode.NO_NODE, "no node is running", ["ls"]),
         (ExitCode.NOT_FOUND, "holds no data", ["core", "get", "log", "0"]),
+        (ExitCode.NOT_FOUND, "is no file", ["import", "/nonexistent"]),
+        (ExitCode.USAGE, "cannot be read as a SQLite file", ["import", __file__]),
+        (ExitCode.NOT_FOUND, "nothing to export", ["export", "/nonexistent"]),
         (ExitCode.USAGE, "Unknown option", ["up", "--nonsense"]),
-        (ExitCode.USAGE, "later version", ["up", "--store", "sqlite"]),
+        (ExitCode.USAGE, "none of bee, sqlite, hybrid", ["up", "--store", "tape"]),
+        (ExitCode.USAGE, "--store sqlite has none", ["up", "--store", "sqlite", "--join", "a:1"]),
+        (ExitCode.USAGE, "--mesh-name", ["up", "--store", "sqlite", "--mesh-name", "x"]),
+        (ExitCode.USAGE, "--store bee does not use", ["up", "--sqlite", "file"]),
         (ExitCode.USAGE, "HOST:PORT", ["up", "--ws", "x:y"]),
         (ExitCode.USAGE, "a ticket", ["up", "--join", "127.0.0.1:1"]),
         (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),

@@ -55,7 +55,7 @@ def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
         ("= 1", "not valid TOML"),
         ("name = 3", "name: must be text"),
         ("ws = 'x'", "no HOST:PORT"),
-        ("store = 'hybrid'", "later version"),
+        ("store = 'tape'", "none of bee, sqlite, hybrid"),
         ("discovery = ['dht']", "later version"),
         ("discovery = 'wan'", "neither lan nor off"),
         ("durability = 'sometimes'", "none of commit"),

@@ -17,6 +17,7 @@ from node.config import Config, load_config
 from node.daemon import Node, open_node
 from node.errors import ConfigError
 from node.listening import dialable
+from node.mesh.mesh import Mesh
 from node.mesh.ticket import Ticket
 from node.verbs import BeeGet, BeePut, CoreAppend, CoreGet, ExitCode, ListValues, Load, VerbError
 from node.web.status import PeerStatus
@@ -30,6 +31,22 @@ def config(data: Path, **flags: object) -> Config:
     return load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
 
 
+def mesh_of(node: Node) -> Mesh:
+    assert node.mesh is not None
+    return node.mesh
+
+
+def key_of(node: Node) -> bytes:
+    assert node.key is not None
+    return node.key
+
+
+def ticket_of(node: Node) -> str:
+    ticket = node.ticket()
+    assert ticket is not None
+    return ticket
+
+
 @contextmanager
 def taken_port() -> Iterator[int]:
     with socket.socket() as listener:
@@ -40,11 +57,11 @@ def taken_port() -> Iterator[int]:
 
 async def test_first_start_makes_keys_and_the_second_finds_them(tmp_path: Path) -> None:
     async with open_node(config(tmp_path, name="hive")) as node:
-        first = (node.id, node.key, node.mesh.membership.key)
+        first = (node.id, node.key, mesh_of(node).membership.key)
         assert node.missing_for_ready() == []
         status = node.status()
         assert (status.name, status.covalues, status.peers) == ("hive", 0, 0)
-        assert status.key == node.key.hex()
+        assert status.key == key_of(node).hex()
         assert [core.name for core in status.cores] == ["beemesh/data"]
         files = sorted(os.listdir(tmp_path))
         assert files == ["admin.json", "corestore", "mesh.toml", "node.key"]
@@ -52,7 +69,7 @@ async def test_first_start_makes_keys_and_the_second_finds_them(tmp_path: Path) 
             assert (tmp_path / name).stat().st_mode & 0o077 == 0
     assert not (tmp_path / "admin.json").exists()
     async with open_node(config(tmp_path)) as node:
-        assert (node.id, node.key, node.mesh.membership.key) == first
+        assert (node.id, node.key, mesh_of(node).membership.key) == first
 
 
 async def test_one_node_per_directory(tmp_path: Path) -> None:
@@ -94,6 +111,7 @@ async def test_defaults_move_when_they_are_taken(tmp_path: Path) -> None:
 
 def _ports(node: Node) -> list[str]:
     addresses = node.addresses
+    assert addresses.mesh is not None
     return [text.rpartition(":")[2] for text in (addresses.ws, addresses.mesh, addresses.admin)]
 
 
@@ -119,21 +137,21 @@ async def test_a_damaged_key_is_said_before_anything_is_opened(tmp_path: Path) -
 async def test_members_see_each_other_and_strangers_do_not(tmp_path: Path) -> None:
     with trio.fail_after(30):
         async with open_node(config(tmp_path / "a", name="alice")) as a:
-            ticket = a.ticket()
+            ticket = ticket_of(a)
             assert Ticket.decode(ticket).addresses == (a.addresses.mesh,)
             async with open_node(config(tmp_path / "b", name="bob", join=[ticket])) as b:
                 (bob,) = await _members(a)
                 (alice,) = await _members(b)
                 assert (alice.name, bob.name) == ("alice", "bob")
-                assert (alice.id, alice.key) == (a.id.hex(), a.key.hex())
+                assert (alice.id, alice.key) == (a.id.hex(), key_of(a).hex())
                 stranger = config(
                     tmp_path / "c", mesh_name="elsewhere", join=[a.addresses.mesh], name="carol"
                 )
                 async with open_node(stranger) as c:
                     while a.status().peers < 2:
                         await trio.lowlevel.checkpoint()
-                    assert c.mesh.statistics().members == ()
-                    assert len(a.mesh.statistics().members) == 1
+                    assert mesh_of(c).statistics().members == ()
+                    assert len(mesh_of(a).statistics().members) == 1
             while a.peers():
                 await trio.lowlevel.checkpoint()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -77,7 +77,7 @@ HOMES: dict[str, Callable[[Path], StoreHome]] = {
 class Appender:
     """Makes appends as the engine does: verified logs, one append a message."""
 
-    def __init__(self, keys: dict[str, bytes] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, bytes] | None = None) -> None:
         self._keys = keys or {}
         self._logs: dict[tuple[RawCoId, CoSessionId], SessionLog] = {}
 

@@ -15,12 +15,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercore.errors import StorageFailed, StoreLocked
+from hypercore.errors import StoreLocked
 from hypercore.storage import Durability
 from node.covalue.content import Content, Transaction
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.covalue.sqlite_schema import SCHEMA_VERSION
+from node.covalue.sqlite_space import SMALL_FILE_BYTES
 from node.covalue.sqlite_store import open_sqlite_store
 from node.errors import ConfigError, CorruptStore
 from tests.support.authors import Author, edits, map_header
@@ -162,11 +163,13 @@ async def test_what_is_no_file_of_cojson_is_refused(tmp_path: Path) -> None:
 
 
 async def test_two_nodes_cannot_open_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+    path, link = tmp_path / "file", tmp_path / "link"
+    link.symlink_to(path)
     async with open_sqlite_store(path) as store:
-        with pytest.raises(StoreLocked, match="in use"):
-            async with open_sqlite_store(path):
-                pass
+        for name in (path, link):
+            with pytest.raises(StoreLocked, match="in use by this process"):
+                async with open_sqlite_store(name):
+                    pass
         await Appender().put(store, content(edits(1)))
     async with open_sqlite_store(path) as store:
         assert store.count() == 1
@@ -202,7 +205,7 @@ async def test_a_write_of_another_program_is_noticed(tmp_path: Path) -> None:
         await appender.put(store, content(edits(1)))
         change(path, "INSERT INTO unsynced_covalues (co_value_id, peer_id) VALUES ('a', 'b')")
         for _ in range(2):
-            with pytest.raises(StorageFailed):
+            with pytest.raises(StoreLocked, match="which wrote to it"):
                 await store.store([appender.append(ANN.content(OTHER, (), as_agent=True))])
         assert store.count() == 1
 
@@ -257,6 +260,7 @@ FULL_DISK = """
 import resource, signal, trio
 from pathlib import Path
 from hypercore.errors import StorageFailed
+from node.covalue.sqlite_space import SMALL_FILE_BYTES
 from node.covalue.sqlite_store import open_sqlite_store
 from tests.node.covalue.test_sqlite_store import ANN, HEADER, content
 from tests.support.authors import edits
@@ -494,3 +498,25 @@ async def test_a_session_after_an_erased_one_has_no_old_transactions(tmp_path: P
         await appender.put(store, ANN.content(OTHER, edits(1), as_agent=True))
         assert joined((await store.load(OTHER.id)).pieces)[SESSION] == edits(1)
         assert (await store.load_value(HEADER.id)) is not None
+
+
+@pytest.mark.slow
+async def test_a_large_file_of_javascript_is_rewritten_when_much_of_it_is_free(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    change(path, VERSION_1 + "PRAGMA user_version=1")
+    secret, small = secret_edits(10)
+    appender = Appender()
+    large = [Transaction(n, "x" * 1_000_000) for n in range(70)]
+    async with open_sqlite_store(path, Durability.OS) as store:
+        await appender.put(store, content(small), ANN.content(OTHER, large, as_agent=True))
+        await store.store([appender.append(deletion(HEADER.id, ANN), is_deletion=True)])
+        await store.erase(HEADER.id)
+        assert ask(path, "PRAGMA auto_vacuum") == [(0,)]
+        assert secret not in raw_bytes(path)
+        assert path.stat().st_size > SMALL_FILE_BYTES
+        await store.store([appender.append(deletion(OTHER.id, ANN), is_deletion=True)])
+        assert await store.erase(OTHER.id) == 70
+        assert ask(path, "PRAGMA auto_vacuum") == [(2,)]
+        assert path.stat().st_size < 200_000

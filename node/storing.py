@@ -1,0 +1,115 @@
+"""[trio] Opens the store that the configuration names.
+
+| --store | coValues are in             | other nodes | JavaScript can open            |
+|---------|-----------------------------|-------------|--------------------------------|
+| bee     | the data core's bee         | yes         | the bee                        |
+| sqlite  | a SQLite file               | no          | the file, as a server's store  |
+| hybrid  | both, clients' reads SQLite | yes         | both                           |
+
+From one to another: hybrid takes over what either held. To leave one behind, nothing may be in it
+that the other lacks; else a start is refused, and says which command moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from bee.bee import Bee
+from hypercore.core import Core
+from hypercore.corestore import Corestore
+from hypercore.storage import Durability
+from node.config import Config
+from node.covalue.bee_store import BeeStore
+from node.covalue.hybrid_store import open_hybrid_store
+from node.covalue.sqlite_reader import open_foreign
+from node.covalue.sqlite_store import SqliteStore, open_sqlite_store
+from node.covalue.store import CoValueStore
+from node.covalue.totals import Totals
+from node.errors import ConfigError
+from node.logs import DATA_CORE
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """The store, and the core that other nodes read: there is none without a bee."""
+
+    values: CoValueStore
+    data: Core | None
+
+
+@asynccontextmanager
+async def open_storing(
+    config: Config, cores: Corestore, *, may_leave: bool = False
+) -> AsyncIterator[Storing]:
+    """Have the configured store open until the block ends; `may_leave` is for who moves things.
+
+    Raises: ConfigError when something would be left behind; what the store raises.
+    """
+    durability = Durability.parse(config.durability)
+    match config.store:
+        case "bee":
+            async with open_data_core(cores) as data:
+                values = BeeStore(Bee(data), data)
+                if not may_leave:
+                    await _refuse_to_leave_file(config, values)
+                yield Storing(values, data)
+        case "sqlite":
+            async with open_sqlite_store(config.sqlite_path, durability) as sqlite:
+                if not may_leave:
+                    await _refuse_to_leave_bee(config, cores, sqlite)
+                yield Storing(sqlite, None)
+        case "hybrid":
+            async with (
+                open_sqlite_store(config.sqlite_path, durability) as sqlite,
+                open_data_core(cores) as data,
+                open_hybrid_store(sqlite, BeeStore(Bee(data), data)) as hybrid,
+            ):
+                yield Storing(hybrid, data)
+
+
+@asynccontextmanager
+async def open_data_core(cores: Corestore) -> AsyncIterator[Core]:
+    """The core that holds the coValues of this node."""
+    core = await cores.get(name=DATA_CORE)
+    try:
+        yield core
+    finally:
+        await core.close()
+
+
+async def _refuse_to_leave_file(config: Config, bee: BeeStore) -> None:
+    held = await trio.to_thread.run_sync(_totals_of, config.sqlite_path)
+    if held is not None and held.is_ahead_of(bee.totals()):
+        raise ConfigError(
+            f"{config.sqlite_path} holds {held.values} coValues, not all of which are in the bee: "
+            f"start with --store hybrid, or bring them over with "
+            f"`beemesh import {config.sqlite_path} --store bee`"
+        )
+
+
+def _totals_of(path: Path) -> Totals | None:
+    """None when there is no file. Raises: ConfigError."""
+    try:
+        reader = open_foreign(path)
+    except FileNotFoundError:
+        return None
+    with closing(reader):
+        return reader.totals()
+
+
+async def _refuse_to_leave_bee(config: Config, cores: Corestore, sqlite: SqliteStore) -> None:
+    if DATA_CORE not in cores.names():
+        return
+    async with open_data_core(cores) as data:
+        held = BeeStore(Bee(data), data).totals()
+    if held.is_ahead_of(await sqlite.totals()):
+        raise ConfigError(
+            f"the bee in {config.data} holds {held.values} coValues, not all of which are in "
+            f"{config.sqlite_path}: start with --store hybrid, or bring them over with "
+            f"`beemesh export {config.sqlite_path} --store bee`"
+        )

@@ -1,0 +1,141 @@
+"""Nodes over each kind of store, and what may follow what in one directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hypercore.errors import StoreLocked
+from node.config import Config, load_config
+from node.covalue.ids import RawCoId
+from node.daemon import Node, open_node
+from node.errors import ConfigError
+from node.verbs import BeeGet, BeePut, CoreList, ExitCode, ListValues, Load, VerbError
+from node.web.metrics import build_registry, render_metrics
+from node.web.page import render_status
+from node.web.status import NodeStatus, status_rows
+from tests.support.authors import Author, edits, map_header
+
+ANN = Author("ann")
+HEADERS = [map_header(f"value {n}") for n in range(5)]
+STORES = ("bee", "sqlite", "hybrid")
+
+
+def config(data: Path, store: str, **flags: object) -> Config:
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    return load_config({"data": data, "discovery": "off", "store": store, **quiet, **flags}, {})
+
+
+async def put(node: Node, *numbers: int) -> None:
+    contents = [ANN.content(HEADERS[number], edits(2), as_agent=True) for number in numbers]
+    receipt = await node.host.receive_content("test", contents)
+    assert receipt.accepted == {HEADERS[number].id for number in numbers}
+
+
+async def ids(node: Node) -> set[RawCoId]:
+    return {RawCoId(str(result["id"])) async for result in node.perform(ListValues())}
+
+
+def ids_of(*numbers: int) -> set[RawCoId]:
+    return {HEADERS[number].id for number in numbers}
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_what_was_stored_is_there_again(tmp_path: Path, store: str) -> None:
+    async with open_node(config(tmp_path, store)) as node:
+        await put(node, 0, 1)
+        (report,) = [result async for result in node.perform(Load(HEADERS[1].id))]
+        assert (report["transactions"], report["source"]) == (2, "store")
+    async with open_node(config(tmp_path, store)) as node:
+        assert await ids(node) == ids_of(0, 1)
+        assert node.status().store == store
+        assert node.status().covalues == 2
+
+
+async def test_a_node_over_sqlite_alone_has_no_mesh_and_says_so(tmp_path: Path) -> None:
+    async with open_node(config(tmp_path, "sqlite")) as node:
+        assert (node.key, node.mesh, node.ticket(), node.addresses.mesh) == (None,) * 4
+        assert node.missing_for_ready() == []
+        status = node.status()
+        assert (status.key, status.mesh, status.peers, status.cores) == (None, None, 0, ())
+        assert node.peers() == []
+        rows = dict(status_rows(status))
+        assert rows["mesh"] == "none: --store sqlite"
+        assert "data core" not in rows
+        assert "none: --store sqlite" in render_status(status, node.peers())
+        assert b"beemesh_covalues 0.0" in render_metrics(build_registry(node.status))
+        assert msgspec.convert(msgspec.to_builtins(status), NodeStatus) == status
+        with pytest.raises(VerbError, match="no other nodes to ask") as caught:
+            async for _ in node.perform(Load(HEADERS[0].id)):
+                pass
+        assert caught.value.code is ExitCode.NOT_FOUND
+        # Named cores and bees are there all the same.
+        async for _ in node.perform(BeePut("notes", b"k", b"v")):
+            pass
+        (entry,) = [result async for result in node.perform(BeeGet("notes", b"k"))]
+        assert entry["value"] == "v"
+        (core,) = [result async for result in node.perform(CoreList())]
+        assert core["name"] == "notes"
+    assert sorted(os.listdir(tmp_path)) == ["corestore", "covalues.sqlite", "node.key"]
+
+
+async def test_a_file_elsewhere_is_used_in_place(tmp_path: Path) -> None:
+    file = tmp_path / "server.db"
+    async with open_node(config(tmp_path / "a", "sqlite", sqlite=str(file))) as node:
+        await put(node, 0)
+        with pytest.raises(StoreLocked, match="in use"):
+            async with open_node(config(tmp_path / "b", "sqlite", sqlite=str(file))):
+                pass
+    assert not (tmp_path / "a" / "covalues.sqlite").exists()
+    async with open_node(config(tmp_path / "b", "hybrid", sqlite=str(file))) as node:
+        assert await ids(node) == ids_of(0)
+    async with open_node(config(tmp_path / "b", "bee")) as node:
+        assert await ids(node) == ids_of(0)
+
+
+@pytest.mark.parametrize("first", ["bee", "sqlite"])
+async def test_hybrid_takes_over_and_may_be_left(tmp_path: Path, first: str) -> None:
+    async with open_node(config(tmp_path, first)) as node:
+        await put(node, 0, 1)
+    async with open_node(config(tmp_path, "hybrid")) as node:
+        assert await ids(node) == ids_of(0, 1)
+        await put(node, 2)
+    for store in ("bee", "sqlite", "hybrid"):
+        async with open_node(config(tmp_path, store)) as node:
+            assert await ids(node) == ids_of(0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "command"),
+    [("bee", "sqlite", "beemesh export"), ("sqlite", "bee", "beemesh import")],
+)
+async def test_nothing_is_left_behind_silently(
+    tmp_path: Path, first: str, second: str, command: str
+) -> None:
+    async with open_node(config(tmp_path, first)) as node:
+        await put(node, 0, 1, 2)
+    with pytest.raises(ConfigError, match="holds 3 coValues") as caught:
+        async with open_node(config(tmp_path, second)):
+            pass
+    assert "--store hybrid" in str(caught.value)
+    assert command in str(caught.value)
+    # What was left is no reason to refuse once the other one has it all and more.
+    async with open_node(config(tmp_path, "hybrid")) as node:
+        pass
+    async with open_node(config(tmp_path, second)) as node:
+        await put(node, 3)
+    async with open_node(config(tmp_path, second)) as node:
+        assert await ids(node) == ids_of(0, 1, 2, 3)
+    with pytest.raises(ConfigError, match="holds 4 coValues"):
+        async with open_node(config(tmp_path, first)):
+            pass
+
+
+async def test_a_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "covalues.sqlite").write_text("no database" * 100)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        async with open_node(config(tmp_path, "bee")):
+            pass
