@@ -187,13 +187,7 @@ class WaitingRoom:
 
     def forget(self, sender: PeerView) -> None:
         """Drop what a client sent that has gone. Costs a look at everything set aside."""
-        for co_id, deliveries in list(self._headless.items()):
-            self._headless[co_id] = [item for item in deliveries if item.sender is not sender]
-            for delivery in deliveries:
-                if delivery.sender is sender:
-                    self._count_out(delivery)
-            if not self._headless[co_id]:
-                del self._headless[co_id]
+        self._forget_headless(sender)
         for dependency in list(self._waiting):
             kept: list[Delivery] = []
             for delivery in self._waiting[dependency]:
@@ -212,6 +206,14 @@ class WaitingRoom:
                 self._owed[dependency] = left
             else:
                 del self._owed[dependency]
+
+    def _forget_headless(self, sender: PeerView) -> None:
+        for co_id in list(self._headless):
+            for delivery in self._headless.pop(co_id):
+                if delivery.sender is sender:
+                    self._count_out(delivery)
+                else:
+                    self._headless.setdefault(co_id, []).append(delivery)
 
     def _forget_followers(self, sender: PeerView) -> None:
         for co_id, by_sender in list(self._followers.items()):

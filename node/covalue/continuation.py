@@ -36,12 +36,17 @@ class Continuation:
 
 
 def continue_value(
-    stored: StoredValue | None, content: Content, *, is_deletion_valid: bool = False
+    stored: StoredValue | None,
+    content: Content,
+    *,
+    is_deletion_valid: bool = False,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Continuation:
     """Fit a message to what is stored of its value.
 
     With `is_deletion_valid` a delete session in the message makes the value a tombstone. What a
-    message brings for other sessions of a tombstone is dropped without a word.
+    message brings for other sessions of a tombstone is dropped without a word. A session gets a
+    checkpoint when more than `piece_bytes` have come since the last one.
     """
     header = content.header if stored is None else None
     if stored is None and header is None:
@@ -58,7 +63,7 @@ def continue_value(
         if part.after > (0 if row is None else row.count):
             has_gap = True
             continue
-        append = _continue_session(row, part)
+        append = _continue_session(row, part, piece_bytes)
         if append is not None:
             appends[session_id] = append
             counts[session_id] = part.stop
@@ -72,13 +77,15 @@ def continue_value(
     return Continuation(append_value, KnownState(True, counts), is_tombstone, has_gap)
 
 
-def _continue_session(row: StoredSession | None, part: SessionContent) -> SessionAppend | None:
+def _continue_session(
+    row: StoredSession | None, part: SessionContent, piece_bytes: int
+) -> SessionAppend | None:
     count, since_checkpoint = (0, 0) if row is None else (row.count, row.bytes_since_checkpoint)
     fresh = part.transactions[count - part.after :]
     if not fresh:
         return None
     size = since_checkpoint + sum([len(transaction.changes) for transaction in fresh])
-    is_checkpoint = size > PIECE_BYTES
+    is_checkpoint = size > piece_bytes
     return SessionAppend(
         count, fresh, part.signature, 0 if is_checkpoint else size, is_checkpoint=is_checkpoint
     )

@@ -9,6 +9,7 @@ Source: cojson 0.20.19 storage/storageAsync.ts loadCoValue, pushContentWithDepen
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,13 +38,13 @@ class _Loading:
     known: KnownState
     """What the pieces read so far make."""
     is_complete: bool
-    pieces: list[Content]
-    needs: list[RawCoId] = field(default_factory=list)
+    pieces: deque[Content]
+    needs: deque[RawCoId] = field(default_factory=deque)
 
     def look_at_next(self) -> None:
         """Find out what the next piece depends on."""
         if self.pieces:
-            self.needs = _dependencies(self.header, self.pieces[0])
+            self.needs = deque(_dependencies(self.header, self.pieces[0]))
 
 
 async def load_with_dependencies(
@@ -65,13 +66,13 @@ async def load_with_dependencies(
     while path:
         loading = path[-1]
         if loading.needs:
-            needed = loading.needs.pop(0)
+            needed = loading.needs.popleft()
             if not held.is_mounted(needed):
                 begun = await _begin(store, held, needed, hold, round_bytes)
                 if begun is not None:
                     path.append(begun)
         elif loading.pieces:
-            yield loading.pieces.pop(0)
+            yield loading.pieces.popleft()
             loading.look_at_next()
         elif not loading.is_complete:
             await _read_on(store, loading, round_bytes)
@@ -94,8 +95,8 @@ async def _begin(
         raise RuntimeError(f"the store gave {co_id} without its header")
     held.mount(co_id)
     hold(co_id, HeldState(_end_of(loaded.pieces)))
-    pieces = list(loaded.pieces)
-    loading = _Loading(co_id, header, _reached(NOTHING, pieces), loaded.is_complete, pieces)
+    known = _reached(NOTHING, loaded.pieces)
+    loading = _Loading(co_id, header, known, loaded.is_complete, deque(loaded.pieces))
     loading.look_at_next()
     return loading
 
@@ -104,7 +105,7 @@ async def _read_on(store: CoValueStore, loading: _Loading, round_bytes: int) -> 
     loaded = await store.load(loading.co_id, loading.known, round_bytes)
     loading.is_complete = loaded.is_complete or not loaded.pieces
     # The first piece of all has said already how far the value goes.
-    loading.pieces = [replace(piece, expect_until=None) for piece in loaded.pieces]
+    loading.pieces = deque(replace(piece, expect_until=None) for piece in loaded.pieces)
     loading.known = _reached(loading.known, loaded.pieces)
     loading.look_at_next()
 

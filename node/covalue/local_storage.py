@@ -10,6 +10,11 @@ It trusts its caller: a LocalNode verifies what it hands over, and judges deleti
 Storing goes strictly one after the other, and so does everything else that reads before it
 writes. Several storages may share a store when they share a `turn`.
 
+Other than the original it stores a message in one commit, not one for each session; knows all of
+a value as soon as it stores a part of it; takes more than was wanted for enough; lets nobody wait
+for a storage that was closed, nor for what was erased; and keeps pages of ids together when
+values come and go between them.
+
 Source: cojson 0.20.19 storage/types.ts StorageAPI, storage/storageAsync.ts.
 """
 
@@ -21,7 +26,7 @@ from dataclasses import dataclass
 
 import trio
 
-from node.covalue.content import Content
+from node.covalue.content import PIECE_BYTES, Content
 from node.covalue.continuation import continue_value
 from node.covalue.eraser import Eraser
 from node.covalue.erasure_schedule import Phase
@@ -113,6 +118,8 @@ class LocalStorage:
         """Who compares all that is stored with a peer."""
         self.eraser = Eraser(store, turn, self._hold)
         """What is done about deleted values."""
+        self.piece_bytes = PIECE_BYTES
+        """Above this a session gets a checkpoint. It may change: what is stored stays as it is."""
         self._store = store
         self._turn = turn
         self._held = HeldStates()
@@ -272,8 +279,12 @@ class LocalStorage:
         self.eraser.make_way()
         co_id = content.co_id
         stored = await self._store.load_value(co_id)
-        is_deletion_valid = co_id in self._valid_deletions
-        plan = continue_value(stored, content, is_deletion_valid=is_deletion_valid)
+        plan = continue_value(
+            stored,
+            content,
+            is_deletion_valid=co_id in self._valid_deletions,
+            piece_bytes=self.piece_bytes,
+        )
         if plan.append is not None:
             await self._store.store([plan.append])
             self._stored += 1

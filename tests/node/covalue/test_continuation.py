@@ -112,6 +112,12 @@ def test_a_checkpoint_is_due_when_a_piece_is_full() -> None:
     assert append(401, PIECE_BYTES - 400) == (True, 0)
 
 
+def test_how_much_makes_a_piece_may_be_said() -> None:
+    plan = continue_value(None, _content(0, 3, header=True), piece_bytes=20)
+    assert plan.append is not None
+    assert plan.append.sessions[SESSION].is_checkpoint
+
+
 def test_a_valid_deletion_makes_a_tombstone() -> None:
     deletion = _content(0, 1, session=DELETION)
     plan = continue_value(_stored((SESSION, 5)), deletion, is_deletion_valid=True)

@@ -353,7 +353,9 @@ async def test_erasing_ends_waiting_for_what_was_erased() -> None:
         assert storage.known_state(ID) == KnownState(True, {DELETION: 1})
 
 
-async def test_cancelled_waiting_leaves_nothing_behind() -> None:
+async def test_cancelled_waiting_leaves_nothing_behind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with _open() as (storage, _):
         with trio.move_on_after(1):
             await storage.wait_stored(ID, lambda: _known(1))
@@ -423,7 +425,9 @@ async def test_what_was_just_noted_counts() -> None:
         assert await storage.sync.unsynced_ids() == []
 
 
-async def test_notes_survive_a_cancelled_write_and_closing() -> None:
+async def test_notes_survive_a_cancelled_write_and_closing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     store = SlowStore()
     async with _open(store) as (storage, _):
         storage.sync.note(ID, "peer", is_synced=False)
