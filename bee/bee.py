@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar, overload
 from bee.batch import Batch, Entry, Writer, comparison, decode_entry
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
+from bee.compaction import SAMPLES, Compaction, Compactor, dead_share
 from bee.descent import (
     PAUSE_EFFORT,
     BlocksNeeded,
@@ -20,13 +21,14 @@ from bee.descent import (
     root_ref,
 )
 from bee.diff import DiffCursor
-from bee.erasure import Eraser, Erasure, possible_markers
+from bee.erasure import Eraser, Erasure
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
 from bee.keyspace import BINARY, Codec, K, Keyspace, V
 from bee.log import Log
 from bee.messages import Header, Metadata, NodeRecord
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
+from bee.rewriting import Mover
 from hypercore.errors import OutOfRange
 
 A = TypeVar("A")
@@ -488,15 +490,47 @@ class Bee(Generic[K, V]):
         keyspace = self._keyspace
         bounds = keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
         kept = frozenset(keyspace.encode_key(key) for key in keep)
-        markers = possible_markers(keyspace.keys)
-        return await Eraser(self._tree, self._header).erase(bounds, kept, markers, local or {})
+        return await self._eraser().erase(bounds, kept, local or {})
+
+    def _eraser(self) -> Eraser:
+        return Eraser(self._tree, self._header, Mover(self._keyspace.keys))
 
     async def finish_erasures(self) -> int:
         """Go on with erasures that a crash or a cancellation stopped; returns the blocks given up.
 
         Raises: CorruptTree, and what the log raises. Cancel: as `erase`.
         """
-        return await Eraser(self._tree, self._header).finish()
+        return await self._eraser().finish()
+
+    async def compact(
+        self,
+        *,
+        since: int | None = None,
+        versions: Iterable[int] = (),
+        lengths: Iterable[int] = (),
+        dry_run: bool = False,
+    ) -> Compaction:
+        """Give up all blocks of the log that no kept version needs, also those of other subs.
+
+        Kept is the version of now, each of `versions`, and from the version `since` on all
+        versions and the history; without either nodes may be moved to free more blocks.
+        Peers that are connected or at one of `lengths` can go on following the log (see
+        `hypercore.pruning`). `dry_run` changes nothing and tells what would go, pruning left
+        out. Others write meanwhile; the files shrink with `Corestore.reclaim`.
+
+        Raises: NotWritable, OutOfRange, CorruptTree, and what the log raises.
+        Cancel: blocks that nobody needs are gone in part; call again for the rest.
+        """
+        compactor = Compactor(self._tree, Mover(self._keyspace.keys))
+        return await compactor.compact(since, versions, lengths, dry_run=dry_run)
+
+    async def dead_share(self, samples: int = SAMPLES) -> float:
+        """About which part of the blocks held here is dead, of 1: what `compact` would free.
+
+        Looks at `samples` blocks; with 256 it is within 0.06 of the truth 19 times of 20.
+        Raises: CorruptTree. Cancel: as ever.
+        """
+        return await dead_share(self._tree, samples)
 
     def batch(self) -> Batch[K, V]:
         """Changes that are appended together: `async with bee.batch() as batch: ...`."""

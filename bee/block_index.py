@@ -61,7 +61,7 @@ class BlockIndex:
         Raises: CorruptTree. Cancel: what was entered stays.
         """
         read = 0
-        while (start := self._position()) < self._log.length:
+        while (start := self.position) < self._log.length:
             stop = min(start + _PAGE_BLOCKS, self._log.length)
             rows: dict[bytes, bytes | None] = {}
             for seq in range(start, stop):
@@ -86,7 +86,8 @@ class BlockIndex:
         for row, _ in self._log.local_items(start, stop):
             yield IndexRow(row, int.from_bytes(row[-_SEQ_BYTES:], "big"))
 
-    def _position(self) -> int:
+    @property
+    def position(self) -> int:
         """The first block that was not entered yet."""
         record = self._log.get_local_value(_POSITION)
         if record is None:
