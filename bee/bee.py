@@ -135,10 +135,13 @@ class Snapshot(Generic[K, V]):
         lte: K | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        since: int = 0,
     ) -> Results[Entry[K, V]]:
         """The entries between the bounds, in the order of the keys' bytes.
 
-        Read-ahead is at most 128 entries; leaving early needs no clean-up.
+        With `since` only those that were put after the bee had that version: what is older is
+        passed over unread, and unlike `diff` that needs no block of the older version. Read-ahead
+        is at most 128 entries; leaving early needs no clean-up.
         """
         bounds = self._keyspace.key_range(
             gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
@@ -148,10 +151,11 @@ class Snapshot(Generic[K, V]):
         def decode(seq: int, record: NodeRecord) -> Entry[K, V]:
             return decode_entry(keyspace, seq, record)
 
-        cursor = RangeCursor(self._root, bounds, decode)
+        cursor = RangeCursor(self._root, bounds, decode, since)
 
         def ask() -> None:
-            if self._extension is not None:
+            # Peers would name all of the range.
+            if self._extension is not None and not since:
                 self._extension.ask_range(self.version, bounds, cursor.last_key)
 
         return Results(self._tree, self.fork, cursor, self._counter, ask)
@@ -389,9 +393,12 @@ class Bee(Generic[K, V]):
         lte: K | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        since: int = 0,
     ) -> Results[Entry[K, V]]:
         """As `Snapshot.range`, of the version of now."""
-        return self.snapshot().range(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit)
+        return self.snapshot().range(
+            gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit, since=since
+        )
 
     def history(
         self,
