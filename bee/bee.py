@@ -514,6 +514,7 @@ class Bee(Generic[K, V]):
         *,
         since: int | None = None,
         versions: Iterable[int] = (),
+        prune: bool = True,
         lengths: Iterable[int] = (),
         dry_run: bool = False,
     ) -> Compaction:
@@ -521,15 +522,19 @@ class Bee(Generic[K, V]):
 
         Kept is the version of now, each of `versions`, and from the version `since` on all
         versions and the history; without either nodes may be moved to free more blocks.
-        Peers that are connected or at one of `lengths` can go on following the log (see
-        `hypercore.pruning`). `dry_run` changes nothing and tells what would go, pruning left
-        out. Others write meanwhile; the files shrink with `Corestore.reclaim`.
+
+        `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
+        of it where most are gone. Peers that are connected or at one of `lengths` can go on
+        following the log; others that were away may have to fetch it anew.
+
+        `dry_run` changes nothing and tells what would go, pruning left out. Others write
+        meanwhile; the files shrink with `Corestore.reclaim`.
 
         Raises: NotWritable, OutOfRange, CorruptTree, and what the log raises.
         Cancel: blocks that nobody needs are gone in part; call again for the rest.
         """
         compactor = Compactor(self._tree, Mover(self._keyspace.keys))
-        return await compactor.compact(since, versions, lengths, dry_run=dry_run)
+        return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:
         """About which part of the blocks held here is dead, of 1: what `compact` would free.

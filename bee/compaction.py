@@ -147,16 +147,21 @@ class Compactor:
         self._index = BlockIndex(tree)
 
     async def compact(
-        self, since: int | None, versions: Iterable[int], lengths: Iterable[int], *, dry_run: bool
+        self,
+        since: int | None,
+        versions: Iterable[int],
+        lengths: Iterable[int] | None,
+        *,
+        dry_run: bool,
     ) -> Compaction:
-        """As `Bee.compact`."""
+        """As `Bee.compact`; `lengths` None prunes nothing."""
         if not self._log.is_writable:
             raise NotWritable("a bee is compacted where its log is written")
         stop = self._log.length
         kept_versions = [*versions, *([] if since is None else [since])]
         for version in kept_versions:
-            if not 0 <= version <= stop:
-                raise OutOfRange(version, stop + 1)
+            if not 0 <= version <= max(stop, 1):
+                raise OutOfRange(version, max(stop, 1) + 1)
         needed = Reachable()
         for version in {stop, *kept_versions}:
             await self._walk(version, needed)
@@ -168,7 +173,7 @@ class Compactor:
         if not kept_versions:
             await self._gather(needed, total, dry_run=dry_run)
         pruned = 0
-        if not dry_run:
+        if lengths is not None and not dry_run:
             pruned = await self._log.prune([*lengths, *kept_versions])
         return Compaction(
             held - total.blocks,

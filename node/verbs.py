@@ -104,8 +104,17 @@ class BeeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class BeeCompact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give up what the present version does not need; `core` "" means the node's own data."""
+
+    core: str = ""
+    dry_run: bool = False
+    prune: bool = False
+    timeout_seconds: float = 3600.0
+
+
 LogVerb: TypeAlias = (
-    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList
+    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList | BeeCompact
 )
 Verb: TypeAlias = Load | ListValues | LogVerb
 
@@ -118,6 +127,7 @@ PATHS: Mapping[str, type[LogVerb]] = {
     "bee/get": BeeGet,
     "bee/put": BeePut,
     "bee/ls": BeeList,
+    "bee/compact": BeeCompact,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

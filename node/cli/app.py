@@ -33,6 +33,7 @@ def build_app() -> App:
     app.command("node.cli.values:ls", name="ls", help="List the coValues held.")
     app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
+    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
     core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
