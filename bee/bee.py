@@ -520,8 +520,9 @@ class Bee(Generic[K, V]):
     ) -> Compaction:
         """Give up all blocks of the log that no kept version needs, also those of other subs.
 
-        Kept is the version of now, each of `versions`, and from the version `since` on all
-        versions and the history; without either nodes may be moved to free more blocks.
+        Kept is what is in the bee now, each of `versions`, and from the version `since` on all
+        versions and the history. Without either, nodes may be moved to free more blocks: the
+        present becomes a new version then, and those before it may not be readable.
 
         `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
