@@ -528,7 +528,7 @@ class Bee(Generic[K, V]):
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
         following the log; others that were away may have to fetch it anew.
 
-        `dry_run` changes nothing and tells what would go, pruning left out. Others write
+        `dry_run` changes nothing and tells about what would go, pruning left out. Others write
         meanwhile; the files shrink with `Corestore.reclaim`.
 
         Raises: NotWritable, OutOfRange, CorruptTree, and what the log raises.

@@ -152,6 +152,17 @@ class TreeChanges:
         self._has_stray_marks = True
         return True
 
+    def brought_bytes(self) -> int:
+        """About how many bytes of nodes the next block would bring."""
+        stack = [self._open_root()]
+        size = 0
+        while stack:
+            node = stack.pop()
+            size += len(node.encode())
+            opened = [child.node for child in node.children if isinstance(child, Pointer)]
+            stack += [child for child in opened if child.changed]
+        return size
+
     def close(self, key: bytes) -> None:
         """Make a block that brings all changed nodes: that of a deletion of `key`, an absent key.
 

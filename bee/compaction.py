@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from bee.batch import Writer
@@ -53,6 +53,12 @@ from hypercore.errors import NotWritable, OutOfRange
 
 WORTH_REWRITING = 3
 """A block goes if it is this many times as large as what lives in it."""
+
+WORTH_APPENDING = 2
+"""Blocks go together if they are this many times as large as the one that replaces them.
+
+So every compaction makes the log smaller, and a few of them make it as small as it gets.
+"""
 
 SAMPLES = 256
 """Blocks looked at to estimate how many are dead: within 6 percentage points 19 times of 20."""
@@ -88,6 +94,21 @@ class _Total:
     size_bytes: int = 0
     rewritten: int = 0
     appended: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Blocks that go when the nodes that live in them were brought by the next one."""
+
+    homes: list[int] = field(default_factory=list)
+    emptied: list[int] = field(default_factory=list)
+    """Nothing lives in these any more."""
+    nodes: int = 0
+    size_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.nodes >= REWRITTEN_AT_ONCE or len(self.emptied) >= CLEARED_AT_ONCE
 
 
 class Reachable:
@@ -219,45 +240,45 @@ class Compactor:
         homes = iter([seq for seq in needed.homes if not needed.keys.get(seq)])
         has_more = True
         while has_more:
-            emptied: list[int] = []
-            nodes = 0
+            batch = _Batch()
             async with self._log.exclusive():
                 writer = Writer(self._tree, b"", always_duplicate=True)
-                while nodes < REWRITTEN_AT_ONCE and len(emptied) < CLEARED_AT_ONCE:
+                while not batch.is_full and has_more:
                     home = next(homes, None)
                     if home is None:
                         has_more = False
-                        break
-                    moved = await self._move(writer, home)
-                    if moved is not None:
-                        emptied.append(home)
-                        nodes += moved
-                if nodes and not dry_run:
+                    else:
+                        await self._move(writer, home, batch)
+                size = await writer.read(TreeChanges.brought_bytes) if batch.nodes else 0
+                if batch.size_bytes < WORTH_APPENDING * size:
+                    batch = _Batch(emptied=batch.emptied)  # too few for the way to them
+                elif size and not dry_run:
                     await self._mover.close(writer)
-                    total.appended += 1
                     writer.append(None)
-            total.rewritten += nodes
-            await self._clear(emptied, total, dry_run=dry_run)
+                    total.appended += 1
+            total.rewritten += batch.nodes
+            await self._clear([*batch.emptied, *batch.homes], total, dry_run=dry_run)
 
-    async def _move(self, writer: Writer, home: int) -> int | None:
-        """Have the nodes that live in this block brought by the next; returns how many.
-
-        None if that does not pay.
-        """
+    async def _move(self, writer: Writer, home: int, batch: _Batch) -> None:
+        """Have the nodes that live in this block brought by the next, unless it is full of them."""
         block = self._log.get_local(home)
         if block is None or home == self._log.length - 1:
-            return None  # the last block has the root, even of an empty tree
+            return  # the last block has the root, even of an empty tree
         alive = []
         size = 0
         for node in brought_nodes(self._log, home, parse_record(home, block)):
             if await writer.read(partial(TreeChanges.has, ref=node.ref, key=node.key)):
                 alive.append(node)
                 size += node.size_bytes
-        if len(block) < WORTH_REWRITING * size:
-            return None
+        if not alive:
+            batch.emptied.append(home)  # others changed the tree, or we did, moving nodes below
+        if not alive or len(block) < WORTH_REWRITING * size:
+            return
         for node in alive:
             await writer.change(partial(TreeChanges.rewrite, ref=node.ref, key=node.key))
-        return len(alive)
+        batch.homes.append(home)
+        batch.nodes += len(alive)
+        batch.size_bytes += len(block)
 
 
 async def dead_share(tree: Tree, samples: int) -> float:

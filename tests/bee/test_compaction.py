@@ -77,8 +77,14 @@ def test_the_present_stays_and_all_else_goes(todo: list[Step], cache_bytes: int)
         assert needed <= held(log)
         if not done.appended:
             assert needed == held(log)
-        await bee.compact()
-        assert (await bee.compact()) == Compaction(kept=len(held(log)))
+        again = done
+        for _ in range(10):
+            size = sum(len(log.blocks[seq]) for seq in held(log))
+            again = await bee.compact()
+            if not again.blocks:
+                break
+            assert sum(len(log.blocks[seq]) for seq in held(log)) < size
+        assert again == Compaction(kept=len(held(log)))
         assert held(log) == reachable(log.blocks, log.length)
         # And it goes on.
         await run_steps(bee, model, todo)
