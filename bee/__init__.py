@@ -12,7 +12,7 @@ and `hints` hold nodes and what peers said we need; `descent` walks down, and wa
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
 off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
-`bee` is what callers see. `log` says what a log must be able to do.
+`snapshot` and `bee` are what callers see. `log` says what a log must be able to do.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -22,7 +22,7 @@ accidents, because they show in the bytes (`changes`).
 from __future__ import annotations
 
 from bee.batch import Batch, Entry
-from bee.bee import Bee, Change, Difference, Snapshot
+from bee.bee import Bee
 from bee.cache import CacheStatistics
 from bee.compaction import Compaction
 from bee.descent import ReadStatistics
@@ -40,6 +40,7 @@ from bee.keyspace import BINARY, JSON, UTF8, Codec
 from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
+from bee.snapshot import Change, Difference, Snapshot
 
 __all__ = [
     "BINARY",
