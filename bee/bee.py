@@ -17,7 +17,8 @@ from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.rewriting import Mover
-from bee.snapshot import Change, Difference, Snapshot, encode_name
+from bee.snapshot import Change, Difference, encode_name
+from bee.snapshot import Snapshot as Snapshot
 from hypercore.errors import OutOfRange
 
 A = TypeVar("A")

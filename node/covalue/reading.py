@@ -7,7 +7,7 @@ read: on a remote bee that is what has to be fetched.
 
 from __future__ import annotations
 
-from bee.snapshot import Snapshot
+from bee.bee import Snapshot
 from node.covalue.content import Content
 from node.covalue.dependencies import (
     header_dependencies,
