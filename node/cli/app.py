@@ -33,7 +33,6 @@ def build_app() -> App:
     app.command("node.cli.values:ls", name="ls", help="List the coValues held.")
     app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
-    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
     core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
@@ -44,6 +43,7 @@ def build_app() -> App:
     bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
+    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
     app.command(core)
     app.command(bee)
     return app
