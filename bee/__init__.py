@@ -10,9 +10,9 @@ async with bee.batch() as batch: ...
 Map, from the bottom: `protobuf` and `messages` are the bytes; `btree` is one node; `cache`
 and `hints` hold nodes and what peers said we need; `descent` walks down, and waits for
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
-in order; `erasure` takes keys off the disk, with `block_index`, which knows the blocks of a
-key; `extension` talks with peers; `bee` is what callers see. `log` says what a log must be able
-to do.
+in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
+off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
+`snapshot` and `bee` are what callers see. `log` says what a log must be able to do.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -22,8 +22,9 @@ accidents, because they show in the bytes (`changes`).
 from __future__ import annotations
 
 from bee.batch import Batch, Entry
-from bee.bee import Bee, Change, Difference, Snapshot
+from bee.bee import Bee
 from bee.cache import CacheStatistics
+from bee.compaction import Compaction
 from bee.descent import ReadStatistics
 from bee.erasure import Erasure
 from bee.errors import (
@@ -39,6 +40,7 @@ from bee.keyspace import BINARY, JSON, UTF8, Codec
 from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
+from bee.snapshot import Change, Difference, Snapshot
 
 __all__ = [
     "BINARY",
@@ -51,6 +53,7 @@ __all__ = [
     "CacheStatistics",
     "Change",
     "Codec",
+    "Compaction",
     "CorruptTree",
     "Difference",
     "Entry",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
-from bee.descent import Found, NodeReader, find, locate, locate_open, root_ref
+from bee.descent import Found, NodeReader, find, has_node, locate_open, root_ref
 from bee.errors import CorruptTree
 from bee.messages import NodeRecord, encode_record
 from bee.protobuf import decode_varint, encode_varint
@@ -114,44 +114,54 @@ class TreeChanges:
         self._has_stray_marks = True
         return True
 
-    def rewrite(self, ref: bytes, key: bytes) -> bool:
-        """Have the next block bring the node at `ref`, if the tree still has that node.
-
-        `key` is one of its keys. Returns whether the tree has it.
-        """
+    def has(self, ref: bytes, key: bytes) -> bool:
+        """Whether the node at `ref`, changed or not, is still of the tree; `key` is one of it."""
+        if self._root is None:
+            return bool(self._origin) and has_node(self.reader, self._origin, ref, key)
         if ref == self._origin:
-            return True  # every last block brings the root
-        node = self._open_root()
-        path = [node]
+            return True
+        node = self._root
         while node.children:
             position, is_there = locate_open(self.reader, node, key)
-            child = node.children[position]
-            if is_there or (
-                isinstance(child, bytes) and child != ref and not self._leads_to(child, ref, key)
-            ):
+            if is_there:
                 return False
-            pointer = self._open(node, position)
-            node = pointer.node
-            path.append(node)
-            if pointer.origin == ref:
-                for passed in path:
-                    passed.changed = True
-                self._has_stray_marks = True
+            child = node.children[position]
+            if isinstance(child, bytes):
+                return has_node(self.reader, child, ref, key)
+            if child.origin == ref:
                 return True
+            node = child.node
         return False
 
-    def _leads_to(self, child: bytes, ref: bytes, key: bytes) -> bool:
-        """Whether the node at `ref` is below `child` (which nothing opened yet)."""
-        parent_ref = self._origin
-        for _ in range(MAX_DEPTH):
-            node = self.reader.node(child, parent_ref)
-            position, is_there = locate(self.reader, child, node, key)
-            if is_there or not node[2]:
-                return False
-            child, parent_ref = node[2][position], child
-            if child == ref:
-                return True
-        raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
+    def rewrite(self, ref: bytes, key: bytes) -> bool:
+        """Have the next block bring the node at `ref`, if the tree `has` it; whether it has."""
+        if not self.has(ref, key):
+            return False
+        node = self._open_root()
+        if ref == self._origin:
+            return True  # every last block brings the root
+        path = [node]
+        is_found = False
+        while not is_found:
+            pointer = self._open(node, locate_open(self.reader, node, key)[0])
+            node = pointer.node
+            path.append(node)
+            is_found = pointer.origin == ref
+        for passed in path:
+            passed.changed = True
+        self._has_stray_marks = True
+        return True
+
+    def brought_bytes(self) -> int:
+        """About how many bytes of nodes the next block would bring."""
+        stack = [self._open_root()]
+        size = 0
+        while stack:
+            node = stack.pop()
+            size += len(node.encode())
+            opened = [child.node for child in node.children if isinstance(child, Pointer)]
+            stack += [child for child in opened if child.changed]
+        return size
 
     def close(self, key: bytes) -> None:
         """Make a block that brings all changed nodes: that of a deletion of `key`, an absent key.

@@ -276,6 +276,23 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
     raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
 
 
+def has_node(reader: NodeReader, root: bytes, ref: bytes, key: bytes) -> bool:
+    """Whether the node at `ref`, of which `key` is one key, is `root` or below it.
+
+    Raises: BlocksNeeded, CorruptTree.
+    """
+    child, parent_ref = root, b""
+    for _ in range(MAX_DEPTH):
+        if child == ref:
+            return True
+        node = reader.node(child, parent_ref)
+        position, is_there = locate(reader, child, node, key)
+        if is_there or not node[2]:
+            return False
+        child, parent_ref = node[2][position], child
+    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+
+
 class Tree:
     """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from hypercore.bitfield import Bitfield
+
 ExtensionHandler = Callable[[bytes, Any], Awaitable[Sequence[bytes]]]
 """Takes a payload and the peer it came from; what it returns goes back to that peer."""
 
@@ -21,6 +23,10 @@ class Log(Protocol):
 
     @property
     def is_writable(self) -> bool: ...
+
+    @property
+    def bitfield(self) -> Bitfield:
+        """The blocks that are here; for reading only."""
 
     def get_local(self, index: int, /) -> bytes | None:
         """The block if it is here; never waits."""
@@ -55,6 +61,12 @@ class Log(Protocol):
         self, indices: Iterable[int], /, *, local: Mapping[bytes, bytes | None] | None = None
     ) -> None:
         """Give up these blocks and write local rows, in one atomic step that is durable."""
+
+    async def prune(self, lengths: Iterable[int] = (), /) -> int:
+        """Give up tree nodes that prove nothing that is here; returns how many subtrees shrank.
+
+        Peers at one of these lengths can still follow.
+        """
 
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""

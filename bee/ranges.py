@@ -149,10 +149,18 @@ def _seq(ref: bytes) -> int:
 
 
 class RangeCursor(Generic[T]):
-    """The entries of a range in order; `decode` makes results of seqs and records."""
+    """The entries of a range in order; `decode` makes results of seqs and records.
+
+    Only those with `since` <= seq. Nothing below an older node is looked at: whatever was put
+    later has been rewritten together with the way to it.
+    """
 
     def __init__(
-        self, root: bytes, key_range: KeyRange, decode: Callable[[int, NodeRecord], T]
+        self,
+        root: bytes,
+        key_range: KeyRange,
+        decode: Callable[[int, NodeRecord], T],
+        since: int = 0,
     ) -> None:
         self._root = root
         self._range = key_range
@@ -161,6 +169,7 @@ class RangeCursor(Generic[T]):
         self._step = -1 if key_range.reverse else 1
         self._frames: list[Frame] | None = None
         self._planned: list[int] = []
+        self._since = since
         self._left = key_range.limit
         self._group = 1
         self.last_key: bytes | None = None
@@ -218,8 +227,12 @@ class RangeCursor(Generic[T]):
                 if key is not None and self._is_past is not None and self._is_past(key):
                     frames.clear()
                 else:
-                    planned.append(_seq(frame.key_refs[frame.position >> 1]))
+                    seq = _seq(frame.key_refs[frame.position >> 1])
+                    if seq >= self._since:
+                        planned.append(seq)
                     frame.position += self._step
+            elif self._since and _seq(frame.children[frame.position >> 1]) < self._since:
+                frame.position += self._step
             else:
                 try:
                     child = self._enter(reader, frame, len(frames))
@@ -254,6 +267,8 @@ class RangeCursor(Generic[T]):
                 if start > 0 if self._range.reverse else stop < len(frame.keys):
                     frames.clear()
         seqs = [_seq(ref) for ref in frame.key_refs[start:stop]]
+        if self._since:
+            seqs = [seq for seq in seqs if seq >= self._since]
         if self._range.reverse:
             seqs.reverse()
         return seqs
@@ -294,7 +309,11 @@ class RangeCursor(Generic[T]):
                     break
             elif may_enter:
                 seqs[_seq(frame.children[position >> 1])] = None
-        missing = [seq for seq in seqs if seq == wanted or reader.block(seq) is None]
+        missing = [
+            seq
+            for seq in seqs
+            if seq == wanted or (seq >= self._since and reader.block(seq) is None)
+        ]
         return missing[:MAX_AHEAD]
 
 

@@ -11,6 +11,7 @@ How it hangs together, from values to tasks:
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
+| `pruning`                                            | tree nodes that cleared blocks leave   |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |

@@ -7,15 +7,23 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
+from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.errors import BlockNotAvailable, CorruptStorage, OutOfRange, UsageError
+from hypercore.errors import (
+    BlockNotAvailable,
+    CorruptStorage,
+    NotWritable,
+    OutOfRange,
+    UsageError,
+)
 from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
@@ -27,6 +35,8 @@ from hypercore.waiting import WriterLock
 _YIELD_COST = 256
 _APPEND_COST = 16
 _COST_BYTES = 16_384
+
+_PRUNED_AT_ONCE = 128
 
 
 class Core:
@@ -228,6 +238,41 @@ class Core:
             for start, stop in runs:
                 self.replication.blocks_dropped(start, stop)
             await self.wait_durable()
+
+    async def prune(self, lengths: Iterable[int] = ()) -> int:
+        """Delete tree nodes that prove nothing that is here; returns how many subtrees shrank.
+
+        That is all below the top of every subtree of which all blocks were cleared. Peers that
+        are connected can still follow from the length they have, as can those at one of these
+        `lengths`. Others whose log ends inside such a subtree have to fetch it anew, and
+        the log can no longer be truncated to such a length. Only our own log is pruned.
+
+        Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
+        """
+        self._check_open()
+        if not self.is_writable:
+            raise NotWritable("only the writer knows that nobody needs tree nodes any more")
+        length = self._log.durable_length
+        known = {*lengths, *(peer.length for peer in self.replication.peers)}
+        needed = needed_nodes(known, length)
+        log = self._log
+        count = 0
+        tops: list[int] = []
+        for top in prunable(log.bitfield, length, needed):
+            if log.rows.read_node(flat_tree.children(top)[0]) is not None:
+                tops.append(top)
+            self._budget -= 1
+            if len(tops) == _PRUNED_AT_ONCE or (self._budget <= 0 and tops):
+                log.prune(tops)
+                count += len(tops)
+                tops = []
+            if self._budget <= 0:
+                await self._yield()
+        if tops:
+            log.prune(tops)
+        if count or tops:
+            await self.wait_durable()
+        return count + len(tops)
 
     def _head_changed(self) -> None:
         if self.replication.has_reachable_peers:

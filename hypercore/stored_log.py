@@ -8,7 +8,7 @@ never guesses what reached the disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -198,6 +198,19 @@ class StoredLog:
         except BaseException as error:
             self._failure = StorageFailed(f"a write to this core failed: {error}")
             raise
+
+    def prune(self, tops: Iterable[int]) -> None:
+        """Remove all tree nodes below these. Raises: StorageFailed."""
+        self.check_usable()
+        try:
+            batch = self._storage.batch()
+            for top in tops:
+                self.rows.stage_pruning(batch, top)
+            self.sequence = self._storage.commit(batch)
+        except BaseException as error:
+            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            raise
+        self._nodes.clear()
 
     def commit(self, changesets: Sequence[Changeset], local: LocalRows | None = None) -> None:
         """Write all of it in one batch, then make it the state.

@@ -19,6 +19,7 @@ from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
 from hypercore.errors import NotWritable, OutOfRange, RemoteProtocolError
 from node.verbs import (
+    BeeCompact,
     BeeGet,
     BeeInfo,
     BeeList,
@@ -55,6 +56,8 @@ async def perform_on_store(
                     yield await _describe_named(store, name)
             case CoreAppend() | BeePut():
                 yield await _write(store, verb)
+            case BeeCompact():
+                yield await _compact(store, verb)
             case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
                 async with aclosing(_read(store, verb, can_fetch)) as results:
                     async for result in results:
@@ -79,6 +82,32 @@ async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
             return {"version": bee.version, "key": encode_id(core.key)}
         index = await core.append(verb.blocks)
         return {"index": index, "length": core.length, "key": encode_id(core.key)}
+
+
+async def _compact(store: Corestore, verb: BeeCompact) -> Result:
+    name = verb.core or DATA_CORE
+    async with _open_core(store, name, may_create=False) as core:
+        bee = _open_bee(core)
+        try:
+            with trio.fail_after(verb.timeout_seconds):
+                if core.length:
+                    await bee.header()  # another core's blocks are no bee's to give up
+                done = await bee.compact(dry_run=verb.dry_run, prune=verb.prune)
+                if not verb.dry_run:
+                    await store.reclaim()
+        except trio.TooSlowError as error:
+            text = f"{name} is not done; what is gone is gone, run it again for the rest"
+            raise VerbError(ExitCode.TIMEOUT, text) from error
+    return {
+        "name": name,
+        "dry_run": verb.dry_run,
+        "blocks": done.blocks,
+        "bytes": done.size_bytes,
+        "blocks_kept": done.kept,
+        "blocks_appended": done.appended,
+        "nodes_moved": done.rewritten,
+        "subtrees_pruned": done.pruned,
+    }
 
 
 async def _read(

@@ -173,6 +173,18 @@ class CoreStorage:
         for index in range(start, stop):
             batch.delete(self._block_key(index))
 
+    def stage_pruning(self, batch: WriteBatch, top: int) -> None:
+        """Remove all tree nodes below `top`."""
+        node_key = self.keys.node
+        first, last = flat_tree.left_span(top), flat_tree.right_span(top)
+        if last - first > 2 * _SINGLE_DELETES:
+            batch.delete_range(node_key(first), node_key(top))
+            batch.delete_range(node_key(top + 1), node_key(last + 1))
+            return
+        for index in range(first, last + 1):
+            if index != top:
+                batch.delete(node_key(index))
+
     def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
         """Put nodes and blocks."""
         # Hot path: 3 rows a block.

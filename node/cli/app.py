@@ -48,6 +48,7 @@ def build_app() -> App:
     bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
+    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
     app.command(core)
     app.command(bee)
     return app

@@ -11,7 +11,7 @@ from node.cli.core import CoreRef, print_info
 from node.cli.options import DEFAULT_COMMON, Common, Timeout
 from node.cli.output import print_bytes, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
-from node.verbs import BeeGet, BeeInfo, BeeList, BeePut, ExitCode
+from node.verbs import BeeCompact, BeeGet, BeeInfo, BeeList, BeePut, ExitCode
 
 
 def ls(
@@ -35,6 +35,38 @@ def ls(
         return ExitCode.OK
     rows = [(str(entry["seq"]), str(entry["key"]), str(entry["value"])) for entry in results]
     print_renderable(table(("seq", "key", "value"), rows, "There are no such entries."))
+    return ExitCode.OK
+
+
+def compact(
+    name: Annotated[str, Parameter(help="The bee's name here; without it, the node's own.")] = "",
+    /,
+    *,
+    dry_run: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Only say what would go.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Also give up proofs of what is gone; peers that are away now may have to fetch "
+            "the bee anew.",
+        ),
+    ] = False,
+    timeout: Annotated[str, Parameter(help="How long it may take: 30, 5m, 1h.")] = "1h",
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Give up what was overwritten or deleted, and the room it takes."""
+    for result in perform(common, BeeCompact(name, dry_run, prune, seconds(timeout))):
+        if common.json:
+            print_json(result)
+            continue
+        verb = "would go" if dry_run else "are gone"
+        print(
+            f"{result['name']}: {result['blocks']:,} blocks of {result['bytes']:,} bytes {verb}, "
+            f"{result['blocks_kept']:,} stay"
+        )
     return ExitCode.OK
 
 

@@ -2,9 +2,11 @@
 
 A full replica reads a member's log in the order in which it was written: everything in it is
 wanted, dependencies come before what depends on them, and reading ahead is simple. (A diff of
-two versions would read one block after another.) How far that got is in the row
-`merged:{data core key}` beside our own data core: [fork, blocks merged]. A crash or a lost
-connection costs the page it happens in.
+two versions would read one block after another.) A member that erased or compacted has not all
+of its log any more: when blocks do not come, the rest is read by its tree.
+
+How far that got is in the row `merged:{data core key}` beside our own data core: [fork, blocks
+merged]. A crash or a lost connection costs the page it happens in, or all that was read by tree.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
 from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.member import Member, MemberData, MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 
@@ -121,14 +123,26 @@ class CoreData:
             async for change in self._bee.history(gte=start, lt=stop):
                 if change.is_deletion:
                     continue
-                row = decode_key(change.key)
-                sessions = changed.setdefault(row.co_id, {})
-                if row.kind is RowKind.SESSION:
-                    count = decode_session(change.value or b"").count
-                    merge_counts(sessions, {row.session_id: count})
+                _note_row(changed, change.key, change.value)
         except _UNREADABLE as error:
             raise MemberDataError(str(error)) from error
         return changed
+
+    async def survey(self, start: int, stop: int, after: bytes) -> Survey:
+        """As `MemberData.survey`."""
+        changed: dict[RawCoId, dict[CoSessionId, int]] = {}
+        key: bytes | None = None
+        rows = 0
+        try:
+            await self._wait_length(stop)
+            tree = self._bee.snapshot()
+            async for entry in tree.range(gt=after, since=start, limit=PAGE_BLOCKS):
+                key = entry.key
+                rows += 1
+                _note_row(changed, key, entry.value)
+        except _UNREADABLE as error:
+            raise MemberDataError(str(error)) from error
+        return Survey(changed, key if rows == PAGE_BLOCKS else None)
 
     async def _wait_length(self, version: int) -> None:
         """Raises: MemberDataError."""
@@ -138,6 +152,19 @@ class CoreData:
             await self._core.wait_length(version)
             return
         raise MemberDataError(f"announces length {version}, shows {self._core.length}")
+
+
+def _note_row(
+    changed: dict[RawCoId, dict[CoSessionId, int]], key: bytes, value: bytes | None
+) -> None:
+    """Note whose row this is, and how far the session goes of which it tells.
+
+    Raises: DecodeError.
+    """
+    row = decode_key(key)
+    sessions = changed.setdefault(row.co_id, {})
+    if row.kind is RowKind.SESSION:
+        merge_counts(sessions, {row.session_id: decode_session(value or b"").count})
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +224,33 @@ class CatchUp:
             try:
                 page = await unless_stalled(data, lambda: data.scan(start, stop))  # noqa: B023
             except MemberDataError:
-                return False
-            if not await self._bring(member, stop, page):
-                return False
+                if not await self._bring_survey(member, data, start, target):
+                    return False
+                stop = target
+            else:
+                if not await self._bring(member, stop, page):
+                    return False
             start = stop
             await self._rows.write_local({key: Merged(data.fork, start).encode()})
+        return True
+
+    async def _bring_survey(self, member: Member, data: MemberData, start: int, stop: int) -> bool:
+        """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
+
+        Whether the member could be read all the time.
+        """
+        after: bytes | None = b""
+        while after is not None:
+            try:
+                found = await unless_stalled(
+                    data,
+                    lambda: data.survey(start, stop, after or b""),  # noqa: B023
+                )
+            except MemberDataError:
+                return False
+            if not await self._bring(member, stop, found.changed):
+                return False
+            after = found.last_key
         return True
 
     async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:

@@ -61,6 +61,15 @@ class Reading:
     round_trips: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Some of the values that changed, and how far they got."""
+
+    changed: Mapping[RawCoId, Sessions]
+    last_key: bytes | None
+    """Where to go on; None at the end."""
+
+
 class MemberData(Protocol):
     """The data core of a member, read over the network."""
 
@@ -84,8 +93,15 @@ class MemberData(Protocol):
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         """Values of which blocks [start, stop) of the core tell, and how far they got there.
 
-        Raises: MemberDataError.
+        Needs all of these blocks. Raises: MemberDataError.
         Cancel: nothing is kept but the blocks that came.
+        """
+        ...
+
+    async def survey(self, start: int, stop: int, after: bytes) -> Survey:
+        """Values that changed since `start`, as of `stop` or later, the next ones after a key.
+
+        Needs no blocks but those that are not out of date. Raises and Cancel: as `scan`.
         """
         ...
 

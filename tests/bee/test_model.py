@@ -99,6 +99,12 @@ def test_reads_are_those_of_the_model(
                 assert [tuple(entry) async for entry in entries] == model.range(
                     version, limits, reverse=reverse, limit=limit
                 )
+            for since in versions[::3]:
+                newer = bee.checkout(versions[-1]).range(gt=limits.gt, lt=limits.lt, since=since)
+                expected_rows = model.range(versions[-1], Bounds(gt=limits.gt, lt=limits.lt))
+                assert [tuple(entry) async for entry in newer] == [
+                    row for row in expected_rows if row[0] >= since
+                ]
             history = [tuple(change) async for change in bee.history()]
             # What a batch puts as None and overwrites looks like a deletion (see `Change`).
             assert [row[:3] for row in history] == [row[:3] for row in model.history]

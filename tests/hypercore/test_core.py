@@ -13,12 +13,14 @@ from hypercore import (
     BlockNotAvailable,
     Core,
     Corestore,
+    CorruptStorage,
     Durability,
     NotWritable,
     OutOfRange,
     UsageError,
     open_corestore,
 )
+from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
 from hypercore.replication.session import PeerHandle
 from tests.support.cancel_everywhere import cancel_everywhere
@@ -183,13 +185,44 @@ async def test_clearing_many_with_local_rows(core: Core) -> None:
     assert core.get_local_value(b"wrong") is None
 
 
+async def test_pruning(core: Core) -> None:
+    await core.append([b"%d" % index for index in range(100)])
+    head = core.head
+    assert await core.prune() == 0
+    await core.clear(8, 50)
+    assert await core.prune(lengths=[21]) > 0
+    # Blocks 8 to 15, tops at 23: its children are gone, what leads a peer of 21 blocks is there.
+    assert [core.read_node(index) is not None for index in (19, 23, 27)] == [False, True, False]
+    assert core.read_node(42) is not None
+    assert await core.prune() > 0
+    assert core.read_node(42) is None
+    assert await core.prune() == 0
+    for index in (*range(8), *range(50, 100)):
+        for node in siblings(index, core.length):
+            assert core.read_node(node) is not None
+    await core.append(b"more")
+    assert core.length == head.length + 1
+    with pytest.raises(CorruptStorage, match="needed to truncate"):
+        await core.truncate(21)
+
+
+def siblings(index: int, length: int) -> list[TreeIndex]:
+    """What a proof of the block has, up to the root."""
+    roots = full_roots(length)
+    node, found = TreeIndex(2 * index), []
+    while node not in roots:
+        found.append(sibling(node))
+        node = parent(node)
+    return found
+
+
 async def test_a_reader_does_not_write(core: Core) -> None:
     await core.append(b"one")
     async with open_corestore(None) as other:
         copy = await copy_of(core, other, range(1))
         assert not copy.is_writable
         assert await copy.get(0) == b"one"
-        for call in (lambda: copy.append(b"x"), lambda: copy.truncate(0)):
+        for call in (lambda: copy.append(b"x"), lambda: copy.truncate(0), copy.prune):
             with pytest.raises(NotWritable):
                 await call()
         assert copy.length == 1
@@ -396,6 +429,7 @@ CALLS: dict[str, Callable[[Core], object]] = {
     "truncate": lambda core: core.truncate(1),
     "clear": lambda core: core.clear(0, 0),
     "clear_many": lambda core: core.clear_many([]),
+    "prune": lambda core: core.prune(),
     "blocks": lambda core: anext(core.blocks()),
     "update": lambda core: core.update(),
 }

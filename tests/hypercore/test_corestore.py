@@ -329,3 +329,60 @@ async def test_replicating_ends_with_the_connection() -> None:
                 await trio.testing.wait_all_tasks_blocked()
             assert not scope.cancelled_caught
         assert ours.statistics().connections == 0
+
+
+async def sync(ours: Corestore, theirs: Corestore, copy: Core, length: int) -> bool:
+    """Whether the copy gets to this length over a connection."""
+    async with (
+        open_mux_pair(PROTOCOL) as (our_mux, their_mux),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(ours.replicate, our_mux)
+        nursery.start_soon(theirs.replicate, their_mux)
+        with trio.move_on_after(30):
+            await copy.wait_length(length)
+            for index in range(length - 10, length):
+                assert await copy.get(index) == b"log %d" % (index % 50)
+        nursery.cancel_scope.cancel()
+    return copy.length >= length
+
+
+async def test_who_can_follow_a_pruned_log(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_corestore(None) as ours:
+        core = await filled(ours, "log", 50)
+        async with open_corestore(None) as told, open_corestore(None) as untold:
+            copies = []
+            for store in (told, untold):
+                copies.append(await store.get(key=core.key))
+                assert await sync(ours, store, copies[-1], 50)
+            await filled(ours, "log", 50)
+            await core.clear(0, 80)
+            await core.prune(lengths=[50])
+            assert await sync(ours, told, copies[0], 100)
+            await core.append([b"log %d" % index for index in range(50)])
+            await core.prune()
+            assert not await sync(ours, untold, copies[1], 150), "it has to begin anew"
+            async with open_corestore(None) as fresh:
+                assert await sync(ours, fresh, await fresh.get(key=core.key), 150)
+
+
+async def test_connected_peers_can_follow_a_pruned_log() -> None:
+    async with (
+        open_corestore(None) as ours,
+        open_corestore(None) as theirs,
+        open_mux_pair(PROTOCOL) as (our_mux, their_mux),
+        trio.open_nursery() as nursery,
+    ):
+        core = await filled(ours, "log", 50)
+        copy = await theirs.get(key=core.key)
+        nursery.start_soon(ours.replicate, our_mux)
+        nursery.start_soon(theirs.replicate, their_mux)
+        with trio.fail_after(5):
+            await copy.wait_length(50)
+            await trio.testing.wait_all_tasks_blocked()
+            async with core.exclusive():
+                core.append_nowait([b"log %d" % index for index in range(50)])
+                await core.clear(0, 90)  # nothing was announced yet of what was appended
+                await core.prune()
+            assert await copy.get(99) == b"log 49"
+        nursery.cancel_scope.cancel()

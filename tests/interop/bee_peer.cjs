@@ -100,6 +100,9 @@ const commands = {
     for (let i = 0; i < core.length; i++) if (await core.has(i)) held++
     return { held, length: core.length }
   },
+  async audit ({ id }) {
+    return { stats: await bees.get(id).core.core.audit({}) }
+  },
   async listen () {
     const server = net.createServer((socket) => attach(socket, false))
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -244,3 +244,73 @@ async def test_the_original_finds_some_deleted_keys() -> None:
             assert (await peer("get", id="a", key=ghost))["entry"] == [9, ghost, "76"]
             blocks = (await peer("blocks", id="a", start=0))["blocks"]
             assert await Bee(BeeLog(map(bytes.fromhex, blocks))).get(b"4") is None
+
+
+async def thin_out(bee: Bee, count: int) -> None:
+    """Put so many keys as the command `fill` does, and delete nine of ten, in any order."""
+    async with bee.batch() as batch:
+        for number in range(count):
+            await batch.put(key_of(number * 7919 % count), b"value %d" % number)
+    source = random.Random(count)
+    for number in source.sample(range(count), count * 9 // 10):
+        await bee.delete(key_of(number))
+
+
+async def test_javascript_reads_what_a_compaction_leaves(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path) as store:
+        bee = Bee(await store.get(name="a"))
+        await thin_out(bee, 3_000)
+        done = await bee.compact()
+        assert done.kept < 400
+        assert done.pruned > 0
+        await store.reclaim()
+        ours = [shown(entry) async for entry in bee.range()]
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer(tmp_path) as peer:
+            await peer("open", id="a", name="a")
+            assert (await peer("range", id="a"))["entries"] == ours
+            for entry in ours[::10]:
+                assert entry is not None
+                assert (await peer("get", id="a", key=entry[1]))["entry"] == entry
+            audit = (await peer("audit", id="a"))["stats"]
+            assert audit["blocks"] == done.kept + done.appended + 1, "none was found wanting"
+            assert audit["droppedBlocks"] == audit["droppedTreeNodes"] == 0
+            await peer("apply", id="a", operations=random_operations(3, 100, 300))
+            ours = (await peer("range", id="a"))["entries"]
+    async with open_corestore(tmp_path) as store:
+        bee = Bee(await store.get(name="a"))
+        assert [shown(entry) async for entry in bee.range()] == ours
+        await bee.compact()
+        assert [shown(entry) async for entry in bee.range()] == ours
+
+
+async def test_javascript_follows_a_compacted_bee_over_the_wire() -> None:
+    """A new peer, and one that was away and whose length was named."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_bee_peer() as old,
+            open_bee_peer() as new,
+            open_corestore(None) as store,
+        ):
+            core = await store.get(name="ours")
+            bee = Bee(core)
+            await thin_out(bee, 2_000)
+            await old("open", id="a", key=core.key.hex())
+            async with connected(store, old, is_initiator=True):
+                await old("waitLength", id="a", length=core.length)
+            away = core.length
+            await bee.put(b"more", b"1")
+            kept = bee.version
+            await bee.put(b"more", b"2")
+            done = await bee.compact(versions=[kept], lengths=[away])
+            assert done.kept < 500
+            assert done.pruned > 0
+            ours = [shown(entry) async for entry in bee.range()]
+            await new("open", id="a", key=core.key.hex())
+            for peer in (old, new):
+                async with connected(store, peer, is_initiator=True):
+                    await peer("waitLength", id="a", length=core.length)
+                    assert (await peer("range", id="a"))["entries"] == ours
+                    version = {"id": "a", "version": kept}
+                    entry = (await peer("get", key=b"more".hex(), **version))["entry"]
+                    assert entry == [kept - 1, b"more".hex(), b"1".hex()]

@@ -122,6 +122,34 @@ def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
     assert (code, "did you mean" in error or "core ls" in error) == (ExitCode.NOT_FOUND, True)
 
 
+def test_compact(beemesh: Beemesh) -> None:
+    for number in range(30):
+        beemesh("bee", "put", "kv", str(number % 3), f"value {number}")
+    (planned,) = beemesh.json("compact", "kv", "--dry-run")
+    assert planned["dry_run"]
+    assert 20 <= planned["blocks"] <= 27
+    assert planned["bytes"] > 20 * len("value 10")
+    assert beemesh.json("bee", "get", "kv", "1")[0]["seq"] == 29
+    (done,) = beemesh.json("compact", "kv", "--prune")
+    assert [done[name] for name in ("blocks", "bytes")] == [
+        planned[name] for name in ("blocks", "bytes")
+    ]
+    assert done["subtrees_pruned"] > 0
+    assert [entry["value"] for entry in beemesh.json("bee", "ls", "kv")] == [
+        "value 27",
+        "value 28",
+        "value 29",
+    ]
+    assert " compact " in beemesh("--help")[1]
+    code, out, _ = beemesh("compact", "kv")
+    assert (code, "0 blocks of 0 bytes are gone" in out) == (ExitCode.OK, True)
+    beemesh("core", "append", "log", "no bee")
+    code, _, error = beemesh("compact", "log")
+    assert (code, "no header" in error) == (ExitCode.FAILED, True)
+    code, _, error = beemesh("compact", "kvv")
+    assert (code, "did you mean kv?" in error) == (ExitCode.NOT_FOUND, True)
+
+
 @pytest.mark.parametrize(
     ("code", "text", "arguments"),
     [

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 
 from bee.log import ExtensionHandler
+from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 
 
@@ -18,6 +19,8 @@ class BeeLog:
         self.blocks = list(blocks)
         self.local: dict[bytes, bytes] = {}
         self.cleared: set[int] = set()
+        self.bitfield = Bitfield()
+        self.bitfield.set_range(0, len(self.blocks))
         """Their bytes are replaced by nothing."""
         self.fork = 0
         self.is_writable = True
@@ -53,6 +56,7 @@ class BeeLog:
             raise NotWritable("this log is read-only")
         first = len(self.blocks)
         self.blocks += blocks
+        self.bitfield.set_range(first, len(self.blocks))
         self.appends += 1
         self._write_rows(local or {})
         return first
@@ -85,7 +89,11 @@ class BeeLog:
         for index in indices:
             self.blocks[index] = b""
             self.cleared.add(index)
+            self.bitfield.set_range(index, index + 1, False)
         self._write_rows(local or {})
+
+    async def prune(self, lengths: Iterable[int] = ()) -> int:
+        return 0
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         return self._hold()
@@ -96,6 +104,7 @@ class BeeLog:
             yield
 
     def truncate(self, length: int) -> None:
+        self.bitfield.set_range(length, len(self.blocks), False)
         del self.blocks[length:]
         self.fork += 1
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from bee.log import ExtensionHandler
+from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable
 
 
@@ -18,6 +19,7 @@ class DataLog:
         self.blocks: list[bytes] = []
         self.rows: dict[bytes, bytes] = {}
         self.cleared: set[int] = set()
+        self.bitfield = Bitfield()
         self.appends = 0
         self.fork = 0
         self.is_writable = True
@@ -48,6 +50,7 @@ class DataLog:
         start = len(self.blocks)
         self.appends += 1
         self.blocks += blocks
+        self.bitfield.set_range(start, len(self.blocks))
         self._change(local or {})
         return start
 
@@ -60,6 +63,9 @@ class DataLog:
 
     async def wait_durable(self) -> None:
         await self.durable.wait()
+
+    async def prune(self, lengths: Iterable[int] = ()) -> int:
+        return 0
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -84,6 +90,7 @@ class DataLog:
         for index in indices:
             self.blocks[index] = b""
             self.cleared.add(index)
+            self.bitfield.set_range(index, index + 1, False)
         self._change(local or {})
 
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:

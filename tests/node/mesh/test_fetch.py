@@ -15,7 +15,7 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
-from node.mesh.member import Member, MemberDataError, Reading
+from node.mesh.member import Member, MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
@@ -44,6 +44,9 @@ class FakeData:
         return await self._read(co_id, known)
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        raise MemberDataError("not in this test")
+
+    async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         raise MemberDataError("not in this test")
 
 

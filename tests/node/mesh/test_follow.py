@@ -2,15 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bee import Bee
 from hypercore.corestore import open_corestore
+from hypercore.replication.messages import PROTOCOL
 from node.covalue.ids import RawCoId
+from node.covalue.keys import value_range
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
-from node.mesh.member import Member, MemberDataError
+from node.mesh.member import Member, MemberDataError, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
@@ -18,6 +23,7 @@ from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, open_mesh_node
 from tests.node.mesh.samples import MESH_KEY
+from tests.support.stream_pair import open_mux_pair
 
 
 @given(st.binary(max_size=60))
@@ -50,6 +56,7 @@ class Watched:
     def __init__(self, data: CoreData) -> None:
         self._data = data
         self.scans: list[tuple[int, int]] = []
+        self.surveys: list[tuple[int, int, bytes]] = []
         self.fail_after = 1_000_000
 
     @property
@@ -76,6 +83,12 @@ class Watched:
             raise MemberDataError("gone")
         self.scans.append((start, stop))
         return await self._data.scan(start, stop)
+
+    async def survey(self, start: int, stop: int, after: bytes) -> Survey:
+        if len(self.scans) + len(self.surveys) >= self.fail_after:
+            raise MemberDataError("gone")
+        self.surveys.append((start, stop, after))
+        return await self._data.survey(start, stop, after)
 
 
 async def fill(node: MeshNode, count: int) -> None:
@@ -143,3 +156,52 @@ async def test_a_core_that_is_no_bee_of_covalues_fails_and_is_not_merged() -> No
         catch_up = CatchUp(replica.host, fetcher, Rows(), policy)
         assert not await catch_up.run(session, welcome)
         assert catch_up.merged(core.key) == Merged()
+
+
+async def test_catching_up_with_a_member_that_gave_up_blocks(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It erased some values, overwrote rows and compacted: its log has gaps, its tree has not."""
+    policy = ReplicaPolicy(everything=True)
+    async with (
+        open_mesh_node(1) as source,
+        open_mesh_node(2) as replica,
+        open_corestore(None) as cores,
+        open_mux_pair(PROTOCOL) as (source_mux, our_mux),
+        trio.open_nursery() as nursery,
+    ):
+        await fill(source, 600)
+        copy = await cores.get(key=source.data.key)
+        data = Watched(CoreData(copy))
+        bee = Bee(source.data)
+        ids = [co_id async for co_id in source.store.ids()]
+        for co_id in ids[::7]:
+            start, stop = value_range(co_id)
+            await bee.erase(gte=start, lt=stop)
+        await bee.compact()
+        nursery.start_soon(source.data.serve, source_mux)
+        nursery.start_soon(copy.serve, our_mux)
+        await copy.wait_length(source.data.length)
+        member, welcome = member_with(source, data)
+        rows = Rows()
+        fetcher = Fetcher(replica.host, {b"source": member}, policy)
+        catch_up = CatchUp(replica.host, fetcher, rows, policy)
+        data.fail_after = 2
+        assert not await catch_up.run(member, welcome)
+        assert catch_up.merged(source.data.key) == Merged(), "it begins anew"
+        data.fail_after = 1_000_000
+        assert await catch_up.run(member, welcome)
+        assert len(data.surveys) >= 2, "page by page"
+        found = {co_id async for co_id in replica.store.ids()}
+        assert found == {co_id for n, co_id in enumerate(ids) if n % 7}
+        assert catch_up.merged(source.data.key) == Merged(0, source.data.length)
+        # What comes later is read along the log again.
+        surveys = len(data.surveys)
+        receipt = await source.host.receive_content("test", [Author(4).created("later")])
+        assert receipt.accepted
+        await copy.wait_length(source.data.length)
+        welcome = Welcome(source.data.key, source.data.length, "source", "writer", None, ())
+        assert await catch_up.run(member, welcome)
+        assert len(data.surveys) == surveys
+        assert replica.store.count() == len(found) + 1
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,311 @@
+"""Giving up the blocks that no kept version of a bee needs.
+
+A walk over the tree finds the blocks that it names: those of the keys' values, and those in which
+its nodes live. Every other block is dead, and stays so: later trees are made of parts of this
+one and of later blocks. So it is given up while writers go on, a few hundred at a time, and what
+a crash leaves is done by the next compaction, which looks at the log and not at a list.
+
+A deletion leaves its nodes in its own block, beside the ways of that time, which are dead by
+now. With most keys gone there are many blocks of which one node in five is still alive. These
+nodes are brought together in new blocks, as an erasure does (`erasure`), if that takes less than
+a third of the room: then the old blocks go, too.
+
+At last the log gives up the tree nodes that only the dead blocks needed (`Core.prune`).
+
+Measured: 190,001 blocks of which 11,000 stay are walked and counted in 0.9 s, and given up in
+1.7 s. A second compaction finds a little more: blocks that the first had passed before it moved
+a node out of them.
+
+Of what is kept nothing changes: same blocks, same versions. Kept is the present version, each of
+those asked for, and from `since` on every version and the history.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from bee.batch import Writer
+from bee.block_index import BlockIndex, row_of
+from bee.btree import MAX_DEPTH, Refs
+from bee.changes import TreeChanges
+from bee.descent import (
+    PAUSE_EFFORT,
+    BlocksNeeded,
+    NodeReader,
+    ReadCounter,
+    Tree,
+    find,
+    has_node,
+    parse_record,
+    root_ref,
+)
+from bee.erasure import CLEARED_AT_ONCE
+from bee.errors import CorruptTree
+from bee.log import Log
+from bee.protobuf import decode_varint
+from bee.ranges import MAX_GROUP, Results
+from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes
+from hypercore.bitfield import Bitfield
+from hypercore.errors import NotWritable, OutOfRange
+
+WORTH_REWRITING = 3
+"""A block goes if it is this many times as large as what lives in it."""
+
+WORTH_APPENDING = 2
+"""Blocks go together if they are this many times as large as the one that replaces them.
+
+So every compaction makes the log smaller, and a few of them make it as small as it gets.
+"""
+
+SAMPLES = 256
+"""Blocks looked at to estimate how many are dead: within 6 percentage points 19 times of 20."""
+
+_TRIES_PER_SAMPLE = 64
+_SAMPLE_EFFORT = 20
+
+# The golden ratio: its multiples spread evenly, whatever pattern the writer has.
+_STRIDE = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction did, or would do."""
+
+    kept: int = 0
+    """Blocks that stay, those appended not counted."""
+    blocks: int = 0
+    """Given up."""
+    size_bytes: int = 0
+    """Of the blocks given up, without their places in the Merkle tree."""
+    rewritten: int = 0
+    """Tree nodes brought together; their old blocks are among those given up."""
+    appended: int = 0
+    """Blocks appended for that."""
+    pruned: int = 0
+    """Parts of the Merkle tree of which only the top is left."""
+
+
+@dataclass(slots=True)
+class _Total:
+    blocks: int = 0
+    size_bytes: int = 0
+    rewritten: int = 0
+    appended: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Blocks that go when the nodes that live in them were brought by the next one."""
+
+    homes: list[int] = field(default_factory=list)
+    emptied: list[int] = field(default_factory=list)
+    """Nothing lives in these any more."""
+    nodes: int = 0
+    size_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.nodes >= REWRITTEN_AT_ONCE or len(self.emptied) >= CLEARED_AT_ONCE
+
+
+class Reachable:
+    """The blocks that some versions need."""
+
+    def __init__(self) -> None:
+        self.keys = Bitfield()
+        """They have the value of a key."""
+        self.all = Bitfield()
+        self.homes: array[int] = array("Q")
+        """Blocks in which nodes live, each once, in the order of these nodes' keys."""
+
+    def add(self, home: int, key_refs: Refs) -> None:
+        if not self.all.get(home):
+            self.homes.append(home)
+            self.all.set_range(home, home + 1)
+        for key_ref in key_refs:
+            seq = decode_varint(key_ref, 0)[0]
+            self.keys.set_range(seq, seq + 1)
+            self.all.set_range(seq, seq + 1)
+
+
+class NodeCursor:
+    """All nodes of a tree in the order of their keys: the block of each, and its key refs."""
+
+    def __init__(self, root: bytes) -> None:
+        self._ahead = [(root, b"", 1)] if root else []
+
+    def advance(self, reader: NodeReader) -> Sequence[tuple[int, Refs]]:
+        found: list[tuple[int, Refs]] = []
+        while self._ahead and len(found) < MAX_GROUP:
+            ref, parent_ref, depth = self._ahead[-1]
+            seq = decode_varint(ref, 0)[0]
+            if depth > MAX_DEPTH:
+                raise CorruptTree(seq, f"tree deeper than {MAX_DEPTH}")
+            node = reader.cache.get(ref)
+            if node is None:
+                try:
+                    node = reader.decode(ref, parent_ref)[0]
+                except BlocksNeeded:
+                    if found:
+                        break
+                    raise
+            self._ahead.pop()
+            self._ahead += [(child, ref, depth + 1) for child in reversed(node[2])]
+            found.append((seq, node[1]))
+        return found
+
+
+class Compactor:
+    """Compacts one bee."""
+
+    def __init__(self, tree: Tree, mover: Mover) -> None:
+        self._tree = tree
+        self._log = tree.log
+        self._mover = mover
+        self._index = BlockIndex(tree)
+
+    async def compact(
+        self,
+        since: int | None,
+        versions: Iterable[int],
+        lengths: Iterable[int] | None,
+        *,
+        dry_run: bool,
+    ) -> Compaction:
+        """As `Bee.compact`; `lengths` None prunes nothing."""
+        if not self._log.is_writable:
+            raise NotWritable("a bee is compacted where its log is written")
+        stop = self._log.length
+        kept_versions = [*versions, *([] if since is None else [since])]
+        for version in kept_versions:
+            if not 0 <= version <= max(stop, 1):
+                raise OutOfRange(version, max(stop, 1) + 1)
+        needed = Reachable()
+        for version in {stop, *kept_versions}:
+            await self._walk(version, needed)
+        if since is not None:
+            needed.all.set_range(max(since, 1), stop)
+        held = self._log.bitfield.count(1, stop)
+        total = _Total()
+        await self._clear_dead(needed, stop, total, dry_run=dry_run)
+        if not kept_versions:
+            await self._gather(needed, total, dry_run=dry_run)
+        pruned = 0
+        if lengths is not None and not dry_run:
+            pruned = await self._log.prune([*lengths, *kept_versions])
+        return Compaction(
+            held - total.blocks,
+            total.blocks,
+            total.size_bytes,
+            total.rewritten,
+            total.appended,
+            pruned,
+        )
+
+    async def _walk(self, version: int, needed: Reachable) -> None:
+        cursor = NodeCursor(root_ref(version))
+        async for home, key_refs in Results(self._tree, self._log.fork, cursor, ReadCounter()):
+            needed.add(home, key_refs)
+
+    async def _clear_dead(
+        self, needed: Reachable, stop: int, total: _Total, *, dry_run: bool
+    ) -> None:
+        start = 1
+        while seqs := needed.all.missing(self._log.bitfield, start, stop, CLEARED_AT_ONCE):
+            await self._clear(seqs, total, dry_run=dry_run)
+            start = seqs[-1] + 1
+
+    async def _clear(self, seqs: Sequence[int], total: _Total, *, dry_run: bool) -> None:
+        """Give up these blocks, and the rows of the index that name them."""
+        is_indexed = self._index.position > 1
+        rows: dict[bytes, bytes | None] = {}
+        for seq in seqs:
+            block = self._log.get_local(seq)
+            if block is None:
+                continue
+            total.blocks += 1
+            total.size_bytes += len(block)
+            if is_indexed:
+                rows[row_of(parse_record(seq, block).key, seq)] = None
+        if dry_run:
+            await self._log.write_local({})
+        else:
+            await self._log.clear_many(seqs, local=rows)
+
+    async def _gather(self, needed: Reachable, total: _Total, *, dry_run: bool) -> None:
+        """Bring nodes together whose blocks have nothing else that is needed."""
+        homes = iter([seq for seq in needed.homes if not needed.keys.get(seq)])
+        has_more = True
+        while has_more:
+            batch = _Batch()
+            async with self._log.exclusive():
+                writer = Writer(self._tree, b"", always_duplicate=True)
+                while not batch.is_full and has_more:
+                    home = next(homes, None)
+                    if home is None:
+                        has_more = False
+                    else:
+                        await self._move(writer, home, batch)
+                size = await writer.read(TreeChanges.brought_bytes) if batch.nodes else 0
+                if batch.size_bytes < WORTH_APPENDING * size:
+                    batch = _Batch(emptied=batch.emptied)  # too few for the way to them
+                elif size and not dry_run:
+                    await self._mover.close(writer)
+                    writer.append(None)
+                    total.appended += 1
+            total.rewritten += batch.nodes
+            await self._clear([*batch.emptied, *batch.homes], total, dry_run=dry_run)
+
+    async def _move(self, writer: Writer, home: int, batch: _Batch) -> None:
+        """Have the nodes that live in this block brought by the next, unless it is full of them."""
+        block = self._log.get_local(home)
+        if block is None or home == self._log.length - 1:
+            return  # the last block has the root, even of an empty tree
+        alive = []
+        size = 0
+        for node in brought_nodes(self._log, home, parse_record(home, block)):
+            if await writer.read(partial(TreeChanges.has, ref=node.ref, key=node.key)):
+                alive.append(node)
+                size += node.size_bytes
+        if not alive:
+            batch.emptied.append(home)  # others changed the tree, or we did, moving nodes below
+        if not alive or len(block) < WORTH_REWRITING * size:
+            return
+        for node in alive:
+            await writer.change(partial(TreeChanges.rewrite, ref=node.ref, key=node.key))
+        batch.homes.append(home)
+        batch.nodes += len(alive)
+        batch.size_bytes += len(block)
+
+
+async def dead_share(tree: Tree, samples: int) -> float:
+    """As `Bee.dead_share`."""
+    log = tree.log
+    version = log.length
+    root = root_ref(version)
+    counter = ReadCounter()
+    seen = dead = 0
+    for number in range(1, _TRIES_PER_SAMPLE * samples):
+        seq = 1 + int(number * _STRIDE % 1.0 * (version - 1))
+        if seen == samples or version < 2:
+            break
+        if log.bitfield.get(seq):
+            seen += 1
+            dead += not await tree.read(partial(_is_needed, log=log, root=root, seq=seq), counter)
+            tree.effort += _SAMPLE_EFFORT
+            if tree.effort >= PAUSE_EFFORT:
+                await tree.pause()
+    return dead / seen if seen else 0.0
+
+
+def _is_needed(reader: NodeReader, log: Log, root: bytes, seq: int) -> bool:
+    """Whether the tree names a block that is here."""
+    record = reader.record(seq)
+    found = find(reader, root, record.key)
+    if found is not None and found.seq == seq:
+        return True
+    nodes = brought_nodes(log, seq, record)
+    return any(has_node(reader, root, node.ref, node.key) for node in nodes)
