@@ -104,7 +104,15 @@ class BeeList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
-<<<<<<< HEAD
+class BeeCompact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give up what the present version does not need; `core` "" means the node's own data."""
+
+    core: str = ""
+    dry_run: bool = False
+    prune: bool = False
+    timeout_seconds: float = 3600.0
+
+
 class ImportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a cojson SQLite file holds, into this node's store; `file` is an absolute path."""
 
@@ -122,17 +130,6 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 TransferVerb: TypeAlias = ImportValues | ExportValues
-=======
-class BeeCompact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Give up what the present version does not need; `core` "" means the node's own data."""
-
-    core: str = ""
-    dry_run: bool = False
-    prune: bool = False
-    timeout_seconds: float = 3600.0
-
-
->>>>>>> h/erase
 LogVerb: TypeAlias = (
     CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList | BeeCompact
 )
@@ -148,13 +145,10 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "bee/get": BeeGet,
     "bee/put": BeePut,
     "bee/ls": BeeList,
-<<<<<<< HEAD
     "values/import": ImportValues,
     "values/export": ExportValues,
     "values/forks": ListForks,
-=======
     "bee/compact": BeeCompact,
->>>>>>> h/erase
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 
