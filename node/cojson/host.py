@@ -467,8 +467,9 @@ class SyncHost:
         """
         if is_wanted:
             loaded = await self.store.load(co_id, NOTHING, SERVE_BYTES)
-            if loaded.value is not None:
+            if loaded.is_complete:
                 self._recent.keep(loaded.pieces)
+            if loaded.value is not None:
                 return loaded.value
             if not loaded.pieces:
                 return None
