@@ -98,7 +98,8 @@ def plan_announce(
 ) -> QueryPlan:
     """Store a record at the nodes closest to a topic, or to the hash of the key itself.
 
-    With `clear` other nodes on the way, that have an old record of this key, forget it.
+    With `clear` all nodes on the way that have an old record of this key forget it first. The
+    originals need that when the relays have changed: they keep the first record that they get.
 
     Raises: ValueError for a target that is not 32 bytes, or too many relays.
     """
@@ -107,23 +108,16 @@ def plan_announce(
     record = PeerRecord(key_pair.public_key, tuple(relay_addresses))
     announcement = Announcement(record, bump_unix_ms=bump_unix_ms)
 
-    def commit(closest: Sequence[Reply], everybody: Sequence[Reply]) -> Sequence[Call]:
-        calls = _signed_calls(Command.ANNOUNCE, target, announcement, key_pair, closest)
-        if clear:
-            others = [reply for reply in everybody if reply not in closest]
-            calls += _unannounce_calls(target, key_pair, others)
-        return calls
+    def commit(closest: Sequence[Reply], _: Sequence[Reply]) -> Sequence[Call]:
+        return _signed_calls(Command.ANNOUNCE, target, announcement, key_pair, closest)
 
-    return QueryPlan(_checked(target), Command.LOOKUP, commit=commit)
+    commits = (_forget(target, key_pair), commit) if clear else (commit,)
+    return QueryPlan(_checked(target), Command.LOOKUP, commits=commits)
 
 
 def plan_unannounce(target: bytes, key_pair: KeyPair) -> QueryPlan:
     """Have every node on the way that has a record of this key forget it."""
-
-    def commit(_: Sequence[Reply], everybody: Sequence[Reply]) -> Sequence[Call]:
-        return _unannounce_calls(target, key_pair, everybody)
-
-    return QueryPlan(_checked(target), Command.LOOKUP, commit=commit)
+    return QueryPlan(_checked(target), Command.LOOKUP, commits=(_forget(target, key_pair),))
 
 
 def plan_mutable_get(public_key: bytes, min_seq: int = 0) -> QueryPlan:
@@ -148,7 +142,7 @@ def plan_mutable_put(public_key: bytes, content: MutableValue) -> QueryPlan:
     _check_value(content.value)
     put = MutablePut(public_key, content).encode()
     commit = _commit_value(Command.MUTABLE_PUT, peer_target(public_key), put)
-    return replace(plan_mutable_get(public_key), commit=commit)
+    return replace(plan_mutable_get(public_key), commits=(commit,))
 
 
 def plan_immutable_get(target: bytes) -> QueryPlan:
@@ -166,7 +160,7 @@ def plan_immutable_put(value: bytes) -> QueryPlan:
     _check_value(value)
     target = immutable_target(value)
     commit = _commit_value(Command.IMMUTABLE_PUT, target, value)
-    return replace(plan_immutable_get(target), commit=commit)
+    return replace(plan_immutable_get(target), commits=(commit,))
 
 
 def _checked(target: bytes) -> bytes:
@@ -199,10 +193,14 @@ def _signed_calls(
     return calls
 
 
-def _unannounce_calls(target: bytes, key_pair: KeyPair, replies: Sequence[Reply]) -> list[Call]:
-    holders = [reply for reply in replies if _may_hold(reply, key_pair.public_key)]
+def _forget(target: bytes, key_pair: KeyPair) -> Commit:
     announcement = Announcement(PeerRecord(key_pair.public_key))
-    return _signed_calls(Command.UNANNOUNCE, target, announcement, key_pair, holders)
+
+    def commit(_: Sequence[Reply], everybody: Sequence[Reply]) -> Sequence[Call]:
+        holders = [reply for reply in everybody if _may_hold(reply, key_pair.public_key)]
+        return _signed_calls(Command.UNANNOUNCE, target, announcement, key_pair, holders)
+
+    return commit
 
 
 def _may_hold(reply: Reply, public_key: bytes) -> bool:

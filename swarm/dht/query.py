@@ -58,7 +58,7 @@ class QueryResult:
     """How a query went.
 
     `closest` are the replies of at most 20 nodes that keep records, closest first. `stored` nodes
-    accepted what the commit sent, the others' error codes are `refusals`.
+    accepted what the last commit sent, the others' error codes are `refusals`.
     """
 
     closest: tuple[Reply, ...] = ()
@@ -81,7 +81,8 @@ class QueryPlan:
     is_internal: bool = False
     value: bytes | None = None
     concurrency: int = CONCURRENCY
-    commit: Commit | None = None
+    commits: tuple[Commit, ...] = ()
+    """Carried out one after the other: each is answered before the next begins."""
 
     def call(self, to: Address) -> Call:
         return Call(
@@ -174,6 +175,7 @@ class Query:
         self._others: list[Reply] = []
         self._timeouts = 0
         self._failures = 0
+        self._commits = iter(plan.commits)
         self._committing = 0
         self._stored = 0
         self._refusals: list[int] = []
@@ -312,7 +314,7 @@ class Query:
         if self._fallback and len(self._ranked) < ROW_SIZE // 4:
             self._consider_table()
             return outputs + self._walk_on()
-        return outputs + self._end_walk()
+        return outputs + self._commit_next()
 
     def _visit_more(self) -> list[QueryOutput]:
         outputs: list[QueryOutput] = []
@@ -352,20 +354,23 @@ class Query:
         self._slow -= candidate.is_slow
         return candidate
 
-    def _end_walk(self) -> list[QueryOutput]:
-        commit = self.plan.commit
+    def _commit_next(self) -> list[QueryOutput]:
+        """Begin the next commit that has something to send; the end if there is none."""
+        self._state = _State.COMMITTING
         closest = self._closest()
         everybody = [reply for _, reply in self._ranked] + self._others
-        calls = commit(closest, everybody) if commit is not None else ()
-        if not calls:
-            return self._finish()
-        self._state = _State.COMMITTING
-        self._committing = len(calls)
-        return [Ask(call, is_commit=True) for call in calls]
+        for commit in self._commits:
+            calls = commit(closest, everybody)
+            self._stored = 0
+            self._refusals = []
+            self._committing = len(calls)
+            if calls:
+                return [Ask(call, is_commit=True) for call in calls]
+        return self._finish()
 
     def _commit_settled(self) -> list[QueryOutput]:
         self._committing -= 1
-        return [] if self._committing else self._finish()
+        return [] if self._committing else self._commit_next()
 
     def _finish(self) -> list[QueryOutput]:
         self._state = _State.FINISHED

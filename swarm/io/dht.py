@@ -183,8 +183,8 @@ class Dht:
     ) -> Stored:
         """Tell the table that a key has to do with a topic; for 20 minutes, then say it again.
 
-        For `peer_target` of the key itself, this is how others find a way to it. With `clear`,
-        nodes on the way that have an older record and are not among the closest forget it.
+        For `peer_target` of the key itself, this is how others find a way to it. With `clear`, an
+        older record is taken back first: needed when the relays have changed.
 
         Raises: DhtError when no node took it, trio.ClosedResourceError.
         Cancel: some nodes may have taken it.
