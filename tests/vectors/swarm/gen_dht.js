@@ -139,7 +139,7 @@ function closest () {
   const nodes = []
   const refused = []
   for (let i = 0; i < 400; i++) {
-    const node = { host: `198.51.${i >> 8}.${i & 255}`, port: 1000 + i }
+    const node = { host: `10.51.${i >> 8}.${i & 255}`, port: 1000 + i }
     nodes.push(address(node))
     if (!table.add({ ...node, id: peer.id(node.host, node.port) })) refused.push(address(node))
   }
