@@ -45,6 +45,7 @@ def scope_of(host: str) -> Scope:
     return Scope.PRIVATE if is_private else Scope.PUBLIC
 
 
+@lru_cache(maxsize=2**14)
 def party_of(host: str) -> str | None:
     """Who may be behind a host, as its /24; None when it is nobody's business to count."""
     return host.rpartition(".")[0] if scope_of(host) is Scope.PUBLIC else None

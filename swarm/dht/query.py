@@ -171,7 +171,8 @@ class Query:
         self._slow = 0
         self._visits_by_party: Counter[str] = Counter()
         self._visits = 0
-        self._ranked: list[tuple[int, Reply]] = []
+        self._ranked: list[tuple[int, Reply]] = []  # by distance
+        self._spread: list[tuple[int, Reply]] = []  # of these, those that count
         self._others: list[Reply] = []
         self._timeouts = 0
         self._failures = 0
@@ -179,7 +180,7 @@ class Query:
         self._committing = 0
         self._stored = 0
         self._refusals: list[int] = []
-        for address in remembered:
+        for address in filter(is_usable, remembered):
             self._consider(address, None, _EVERYWHERE)
         if not self._is_cautious:
             self._consider_table()
@@ -205,7 +206,7 @@ class Query:
             if reply.id is None:
                 self._others.append(reply)
             else:
-                insort(self._ranked, (distance(reply.id, self.plan.target), reply), key=_rank)
+                self._rank(reply, distance(reply.id, self.plan.target))
             outputs.append(Replied(reply))
         reach = self._reach()
         for address in response.closer_nodes:
@@ -247,7 +248,7 @@ class Query:
         nodes, self._fallback = self._fallback, ()
         self._is_cautious = False
         reach = self._reach()
-        for address in nodes:
+        for address in filter(is_usable, nodes):
             self._consider(address, None, reach)
 
     def _consider(
@@ -263,7 +264,7 @@ class Query:
             if len(candidate.referrers) < _MAX_REFERRERS:
                 candidate.referrers.append(referrer)
             return []
-        if not is_usable(address) or len(self._candidates) >= MAX_CANDIDATES:
+        if len(self._candidates) >= MAX_CANDIDATES:
             return []
         wanted = node_id(address)
         away = distance(wanted, self.plan.target)
@@ -275,10 +276,13 @@ class Query:
 
     def _reach(self) -> int:
         """A visit must be closer than this to be of use."""
-        spread = self._spread()
-        return spread[ROW_SIZE - 1][0] if len(spread) >= ROW_SIZE else _EVERYWHERE
+        return self._spread[-1][0] if len(self._spread) == ROW_SIZE else _EVERYWHERE
 
-    def _spread(self) -> list[tuple[int, Reply]]:
+    def _rank(self, reply: Reply, away: int) -> None:
+        insort(self._ranked, (away, reply), key=_distance_of)
+        self._spread = self._choose_spread()
+
+    def _choose_spread(self) -> list[tuple[int, Reply]]:
         """The closest replies, at most 20, and not too many of one party."""
         parties: Counter[str] = Counter()
         chosen: list[tuple[int, Reply]] = []
@@ -295,11 +299,11 @@ class Query:
 
     def _closest(self) -> tuple[Reply, ...]:
         """The spread replies, and if there are too few of them also others of the same parties."""
-        chosen = self._spread()
+        chosen = self._spread
         if len(chosen) < ROW_SIZE:
             taken = {reply.source for _, reply in chosen}
             spare = [ranked for ranked in self._ranked if ranked[1].source not in taken]
-            chosen = sorted(chosen + spare[: ROW_SIZE - len(chosen)], key=_rank)
+            chosen = sorted(chosen + spare[: ROW_SIZE - len(chosen)], key=_distance_of)
         return tuple(reply for _, reply in chosen)
 
     def _walk_on(self) -> list[QueryOutput]:
@@ -308,7 +312,7 @@ class Query:
         outputs = self._visit_more()
         if self._waiting and self._visits < MAX_VISITS:
             return outputs
-        is_complete = len(self._spread()) >= ROW_SIZE
+        is_complete = len(self._spread) == ROW_SIZE
         if self._in_flight and not (is_complete and self._slow == self._in_flight):
             return outputs
         if self._fallback and len(self._ranked) < ROW_SIZE // 4:
@@ -384,5 +388,5 @@ class Query:
         return [Finished(result)]
 
 
-def _rank(ranked: tuple[int, Reply]) -> int:
+def _distance_of(ranked: tuple[int, Reply]) -> int:
     return ranked[0]
