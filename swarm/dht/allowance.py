@@ -13,7 +13,7 @@ node; honest lookups of one household stay far below. Hosts of private networks 
 | FIND_NODE             |    43 |             163 |    3.8 |
 | FIND_PEER             |    43 |             247 |    5.7 |
 | LOOKUP                |    43 |            1228 |   28.6 |
-| MUTABLE_GET           |    45 |            1272 |   28.3 |
+| MUTABLE_GET           |    45 |            1274 |   28.3 |
 | IMMUTABLE_GET         |    43 |            1198 |   27.9 |
 | anything with a target|    43 |             164 |    3.8 |
 
