@@ -8,7 +8,7 @@ Source: kademlia-routing-table 1.0.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sortedcontainers import SortedKeyList  # type: ignore[import-untyped]  # it has no types
@@ -118,19 +118,26 @@ class RoutingTable:
         return list(self._rows.get(shared_bits(node_id(address), self.own_id), ()))
 
     def closest(self, target: bytes, limit: int = ROW_SIZE) -> list[DhtNode]:
-        """About the closest nodes: those of the target's row, then of wider and narrower rows.
+        """The nodes closest to a target, closest first.
 
-        Sorted by rows only, as others expect it; what is asked for them sorts for itself.
+        Those in the target's row share more of it than all others do; then come the rows with
+        more of our own id, which all share as much of the target; then the other rows, one by one.
+        The original goes on with the other rows first, and sorts none: its lists may leave out
+        nodes that are closer than those they have.
         """
         start = shared_bits(target, self.own_id)
-        above = sorted(index for index in self._rows if index > start)
-        below = sorted((index for index in self._rows if index <= start), reverse=True)
+        inner: list[DhtNode] = []
+        for index, row in self._rows.items():
+            if index > start:
+                inner += row
+        groups: list[Iterable[DhtNode]] = [self._rows.get(start, ()), inner]
+        groups += (self._rows[index] for index in sorted(self._rows, reverse=True) if index < start)
         nodes: list[DhtNode] = []
-        for index in (*below, *above):
-            nodes += self._rows[index][: limit - len(nodes)]
+        for group in groups:
+            nodes += sorted(group, key=lambda node: distance(node.id, target))
             if len(nodes) >= limit:
                 break
-        return nodes
+        return nodes[:limit]
 
     def least_recent(self, limit: int) -> list[DhtNode]:
         """Those that we have not heard of for longest, first."""

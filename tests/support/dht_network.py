@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import heapq
 import itertools
 import random
@@ -82,24 +83,30 @@ class QueryRecord:
     result: QueryResult | None = None
 
 
-class SimulatedNode:
-    """An engine with two addresses: that of its server's socket, and the client's.
+class Nat(enum.Enum):
+    """What is between a node and the world."""
 
-    `is_behind_nat`: the server's address only takes datagrams from where it has sent one.
-    """
+    NONE = "none"
+    CONSISTENT = "lets in only those that were written to"
+    RANDOM = "the same, and shows everybody another port"
+
+
+class SimulatedNode:
+    """An engine with two addresses: that of its server's socket, and the client's."""
 
     def __init__(
-        self, network: Network, settings: Settings, host: str, *, is_behind_nat: bool = False
-    ):
+        self, network: Network, settings: Settings, host: str, *, nat: Nat = Nat.NONE
+    ) -> None:
         self.network = network
+        self.nat = nat
         self.server: Address = (host, settings.server_port)
         self.client: Address = (host, settings.server_port % 60_000 + 5_000)
-        self.is_behind_nat = is_behind_nat
         self.engine = DhtEngine(settings, network.random.randbytes, network.now, UNIX_MS)
         self.queries: dict[int, QueryRecord] = {}
         self.calls: dict[int, Answered | TimedOut] = {}
         self.is_bootstrapped = False
-        self._known: set[Address] = set()
+        self._let_in: set[tuple[Address, Address]] = set()  # from outside, to one of ours
+        self._mapped: dict[Address, Address] = {}
         self._wake_at: float | None = None
         network.endpoints[self.server] = self._receive
         network.endpoints[self.client] = self._receive
@@ -132,9 +139,9 @@ class SimulatedNode:
         self._carry_out(self.engine.refresh(self.network.now))
 
     def _receive(self, data: bytes, source: Address, to: Address) -> None:
-        via = Via.SERVER if to == self.server else Via.CLIENT
-        if self.is_behind_nat and (via is Via.SERVER or source not in self._known):
+        if self.nat is not Nat.NONE and (source, to) not in self._let_in:
             return
+        via = Via.SERVER if to == self.server else Via.CLIENT
         self._carry_out(self.engine.receive(data, source, via, self.network.now))
 
     def _wake(self, when: float) -> None:
@@ -142,13 +149,20 @@ class SimulatedNode:
             self._wake_at = None
             self._carry_out(self.engine.advance(self.network.now))
 
+    def _map(self, to: Address, via: Via) -> Address:
+        """As what this node appears to those that it writes to."""
+        shown = self.server if via is Via.SERVER else self.client
+        if self.nat is Nat.RANDOM:
+            shown = self._mapped.setdefault(to, (shown[0], 20_000 + len(self._mapped)))
+            self.network.endpoints[shown] = self._receive
+        self._let_in.add((to, shown))
+        return shown
+
     def _carry_out(self, outputs: Sequence[EngineOutput]) -> None:
         for output in outputs:
             match output:
                 case Transmit(data, to, via):
-                    self._known.add(to)
-                    source = self.server if via is Via.SERVER else self.client
-                    self.network.send(data, source, to)
+                    self.network.send(data, self._map(to, via), to)
                 case Answered() | TimedOut():
                     self.calls[output.handle] = output
                 case QueryReplied(number, reply):

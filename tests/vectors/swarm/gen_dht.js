@@ -133,25 +133,21 @@ function nodeIds () {
     .map(([host, port]) => ({ address: `${host}:${port}`, id: hex(peer.id(host, port)) }))
 }
 
-function closest () {
+function table () {
   const own = peer.id('203.0.113.9', 49737)
-  const table = new Table(own)
+  const rows = new Table(own)
   const nodes = []
   const refused = []
   for (let i = 0; i < 400; i++) {
     const node = { host: `10.51.${i >> 8}.${i & 255}`, port: 1000 + i }
     nodes.push(address(node))
-    if (!table.add({ ...node, id: peer.id(node.host, node.port) })) refused.push(address(node))
+    if (!rows.add({ ...node, id: peer.id(node.host, node.port) })) refused.push(address(node))
   }
-  const queries = [0, 1, 2, 3].map((i) => {
-    const target = crypto.hash(fill(i))
-    return { target: hex(target), closest: table.closest(target).map(address) }
-  })
-  return { own: hex(own), nodes, refused, queries }
+  return { own: hex(own), nodes, refused }
 }
 
 async function main () {
-  const made = { nodeIds: nodeIds(), ...(await datagrams()), payloads: payloads(), table: closest() }
+  const made = { nodeIds: nodeIds(), ...(await datagrams()), payloads: payloads(), table: table() }
   fs.writeFileSync(path.join(__dirname, 'dht.json'), JSON.stringify(made, null, 1) + '\n')
 }
 
