@@ -158,12 +158,8 @@ class Standing:
             return False
         if self.role is Role.PERSISTENT and not self.is_firewalled:
             return self.nat.address is not None
-        if now < self._retest_at:
-            return False
-        if self.role is Role.ADAPTIVE and self._tested_host == self.nat.host:
-            self._retest_at = now + RETEST_SECONDS  # the same network as last time
-            return False
-        return True
+        is_same_network = self.role is Role.ADAPTIVE and self._tested_host == self.nat.host
+        return now >= self._retest_at and not is_same_network
 
     def test(
         self, candidates: Iterable[Address], now: float, *, for_role: bool

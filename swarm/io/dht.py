@@ -136,6 +136,7 @@ class Dht:
     async def wait_bootstrapped(self) -> None:
         """Return when the first search for neighbors is over, whatever it found.
 
+        What is asked before goes to bootstrap nodes with known addresses.
         Cancel: nothing changes.
         """
         await self._bootstrapped.wait()
@@ -354,9 +355,10 @@ class Dht:
 
     async def _find_neighbors(self) -> None:
         """Start, and look up the names of bootstrap nodes as long as nobody is known."""
-        addresses = [node.address for node in self._bootstrap if node.address is not None]
         names = [node for node in self._bootstrap if node.address is None]
-        self._engine.bootstrap = (*addresses, *await _resolve(names))
+        addresses = self._engine.bootstrap
+        if names:
+            self._engine.bootstrap = (*addresses, *await _resolve(names))
         self._carry_out(self._engine.start(trio.current_time()))
         await self._bootstrapped.wait()
         while self._bootstrap:
@@ -493,6 +495,7 @@ async def _open(
         server_port = carriers[0].address[1]
         settings = Settings(
             server_port,
+            tuple(node.address for node in bootstrap if node.address is not None),
             role=role,
             is_open=is_open,
             public_address=None if public_host is None else (public_host, server_port),
