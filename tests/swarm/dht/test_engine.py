@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.announcement import Address
-from swarm.dht.engine import DhtEngine, Settings
+from swarm.dht.engine import MAX_HINTS_PER_TICK, DhtEngine, Settings
 from swarm.dht.messages import Internal, Request, Response, decode_datagram, encode_address, node_id
 from swarm.dht.neighborhood import MAX_INTRODUCTIONS
 from swarm.dht.pacing import FIRST_TIMEOUT_SECONDS
@@ -277,6 +277,50 @@ def test_requests_cannot_tell_us_who_we_are() -> None:
         lie = Request(7, ("6.6.6.6", 666), Internal.PING, True, node_id((f"192.0.2.{i}", 4000)))
         engine.receive(lie.encode(), (f"192.0.2.{i}", 4000), Via.SERVER, 1.0)
     assert engine.statistics.public_host == "203.0.113.5"
+
+
+def test_who_is_nobody_cannot_tell_us_who_we_are_either() -> None:
+    network, nodes = build_network(15, 5)
+    liar: Address = ("192.0.2.66", 4000)
+
+    def lie(data: bytes, source: Address, _: Address) -> None:
+        request = decode_datagram(data)
+        assert isinstance(request, Request)
+        network.send(Response(request.transaction, ("6.6.6.6", 666)).encode(), liar, source)
+
+    network.endpoints[liar] = lie
+    guest = SimulatedNode(network, Settings(4000), GUEST)
+    guest.start()
+    assert isinstance(guest.call(Call(liar, Internal.PING, True)), Answered)
+    assert guest.engine.statistics.public_host is None
+    assert isinstance(guest.call(Call(nodes[1].server, Internal.PING, True)), Answered)
+    assert guest.engine.statistics.public_host == GUEST
+
+
+def test_hints_about_nodes_that_are_down_have_a_limit() -> None:
+    network, nodes = build_network(16, 3)
+    told: list[float] = []
+    dead = [[(public_host(2000 + 20 * i + j), 4000) for j in range(20)] for i in range(4)]
+
+    def tell_of(group: list[Address], address: Address) -> None:
+        def answer(data: bytes, source: Address, _: Address) -> None:
+            request = decode_datagram(data)
+            assert isinstance(request, Request)
+            if request.is_internal and request.command == Internal.DOWN_HINT:
+                told.append(network.now)
+            response = Response(request.transaction, source, node_id(address), None, tuple(group))
+            network.send(response.encode(), address, source)
+
+        network.endpoints[address] = answer
+
+    referrers = [(public_host(3000 + i), 4000) for i in range(16)]
+    for i, address in enumerate(referrers):
+        tell_of(dead[i % 4], address)
+    nodes[1].query(QueryPlan(TARGET, Internal.FIND_NODE, True), remembered=referrers)
+    network.run_for(1)
+    assert len(told) > MAX_HINTS_PER_TICK, "in the long run"
+    busiest = max(sum(0 <= later - start < 4.8 for later in told) for start in told)
+    assert busiest <= 2 * MAX_HINTS_PER_TICK, "of two ticks, at worst"
 
 
 def test_nobody_answers_from_nowhere() -> None:
