@@ -204,6 +204,7 @@ class DhtEngine:
         self._is_quick_probe_due = self._standing.is_firewalled and not is_persistent
         self._is_test_worthwhile = is_persistent
         self._hints_this_tick = 0
+        self._unsent: list[tuple[Call, _Purpose]] = []  # tried again at the next tick
 
     @property
     def table(self) -> RoutingTable:
@@ -354,7 +355,9 @@ class DhtEngine:
         try:
             handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
         except TooManyRequests:
-            return self._failed(purpose, call, now)
+            # At most what queries and upkeep have under way, each of which is bounded.
+            self._unsent.append((call, purpose))
+            return []
         self._purposes[handle] = purpose
         if isinstance(purpose, _ForQuery):
             self._queries[purpose.query].handles.add(handle)
@@ -424,7 +427,7 @@ class DhtEngine:
         return [] if purpose is None else self._failed(purpose, timed_out.call, now)
 
     def _failed(self, purpose: _Purpose, call: Call, now: float) -> list[EngineOutput]:
-        """No answer came, or the request could not even be sent."""
+        """No answer came, whatever it was for."""
         match purpose:
             case _ForUser() | _Hint() | _QuickProbe():
                 return []
@@ -571,13 +574,22 @@ class DhtEngine:
         statistics = self._requests.statistics
         self._health.tick(statistics.answers, statistics.timeouts)
         self._responder.records.expire(now)
+        outputs = self._send_unsent(now)
         if not self.is_bootstrapped:
-            return []
-        outputs: list[EngineOutput] = []
+            return outputs
         if self._standing.is_test_due(now):
             outputs += self._test_standing(now, for_role=True)
         for node in chores.check:
             outputs += self._ping(self._neighborhood.check(node, now), now)
         if chores.is_refresh_due:
             outputs += self.refresh(now)
+        return outputs
+
+    def _send_unsent(self, now: float) -> list[EngineOutput]:
+        """Try again what there was no room for, unless its query has been cancelled."""
+        unsent, self._unsent = self._unsent, []
+        outputs: list[EngineOutput] = []
+        for call, purpose in unsent:
+            if not isinstance(purpose, _ForQuery) or purpose.query in self._queries:
+                outputs += self._open(call, purpose, now)
         return outputs

@@ -12,6 +12,7 @@ import enum
 from functools import lru_cache
 
 from swarm.announcement import Address
+from swarm.dht.messages import encode_address
 
 _STRAYS = frozenset({("134.209.28.98", 49738), ("167.99.142.185", 49738), ("35.233.47.252", 9400)})
 _STRAY_HOST = "150.136.142.116"
@@ -31,8 +32,8 @@ class Scope(enum.Enum):
 
 @lru_cache(maxsize=2**14)
 def scope_of(host: str) -> Scope:
-    """Requires IPv4 in dotted decimals."""
-    first, second, *_ = map(int, host.split("."))
+    """Raises: ValueError when the host is not IPv4 in dotted decimals."""
+    first, second, *_ = encode_address((host, 0))
     if first == 0 or first >= 224:  # this network, multicast, reserved, broadcast
         return Scope.NOWHERE
     is_private = (

@@ -188,10 +188,17 @@ def _decode_response(reader: Reader) -> Response:
     to = decode_address(reader)
     node_id = reader.fixed32() if flags & _ID else None
     token = reader.fixed32() if flags & _TOKEN else None
-    closer = reader.array(decode_address)[:MAX_CLOSER_NODES] if flags & _CLOSER_NODES else ()
+    closer = _read_closer_nodes(reader) if flags & _CLOSER_NODES else ()
     error = reader.uint() if flags & _ERROR else 0
     value = reader.buffer() if flags & _VALUE else None
-    return Response(transaction, to, node_id, token, tuple(closer), error, value)
+    return Response(transaction, to, node_id, token, closer, error, value)
+
+
+def _read_closer_nodes(reader: Reader) -> tuple[Address, ...]:
+    """The first MAX_CLOSER_NODES of an array; the others are skipped without being looked at."""
+    count = reader.uint()
+    packed = Reader(reader.fixed(ADDRESS_BYTES * count))
+    return tuple(decode_address(packed) for _ in range(min(count, MAX_CLOSER_NODES)))
 
 
 @lru_cache(maxsize=2**14)

@@ -65,6 +65,9 @@ class _Answer:
     error: ErrorCode = ErrorCode.NONE
     has_token: bool = False
     has_closer_nodes: bool = False
+    to_port: int | None = None
+    """Where to send it, if not to where the request came from."""
+    delay_seconds: float = 0.0
 
 
 _PONG = _Answer()
@@ -129,14 +132,11 @@ class Responder:
         if answer is None:
             self.ignored += 1
             return []
-        if request.is_internal and request.command == Internal.DELAYED_PING:
-            return self._delay(asked, answer)
-        to = asked.source
-        if request.is_internal and request.command == Internal.PING_NAT and request.value:
-            to = (to[0], Reader(request.value).uint16())
-        return self._send(asked, answer, to)
+        return self._delay(asked, answer) if answer.delay_seconds else self._send(asked, answer)
 
-    def _send(self, asked: Asked, answer: _Answer, to: Address) -> list[Transmit]:
+    def _send(self, asked: Asked, answer: _Answer) -> list[Transmit]:
+        host, port = asked.source
+        to = (host, port if answer.to_port is None else answer.to_port)
         data = self._encode(asked, answer, to)
         if not self._allowance.admit(asked.source[0], asked.size_bytes, len(data), asked.now):
             return []
@@ -164,10 +164,14 @@ class Responder:
     def _internal(self, asked: Asked) -> _Answer | None:
         request = asked.request
         match request.command:
-            case Internal.PING | Internal.DELAYED_PING:
+            case Internal.PING:
                 return _PONG
             case Internal.PING_NAT:
-                return _PONG if Reader(request.value or b"").uint16() else None
+                port = Reader(request.value or b"").uint16()
+                return _Answer(to_port=port) if port else None
+            case Internal.DELAYED_PING:
+                seconds = Reader(request.value or b"").uint32() / 1000
+                return _Answer(delay_seconds=seconds) if seconds <= MAX_PING_DELAY_SECONDS else None
             case Internal.FIND_NODE:
                 return None if request.target is None else _CLOSER_NODES
             case Internal.DOWN_HINT:
@@ -177,19 +181,16 @@ class Responder:
 
     def _delay(self, asked: Asked, answer: _Answer) -> list[Transmit]:
         host = asked.source[0]
-        if asked.request.value is None or len(asked.request.value) < 4:
-            return []
-        seconds = Reader(asked.request.value).uint32() / 1000
         is_too_many = (
             len(self._pings) >= MAX_DELAYED_PINGS
             or self._pings_by_host[host] >= MAX_DELAYED_PINGS_PER_HOST
         )
-        if seconds > MAX_PING_DELAY_SECONDS or is_too_many:
+        if is_too_many:
             return []
-        for transmit in self._send(asked, answer, asked.source):
+        for transmit in self._send(asked, answer):
             self._last_ping += 1
             self._pings_by_host[host] += 1
-            item = (asked.now + seconds, self._last_ping, transmit, host)
+            item = (asked.now + answer.delay_seconds, self._last_ping, transmit, host)
             heapq.heappush(self._pings, item)
         return []
 

@@ -31,6 +31,7 @@ from swarm.dht.engine import (
     QueryReplied,
     Settings,
 )
+from swarm.dht.hosts import Scope, scope_of
 from swarm.dht.messages import Internal, Response, is_dht_datagram
 from swarm.dht.operations import (
     PeerFound,
@@ -465,6 +466,8 @@ async def open_bootstrap(
     Raises: OSError when the port is taken, ValueError for addresses that are none.
     Cancel: closes the sockets.
     """
+    if scope_of(host) is Scope.NOWHERE:
+        raise ValueError(f"nobody can reach a bootstrap node at {host}")
     known = [parse_bootstrap(node) for node in others]
     bound = bind_host or host
     async with _open(

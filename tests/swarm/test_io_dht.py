@@ -150,6 +150,13 @@ async def test_a_taken_port_leads_to_another_one_unless_it_matters() -> None:
         assert node.address == (LOOPBACK, port)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "255.255.255.255"])
+async def test_a_bootstrap_node_needs_an_address_that_others_can_use(host: str) -> None:
+    with pytest.raises(ValueError, match=host):
+        async with open_bootstrap(host, 0):
+            pass
+
+
 async def test_bootstrap_nodes_have_names() -> None:
     with trio.fail_after(30):
         async with open_bootstrap(LOOPBACK, 0) as node:

@@ -16,13 +16,14 @@ from swarm.dht.neighborhood import MAX_INTRODUCTIONS
 from swarm.dht.pacing import FIRST_TIMEOUT_SECONDS
 from swarm.dht.query import QueryPlan
 from swarm.dht.reachability import STABLE_SECONDS, Role
-from swarm.dht.requests import Answered, Call, TimedOut, Transmit, Via
+from swarm.dht.requests import MAX_REQUESTS, Answered, Call, TimedOut, Transmit, Via
 from swarm.dht.routing_table import distance
 from swarm.dht.upkeep import REFRESH_SECONDS
 from tests.support.dht_network import (
     UNIX_MS,
     Nat,
     Network,
+    QueryRecord,
     SimulatedNode,
     build_network,
     member,
@@ -216,6 +217,27 @@ def test_what_is_cancelled_tells_nothing_more() -> None:
     network.run_for(10)
     assert engine.statistics.requests.active == 0
     assert (nodes[1].calls, nodes[1].queries) == ({}, {})
+
+
+def test_more_queries_than_there_is_room_for_wait_their_turn() -> None:
+    network, nodes = build_network(17, 30)
+    engine = nodes[1].engine
+    nowhere = Call(("192.0.2.1", 1), Internal.PING, True, retries=0, timeout_seconds=1.0)
+    taken = [engine.call(nowhere, network.now)[0] for _ in range(MAX_REQUESTS)]
+    numbers = [
+        engine.query(QueryPlan(TARGET, Internal.FIND_NODE, True), network.now)[0] for _ in range(3)
+    ]
+    engine.cancel_query(numbers[2])
+    for handle in taken:
+        engine.cancel_call(handle)
+    assert engine.statistics.requests.active == 0, "the queries have not begun"
+    for number in numbers[:2]:
+        nodes[1].queries[number] = QueryRecord([])
+    network.run(lambda: None not in [nodes[1].queries[number].result for number in numbers[:2]])
+    for number in numbers[:2]:
+        result = nodes[1].queries[number].result
+        assert result is not None
+        assert (len(result.closest), result.timeouts) == (20, 0)
 
 
 # What a liar may try.

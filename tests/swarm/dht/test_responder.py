@@ -279,6 +279,17 @@ def test_a_fresh_token_comes_with_the_refusal() -> None:
     assert stored.error == 0
 
 
+@pytest.mark.parametrize("command", list(Internal))
+def test_a_wrong_token_is_refused_whatever_else_is_wrong(command: Internal) -> None:
+    for value in (None, b"", b"\x01", bytes(6)):
+        request = Request(9, US, command, True, None, bytes(32), TOPIC, value)
+        (transmit,) = Node().send(request)
+        response = decode_datagram(transmit.data)
+        assert isinstance(response, Response)
+        assert response.error == ErrorCode.INVALID_TOKEN
+        assert transmit.to == ASKER
+
+
 @pytest.mark.parametrize(
     "command",
     [Command.ANNOUNCE, Command.UNANNOUNCE, Command.MUTABLE_PUT, Command.IMMUTABLE_PUT],
