@@ -95,8 +95,8 @@ def test_the_table_is_right(name: str) -> None:
 
 
 def flood(ask: Callable[[float], int], seconds: float) -> int:
-    """Bytes that come out when a request a millisecond goes in."""
-    return sum(ask(step / 1000) for step in range(int(seconds * 1000)))
+    """Bytes that come out when fifty requests a second go in."""
+    return sum(ask(step / 50) for step in range(int(seconds * 50)))
 
 
 def test_a_victim_gets_no_more_than_its_allowance() -> None:
@@ -113,7 +113,7 @@ def test_a_victim_gets_no_more_than_its_allowance() -> None:
     most = HOST_BURST_BYTES + seconds * HOST_BYTES_PER_SECOND
     answers = received / measure(request)[1]
     assert most * 0.9 < received - answers * size <= most
-    assert responder.refused_by_allowance > 19_000
+    assert responder.refused_by_allowance > 900
 
 
 def test_many_victims_share_one_allowance() -> None:

@@ -54,17 +54,17 @@ def found(node: SimulatedNode, topic: bytes = TOPIC) -> set[PeerRecord]:
 
 
 def test_who_announces_is_found_until_the_time_is_over() -> None:
-    network, nodes = build_network(1, 40)
+    network, nodes = build_network(1, 24)
     ours, theirs = PeerRecord(PAIR.public_key, RELAYS), PeerRecord(OTHER.public_key)
     assert run(nodes[1], plan_announce(TOPIC, PAIR, RELAYS)).stored == 20
     assert run(nodes[2], plan_announce(TOPIC, OTHER)).stored == 20
-    assert found(nodes[30]) == {ours, theirs}
-    assert found(nodes[30], bytes(32)) == set()
+    assert found(nodes[20]) == {ours, theirs}
+    assert found(nodes[20], bytes(32)) == set()
     assert run(nodes[1], plan_unannounce(TOPIC, PAIR)).stored == 20
-    assert found(nodes[31]) == {theirs}
+    assert found(nodes[21]) == {theirs}
     assert run(nodes[1], plan_unannounce(TOPIC, PAIR)).stored == 0
     network.run_for(RECORD_SECONDS)
-    assert found(nodes[32]) == set()
+    assert found(nodes[22]) == set()
     assert all(node.engine.statistics.records.records == 0 for node in nodes)
 
 
