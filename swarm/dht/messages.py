@@ -228,6 +228,7 @@ def encode_addresses(addresses: Sequence[Address]) -> bytes:
 def node_id(address: Address) -> NodeId:
     """Where a node at this public address stands among the others.
 
-    Cached: a response names 20 nodes, mostly known ones. 0.15 us instead of 1.9.
+    Cached: a response names 20 nodes, mostly known ones, and looking one up takes a sixth of
+    the 2 us that hashing its address does.
     """
     return blake2b(encode_address(address))

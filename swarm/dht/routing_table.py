@@ -31,6 +31,8 @@ class DhtNode:
 
     address: Address
     id: NodeId
+    number: int
+    """The id, for arithmetic."""
     added_at: float
     heard_at: float
     """When it last answered or asked."""
@@ -40,7 +42,8 @@ class DhtNode:
 
     @classmethod
     def create(cls, address: Address, now: float) -> DhtNode:
-        return cls(address, node_id(address), now, now, now)
+        own_id = node_id(address)
+        return cls(address, own_id, int.from_bytes(own_id, "big"), now, now, now)
 
 
 def shared_bits(left: NodeId, right: NodeId) -> int:
@@ -129,12 +132,13 @@ class RoutingTable:
         inner: list[DhtNode] = []
         for index, row in self._rows.items():
             if index > start:
-                inner += row
+                inner.extend(row)
         groups: list[Iterable[DhtNode]] = [self._rows.get(start, ()), inner]
         groups += (self._rows[index] for index in sorted(self._rows, reverse=True) if index < start)
+        number = int.from_bytes(target, "big")
         nodes: list[DhtNode] = []
         for group in groups:
-            nodes += sorted(group, key=lambda node: distance(node.id, target))
+            nodes += sorted(group, key=lambda node: node.number ^ number)
             if len(nodes) >= limit:
                 break
         return nodes[:limit]
