@@ -41,6 +41,10 @@ ADDRESS_BYTES = 6
 MAX_CLOSER_NODES = 20
 """Taken from one response. The originals send no more; what a longer list adds is spam."""
 
+MAX_DATAGRAM_BYTES = 2**14
+"""More than 20 nodes, 20 records and any value that fits a packet come to. A query keeps up to 256
+responses, so this bounds what it can be made to hold."""
+
 _ID, _TOKEN, _INTERNAL, _TARGET, _VALUE = 1, 2, 4, 8, 16
 _CLOSER_NODES, _ERROR = 4, 8
 _MIN_BYTES = 10
@@ -156,7 +160,10 @@ class Response:
 
 def is_dht_datagram(data: bytes) -> bool:
     """Whether a datagram claims to be of this protocol, and not UDX or a probe."""
-    return len(data) >= _MIN_BYTES and data[0] in (REQUEST_TYPE, RESPONSE_TYPE)
+    return _MIN_BYTES <= len(data) <= MAX_DATAGRAM_BYTES and data[0] in (
+        REQUEST_TYPE,
+        RESPONSE_TYPE,
+    )
 
 
 def decode_datagram(data: bytes) -> Request | Response:

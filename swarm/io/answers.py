@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Answers(Generic[T]):
     """What the nodes on the way to a target answer, as it comes in; an async iterator.
 
-    The query goes on to its end when nobody listens any more, unless it is cancelled: a few
-    seconds, and at most 256 answers that wait to be taken.
+    For one task at a time. The query goes on to its end when nobody listens any more, unless it
+    is cancelled: a few seconds, and at most 256 answers that wait to be taken.
     """
 
     def __init__(self, read: Callable[[Reply], T | None], stop: Callable[[], None]) -> None:

@@ -136,7 +136,8 @@ def test_a_list_that_claims_to_be_endless_ends_with_the_datagram() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00", b"\x03", b"\xff\x01" + bytes(18), b"\x23" + bytes(30)]
+    "data",
+    [b"", b"\x00", b"\x03", b"\xff\x01" + bytes(18), b"\x23" + bytes(30), b"\x13" + bytes(2**14)],
 )
 def test_probes_and_udx_are_somebody_elses(data: bytes) -> None:
     assert not is_dht_datagram(data)
