@@ -261,6 +261,8 @@ class DhtEngine:
         outputs: list[EngineOutput] = []
         for address in self.settings.nodes:
             outputs += self._ping(self._neighborhood.introduce(address), now)
+        if self._standing.is_test_due(now):  # told where it is, a node need not search twice
+            return outputs + self._test_standing(now, for_role=True)
         return outputs + self._bootstrap_round(now)
 
     def call(self, call: Call, now: float) -> tuple[int, list[EngineOutput]]:

@@ -193,11 +193,11 @@ def build_network(
     """A network whose members came one after the other, as they do."""
     network = Network(seed, loss=loss)
     names = hosts or [public_host(i) for i in range(size)]
-    first = replace(member(), public_address=(names[0], 4000))
-    nodes = [SimulatedNode(network, first, names[0])]
-    nodes[0].start()
-    for host in names[1:size]:
-        node = SimulatedNode(network, member((nodes[0].server,)), host)
+    nodes: list[SimulatedNode] = []
+    for host in names[:size]:
+        known = (nodes[0].server,) if nodes else ()
+        settings = replace(member(known), public_address=(host, 4000))
+        node = SimulatedNode(network, settings, host)
         nodes.append(node)
         node.start()
         network.run(lambda node=node: node.is_bootstrapped)  # type: ignore[misc]

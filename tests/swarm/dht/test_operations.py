@@ -63,7 +63,7 @@ def test_who_announces_is_found_until_the_time_is_over() -> None:
     assert run(nodes[1], plan_unannounce(TOPIC, PAIR)).stored == 20
     assert found(nodes[21]) == {theirs}
     assert run(nodes[1], plan_unannounce(TOPIC, PAIR)).stored == 0
-    network.run_for(RECORD_SECONDS)
+    network.run_for(RECORD_SECONDS + 10)
     assert found(nodes[22]) == set()
     assert all(node.engine.statistics.records.records == 0 for node in nodes)
 
