@@ -21,7 +21,7 @@ trio shells.
 """
 
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP
-from swarm.dht.engine import DhtStatistics
+from swarm.dht.interface import DhtStatistics
 from swarm.dht.operations import PeerFound, PeersFound
 from swarm.dht.payloads import MutableValue, PeerRecord, immutable_target, peer_target
 from swarm.dht.reachability import Role

@@ -18,8 +18,16 @@ from typing import assert_never
 from hypercore.crypto import Entropy
 from hypercore.encoding import DecodeError, Reader
 from swarm.announcement import Address
-from swarm.dht.health import Health, HealthMonitor
+from swarm.dht.health import HealthMonitor
 from swarm.dht.hosts import is_usable
+from swarm.dht.interface import (
+    Bootstrapped,
+    DhtStatistics,
+    EngineOutput,
+    QueryFinished,
+    QueryReplied,
+    Settings,
+)
 from swarm.dht.messages import (
     ADDRESS_BYTES,
     ID_BYTES,
@@ -53,13 +61,11 @@ from swarm.dht.reachability import (
     StandingOutput,
     ask_to_reach,
 )
-from swarm.dht.records import RecordStatistics
 from swarm.dht.requests import (
     Answered,
     Call,
     Delayed,
     RequestOutput,
-    RequestStatistics,
     RequestTable,
     TimedOut,
     TooManyRequests,
@@ -73,68 +79,6 @@ BACKGROUND_CONCURRENCY = 2
 MAX_HINTS_PER_TICK = 50
 _BOOTSTRAP_ROUNDS = 2
 _QUIET_REQUESTS = 3  # fewer under way: a background query may hurry
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a node is told when it starts.
-
-    `server_port` is the local port of the server's socket. `is_open` says that strangers can
-    reach it, `public_address` where; otherwise the node finds out.
-    """
-
-    server_port: int
-    bootstrap: tuple[Address, ...] = ()
-    role: Role = Role.EPHEMERAL
-    is_open: bool = False
-    public_address: Address | None = None
-    nodes: tuple[Address, ...] = ()
-    """Nodes known from earlier: asked, like any others, before they are believed in."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryReplied:
-    """A node answered a query."""
-
-    query: int
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class QueryFinished:
-    """A query is over."""
-
-    query: int
-    result: QueryResult
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrapped:
-    """The search for neighbors is over, with whatever success; comes once."""
-
-
-EngineOutput = Transmit | Answered | TimedOut | QueryReplied | QueryFinished | Bootstrapped
-
-
-@dataclass(frozen=True, slots=True)
-class DhtStatistics:
-    """A node now, and counts since it started."""
-
-    role: Role
-    is_ephemeral: bool
-    is_firewalled: bool
-    is_bootstrapped: bool
-    health: Health
-    public_host: str | None
-    public_port: int | None
-    nodes: int
-    queries: int
-    requests: RequestStatistics
-    answered: int
-    ignored: int
-    malformed: int
-    refused_by_allowance: int
-    records: RecordStatistics
 
 
 class _Phase(enum.Enum):

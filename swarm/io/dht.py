@@ -22,16 +22,16 @@ import trio
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from swarm.announcement import Address
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP, BootstrapNode, parse_bootstrap
-from swarm.dht.engine import (
+from swarm.dht.engine import DhtEngine
+from swarm.dht.hosts import Scope, scope_of
+from swarm.dht.interface import (
     Bootstrapped,
-    DhtEngine,
     DhtStatistics,
     EngineOutput,
     QueryFinished,
     QueryReplied,
     Settings,
 )
-from swarm.dht.hosts import Scope, scope_of
 from swarm.dht.messages import Internal, Response, is_dht_datagram
 from swarm.dht.operations import (
     PeerFound,

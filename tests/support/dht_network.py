@@ -10,14 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from swarm.announcement import Address
-from swarm.dht.engine import (
-    Bootstrapped,
-    DhtEngine,
-    EngineOutput,
-    QueryFinished,
-    QueryReplied,
-    Settings,
-)
+from swarm.dht.engine import DhtEngine
+from swarm.dht.interface import Bootstrapped, EngineOutput, QueryFinished, QueryReplied, Settings
 from swarm.dht.query import QueryPlan, QueryResult, Reply
 from swarm.dht.reachability import Role
 from swarm.dht.requests import Answered, Call, TimedOut, Transmit, Via

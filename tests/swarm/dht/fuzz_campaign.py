@@ -19,7 +19,8 @@ from typing import Protocol
 
 from hypercore.encoding import DecodeError
 from swarm.announcement import Address
-from swarm.dht.engine import DhtEngine, Settings
+from swarm.dht.engine import DhtEngine
+from swarm.dht.interface import Settings
 from swarm.dht.messages import Internal, Request, decode_datagram
 from swarm.dht.payloads import Announcement, LookupAnswer, MutablePut, MutableValue, PeerRecord
 from swarm.dht.reachability import Role

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.announcement import Address
-from swarm.dht.engine import MAX_HINTS_PER_TICK, DhtEngine, Settings
+from swarm.dht.engine import MAX_HINTS_PER_TICK, DhtEngine
+from swarm.dht.interface import Settings
 from swarm.dht.messages import Internal, Request, Response, decode_datagram, encode_address, node_id
 from swarm.dht.neighborhood import MAX_INTRODUCTIONS
 from swarm.dht.pacing import FIRST_TIMEOUT_SECONDS
