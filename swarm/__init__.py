@@ -8,46 +8,79 @@
         await swarm.join(topic)              # neighbors with the same topic, through mDNS
         swarm.add_peer("example.org", 49737) # and addresses that are known
 
+    async with open_dht() as dht:            # HyperDHT's table, for now beside the swarm
+        await dht.wait_bootstrapped()
+        await dht.announce(topic, key_pair, relay_addresses)
+        async for found in dht.lookup(topic):
+            ...                              # found.records: who else announces it
+
 The map, from the wire up: `frames`, `noise`, `stream_cipher` and `secret_stream` make a byte
 stream an encrypted one; `mux` puts channels on it; `announcement` and `peer_book` decide whom to
-talk to. All of these are pure. `io` holds their trio shells.
+talk to; `dht` is a node of the distributed hash table. All of these are pure. `io` holds their
+trio shells.
 """
 
+from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP
+from swarm.dht.interface import DhtStatistics
+from swarm.dht.operations import PeerFound, PeersFound
+from swarm.dht.payloads import MutableValue, PeerRecord, immutable_target, peer_target
+from swarm.dht.reachability import Role
 from swarm.errors import (
+    DhtError,
     HandshakeFailed,
     MalformedPacket,
     OutboxOverflow,
     PeerUnreachable,
     SwarmError,
 )
+from swarm.io.answers import Answers
+from swarm.io.carrier import DatagramCarrier
 from swarm.io.channel import Channel, ChannelRejected, RemoteOpen, RemoteOpens
 from swarm.io.connection import Connection, ConnectionStatistics, Link, open_connection
+from swarm.io.dht import Dht, Pong, Stored, open_bootstrap, open_dht
 from swarm.io.mux import MuxHandle, MuxStatistics, open_mux
 from swarm.io.swarm import ConnectionInfo, Swarm, SwarmStatistics, open_swarm
 from swarm.peer_book import PeerInfo, PeerState, Source
 
 __all__ = [
+    "PUBLIC_BOOTSTRAP",
+    "Answers",
     "Channel",
     "ChannelRejected",
     "Connection",
     "ConnectionInfo",
     "ConnectionStatistics",
+    "DatagramCarrier",
+    "Dht",
+    "DhtError",
+    "DhtStatistics",
     "HandshakeFailed",
     "Link",
     "MalformedPacket",
+    "MutableValue",
     "MuxHandle",
     "MuxStatistics",
     "OutboxOverflow",
+    "PeerFound",
     "PeerInfo",
+    "PeerRecord",
     "PeerState",
     "PeerUnreachable",
+    "PeersFound",
+    "Pong",
     "RemoteOpen",
     "RemoteOpens",
+    "Role",
     "Source",
+    "Stored",
     "Swarm",
     "SwarmError",
     "SwarmStatistics",
+    "immutable_target",
+    "open_bootstrap",
     "open_connection",
+    "open_dht",
     "open_mux",
     "open_swarm",
+    "peer_target",
 ]

@@ -5,9 +5,12 @@ SwarmError
   MalformedPacket    the remote broke the rules of an open connection: it ends
   OutboxOverflow     the remote reads more slowly than it makes us write: its connection ends
   PeerUnreachable    nobody answers at an address
+  DhtError           the nodes of the table did not store what they were to store
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SwarmError(Exception):
@@ -43,3 +46,23 @@ class PeerUnreachable(SwarmError):
         self.attempts = attempts
         self.is_refused = is_refused
         """Whether a machine at every address says that nobody listens there."""
+
+
+class DhtError(SwarmError):
+    """No node of the table took what was to be stored."""
+
+    def __init__(self, refusals: Sequence[int], silent: int) -> None:
+        self.refusals = tuple(refusals)
+        """Error codes of those that refused; see `swarm.dht.messages.ErrorCode`."""
+        self.silent = silent
+        """How many did not answer."""
+        codes = ", ".join(map(str, sorted(set(self.refusals)))) or "none"
+        super().__init__(
+            f"stored nowhere: {len(self.refusals)} nodes refused (errors: {codes}), "
+            f"{silent} did not answer"
+        )
+
+    @property
+    def code(self) -> int | None:
+        """The error that most of those who refused gave; None when nobody did."""
+        return max(set(self.refusals), key=self.refusals.count, default=None)

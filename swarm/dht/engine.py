@@ -1,0 +1,541 @@
+"""One node of the table; a machine.
+
+Datagrams, calls and queries go in, datagrams and answers come out. By itself it finds its
+neighbors, keeps its table fresh, learns how the world sees it, and answers what others ask. What
+it does is decided elsewhere (`requests`, `query`, `neighborhood`, `reachability`, `responder`);
+here it is put together.
+
+Source: dht-rpc 6.27.0 index.js.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from hypercore.crypto import Entropy
+from hypercore.encoding import DecodeError, Reader
+from swarm.announcement import Address
+from swarm.dht.health import HealthMonitor
+from swarm.dht.hosts import is_usable
+from swarm.dht.interface import (
+    Bootstrapped,
+    DhtStatistics,
+    EngineOutput,
+    QueryFinished,
+    QueryReplied,
+    Settings,
+)
+from swarm.dht.messages import (
+    ADDRESS_BYTES,
+    ID_BYTES,
+    Internal,
+    NodeId,
+    Request,
+    Response,
+    decode_address,
+    decode_datagram,
+    encode_address,
+    node_id,
+)
+from swarm.dht.neighborhood import Check, Introduction, Neighborhood, Ping, Swap
+from swarm.dht.query import (
+    CONCURRENCY,
+    Ask,
+    Finished,
+    HintDown,
+    Query,
+    QueryOutput,
+    QueryPlan,
+    QueryResult,
+    Replied,
+    Reply,
+)
+from swarm.dht.reachability import (
+    Probe,
+    Role,
+    Settled,
+    Standing,
+    StandingOutput,
+    ask_to_reach,
+)
+from swarm.dht.requests import (
+    Answered,
+    Call,
+    Delayed,
+    RequestOutput,
+    RequestTable,
+    TimedOut,
+    TooManyRequests,
+    Transmit,
+    Via,
+)
+from swarm.dht.responder import Asked, Responder
+from swarm.dht.routing_table import ROW_SIZE, RoutingTable
+
+BACKGROUND_CONCURRENCY = 2
+MAX_HINTS_PER_TICK = 50
+_BOOTSTRAP_ROUNDS = 2
+_QUIET_REQUESTS = 3  # fewer under way: a background query may hurry
+
+
+class _Phase(enum.Enum):
+    NEW = "new"
+    BOOTSTRAPPING = "bootstrapping"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class _ForUser:
+    """A call made from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ForQuery:
+    query: int
+    is_commit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """A courtesy; whatever comes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _QuickProbe:
+    """Can one node reach our server socket? If so, a test is worth the trouble."""
+
+
+_Purpose = _ForUser | _ForQuery | _Hint | _QuickProbe | Probe | Check | Swap | Introduction
+
+
+@dataclass(slots=True)
+class _Running:
+    query: Query
+    is_background: bool
+    handles: set[int] = field(default_factory=set)
+
+
+class DhtEngine:
+    """A node. `now` is monotonic seconds; what to do is returned, in order."""
+
+    def __init__(self, settings: Settings, entropy: Entropy, now: float, unix_ms: int) -> None:
+        self.settings = settings
+        self.bootstrap = settings.bootstrap
+        """Asked when fewer than 20 nodes are known; may be changed at any time."""
+        self._entropy = entropy
+        self._standing = Standing(
+            settings.role,
+            settings.server_port,
+            is_open=settings.is_open,
+            public_address=settings.public_address,
+            now=now,
+        )
+        self._neighborhood = Neighborhood(entropy(ID_BYTES), now)
+        self._requests = RequestTable(entropy, now)
+        self._responder = Responder(self.table, entropy, now, unix_ms)
+        self._health = HealthMonitor()
+        self._malformed = 0
+        self._purposes: dict[int, _Purpose] = {}
+        self._queries: dict[int, _Running] = {}
+        self._last_query = 0
+        self._phase = _Phase.NEW
+        self._bootstrap_rounds = 0
+        self._bootstrap_query: int | None = None
+        is_persistent = settings.role is Role.PERSISTENT
+        self._is_quick_probe_due = self._standing.is_firewalled and not is_persistent
+        self._is_test_worthwhile = is_persistent
+        self._hints_this_tick = 0
+        self._unsent: list[tuple[Call, _Purpose]] = []  # tried again at the next tick
+
+    @property
+    def table(self) -> RoutingTable:
+        return self._neighborhood.table
+
+    @property
+    def is_bootstrapped(self) -> bool:
+        return self._phase is _Phase.RUNNING
+
+    @property
+    def own_id(self) -> NodeId | None:
+        """Our id; None while we are in nobody's table."""
+        return None if self._standing.is_ephemeral else self.table.own_id
+
+    @property
+    def public_address(self) -> Address | None:
+        """Where strangers reach us; None when they do not."""
+        return self._standing.public_address
+
+    @property
+    def statistics(self) -> DhtStatistics:
+        standing, responder = self._standing, self._responder
+        return DhtStatistics(
+            role=standing.role,
+            is_ephemeral=standing.is_ephemeral,
+            is_firewalled=standing.is_firewalled,
+            is_bootstrapped=self.is_bootstrapped,
+            health=self._health.state,
+            public_host=standing.nat.host,
+            public_port=standing.nat.port,
+            nodes=len(self.table),
+            queries=len(self._queries),
+            requests=self._requests.statistics,
+            answered=responder.answered,
+            ignored=responder.ignored,
+            malformed=self._malformed,
+            refused_by_allowance=responder.refused_by_allowance,
+            records=responder.records.statistics,
+        )
+
+    @property
+    def deadline(self) -> float:
+        """When `advance` has something to do."""
+        deadlines = (
+            self._neighborhood.upkeep.next_tick,
+            self._requests.deadline,
+            self._responder.deadline,
+        )
+        return min(when for when in deadlines if when is not None)
+
+    def start(self, now: float) -> list[EngineOutput]:
+        """Begin to search for neighbors; `Bootstrapped` tells the end of it."""
+        self._phase = _Phase.BOOTSTRAPPING
+        outputs: list[EngineOutput] = []
+        for address in self.settings.nodes:
+            outputs += self._ping(self._neighborhood.introduce(address), now)
+        if self._standing.is_test_due(now):  # told where it is, a node need not search twice
+            return outputs + self._test_standing(now, for_role=True)
+        return outputs + self._bootstrap_round(now)
+
+    def call(self, call: Call, now: float) -> tuple[int, list[EngineOutput]]:
+        """Ask one node; `Answered` or `TimedOut` will tell, by the handle.
+
+        Raises: TooManyRequests.
+        """
+        handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
+        self._purposes[handle] = _ForUser()
+        return handle, self._digest(outputs, now)
+
+    def cancel_call(self, handle: int) -> None:
+        """Lose interest in an answer."""
+        self._purposes.pop(handle, None)
+        self._requests.cancel(handle)
+
+    def query(
+        self, plan: QueryPlan, now: float, remembered: Sequence[Address] = ()
+    ) -> tuple[int, list[EngineOutput]]:
+        """Walk to a target; `QueryFinished` will tell the end, by the number of the query."""
+        return self._start_query(plan, now, remembered, is_background=False)
+
+    def cancel_query(self, number: int) -> None:
+        """Lose interest in a query. What it committed already is not undone."""
+        running = self._queries.pop(number, None)
+        for handle in running.handles if running is not None else ():
+            self.cancel_call(handle)
+
+    def refresh(self, now: float) -> list[EngineOutput]:
+        """Look around in the table, in the background."""
+        nodes = list(self.table)
+        target = self.table.own_id
+        if nodes:
+            target = nodes[int.from_bytes(self._entropy(4), "little") % len(nodes)].id
+        return self._search(target, now)
+
+    def wake_up(self, now: float) -> None:
+        """The machine was asleep, or the network has changed: trust nothing from before."""
+        self._neighborhood.upkeep.woke_up(self.table, now)
+        self._forget_standing(now)
+
+    def receive(self, data: bytes, source: Address, via: Via, now: float) -> list[EngineOutput]:
+        """Take a datagram that came in through one of the two sockets."""
+        try:
+            message = decode_datagram(data)
+        except DecodeError:
+            self._malformed += 1
+            return []
+        if not is_usable(source):
+            return []
+        match message:
+            case Response():
+                return self._digest(self._requests.receive(message, source, via, now), now)
+            case Request():
+                return self._receive_request(Asked(message, source, via, len(data), now))
+            case _:
+                assert_never(message)
+
+    def advance(self, now: float) -> list[EngineOutput]:
+        """Call at `deadline`, or later."""
+        outputs: list[EngineOutput] = list(self._responder.advance(now))
+        outputs += self._digest(self._requests.advance(now), now)
+        if now >= self._neighborhood.upkeep.next_tick:
+            outputs += self._tick(now)
+        return outputs
+
+    def _receive_request(self, asked: Asked) -> list[EngineOutput]:
+        request, source = asked.request, asked.source
+        outputs: list[EngineOutput] = []
+        if request.id is not None and request.id == node_id(source):
+            outputs += self._ping(self._neighborhood.introduce(source), asked.now)
+        is_hint = request.is_internal and request.command == Internal.DOWN_HINT
+        if is_hint and request.value is not None and len(request.value) >= ADDRESS_BYTES:
+            address = decode_address(Reader(request.value))
+            outputs += self._ping(self._neighborhood.hinted_down(address, asked.now), asked.now)
+        outputs += self._responder.receive(asked)
+        return outputs
+
+    # Requests of our own, and what comes of them.
+
+    @property
+    def _id_to_show(self) -> NodeId | None:
+        return self.own_id if self._standing.via is Via.SERVER else None
+
+    def _ping(self, pings: Sequence[Ping], now: float) -> list[EngineOutput]:
+        outputs: list[EngineOutput] = []
+        for ping in pings:
+            outputs += self._open(Call(ping.address, Internal.PING, True), ping, now)
+        return outputs
+
+    def _open(self, call: Call, purpose: _Purpose, now: float) -> list[EngineOutput]:
+        try:
+            handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
+        except TooManyRequests:
+            # At most what queries and upkeep have under way, each of which is bounded.
+            self._unsent.append((call, purpose))
+            return []
+        self._purposes[handle] = purpose
+        if isinstance(purpose, _ForQuery):
+            self._queries[purpose.query].handles.add(handle)
+        return self._digest(outputs, now)
+
+    def _digest(self, outputs: Sequence[RequestOutput], now: float) -> list[EngineOutput]:
+        digested: list[EngineOutput] = []
+        for output in outputs:
+            match output:
+                case Transmit():
+                    digested.append(output)
+                case Answered():
+                    digested += self._answered(output, now)
+                case Delayed(handle, call):
+                    purpose = self._purposes.get(handle)
+                    if isinstance(purpose, _ForQuery) and not purpose.is_commit:
+                        query = self._queries[purpose.query].query
+                        digested += self._run(purpose.query, query.delayed(call.to), now)
+                case TimedOut():
+                    digested += self._timed_out(output, now)
+                case _:
+                    assert_never(output)
+        return digested
+
+    def _answered(self, answered: Answered, now: float) -> list[EngineOutput]:
+        purpose = self._purposes.pop(answered.handle, None)
+        response, source = answered.response, answered.call.to
+        outputs: list[EngineOutput] = []
+        has_id = response.id == node_id(source)
+        if has_id or source in self.bootstrap:
+            self._standing.observe(source, response.to, answered.via, now)
+        if has_id:
+            outputs += self._ping(self._neighborhood.heard_from(source, now), now)
+        match purpose:
+            case None | _Hint():
+                return outputs
+            case _ForUser():
+                return [*outputs, answered]
+            case _QuickProbe():
+                self._is_test_worthwhile = True
+                return outputs
+            case _ForQuery(number, is_commit):
+                running = self._queries[number]
+                running.handles.discard(answered.handle)
+                if is_commit:
+                    steps = running.query.commit_answered(response.error)
+                else:
+                    steps = running.query.answered(source, response, answered.seconds)
+                return outputs + self._run(number, steps, now)
+            case Probe(_, test):
+                settled = self._standing.probe_answered(test, response.to, answered.via)
+                return outputs + self._follow_standing(settled, now)
+            case Check() | Swap() | Introduction():
+                pings = self._neighborhood.ping_settled(purpose, response.id)
+                return outputs + self._ping(pings, now)
+            case _:
+                assert_never(purpose)
+
+    def _timed_out(self, timed_out: TimedOut, now: float) -> list[EngineOutput]:
+        purpose = self._purposes.pop(timed_out.handle, None)
+        if not isinstance(purpose, Probe | _QuickProbe):  # these go unanswered if we are to blame
+            self._neighborhood.silent(timed_out.call.to)
+        if isinstance(purpose, _ForUser):
+            return [timed_out]
+        if isinstance(purpose, _ForQuery):
+            self._queries[purpose.query].handles.discard(timed_out.handle)
+        return [] if purpose is None else self._failed(purpose, timed_out.call, now)
+
+    def _failed(self, purpose: _Purpose, call: Call, now: float) -> list[EngineOutput]:
+        """No answer came, whatever it was for."""
+        match purpose:
+            case _ForUser() | _Hint() | _QuickProbe():
+                return []
+            case _ForQuery(number, is_commit):
+                query = self._queries[number].query
+                steps = query.commit_timed_out() if is_commit else query.timed_out(call.to)
+                return self._run(number, steps, now)
+            case Probe(_, test):
+                return self._follow_standing(self._standing.probe_timed_out(test), now)
+            case Check() | Swap() | Introduction():
+                return self._ping(self._neighborhood.ping_settled(purpose, None), now)
+            case _:
+                assert_never(purpose)
+
+    # Queries.
+
+    def _search(self, target: NodeId, now: float) -> list[EngineOutput]:
+        """Look for nodes near a target, making way for other queries."""
+        plan = QueryPlan(target, Internal.FIND_NODE, True, concurrency=BACKGROUND_CONCURRENCY)
+        return self._start_query(plan, now, (), is_background=True)[1]
+
+    def _start_query(
+        self, plan: QueryPlan, now: float, remembered: Sequence[Address], *, is_background: bool
+    ) -> tuple[int, list[EngineOutput]]:
+        self._neighborhood.upkeep.used(now)
+        nodes = [node.address for node in self.table.closest(plan.target)]
+        if len(nodes) < ROW_SIZE:
+            nodes += self.bootstrap
+        self._last_query += 1
+        number = self._last_query
+        running = _Running(Query(plan, self.table.own_id, nodes, remembered), is_background)
+        self._queries[number] = running
+        return number, self._run(number, running.query.start(), now)
+
+    def _run(self, number: int, steps: Sequence[QueryOutput], now: float) -> list[EngineOutput]:
+        outputs: list[EngineOutput] = []
+        for step in steps:
+            running = self._queries.get(number)
+            if running is None:
+                break  # ended by what an earlier step led to
+            match step:
+                case Ask(call, is_commit):
+                    outputs += self._open(call, _ForQuery(number, is_commit), now)
+                case HintDown(to, about):
+                    outputs += self._hint_down(to, about, now)
+                case Replied(reply):
+                    outputs += self._query_replied(number, running, reply, now)
+                case Finished(result):
+                    self.cancel_query(number)
+                    outputs += self._query_finished(number, running, result, now)
+                case _:
+                    assert_never(step)
+        return outputs
+
+    def _hint_down(self, to: Address, about: Address, now: float) -> list[EngineOutput]:
+        if self._hints_this_tick >= MAX_HINTS_PER_TICK:
+            return []
+        self._hints_this_tick += 1
+        hint = Call(to, Internal.DOWN_HINT, True, value=encode_address(about))
+        return self._open(hint, _Hint(), now)
+
+    def _query_replied(
+        self, number: int, running: _Running, reply: Reply, now: float
+    ) -> list[EngineOutput]:
+        if not running.is_background:
+            return [QueryReplied(number, reply)]
+        is_quiet = len(self._requests) < _QUIET_REQUESTS
+        running.query.concurrency = CONCURRENCY if is_quiet else BACKGROUND_CONCURRENCY
+        if number != self._bootstrap_query or not self._is_quick_probe_due:
+            return []
+        self._is_quick_probe_due = False
+        probe = ask_to_reach(reply.source, self.settings.server_port)
+        return self._open(probe, _QuickProbe(), now)
+
+    def _query_finished(
+        self, number: int, running: _Running, result: QueryResult, now: float
+    ) -> list[EngineOutput]:
+        if not running.is_background:
+            return [QueryFinished(number, result)]
+        if number != self._bootstrap_query:
+            return []
+        self._bootstrap_query = None
+        if self._is_test_worthwhile:
+            return self._test_standing(now, for_role=self.settings.role is Role.PERSISTENT)
+        return self._finish_bootstrap()
+
+    # Getting started, and finding out what we are to others.
+
+    def _bootstrap_round(self, now: float) -> list[EngineOutput]:
+        self._bootstrap_rounds += 1
+        self._bootstrap_query = self._last_query + 1
+        return self._search(self.table.own_id, now)
+
+    def _finish_bootstrap(self) -> list[EngineOutput]:
+        self._phase = _Phase.RUNNING
+        return [Bootstrapped()]
+
+    def _test_standing(self, now: float, *, for_role: bool) -> list[EngineOutput]:
+        recent = [node.address for node in self.table.most_recent(ROW_SIZE)]
+        steps = self._standing.test((*recent, *self.bootstrap), now, for_role=for_role)
+        return self._follow_standing(steps, now)
+
+    def _follow_standing(self, steps: Sequence[StandingOutput], now: float) -> list[EngineOutput]:
+        outputs: list[EngineOutput] = []
+        for step in steps:
+            match step:
+                case Probe(call):
+                    outputs += self._open(call, step, now)
+                case Settled(address):
+                    outputs += self._settled(address, now)
+                case _:
+                    assert_never(step)
+        return outputs
+
+    def _settled(self, address: Address | None, now: float) -> list[EngineOutput]:
+        """We can be reached at this address, or not as far as we know."""
+        if address is not None:
+            self._move(node_id(address))
+        if self._phase is not _Phase.BOOTSTRAPPING:
+            return [] if address is None else self.refresh(now)
+        if address is None or self._bootstrap_rounds >= _BOOTSTRAP_ROUNDS:
+            return self._finish_bootstrap()
+        self._is_test_worthwhile = False
+        return self._bootstrap_round(now)
+
+    def _move(self, own_id: NodeId) -> None:
+        if own_id != self.table.own_id:
+            self._neighborhood.move(own_id)
+        self._responder.table = self.table
+        self._responder.own_id = self.own_id
+
+    def _forget_standing(self, now: float) -> None:
+        self._health.reset()
+        self._standing.forget(now)
+        self._responder.own_id = self.own_id
+
+    # Every five seconds.
+
+    def _tick(self, now: float) -> list[EngineOutput]:
+        chores = self._neighborhood.tick(len(self._requests), now)
+        if chores.has_slept:
+            self._forget_standing(now)
+        self._hints_this_tick = 0
+        statistics = self._requests.statistics
+        self._health.tick(statistics.answers, statistics.timeouts)
+        self._responder.records.expire(now)
+        outputs = self._send_unsent(now)
+        if not self.is_bootstrapped:
+            return outputs
+        if self._standing.is_test_due(now):
+            outputs += self._test_standing(now, for_role=True)
+        for node in chores.check:
+            outputs += self._ping(self._neighborhood.check(node, now), now)
+        if chores.is_refresh_due:
+            outputs += self.refresh(now)
+        return outputs
+
+    def _send_unsent(self, now: float) -> list[EngineOutput]:
+        """Try again what there was no room for, unless its query has been cancelled."""
+        unsent, self._unsent = self._unsent, []
+        outputs: list[EngineOutput] = []
+        for call, purpose in unsent:
+            if not isinstance(purpose, _ForQuery) or purpose.query in self._queries:
+                outputs += self._open(call, purpose, now)
+        return outputs

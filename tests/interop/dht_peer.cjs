@@ -1,0 +1,114 @@
+// A HyperDHT node driven by JSON lines: {"number", "command", ...} in, {"number", ...} out.
+// `node dht_peer.cjs testnet COUNT` makes an isolated network first and is a guest of it;
+// `node dht_peer.cjs guest PORT` is a guest of the network whose bootstrap node is at PORT.
+const readline = require('readline')
+const DHT = require('hyperdht')
+const createTestnet = require('@hyperswarm/testnet')
+
+const [mode, number] = [process.argv[2], Number(process.argv[3])]
+const bytes = (hex) => Buffer.from(hex, 'hex')
+const hex = (buffer) => buffer && buffer.toString('hex')
+const address = (a) => [a.host, a.port]
+const servers = []
+
+async function open () {
+  const testnet = mode === 'testnet' ? await createTestnet(number) : null
+  const bootstrap = testnet ? testnet.bootstrap : [{ host: '127.0.0.1', port: number }]
+  const dht = new DHT({ bootstrap, host: '127.0.0.1' })
+  await dht.fullyBootstrapped()
+  return { testnet, bootstrap, dht }
+}
+
+const record = (p) => ({ key: hex(p.publicKey), relays: p.relayAddresses.map(address) })
+
+const commands = {
+  async bootstrap ({ bootstrap }) {
+    return { port: bootstrap[0].port }
+  },
+  async announce ({ dht }, { topic, seed, relays, bump, clear }) {
+    const query = dht.announce(bytes(topic), DHT.keyPair(bytes(seed)),
+      relays.map(([host, port]) => ({ host, port })), { bump, clear })
+    await query.finished()
+    return { nodes: query.closestReplies.length }
+  },
+  async unannounce ({ dht }, { topic, seed }) {
+    await dht.unannounce(bytes(topic), DHT.keyPair(bytes(seed)))
+    return {}
+  },
+  async lookup ({ dht }, { topic }) {
+    const found = []
+    for await (const answer of dht.lookup(bytes(topic))) {
+      found.push({ bump: answer.bump, records: answer.peers.map(record) })
+    }
+    return { found }
+  },
+  async findPeer ({ dht }, { key }) {
+    const found = []
+    for await (const answer of dht.findPeer(bytes(key))) {
+      found.push({ source: address(answer.from), ...record(answer.peer) })
+    }
+    return { found }
+  },
+  async listen ({ dht }, { seed }) {
+    const server = dht.createServer()
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { relays: server.relayAddresses.map(address) }
+  },
+  async closeServers () {
+    while (servers.length) await servers.pop().close()
+    return {}
+  },
+  async mutablePut ({ dht }, { seed, value, seq }) {
+    const put = await dht.mutablePut(DHT.keyPair(bytes(seed)), bytes(value), { seq })
+    return { nodes: put.closestNodes.length }
+  },
+  async mutableGet ({ dht }, { key, seq }) {
+    const found = await dht.mutableGet(bytes(key), { seq })
+    return found ? { value: hex(found.value), seq: found.seq } : { value: null }
+  },
+  async immutablePut ({ dht }, { value }) {
+    return { hash: hex((await dht.immutablePut(bytes(value))).hash) }
+  },
+  async immutableGet ({ dht }, { hash }) {
+    const found = await dht.immutableGet(bytes(hash))
+    return { value: found ? hex(found.value) : null }
+  },
+  async ping ({ dht }, { port }) {
+    const pong = await dht.ping({ host: '127.0.0.1', port })
+    return { to: address(pong.to), id: hex(pong.from.id) }
+  },
+  async delayedPing ({ dht }, { port, delay }) {
+    const started = Date.now()
+    await dht.delayedPing({ host: '127.0.0.1', port }, delay)
+    return { elapsed: Date.now() - started }
+  },
+  async join (context, { count }) {
+    context.members = []
+    for (let i = 0; i < count; i++) {
+      const { bootstrap } = context
+      const node = new DHT({ bootstrap, host: '127.0.0.1', ephemeral: false, firewalled: false })
+      await node.fullyBootstrapped()
+      context.members.push(node)
+    }
+    return { persistent: context.members.filter((node) => node.id !== null).length }
+  },
+  async state ({ dht }) {
+    return { nodes: dht.nodes.length, firewalled: dht.firewalled, host: dht.host, port: dht.port }
+  }
+}
+
+open().then((context) => {
+  const lines = readline.createInterface({ input: process.stdin })
+  lines.on('line', async (line) => {
+    const { number, command, ...parameters } = JSON.parse(line)
+    let result
+    try {
+      result = await commands[command](context, parameters)
+    } catch (error) {
+      result = { error: String(error && (error.code || error.stack || error)) }
+    }
+    process.stdout.write(JSON.stringify({ number, ...result }) + '\n')
+  })
+  lines.on('close', () => process.exit(0))
+})
