@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -31,7 +32,7 @@ from node.covalue.ids import (
     is_delete_session,
     parse_session_id,
 )
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
@@ -97,6 +98,18 @@ class _SessionRow(NamedTuple):
     has_checkpoints: bool
 
 
+def _describe(
+    co_id: RawCoId,
+    value: _ValueRow,
+    rows: Mapping[CoSessionId, _SessionRow],
+    transactions: Iterable[Transaction],
+) -> StoredValue:
+    """The value without its transactions, which are all of it when it is a group."""
+    sessions = {session_id: row.stored for session_id, row in rows.items()}
+    dependencies = value_dependencies(co_id, value.header, sessions, transactions)
+    return StoredValue(value.header, sessions, dependencies, value.is_deleted)
+
+
 class SqliteReader:
     """One connection for reading, used by one thread at a time."""
 
@@ -141,7 +154,17 @@ class SqliteReader:
         value = self._find(co_id)
         if value is None:
             return LoadedPieces()
-        return self._pieces(co_id, value.header, self._sessions(value), known, max_bytes)
+        rows = self._sessions(value)
+        loaded = self._pieces(co_id, value.header, rows, known, max_bytes)
+        if known != NOTHING or not loaded.is_complete:
+            return loaded
+        transactions = (
+            transaction
+            for piece in loaded.pieces
+            for part in piece.new.values()
+            for transaction in part.transactions
+        )
+        return replace(loaded, value=_describe(co_id, value, rows, transactions))
 
     def _load_value(self, co_id: RawCoId) -> StoredValue | None:
         value = self._find(co_id)
@@ -152,9 +175,7 @@ class SqliteReader:
         if value.header.is_group:
             for row in rows.values():
                 transactions += self._transactions(row.row_id, 0, row.stored.count)
-        sessions = {session_id: row.stored for session_id, row in rows.items()}
-        dependencies = value_dependencies(co_id, value.header, sessions, transactions)
-        return StoredValue(value.header, sessions, dependencies, value.is_deleted)
+        return _describe(co_id, value, rows, transactions)
 
     def _find(self, co_id: RawCoId) -> _ValueRow | None:
         found = self._execute(_VALUE, (co_id,)).fetchone()

@@ -236,6 +236,23 @@ async def test_a_group_is_stored_with_its_members(home: StoreHome) -> None:
         assert value.dependencies == {BOB.account_id}
 
 
+async def test_a_load_of_everything_tells_what_load_value_would(home: StoreHome) -> None:
+    appender = Appender()
+    header = group_header(ANN.agent_id)
+    member = f'[{{"op":"set","key":"{BOB.account_id}","value":"writer"}}]'
+    async with home.open() as store:
+        await appender.put(
+            store,
+            ANN.content(header, [Transaction(1, member)], as_agent=True),
+            ANN.content(map_header("m", header.id), edits(3), as_agent=True),
+        )
+        for co_id in (header.id, map_header("m", header.id).id):
+            loaded = await store.load(co_id)
+            assert loaded.value is not None
+            assert loaded.value == await store.load_value(co_id)
+            assert (await store.load(co_id, KnownState(True))).value is None
+
+
 async def test_readers_see_whole_appends_while_one_is_written(home: StoreHome) -> None:
     appender = Appender()
     seen: set[int] = set()
