@@ -47,7 +47,8 @@ from node.covalue.session_log import feed
 from node.covalue.sqlite_store import open_sqlite_store
 from node.covalue.store import CoValueStore
 from node.storing import open_storing
-from tests.node.node_process import INTEROP, NodeProcess
+from tests.node.node_nest import Nest, NestedNode, open_nest
+from tests.support.running_node import INTEROP
 from tests.support.storage_rows import verify_core
 from tests.support.stores import joined, load_all
 
@@ -241,14 +242,15 @@ async def _states(store: CoValueStore) -> dict[RawCoId, dict[CoSessionId, int]]:
     return states
 
 
-async def run_round(points: int, store: str, chance: random.Random, report: Report) -> None:
+async def run_round(
+    nest: Nest, points: int, store: str, chance: random.Random, report: Report
+) -> None:
     """Some kills of one node."""
     with tempfile.TemporaryDirectory(prefix="beemesh-crash-") as directory:
         data = Path(directory)
         acknowledged = Acknowledged()
-        url = await _pick_port(data, store)
-        port = int(url.rsplit(":", 1)[1].rstrip("/"))
-        node = NodeProcess(data, "--store", store, ws_port=port)
+        url: str = (await NestedNode(nest, data, "--store", store).start_and_stop())["ws"]
+        node = NestedNode(nest, data, "--store", store, ws_port=int(url.rsplit(":", 1)[1]))
         await node.start()
         async with loading(url, acknowledged):
             for _ in range(points):
@@ -266,16 +268,12 @@ async def run_round(points: int, store: str, chance: random.Random, report: Repo
 async def run_campaign(points: int, store: str, seed: int) -> Report:
     chance = random.Random(seed)
     report = Report()
-    while report.points < points and report.is_clean:
-        await run_round(min(ROUND_POINTS, points - report.points), store, chance, report)
+    async with open_nest() as nest:
+        while report.points < points and report.is_clean:
+            count = min(ROUND_POINTS, points - report.points)
+            await run_round(nest, count, store, chance, report)
+            sys.stderr.write(f"{store}: {report.points} kills, {report.checked} checked\n")
     return report
-
-
-async def _pick_port(data: Path, store: str) -> str:
-    """Where clients find the node again after a kill."""
-    async with NodeProcess(data, "--store", store).running() as ready:
-        url: str = ready["ws"]
-        return url
 
 
 async def main() -> None:
