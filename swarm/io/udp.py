@@ -1,0 +1,360 @@
+"""UDP: one socket with many UDX streams, and whatever else arrives there."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from hypercore.crypto import Entropy, system_entropy
+from hypercore.encoding import DecodeError
+from swarm.io.datagrams import Datagram, DatagramSocket
+from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.io.udx_transport import UdxTransport
+from swarm.udx.mtu import MAX_MTU
+from swarm.udx.packet import Packet, decode_packet, is_packet
+from swarm.udx.path import Address, Path
+from swarm.udx.receiver import WINDOW_BYTES
+from swarm.udx.stream import State, UdxStream
+
+MAX_OUTBOX_BYTES = 2**21
+"""Datagrams that the system had no room for; more are dropped, which streams notice as loss."""
+
+MAX_WAITING_DATAGRAMS = 1024
+"""Datagrams that are not UDX and that nobody has taken; more are dropped."""
+
+MAX_LINGERING = 1024
+"""Closed streams that still tell their remotes so; the oldest are forgotten."""
+
+CLOSE_SECONDS = 1.0
+"""How long closing an endpoint waits for what its closed streams have under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class UdxEndpointStatistics:
+    """Counts of one socket; bytes are those of datagrams."""
+
+    streams: int
+    datagrams_received: int
+    datagrams_sent: int
+    datagrams_dropped: int
+    """Not sent, since the system had no room or no way."""
+    packets_malformed: int
+    packets_unknown: int
+    """For no stream of ours, or for one that does not know its remote yet."""
+    others_dropped: int
+    """Datagrams that were not UDX, and that nobody took in time."""
+    outbox_bytes: int
+
+
+@dataclass(slots=True)
+class _Table:
+    """What endpoints that share their streams have in common."""
+
+    streams: dict[int, UdxTransport] = field(default_factory=dict)
+    endpoints: dict[int, UdxEndpoint] = field(default_factory=dict)
+    lingering: deque[UdxTransport] = field(default_factory=deque)
+    opened: int = 0  # endpoints so far
+
+
+class UdxEndpoint:
+    """One UDP socket; made by `open_udx_endpoint`."""
+
+    def __init__(self, socket: DatagramSocket, table: _Table, entropy: Entropy) -> None:
+        self._socket = socket
+        self._table = table
+        self._entropy = entropy
+        self._number = table.opened
+        table.opened += 1
+        table.endpoints[self._number] = self
+        self._is_closed = False
+        self._timers: list[tuple[float, int]] = []  # a heap of (due, stream id), some outdated
+        self._alarm = trio.CancelScope()
+        self._outbox: deque[tuple[Address, list[bytes]]] = deque()
+        self._outbox_bytes = 0
+        self._outbox_filled = Wakeup()
+        self._others: deque[Datagram] = deque()
+        self._other_arrived = Wakeup()
+        self._none_left = trio.Event()
+        self._received = self._sent = self._dropped = 0
+        self._malformed = self._unknown = self._others_dropped = 0
+
+    @property
+    def address(self) -> Address:
+        """Where this endpoint can be reached."""
+        return self._socket.address
+
+    def statistics(self) -> UdxEndpointStatistics:
+        return UdxEndpointStatistics(
+            streams=sum(stream.endpoint is self for stream in self._table.streams.values()),
+            datagrams_received=self._received,
+            datagrams_sent=self._sent,
+            datagrams_dropped=self._dropped + self._socket.dropped_datagrams,
+            packets_malformed=self._malformed,
+            packets_unknown=self._unknown,
+            others_dropped=self._others_dropped,
+            outbox_bytes=self._outbox_bytes,
+        )
+
+    def open_stream(
+        self,
+        local_id: int | None = None,
+        *,
+        first_seq: int = 0,
+        window_bytes: int = WINDOW_BYTES,
+        is_contactable: bool = False,
+    ) -> UdxTransport:
+        """A stream that is not connected yet; a random id if none is given.
+
+        It takes no packets before `UdxTransport.connect`, unless it `is_contactable`: then
+        `UdxTransport.wait_contact` tells whence the first one came.
+
+        Raises: ValueError when the id is taken, trio.ClosedResourceError.
+        """
+        if self._is_closed:
+            raise trio.ClosedResourceError("this endpoint was closed")
+        streams = self._table.streams
+        if local_id is None:
+            local_id = self._choose_id()
+        other = streams.get(local_id)
+        if other is not None and other.machine.state is not State.LINGERING:
+            raise ValueError(f"stream id {local_id} is taken")
+        machine = UdxStream(
+            local_id,
+            now=trio.current_time(),
+            first_seq=first_seq,
+            window_bytes=window_bytes,
+            entropy=self._entropy,
+        )
+        stream = UdxTransport(self, machine, is_contactable=is_contactable)
+        streams[local_id] = stream
+        return stream
+
+    def send_datagram(self, data: bytes, address: Address, *, ttl: int | None = None) -> None:
+        """Send what is not UDX; with a `ttl`, no further than so many routers.
+
+        Raises: trio.ClosedResourceError.
+        """
+        if self._is_closed:
+            raise trio.ClosedResourceError("this endpoint was closed")
+        if ttl is None:
+            self._send(address, [data])
+        else:
+            self._sent += 1
+            self._socket.send_with_ttl(address, data, ttl)
+
+    async def receive_datagram(self) -> Datagram:
+        """The next datagram that is not UDX, and whence it came.
+
+        Raises: trio.BusyResourceError, trio.ClosedResourceError.
+        Cancel: nothing is lost.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._others:
+            if self._is_closed:
+                raise trio.ClosedResourceError("this endpoint was closed")
+            await self._other_arrived.wait()
+        return self._others.popleft()
+
+    # For its streams.
+
+    def create_path(self, remote_id: int, address: Address) -> Path:
+        """The way to a stream at an address, through this socket."""
+        if self._is_closed:
+            raise trio.ClosedResourceError("this endpoint was closed")
+        return Path(
+            remote_id,
+            address,
+            endpoint=self._number,
+            is_ipv6=self._socket.is_ipv6,
+            max_mtu=self._socket.link_mtu(address, MAX_MTU),
+        )
+
+    def transmit(self, path: Path, datagrams: list[bytes]) -> None:
+        """Send packets of a stream; lost when the socket of the path is closed."""
+        endpoint = self._table.endpoints.get(path.endpoint)
+        if endpoint is not None:
+            endpoint._send(path.address, datagrams)
+
+    def schedule(self, stream: UdxTransport) -> None:
+        """See to it that a stream is looked at when it is due."""
+        deadline = stream.machine.deadline
+        due_at = stream.give_up_at if deadline is None else min(deadline, stream.give_up_at)
+        if due_at < stream.due_at:
+            stream.due_at = due_at
+            heapq.heappush(self._timers, (due_at, stream.local_id))
+            if due_at < self._alarm.deadline:
+                self._alarm.deadline = due_at
+
+    def bury(self, stream: UdxTransport, give_up_at: float) -> None:
+        """A stream was closed by its user: let it deliver what it has."""
+        stream.give_up_at = give_up_at
+        self.schedule(stream)
+
+    def note_closed(self, stream: UdxTransport) -> None:
+        """A stream is over."""
+        stream.give_up_at = math.inf
+        if stream.machine.state is State.LINGERING:
+            lingering = self._table.lingering
+            lingering.append(stream)
+            if len(lingering) > MAX_LINGERING:
+                self.forget(lingering.popleft())
+        if not any(other.is_left for other in self._table.streams.values()):
+            self._none_left.set()
+
+    def forget(self, stream: UdxTransport) -> None:
+        """Its id is free."""
+        if self._table.streams.get(stream.local_id) is stream:
+            del self._table.streams[stream.local_id]
+
+    def _choose_id(self) -> int:
+        while True:
+            local_id = int.from_bytes(self._entropy(4), "little")
+            if local_id and local_id not in self._table.streams:
+                return local_id
+
+    async def _receive(self) -> None:
+        """Empty the socket, a batch at a time."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket.socket)
+            received = self._socket.receive()
+            self._received += len(received)
+            self._dispatch(received, trio.current_time())
+
+    def _dispatch(self, received: Sequence[Datagram], now: float) -> None:
+        batches: dict[UdxTransport, list[Packet]] = {}
+        streams = self._table.streams
+        for datagram, source in received:
+            if not is_packet(datagram):
+                self._take_other((datagram, source))
+                continue
+            try:
+                packet = decode_packet(datagram)
+            except DecodeError:
+                self._malformed += 1
+                continue
+            stream = streams.get(packet.stream_id)
+            if stream is None or not stream.admit(self, source):
+                self._unknown += 1
+                continue
+            batch = batches.get(stream)
+            if batch is None:
+                batches[stream] = [packet]
+            else:
+                batch.append(packet)
+        for stream, packets in batches.items():
+            stream.carry_out(stream.machine.receive(packets, now))
+
+    def _take_other(self, datagram: Datagram) -> None:
+        if len(self._others) == MAX_WAITING_DATAGRAMS:
+            self._others_dropped += 1
+            return
+        self._others.append(datagram)
+        self._other_arrived.set()
+
+    async def _run_timers(self) -> None:
+        """Look at every stream that is due."""
+        while True:
+            due_at = self._timers[0][0] if self._timers else math.inf
+            with trio.CancelScope(deadline=due_at) as self._alarm:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while self._timers and self._timers[0][0] <= now:
+                due_at, local_id = heapq.heappop(self._timers)
+                stream = self._table.streams.get(local_id)
+                if stream is not None and stream.due_at == due_at:
+                    stream.due_at = math.inf
+                    stream.endpoint.advance(stream, now)
+
+    def advance(self, stream: UdxTransport, now: float) -> None:
+        """A stream may be due; it may also have been given more time since."""
+        if now >= stream.give_up_at:
+            stream.give_up_at = math.inf
+            stream.destroy()
+            return
+        deadline = stream.machine.deadline
+        if deadline is not None and now >= deadline:
+            stream.carry_out(stream.machine.advance(now))
+        else:
+            self.schedule(stream)
+
+    def _send(self, address: Address, datagrams: list[bytes]) -> None:
+        sent = 0 if self._outbox else self._socket.send(address, datagrams)
+        self._sent += sent
+        if sent == len(datagrams):
+            return
+        rest = datagrams[sent:]
+        size = sum(map(len, rest))
+        if self._outbox_bytes + size > MAX_OUTBOX_BYTES:
+            self._dropped += len(rest)
+            return
+        self._outbox.append((address, rest))
+        self._outbox_bytes += size
+        self._outbox_filled.set()
+
+    async def _write(self) -> None:
+        """Send what the system had no room for before."""
+        while True:
+            while not self._outbox:
+                await self._outbox_filled.wait()
+            await trio.lowlevel.wait_writable(self._socket.socket)
+            address, datagrams = self._outbox[0]
+            sent = self._socket.send(address, datagrams)
+            self._sent += sent
+            self._outbox_bytes -= sum(map(len, datagrams[:sent]))
+            if sent == len(datagrams):
+                self._outbox.popleft()
+            else:
+                self._outbox[0] = (address, datagrams[sent:])
+
+    async def _wait_delivered(self) -> None:
+        """Wait until no stream that was closed here has anything under way."""
+        if any(stream.is_left for stream in self._table.streams.values()):
+            self._none_left = trio.Event()
+            await self._none_left.wait()
+
+    def _close(self) -> None:
+        """Destroy what is left, and free the port."""
+        for stream in list(self._table.streams.values()):
+            if stream.endpoint is self:
+                stream.destroy()
+                self.forget(stream)
+        self._is_closed = True
+        self._other_arrived.set()
+        del self._table.endpoints[self._number]
+        self._socket.close()
+
+
+@asynccontextmanager
+async def open_udx_endpoint(
+    host: str = "0.0.0.0",
+    port: int = 0,
+    *,
+    sharing: UdxEndpoint | None = None,
+    entropy: Entropy = system_entropy,
+) -> AsyncIterator[UdxEndpoint]:
+    """Bind a UDP socket, and run its streams until the body ends; then they are destroyed.
+
+    Port 0 picks a free one. Endpoints that are `sharing` streams with another one can be where
+    these are moved to, and their packets are taken at every one of them.
+
+    Raises: OSError when the port is taken.
+    Cancel: destroys the streams at once.
+    """
+    table = _Table() if sharing is None else sharing._table
+    endpoint = UdxEndpoint(DatagramSocket(host, port), table, entropy)
+    try:
+        async with open_background_nursery() as nursery:
+            nursery.start_soon(endpoint._receive)
+            nursery.start_soon(endpoint._write)
+            nursery.start_soon(endpoint._run_timers)
+            yield endpoint
+            with trio.move_on_after(CLOSE_SECONDS):
+                await endpoint._wait_delivered()
+    finally:
+        endpoint._close()
