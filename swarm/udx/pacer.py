@@ -10,6 +10,9 @@ CREDIT_SECONDS = 0.010
 """How much of the time in which we did not wake up may be made up for. The original makes up for
 all of it, which after a pause empties a whole window into the first router."""
 
+MAX_CREDIT_BYTES = 2**18
+"""And no more than this at once: what a socket of ordinary size takes."""
+
 MIN_BURST_PACKETS = 2
 MAX_BURST_BYTES = 2**16
 
@@ -23,7 +26,7 @@ class Pacer:
 
     def fill(self, rate: float, packet_bytes: int, now: float) -> None:
         """Add what the time since the last call brought, at `rate` bytes per second."""
-        credit = max(rate * CREDIT_SECONDS, MIN_BURST_PACKETS * packet_bytes)
+        credit = min(max(rate * CREDIT_SECONDS, MIN_BURST_PACKETS * packet_bytes), MAX_CREDIT_BYTES)
         elapsed = now - self._filled_at
         self._filled_at = now
         self._balance = min(self._balance + rate * elapsed, credit)

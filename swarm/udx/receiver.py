@@ -26,10 +26,10 @@ a twentieth. Up to an eighth more is kept, and the rest is dropped."""
 class Receiver:
     """What has arrived, and what has not.
 
-    Bounds: unread bytes and early ones together fill the window. Only the packet that is next is
-    taken while the unread ones alone leave room for it: early ones may never be dropped, since
-    their sender has forgotten them, and could otherwise lock the door in front of it. So twice
-    the window and a quarter is the most that is ever held.
+    Bounds: unread bytes fill the window, and unread and early ones together twice of it, so that
+    a path that is full need not stop for one lost packet. The packet that is next is taken
+    whatever is early, because early ones may never be dropped: their sender has forgotten them.
+    So three windows and a half are the most that is ever held.
     """
 
     def __init__(self, window_bytes: int = WINDOW_BYTES) -> None:
@@ -53,7 +53,8 @@ class Receiver:
     @property
     def window(self) -> int:
         """Bytes we have room for."""
-        return max(0, self._window_bytes - self.buffered_bytes)
+        total = 2 * self._window_bytes - self._early_bytes
+        return max(0, min(self._window_bytes, total) - self._unread_bytes)
 
     @property
     def is_readable(self) -> bool:
@@ -116,12 +117,15 @@ class Receiver:
         self._unread_bytes = self._early_bytes = 0
 
     def _is_welcome(self, seq: int, size: int) -> bool:
-        limit = self._window_bytes + self._window_bytes // _SLACK
         if seq - self.ack >= MAX_AHEAD_PACKETS:
             return False
         if self.end_seq is not None and seq > self.end_seq:
             return False
-        held = self._unread_bytes if seq == self.ack else self.buffered_bytes
+        limit = self._window_bytes + self._window_bytes // _SLACK
+        held = self._unread_bytes
+        if seq != self.ack:
+            held += self._early_bytes
+            limit *= 2
         return size == 0 or held + size + CHUNK_OVERHEAD_BYTES <= limit
 
     def _keep_early(self, seq: int, payload: bytes) -> None:

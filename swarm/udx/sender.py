@@ -22,7 +22,15 @@ from swarm.udx.flight import Arrivals, Flight, SentPacket
 from swarm.udx.mtu import MtuSearch
 from swarm.udx.outgoing import OutgoingBytes, Payload
 from swarm.udx.pacer import Pacer, burst_bytes
-from swarm.udx.packet import DATA, END, HEADER_BYTES, MAX_PADDING_BYTES, Packet, extend_seq
+from swarm.udx.packet import (
+    DATA,
+    END,
+    HEADER_BYTES,
+    MAX_PADDING_BYTES,
+    Packet,
+    SackRange,
+    extend_seq,
+)
 from swarm.udx.path import Path
 from swarm.udx.round_trip import RoundTrip
 
@@ -66,6 +74,7 @@ class Sender:
         self._recovery_ends_at = 0  # a seq
         self._window_seq = self._window_ack = 0  # of the packet that told the window
         self._window_known_at = now
+        self._last_sacks: set[SackRange] = set()
         self._heartbeats = 0  # that were not answered
         self._timeout_at: float | None = None
         self._tail_at: float | None = None
@@ -98,14 +107,17 @@ class Sender:
 
     @property
     def deadline(self) -> float | None:
-        timers = (
-            self._timeout_at,
-            self._tail_at,
-            self._reordered_at,
-            self._window_at,
+        earliest: float | None = None
+        for at in (
             self._pace_at,
-        )
-        return min((at for at in timers if at is not None), default=None)
+            self._reordered_at,
+            self._tail_at,
+            self._timeout_at,
+            self._window_at,
+        ):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def start_at(self, seq: int) -> None:
         """Begin with this number. Requires that nothing was sent."""
@@ -180,8 +192,8 @@ class Sender:
             return True
         return False
 
-    def take(self, now: float) -> list[SentPacket]:
-        """Packets that leave now."""
+    def take(self, now: float, *, has_more: bool = False) -> list[SentPacket]:
+        """Packets that leave now; `has_more` when the user waits to queue more."""
         path = self._path
         if path is None:
             return []
@@ -204,6 +216,8 @@ class Sender:
         if flight.next_seq > new_from:
             self._expect_tail(now)
         self._set_pace(rate, packet_bytes, room, now)
+        if not (self._has_news or has_more or flight.lost_count) and flight.in_flight < bbr.window:
+            self._rate.run_dry(flight.in_flight)
         return leaving
 
     @property
@@ -285,8 +299,6 @@ class Sender:
         self._pace_at = None
         if is_waiting:
             self._pace_at = max(now, self._pacer.ready_at(rate, packet_bytes))
-        elif not self._has_news and not flight.lost_count and flight.in_flight < self.bbr.window:
-            self._rate.run_dry(flight.in_flight)
         if self._has_news and not self.remote_window and flight.is_empty:
             if self._window_at is None:
                 self._window_at = max(now, self._window_known_at + self.round_trip.timeout)
@@ -302,16 +314,21 @@ class Sender:
             self._window_known_at = now
 
     def _receive_sacks(self, packet: Packet, now: float, arrivals: Arrivals) -> None:
-        flight = self.flight
-        near, stop_seq = flight.unacked_seq, flight.next_seq
+        # At 2 % loss a SACK has 30 ranges of which one is news. Looking for it in a set takes
+        # 3 µs, extending the numbers of all of them 40.
+        fresh = [pair for pair in packet.sacks if pair not in self._last_sacks]
+        self._last_sacks = set(packet.sacks)
+        unacked = self.flight.unacked_seq
+        stop_seq = self.flight.next_seq
         ranges = [
             (start, stop)
             for start, stop in (
-                (extend_seq(low, near), extend_seq(high, near)) for low, high in packet.sacks
+                (extend_seq(low, unacked), extend_seq(high, unacked)) for low, high in fresh
             )
-            if near <= start < stop <= stop_seq
+            if unacked <= start < stop <= stop_seq
         ]
-        flight.acknowledge_ranges(ranges, now, arrivals)
+        if ranges:
+            self.flight.acknowledge_ranges(ranges, now, arrivals)
 
     def _settle(self, arrivals: Arrivals, now: float) -> None:
         """Learn from what has arrived: time, losses, rate."""

@@ -325,7 +325,7 @@ class UdxStream:
         sender, receiver = self._sender, self._receiver
         if sender.is_timed_out:
             return [*outputs, *self._close(CloseReason.TIMED_OUT, now)]
-        leaving = sender.take(now)
+        leaving = sender.take(now, has_more=not self._was_writable)
         if leaving:
             self._encode(leaving, outputs)
         if self._is_ack_due and (not leaving or receiver.sack_ranges):
