@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
+import operator
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, assert_never
 
 import trio
@@ -64,6 +67,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._messages: deque[bytes] = deque()
         self._message_arrival = Wakeup()
         self._is_sending = False
+        self._has_discarded = False
         self.due_at = math.inf
         """When the endpoint's timer looks at it; for the endpoint."""
         self.give_up_at = math.inf
@@ -145,51 +149,50 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._verify_open()
         if self._is_send_ended:
             raise trio.ClosedResourceError("this half of the stream was ended")
-        if self._is_sending:
-            raise trio.BusyResourceError("another task sends on this stream")
-        await trio.lowlevel.checkpoint()
-        self._is_sending = True
-        try:
+        with self._sending_alone():
+            await trio.lowlevel.checkpoint()
             view = memoryview(data if isinstance(data, bytes) else bytes(data))
             for start in range(0, len(view), PIECE_BYTES):
                 await self._wait_room()
                 piece = view[start : start + PIECE_BYTES]
                 self.carry_out(self._machine.send(piece, trio.current_time()))
-        finally:
-            self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait for room.
 
         Raises: as `send_all`. Cancel: nothing changes.
         """
-        await trio.lowlevel.checkpoint()
-        await self._wait_room()
+        with self._sending_alone():
+            await trio.lowlevel.checkpoint()
+            await self._wait_room()
 
     async def send_eof(self) -> None:
         """End our half; the remote reads all that was sent, and then an end.
 
-        Raises: trio.ClosedResourceError, trio.BrokenResourceError.
+        Raises: trio.BusyResourceError, trio.ClosedResourceError, trio.BrokenResourceError.
         Cancel: ended all the same.
         """
-        self._verify_open()
-        self._end_sending()
-        await trio.lowlevel.checkpoint()
+        with self._sending_alone():
+            if not self._is_send_ended:
+                self._verify_open()
+                self._end_sending()
+            await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Bytes as they have arrived; empty when the remote has ended.
 
         Raises: trio.BusyResourceError, trio.ClosedResourceError, and trio.BrokenResourceError
-        when the remote reset the stream or answers no more.
+        when the remote reset the stream or answers no more, unless its end had arrived before.
         Cancel: nothing is lost.
         """
-        if max_bytes is not None and max_bytes < 1:
-            raise ValueError(f"{max_bytes} is less than one byte")
+        limit = PIECE_BYTES if max_bytes is None else operator.index(max_bytes)
+        if limit < 1:
+            raise ValueError(f"{limit} is less than one byte")
         await trio.lowlevel.checkpoint()
         while True:
             if self._ownership is not _Ownership.HELD:
                 raise trio.ClosedResourceError("this stream was closed here")
-            data = self._machine.read(PIECE_BYTES if max_bytes is None else max_bytes)
+            data = self._machine.read(limit)
             if data:
                 self.carry_out(self._machine.update_window())
                 return data
@@ -224,13 +227,14 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         """Hang up.
 
         What was sent before is still delivered, as with TCP, while the endpoint is open and for
-        at most FAREWELL_SECONDS.
+        at most FAREWELL_SECONDS. A remote that goes on sending after it has that is reset.
 
         Cancel: hangs up all the same.
         """
         if self._ownership is _Ownership.HELD:
             self._ownership = _Ownership.LEFT
             if self._machine.state is State.CONNECTED:
+                self._discard()
                 self._end_sending()
                 self._endpoint.bury(self, trio.current_time() + FAREWELL_SECONDS)
             else:
@@ -250,8 +254,10 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             match output:
                 case Transmit(path, datagrams):
                     self._endpoint.transmit(path, datagrams)
+                case Readable() if self._ownership is _Ownership.LEFT:
+                    self._discard()
                 case Readable():
-                    self._read_on()
+                    self._readable.set()
                 case Writable():
                     self._writable.set()
                 case MessageReceived(data):
@@ -267,6 +273,9 @@ class UdxTransport(trio.abc.HalfCloseableStream):
                     self._endpoint.forget(self)
                 case _:
                     assert_never(output)
+        if self._has_discarded and self._reason is None and self._machine.has_sent_all:
+            # As with TCP, who sends to one that hung up is told; but not before it has our bytes.
+            self.destroy()
         self._endpoint.schedule(self)
 
     # For the endpoint.
@@ -306,6 +315,16 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._endpoint = endpoint
         self.due_at = math.inf  # whatever the timer of another endpoint had planned
 
+    @contextmanager
+    def _sending_alone(self) -> Iterator[None]:
+        if self._is_sending:
+            raise trio.BusyResourceError("another task sends on this stream")
+        self._is_sending = True
+        try:
+            yield
+        finally:
+            self._is_sending = False
+
     async def _wait_room(self) -> None:
         self._verify_open()
         while not self._machine.is_writable:
@@ -328,13 +347,10 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             self._is_send_ended = True
             self.carry_out(self._machine.send_end(trio.current_time()))
 
-    def _read_on(self) -> None:
-        """Something can be read; if nobody will, make room for the rest."""
-        if self._ownership is _Ownership.HELD:
-            self._readable.set()
-            return
+    def _discard(self) -> None:
+        """Make room for what nobody will read, so that the remote's end can arrive."""
         while self._machine.read(PIECE_BYTES):
-            pass
+            self._has_discarded = True
 
     def _take_message(self, data: bytes) -> None:
         if len(self._messages) < MAX_WAITING_MESSAGES and self._ownership is _Ownership.HELD:

@@ -53,7 +53,7 @@ class RemoteChanged:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Nothing more can be sent. What has arrived can still be read if it has ENDED."""
+    """Nothing more can be sent. What has arrived can still be read if its end has, too."""
 
     reason: CloseReason
 

@@ -386,8 +386,8 @@ class UdxStream:
 
     def _close(self, reason: CloseReason, now: float) -> list[Output]:
         self._sender.clear()
-        if reason is not CloseReason.ENDED:
-            self._receiver.clear()
+        if reason is CloseReason.DESTROYED or not self._receiver.has_ended:
+            self._receiver.clear()  # a part without its end is never taken for the whole
         if not self._last_words:  # the remote knows, or does not listen
             self._state = State.GONE
             return [Closed(reason), Gone()]

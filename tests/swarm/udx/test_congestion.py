@@ -242,8 +242,8 @@ def test_the_pacer_makes_up_for_a_short_pause_only() -> None:
 
 @pytest.mark.parametrize("loss", [0.0, 0.01, 0.02])
 def test_a_slow_path_is_used_by_nine_tenths_whatever_it_loses(loss: float) -> None:
-    rate = 2_500_000  # 20 Mbit/s, with a queue of a round trip
-    conditions = Conditions(delay=0.025, rate=rate, queue_bytes=125_000, loss=loss)
+    rate = 1_250_000  # 10 Mbit/s, with a queue of a round trip
+    conditions = Conditions(delay=0.025, rate=rate, queue_bytes=62_500, loss=loss)
     pair = UdxPair(conditions, seed=6)
     pair.left.to_send = bytes(20_000_000)
     pair.run_for(2)

@@ -217,6 +217,20 @@ def test_destroyed_here_is_reset_there() -> None:
     assert pair.left.machine.destroy(pair.now) == []
 
 
+@pytest.mark.parametrize("has_end", [True, False])
+def test_what_arrived_before_a_reset_is_read_if_it_is_all(has_end: bool) -> None:
+    pair = UdxPair()
+    pair.right.reads = False
+    pair.left.to_send = b"all of it"
+    pair.left.ends_after = has_end
+    pair.run(lambda: pair.left.machine.has_sent_all and pair.right.machine.is_readable)
+    pair.carry_out(0, pair.left.machine.destroy(pair.now))
+    pair.run(lambda: pair.right.closed is CloseReason.RESET)
+    machine = pair.right.machine
+    assert machine.read(100) == (b"all of it" if has_end else b"")
+    assert machine.has_read_all == has_end
+
+
 def test_a_destroy_that_was_lost_is_repeated_to_who_goes_on() -> None:
     pair = UdxPair()
     pair.right.to_send = pattern(10_000)
