@@ -15,6 +15,7 @@ from hypercore.crypto import Entropy, system_entropy
 from hypercore.encoding import DecodeError
 from swarm.io.datagrams import Datagram, DatagramSocket
 from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
 from swarm.udx.mtu import MAX_MTU
 from swarm.udx.packet import Packet, decode_packet, is_packet
@@ -58,6 +59,7 @@ class _Table:
 
     streams: dict[int, UdxTransport] = field(default_factory=dict)
     endpoints: dict[int, UdxEndpoint] = field(default_factory=dict)
+    relays: dict[int, tuple[UdxRelayHandle, int]] = field(default_factory=dict)  # and which end
     lingering: deque[UdxTransport] = field(default_factory=deque)
     opened: int = 0  # endpoints so far
 
@@ -120,9 +122,8 @@ class UdxEndpoint:
             raise trio.ClosedResourceError("this endpoint was closed")
         streams = self._table.streams
         if local_id is None:
-            local_id = self._choose_id()
-        other = streams.get(local_id)
-        if other is not None and other.machine.state is not State.LINGERING:
+            local_id = self.choose_id()
+        elif not self._is_free(local_id):
             raise ValueError(f"stream id {local_id} is taken")
         machine = UdxStream(
             local_id,
@@ -134,6 +135,21 @@ class UdxEndpoint:
         stream = UdxTransport(self, machine, is_contactable=is_contactable)
         streams[local_id] = stream
         return stream
+
+    def open_relay(self, left: RelayEnd, right: RelayEnd) -> UdxRelayHandle:
+        """Pass packets on between two ends, until one of them destroys the stream.
+
+        Raises: ValueError when an id is taken, trio.ClosedResourceError.
+        """
+        ids = []
+        for end in (left, right):
+            if end.local_id in ids or not self._is_free(end.local_id):
+                raise ValueError(f"stream id {end.local_id} is taken")
+            ids.append(end.local_id)
+        relay = UdxRelayHandle(self, left, right)
+        for origin, local_id in enumerate(ids):
+            self._table.relays[local_id] = (relay, origin)
+        return relay
 
     def send_datagram(self, data: bytes, address: Address, *, ttl: int | None = None) -> None:
         """Send what is not UDX; with a `ttl`, no further than so many routers.
@@ -207,16 +223,28 @@ class UdxEndpoint:
         if not any(other.is_left for other in self._table.streams.values()):
             self._none_left.set()
 
+    def forget_relay(self, relay: UdxRelayHandle) -> None:
+        """Its ids are free."""
+        relays = self._table.relays
+        for local_id in [id for id, (other, _) in relays.items() if other is relay]:
+            del relays[local_id]
+
     def forget(self, stream: UdxTransport) -> None:
         """Its id is free."""
         if self._table.streams.get(stream.local_id) is stream:
             del self._table.streams[stream.local_id]
 
-    def _choose_id(self) -> int:
+    def choose_id(self) -> int:
+        """A random id that is free, for a stream or one end of a relay."""
         while True:
             local_id = int.from_bytes(self._entropy(4), "little")
-            if local_id and local_id not in self._table.streams:
+            if local_id and local_id not in self._table.streams and self._is_free(local_id):
                 return local_id
+
+    def _is_free(self, local_id: int) -> bool:
+        stream = self._table.streams.get(local_id)
+        is_lingering = stream is not None and stream.machine.state is State.LINGERING
+        return (stream is None or is_lingering) and local_id not in self._table.relays
 
     async def _receive(self) -> None:
         """Empty the socket, a batch at a time."""
@@ -240,7 +268,8 @@ class UdxEndpoint:
                 continue
             stream = streams.get(packet.stream_id)
             if stream is None or not stream.admit(self, source):
-                self._unknown += 1
+                if not self._relay(packet, datagram):
+                    self._unknown += 1
                 continue
             batch = batches.get(stream)
             if batch is None:
@@ -249,6 +278,14 @@ class UdxEndpoint:
                 batch.append(packet)
         for stream, packets in batches.items():
             stream.carry_out(stream.machine.receive(packets, now))
+
+    def _relay(self, packet: Packet, datagram: bytes) -> bool:
+        """Whether a packet was for a relay; it is passed on."""
+        relay, origin = self._table.relays.get(packet.stream_id, (None, 0))
+        if relay is None:
+            return False
+        relay.receive(origin, packet, datagram)
+        return True
 
     def _take_other(self, datagram: Datagram) -> None:
         if len(self._others) == MAX_WAITING_DATAGRAMS:
@@ -324,6 +361,9 @@ class UdxEndpoint:
             if stream.endpoint is self:
                 stream.destroy()
                 self.forget(stream)
+        for relay in {relay for relay, _ in self._table.relays.values()}:
+            if relay.endpoint is self:
+                relay.close()
         self._is_closed = True
         self._other_arrived.set()
         del self._table.endpoints[self._number]

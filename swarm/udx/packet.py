@@ -37,6 +37,8 @@ HEARTBEAT = 32
 """Flags; plain integers, since testing an `IntFlag` takes 0.7 µs, and a whole packet about 10."""
 
 HEADER_BYTES = 20
+STREAM_ID_OFFSET = 4
+STREAM_ID_BYTES = 4
 MAX_DATAGRAM_BYTES = 2048
 """The original reads no more of a datagram than this."""
 

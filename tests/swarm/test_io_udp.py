@@ -17,6 +17,7 @@ from swarm.io.udp import (
     UdxEndpoint,
     open_udx_endpoint,
 )
+from swarm.io.udx_relay import RelayEnd
 from swarm.io.udx_transport import FAREWELL_SECONDS, MAX_WAITING_MESSAGES, UdxTransport
 from swarm.udx.mtu import MAX_MTU
 from swarm.udx.packet import DATA, DESTROY, encode_packet
@@ -329,6 +330,56 @@ async def test_the_first_packet_tells_whence_it_came() -> None:
             # The other one is answered when it is connected, since packets are sent again.
             closed.connect(11, left.address)
             assert await closed.receive_some() == b"knock 1"
+
+
+async def test_two_ends_talk_through_a_relay_and_then_without_it() -> None:
+    data = Random(2).randbytes(300_000)
+    with trio.fail_after(30):
+        async with (
+            open_udx_endpoint(HOST) as left,
+            open_udx_endpoint(HOST) as middle,
+            open_udx_endpoint(HOST) as right,
+        ):
+            relay = middle.open_relay(RelayEnd(1, 11, left.address), RelayEnd(2, 12, right.address))
+            for taken in (RelayEnd(1, 0, left.address), RelayEnd(3, 0, left.address)):
+                with pytest.raises(ValueError, match="is taken"):
+                    middle.open_relay(taken, taken)
+            with pytest.raises(ValueError, match="is taken"):
+                middle.open_stream(2)
+            ours, theirs = left.open_stream(11), right.open_stream(12)
+            ours.connect(1, middle.address)
+            theirs.connect(2, middle.address)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.send_all, data)
+                received = b""
+                while len(received) < len(data):
+                    received += await theirs.receive_some()
+            assert received == data
+            assert relay.statistics().bytes > len(data)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.change_remote, 12, right.address)
+                nursery.start_soon(theirs.change_remote, 11, left.address)
+            relay.close()
+            await relay.wait_closed()
+            await ours.send_all(b"direct")
+            assert await theirs.receive_some() == b"direct"
+            middle.open_stream(2)  # free again
+
+
+async def test_a_stream_destroyed_through_a_relay_ends_it() -> None:
+    with trio.fail_after(30):
+        async with open_udx_endpoint(HOST) as ends, open_udx_endpoint(HOST) as middle:
+            relay = middle.open_relay(RelayEnd(1, 11, ends.address), RelayEnd(2, 12, ends.address))
+            ours, theirs = ends.open_stream(11), ends.open_stream(12)
+            ours.connect(1, middle.address)
+            theirs.connect(2, middle.address)
+            ours.destroy()
+            with pytest.raises(trio.BrokenResourceError, match="reset"):
+                await theirs.receive_some()
+            await relay.wait_closed()
+        async with open_udx_endpoint(HOST) as middle:
+            relay = middle.open_relay(RelayEnd(1, 11, (HOST, 9)), RelayEnd(2, 12, (HOST, 9)))
+        await relay.wait_closed()
 
 
 async def test_ipv6() -> None:
