@@ -11,14 +11,21 @@ import errno
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Sequence
 
+import trio
+
+from swarm.io.tasks import Wakeup
 from swarm.udx.path import Address
 
 Datagram = tuple[bytes, Address]
 
 BATCH_DATAGRAMS = 256
 """How many are received in a row, before others get their turn."""
+
+MAX_OUTBOX_BYTES = 2**21
+"""Datagrams that the system had no room for; more are dropped, which streams notice as loss."""
 
 _BUFFER_BYTES = 2**16
 _RECEIVE_BUFFER_BYTES = 4 * 2**20
@@ -177,3 +184,46 @@ class DatagramSocket:
     def _send_train(self, address: Address, datagrams: Sequence[bytes]) -> None:
         size = struct.pack("H", len(datagrams[0]))
         self.socket.sendmsg(datagrams, [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, address)
+
+
+class DatagramOutbox:
+    """What leaves through a socket, in order, also when the system has no room for a while."""
+
+    def __init__(self, socket: DatagramSocket) -> None:
+        self.sent = 0
+        self.dropped = 0
+        """Beyond MAX_OUTBOX_BYTES."""
+        self.waiting_bytes = 0
+        self._socket = socket
+        self._waiting: deque[tuple[Address, list[bytes]]] = deque()
+        self._filled = Wakeup()
+
+    def add(self, address: Address, datagrams: list[bytes]) -> None:
+        """Send at once, if there is room."""
+        sent = 0 if self._waiting else self._socket.send(address, datagrams)
+        self.sent += sent
+        if sent == len(datagrams):
+            return
+        rest = datagrams[sent:]
+        size = sum(map(len, rest))
+        if self.waiting_bytes + size > MAX_OUTBOX_BYTES:
+            self.dropped += len(rest)
+            return
+        self._waiting.append((address, rest))
+        self.waiting_bytes += size
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send what waits, as room comes; runs until cancelled."""
+        while True:
+            while not self._waiting:
+                await self._filled.wait()
+            await trio.lowlevel.wait_writable(self._socket.socket)
+            address, datagrams = self._waiting[0]
+            sent = self._socket.send(address, datagrams)
+            self.sent += sent
+            self.waiting_bytes -= sum(map(len, datagrams[:sent]))
+            if sent == len(datagrams):
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = (address, datagrams[sent:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +12,8 @@ import trio
 
 from hypercore.crypto import Entropy, system_entropy
 from hypercore.encoding import DecodeError
-from swarm.io.datagrams import Datagram, DatagramSocket
+from swarm.io.alarms import Alarms
+from swarm.io.datagrams import Datagram, DatagramOutbox, DatagramSocket
 from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
@@ -22,9 +22,6 @@ from swarm.udx.packet import Packet, decode_packet, is_packet
 from swarm.udx.path import Address, Path
 from swarm.udx.receiver import WINDOW_BYTES
 from swarm.udx.stream import State, UdxStream
-
-MAX_OUTBOX_BYTES = 2**21
-"""Datagrams that the system had no room for; more are dropped, which streams notice as loss."""
 
 MAX_WAITING_DATAGRAMS = 1024
 """Datagrams that are not UDX and that nobody has taken; more are dropped."""
@@ -75,16 +72,14 @@ class UdxEndpoint:
         table.opened += 1
         table.endpoints[self._number] = self
         self._is_closed = False
-        self._timers: list[tuple[float, int]] = []  # a heap of (due, stream id), some outdated
-        self._alarm = trio.CancelScope()
-        self._outbox: deque[tuple[Address, list[bytes]]] = deque()
-        self._outbox_bytes = 0
-        self._outbox_filled = Wakeup()
+        self._alarms = Alarms()  # of streams, by their ids
+        self._outbox = DatagramOutbox(socket)
         self._others: deque[Datagram] = deque()
         self._other_arrived = Wakeup()
         self._none_left = trio.Event()
-        self._received = self._sent = self._dropped = 0
-        self._malformed = self._unknown = self._others_dropped = 0
+        self._received = self._sent_with_ttl = self._malformed = self._unknown = (
+            self._others_dropped
+        ) = 0
 
     @property
     def address(self) -> Address:
@@ -95,12 +90,12 @@ class UdxEndpoint:
         return UdxEndpointStatistics(
             streams=sum(stream.endpoint is self for stream in self._table.streams.values()),
             datagrams_received=self._received,
-            datagrams_sent=self._sent,
-            datagrams_dropped=self._dropped + self._socket.dropped_datagrams,
+            datagrams_sent=self._outbox.sent + self._sent_with_ttl,
+            datagrams_dropped=self._outbox.dropped + self._socket.dropped_datagrams,
             packets_malformed=self._malformed,
             packets_unknown=self._unknown,
             others_dropped=self._others_dropped,
-            outbox_bytes=self._outbox_bytes,
+            outbox_bytes=self._outbox.waiting_bytes,
         )
 
     def open_stream(
@@ -159,9 +154,9 @@ class UdxEndpoint:
         if self._is_closed:
             raise trio.ClosedResourceError("this endpoint was closed")
         if ttl is None:
-            self._send(address, [data])
+            self._outbox.add(address, [data])
         else:
-            self._sent += 1
+            self._sent_with_ttl += 1
             self._socket.send_with_ttl(address, data, ttl)
 
     async def receive_datagram(self) -> Datagram:
@@ -195,17 +190,13 @@ class UdxEndpoint:
         """Send packets of a stream; lost when the socket of the path is closed."""
         endpoint = self._table.endpoints.get(path.endpoint)
         if endpoint is not None:
-            endpoint._send(path.address, datagrams)
+            endpoint._outbox.add(path.address, datagrams)
 
     def schedule(self, stream: UdxTransport) -> None:
         """See to it that a stream is looked at when it is due."""
         deadline = stream.machine.deadline
-        due_at = stream.give_up_at if deadline is None else min(deadline, stream.give_up_at)
-        if due_at < stream.due_at:
-            stream.due_at = due_at
-            heapq.heappush(self._timers, (due_at, stream.local_id))
-            if due_at < self._alarm.deadline:
-                self._alarm.deadline = due_at
+        at = stream.give_up_at if deadline is None else min(deadline, stream.give_up_at)
+        self._alarms.set(stream.local_id, at)
 
     def bury(self, stream: UdxTransport, give_up_at: float) -> None:
         """A stream was closed by its user: let it deliver what it has."""
@@ -233,6 +224,7 @@ class UdxEndpoint:
         """Its id is free."""
         if self._table.streams.get(stream.local_id) is stream:
             del self._table.streams[stream.local_id]
+            self._alarms.remove(stream.local_id)
 
     def choose_id(self) -> int:
         """A random id that is free, for a stream or one end of a relay."""
@@ -297,57 +289,20 @@ class UdxEndpoint:
     async def _run_timers(self) -> None:
         """Look at every stream that is due."""
         while True:
-            due_at = self._timers[0][0] if self._timers else math.inf
-            with trio.CancelScope(deadline=due_at) as self._alarm:
-                await trio.sleep_forever()
+            due = await self._alarms.wait_due()
             now = trio.current_time()
-            while self._timers and self._timers[0][0] <= now:
-                due_at, local_id = heapq.heappop(self._timers)
+            for local_id in due:
                 stream = self._table.streams.get(local_id)
-                if stream is not None and stream.due_at == due_at:
-                    stream.due_at = math.inf
-                    stream.endpoint.advance(stream, now)
+                if stream is not None and stream.endpoint is self:
+                    self._advance(stream, now)
 
-    def advance(self, stream: UdxTransport, now: float) -> None:
-        """A stream may be due; it may also have been given more time since."""
+    def _advance(self, stream: UdxTransport, now: float) -> None:
+        """A stream is due, or is to be given up."""
         if now >= stream.give_up_at:
             stream.give_up_at = math.inf
             stream.destroy()
-            return
-        deadline = stream.machine.deadline
-        if deadline is not None and now >= deadline:
-            stream.carry_out(stream.machine.advance(now))
         else:
-            self.schedule(stream)
-
-    def _send(self, address: Address, datagrams: list[bytes]) -> None:
-        sent = 0 if self._outbox else self._socket.send(address, datagrams)
-        self._sent += sent
-        if sent == len(datagrams):
-            return
-        rest = datagrams[sent:]
-        size = sum(map(len, rest))
-        if self._outbox_bytes + size > MAX_OUTBOX_BYTES:
-            self._dropped += len(rest)
-            return
-        self._outbox.append((address, rest))
-        self._outbox_bytes += size
-        self._outbox_filled.set()
-
-    async def _write(self) -> None:
-        """Send what the system had no room for before."""
-        while True:
-            while not self._outbox:
-                await self._outbox_filled.wait()
-            await trio.lowlevel.wait_writable(self._socket.socket)
-            address, datagrams = self._outbox[0]
-            sent = self._socket.send(address, datagrams)
-            self._sent += sent
-            self._outbox_bytes -= sum(map(len, datagrams[:sent]))
-            if sent == len(datagrams):
-                self._outbox.popleft()
-            else:
-                self._outbox[0] = (address, datagrams[sent:])
+            stream.carry_out(stream.machine.advance(now))
 
     async def _wait_delivered(self) -> None:
         """Wait until no stream that was closed here has anything under way."""
@@ -391,7 +346,7 @@ async def open_udx_endpoint(
     try:
         async with open_background_nursery() as nursery:
             nursery.start_soon(endpoint._receive)
-            nursery.start_soon(endpoint._write)
+            nursery.start_soon(endpoint._outbox.run)
             nursery.start_soon(endpoint._run_timers)
             yield endpoint
             with trio.move_on_after(CLOSE_SECONDS):

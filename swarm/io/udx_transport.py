@@ -68,8 +68,6 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._message_arrival = Wakeup()
         self._is_sending = False
         self._has_discarded = False
-        self.due_at = math.inf
-        """When the endpoint's timer looks at it; for the endpoint."""
         self.give_up_at = math.inf
         """When it is destroyed though something is under way; for the endpoint."""
 
@@ -110,7 +108,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         endpoint = through or self._endpoint
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.connect(path, trio.current_time(), first_ack=first_ack)
-        self._settle_at(endpoint)
+        self._endpoint = endpoint
         self.carry_out(outputs)
 
     async def change_remote(
@@ -124,7 +122,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         endpoint = through or self._endpoint
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.change_remote(path, trio.current_time())
-        self._settle_at(endpoint)
+        self._endpoint = endpoint
         self._changed = trio.Event()
         self.carry_out(outputs)
         await self._changed.wait()
@@ -310,10 +308,6 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(self._describe())
         if self._machine.state is State.IDLE:
             raise RuntimeError(f"stream {self.local_id} is not connected")
-
-    def _settle_at(self, endpoint: UdxEndpoint) -> None:
-        self._endpoint = endpoint
-        self.due_at = math.inf  # whatever the timer of another endpoint had planned
 
     @contextmanager
     def _sending_alone(self) -> Iterator[None]:
