@@ -45,10 +45,27 @@ _MAX_TRAIN_BYTES = 65_000  # an IP packet is not longer, and the train is one un
 _NOT_OFFERED = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 
 
-class DatagramSocket:
-    """A bound, non-blocking UDP socket that never fragments."""
+def verify_address(address: Address) -> None:
+    """Accept numeric addresses only: a name would be looked up, and everybody would wait.
 
-    def __init__(self, host: str, port: int) -> None:
+    Raises: ValueError.
+    """
+    host, port = address
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError:
+        raise ValueError(f"{host!r} is not a numeric address") from None
+    if not 0 < port < 2**16:
+        raise ValueError(f"{port} is not a port to send to")
+
+
+class DatagramSocket:
+    """A bound, non-blocking UDP socket that never fragments.
+
+    Without `uses_trains` every datagram is a system call, as where there are no trains.
+    """
+
+    def __init__(self, host: str, port: int, *, uses_trains: bool = True) -> None:
         """Bind. Raises: OSError."""
         self.is_ipv6 = ":" in host
         self.socket = socket.socket(
@@ -65,7 +82,7 @@ class DatagramSocket:
         self._has_gso = False
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._tune()
+        self._tune(uses_trains=uses_trains)
 
     @property
     def address(self) -> Address:
@@ -149,7 +166,7 @@ class DatagramSocket:
             except OSError:
                 return limit
 
-    def _tune(self) -> None:
+    def _tune(self, *, uses_trains: bool) -> None:
         """Set what this system has of buffers, the don't-fragment flag and trains."""
         for name, size in (
             (socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES),
@@ -161,8 +178,9 @@ class DatagramSocket:
         if self.is_ipv6:
             self._set(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
         self._set(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
-        self._set(socket.IPPROTO_UDP, _UDP_GRO, 1)
-        self._has_gso = self._set(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
+        if uses_trains:
+            self._set(socket.IPPROTO_UDP, _UDP_GRO, 1)
+            self._has_gso = self._set(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
 
     def _set(self, level: int, name: int, value: int) -> bool:
         try:
@@ -172,13 +190,18 @@ class DatagramSocket:
         return True
 
     def _measure_train(self, datagrams: Sequence[bytes], start: int) -> int:
-        """How many from `start` on can go as one: equal sizes, and a shorter one at the end."""
-        size = max(1, len(datagrams[start]))
+        """How many from `start` on can go as one: equal sizes, and a shorter one at the end.
+
+        None of them may be empty, since it would vanish.
+        """
+        size = len(datagrams[start])
+        if not size:
+            return 1
         most = min(_MAX_TRAIN_DATAGRAMS, _MAX_TRAIN_BYTES // size, len(datagrams) - start)
         for count in range(1, most):
             following = len(datagrams[start + count])
             if following != size:
-                return count + 1 if following < size else count
+                return count + 1 if 0 < following < size else count
         return max(most, 1)
 
     def _send_train(self, address: Address, datagrams: Sequence[bytes]) -> None:

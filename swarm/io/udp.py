@@ -13,7 +13,7 @@ import trio
 from hypercore.crypto import Entropy, system_entropy
 from hypercore.encoding import DecodeError
 from swarm.io.alarms import Alarms
-from swarm.io.datagrams import Datagram, DatagramOutbox, DatagramSocket
+from swarm.io.datagrams import Datagram, DatagramOutbox, DatagramSocket, verify_address
 from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
@@ -149,10 +149,11 @@ class UdxEndpoint:
     def send_datagram(self, data: bytes, address: Address, *, ttl: int | None = None) -> None:
         """Send what is not UDX; with a `ttl`, no further than so many routers.
 
-        Raises: trio.ClosedResourceError.
+        Raises: ValueError for an address that is not numeric, trio.ClosedResourceError.
         """
         if self._is_closed:
             raise trio.ClosedResourceError("this endpoint was closed")
+        verify_address(address)
         if ttl is None:
             self._outbox.add(address, [data])
         else:
@@ -175,7 +176,11 @@ class UdxEndpoint:
     # For its streams.
 
     def create_path(self, remote_id: int, address: Address) -> Path:
-        """The way to a stream at an address, through this socket."""
+        """The way to a stream at an address, through this socket.
+
+        Raises: ValueError for an address that is not numeric, trio.ClosedResourceError.
+        """
+        verify_address(address)
         if self._is_closed:
             raise trio.ClosedResourceError("this endpoint was closed")
         return Path(

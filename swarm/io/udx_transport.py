@@ -103,7 +103,8 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         Whether anybody is there only an answer tells. The remote's first packet has the number
         `first_ack`.
 
-        Raises: RuntimeError when it is connected or closed already.
+        Raises: RuntimeError when it is connected or closed already, ValueError for an address that
+        is not numeric.
         """
         endpoint = through or self._endpoint
         path = endpoint.create_path(remote_id, address)
