@@ -191,6 +191,10 @@ class UdxEndpoint:
             max_mtu=self._socket.link_mtu(address, MAX_MTU),
         )
 
+    def shares_with(self, other: UdxEndpoint) -> bool:
+        """Whether streams may move between the two."""
+        return self._table is other._table
+
     def transmit(self, path: Path, datagrams: list[bytes]) -> None:
         """Send packets of a stream; lost when the socket of the path is closed."""
         endpoint = self._table.endpoints.get(path.endpoint)

@@ -104,9 +104,9 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         `first_ack`.
 
         Raises: RuntimeError when it is connected or closed already, ValueError for an address that
-        is not numeric.
+        is not numeric, or an endpoint that does not share its streams.
         """
-        endpoint = through or self._endpoint
+        endpoint = self._choose_endpoint(through)
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.connect(path, trio.current_time(), first_ack=first_ack)
         self._endpoint = endpoint
@@ -117,10 +117,11 @@ class UdxTransport(trio.abc.HalfCloseableStream):
     ) -> None:
         """Move to another address; return when nothing is under way to the old one any more.
 
-        Raises: RuntimeError when it is not connected, trio.BrokenResourceError when it ends.
+        Raises: RuntimeError when it is not connected, ValueError as `connect`,
+        trio.BrokenResourceError when it ends.
         Cancel: the remote is changed, only the waiting is given up.
         """
-        endpoint = through or self._endpoint
+        endpoint = self._choose_endpoint(through)
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.change_remote(path, trio.current_time())
         self._endpoint = endpoint
@@ -309,6 +310,13 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(self._describe())
         if self._machine.state is State.IDLE:
             raise RuntimeError(f"stream {self.local_id} is not connected")
+
+    def _choose_endpoint(self, through: UdxEndpoint | None) -> UdxEndpoint:
+        if through is None:
+            return self._endpoint
+        if not through.shares_with(self._endpoint):
+            raise ValueError("that endpoint does not share its streams with this one's")
+        return through
 
     @contextmanager
     def _sending_alone(self) -> Iterator[None]:

@@ -180,6 +180,12 @@ class Flight:
         self._lost = OrderedDict(sorted(self._lost.items()))
         return lost
 
+    def forget_probes(self) -> None:
+        """What is under way says nothing of the MTU any more."""
+        for packets in (self._sent, self._lost):
+            for packet in packets.values():
+                packet.probe_bytes = 0
+
     def clear(self) -> None:
         """Forget everything, since nobody will hear of it."""
         self._sent.clear()

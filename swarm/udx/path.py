@@ -11,6 +11,9 @@ Address = tuple[str, int]
 _UDP_IPV4_BYTES = 28
 _UDP_IPV6_BYTES = 48
 
+MAX_OVERHEAD_BYTES = HEADER_BYTES + _UDP_IPV6_BYTES
+"""What of an MTU is not payload, on any path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:

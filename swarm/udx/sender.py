@@ -82,7 +82,6 @@ class Sender:
         self._window_at: float | None = None
         self._pace_at: float | None = None
         self._tail_seq: int | None = None  # of a probe of the tail that is under way
-        self._is_tail_new = False
         self._may_probe_tail = True  # once for each sample of the round trip
         self._wants_tail_probe = False
 
@@ -132,6 +131,7 @@ class Sender:
         """Send new packets this way; those under way stay where they are."""
         self._path = path
         self.mtu = MtuSearch(path.max_mtu)
+        self.flight.forget_probes()
 
     def queue(self, data: Payload) -> None:
         """Append bytes, which must not change any more. Requires that no end was queued."""
@@ -266,8 +266,7 @@ class Sender:
         self, path: Path, payload_bytes: int, now: float, leaving: list[SentPacket]
     ) -> None:
         """Send something after what may be lost, so that a SACK tells."""
-        self._is_tail_new = self._has_news and self.remote_window > 0
-        if self._is_tail_new:
+        if self._has_news and self.remote_window > 0:
             self._send_new(path, payload_bytes, now, leaving)
         else:
             packet = self.flight.pop_last()

@@ -48,7 +48,7 @@ from swarm.udx.packet import (
     encode_sacks,
     extend_seq,
 )
-from swarm.udx.path import Path
+from swarm.udx.path import MAX_OVERHEAD_BYTES, Path
 from swarm.udx.receiver import MAX_AHEAD_PACKETS, WINDOW_BYTES, Receiver
 from swarm.udx.sender import Sender
 from swarm.udx.statistics import UdxStatistics
@@ -133,10 +133,10 @@ class UdxStream:
 
     @property
     def max_message_bytes(self) -> int:
-        """The largest message that every path to the remote carries."""
-        return (BASE_MTU if self._path is None else self._sender.mtu.mtu) - (
-            self._path.overhead_bytes if self._path else 68
-        )
+        """The largest message that the path is known to carry."""
+        if self._path is None:
+            return BASE_MTU - MAX_OVERHEAD_BYTES
+        return self._sender.mtu.mtu - self._path.overhead_bytes
 
     @property
     def deadline(self) -> float | None:

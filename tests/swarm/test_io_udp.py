@@ -304,6 +304,8 @@ async def test_a_stream_moves_to_another_socket_of_the_same_table() -> None:
         with trio.fail_after(10):
             await ours.send_all(b"one")
             assert await theirs.receive_some() == b"one"
+            with pytest.raises(ValueError, match="does not share"):
+                await ours.change_remote(theirs.local_id, right.address, through=right)
             await ours.change_remote(theirs.local_id, right.address, through=second)
             assert ours.endpoint is second
             await ours.send_all(b"two")

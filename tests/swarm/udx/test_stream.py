@@ -411,6 +411,16 @@ def test_a_remote_changes_at_once_when_nothing_is_under_way() -> None:
     assert pair.left.changes == 1
 
 
+def test_what_was_probed_on_the_old_way_is_not_believed_of_the_new_one() -> None:
+    pair = UdxPair(Conditions(delay=0.05))
+    pair.left.to_send = pattern(300_000)
+    pair.run(lambda: max(len(datagram) for _, datagram in pair.left.transmitted) > 1400)
+    pair.carry_out(0, pair.left.machine.change_remote(Path(2, ("peer", 2), max_mtu=1300), pair.now))
+    pair.run(lambda: pair.left.changes == 1)
+    pair.run(lambda: pair.left.machine.has_sent_all)
+    assert pair.left.machine.statistics().mtu == 1300
+
+
 def test_ipv6_leaves_less_room() -> None:
     stream = UdxStream(1, now=0)
     stream.connect(Path(7, ("::1", 1), is_ipv6=True), 0)
