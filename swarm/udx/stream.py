@@ -217,7 +217,8 @@ class UdxStream:
         if self._state is not State.CONNECTED or self._is_send_ended:
             raise RuntimeError(f"cannot send on a stream that is {self._state.name} or ended")
         self._sender.queue(data)
-        outputs = self._flush(now, [])
+        # Who has just queued something may queue more; if not, the next acknowledgement sees it.
+        outputs = self._flush(now, [], has_more=True)
         self._was_writable = self.is_writable
         return outputs
 
@@ -320,12 +321,12 @@ class UdxStream:
         """Whether a number can be the remote's next one: a stranger would have to guess it."""
         return 0 <= extend_seq(seq, self._receiver.ack) - self._receiver.ack < MAX_AHEAD_PACKETS
 
-    def _flush(self, now: float, outputs: list[Output]) -> list[Output]:
+    def _flush(self, now: float, outputs: list[Output], *, has_more: bool = False) -> list[Output]:
         """Send what may leave, acknowledge what came, and notice when the stream is over."""
         sender, receiver = self._sender, self._receiver
         if sender.is_timed_out:
             return [*outputs, *self._close(CloseReason.TIMED_OUT, now)]
-        leaving = sender.take(now, has_more=not self._was_writable)
+        leaving = sender.take(now, has_more=has_more or not self._was_writable)
         if leaving:
             self._encode(leaving, outputs)
         if self._is_ack_due and (not leaving or receiver.sack_ranges):
