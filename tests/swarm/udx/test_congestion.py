@@ -240,6 +240,7 @@ def test_the_pacer_makes_up_for_a_short_pause_only() -> None:
     assert empty(pacer, 1000) <= MAX_CREDIT_BYTES + 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [0.0, 0.01, 0.02])
 def test_a_slow_path_is_used_by_nine_tenths_whatever_it_loses(loss: float) -> None:
     rate = 1_250_000  # 10 Mbit/s, with a queue of a round trip
@@ -256,6 +257,7 @@ def test_a_slow_path_is_used_by_nine_tenths_whatever_it_loses(loss: float) -> No
     assert resent < (loss + 0.01) * (after[0].packets_sent - before[0].packets_sent)
 
 
+@pytest.mark.slow
 def test_the_queue_of_a_slow_path_does_not_stay_full() -> None:
     rate = 1_250_000
     pair = UdxPair(Conditions(delay=0.02, rate=rate, queue_bytes=500_000), seed=7)

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarm.udx.congestion import BbrState
 from swarm.udx.outputs import CloseReason, Gone, Readable, Transmit
@@ -114,6 +116,32 @@ def test_bytes_arrive_in_order_over_any_link(conditions: Conditions, seed: int) 
     assert pair.right.received == data
     close_both(pair)
     assert pair.left.received == pattern(100_000)
+
+
+@settings(max_examples=40)
+@given(
+    st.builds(
+        Conditions,
+        delay=st.floats(0, 0.3),
+        loss=st.floats(0, 0.3),
+        reorder=st.floats(0, 1),
+        duplicate=st.floats(0, 1),
+        rate=st.none() | st.floats(50_000, 10_000_000),
+        queue_bytes=st.integers(5_000, 200_000),
+        mtu=st.integers(1200, 1600),
+    ),
+    st.integers(0, 2**32),
+    st.integers(5_000, 200_000),
+)
+def test_bytes_arrive_over_links_of_all_kinds(
+    conditions: Conditions, seed: int, window_bytes: int
+) -> None:
+    pair = UdxPair(conditions, seed=seed, window_bytes=window_bytes)
+    pair.right.to_send = BYTES[:20_000]
+    pair.transfer(BYTES[:60_000])
+    close_both(pair)
+    assert pair.left.received == BYTES[:20_000]
+    assert pair.right.received == BYTES[:60_000]
 
 
 def test_a_clean_link_needs_no_packet_twice() -> None:
