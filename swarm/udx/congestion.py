@@ -106,11 +106,6 @@ class Bbr:
         """Packets per second that the path was seen to deliver; 0 before anything was."""
         return self._bandwidths.value or 0.0
 
-    @property
-    def is_restarting(self) -> bool:
-        """Whether the stream had been idle, and nothing was heard since."""
-        return self._is_restarting
-
     def receive_sample(
         self, sample: RateSample, in_flight: int, delivered: int, recovery: Recovery, now: float
     ) -> None:

@@ -101,11 +101,6 @@ class Sender:
         return self._end is _End.SENT and self.flight.is_empty
 
     @property
-    def delivered(self) -> int:
-        """Packets that have arrived."""
-        return self._rate.delivered
-
-    @property
     def deadline(self) -> float | None:
         earliest: float | None = None
         for at in (

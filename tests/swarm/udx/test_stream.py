@@ -123,7 +123,7 @@ def test_bytes_arrive_in_order_over_any_link(conditions: Conditions, seed: int) 
     st.builds(
         Conditions,
         delay=st.floats(0, 0.3),
-        loss=st.floats(0, 0.3),
+        loss=st.floats(0, 0.1),
         reorder=st.floats(0, 1),
         duplicate=st.floats(0, 1),
         rate=st.none() | st.floats(50_000, 10_000_000),
