@@ -220,7 +220,7 @@ class UdxEndpoint:
             lingering.append(stream)
             if len(lingering) > MAX_LINGERING:
                 self.forget(lingering.popleft())
-        if not any(other.is_left for other in self._table.streams.values()):
+        if not self._has_left:
             self._none_left.set()
 
     def forget_relay(self, relay: UdxRelayHandle) -> None:
@@ -313,9 +313,15 @@ class UdxEndpoint:
         else:
             stream.carry_out(stream.machine.advance(now))
 
+    @property
+    def _has_left(self) -> bool:
+        """Whether streams that were closed here have something under way."""
+        streams = self._table.streams.values()
+        return any(stream.is_left and stream.endpoint is self for stream in streams)
+
     async def _wait_delivered(self) -> None:
         """Wait until no stream that was closed here has anything under way."""
-        if any(stream.is_left for stream in self._table.streams.values()):
+        if self._has_left:
             self._none_left = trio.Event()
             await self._none_left.wait()
 
@@ -339,19 +345,21 @@ async def open_udx_endpoint(
     host: str = "0.0.0.0",
     port: int = 0,
     *,
+    socket: DatagramSocket | None = None,
     sharing: UdxEndpoint | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[UdxEndpoint]:
     """Bind a UDP socket, and run its streams until the body ends; then they are destroyed.
 
-    Port 0 picks a free one. Endpoints that are `sharing` streams with another one can be where
-    these are moved to, and their packets are taken at every one of them.
+    Port 0 picks a free one; a `socket` that is bound already is taken over. Endpoints that are
+    `sharing` streams with another one can be where these are moved to, and their packets are
+    taken at every one of them.
 
     Raises: OSError when the port is taken.
     Cancel: destroys the streams at once.
     """
     table = _Table() if sharing is None else sharing._table
-    endpoint = UdxEndpoint(DatagramSocket(host, port), table, entropy)
+    endpoint = UdxEndpoint(socket or DatagramSocket(host, port), table, entropy)
     try:
         async with open_background_nursery() as nursery:
             nursery.start_soon(endpoint._receive)
