@@ -1,4 +1,4 @@
-"""Streams over UDP that the original's peers speak: ordered, reliable, and fair to others.
+"""Streams over UDP that the original's peers speak: ordered, reliable, and paced.
 
 The map: `packet` is the wire. `receiver` puts in order what arrives, `sender` decides what to
 send when: `flight` knows what is under way and finds what was lost (RACK), `round_trip` measures

@@ -6,12 +6,13 @@ BURST_SECONDS = 0.001
 """What leaves at once is as much as the path takes in this time: a wake-up costs 50 µs, and
 everything more than a thousand of them a second is lost to the data."""
 
-CREDIT_SECONDS = 0.010
-"""How much of the time in which we did not wake up may be made up for. The original makes up for
-all of it, which after a pause empties a whole window into the first router."""
+CREDIT_SECONDS = 0.1
+"""How much of the time in which we did not wake up may be made up for. On a busy machine that is
+tens of milliseconds, again and again; not made up for, they would look like a path that carries
+less, and what is sent then would be less still. The original makes up for all of it."""
 
-MAX_CREDIT_BYTES = 2**18
-"""And no more than this at once: what a socket of ordinary size takes."""
+MAX_CREDIT_BYTES = 2**20
+"""And no more than this at once."""
 
 MIN_BURST_PACKETS = 2
 MAX_BURST_BYTES = 2**16
@@ -30,6 +31,10 @@ class Pacer:
         elapsed = now - self._filled_at
         self._filled_at = now
         self._balance = min(self._balance + rate * elapsed, credit)
+
+    def rest(self, rate: float, packet_bytes: int) -> None:
+        """There was nothing to send for a while, which need not be made up for."""
+        self._balance = min(self._balance, burst_bytes(rate, packet_bytes))
 
     @property
     def may_send(self) -> bool:

@@ -209,6 +209,8 @@ class Sender:
         rate = bbr.pacing_rate * packet_bytes
         bbr.burst = int(burst_bytes(rate, packet_bytes) / packet_bytes)
         pacer.fill(rate, packet_bytes, now)
+        if flight.is_empty and self._rate.is_app_limited:
+            pacer.rest(rate, packet_bytes)
         leaving: list[SentPacket] = []
         if self._wants_tail_probe:
             self._wants_tail_probe = False

@@ -100,14 +100,14 @@ class UdxPair:
             assert self.now - start <= seconds, f"not done after {seconds} s"
             self._deliver()
 
-    def run_for(self, seconds: float) -> None:
-        """Let time pass, whatever happens or does not."""
+    def run_for(self, seconds: float, *, step: float = 0.0) -> None:
+        """Let time pass, whatever happens or does not; both ends look every `step` only."""
         stop_at = self.now + seconds
         while True:
             self._work()
             times = [end.machine.deadline for end in self.ends] + [self.link.next_at]
             next_at = min((at for at in times if at is not None), default=stop_at)
-            self.link.now = min(max(self.now, next_at), stop_at)
+            self.link.now = min(max(self.now + step, next_at), stop_at)
             self._deliver()
             if self.now >= stop_at:
                 return

@@ -11,7 +11,7 @@ from swarm.udx.congestion import (
 )
 from swarm.udx.delivery_rate import DeliveryRate, RateSample
 from swarm.udx.flight import SentPacket
-from swarm.udx.pacer import MAX_CREDIT_BYTES, Pacer, burst_bytes
+from swarm.udx.pacer import CREDIT_SECONDS, MAX_CREDIT_BYTES, Pacer, burst_bytes
 from swarm.udx.packet import DATA
 from swarm.udx.path import Path
 from tests.support.lossy_link import Conditions
@@ -230,12 +230,36 @@ def test_the_pacer_lets_out_its_rate_and_little_at_once() -> None:
     assert burst_bytes(rate, size) == 2000
 
 
-def test_the_pacer_makes_up_for_a_short_pause_only() -> None:
+def test_the_pacer_makes_up_for_pauses_that_are_not_long() -> None:
     pacer = Pacer(0)
+    empty(pacer, 1000)
+    pacer.fill(1e6, 1000, 0.09)
+    assert empty(pacer, 1000) == pytest.approx(90_000, abs=2000)
     pacer.fill(1e6, 1000, 100.0)
-    assert empty(pacer, 1000) == 10_000
+    assert empty(pacer, 1000) == pytest.approx(1e6 * CREDIT_SECONDS, abs=1000)
     pacer.fill(1e9, 1000, 200.0)
     assert empty(pacer, 1000) <= MAX_CREDIT_BYTES + 1000
+
+
+def test_the_pacer_does_not_make_up_for_having_nothing_to_send() -> None:
+    pacer = Pacer(0)
+    pacer.fill(1e6, 1000, 100.0)
+    pacer.rest(1e6, 1000)
+    assert empty(pacer, 1000) == burst_bytes(1e6, 1000) == 2000
+
+
+@pytest.mark.parametrize("stall", [0.02, 0.05])
+def test_a_machine_that_wakes_up_late_does_not_slow_down(stall: float) -> None:
+    rate = 5_000_000
+    pair = UdxPair(Conditions(delay=0.01, rate=rate, queue_bytes=1_000_000), seed=8)
+    pair.left.to_send = bytes(15_000_000)
+    while pair.now < 1002:
+        pair.run_for(stall, step=stall)
+    before = len(pair.right.received)
+    while pair.now < 1003:
+        pair.run_for(stall, step=stall)
+    # A round trip takes as long as it takes us to notice, but that is all.
+    assert len(pair.right.received) - before > 0.6 * rate
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_an_end_leaves_with_the_last_bytes() -> None:
     [
         Conditions(loss=0.01),
         Conditions(loss=0.1),
-        Conditions(loss=0.3),
+        Conditions(loss=0.2),
         Conditions(reorder=0.5),
         Conditions(duplicate=0.5),
         Conditions(delay=0.05, loss=0.05, reorder=0.2, duplicate=0.1),
