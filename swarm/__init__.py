@@ -14,10 +14,14 @@
         async for found in dht.lookup(topic):
             ...                              # found.records: who else announces it
 
-The map, from the wire up: `frames`, `noise`, `stream_cipher` and `secret_stream` make a byte
-stream an encrypted one; `mux` puts channels on it; `announcement` and `peer_book` decide whom to
-talk to; `dht` is a node of the distributed hash table. All of these are pure. `io` holds their
-trio shells.
+    async with open_udx_endpoint() as endpoint:
+        stream = endpoint.open_stream()      # a trio stream over UDP, for `open_connection`
+        stream.connect(remote_id, address)
+
+The map, from the wire up: `udx` makes byte streams of UDP; `frames`, `noise`, `stream_cipher` and
+`secret_stream` make a byte stream an encrypted one; `mux` puts channels on it; `announcement` and
+`peer_book` decide whom to talk to; `dht` is a node of the distributed hash table. All of these are
+pure. `io` holds their trio shells.
 """
 
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP
@@ -40,7 +44,11 @@ from swarm.io.connection import Connection, ConnectionStatistics, Link, open_con
 from swarm.io.dht import Dht, Pong, Stored, open_bootstrap, open_dht
 from swarm.io.mux import MuxHandle, MuxStatistics, open_mux
 from swarm.io.swarm import ConnectionInfo, Swarm, SwarmStatistics, open_swarm
+from swarm.io.udp import UdxEndpoint, UdxEndpointStatistics, open_udx_endpoint
+from swarm.io.udx_relay import RelayEnd, UdxRelayHandle, UdxRelayStatistics
+from swarm.io.udx_transport import UdxTransport
 from swarm.peer_book import PeerInfo, PeerState, Source
+from swarm.udx.statistics import UdxStatistics
 
 __all__ = [
     "PUBLIC_BOOTSTRAP",
@@ -68,6 +76,7 @@ __all__ = [
     "PeerUnreachable",
     "PeersFound",
     "Pong",
+    "RelayEnd",
     "RemoteOpen",
     "RemoteOpens",
     "Role",
@@ -76,11 +85,18 @@ __all__ = [
     "Swarm",
     "SwarmError",
     "SwarmStatistics",
+    "UdxEndpoint",
+    "UdxEndpointStatistics",
+    "UdxRelayHandle",
+    "UdxRelayStatistics",
+    "UdxStatistics",
+    "UdxTransport",
     "immutable_target",
     "open_bootstrap",
     "open_connection",
     "open_dht",
     "open_mux",
     "open_swarm",
+    "open_udx_endpoint",
     "peer_target",
 ]

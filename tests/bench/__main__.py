@@ -57,6 +57,8 @@ PAIRS = [
     Pair("repl", "full_100b", "full_100b", "memory, replication client", 2, (), "rss_mb", True),
     Pair("repl", "full_100b", "full_100b", "memory, replication server", 2, (), "server_rss_mb",
          True),
+    Pair("udx", "loss0_rtt20", "loss0_rtt20", "UDX, 20 ms", 0.8, (), "mb_per_s"),
+    Pair("udx", "loss1_rtt20", "loss1_rtt20", "UDX, 20 ms, 1 % lost", 0.8, (), "mb_per_s"),
 ]  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def main() -> None:
             median(figures[peer, pair.script, pair.line, pair.field]) for peer in ("js", "python")
         )
         ratio = js / python if pair.less_is_better else python / js
-        unit = "MB" if pair.less_is_better else "/s"
+        unit = "MB" if pair.less_is_better else "MB/s" if pair.field == "mb_per_s" else "/s"
         goal = f"{pair.goal:g}" if pair.goal else ""
         print(f"| {pair.title} | {js:,.0f} {unit} | {python:,.0f} {unit} | {ratio:.1f} | {goal} |")
 
