@@ -52,7 +52,7 @@ from tests.support.running_node import INTEROP
 from tests.support.storage_rows import verify_core
 from tests.support.stores import joined, load_all
 
-ROUND_POINTS = 25
+ROUND_POINTS = 10
 
 
 @dataclass
