@@ -30,10 +30,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from node.cojson.messages import decode_line, encode_message
 from node.covalue.content import Content
-from node.covalue.erasure_schedule import Phase
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
-from node.covalue.local_storage import LocalStorage, NotCorrected, open_local_storage
+from node.covalue.local.erasure_schedule import Phase
+from node.covalue.local.storage import LocalStorage, NotCorrected, open_local_storage
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.store import CoValueStore
 from node.errors import NodeError

@@ -5,12 +5,12 @@ import sys
 from bee.bee import Bee
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
-from node.covalue.continuation import continue_value
 from node.covalue.header import CoValueHeader
-from node.covalue.held_states import HeldState, HeldStates
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
-from node.covalue.loading import load_with_dependencies
+from node.covalue.local.continuation import continue_value
+from node.covalue.local.held_states import HeldState, HeldStates
+from node.covalue.local.loading import load_with_dependencies
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.data_log import DataLog
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from node.covalue.sync_notes import ANY_PEER, BATCH_SECONDS, MAX_NOTES, SyncNotes
+from node.covalue.local.sync_notes import ANY_PEER, BATCH_SECONDS, MAX_NOTES, SyncNotes
 from tests.support.authors import map_header
 
 IDS = [map_header(str(n)).id for n in range(3)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.covalue.erasure_schedule import (
+from node.covalue.local.erasure_schedule import (
     FOLLOW_UP_SECONDS,
     STARTUP_SECONDS,
     THROTTLE_SECONDS,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from node.covalue.content import Content, SessionContent
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.local_storage import LocalStorage, NotCorrected, open_local_storage
+from node.covalue.local.storage import LocalStorage, NotCorrected, open_local_storage
 from tests.support.authors import Author, edits, map_header
 from tests.support.stores import HOMES, StoreHome, deletion, joined
 

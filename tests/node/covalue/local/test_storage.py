@@ -10,13 +10,13 @@ from trio.testing import wait_all_tasks_blocked
 from bee.bee import Bee
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, SessionContent, Transaction
-from node.covalue.erasure_schedule import STARTUP_SECONDS, THROTTLE_SECONDS, Phase
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.local_storage import LocalStorage, NotCorrected, open_local_storage
+from node.covalue.local.erasure_schedule import STARTUP_SECONDS, THROTTLE_SECONDS, Phase
+from node.covalue.local.storage import LocalStorage, NotCorrected, open_local_storage
+from node.covalue.local.sync_notes import BATCH_SECONDS
 from node.covalue.reconciliation_lock import INTERVAL_MS, LockRefusal, ReconciliationLock
 from node.covalue.store import StoredValue, ValueAppend
-from node.covalue.sync_notes import BATCH_SECONDS
 from node.errors import CorruptStore
 from tests.support.authors import Author, edits, map_header
 from tests.support.cancel_everywhere import cancel_everywhere

@@ -20,9 +20,9 @@ from node.covalue.dependencies import (
     session_dependencies,
 )
 from node.covalue.header import CoValueHeader
-from node.covalue.held_states import HeldState, HeldStates
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.local.held_states import HeldState, HeldStates
 from node.covalue.store import CoValueStore
 
 ROUND_BYTES = 256 * 1024

@@ -27,16 +27,16 @@ from dataclasses import dataclass
 import trio
 
 from node.covalue.content import PIECE_BYTES, Content
-from node.covalue.continuation import continue_value
-from node.covalue.eraser import Eraser
-from node.covalue.erasure_schedule import Phase
-from node.covalue.held_states import HeldState, HeldStates
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
-from node.covalue.loading import load_with_dependencies
-from node.covalue.reconciliation_locks import ReconciliationLocks
+from node.covalue.local.continuation import continue_value
+from node.covalue.local.eraser import Eraser
+from node.covalue.local.erasure_schedule import Phase
+from node.covalue.local.held_states import HeldState, HeldStates
+from node.covalue.local.loading import load_with_dependencies
+from node.covalue.local.locks import ReconciliationLocks
+from node.covalue.local.sync_tracker import SyncTracker
 from node.covalue.store import CoValueStore
-from node.covalue.sync_tracker import SyncTracker
 from node.errors import NodeError
 from swarm.io.tasks import open_background_nursery
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
-from node.covalue.continuation import Continuation, continue_value
 from node.covalue.ids import CoSessionId
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.local.continuation import Continuation, continue_value
 from node.covalue.store import StoredSession, StoredValue
 from tests.support.authors import Author, edits, map_header
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import trio
 
-from node.covalue.erasure_schedule import ErasureSchedule, Phase
-from node.covalue.held_states import HeldState
 from node.covalue.ids import RawCoId
+from node.covalue.local.erasure_schedule import ErasureSchedule, Phase
+from node.covalue.local.held_states import HeldState
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup

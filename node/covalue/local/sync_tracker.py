@@ -7,8 +7,8 @@ import math
 import trio
 
 from node.covalue.ids import RawCoId
+from node.covalue.local.sync_notes import SyncNotes
 from node.covalue.store import CoValueStore
-from node.covalue.sync_notes import SyncNotes
 from swarm.io.tasks import Wakeup
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.covalue.held_states import NOT_HELD, HeldState, HeldStates
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.local.held_states import NOT_HELD, HeldState, HeldStates
 from tests.support.authors import Author, map_header
 
 IDS = [map_header(str(n)).id for n in range(5)]
