@@ -4,7 +4,8 @@
 once (`js/jazz/record.mjs`), then has `js/jazz/server.mjs --storage sqlite` and a node take it in
 turn: all of it at once, acknowledged; loaded cold, 1000 loads in flight as by a real client; and
 loaded again after a restart. `--servers js,python,commit`: `commit` is a node that waits for the
-disk, which JavaScript (WAL, default synchronous) does not.
+disk, which JavaScript (WAL, default synchronous) does not; `sqlite` and `hybrid` are nodes with
+those stores.
 
 Seconds are those of the one client, whose work is to look for the ids of what comes; `server_cpu_s`
 is the server's own. The table at the end has medians, and ratios above 1 where Python is better.
@@ -45,6 +46,8 @@ SERVERS = {
     "js": "node jazz/server.mjs --storage sqlite",
     "python": f"{PYTHON} --durability os",
     "commit": f"{PYTHON} --durability commit",
+    "sqlite": f"{PYTHON} --storage sqlite --durability os",
+    "hybrid": f"{PYTHON} --storage hybrid --durability os",
 }
 CASES = {
     "values": ("--n", "5000", "--edits", "10"),
