@@ -22,17 +22,14 @@ import trio
 from node.cojson.change_feed import ChangeFeed
 from node.cojson.client_link import (
     CONTENT_COST,
-    READ_COST,
-    SERVE_BYTES,
     TURN,
     ClientLink,
     ContentSource,
 )
-from node.cojson.crypto import RunningHash
 from node.cojson.eraser import Eraser
 from node.cojson.fork_watch import ForkWatch
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
-from node.cojson.group_reading import is_deletion_valid, read_group
+from node.cojson.group_reading import is_deletion_valid
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.outputs import (
@@ -54,12 +51,12 @@ from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.searches import Searches
+from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
-from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.session_log import feed
-from node.covalue.store import CoValueStore, StoredValue
+from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -97,7 +94,6 @@ MEMORY_SECONDS = 600.0
 MAX_LOGGED_REFUSALS = 10
 """Per client: who forges much does not fill the log; all are counted."""
 
-_REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
 
 
@@ -151,8 +147,7 @@ class SyncHost:
         self._queued_bytes = 0
         self._commit_wake = Wakeup()
         self._committed = trio.lowlevel.ParkingLot()
-        self._reads: deque[LoadValue | Rehash | ReadGroup] = deque()
-        self._read_wake = Wakeup()
+        self._reader = StoreReader(self._engine, store, self._recent, self._carry_out_answer)
         self._searches = Searches(self._search, self._end_search)
         self._receipts = Receipts()
         self._interest_seen = 0
@@ -324,8 +319,7 @@ class SyncHost:
                     self._queued_bytes += output.append.size
                     self._commit_wake.set()
                 case LoadValue() | Rehash() | ReadGroup():
-                    self._reads.append(output)
-                    self._read_wake.set()
+                    self._reader.ask(output)
                 case CheckFork():
                     self._forks.suspect(output)
                 case Changed(co_id, sessions):
@@ -370,7 +364,7 @@ class SyncHost:
         """
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
-            tasks.start_soon(self._read_forever)
+            tasks.start_soon(self._reader.run)
             tasks.start_soon(self._forks.run)
             tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
@@ -420,80 +414,15 @@ class SyncHost:
             before = len(self._commits)
             await trio.lowlevel.checkpoint()
 
-    async def _read_forever(self) -> None:
-        """Answer the engine's questions to the store, in order."""
-        cost = 0
-        while True:
-            if not self._reads:
-                await self._read_wake.wait()
-                continue
-            question = self._reads.popleft()
-            try:
-                match question:
-                    case LoadValue(co_id, is_wanted):
-                        value = await self._read_value(co_id, is_wanted)
-                        cost += 1 if value is None else READ_COST
-                        self._carry_out(self._engine.loaded(co_id, value))
-                    case Rehash(co_id, session_id, count):
-                        cost += READ_COST
-                        running = await self._rehash(co_id, session_id, count)
-                        self._carry_out(self._engine.rehashed(co_id, session_id, running))
-                    case ReadGroup(co_id):
-                        group = await read_group(self.store, co_id)
-                        self._carry_out(self._engine.group_read(co_id, group))
-                    case _:
-                        assert_never(question)
-            except CorruptStore as error:
-                _log.error("cannot read", error=str(error))
-                if isinstance(question, ReadGroup):
-                    self._carry_out(self._engine.group_read(question.co_id, None))
-                else:
-                    self._carry_out(self._engine.load_failed(question.co_id))
-            self._committed.unpark_all()
-            if cost >= TURN:
-                cost = 0
-                await trio.lowlevel.checkpoint()
+    def _carry_out_answer(self, outputs: Sequence[Output]) -> None:
+        self._carry_out(outputs)
+        self._committed.unpark_all()
 
     def _ask_for_whole_session(self, check: CheckFork) -> None:
         if check.peer_id is not None:
             self._carry_out(
                 self._engine.fork_unproven(check.peer_id, check.co_id, check.session_id)
             )
-
-    async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
-        """What is stored of a value; one that a client wants is read once for both.
-
-        Raises: CorruptStore.
-        """
-        if is_wanted:
-            loaded = await self.store.load(co_id, NOTHING, SERVE_BYTES)
-            if loaded.is_complete:
-                self._recent.keep(loaded.pieces)
-            if loaded.value is not None:
-                return loaded.value
-            if not loaded.pieces:
-                return None
-        return await self.store.load_value(co_id)
-
-    async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
-        """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""
-        running = RunningHash()
-        value = await self.store.load_value(co_id)
-        if value is None:
-            raise CorruptStore(co_id, "it was stored and is gone")
-        counts = {key: item.count for key, item in value.sessions.items()}
-        done = counts[session_id] = 0
-        while done < count:
-            loaded = await self.store.load(co_id, KnownState(True, counts), _REHASH_BYTES)
-            for piece in loaded.pieces:
-                part = piece.new[session_id]
-                feed(running, part.transactions[: count - done])
-                done = part.stop
-            counts[session_id] = done
-            if not loaded.pieces:
-                raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
-            await trio.lowlevel.checkpoint()
-        return running
 
     async def _forget_forever(self) -> None:
         """Let values that nobody uses leave memory, a few at a time."""

@@ -1,0 +1,127 @@
+"""[trio] Answers the engine's questions to the store, in the order in which they were asked."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+import structlog
+import trio
+
+from node.cojson.client_link import READ_COST, SERVE_BYTES, TURN
+from node.cojson.crypto import RunningHash
+from node.cojson.group_reading import read_group
+from node.cojson.outputs import LoadValue, Output, ReadGroup, Rehash
+from node.cojson.recent import RecentContent
+from node.cojson.sync import SyncEngine
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.session_log import feed
+from node.covalue.store import CoValueStore, StoredValue
+from node.errors import CorruptStore
+from swarm.io.tasks import Wakeup
+
+Question = LoadValue | Rehash | ReadGroup
+
+_REHASH_BYTES = 1024 * 1024
+_log = structlog.get_logger(__name__)
+
+
+class StoreReader:
+    """`ask` it from anywhere; `answered` is given what the engine wants done with each answer."""
+
+    def __init__(
+        self,
+        engine: SyncEngine,
+        store: CoValueStore,
+        recent: RecentContent,
+        answered: Callable[[Sequence[Output]], None],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._recent = recent
+        self._answered = answered
+        self._questions: deque[Question] = deque()
+        self._read_cost = 0
+        """Of the last answer: what is not there costs next to nothing."""
+        self._wake = Wakeup()
+
+    def ask(self, question: Question) -> None:
+        self._questions.append(question)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Answer, until cancelled."""
+        cost = 0
+        while True:
+            if not self._questions:
+                await self._wake.wait()
+                continue
+            question = self._questions.popleft()
+            cost += 1
+            try:
+                outputs = await self._answer(question)
+            except CorruptStore as error:
+                _log.error("cannot read", error=str(error))
+                if isinstance(question, ReadGroup):
+                    outputs = self._engine.group_read(question.co_id, None)
+                else:
+                    outputs = self._engine.load_failed(question.co_id)
+            self._answered(outputs)
+            cost += self._read_cost
+            self._read_cost = 0
+            if cost >= TURN:
+                cost = 0
+                await trio.lowlevel.checkpoint()
+
+    async def _answer(self, question: Question) -> list[Output]:
+        """Raises: CorruptStore."""
+        match question:
+            case LoadValue(co_id, is_wanted):
+                value = await self._read_value(co_id, is_wanted)
+                self._read_cost = 0 if value is None else READ_COST
+                return self._engine.loaded(co_id, value)
+            case Rehash(co_id, session_id, count):
+                self._read_cost = READ_COST
+                running = await self._rehash(co_id, session_id, count)
+                return self._engine.rehashed(co_id, session_id, running)
+            case ReadGroup(co_id):
+                return self._engine.group_read(co_id, await read_group(self._store, co_id))
+            case _:
+                assert_never(question)
+
+    async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
+        """What is stored of a value; one that a client wants is read once for both.
+
+        Raises: CorruptStore.
+        """
+        if is_wanted:
+            loaded = await self._store.load(co_id, NOTHING, SERVE_BYTES)
+            if loaded.is_complete:
+                self._recent.keep(loaded.pieces)
+            if loaded.value is not None:
+                return loaded.value
+            if not loaded.pieces:
+                return None
+        return await self._store.load_value(co_id)
+
+    async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
+        """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""
+        running = RunningHash()
+        value = await self._store.load_value(co_id)
+        if value is None:
+            raise CorruptStore(co_id, "it was stored and is gone")
+        counts = {key: item.count for key, item in value.sessions.items()}
+        done = counts[session_id] = 0
+        while done < count:
+            loaded = await self._store.load(co_id, KnownState(True, counts), _REHASH_BYTES)
+            for piece in loaded.pieces:
+                part = piece.new[session_id]
+                feed(running, part.transactions[: count - done])
+                done = part.stop
+            counts[session_id] = done
+            if not loaded.pieces:
+                raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
+            await trio.lowlevel.checkpoint()
+        return running
