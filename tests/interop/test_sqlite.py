@@ -43,9 +43,10 @@ async def open_js_server(path: Path) -> AsyncIterator[tuple[LineProcess, int]]:
 
 @asynccontextmanager
 async def open_our_server(path: Path) -> AsyncIterator[tuple[SqliteStore, int]]:
+    """Erases when it is told to only."""
     async with (
         open_sqlite_store(path, Durability.OS) as store,
-        open_jazz_node(store) as (_, port),
+        open_jazz_node(store, erases=False) as (_, port),
     ):
         yield store, port
 
@@ -197,7 +198,10 @@ async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> N
     with trio.fail_after(120):
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
             made = await create_some(alice)
+            dead = RawCoId((await alice.do("create", values={"dead": True}))["id"])
+            await alice.do("remove", id=dead)
         counts = counts_in(path)
+        assert all(map(is_delete_session, counts[dead]))
         async with open_js_server(path) as (_, port):
             theirs = await ask_server(port, counts)
         # With a running node, and on its directory alone.
@@ -208,6 +212,7 @@ async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> N
             assert imported.lines[-1]["moved"] == len(counts)
             async with open_jazz_client(node.ws) as bob:
                 await check_all(bob, made)
+                assert (await bob.do("isDeleted", id=dead))["isDeleted"]
             repeated = await node.beemesh("import", str(path), "--json")
             assert repeated.lines[-1]["skipped"] == len(counts)
             first = await node.beemesh("export", str(exported), "--json")

@@ -17,7 +17,7 @@ import trio
 
 from bee.bee import Bee
 from node.cojson.gatekeeper import Gatekeeper
-from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
 from node.covalue.store import CoValueStore
@@ -28,13 +28,20 @@ from tests.support.data_log import DataLog
 
 @asynccontextmanager
 async def open_jazz_node(
-    store: CoValueStore | None = None, access: Gatekeeper | None = None
+    store: CoValueStore | None = None,
+    access: Gatekeeper | None = None,
+    *,
+    erases: bool = True,
 ) -> AsyncIterator[tuple[SyncHost, int]]:
     """A host over a store, one in memory if none is given, and the port where clients reach it."""
+    options = HostOptions(erases=erases)
     if store is None:
         log = DataLog()
         store = BeeStore(Bee(log), log)
-    async with open_sync_host(store, access=access) as host, open_background_nursery() as nursery:
+    async with (
+        open_sync_host(store, options, access=access) as host,
+        open_background_nursery() as nursery,
+    ):
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server = JazzServer(partial(serve_client, host))
         await nursery.start(server.serve, listeners)
