@@ -407,8 +407,12 @@ def has_ipv6_loopback() -> bool:
     return True
 
 
-@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
 async def test_ipv6() -> None:
+    if not has_ipv6_loopback():  # then that is what one is told
+        with pytest.raises(OSError):
+            async with open_udx_endpoint("::1"):
+                pass
+        return
     with trio.fail_after(10):
         async with open_udx_endpoint("::1") as left, open_udx_endpoint("::1") as right:
             ours, theirs = connect(left, right)
