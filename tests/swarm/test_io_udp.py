@@ -409,7 +409,7 @@ def has_ipv6_loopback() -> bool:
 
 async def test_ipv6() -> None:
     if not has_ipv6_loopback():  # then that is what one is told
-        with pytest.raises(OSError, match="::1|address|family"):
+        with pytest.raises(OSError, match=r"::1|address|family"):
             async with open_udx_endpoint("::1"):
                 pass
         return
