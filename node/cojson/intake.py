@@ -105,6 +105,9 @@ class Intake:
         verified = verify_parts(parts.fresh, delivery.cleared)
         self._rights.judge(entry, header, verified, delivery)
         self._suspect_forks(delivery, [*verified.unproven, *parts.differing], out)
+        if verified.refusals and verified.logs and delivery.sender is not None:
+            reason = summary(verified.refusals)
+            out.append(Refused(delivery.sender.peer_id, co_id, reason))
         self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
             self._refuse(delivery, summary(verified.refusals), out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.cojson.messages import Known
-from node.covalue.content import Transaction
+from node.covalue.content import Content, Transaction
 from node.covalue.known_state import KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.engine_shell import EngineShell
@@ -57,6 +57,17 @@ def test_a_writer_writes(shell: EngineShell) -> None:
         shell.commit()
     assert BOB.session_id() in shell.disk.logs[MAP.id]
     assert shell.refusals == {}
+
+
+def test_the_rest_of_a_message_is_taken_and_the_refusal_logged(shell: EngineShell) -> None:
+    ann = ANN.content(MAP, edits(3), after=2, with_header=False)
+    eve = EVE.content(MAP, edits(1), with_header=False)
+    shell.say("e", Content(MAP.id, None, {**ann.new, **eve.new}, MAP.priority))
+    shell.commit()
+    assert len(shell.disk.logs[MAP.id][ANN.session_id()]) == 3
+    assert EVE.session_id() not in shell.disk.logs[MAP.id]
+    (reason,) = shell.refusals["e"]
+    assert "no right to write" in reason
 
 
 def test_who_becomes_a_writer_goes_on_with_the_session_he_began_too_early(
