@@ -12,7 +12,8 @@ and `hints` hold nodes and what peers said we need; `descent` walks down, and wa
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
 off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
-`snapshot` and `bee` are what callers see. `log` says what a log must be able to do.
+`watching` tells what changes; `snapshot` and `bee` are what callers see. `log` says what a log must
+be able to do.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -21,8 +22,8 @@ accidents, because they show in the bytes (`changes`).
 
 from __future__ import annotations
 
-from bee.batch import Batch, Entry
-from bee.bee import Bee
+from bee.batch import Batch, Entry, Expected
+from bee.bee import Bee, is_bee
 from bee.cache import CacheStatistics
 from bee.compaction import Compaction
 from bee.descent import ReadStatistics
@@ -41,6 +42,7 @@ from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.snapshot import Change, Difference, Snapshot
+from bee.watching import KeyWatch, LiveHistory, Update, Version, Watch
 
 __all__ = [
     "BINARY",
@@ -58,8 +60,11 @@ __all__ = [
     "Difference",
     "Entry",
     "Erasure",
+    "Expected",
     "Header",
     "HistoryReplaced",
+    "KeyWatch",
+    "LiveHistory",
     "Log",
     "LogChanged",
     "Metadata",
@@ -68,4 +73,8 @@ __all__ = [
     "Results",
     "Snapshot",
     "UnknownFormat",
+    "Update",
+    "Version",
+    "Watch",
+    "is_bee",
 ]

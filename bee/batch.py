@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from enum import Enum
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar, cast
 
@@ -25,6 +26,14 @@ class Entry(NamedTuple, Generic[K, V]):
     seq: int
     key: K
     value: V | None
+
+
+class Expected(Enum):
+    """What a change may find before it, besides a certain value."""
+
+    ANYTHING = "anything"
+    ABSENT = "absent"
+    """No entry: what is there stays."""
 
 
 class Writer:
@@ -162,28 +171,28 @@ class Batch(Generic[K, V]):
         value: V | None,
         *,
         cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+        expected: V | Expected | None = Expected.ANYTHING,
     ) -> bool:
         """Put `key`; as `Bee.put`.
 
         Raises: CorruptTree, BatchEnded.
         """
-        writer = self._open_writer()
-        encoded_key = self._keyspace.encode_key(key)
-        encoded_value = self._keyspace.encode_value(value)
-        compare = None if cas is None else comparison(self._keyspace, key, value, cas)
-        return await writer.change(lambda changes: changes.put(encoded_key, encoded_value, compare))
+        step = put_step(self._keyspace, key, value, cas, expected)
+        return await self._open_writer().change(step)
 
     async def delete(
-        self, key: K, *, cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None
+        self,
+        key: K,
+        *,
+        cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+        expected: V | Expected | None = Expected.ANYTHING,
     ) -> bool:
         """Delete `key`; as `Bee.delete`.
 
         Raises: CorruptTree, BatchEnded.
         """
-        writer = self._open_writer()
-        encoded = self._keyspace.encode_key(key)
-        compare = None if cas is None else comparison(self._keyspace, key, None, cas)
-        return await writer.change(lambda changes: changes.delete(encoded, compare))
+        step = delete_step(self._keyspace, key, cas, expected)
+        return await self._open_writer().change(step)
 
     async def flush(self, *, local: Mapping[bytes, bytes | None] | None = None) -> None:
         """Append what was changed and end the batch; returns when it is durable.
@@ -214,7 +223,69 @@ def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entr
     )
 
 
-def comparison(
+Step = Callable[[TreeChanges], bool]
+"""One change; may be called again when blocks were missing."""
+
+
+def put_step(
+    keyspace: Keyspace[K, V],
+    key: K,
+    value: V | None,
+    cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None,
+    expected: V | Expected | None,
+) -> Step:
+    """A put, for `Writer.change`."""
+    encoded_key = keyspace.encode_key(key)
+    encoded_value = keyspace.encode_value(value)
+    compare = None if cas is None else _comparison(keyspace, key, value, cas)
+
+    def step(changes: TreeChanges) -> bool:
+        return changes.put(encoded_key, encoded_value, compare)
+
+    if expected is Expected.ANYTHING:
+        return step
+    return _expecting(keyspace, encoded_key, expected, step)
+
+
+def delete_step(
+    keyspace: Keyspace[K, V],
+    key: K,
+    cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None,
+    expected: V | Expected | None,
+) -> Step:
+    """A deletion, for `Writer.change`."""
+    encoded = keyspace.encode_key(key)
+    compare = None if cas is None else _comparison(keyspace, key, None, cas)
+
+    def step(changes: TreeChanges) -> bool:
+        return changes.delete(encoded, compare)
+
+    if expected is Expected.ANYTHING:
+        return step
+    return _expecting(keyspace, encoded, expected, step)
+
+
+def _expecting(
+    keyspace: Keyspace[K, V], key: bytes, expected: V | Expected | None, step: Step
+) -> Step:
+    """`step`, if the entry of `key` is as expected; otherwise nothing is touched.
+
+    Values are compared decoded: what another writer's JSON looks like is not its meaning.
+    """
+
+    def careful_step(changes: TreeChanges) -> bool:
+        found = changes.get(key)
+        if found is None:
+            return expected is Expected.ABSENT and step(changes)
+        if expected is Expected.ABSENT:
+            return False
+        seq, record = found
+        return keyspace.decode_value(record.value, seq) == expected and step(changes)
+
+    return careful_step
+
+
+def _comparison(
     keyspace: Keyspace[K, V],
     key: K,
     value: V | None,

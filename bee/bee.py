@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
-from bee.batch import Batch, Entry, Writer, comparison
+from bee.batch import Batch, Entry, Expected, Writer, delete_step, put_step
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.compaction import SAMPLES, Compaction, Compactor, dead_share
-from bee.descent import ReadCounter, Tree
+from bee.descent import ReadCounter, Tree, decode_header
 from bee.erasure import Eraser, Erasure
+from bee.errors import NotABee, UnknownFormat
 from bee.extension import HyperbeeExtension
 from bee.keyspace import BINARY, Codec, K, Keyspace, V
 from bee.log import Log
@@ -19,12 +20,30 @@ from bee.ranges import Results
 from bee.rewriting import Mover
 from bee.snapshot import Change, Difference, encode_name
 from bee.snapshot import Snapshot as Snapshot
-from hypercore.errors import OutOfRange
+from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
+from hypercore.errors import OutOfRange, UsageError
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 PUT_EFFORT = 8
+
+
+async def is_bee(log: Log, *, wait: bool = True) -> bool:
+    """Whether the log holds a bee that can be read here, by its first block.
+
+    False for an empty log, and with `wait` false for one whose first block is not here.
+    """
+    block = log.get_local(0) if log.length else None
+    if block is None and wait and log.length:
+        block = (await log.get_many((0,)))[0]
+    if block is None:
+        return False
+    try:
+        decode_header(block)
+    except (NotABee, UnknownFormat):
+        return False
+    return True
 
 
 class Bee(Generic[K, V]):
@@ -35,7 +54,15 @@ class Bee(Generic[K, V]):
     its snapshots and sub-databases, and it answers the `hyperbee` extension for the log.
     """
 
-    __slots__ = ("_always_duplicate", "_extension", "_header", "_keyspace", "_latest", "_tree")
+    __slots__ = (
+        "_always_duplicate",
+        "_extension",
+        "_header",
+        "_keyspace",
+        "_latest",
+        "_tree",
+        "_watchers",
+    )
 
     @overload
     def __init__(
@@ -104,6 +131,7 @@ class Bee(Generic[K, V]):
         self._always_duplicate = always_duplicate
         self._extension = HyperbeeExtension(self._tree) if extension else None
         self._latest: Snapshot[K, V] | None = None
+        self._watchers = Watchers()
 
     @property
     def version(self) -> int:
@@ -121,18 +149,43 @@ class Bee(Generic[K, V]):
         """What block 0 says. Raises: NotABee, UnknownFormat."""
         return await self._tree.header(ReadCounter())
 
+    @overload
+    def sub(self, name: str | bytes, *, separator: bytes | None = None) -> Bee[K, V]: ...
+    @overload
+    def sub(
+        self, name: str | bytes, *, separator: bytes | None = None, key_encoding: Codec[A]
+    ) -> Bee[A, V]: ...
+    @overload
+    def sub(
+        self, name: str | bytes, *, separator: bytes | None = None, value_encoding: Codec[B]
+    ) -> Bee[K, B]: ...
+    @overload
     def sub(
         self,
         name: str | bytes,
         *,
         separator: bytes | None = None,
-    ) -> Bee[K, V]:
+        key_encoding: Codec[A],
+        value_encoding: Codec[B],
+    ) -> Bee[A, B]: ...
+
+    def sub(
+        self,
+        name: str | bytes,
+        *,
+        separator: bytes | None = None,
+        key_encoding: Codec[Any] | None = None,
+        value_encoding: Codec[Any] | None = None,
+    ) -> Bee[Any, Any]:
         """The keys that start with `name` and a separator (a zero byte), shown without.
 
-        `separator` is not passed on to deeper subs, as in the original.
+        `separator` is not passed on to deeper subs, as in the original; codecs are.
         """
         keyspace = self._keyspace.sub(
-            encode_name(name), separator, self._keyspace.keys, self._keyspace.values
+            encode_name(name),
+            separator,
+            key_encoding or self._keyspace.keys,
+            value_encoding or self._keyspace.values,
         )
         return self._with_keyspace(keyspace)
 
@@ -144,6 +197,7 @@ class Bee(Generic[K, V]):
         bee._always_duplicate = self._always_duplicate
         bee._extension = self._extension
         bee._latest = None
+        bee._watchers = self._watchers
         return bee
 
     def snapshot(self) -> Snapshot[K, V]:
@@ -168,6 +222,10 @@ class Bee(Generic[K, V]):
         if latest is None or latest.version != self.version or latest.fork != self._tree.log.fork:
             latest = self._latest = self.snapshot()
         return latest.get(key)
+
+    async def get_by_seq(self, seq: int) -> Entry[K, V]:
+        """As `Snapshot.get_by_seq`."""
+        return await self.snapshot().get_by_seq(seq)
 
     async def peek(
         self,
@@ -210,6 +268,14 @@ class Bee(Generic[K, V]):
         """As `Snapshot.history`, up to now."""
         return self.snapshot().history(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit)
 
+    def live_history(self, *, gte: int | None = None) -> LiveHistory[K, V]:
+        """As `history`, and it does not end: what is appended follows.
+
+        From the seq `gte` on, counted back from `version` if it is negative; None is from now.
+        """
+        start = self.version if gte is None else gte + self.version * (gte < 0)
+        return LiveHistory(self._tree, self, max(start, 1))
+
     def diff(
         self,
         other: int | Snapshot[K, V],
@@ -229,33 +295,32 @@ class Bee(Generic[K, V]):
         value: V | None,
         *,
         cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+        expected: V | Expected | None = Expected.ANYTHING,
     ) -> bool:
         """Put a value; returns, when it is durable, whether anything was written.
 
-        If the key exists, `cas(previous, next)` may refuse.
+        If the key exists, `cas(previous, next)` may refuse. With `expected`, a value (None is
+        one) or `Expected.ABSENT`, nothing is written unless that is what the key has.
 
         Raises: NotWritable, NotABee, CorruptTree, and what the log raises.
         Cancel: the value may have been put, unless that is raised.
         """
-        keyspace = self._keyspace
-        encoded_key = keyspace.encode_key(key)
-        encoded_value = keyspace.encode_value(value)
-        compare = None if cas is None else comparison(keyspace, key, value, cas)
-        return await self._write(lambda changes: changes.put(encoded_key, encoded_value, compare))
+        return await self._write(put_step(self._keyspace, key, value, cas, expected))
 
     async def delete(
-        self, key: K, *, cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None
+        self,
+        key: K,
+        *,
+        cas: Callable[[Entry[K, V], Entry[K, V]], bool] | None = None,
+        expected: V | Expected | None = Expected.ANYTHING,
     ) -> bool:
         """Delete a key; returns, when it is durable, whether it was there.
 
-        `cas(previous, next)` may refuse; the value of `next` is None.
+        `cas(previous, next)` may refuse; the value of `next` is None. `expected`: as `put`.
 
         Raises and Cancel: as `put`.
         """
-        keyspace = self._keyspace
-        encoded = keyspace.encode_key(key)
-        compare = None if cas is None else comparison(keyspace, key, None, cas)
-        return await self._write(lambda changes: changes.delete(encoded, compare))
+        return await self._write(delete_step(self._keyspace, key, cas, expected))
 
     async def _write(self, step: Callable[[TreeChanges], bool]) -> bool:
         tree = self._tree
@@ -319,7 +384,8 @@ class Bee(Generic[K, V]):
 
         Kept is what is in the bee now, each of `versions`, and from the version `since` on all
         versions and the history. Without either, nodes may be moved to free more blocks: the
-        present becomes a new version then, and those before it may not be readable.
+        present becomes a new version then, and those before it may not be readable. What is being
+        watched is kept, too.
 
         `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
@@ -332,7 +398,9 @@ class Bee(Generic[K, V]):
         Cancel: blocks that nobody needs are gone in part; call again for the rest.
         """
         compactor = Compactor(self._tree, Mover(self._keyspace.keys))
-        return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
+        watched = self._watchers.versions(self._tree.current_fork())
+        kept = {*versions, *watched}
+        return await compactor.compact(since, kept, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:
         """About which part of the blocks held here is dead, of 1: what `compact` would free.
@@ -341,6 +409,41 @@ class Bee(Generic[K, V]):
         Raises: CorruptTree. Cancel: as ever.
         """
         return await dead_share(self._tree, samples)
+
+    def watch(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        prefix: K | None = None,
+        since: Version | None = None,
+    ) -> Watch[K, V]:
+        """Be told what changes: `with bee.watch(...) as updates: async for update in updates`.
+
+        Between the bounds, or below `prefix`, or anywhere; from now on, or from where another
+        watch had come to (`Watch.version`). A slow reader gets fewer, larger updates.
+
+        Raises: UsageError for bounds beside a prefix, HistoryReplaced for a `since` of
+        another fork, OutOfRange for one that the log has not reached.
+        """
+        keyspace = self._keyspace
+        bounds = keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
+        if prefix is not None:
+            if any(bound is not None for bound in (gt, gte, lt, lte)):
+                raise UsageError("a prefix and bounds exclude one another")
+            bounds = keyspace.prefix_range(prefix)
+        now = Version(self.version, self._tree.current_fork())
+        start = now if since is None else since
+        self._tree.check_fork(start.fork)
+        if not 0 <= start.version <= now.version:
+            raise OutOfRange(start.version, now.version + 1)
+        return Watch(self._tree, self._watchers, keyspace, bounds, start)
+
+    def watch_key(self, key: K) -> KeyWatch[K, V]:
+        """The entry of `key` now and after each change: `with ... as entries: async for ...`."""
+        return KeyWatch(self, key, self.watch(gte=key, lte=key))
 
     def batch(self) -> Batch[K, V]:
         """Changes that are appended together: `async with bee.batch() as batch: ...`."""

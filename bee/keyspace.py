@@ -162,6 +162,11 @@ class Keyspace(Generic[K, V]):
             encoded_lower, encoded_upper, includes_lower, includes_upper, reverse, limit
         )
 
+    def prefix_range(self, prefix: K) -> KeyRange:
+        """All keys that begin as `prefix` does, encoded."""
+        encoded = self.encode_key(prefix)
+        return KeyRange(encoded, _after_prefix(encoded), includes_upper=False)
+
 
 def _after_prefix(prefix: bytes) -> bytes | None:
     """The least key above all that start with `prefix`; None if there is none."""

@@ -37,6 +37,9 @@ class Log(Protocol):
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then).
         """
 
+    async def wait_change(self, length: int, fork: int, /) -> None:
+        """Return when the log has another length or fork than this."""
+
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from bee.batch import Entry, decode_entry
 from bee.descent import (
@@ -19,9 +19,13 @@ from bee.descent import (
 from bee.diff import DiffCursor
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
-from bee.keyspace import K, Keyspace, V
+from bee.keyspace import Codec, K, Keyspace, V
 from bee.messages import NodeRecord
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
+from hypercore.errors import OutOfRange
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 GET_EFFORT = 5
 
@@ -77,10 +81,40 @@ class Snapshot(Generic[K, V]):
         """What all reads of this snapshot (not of its subs) had to wait for, so far."""
         return self._counter.statistics
 
-    def sub(self, name: str | bytes, *, separator: bytes | None = None) -> Snapshot[K, V]:
-        """The sub-database `name` in this version, with the same codecs."""
+    @overload
+    def sub(self, name: str | bytes, *, separator: bytes | None = None) -> Snapshot[K, V]: ...
+    @overload
+    def sub(
+        self, name: str | bytes, *, separator: bytes | None = None, key_encoding: Codec[A]
+    ) -> Snapshot[A, V]: ...
+    @overload
+    def sub(
+        self, name: str | bytes, *, separator: bytes | None = None, value_encoding: Codec[B]
+    ) -> Snapshot[K, B]: ...
+    @overload
+    def sub(
+        self,
+        name: str | bytes,
+        *,
+        separator: bytes | None = None,
+        key_encoding: Codec[A],
+        value_encoding: Codec[B],
+    ) -> Snapshot[A, B]: ...
+
+    def sub(
+        self,
+        name: str | bytes,
+        *,
+        separator: bytes | None = None,
+        key_encoding: Codec[Any] | None = None,
+        value_encoding: Codec[Any] | None = None,
+    ) -> Snapshot[Any, Any]:
+        """The sub-database `name` in this version, with the same codecs unless others are given."""
         keyspace = self._keyspace.sub(
-            encode_name(name), separator, self._keyspace.keys, self._keyspace.values
+            encode_name(name),
+            separator,
+            key_encoding or self._keyspace.keys,
+            value_encoding or self._keyspace.values,
         )
         return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
 
@@ -112,6 +146,17 @@ class Snapshot(Generic[K, V]):
                 self._extension.ask_get(self.version, key)
 
         return await self._tree.read(step, self._counter, ask)
+
+    async def get_by_seq(self, seq: int) -> Entry[K, V]:
+        """What block `seq` put, in this sub-database or another; a deletion has the value None.
+
+        Raises: OutOfRange unless 0 < seq < version.
+        """
+        if not 0 < seq < self.version:
+            raise OutOfRange(seq, self.version)
+        self._tree.check_fork(self.fork)
+        record = await self._tree.read(lambda reader: reader.record(seq), self._counter)
+        return decode_entry(Keyspace(self._keyspace.keys, self._keyspace.values), seq, record)
 
     def range(
         self,

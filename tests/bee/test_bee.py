@@ -14,15 +14,17 @@ from bee import (
     Bee,
     CorruptTree,
     Entry,
+    Expected,
     Header,
     HistoryReplaced,
     LogChanged,
     Metadata,
     NotABee,
     UnknownFormat,
+    is_bee,
 )
 from hypercore.errors import NotWritable, OutOfRange
-from tests.support.bee_log import BeeLog
+from tests.support.bee_log import BeeLog, RemoteLog
 
 
 async def keys_of(entries: AsyncIterator[Entry[bytes, bytes]]) -> list[bytes]:
@@ -359,3 +361,50 @@ async def test_a_deleted_key_is_not_found_by_a_block_that_put_it() -> None:
     for reader in (bee, Bee(log, cache_bytes=0)):
         assert await reader.get(b"4") is None
         assert len([entry async for entry in reader.range()]) == 9
+
+
+async def test_expected_values() -> None:
+    bee = Bee(BeeLog(), value_encoding=JSON)
+    assert await bee.put(b"k", {"a": 1}, expected=Expected.ABSENT)
+    assert not await bee.put(b"k", 2, expected=Expected.ABSENT)
+    assert not await bee.put(b"k", 2, expected={"a": 2})
+    assert not await bee.put(b"other", 2, expected=2)
+    assert await bee.put(b"k", None, expected={"a": 1})
+    assert await bee.put(b"k", 3, expected=None)
+    assert not await bee.delete(b"k", expected=4)
+    assert not await bee.delete(b"other", expected=None)
+    version = bee.version
+    async with bee.batch() as batch:
+        assert not await batch.put(b"k", 5, expected=4)
+        assert await batch.put(b"k", 4, expected=3)
+        assert not await batch.delete(b"k", expected=3)
+        assert await batch.delete(b"k", expected=4)
+        assert await batch.put(b"k", 5, expected=Expected.ABSENT)
+    assert bee.version == version + 3
+    assert await bee.delete(b"k", expected=5)
+    assert await bee.get(b"k") is None
+
+
+async def test_blocks_by_their_seq() -> None:
+    bee = Bee(BeeLog())
+    await bee.sub("deep").put(b"a", b"1")
+    await bee.delete(b"missing")
+    await bee.sub("deep").delete(b"a")
+    assert await bee.get_by_seq(1) == Entry(1, b"deep\0a", b"1")
+    assert await bee.sub("deep").get_by_seq(2) == Entry(2, b"deep\0a", None)
+    for seq in (-1, 0, 3):
+        with pytest.raises(OutOfRange):
+            await bee.get_by_seq(seq)
+
+
+async def test_whether_a_log_is_a_bee() -> None:
+    log = BeeLog()
+    assert not await is_bee(log)
+    await Bee(log).put(b"a", b"1")
+    assert await is_bee(log)
+    remote = RemoteLog(log)
+    assert not await is_bee(remote, wait=False)
+    assert await is_bee(remote)
+    assert await is_bee(remote, wait=False)
+    for block in (b"", b"hyperbee", Header(protocol="hyperbee2").encode()):
+        assert not await is_bee(BeeLog([block]))

@@ -28,6 +28,7 @@ class BeeLog:
         self.handlers: dict[str, ExtensionHandler] = {}
         self.followers: list[RemoteLog] = []
         self._lock = trio.Lock()
+        self._changed = trio.lowlevel.ParkingLot()
 
     @property
     def length(self) -> int:
@@ -46,6 +47,10 @@ class BeeLog:
                 raise BlockNotAvailable(index)
         return [self.blocks[index] for index in indices]
 
+    async def wait_change(self, length: int, fork: int) -> None:
+        while (self.length, self.fork) == (length, fork):
+            await self._changed.park()
+
     def prefetch(self, indices: Iterable[int]) -> None:
         pass
 
@@ -59,6 +64,7 @@ class BeeLog:
         self.bitfield.set_range(first, len(self.blocks))
         self.appends += 1
         self._write_rows(local or {})
+        self._changed.unpark_all()
         return first
 
     def _write_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
@@ -107,6 +113,7 @@ class BeeLog:
         self.bitfield.set_range(length, len(self.blocks), False)
         del self.blocks[length:]
         self.fork += 1
+        self._changed.unpark_all()
 
     def set_extension(self, name: str, handler: ExtensionHandler) -> None:
         self.handlers[name] = handler
@@ -138,6 +145,11 @@ class RemoteLog(BeeLog):
     @property
     def length(self) -> int:
         return self._length
+
+    def grow(self, length: int) -> None:
+        """The owner's newer head has arrived."""
+        self._length = length
+        self._changed.unpark_all()
 
     def get_local(self, index: int) -> bytes | None:
         return self.held.get(index)
