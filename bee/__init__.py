@@ -12,8 +12,8 @@ and `hints` hold nodes and what peers said we need; `descent` walks down, and wa
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
 off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
-`watching` tells what changes; `snapshot` and `bee` are what callers see. `log` says what a log must
-be able to do.
+`watching` tells what changes, `indexes` find rows by what is in them; `snapshot` and `bee` are
+what callers see. `log` says what a log must be able to do.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -33,10 +33,12 @@ from bee.errors import (
     BeeError,
     CorruptTree,
     HistoryReplaced,
+    IndexNotBuilt,
     LogChanged,
     NotABee,
     UnknownFormat,
 )
+from bee.indexes import BuildProgress, Found, Index, IndexedBatch, IndexedBee, IndexReader
 from bee.keyspace import BINARY, JSON, UTF8, Codec
 from bee.log import Log
 from bee.messages import Header, Metadata
@@ -52,6 +54,7 @@ __all__ = [
     "BatchEnded",
     "Bee",
     "BeeError",
+    "BuildProgress",
     "CacheStatistics",
     "Change",
     "Codec",
@@ -61,8 +64,14 @@ __all__ = [
     "Entry",
     "Erasure",
     "Expected",
+    "Found",
     "Header",
     "HistoryReplaced",
+    "Index",
+    "IndexNotBuilt",
+    "IndexReader",
+    "IndexedBatch",
+    "IndexedBee",
     "KeyWatch",
     "LiveHistory",
     "Log",

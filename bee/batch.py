@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from bee.changes import Compare, TreeChanges
 from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
 from bee.errors import BatchEnded, LogChanged
-from bee.keyspace import K, Keyspace, V
+from bee.keyspace import Codec, K, Keyspace, V, encode_name
 from bee.messages import NodeRecord
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 CHANGE_EFFORT = 8
@@ -105,59 +107,28 @@ class Writer:
         return True
 
 
-class Batch(Generic[K, V]):
-    """Changes that are appended together, or not at all.
+class Edits(Generic[K, V]):
+    """Reads and changes of a batch in one sub-database. Reads see the changes so far."""
 
-    `async with bee.batch() as batch:` holds the log for one writer; leaving the block
-    appends, an exception that leaves it discards. What the batch reads, it reads with its own
-    changes. After `flush()` it takes nothing more. It belongs to one task.
-    """
+    __slots__ = ("_keyspace",)
 
-    __slots__ = (
-        "_always_duplicate",
-        "_encoded_header",
-        "_held",
-        "_keyspace",
-        "_tree",
-        "_writer",
-    )
-
-    def __init__(
-        self, tree: Tree, keyspace: Keyspace[K, V], header: bytes, *, always_duplicate: bool
-    ) -> None:
-        self._tree = tree
+    def __init__(self, keyspace: Keyspace[K, V]) -> None:
         self._keyspace = keyspace
-        self._encoded_header = header
-        self._always_duplicate = always_duplicate
-        self._held = AsyncExitStack()
-        self._writer: Writer | None = None
-
-    async def __aenter__(self) -> Batch[K, V]:
-        await self._held.enter_async_context(self._tree.log.exclusive())
-        try:
-            self._writer = Writer(
-                self._tree, self._encoded_header, always_duplicate=self._always_duplicate
-            )
-        except BaseException:
-            await self._held.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._writer is not None:
-            await self.flush()
-        self._writer = None
-        await self._held.aclose()
 
     def _open_writer(self) -> Writer:
-        if self._writer is None:
-            raise BatchEnded("this batch was flushed, or is not open")
-        return self._writer
+        raise NotImplementedError
+
+    def sub(
+        self,
+        name: str | bytes,
+        *,
+        separator: bytes | None = None,
+        key_encoding: Codec[A],
+        value_encoding: Codec[B],
+    ) -> Edits[A, B]:
+        """The same batch in the sub-database `name`."""
+        keyspace = self._keyspace.sub(encode_name(name), separator, key_encoding, value_encoding)
+        return _SubEdits(self, keyspace)
 
     async def get(self, key: K) -> Entry[K, V] | None:
         """Raises: CorruptTree, BatchEnded."""
@@ -193,6 +164,71 @@ class Batch(Generic[K, V]):
         """
         step = delete_step(self._keyspace, key, cas, expected)
         return await self._open_writer().change(step)
+
+
+class _SubEdits(Edits[K, V]):
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: Edits[Any, Any], keyspace: Keyspace[K, V]) -> None:
+        super().__init__(keyspace)
+        self._batch = batch
+
+    def _open_writer(self) -> Writer:
+        return self._batch._open_writer()
+
+
+class Batch(Edits[K, V]):
+    """Changes that are appended together, or not at all.
+
+    `async with bee.batch() as batch:` holds the log for one writer; leaving the block
+    appends, an exception that leaves it discards. What the batch reads, it reads with its own
+    changes. After `flush()` it takes nothing more. It belongs to one task.
+    """
+
+    __slots__ = (
+        "_always_duplicate",
+        "_encoded_header",
+        "_held",
+        "_tree",
+        "_writer",
+    )
+
+    def __init__(
+        self, tree: Tree, keyspace: Keyspace[K, V], header: bytes, *, always_duplicate: bool
+    ) -> None:
+        super().__init__(keyspace)
+        self._tree = tree
+        self._encoded_header = header
+        self._always_duplicate = always_duplicate
+        self._held = AsyncExitStack()
+        self._writer: Writer | None = None
+
+    async def __aenter__(self) -> Batch[K, V]:
+        await self._held.enter_async_context(self._tree.log.exclusive())
+        try:
+            self._writer = Writer(
+                self._tree, self._encoded_header, always_duplicate=self._always_duplicate
+            )
+        except BaseException:
+            await self._held.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None and self._writer is not None:
+            await self.flush()
+        self._writer = None
+        await self._held.aclose()
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise BatchEnded("this batch was flushed, or is not open")
+        return self._writer
 
     async def flush(self, *, local: Mapping[bytes, bytes | None] | None = None) -> None:
         """Append what was changed and end the batch; returns when it is durable.

@@ -13,12 +13,12 @@ from bee.descent import ReadCounter, Tree, decode_header
 from bee.erasure import Eraser, Erasure
 from bee.errors import NotABee, UnknownFormat
 from bee.extension import HyperbeeExtension
-from bee.keyspace import BINARY, Codec, K, Keyspace, V
+from bee.keyspace import BINARY, Codec, K, Keyspace, V, encode_name
 from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.rewriting import Mover
-from bee.snapshot import Change, Difference, encode_name
+from bee.snapshot import Change, Difference
 from bee.snapshot import Snapshot as Snapshot
 from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
 from hypercore.errors import OutOfRange, UsageError
@@ -142,6 +142,14 @@ class Bee(Generic[K, V]):
     def is_writable(self) -> bool:
         return self._tree.log.is_writable
 
+    @property
+    def key_encoding(self) -> Codec[K]:
+        return self._keyspace.keys
+
+    @property
+    def value_encoding(self) -> Codec[V]:
+        return self._keyspace.values
+
     def cache_statistics(self) -> CacheStatistics:
         return self._tree.cache.statistics()
 
@@ -222,6 +230,10 @@ class Bee(Generic[K, V]):
         if latest is None or latest.version != self.version or latest.fork != self._tree.log.fork:
             latest = self._latest = self.snapshot()
         return latest.get(key)
+
+    async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
+        """As `Snapshot.get_many`."""
+        return await self.snapshot().get_many(keys)
 
     async def get_by_seq(self, seq: int) -> Entry[K, V]:
         """As `Snapshot.get_by_seq`."""

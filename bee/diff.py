@@ -182,7 +182,7 @@ class DiffCursor(Generic[T]):
     ) -> tuple[Side | None, Side | None]:
         """Both stand at keys that live in different blocks."""
         sides_of = [partial(walk.take, reader, frame) for walk, frame in (left, right)]
-        one, other = _gather(sides_of)
+        one, other = gather(sides_of)
         if one[1].key <= other[1].key:
             left[0].passed(left[1], one)
         if other[1].key <= one[1].key:
@@ -194,12 +194,13 @@ class DiffCursor(Generic[T]):
 
 def _enter(reader: NodeReader, walks: Sequence[tuple[_Walk, Frame]]) -> None:
     """Enter the children at which these stand; what is missing is asked for together."""
-    children = _gather([partial(walk.child, reader, frame) for walk, frame in walks])
+    children = gather([partial(walk.child, reader, frame) for walk, frame in walks])
     for (walk, frame), child in zip(walks, children, strict=True):
         walk.enter(frame, child)
 
 
-def _gather(calls: Sequence[Callable[[], T]]) -> list[T]:
+def gather(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of all; what any of them lacks is asked for together. Raises: BlocksNeeded."""
     results = []
     needed: list[int] = []
     for call in calls:

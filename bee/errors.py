@@ -5,6 +5,7 @@ BeeError
   UnknownFormat      a bee of a kind this package does not read
   CorruptTree        a block that fits the log's signature, but not the tree
   HistoryReplaced    the log was truncated under a snapshot
+  IndexNotBuilt      an index was read before it was built
   BatchEnded         a batch was used after it was flushed
   LogChanged         somebody appended to the log while a change was made
 """
@@ -58,3 +59,12 @@ class LogChanged(BeeError, RuntimeError):
 
 class BatchEnded(BeeError, RuntimeError):
     """A batch takes nothing more once it was flushed or its block was left."""
+
+
+class IndexNotBuilt(BeeError):
+    """An index that does not cover all rows yet: `IndexedBee.build` has to run at the writer."""
+
+    def __init__(self, name: str, revision: int, found: int | None) -> None:
+        state = "it was never built" if found is None else f"revision {found} is there"
+        super().__init__(f"index {name!r} at revision {revision} is not built: {state}")
+        self.name = name

@@ -172,3 +172,8 @@ def _after_prefix(prefix: bytes) -> bytes | None:
     """The least key above all that start with `prefix`; None if there is none."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def encode_name(name: str | bytes) -> bytes:
+    """The name of a sub-database as bytes."""
+    return name.encode() if isinstance(name, str) else name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from bee.batch import Entry, decode_entry
@@ -16,10 +18,10 @@ from bee.descent import (
     find,
     root_ref,
 )
-from bee.diff import DiffCursor
+from bee.diff import DiffCursor, gather
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
-from bee.keyspace import Codec, K, Keyspace, V
+from bee.keyspace import Codec, K, Keyspace, V, encode_name
 from bee.messages import NodeRecord
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
 from hypercore.errors import OutOfRange
@@ -28,6 +30,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 GET_EFFORT = 5
+
+MAX_ASKED = 16
+"""Keys of one `get_many` that peers are asked about by name: hints beyond bring little."""
 
 
 class Change(NamedTuple, Generic[K, V]):
@@ -146,6 +151,32 @@ class Snapshot(Generic[K, V]):
                 self._extension.ask_get(self.version, key)
 
         return await self._tree.read(step, self._counter, ask)
+
+    async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
+        """The entries of several keys, in their order; what is missing is asked for at once.
+
+        Of a remote bee it takes as many round trips as the slowest of them alone.
+        """
+        keyspace = self._keyspace
+        encoded = [keyspace.encode_key(key) for key in keys]
+        root = self._root
+        if not root or not encoded:
+            return [None] * len(encoded)
+        self._tree.check_fork(self.fork)
+
+        def step(reader: NodeReader) -> list[tuple[int, NodeRecord] | None]:
+            return gather([partial(look_up, reader, root, key) for key in encoded])
+
+        def ask() -> None:
+            if self._extension is not None:
+                for key in encoded[:MAX_ASKED]:
+                    self._extension.ask_get(self.version, key)
+
+        self._tree.effort += GET_EFFORT * len(encoded)
+        if self._tree.effort >= PAUSE_EFFORT:
+            await self._tree.pause()
+        found = await self._tree.read(step, self._counter, ask)
+        return [None if each is None else decode_entry(keyspace, *each) for each in found]
 
     async def get_by_seq(self, seq: int) -> Entry[K, V]:
         """What block `seq` put, in this sub-database or another; a deletion has the value None.
@@ -273,7 +304,3 @@ def look_up(reader: NodeReader, root: bytes, key: bytes) -> tuple[int, NodeRecor
         if record.key != key:
             raise CorruptTree(seq, "another key than its tree node says")
     return seq, record
-
-
-def encode_name(name: str | bytes) -> bytes:
-    return name.encode() if isinstance(name, str) else name

@@ -1,0 +1,251 @@
+"""Rows that are found by what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bee import JSON, UTF8, Bee, CorruptTree, Index, IndexedBee, IndexNotBuilt
+from bee.indexes import BUILT_AT_ONCE
+from hypercore.errors import UsageError
+from tests.support.bee_log import BeeLog, RemoteLog
+
+
+def by_country(_key: str, value: object) -> Iterable[bytes]:
+    return [value["country"].encode()] if isinstance(value, dict) and "country" in value else []
+
+
+def by_words(key: str, _value: object) -> Iterable[bytes]:
+    return [word.encode() for word in key.lower().split()]
+
+
+COUNTRY = Index("country", by_country)
+WORDS = Index("words", by_words)
+
+
+def towns(log: BeeLog, *indexes: Index[str, object]) -> IndexedBee[str, object]:
+    return IndexedBee(Bee(log, key_encoding=UTF8, value_encoding=JSON), indexes)
+
+
+async def build(indexed: IndexedBee[str, object]) -> list[tuple[str, int]]:
+    return [(progress.name, progress.rows) async for progress in indexed.build()]
+
+
+async def keys_by(indexed: IndexedBee[str, object], name: str, term: str) -> list[str]:
+    return [entry.key for entry in await indexed.by(name).get(term.encode())]
+
+
+async def fill(indexed: IndexedBee[str, object]) -> None:
+    async with indexed.batch() as batch:
+        for key, country in [("Bern", "CH"), ("Basel", "CH"), ("Bad Ems", "DE"), ("Bonn", "DE")]:
+            await batch.put(key, {"country": country})
+
+
+async def test_rows_by_a_term() -> None:
+    indexed = towns(BeeLog(), COUNTRY, WORDS)
+    await build(indexed)
+    await fill(indexed)
+    assert await keys_by(indexed, "country", "CH") == ["Basel", "Bern"]
+    assert await keys_by(indexed, "words", "ems") == ["Bad Ems"]
+    assert await keys_by(indexed, "country", "C") == []
+    assert [entry.key async for entry in indexed.rows.range()] == [
+        "Bad Ems", "Basel", "Bern", "Bonn"
+    ]  # fmt: skip
+    await indexed.put("Bern", {"country": "DE"})
+    assert await indexed.delete("Bonn")
+    assert not await indexed.delete("Bonn")
+    await indexed.put("Basel", None)
+    assert await keys_by(indexed, "country", "DE") == ["Bad Ems", "Bern"]
+    assert await keys_by(indexed, "country", "CH") == []
+    with pytest.raises(UsageError):
+        indexed.by("nothing")
+
+
+async def test_ranges_of_terms() -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    indexed = IndexedBee(bee, [Index("value", lambda _key, value: [value or b""])])
+    _ = [progress async for progress in indexed.build()]
+    terms = [b"", b"\0", b"\0\0", b"\0\1", b"\0\xff", b"a", b"a\0", b"a\0b", b"aa", b"b", b"\xff"]
+    for number, term in enumerate(terms):
+        await indexed.put(b"%d" % number, term)
+
+    async def read(
+        gt: bytes | None = None,
+        gte: bytes | None = None,
+        lt: bytes | None = None,
+        lte: bytes | None = None,
+    ) -> list[bytes]:
+        results = indexed.by("value").range(gt=gt, gte=gte, lt=lt, lte=lte)
+        return [found.term async for found in results]
+
+    assert await read() == sorted(terms)
+    for low in terms:
+        for high in terms:
+            both = [term for term in sorted(terms) if low <= term <= high]
+            assert await read(gte=low, lte=high) == both
+            assert await read(gt=low, lte=high) == [term for term in both if term != low]
+            assert await read(gte=low, lt=high) == [term for term in both if term != high]
+    last = indexed.by("value").range(reverse=True, limit=2)
+    assert [found.term async for found in last] == [b"\xff", b"b"]
+
+
+async def test_an_index_is_not_read_before_it_is_built() -> None:
+    log = BeeLog()
+    plain = towns(log)
+    await fill(plain)
+    indexed = towns(log, COUNTRY)
+    with pytest.raises(IndexNotBuilt, match="never built"):
+        await indexed.by("country").get(b"CH")
+    assert await build(indexed) == [("country", 0), ("country", 4)]
+    assert await build(indexed) == []
+    assert await keys_by(indexed, "country", "CH") == ["Basel", "Bern"]
+
+
+async def test_a_new_revision_is_built_anew() -> None:
+    log = BeeLog()
+    indexed = towns(log, COUNTRY)
+    await build(indexed)
+    await fill(indexed)
+    lower = Index[str, object](
+        "country", lambda key, value: [term.lower() for term in by_country(key, value)], revision=2
+    )
+    changed = towns(log, lower)
+    with pytest.raises(IndexNotBuilt, match="revision 1 is there"):
+        await changed.by("country").get(b"ch")
+    await build(changed)
+    assert await keys_by(changed, "country", "ch") == ["Basel", "Bern"]
+    assert await keys_by(changed, "country", "CH") == []
+
+
+async def test_an_index_that_was_not_declared_for_a_while() -> None:
+    log = BeeLog()
+    indexed = towns(log, COUNTRY, WORDS)
+    await build(indexed)
+    await fill(indexed)
+    await towns(log, WORDS).put("Bern", {"country": "FR"})
+    again = towns(log, COUNTRY, WORDS)
+    with pytest.raises(IndexNotBuilt):
+        await again.by("country").get(b"CH")
+    assert await keys_by(again, "words", "bern") == ["Bern"]
+    await build(again)
+    assert await keys_by(again, "country", "CH") == ["Basel"]
+    assert await keys_by(again, "country", "FR") == ["Bern"]
+
+
+async def test_building_goes_on_and_writing_too() -> None:
+    """Stopped after every batch, with rows changed before and behind the place it has come to."""
+    log = BeeLog()
+    count = 2 * BUILT_AT_ONCE + 50
+    plain = towns(log)
+    async with plain.batch() as batch:
+        for number in range(count):
+            await batch.put(f"{number:04}", {"country": "old"})
+    expected = {f"{number:04}": "old" for number in range(count)}
+    steps = 0
+    while True:
+        indexed = towns(log, COUNTRY)
+        async for progress in indexed.build():
+            assert progress.rows <= count
+            break
+        else:
+            break
+        steps += 1
+        for number in (steps, 300 + steps, count - steps):
+            await indexed.put(f"{number:04}", {"country": "new"})
+            expected[f"{number:04}"] = "new"
+    assert steps == 4
+    for country in ("old", "new"):
+        keys = [key for key, value in expected.items() if value == country]
+        assert await keys_by(indexed, "country", country) == sorted(keys)
+
+
+async def test_what_terms_raises_leaves_the_row() -> None:
+    def picky(_key: str, value: object) -> Iterable[bytes]:
+        if value == "bad":
+            raise ValueError("no such country")
+        return [b"fine"]
+
+    indexed = towns(BeeLog(), Index("picky", picky))
+    await build(indexed)
+    async with indexed.batch() as batch:
+        await batch.put("a", "good")
+        with pytest.raises(ValueError, match="no such country"):
+            await batch.put("a", "bad")
+        await batch.put("b", "good")
+    assert await keys_by(indexed, "picky", "fine") == ["a", "b"]
+    assert [entry.value async for entry in indexed.rows.range()] == ["good", "good"]
+
+
+async def test_an_index_over_the_wire() -> None:
+    owner = BeeLog()
+    indexed = towns(owner, COUNTRY)
+    await build(indexed)
+    async with indexed.batch() as batch:
+        for number in range(2000):
+            await batch.put(f"{number:04}", {"country": f"{number % 100:02}"})
+    log = RemoteLog(owner)
+    there = towns(log, COUNTRY)
+    assert len(await keys_by(there, "country", "42")) == 20
+    assert len(log.held) < 250  # of 4,003; the rows are as far apart as they can be
+    assert log.trips < 25
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (b"index\0country\0CH", b"", "without a key"),
+        (b"index\0country\0CH\0\1Nowhere", b"", "not there"),
+        (b"index\0country\0CH\0\1\xff", b"", "undecodable"),
+        (b"built\0country", b"\1\7\0\0", "state of an index"),
+        (b"built\0country", b"", "state of an index"),
+    ],
+)
+async def test_what_another_writer_may_have_written(key: bytes, value: bytes, reason: str) -> None:
+    log = BeeLog()
+    indexed = towns(log, COUNTRY)
+    await build(indexed)
+    await Bee(log).put(key, value)
+    with pytest.raises(CorruptTree, match=reason):
+        _ = [found async for found in indexed.by("country").range()]
+
+
+def test_names_of_indexes() -> None:
+    for name in ("", "a\0b"):
+        with pytest.raises(UsageError):
+            Index(name, by_words)
+    with pytest.raises(UsageError):
+        towns(BeeLog(), COUNTRY, COUNTRY)
+
+
+rows = st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.binary(max_size=2), max_size=3))
+
+
+@given(st.lists(st.one_of(rows, st.sampled_from("abcdefgh")), max_size=12))
+def test_an_index_equals_a_scan(changes: list[dict[str, list[bytes]] | str]) -> None:
+    def terms(_key: str, value: object) -> Iterable[bytes]:
+        assert isinstance(value, list)
+        return [bytes.fromhex(term) for term in value]
+
+    async def run() -> None:
+        indexed = towns(BeeLog(), Index("terms", terms))
+        await build(indexed)
+        for change in changes:
+            if isinstance(change, str):
+                await indexed.delete(change)
+            else:
+                async with indexed.batch() as batch:
+                    for key, some in change.items():
+                        await batch.put(key, [term.hex() for term in some])
+            everything = [entry async for entry in indexed.rows.range()]
+            scanned = sorted(
+                (term, entry.key) for entry in everything for term in set(terms("", entry.value))
+            )
+            found = [(term, e.key) async for term, e in indexed.by("terms").range()]
+            assert found == scanned
+
+    trio.run(run)
