@@ -16,6 +16,7 @@ from tests.bench.core import open_log
 
 VALUE_BYTES = 300
 KEY_BYTES = len(lib.tx_key(0, 0))
+ENTRY_BYTES = VALUE_BYTES + KEY_BYTES
 
 
 @asynccontextmanager
@@ -103,56 +104,75 @@ class Run:
         n = self.n or 100000
         path = lib.temporary("bee")
         keys = self.keys(n)
-        entry_bytes = VALUE_BYTES + KEY_BYTES
         async with open_bee(path, self.durability) as (_, bee):
             for i in range(0, n, 1000):
                 async with bee.batch() as batch:
                     for j in range(i, min(n, i + 1000)):
                         await batch.put(keys[j], lib.block(j, VALUE_BYTES))
+        rng = lib.Rng(3)
         async with open_bee(path, self.durability) as (_, bee):
-            started = lib.now()
-            assert await bee.get(keys[n >> 1])
-            lib.line("bee_first_get_reopen" + self.suffix, 1, lib.now() - started, 0)
-            gets = 20000
-            rng = lib.Rng(3)
-            for _ in range(5000):
-                await bee.get(keys[rng.below(n)])
-            latencies = []
-            started = lib.now()
-            for _ in range(gets):
-                before = lib.now()
-                await bee.get(keys[rng.below(n)])
-                latencies.append(lib.now() - before)
-            seconds = lib.now() - started
-            lib.line(
-                "bee_get_rand_warm" + self.suffix,
-                gets,
-                seconds,
-                gets * VALUE_BYTES,
-                **lib.latency(latencies),
-            )
-            snapshot = bee.snapshot()
-            started = lib.now()
-            for _ in range(gets):
-                await snapshot.get(keys[rng.below(n)])
-            name = "bee_get_rand_warm_snapshot" + self.suffix
-            lib.line(name, gets, lib.now() - started, gets * VALUE_BYTES)
-            started = lib.now()
-            count = 0
-            async for entry in bee.range():
-                count += len(entry.value or b"") > 0
-            lib.line("bee_scan_full" + self.suffix, count, lib.now() - started, count * entry_bytes)
-            scans = 200
-            count = 0
-            started = lib.now()
-            for _ in range(scans):
-                prefix = lib.co_id(rng.below(-(-n // 100))).encode()
-                async for _ in bee.range(gte=prefix + b":tx:", lt=prefix + b":tx;"):
-                    count += 1
-            seconds = lib.now() - started
-            name = "bee_scan_prefix100" + self.suffix
-            lib.line(name, scans, seconds, count * entry_bytes, entries=count)
+            await self._get(bee, keys, rng)
+            await self._scan(bee, n, rng)
+            version = bee.version
+            async with bee.batch() as batch:
+                for i in range(1000):
+                    key = lib.tx_key(rng.below(-(-n // 100)), 100000 + i).encode()
+                    await batch.put(key, lib.block(i, VALUE_BYTES))
+        async with open_bee(path, self.durability) as (_, bee):
+            for state in ("reopened", "warm"):
+                started = lib.now()
+                count = await _count(bee.diff(version))
+                self._line(f"bee_diff1000_{state}", count, lib.now() - started, 0)
         lib.remove(path)
+
+    def _line(self, name: str, count: int, seconds: float, size: int, **more: float) -> None:
+        lib.line(name + self.suffix, count, seconds, size, **more)
+
+    async def _get(self, bee: Bee, keys: list[bytes], rng: lib.Rng) -> None:
+        n = len(keys)
+        started = lib.now()
+        assert await bee.get(keys[n >> 1])
+        self._line("bee_first_get_reopen", 1, lib.now() - started, 0)
+        gets = 20000
+        for _ in range(5000):
+            await bee.get(keys[rng.below(n)])
+        latencies = []
+        started = lib.now()
+        for _ in range(gets):
+            before = lib.now()
+            await bee.get(keys[rng.below(n)])
+            latencies.append(lib.now() - before)
+        seconds = lib.now() - started
+        self._line("bee_get_rand_warm", gets, seconds, gets * VALUE_BYTES, **lib.latency(latencies))
+        snapshot = bee.snapshot()
+        started = lib.now()
+        for _ in range(gets):
+            await snapshot.get(keys[rng.below(n)])
+        seconds = lib.now() - started
+        self._line("bee_get_rand_warm_snapshot", gets, seconds, gets * VALUE_BYTES)
+
+    async def _scan(self, bee: Bee, n: int, rng: lib.Rng) -> None:
+        started = lib.now()
+        count = await _count(bee.range())
+        self._line("bee_scan_full", count, lib.now() - started, count * ENTRY_BYTES)
+        scans = 200
+        count = 0
+        started = lib.now()
+        for _ in range(scans):
+            prefix = lib.co_id(rng.below(-(-n // 100))).encode()
+            count += await _count(bee.range(gte=prefix + b":tx:", lt=prefix + b":tx;"))
+        seconds = lib.now() - started
+        self._line("bee_scan_prefix100", scans, seconds, count * ENTRY_BYTES, entries=count)
+        started = lib.now()
+        count = await _count(bee.history())
+        self._line("bee_history", count, lib.now() - started, count * ENTRY_BYTES)
+
+
+async def _count(results: AsyncIterator[object]) -> int:
+    count = 0
+    async for _ in results:
+        count += 1
+    return count
 
 
 async def main() -> None:

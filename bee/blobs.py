@@ -1,0 +1,272 @@
+"""Large values beside a bee: runs of blocks in a log of their own, as Hyperblobs keeps them.
+
+A blob is a run of blocks of 64 KiB, the last one shorter. Its id says which blocks and which bytes
+of the log they are, and is all that a bee has to store. A part of a blob costs the blocks it
+touches: the first is found by its byte offset, which for a log that is not here is one proof, asked
+for together with the blocks where they must be if the writer cut as we do.
+
+Source: hyperblobs 2.12.1 index.js, lib/streams.js. Its block maps (blobs that share blocks) are
+not written, and ids that have one are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import NamedTuple, Protocol
+
+from bee.errors import BatchEnded
+from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.errors import NotWritable, OutOfRange
+
+BLOCK_BYTES = 65_536
+
+APPENDED_AT_ONCE = 16
+"""Blocks, 1 MiB, that a writer gathers before it appends them."""
+
+
+class BlobLog(Protocol):
+    """What blobs need of a log. `hypercore.core.Core` has it."""
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def byte_length(self) -> int: ...
+
+    @property
+    def is_writable(self) -> bool: ...
+
+    async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
+        """All of them; what is not here is asked for at once."""
+
+    def prefetch(self, indices: Iterable[int], /) -> None:
+        """Ask for those that are not here; nobody waits."""
+
+    async def seek(self, offset: int, /, *, wait: bool = True) -> tuple[int, int]:
+        """The block that holds a byte of the log, and where in it."""
+
+    def append_nowait(self, blocks: Sequence[bytes], /) -> int:
+        """Write blocks in one atomic step; returns the first one's index."""
+
+    async def wait_durable(self) -> None:
+        """Return when all that was appended is on the disk."""
+
+    async def clear(self, start: int, stop: int, /) -> None:
+        """Give up the room of blocks."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[object]:
+        """The right to append, held by one at a time."""
+
+
+class BlobId(NamedTuple):
+    """Where a blob is: which blocks of the log, and which of its bytes."""
+
+    block_offset: int
+    block_length: int
+    byte_offset: int
+    byte_length: int
+
+    def encode(self) -> bytes:
+        """Four numbers in compact encoding, in this order."""
+        return b"".join(map(encode_uint, self))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> BlobId:
+        """Raises: DecodeError."""
+        reader = Reader(encoded)
+        blob = cls(reader.uint(), reader.uint(), reader.uint(), reader.uint())
+        if reader.remaining:
+            raise DecodeError("more than the id of a blob", len(encoded) - reader.remaining)
+        if bool(blob.block_length) != bool(blob.byte_length):
+            raise DecodeError(f"{blob.byte_length} bytes in {blob.block_length} blocks", 0)
+        return blob
+
+    def to_json(self) -> dict[str, int]:
+        """As JavaScript has it, for example in a Hyperdrive."""
+        return {
+            "byteOffset": self.byte_offset,
+            "blockOffset": self.block_offset,
+            "blockLength": self.block_length,
+            "byteLength": self.byte_length,
+        }
+
+    @classmethod
+    def from_json(cls, fields: object) -> BlobId:
+        """Raises: ValueError, also for a blob with a block map."""
+        if not isinstance(fields, dict) or fields.get("blockMap"):
+            raise ValueError("no id of a blob without a block map")
+        names = ("blockOffset", "blockLength", "byteOffset", "byteLength")
+        numbers = [fields.get(name) for name in names]
+        for name, number in zip(names, numbers, strict=True):
+            if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+                raise ValueError(f"{name} of a blob is {number!r}")
+        return cls.decode(b"".join(map(encode_uint, numbers)))  # type: ignore[arg-type]  # checked
+
+
+class Blobs:
+    """The blobs in one log. Nothing else may be appended to it by other means meanwhile."""
+
+    def __init__(self, log: BlobLog, *, block_bytes: int = BLOCK_BYTES) -> None:
+        self._log = log
+        self._block_bytes = block_bytes
+
+    async def put(self, data: bytes) -> BlobId:
+        """Write a blob; returns when it is durable.
+
+        Raises: NotWritable, StorageFailed. Cancel: all of it was written, or it left blocks that
+        nobody names.
+        """
+        async with self.writer() as writer:
+            await writer.write(data)
+        return writer.id
+
+    def writer(self) -> BlobWriter:
+        """A blob that comes piece by piece: `async with blobs.writer() as writer: ...`."""
+        return BlobWriter(self._log, self._block_bytes)
+
+    async def get(self, blob: BlobId, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes [start, stop) of a blob; `stop` None is its end. As `Core.get_many`.
+
+        Raises: OutOfRange, also for an id that does not fit the log.
+        """
+        return b"".join([piece async for piece in self.stream(blob, start, stop)])
+
+    def stream(self, blob: BlobId, start: int = 0, stop: int | None = None) -> BlobReader:
+        """The same piece by piece, at most `APPENDED_AT_ONCE` blocks of them in memory."""
+        end = blob.byte_length if stop is None else stop
+        if not 0 <= start <= end <= blob.byte_length:
+            raise OutOfRange(end, blob.byte_length)
+        return BlobReader(self._log, blob, start, end, self._block_bytes)
+
+    async def clear(self, blob: BlobId) -> None:
+        """Give up the room of a blob. Raises: OutOfRange, StorageFailed."""
+        await self._log.clear(blob.block_offset, blob.block_offset + blob.block_length)
+
+
+class BlobWriter:
+    """One blob on its way into the log; holds the log's `exclusive()` until the block is left."""
+
+    def __init__(self, log: BlobLog, block_bytes: int) -> None:
+        self._log = log
+        self._block_bytes = block_bytes
+        self._held = AsyncExitStack()
+        self._is_open = False
+        self._id: BlobId | None = None
+        self._rest = bytearray()
+        self._start = self._byte_start = self._bytes = 0
+
+    @property
+    def id(self) -> BlobId:
+        """Raises: BatchEnded while it is being written, or when it was not."""
+        if self._id is None:
+            raise BatchEnded("this blob is not written")
+        return self._id
+
+    async def __aenter__(self) -> BlobWriter:
+        """Raises: NotWritable."""
+        if not self._log.is_writable:
+            raise NotWritable("blobs are put where their log is written")
+        await self._held.enter_async_context(self._log.exclusive())
+        self._start, self._byte_start = self._log.length, self._log.byte_length
+        self._is_open = True
+        return self
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes. Raises: BatchEnded, StorageFailed. Cancel: they were added, or not."""
+        if not self._is_open:
+            raise BatchEnded("this blob is complete")
+        self._rest += data
+        self._bytes += len(data)
+        if len(self._rest) >= APPENDED_AT_ONCE * self._block_bytes:
+            self._append(len(self._rest) - len(self._rest) % self._block_bytes)
+            await self._log.wait_durable()
+
+    def _append(self, size: int) -> None:
+        rest = memoryview(bytes(self._rest[:size]))
+        step = self._block_bytes
+        self._log.append_nowait([bytes(rest[at : at + step]) for at in range(0, size, step)])
+        del self._rest[:size]
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """A blob that an exception ended is cleared, as far as it was written."""
+        self._is_open = False
+        async with self._held:
+            if error is None and self._rest:
+                self._append(len(self._rest))
+            stop = self._log.length
+        if error is not None:
+            if stop > self._start:
+                await self._log.clear(self._start, stop)
+            return
+        await self._log.wait_durable()
+        blocks = stop - self._start
+        self._id = BlobId(self._start, blocks, self._byte_start, self._bytes)
+
+
+class BlobReader:
+    """An asynchronous iterator over a part of a blob, a block's worth at a time."""
+
+    def __init__(self, log: BlobLog, blob: BlobId, start: int, stop: int, block_bytes: int) -> None:
+        self._log = log
+        self._blob = blob
+        self._start = start
+        self._left = stop - start
+        self._block_bytes = block_bytes
+        self._index = -1
+        self._skipped = 0
+        self._ready: list[bytes] = []
+
+    def __aiter__(self) -> BlobReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Raises: as `Core.get_many`, OutOfRange for an id that does not fit the log."""
+        while not self._ready:
+            if not self._left:
+                raise StopAsyncIteration
+            if self._index < 0:
+                await self._find_start()
+            await self._read_some()
+        return self._ready.pop()
+
+    async def _find_start(self) -> None:
+        blob = self._blob
+        guess = blob.block_offset + self._start // self._block_bytes
+        last = blob.block_offset + (self._start + self._left - 1) // self._block_bytes
+        end = min(last + 1, guess + APPENDED_AT_ONCE, blob.block_offset + blob.block_length)
+        self._log.prefetch(range(guess, end))
+        if self._start == 0:
+            self._index = blob.block_offset
+            return
+        offset = blob.byte_offset + self._start
+        index, self._skipped = await self._log.seek(offset)
+        if not blob.block_offset <= index < blob.block_offset + blob.block_length:
+            raise OutOfRange(index, blob.block_offset + blob.block_length)
+        self._index = index
+
+    async def _read_some(self) -> None:
+        end = self._blob.block_offset + self._blob.block_length
+        wanted = -(-(self._skipped + self._left) // self._block_bytes)
+        stop = min(self._index + min(wanted, APPENDED_AT_ONCE), end)
+        if self._index >= stop:
+            raise OutOfRange(self._index, end)
+        ready = []
+        for block in await self._log.get_many(range(self._index, stop)):
+            piece = block[self._skipped : self._skipped + self._left]
+            self._skipped = max(0, self._skipped - len(block))
+            self._left -= len(piece)
+            if piece:
+                ready.append(piece)
+        self._index = stop
+        if stop < end:
+            ahead = min(stop + APPENDED_AT_ONCE, end, stop + -(-self._left // self._block_bytes))
+            self._log.prefetch(range(stop, ahead))
+        ready.reverse()
+        self._ready = ready

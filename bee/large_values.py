@@ -1,0 +1,111 @@
+"""A bee whose large values are kept as blobs, so that its tree stays small.
+
+A value is stored in the bee behind a zero byte, or, if it is longer than the threshold, as a blob
+(`blobs`), of which the bee stores the id behind a byte of one. The blob is on the disk before
+anything names it: a crash in between leaves blocks that nobody reads, never a name without
+a blob.
+"""
+
+from __future__ import annotations
+
+from typing import Generic
+
+from bee.batch import Entry
+from bee.bee import Bee
+from bee.blobs import BlobId, Blobs
+from bee.errors import CorruptTree
+from bee.keyspace import K
+
+THRESHOLD_BYTES = 4096
+
+_INLINE = b"\0"
+_BLOB = b"\1"
+
+
+class LargeValueBee(Generic[K]):
+    """Keys in a bee, values in it or beside it. Change its keys only through this."""
+
+    def __init__(
+        self,
+        bee: Bee[K, bytes],
+        blobs: Blobs,
+        *,
+        threshold_bytes: int = THRESHOLD_BYTES,
+        keeps_old_values: bool = False,
+    ) -> None:
+        """Values of more than `threshold_bytes` become blobs.
+
+        Unless it `keeps_old_values`, the blob of a value that was replaced or deleted is cleared:
+        older versions of the bee name it still, and cannot read it.
+        """
+        self.bee = bee
+        self.blobs = blobs
+        self._threshold_bytes = threshold_bytes
+        self._keeps_old_values = keeps_old_values
+
+    async def put(self, key: K, value: bytes) -> None:
+        """Put a value; returns when it is durable.
+
+        Raises: as `Bee.put` and `Blobs.put`. Cancel: the value may have been put.
+        """
+        if len(value) > self._threshold_bytes:
+            stored = _BLOB + (await self.blobs.put(value)).encode()
+        else:
+            stored = _INLINE + value
+        async with self.bee.batch() as batch:
+            old = await batch.get(key)
+            await batch.put(key, stored)
+        await self._clear(old)
+
+    async def delete(self, key: K) -> bool:
+        """Delete a key; whether it was there. Raises and Cancel: as `put`."""
+        async with self.bee.batch() as batch:
+            old = await batch.get(key)
+            is_there = await batch.delete(key)
+        await self._clear(old)
+        return is_there
+
+    async def _clear(self, old: Entry[K, bytes] | None) -> None:
+        stored = None if old is None or self._keeps_old_values else _parse(old)
+        if isinstance(stored, BlobId):
+            await self.blobs.clear(stored)
+
+    async def get(self, key: K) -> bytes | None:
+        """A whole value, None if there is no such key. Raises: as `Bee.get` and `Blobs.get`."""
+        stored = await self._stored(key)
+        return await self.blobs.get(stored) if isinstance(stored, BlobId) else stored
+
+    async def get_part(self, key: K, start: int, stop: int) -> bytes | None:
+        """Bytes [start, stop) of a value, less where it ends; of a blob just that part is read.
+
+        Raises: as `get`.
+        """
+        stored = await self._stored(key)
+        if not isinstance(stored, BlobId):
+            return None if stored is None else stored[start:stop]
+        end = min(stop, stored.byte_length)
+        return await self.blobs.get(stored, min(start, end), end)
+
+    async def size(self, key: K) -> int | None:
+        """Bytes of a value, None if there is no such key. Raises: as `Bee.get`."""
+        stored = await self._stored(key)
+        if stored is None:
+            return None
+        return stored.byte_length if isinstance(stored, BlobId) else len(stored)
+
+    async def _stored(self, key: K) -> bytes | BlobId | None:
+        entry = await self.bee.get(key)
+        return None if entry is None else _parse(entry)
+
+
+def _parse(entry: Entry[K, bytes]) -> bytes | BlobId:
+    """Raises: CorruptTree."""
+    stored = entry.value or b""
+    if stored[:1] == _INLINE:
+        return stored[1:]
+    if stored[:1] != _BLOB:
+        raise CorruptTree(entry.seq, "neither a value nor the id of a blob")
+    try:
+        return BlobId.decode(stored[1:])
+    except ValueError as error:
+        raise CorruptTree(entry.seq, f"id of a blob: {error}") from error
