@@ -15,6 +15,7 @@ How it hangs together, from values to tasks:
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
+| `open_log`                                           | what all users of a log share          |
 | `core`, `corestore`                                  | what applications hold                 |
 
 Odd decisions:
