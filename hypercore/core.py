@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-
-import trio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from hypercore.bitfield import Bitfield
+from hypercore.block_reader import CutWatch, FollowingReader
+from hypercore.byte_search import find_byte
+from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.errors import BlockNotAvailable, OutOfRange
-from hypercore.fetching import BlockFetcher, BlockReader
-from hypercore.log import Changeset, Head
+from hypercore.encoded import EncodedCore
+from hypercore.errors import NotWritable, OutOfRange
+from hypercore.events import CoreEvents
+from hypercore.handle import APPEND_COST, COST_BYTES, Handle
+from hypercore.log import Changeset, Head, earlier_head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.open_log import OpenLog
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
+from hypercore.seek import BytePosition
+from hypercore.snapshot import Snapshot
 from hypercore.stored_log import LocalRows
-
-# Calls that find what they want do not yield to the scheduler; a loop of them must not starve
-# others for more than about a millisecond: a get costs about 4 us, an append about 70.
-_YIELD_COST = 256
-_APPEND_COST = 16
-_COST_BYTES = 16_384
+from hypercore.value_encoding import T, ValueEncoding
 
 
 class Core:
@@ -38,25 +37,20 @@ class Core:
     need not.
     """
 
-    def __init__(self, shared: OpenLog, *, is_weak: bool = False) -> None:
+    def __init__(
+        self, shared: OpenLog, *, is_weak: bool = False, is_read_only: bool = False
+    ) -> None:
         """Raises: trio.ClosedResourceError."""
-        shared.add_handle(self)
-        self.is_weak = is_weak
+        self._handle = Handle(shared, is_weak=is_weak)
+        self._is_read_only = is_read_only
         self._shared = shared
         self._log = shared.log
-        self._is_closed = False
-        self._budget = _YIELD_COST
-        self._fetcher = BlockFetcher(shared.log, shared.replication)
+        self._read_block = shared.log.rows.read_block
 
     async def __aenter__(self) -> Core:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.release()
 
     # --- what it is ---------------------------------------------------------------------
@@ -85,11 +79,11 @@ class Core:
 
     @property
     def is_writable(self) -> bool:
-        return self._log.is_writable
+        return self._log.is_writable and not self._is_read_only
 
     @property
     def is_closed(self) -> bool:
-        return self._is_closed
+        return self._handle.is_closed
 
     @property
     def head(self) -> Head:
@@ -135,7 +129,65 @@ class Core:
         """Of the log, whoever of its users caused it."""
         return self._shared.statistics()
 
+    # --- views --------------------------------------------------------------------------
+
+    def session(self, *, read_only: bool = False) -> Core:
+        """Another handle of the log, with an end of its own; of a read-only one, read-only, too.
+
+        Raises: trio.ClosedResourceError.
+        """
+        self._handle.check_open()
+        return Core(self._shared, is_read_only=read_only or self._is_read_only)
+
+    @asynccontextmanager
+    async def exclusive_session(self) -> AsyncIterator[Core]:
+        """A session while which no other one of this kind is open; waits until it is its turn.
+
+        Ordinary handles may still append: `exclusive` keeps those out. Cancel: never opened.
+        """
+        async with self._shared.exclusive_sessions, self.session() as session:
+            yield session
+
+    def snapshot(self) -> Snapshot:
+        """The log as it is now, and stays there whatever happens to it; to be closed."""
+        self._handle.check_open()
+        return Snapshot(self._shared, self._log.head)
+
+    async def checkout(self, length: int, *, wait: bool = True) -> Snapshot:
+        """The log as it was when it had `length` blocks; to be closed.
+
+        Where the tree of that length is not known it takes a block of it from peers.
+        Raises: OutOfRange beyond the present length; else, and Cancel: as `get`.
+        """
+        if not 0 <= length <= self.length:
+            raise OutOfRange(length, self.length + 1, "length")
+        while (head := earlier_head(self.head, length, self._log.read_node)) is None:
+            await self._handle.fetch((length - 1,), wait=wait)
+        self._handle.check_open()
+        return Snapshot(self._shared, head)
+
+    def encoded(
+        self,
+        encoding: ValueEncoding[T],
+        *,
+        encode_many: Callable[[Sequence[T]], Sequence[bytes]] | None = None,
+    ) -> EncodedCore[T]:
+        """The blocks as values, for as long as this handle is open.
+
+        `encode_many` makes blocks of values that are appended together, perhaps fewer.
+        """
+        return EncodedCore(self, encoding, encode_many)
+
+    def events(self) -> CoreEvents:
+        """What happens to the log from now on, as long as this handle is open; see `events`."""
+        self._handle.check_open()
+        return CoreEvents(self._handle)
+
     # --- writing ------------------------------------------------------------------------
+
+    def append_stream(self, block_bytes: int = DEFAULT_BLOCK_BYTES) -> AppendStream:
+        """Appends what is sent to it, cut into blocks of at most that size."""
+        return AppendStream(self.append, block_bytes)
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """The one writer's lock: nobody else appends while it is held. It may be taken twice."""
@@ -149,7 +201,7 @@ class Core:
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
         StorageFailed. Cancel: all of it was written, or nothing.
         """
-        await self._yield_sometimes(_APPEND_COST)
+        await self._handle.spend(APPEND_COST)
         shared = self._shared
         if shared.writer.is_free:
             start = self.append_nowait(blocks, local=local)
@@ -168,7 +220,7 @@ class Core:
 
         Raises: NotWritable, StorageFailed.
         """
-        self._check_open()
+        self._check_writable()
         return self._shared.append(blocks, local)
 
     async def truncate(self, length: int, fork: int | None = None) -> None:
@@ -178,7 +230,7 @@ class Core:
         is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
         """
         async with self._shared.writer:
-            self._check_open()
+            self._check_writable()
             self._shared.truncate(length, fork)
         await self.wait_durable()
 
@@ -202,7 +254,7 @@ class Core:
         await self._clear(runs_of(ordered), local)
 
     async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> None:
-        self._check_open()
+        self._handle.check_open()
         if self._shared.clear(runs, local):
             await self.wait_durable()
 
@@ -216,7 +268,7 @@ class Core:
 
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
-        self._check_open()
+        self._check_writable()
         return await self._shared.prune(lengths)
 
     async def wait_durable(self, length: int | None = None) -> None:
@@ -236,24 +288,26 @@ class Core:
         Cancel: takes the request back.
         """
         block = self.get_local(index)
+        handle = self._handle
         if block is None:
-            return (await self._fetch((index,), wait))[index]
-        self._budget -= 1 + len(block) // _COST_BYTES
-        if self._budget <= 0:
-            await self._yield()
+            return (await handle.fetch((index,), wait=wait))[index]
+        handle.budget -= 1 + len(block) // COST_BYTES
+        if handle.budget <= 0:
+            await handle.pause()
         return block
 
     def get_local(self, index: int) -> bytes | None:
         """One block if it is here. Raises: OutOfRange below 0, CorruptStorage."""
-        if self._is_closed:
-            self._check_open()
+        if self._handle.is_closed:
+            self._handle.check_open()
         if index < 0:
             raise OutOfRange(index, self._log.head.length)
-        block = self._log.rows.read_block(index)
+        block = self._read_block(index)
+        shared = self._shared
         if block is None:
-            self._shared.check_absent(index)
+            shared.check_absent(index)
             return None
-        return block if self._shared.cipher is None else self._shared.decrypted(index, block)
+        return block if shared.cipher is None else shared.decrypted(index, block)
 
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
@@ -268,43 +322,55 @@ class Core:
                 missing.append(index)
             else:
                 blocks[index] = block
-                await self._yield_sometimes(1 + len(block) // _COST_BYTES)
+                await self._handle.spend(1 + len(block) // COST_BYTES)
         if missing:
-            blocks.update(await self._fetch(missing, wait))
+            blocks.update(await self._handle.fetch(missing, wait=wait))
         return [blocks[index] for index in indices]
 
-    async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
-        """Wait until blocks that are not here are."""
-        if not wait:
-            raise BlockNotAvailable(indices[0])
-        length = self._log.head.length
-        if self._log.is_writable and max(indices) >= length:
-            raise OutOfRange(max(indices), length)
-        found = await self._fetcher.fetch(indices)
-        shared = self._shared
-        if shared.cipher is None:
-            return found
-        return {index: shared.decrypted(index, block) for index, block in found.items()}
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, reverse: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Blocks [start, stop) in order, or from the last to the first.
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Blocks [start, stop) in order; `stop` None is the length now.
-
-        Blocks that are not here are asked for `fetching.READ_AHEAD_BLOCKS` ahead.
-        Raises and Cancel: as `get`.
+        `stop` None is the length now. Blocks that are not here are asked for
+        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises and Cancel: as `get`.
         """
-        return BlockReader(
-            start,
-            self.length if stop is None else stop,
-            read_run=self._local_run,
-            get=self.get,
-            pause=self._yield,
-            ahead=self._fetcher.read_ahead,
+        stop = self.length if stop is None else stop
+        return self._handle.reader(
+            start, stop, reverse=reverse, get=self.get, has=self.has, rows=self._log.rows.blocks
         )
 
-    def _local_run(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        for index, block in self._log.rows.blocks(start, stop):
-            self._check_open()
-            yield index, self._shared.decrypted(index, block)
+    def follow(self, start: int = 0) -> AsyncIterator[bytes]:
+        """Blocks from `start` on, now and as they are appended; it does not end by itself.
+
+        Raises: SnapshotNotAvailable when the log is truncated below what was given out; else,
+        and Cancel: as `get`.
+        """
+        cuts = CutWatch()
+        self._shared.histories.add(cuts)
+        return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
+
+    async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
+        """The block that byte `offset` is in, and its place there.
+
+        At `byte_length` it is the place of the next byte. Where tree nodes are not here peers
+        tell the way, and the block is fetched, too: it proves its place. With `wait` false only
+        what is here counts. Raises: BlockNotAvailable (only then), OutOfRange for what cannot
+        come. Cancel: takes the request back.
+        """
+        return await find_byte(self._handle, self._log, offset, wait=wait)
+
+    def byte_stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        """Bytes [start, stop) of the log as it is now; `stop` None is `byte_length`.
+
+        Keeps the log open until it is read to the end or closed. Raises: OutOfRange.
+        """
+        snapshot = self.snapshot()
+        try:
+            return ByteStream(snapshot, start, stop, closes_source=True)
+        except OutOfRange:
+            snapshot.release()
+            raise
 
     def has(self, index: int) -> bool:
         """Whether the block is here."""
@@ -326,14 +392,11 @@ class Core:
         Raises: StorageFailed, trio.ClosedResourceError.
         Cancel: nothing more is asked for; what arrived stays.
         """
-        await self._fetcher.download(start, self.length if stop is None else stop)
+        await self._handle.download(start, self.length if stop is None else stop)
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
-        while self._log.head.length < length:
-            self._check_open()
-            self._log.check_usable()
-            await self._shared.length_changed.park()
+        await self._handle.wait_length(length)
 
     async def update(self) -> bool:
         """Wait for the newer head that some connected peer has; whether the log grew by it.
@@ -359,8 +422,8 @@ class Core:
 
         Raises: StorageFailed. Cancel: all of it was written, or nothing.
         """
-        await self._yield_sometimes(_APPEND_COST)
-        self._check_open()
+        await self._handle.spend(APPEND_COST)
+        self._handle.check_open()
         if rows:
             self._log.commit((), rows)
             await self.wait_durable()
@@ -370,7 +433,7 @@ class Core:
 
     async def set_user_data(self, key: str, value: bytes) -> None:
         """Raises: StorageFailed. Cancel: it was written, or not."""
-        self._check_open()
+        self._handle.check_open()
         if self._log.user_data(key) != value:
             self._log.set_user_data(key, value)
         await self.wait_durable()  # also for the same value, written by somebody who still waits
@@ -397,7 +460,7 @@ class Core:
 
         Does not wait for the disk. Raises: StorageFailed.
         """
-        self._check_open()
+        self._handle.check_open()
         self._shared.commit(changesets)
 
     # --- life ---------------------------------------------------------------------------
@@ -415,7 +478,7 @@ class Core:
         Raises: StorageError when the core cannot be read or written any more. Cancel: closes the
         channel.
         """
-        if not self._is_closed:
+        if not self.is_closed:
             await self._shared.serve(mux)
 
     async def close(self) -> None:
@@ -427,33 +490,9 @@ class Core:
 
     def release(self) -> None:
         """As `close`."""
-        if not self._is_closed:
-            self.log_closed()
-            self._shared.remove_handle(self)
-            self._shared.length_changed.unpark_all()
+        self._handle.close()
 
-    def arrived(self, changesets: Sequence[Changeset]) -> None:
-        """Called by the log: these were committed."""
-        self._fetcher.arrived(changesets)
-
-    def fail(self, error: Exception) -> None:
-        """Called by the log: nothing will come any more."""
-        self._fetcher.fail(error)
-
-    def log_closed(self) -> None:
-        """Called by the log: it was closed."""
-        self._is_closed = True
-        self._fetcher.fail(trio.ClosedResourceError("the core was closed"))
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("the core is closed")
-
-    async def _yield_sometimes(self, cost: int) -> None:
-        self._budget -= cost
-        if self._budget <= 0:
-            await self._yield()
-
-    async def _yield(self) -> None:
-        self._budget = _YIELD_COST
-        await self._shared.pause()
+    def _check_writable(self) -> None:
+        self._handle.check_open()
+        if self._is_read_only:
+            raise NotWritable("this session of the core is read-only")
