@@ -15,6 +15,10 @@ How it hangs together, from values to tasks:
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
+| `open_log`, `handle`                                 | what users of a log share; what one has |
+| `pinned_history`, `snapshot`                         | a log as it was                        |
+| `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
+| `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
 | `core`, `corestore`                                  | what applications hold                 |
 
 Odd decisions:
@@ -26,46 +30,98 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.byte_stream import AppendStream, ByteStream
 from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
+from hypercore.encoded import EncodedCore, EncodedLog
 from hypercore.errors import (
     BlockNotAvailable,
+    BlockTooLarge,
     CorruptStorage,
     HypercoreError,
     NotWritable,
     OutOfRange,
     RemoteProtocolError,
+    SnapshotNotAvailable,
     StorageError,
     StorageFailed,
     StoreLocked,
     UsageError,
 )
+from hypercore.events import (
+    Appended,
+    CoreEvent,
+    CoreEvents,
+    Downloaded,
+    PeerAdded,
+    PeerRemoved,
+    RemoteContiguous,
+    Truncated,
+    Uploaded,
+)
 from hypercore.manifest import Manifest, Prologue, Signer
+from hypercore.seek import BytePosition
+from hypercore.snapshot import Snapshot
 from hypercore.storage import Durability
+from hypercore.value_encoding import (
+    BYTES,
+    JSON,
+    MSGPACK,
+    UTF8,
+    Json,
+    Packable,
+    UndecodableBlock,
+    ValueEncoding,
+)
 
 __all__ = [
+    "BYTES",
+    "JSON",
+    "MSGPACK",
+    "UTF8",
+    "AppendStream",
+    "Appended",
     "BlockNotAvailable",
+    "BlockTooLarge",
+    "BytePosition",
+    "ByteStream",
     "Core",
+    "CoreEvent",
+    "CoreEvents",
     "CoreInfo",
     "CoreStatistics",
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Downloaded",
     "Durability",
+    "EncodedCore",
+    "EncodedLog",
     "HypercoreError",
+    "Json",
     "KeyPair",
     "Manifest",
     "NotWritable",
     "OutOfRange",
+    "Packable",
+    "PeerAdded",
+    "PeerRemoved",
     "Prologue",
+    "RemoteContiguous",
     "RemoteProtocolError",
     "Signer",
+    "Snapshot",
+    "SnapshotNotAvailable",
     "StorageError",
     "StorageFailed",
     "StoreLocked",
+    "Truncated",
+    "UndecodableBlock",
+    "Uploaded",
     "UsageError",
+    "ValueEncoding",
     "decode_id",
     "discovery_key",
     "encode_id",

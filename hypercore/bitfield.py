@@ -36,6 +36,11 @@ class Bitfield:
     def __init__(self) -> None:
         self._pages: dict[int, bitarray] = {}
 
+    def copy(self) -> Bitfield:
+        other = Bitfield()
+        other._pages = {number: page.copy() for number, page in self._pages.items()}
+        return other
+
     def get(self, index: int) -> bool:
         page = self._pages.get(index >> _SHIFT)
         return page is not None and page[index & _MASK] == 1

@@ -1,66 +1,57 @@
-"""[trio] One open log: what applications read, append to and replicate."""
+"""[trio] A handle of one log: what applications read, append to and replicate."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import trio
-
-from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
-from hypercore.block_cipher import BlockCipher
+from hypercore.block_reader import CutWatch, FollowingReader
+from hypercore.byte_search import find_byte
+from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.errors import (
-    BlockNotAvailable,
-    CorruptStorage,
-    NotWritable,
-    OutOfRange,
-    UsageError,
-)
-from hypercore.fetching import BlockFetcher, BlockReader
-from hypercore.log import Changeset, Head
+from hypercore.encoded import EncodedCore
+from hypercore.errors import NotWritable, OutOfRange
+from hypercore.events import CoreEvents
+from hypercore.handle import APPEND_COST, COST_BYTES, Handle
+from hypercore.log import Changeset, Head, earlier_head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
-from hypercore.pruning import needed_nodes, prunable
+from hypercore.open_log import OpenLog
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
-from hypercore.stored_log import LocalRows, StoredLog
-from hypercore.waiting import WriterLock
-
-# Calls that find what they want do not yield to the scheduler; a loop of them must not starve
-# others for more than about a millisecond: a get costs about 4 us, an append about 70.
-_YIELD_COST = 256
-_APPEND_COST = 16
-_COST_BYTES = 16_384
-
-_PRUNED_AT_ONCE = 128
+from hypercore.seek import BytePosition
+from hypercore.snapshot import Snapshot
+from hypercore.stored_log import LocalRows
+from hypercore.value_encoding import T, ValueEncoding
 
 
 class Core:
-    """An append-only log of blocks, signed by its writer.
+    """An append-only log of blocks, signed by its writer, as one user has it open.
 
-    Methods that are not async never wait. Async ones yield to the scheduler only when they must
-    wait, and about once a millisecond in a loop of calls that need not.
+    Other handles of the same log see the same blocks; each is closed by itself, and the log
+    with the last of them. Methods that are not async never wait. Async ones yield to the
+    scheduler only when they must wait, and about once a millisecond in a loop of calls that
+    need not.
     """
 
-    def __init__(self, log: StoredLog, on_last_close: Callable[[Core], None]) -> None:
-        self._log = log
-        self._cipher: BlockCipher | None = None
-        self._on_last_close = on_last_close
-        self._users = 0
-        self._is_closed = False
-        self._writer = WriterLock()
-        self._length_changed = trio.lowlevel.ParkingLot()
-        self._budget = _YIELD_COST
-        self._announced_length = log.durable_length
-        self._appended = 0
-        self._verified = 0
-        self._serving: set[trio.CancelScope] = set()
-        self.replication = CoreReplication(self)
-        self._fetcher = BlockFetcher(log, self.replication)
+    def __init__(
+        self, shared: OpenLog, *, is_weak: bool = False, is_read_only: bool = False
+    ) -> None:
+        """Raises: trio.ClosedResourceError."""
+        self._handle = Handle(shared, is_weak=is_weak)
+        self._is_read_only = is_read_only
+        self._shared = shared
+        self._log = shared.log
+        self._read_block = shared.log.rows.read_block
+
+    async def __aenter__(self) -> Core:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
 
     # --- what it is ---------------------------------------------------------------------
 
@@ -88,11 +79,11 @@ class Core:
 
     @property
     def is_writable(self) -> bool:
-        return self._log.is_writable
+        return self._log.is_writable and not self._is_read_only
 
     @property
     def is_closed(self) -> bool:
-        return self._is_closed
+        return self._handle.is_closed
 
     @property
     def head(self) -> Head:
@@ -105,9 +96,7 @@ class Core:
     @property
     def byte_length(self) -> int:
         """Bytes of all blocks below `length`, held here or not, without encryption's padding."""
-        head = self._log.head
-        padding = 0 if self._cipher is None else self._cipher.padding
-        return head.byte_length - padding * head.length
+        return self._shared.byte_length(self._log.head)
 
     @property
     def fork(self) -> int:
@@ -129,30 +118,80 @@ class Core:
         """The blocks held here; for reading only."""
         return self._log.bitfield
 
+    @property
+    def replication(self) -> CoreReplication:
+        return self._shared.replication
+
     def info(self) -> CoreInfo:
-        log = self._log
-        return CoreInfo(
-            key=log.key,
-            discovery_key=log.discovery_key,
-            is_writable=log.is_writable,
-            is_encrypted=self._cipher is not None,
-            length=log.head.length,
-            byte_length=self.byte_length,
-            contiguous_length=log.contiguous_length,
-            durable_length=log.durable_length,
-            fork=log.head.fork,
-            blocks_held=log.bitfield.count(0, log.head.length),
-            peers=len(self.replication.peers),
-        )
+        return self._shared.info()
 
     def statistics(self) -> CoreStatistics:
-        return CoreStatistics(self._appended, self._verified, self.replication.statistics())
+        """Of the log, whoever of its users caused it."""
+        return self._shared.statistics()
+
+    # --- views --------------------------------------------------------------------------
+
+    def session(self, *, read_only: bool = False) -> Core:
+        """Another handle of the log, with an end of its own; of a read-only one, read-only, too.
+
+        Raises: trio.ClosedResourceError.
+        """
+        self._handle.check_open()
+        return Core(self._shared, is_read_only=read_only or self._is_read_only)
+
+    @asynccontextmanager
+    async def exclusive_session(self) -> AsyncIterator[Core]:
+        """A session while which no other one of this kind is open; waits until it is its turn.
+
+        Ordinary handles may still append: `exclusive` keeps those out. Cancel: never opened.
+        """
+        async with self._shared.exclusive_sessions, self.session() as session:
+            yield session
+
+    def snapshot(self) -> Snapshot:
+        """The log as it is now, and stays there whatever happens to it; to be closed."""
+        self._handle.check_open()
+        return Snapshot(self._shared, self._log.head)
+
+    async def checkout(self, length: int, *, wait: bool = True) -> Snapshot:
+        """The log as it was when it had `length` blocks; to be closed.
+
+        Where the tree of that length is not known it takes a block of it from peers.
+        Raises: OutOfRange beyond the present length; else, and Cancel: as `get`.
+        """
+        if not 0 <= length <= self.length:
+            raise OutOfRange(length, self.length + 1, "length")
+        while (head := earlier_head(self.head, length, self._log.read_node)) is None:
+            await self._handle.fetch((length - 1,), wait=wait)
+        self._handle.check_open()
+        return Snapshot(self._shared, head)
+
+    def encoded(
+        self,
+        encoding: ValueEncoding[T],
+        *,
+        encode_many: Callable[[Sequence[T]], Sequence[bytes]] | None = None,
+    ) -> EncodedCore[T]:
+        """The blocks as values, for as long as this handle is open.
+
+        `encode_many` makes blocks of values that are appended together, perhaps fewer.
+        """
+        return EncodedCore(self, encoding, encode_many)
+
+    def events(self) -> CoreEvents:
+        """What happens to the log from now on, as long as this handle is open; see `events`."""
+        self._handle.check_open()
+        return CoreEvents(self._handle)
 
     # --- writing ------------------------------------------------------------------------
 
+    def append_stream(self, block_bytes: int = DEFAULT_BLOCK_BYTES) -> AppendStream:
+        """Appends what is sent to it, cut into blocks of at most that size."""
+        return AppendStream(self.append, block_bytes)
+
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """The one writer's lock: nobody else appends while it is held. It may be taken twice."""
-        return self._writer
+        return self._shared.writer
 
     async def append(
         self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
@@ -162,15 +201,16 @@ class Core:
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
         StorageFailed. Cancel: all of it was written, or nothing.
         """
-        await self._yield_sometimes(_APPEND_COST)
-        if self._writer.is_free:
+        await self._handle.spend(APPEND_COST)
+        shared = self._shared
+        if shared.writer.is_free:
             start = self.append_nowait(blocks, local=local)
         else:
-            async with self._writer:
+            async with shared.writer:
                 start = self.append_nowait(blocks, local=local)
         # Local rows alone move no length.
         if local or self._log.durable_length < self._log.head.length:
-            await self.wait_durable()
+            await shared.wait_durable()
         return start
 
     def append_nowait(
@@ -180,22 +220,8 @@ class Core:
 
         Raises: NotWritable, StorageFailed.
         """
-        self._check_open()
-        log = self._log
-        appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        start = log.head.length
-        if not appended and not local:
-            return start
-        cipher = self._cipher
-        if cipher is not None:
-            fork = log.head.fork
-            appended = [
-                cipher.encrypt(index, fork, block) for index, block in enumerate(appended, start)
-            ]
-        log.append(appended, local)
-        self._appended += len(appended)
-        self._head_changed()
-        return start
+        self._check_writable()
+        return self._shared.append(blocks, local)
 
     async def truncate(self, length: int, fork: int | None = None) -> None:
         """Give up all blocks from `length` on, and sign that as a new history.
@@ -203,10 +229,9 @@ class Core:
         Peers that hold the old one follow. `fork` must be above the present one; by default it
         is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
         """
-        async with self._writer:
-            self._check_open()
-            self._log.truncate(length, fork)
-            self._head_changed()
+        async with self._shared.writer:
+            self._check_writable()
+            self._shared.truncate(length, fork)
         await self.wait_durable()
 
     async def clear(self, start: int, stop: int) -> None:
@@ -215,9 +240,7 @@ class Core:
         They can be fetched again from whoever has them. Returns when that is durable.
         Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
-        if not 0 <= start <= stop <= self.length:
-            raise OutOfRange(stop, self.length)
-        await self._clear([(start, stop)] if start < stop else [], None)
+        await self._clear([(start, stop)], None)
 
     async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> None:
         """As `clear`, for blocks in any order, in one step with `local` rows.
@@ -226,17 +249,13 @@ class Core:
         Raises: OutOfRange, StorageFailed. Cancel: all of it was done, or nothing.
         """
         ordered = sorted(indices)
-        for index in ordered[:1] + ordered[-1:]:
-            if not 0 <= index < self.length:
-                raise OutOfRange(index, self.length)
+        if ordered and ordered[0] < 0:
+            raise OutOfRange(ordered[0], self.length)
         await self._clear(runs_of(ordered), local)
 
     async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> None:
-        self._check_open()
-        if runs or local:
-            self._log.clear(runs, local)
-            for start, stop in runs:
-                self.replication.blocks_dropped(start, stop)
+        self._handle.check_open()
+        if self._shared.clear(runs, local):
             await self.wait_durable()
 
     async def prune(self, lengths: Iterable[int] = ()) -> int:
@@ -249,50 +268,15 @@ class Core:
 
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
-        self._check_open()
-        if not self.is_writable:
-            raise NotWritable("only the writer knows that nobody needs tree nodes any more")
-        length = self._log.durable_length
-        known = {*lengths, *(peer.length for peer in self.replication.peers)}
-        needed = needed_nodes(known, length)
-        log = self._log
-        count = 0
-        tops: list[int] = []
-        for top in prunable(log.bitfield, length, needed):
-            if log.rows.read_node(flat_tree.children(top)[0]) is not None:
-                tops.append(top)
-            self._budget -= 1
-            if len(tops) == _PRUNED_AT_ONCE or (self._budget <= 0 and tops):
-                log.prune(tops)
-                count += len(tops)
-                tops = []
-            if self._budget <= 0:
-                await self._yield()
-        if tops:
-            log.prune(tops)
-        if count or tops:
-            await self.wait_durable()
-        return count + len(tops)
-
-    def _head_changed(self) -> None:
-        if self.replication.has_reachable_peers:
-            self.replication.log_changed()
-        if self._length_changed:
-            self._length_changed.unpark_all()
+        self._check_writable()
+        return await self._shared.prune(lengths)
 
     async def wait_durable(self, length: int | None = None) -> None:
         """Return when the first `length` blocks (None: all that was committed) are durable.
 
         Raises: StorageFailed. Cancel: takes back nothing.
         """
-        log = self._log
-        if length is not None and length <= log.durable_length:
-            return
-        sequence = log.sequence if length is None else log.sequence_of(length)
-        await log.rows.storage.wait_durable(sequence)
-        if log.durable_length != self._announced_length and self.replication.has_reachable_peers:
-            self._announced_length = log.durable_length
-            self.replication.log_changed()
+        await self._shared.wait_durable(length)
 
     # --- reading ------------------------------------------------------------------------
 
@@ -304,37 +288,26 @@ class Core:
         Cancel: takes the request back.
         """
         block = self.get_local(index)
+        handle = self._handle
         if block is None:
-            return (await self._fetch((index,), wait))[index]
-        self._budget -= 1 + len(block) // _COST_BYTES
-        if self._budget <= 0:
-            await self._yield()
+            return (await handle.fetch((index,), wait=wait))[index]
+        handle.budget -= 1 + len(block) // COST_BYTES
+        if handle.budget <= 0:
+            await handle.pause()
         return block
 
     def get_local(self, index: int) -> bytes | None:
         """One block if it is here. Raises: OutOfRange below 0, CorruptStorage."""
-        if self._is_closed:
-            self._check_open()
+        if self._handle.is_closed:
+            self._handle.check_open()
         if index < 0:
             raise OutOfRange(index, self._log.head.length)
-        block = self._log.rows.read_block(index)
+        block = self._read_block(index)
+        shared = self._shared
         if block is None:
-            self._check_absent(index)
+            shared.check_absent(index)
             return None
-        return block if self._cipher is None else self._decrypted(index, block)
-
-    def _check_absent(self, index: int) -> None:
-        if index < self._log.head.length and self._log.bitfield.get(index):
-            raise CorruptStorage(f"block {index} of core {self.discovery_key.hex()}", "missing")
-
-    def _decrypted(self, index: int, block: bytes) -> bytes:
-        if self._cipher is None:
-            return block
-        try:
-            return self._cipher.decrypt(index, block)
-        except ValueError as error:
-            where = f"block {index} of core {self.discovery_key.hex()}"
-            raise CorruptStorage(where, f"not encrypted: {error}") from error
+        return block if shared.cipher is None else shared.decrypted(index, block)
 
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
@@ -349,42 +322,55 @@ class Core:
                 missing.append(index)
             else:
                 blocks[index] = block
-                await self._yield_sometimes(1 + len(block) // _COST_BYTES)
+                await self._handle.spend(1 + len(block) // COST_BYTES)
         if missing:
-            blocks.update(await self._fetch(missing, wait))
+            blocks.update(await self._handle.fetch(missing, wait=wait))
         return [blocks[index] for index in indices]
 
-    async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
-        """Wait until blocks that are not here are."""
-        if not wait:
-            raise BlockNotAvailable(indices[0])
-        length = self._log.head.length
-        if self._log.is_writable and max(indices) >= length:
-            raise OutOfRange(max(indices), length)
-        found = await self._fetcher.fetch(indices)
-        if self._cipher is None:
-            return found
-        return {index: self._decrypted(index, block) for index, block in found.items()}
+    def blocks(
+        self, start: int = 0, stop: int | None = None, *, reverse: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Blocks [start, stop) in order, or from the last to the first.
 
-    def blocks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Blocks [start, stop) in order; `stop` None is the length now.
-
-        Blocks that are not here are asked for `fetching.READ_AHEAD_BLOCKS` ahead.
-        Raises and Cancel: as `get`.
+        `stop` None is the length now. Blocks that are not here are asked for
+        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises and Cancel: as `get`.
         """
-        return BlockReader(
-            start,
-            self.length if stop is None else stop,
-            read_run=self._local_run,
-            get=self.get,
-            pause=self._yield,
-            ahead=self._fetcher.read_ahead,
+        stop = self.length if stop is None else stop
+        return self._handle.reader(
+            start, stop, reverse=reverse, get=self.get, has=self.has, rows=self._log.rows.blocks
         )
 
-    def _local_run(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        for index, block in self._log.rows.blocks(start, stop):
-            self._check_open()
-            yield index, self._decrypted(index, block)
+    def follow(self, start: int = 0) -> AsyncIterator[bytes]:
+        """Blocks from `start` on, now and as they are appended; it does not end by itself.
+
+        Raises: SnapshotNotAvailable when the log is truncated below what was given out; else,
+        and Cancel: as `get`.
+        """
+        cuts = CutWatch()
+        self._shared.histories.add(cuts)
+        return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
+
+    async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
+        """The block that byte `offset` is in, and its place there.
+
+        At `byte_length` it is the place of the next byte. Where tree nodes are not here peers
+        tell the way, and the block is fetched, too: it proves its place. With `wait` false only
+        what is here counts. Raises: BlockNotAvailable (only then), OutOfRange for what cannot
+        come. Cancel: takes the request back.
+        """
+        return await find_byte(self._handle, self._log, offset, wait=wait)
+
+    def byte_stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        """Bytes [start, stop) of the log as it is now; `stop` None is `byte_length`.
+
+        Keeps the log open until it is read to the end or closed. Raises: OutOfRange.
+        """
+        snapshot = self.snapshot()
+        try:
+            return ByteStream(snapshot, start, stop, closes_source=True)
+        except OutOfRange:
+            snapshot.release()
+            raise
 
     def has(self, index: int) -> bool:
         """Whether the block is here."""
@@ -406,14 +392,11 @@ class Core:
         Raises: StorageFailed, trio.ClosedResourceError.
         Cancel: nothing more is asked for; what arrived stays.
         """
-        await self._fetcher.download(start, self.length if stop is None else stop)
+        await self._handle.download(start, self.length if stop is None else stop)
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
-        while self._log.head.length < length:
-            self._check_open()
-            self._log.check_usable()
-            await self._length_changed.park()
+        await self._handle.wait_length(length)
 
     async def wait_change(self, length: int, fork: int) -> None:
         """Return when the log has another length or fork than this. Cancel: undoes nothing."""
@@ -446,8 +429,8 @@ class Core:
 
         Raises: StorageFailed. Cancel: all of it was written, or nothing.
         """
-        await self._yield_sometimes(_APPEND_COST)
-        self._check_open()
+        await self._handle.spend(APPEND_COST)
+        self._handle.check_open()
         if rows:
             self._log.commit((), rows)
             await self.wait_durable()
@@ -457,7 +440,7 @@ class Core:
 
     async def set_user_data(self, key: str, value: bytes) -> None:
         """Raises: StorageFailed. Cancel: it was written, or not."""
-        self._check_open()
+        self._handle.check_open()
         if self._log.user_data(key) != value:
             self._log.set_user_data(key, value)
         await self.wait_durable()  # also for the same value, written by somebody who still waits
@@ -484,19 +467,8 @@ class Core:
 
         Does not wait for the disk. Raises: StorageFailed.
         """
-        self._check_open()
-        log = self._log
-        head = log.head
-        try:
-            log.commit(changesets)
-        except Exception as error:
-            self._fetcher.fail(error)
-            self._length_changed.unpark_all()
-            raise
-        self._verified += sum(len(changes.blocks) for changes in changesets)
-        self._fetcher.arrived(changesets)
-        if log.head is not head:
-            self._length_changed.unpark_all()
+        self._handle.check_open()
+        self._shared.commit(changesets)
 
     # --- life ---------------------------------------------------------------------------
 
@@ -505,12 +477,7 @@ class Core:
 
         Raises: UsageError when the core is in use with another key.
         """
-        verifier = self._log.verifier
-        is_compat = verifier is not None and verifier.is_compat
-        cipher = BlockCipher(encryption_key, self.key, compat=is_compat)
-        if self._cipher is not None and self._cipher.block_key != cipher.block_key:
-            raise UsageError("the core is open with another encryption key")
-        self._cipher = cipher
+        self._shared.use_encryption(encryption_key)
 
     async def serve(self, mux: Multiplexer) -> None:
         """Replicate this core over one connection until the channel or the core is closed.
@@ -518,53 +485,21 @@ class Core:
         Raises: StorageError when the core cannot be read or written any more. Cancel: closes the
         channel.
         """
-        if self._is_closed:
-            return
-        # What happened while there was nobody to tell.
-        self.replication.log_changed()
-        with trio.CancelScope() as scope:
-            self._serving.add(scope)
-            try:
-                await self.replication.serve(mux)
-            finally:
-                self._serving.discard(scope)
-
-    def opened(self) -> Core:
-        """Count one more user, who is to call `close` or `release`."""
-        self._users += 1
-        return self
+        if not self.is_closed:
+            await self._shared.serve(mux)
 
     async def close(self) -> None:
-        """Give the core back; the last user's call closes it. Cancel: never waits."""
+        """Give the handle back; the last one closes the log. Cancel: never waits.
+
+        Whoever waits for something at this handle gets ClosedResourceError.
+        """
         self.release()
 
     def release(self) -> None:
         """As `close`."""
-        self._users -= 1
-        if self._users <= 0:
-            self.shut()
+        self._handle.close()
 
-    def shut(self) -> None:
-        """Close it for all users: whoever waits for something gets ClosedResourceError."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._fetcher.fail(trio.ClosedResourceError("the core was closed"))
-        self._length_changed.unpark_all()
-        for scope in self._serving:
-            scope.cancel()
-        self._on_last_close(self)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("the core is closed")
-
-    async def _yield_sometimes(self, cost: int) -> None:
-        self._budget -= cost
-        if self._budget <= 0:
-            await self._yield()
-
-    async def _yield(self) -> None:
-        self._budget = _YIELD_COST
-        await trio.lowlevel.checkpoint()
-        await self._log.rows.storage.wait_writable()
+    def _check_writable(self) -> None:
+        self._handle.check_open()
+        if self._is_read_only:
+            raise NotWritable("this session of the core is read-only")

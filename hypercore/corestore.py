@@ -17,6 +17,7 @@ from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.errors import StorageError, UsageError
 from hypercore.manifest import Manifest, Verifier
+from hypercore.open_log import OpenLog
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
 from hypercore.storage import Durability, Storage
@@ -55,14 +56,34 @@ class _OpenStore:
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
         self.catalog = catalog
-        self.cores: dict[bytes, Core] = {}
+        self.logs: dict[bytes, OpenLog] = {}
         self.connections: set[_Connection] = set()
         self.failures: dict[bytes, StorageError] = {}
         self.is_closed = False
+        self._own: dict[OpenLog, Core] = {}
 
-    def forget(self, core: Core) -> None:
-        if self.cores.get(core.discovery_key) is core:
-            del self.cores[core.discovery_key]
+    def open_log(self, discovery_key: bytes, key_pair: KeyPair | None) -> OpenLog | None:
+        """An open log, opened now if it is stored; its first handle keeps it open."""
+        log = self.logs.get(discovery_key)
+        if log is None:
+            record = self.catalog.find(discovery_key)
+            if record is None:
+                return None
+            rows = CoreStorage(self.storage, discovery_key, record)
+            log = self.logs[discovery_key] = OpenLog(StoredLog(rows, key_pair), self._forget)
+        return log
+
+    def own_handle(self, log: OpenLog) -> Core:
+        """The store's own, which does not keep the log open."""
+        core = self._own.get(log)
+        if core is None or core.is_closed:
+            core = self._own[log] = Core(log, is_weak=True)
+        return core
+
+    def _forget(self, log: OpenLog) -> None:
+        self._own.pop(log, None)
+        if self.logs.get(log.discovery_key) is log:
+            del self.logs[log.discovery_key]
 
 
 class Corestore:
@@ -108,11 +129,13 @@ class Corestore:
         await self._store.storage.reclaim()
 
     def open_cores(self) -> list[Core]:
-        return list(self._store.cores.values())
+        """The store's own handles, which are closed with their last user's."""
+        store = self._store
+        return [store.own_handle(log) for log in store.logs.values()]
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store
-        return CorestoreStatistics(len(store.cores), len(store.connections), dict(store.failures))
+        return CorestoreStatistics(len(store.logs), len(store.connections), dict(store.failures))
 
     async def get(
         self,
@@ -124,7 +147,7 @@ class Corestore:
         encryption_key: bytes | None = None,
         user_data: Mapping[str, bytes] | None = None,
     ) -> Core:
-        """Open a core; make it if it is new. The same core is the same object.
+        """Open a core; make it if it is new. Returns a handle of its own.
 
         By `name`, the core is ours to write, its key pair derived from the primary key. By `key`
         it may be anybody's, and the manifest may be left to peers. With a `key_pair` alone the
@@ -183,25 +206,22 @@ class Corestore:
     def _open(
         self, discovery_key: bytes, encryption_key: bytes | None, key_pair: KeyPair | None
     ) -> Core | None:
-        store = self._store
-        core = store.cores.get(discovery_key)
-        if core is not None:
-            if encryption_key is not None:
-                core.use_encryption(encryption_key)
-            return core.opened()
-        record = store.catalog.find(discovery_key)
-        if record is None:
+        log = self._store.open_log(discovery_key, key_pair)
+        if log is None:
             return None
-        log = StoredLog(CoreStorage(store.storage, discovery_key, record), key_pair)
-        core = Core(log, store.forget)
+        core = Core(log)
         if encryption_key is not None:
-            core.use_encryption(encryption_key)
-        store.cores[discovery_key] = core
-        return core.opened()
+            try:
+                core.use_encryption(encryption_key)
+            except UsageError:
+                core.release()
+                raise
+        return core
 
     def _offer(self, core: Core) -> Core:
+        log = self._store.logs[core.discovery_key]
         for connection in self._store.connections:
-            connection.offer(core)
+            connection.offer(self._store.own_handle(log))
         return core
 
     async def find(self, discovery_key: bytes) -> Core | None:
@@ -266,12 +286,16 @@ class _Connection:
         self._is_offered = is_offered
         self._nursery = nursery
         self._failures = failures
-        self._served: set[Core] = set()
+        self._served: set[bytes] = set()
 
     def offer(self, core: Core) -> None:
         """Open the core's channel, unless it is open."""
-        if core not in self._served and self._is_allowed(core) and self._is_offered(core):
-            self._served.add(core)
+        if (
+            core.discovery_key not in self._served
+            and self._is_allowed(core)
+            and self._is_offered(core)
+        ):
+            self._served.add(core.discovery_key)
             self._nursery.start_soon(self._serve, core)
 
     def serve_asked(self, core: Core | None) -> bool:
@@ -281,10 +305,10 @@ class _Connection:
         if not self._is_allowed(core):
             core.release()
             return False
-        if core in self._served:
+        if core.discovery_key in self._served:
             core.release()  # our own open, on its way or about to leave, answers theirs
             return True
-        self._served.add(core)
+        self._served.add(core.discovery_key)
         self._nursery.start_soon(self._serve_and_release, core)
         return True
 
@@ -301,7 +325,7 @@ class _Connection:
             # A bad disk ends one core, not the connection of all of them.
             self._failures[core.discovery_key] = error
         finally:
-            self._served.discard(core)
+            self._served.discard(core.discovery_key)
 
 
 def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) -> AuthRecord:
@@ -346,8 +370,8 @@ async def open_corestore(
             yield Corestore(store)
         finally:
             store.is_closed = True
-            for core in list(store.cores.values()):
-                core.shut()
+            for log in list(store.logs.values()):
+                log.close()
             del store
     finally:
         # Waits for the disk; short, and the directory must not stay locked.

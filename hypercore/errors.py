@@ -23,12 +23,21 @@ class NotWritable(UsageError, RuntimeError):
 
 
 class OutOfRange(UsageError, IndexError):
-    """A block number outside [0, length)."""
+    """A number outside [0, length): of a block, or of a byte."""
 
-    def __init__(self, index: int, length: int) -> None:
-        super().__init__(f"block {index} is outside [0, {length})")
+    def __init__(self, index: int, length: int, what: str = "block") -> None:
+        super().__init__(f"{what} {index} is outside [0, {length})")
         self.index = index
         self.length = length
+
+
+class BlockTooLarge(UsageError, ValueError):
+    """A block that no peer would take: over `MAX_BLOCK_BYTES`."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a block of {size} bytes, at most {limit}: append it in pieces")
+        self.size = size
+        self.limit = limit
 
 
 class StoreLocked(UsageError, RuntimeError):
@@ -98,3 +107,15 @@ class BlockNotAvailable(HypercoreError):
     def __init__(self, index: int) -> None:
         super().__init__(f"block {index} is not available")
         self.index = index
+
+
+class SnapshotNotAvailable(BlockNotAvailable):
+    """The log was truncated below a block that was asked for before, and it was not stored here.
+
+    Another history goes on in its place; `length` is how much of the old one is left.
+    """
+
+    def __init__(self, index: int, length: int) -> None:
+        super().__init__(index)
+        self.args = (f"block {index} is gone: the log was truncated to {length} blocks",)
+        self.length = length

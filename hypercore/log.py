@@ -136,6 +136,20 @@ def truncate(head: Head, length: int, fork: int, read_node: NodeReader, sign: Si
     return Changeset(head=_signed(unsigned, sign), truncated_to=length)
 
 
+def earlier_head(head: Head, length: int, read_node: NodeReader) -> Head | None:
+    """The head as it was at `length` blocks, without its signature; None if roots are missing."""
+    if length == head.length:
+        return head
+    present = {root.index: root for root in head.roots}
+    roots = []
+    for index in flat_tree.full_roots(length):
+        root = present.get(index) or read_node(index)
+        if root is None:
+            return None
+        roots.append(root)
+    return Head(head.fork, length, sum(root.size for root in roots), tuple(roots))
+
+
 def stale_nodes(kept_length: int) -> list[TreeIndex]:
     """Tree nodes that a cut to `kept_length` blocks makes wrong, though they lie below it.
 

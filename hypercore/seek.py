@@ -4,17 +4,65 @@
 the bytes that do.
 
 Source: hypercore 11.37.1 lib/merkle-tree.js (seekFromHead, seekUntrustedTree, seekTrustedTree,
-getByteOffset).
+getByteOffset), ByteSeeker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hypercore import flat_tree
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import NodeReader
 from hypercore.merkle import MerkleNode
+
+
+class BytePosition(NamedTuple):
+    """Where a byte of a log is: the block, and how many bytes of the block come before it."""
+
+    block: int
+    offset: int
+
+
+def locate(
+    roots: Sequence[MerkleNode], offset: int, padding: int, read_node: NodeReader
+) -> BytePosition | TreeIndex | None:
+    """The block at an offset; the subtree below which nodes are missing; None beyond the roots.
+
+    The offset at the end is that of the block which would come next.
+    """
+    if offset == 0:
+        return BytePosition(0, 0)
+    left = offset
+    for root in roots:
+        size = _unpadded(root, padding)
+        if left == size:
+            return BytePosition(flat_tree.right_span(root.index) // 2 + 1, 0)
+        if left < size:
+            return _locate_below(root.index, left, padding, read_node)
+        left -= size
+    return None
+
+
+def _locate_below(
+    top: TreeIndex, left: int, padding: int, read_node: NodeReader
+) -> BytePosition | TreeIndex:
+    index = top
+    while index & 1:
+        left_child, right_child = flat_tree.children(index)
+        child = read_node(left_child)
+        if child is None:
+            return index
+        size = _unpadded(child, padding)
+        if left == size:  # the next block, be it empty
+            return BytePosition(flat_tree.left_span(right_child) // 2, 0)
+        if left < size:
+            index = left_child
+        else:
+            left -= size
+            index = right_child
+    return BytePosition(index // 2, left)
 
 
 def byte_offset(roots: Sequence[MerkleNode], block_index: int, read_node: NodeReader) -> int | None:

@@ -7,16 +7,18 @@ from types import TracebackType
 
 import trio
 
-from hypercore.errors import UsageError
+from hypercore.errors import SnapshotNotAvailable, UsageError
 
 
 class BlockWaiter:
     """One call that waits for one or more blocks; has them in `found` when woken."""
 
-    __slots__ = ("_event", "failure", "found", "missing")
+    __slots__ = ("_event", "failure", "found", "known_length", "missing")
 
-    def __init__(self, indices: Iterable[int]) -> None:
+    def __init__(self, indices: Iterable[int], known_length: int) -> None:
         self.missing = set(indices)
+        self.known_length = known_length
+        """The log's length when this began: blocks below it are of the history of that time."""
         self.found: dict[int, bytes] = {}
         self.failure: Exception | None = None
         self._event = trio.Event()
@@ -48,8 +50,8 @@ class BlockWaiters:
     def __bool__(self) -> bool:
         return bool(self._by_index)
 
-    def add(self, indices: Iterable[int]) -> BlockWaiter:
-        waiter = BlockWaiter(indices)
+    def add(self, indices: Iterable[int], known_length: int) -> BlockWaiter:
+        waiter = BlockWaiter(indices, known_length)
         for index in waiter.missing:
             self._by_index.setdefault(index, []).append(waiter)
         return waiter
@@ -69,12 +71,23 @@ class BlockWaiters:
             for waiter in by_index.pop(index, ()):
                 waiter._arrived(index, block)
 
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut: who waits for what is lost does so in vain."""
+        for waiter in self._all():
+            lost = [index for index in waiter.missing if length <= index < waiter.known_length]
+            if lost:
+                self.discard(waiter)
+                waiter._fail(SnapshotNotAvailable(min(lost), length))
+
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
-        waiting = {waiter for waiters in self._by_index.values() for waiter in waiters}
+        waiting = self._all()
         self._by_index.clear()
         for waiter in waiting:
             waiter._fail(error)
+
+    def _all(self) -> set[BlockWaiter]:
+        return {waiter for waiters in self._by_index.values() for waiter in waiters}
 
 
 class WriterLock:

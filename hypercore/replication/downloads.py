@@ -22,6 +22,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.replication.seeks import Seek, Seeks
 from hypercore.replication.wants import WINDOW_BLOCKS
 
 MAX_NEW_WINDOWS = 8
@@ -41,6 +42,7 @@ class Downloads:
         self._upgrading: RemotePeer | None = None
         self._forks = ForkFollower(log)
         self.demand = Demand(log)
+        self.seeks = Seeks(log, patience)
         self.is_reassigning = False
         """Something was put back that other peers may have; the replicator clears it."""
 
@@ -59,6 +61,9 @@ class Downloads:
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
+        for other, request in list(self.seeks.overdue(peer, now)):
+            self._cancel(other, request)
+        self.seeks.fill(peer, now)
         length = min(head.length, sync.length)
         indices = self.demand.take(peer, room, length)
         self._ask_blocks(peer, indices, now)
@@ -164,6 +169,12 @@ class Downloads:
         peer.outbox.append((MessageType.CANCEL, Cancel(request.id).encode()))
         self._put_back(peer, request)
 
+    def stop_seek(self, seek: Seek) -> None:
+        """The search is given up: its request is withdrawn."""
+        asked = self.seeks.discard(seek)
+        if asked is not None:
+            self._cancel(*asked)
+
     def forget(self, peer: RemotePeer) -> None:
         """The peer is gone: what it owed is wanted of others."""
         for request in list(peer.inflight):
@@ -175,6 +186,8 @@ class Downloads:
             self._upgrading = None
         if self._forks.owns(request):
             self._forks.stop()
+        if self.seeks.owns(request):
+            self.seeks.put_back(request)
         if request.index >= 0:
             self.demand.put_back(request.index)
         if request.parked is not None:
@@ -201,6 +214,9 @@ class Downloads:
             self._receive_fork(peer, request, Data.decode(payload).proof, intake)
         elif fork != intake.head.fork and intake.head.length:
             peer.counters.answers_ignored += 1  # of a history that we have left since
+            self._finish(peer, request)
+        elif self.seeks.owns(request):
+            self.seeks.receive(request, Data.decode(payload).proof)
             self._finish(peer, request)
         elif flags != _BLOCK_ONLY or request.upgrade is not None:
             self._receive_proof(peer, request, Data.decode(payload), intake)
@@ -310,6 +326,8 @@ class Downloads:
             peer.refused_length = peer.length
         if self._forks.owns(request):
             peer.refused_fork = request.fork
+        if self.seeks.owns(request):
+            self.seeks.refused(peer, request)
         self._finish(peer, request)
 
 

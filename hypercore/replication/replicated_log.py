@@ -1,4 +1,4 @@
-"""What replication needs of a core, as a structural type; `hypercore.core.Core` satisfies it."""
+"""What replication needs of a log, as a structural type; `hypercore.open_log.OpenLog` has it."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.replication.seeks import Seek
 from hypercore.replication.statistics import Counters
 from hypercore.replication.uploads import TooManyRequests, Uploads
 
@@ -146,6 +147,17 @@ class Replicator:
 
     def unwant(self, indices: Iterable[int], now: float) -> list[Output]:
         self._downloads.cancel(self.peers, self._downloads.demand.unwant(indices))
+        self._fill_all(now)
+        return self._flush([])
+
+    def start_seek(self, seek: Seek, now: float) -> list[Output]:
+        """Search for the block at a byte offset, until `stop_seek`."""
+        self._downloads.seeks.add(seek)
+        self._fill_all(now)
+        return self._flush([])
+
+    def stop_seek(self, seek: Seek, now: float) -> list[Output]:
+        self._downloads.stop_seek(seek)
         self._fill_all(now)
         return self._flush([])
 
@@ -322,6 +334,7 @@ class Replicator:
 
     def _history_changed(self) -> None:
         self._downloads.demand.rewind()
+        self._downloads.seeks.rewind()
         for peer in self.peers:
             self._downloads.cancel_all(peer)
 

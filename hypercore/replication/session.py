@@ -31,7 +31,8 @@ from hypercore.replication.replicator import (
     Replicator,
     Transmit,
 )
-from hypercore.replication.statistics import PeerStatistics, ReplicationStatistics
+from hypercore.replication.seeks import Seek
+from hypercore.replication.statistics import Counters, PeerStatistics, ReplicationStatistics
 
 MAX_WAITING_EXTENSIONS = 64
 """Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
@@ -62,6 +63,11 @@ class PeerHandle:
     @property
     def is_connected(self) -> bool:
         return not self._peer.is_gone
+
+    @property
+    def contiguous_length(self) -> int:
+        """The blocks that the peer said it has without a gap from 0."""
+        return self._peer.contiguous_length
 
     def send_extension(self, name: str, payload: bytes) -> None:
         """Send to this peer; nothing happens when it is gone."""
@@ -99,6 +105,8 @@ class CoreReplication:
         self._handlers: dict[str, ExtensionHandler] = {}
         self._opening = 0
         self._changed = trio.Event()
+        self.activity = trio.lowlevel.ParkingLot()
+        """Who waits for anything to happen between this core and its peers."""
 
     # --- what the core asks for ----------------------------------------------------------------
 
@@ -112,6 +120,13 @@ class CoreReplication:
     def unwant_blocks(self, indices: Iterable[int]) -> None:
         """Take back one `want_blocks` of the same; cancels what nobody else wants."""
         self._carry_out(self._replicator.unwant(indices, trio.current_time()))
+
+    def start_seek(self, seek: Seek) -> None:
+        """Search for the block at a byte offset; `activity` is woken when it may be found."""
+        self._carry_out(self._replicator.start_seek(seek, trio.current_time()))
+
+    def stop_seek(self, seek: Seek) -> None:
+        self._carry_out(self._replicator.stop_seek(seek, trio.current_time()))
 
     def log_changed(self) -> None:
         """The log was appended to or truncated, or more of it became durable: announce it."""
@@ -201,6 +216,7 @@ class CoreReplication:
             peer, outputs = self._replicator.add_peer()
             served = _Served(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served
+            self._notify()
             try:
                 self._carry_out(outputs)
                 channel.set_source(partial(self._take, served))
@@ -301,6 +317,8 @@ class CoreReplication:
             self._notify()
         if served.extensions and not had_extensions:
             nursery.start_soon(self._handle_extensions, served)
+        if self.activity:
+            self.activity.unpark_all()
 
     async def _handle_extensions(self, served: _Served) -> None:
         while served.extensions:
@@ -320,7 +338,10 @@ class CoreReplication:
     def _take(self, served: _Served, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """Called by the channel's writer, which is not to suffer from our disk."""
         try:
-            return self._replicator.take(served.peer, max_bytes)
+            messages = self._replicator.take(served.peer, max_bytes)
+            if self.activity:
+                self.activity.unpark_all()
+            return messages
         except StorageError as error:
             served.error = error
             served.channel.close()
@@ -354,8 +375,17 @@ class CoreReplication:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        self.activity.unpark_all()
 
     # --- statistics ------------------------------------------------------------------------------
+
+    def totals(self) -> Counters:
+        """The counts of all peers, gone ones included."""
+        total = replace(self._replicator.departed)
+        for served in self._served.values():
+            if not served.peer.is_gone:
+                total.add(served.peer.counters)
+        return total
 
     def statistics(self) -> ReplicationStatistics:
         total = replace(self._replicator.departed)

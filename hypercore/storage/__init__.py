@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hypercore.storage.durability import Durability
 
-__all__ = ["Durability", "Storage", "WriteBatch"]
+__all__ = ["Durability", "Storage", "StorageSnapshot", "WriteBatch"]
 
 
 class WriteBatch(Protocol):
@@ -27,6 +27,19 @@ class WriteBatch(Protocol):
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""
         ...
+
+
+class StorageSnapshot(Protocol):
+    """All rows of a storage as they were at one moment.
+
+    While it is open their bytes stay on the disk, and closing the storage does not unlock it.
+    """
+
+    def get(self, key: bytes) -> bytes | None:
+        """Raises: StorageError."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Storage(Protocol):
@@ -48,6 +61,10 @@ class Storage(Protocol):
         No snapshot: what is committed meanwhile may be seen. Reads ahead at most
         `READ_AHEAD_ITEMS` rows.
         """
+        ...
+
+    def snapshot(self) -> StorageSnapshot:
+        """What is committed now; close it before the storage."""
         ...
 
     def batch(self) -> WriteBatch: ...

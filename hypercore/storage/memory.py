@@ -30,6 +30,19 @@ class MemoryBatch:
         self.changes.append((start, None, stop))
 
 
+class MemorySnapshot:
+    """A copy of the map; the rows are shared."""
+
+    def __init__(self, rows: SortedDict) -> None:
+        self._rows: dict[bytes, bytes] = dict(rows)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    def close(self) -> None:
+        self._rows.clear()
+
+
 class MemoryStorage:
     """An ordered map; every commit is durable at once, for as long as the object lives."""
 
@@ -61,6 +74,9 @@ class MemoryStorage:
             if len(keys) < READ_AHEAD_ITEMS:
                 return
             start = keys[-1] + b"\x00"
+
+    def snapshot(self) -> MemorySnapshot:
+        return MemorySnapshot(self._rows)
 
     def batch(self) -> MemoryBatch:
         return MemoryBatch()

@@ -31,6 +31,7 @@ from rocksdict import (
     Options,
     Rdict,
     ReadOptions,
+    Snapshot,
     WriteOptions,
 )
 from rocksdict import (
@@ -95,6 +96,30 @@ class RocksBatch:
         """Let go of the database."""
         self.native.set_default_column_family(None)
         self._column = None
+
+
+class RocksSnapshot:
+    """A snapshot of the database's own.
+
+    Single rows only: the binding's iterators over a snapshot show the present rows.
+    """
+
+    def __init__(self, native: Snapshot) -> None:
+        self._native: Snapshot | None = native
+
+    def get(self, key: bytes) -> bytes | None:
+        if self._native is None:
+            raise trio.ClosedResourceError("the snapshot is closed")
+        try:
+            value: bytes = self._native[key]
+        except Exception as error:  # RocksDB's errors have no class of their own
+            if str(error) == "key not found":
+                return None
+            raise StorageError(f"a snapshot cannot be read: {error}") from error
+        return value
+
+    def close(self) -> None:
+        self._native = None
 
 
 class RocksStorage:
@@ -175,6 +200,11 @@ class RocksStorage:
             if len(rows) >= READ_AHEAD_ITEMS or size >= READ_AHEAD_BYTES:
                 break
         return rows
+
+    def snapshot(self) -> RocksSnapshot:
+        if self._column is None:
+            raise trio.ClosedResourceError("the store is closed")
+        return RocksSnapshot(self._column.snapshot())
 
     def batch(self) -> RocksBatch:
         return RocksBatch(self._handle)

@@ -504,10 +504,16 @@ async def test_closing_wakes_who_waits(store: Corestore, core: Core) -> None:
 async def test_the_last_user_closes(store: Corestore) -> None:
     one = await store.get(name="shared")
     other = await store.get(name="shared")
-    assert one is other
+    await one.append(b"one")
     await one.close()
+    assert one.is_closed
+    with pytest.raises(trio.ClosedResourceError):
+        await one.get(0)
+    assert await other.get(0) == b"one"
     await other.append(b"still open")
+    assert [core.key for core in store.open_cores()] == [other.key]
     await other.close()
     assert other.is_closed
+    assert store.open_cores() == []
     with pytest.raises(trio.ClosedResourceError):
         await other.append(b"x")

@@ -1,0 +1,181 @@
+"""[trio] What one user of an open log holds: what it waits for, its turns, its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+
+import trio
+
+from hypercore.block_reader import BackwardReader, BlockReader, ReadAhead
+from hypercore.errors import BlockNotAvailable, OutOfRange, SnapshotNotAvailable
+from hypercore.log import Changeset
+from hypercore.open_log import OpenLog
+from hypercore.pinned_history import PinnedHistory
+from hypercore.replication.seeks import Seek
+from hypercore.waiting import BlockWaiters
+
+# Calls that find what they want do not yield to the scheduler; a loop of them must not starve
+# others for more than about a millisecond: a get costs about 4 us, an append about 70.
+YIELD_COST = 256
+APPEND_COST = 16
+COST_BYTES = 16_384
+
+
+class Handle:
+    """Keeps an open log open, and gets the blocks that its user waits for."""
+
+    def __init__(self, shared: OpenLog, *, is_weak: bool = False) -> None:
+        """Raises: trio.ClosedResourceError."""
+        shared.add_user(self)
+        self.shared = shared
+        self.log = shared.log
+        self.is_weak = is_weak
+        self.is_closed = False
+        self.budget = YIELD_COST
+        self._waiters = BlockWaiters()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._failure: Exception | None = None
+        self.history: PinnedHistory | None = None
+        """What a snapshot keeps; it goes with the handle."""
+
+    def check(self) -> None:
+        """Raises: trio.ClosedResourceError, StorageFailed."""
+        if self._failure is not None:
+            raise self._failure
+        self.log.check_usable()
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise trio.ClosedResourceError("the core is closed")
+
+    # --- waiting for blocks ---------------------------------------------------------------------
+
+    async def fetch(self, indices: Sequence[int], *, wait: bool) -> dict[int, bytes]:
+        """Wait for blocks that are not here.
+
+        Raises: BlockNotAvailable if not to `wait`, OutOfRange for what cannot come,
+        SnapshotNotAvailable, StorageFailed, trio.ClosedResourceError.
+        Cancel: takes the request back.
+        """
+        if not wait:
+            raise BlockNotAvailable(indices[0])
+        shared = self.shared
+        length = self.log.head.length
+        if self.log.is_writable and max(indices) >= length:
+            raise OutOfRange(max(indices), length)
+        self.check()
+        waiter = self._waiters.add(indices, length)
+        shared.replication.want_blocks(indices)
+        try:
+            found = await waiter.wait()
+        finally:
+            if waiter.missing:
+                self._waiters.discard(waiter)
+                shared.replication.unwant_blocks(waiter.missing)
+        if shared.cipher is None:
+            return found
+        return {index: shared.decrypted(index, block) for index, block in found.items()}
+
+    async def download(self, start: int, stop: int) -> None:
+        """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
+        history = self.history
+        wanted = range(start, stop)
+        self.shared.replication.want_blocks(wanted)
+        try:
+            while (start := self.log.bitfield.first_unset(start)) < stop:
+                self.check()
+                if history is not None and history.intact_length < stop:
+                    raise SnapshotNotAvailable(
+                        max(start, history.intact_length), history.intact_length
+                    )
+                await self._changed.park()
+        finally:
+            self.shared.replication.unwant_blocks(wanted)
+
+    async def wait_length(self, length: int) -> None:
+        """Return when the log has at least that many blocks."""
+        while self.log.head.length < length:
+            self.check_open()
+            self.log.check_usable()
+            await self.shared.length_changed.park()
+
+    def reader(
+        self,
+        start: int,
+        stop: int,
+        *,
+        reverse: bool,
+        get: Callable[[int], Awaitable[bytes]],
+        has: Callable[[int], bool],
+        rows: Callable[[int, int], Iterator[tuple[int, bytes]]],
+    ) -> AsyncIterator[bytes]:
+        """Blocks [start, stop); `rows` are those stored here, `get` waits for the others."""
+        ahead = ReadAhead(self.shared.replication, start, stop, reverse=reverse)
+        if reverse:
+            return BackwardReader(start, stop, has=has, get=get, ahead=ahead)
+
+        def read_run(first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+            for index, block in rows(first, stop):
+                self.check_open()
+                yield index, self.shared.decrypted(index, block)
+
+        return BlockReader(start, stop, read_run=read_run, get=get, pause=self.pause, ahead=ahead)
+
+    async def search(self, offset: int, padding: int) -> int:
+        """Ask peers where a byte is; the block, as far as they can be believed."""
+        replication = self.shared.replication
+        seek = Seek(offset, padding)
+        replication.start_seek(seek)
+        try:
+            while seek.found is None:
+                self.check()
+                await replication.activity.park()
+        finally:
+            replication.stop_seek(seek)
+        return seek.found
+
+    # --- taking turns ---------------------------------------------------------------------------
+
+    async def spend(self, cost: int) -> None:
+        """Let others run when this user has had its millisecond."""
+        self.budget -= cost
+        if self.budget <= 0:
+            await self.pause()
+
+    async def pause(self) -> None:
+        """Let others run."""
+        self.budget = YIELD_COST
+        await self.shared.pause()
+
+    # --- what the log calls: `open_log.User` ----------------------------------------------------
+
+    def arrived(self, changesets: Iterable[Changeset]) -> None:
+        if self._waiters:
+            for changes in changesets:
+                self._waiters.arrived(changes.blocks)
+        if self._changed:
+            self._changed.unpark_all()
+
+    def truncating(self, length: int) -> None:
+        if self._waiters:
+            self._waiters.truncating(length)
+        if self.history is not None:
+            self.history.truncating(length)
+
+    def fail(self, error: Exception) -> None:
+        self._failure = error
+        self._waiters.fail(error)
+        self._changed.unpark_all()
+        self.shared.replication.activity.unpark_all()
+
+    def log_closed(self) -> None:
+        self.is_closed = True
+        if self.history is not None:
+            self.history.close()
+        self.fail(trio.ClosedResourceError("the core was closed"))
+
+    def close(self) -> None:
+        """Wake whoever waits at this handle; the log closes with its last user."""
+        if not self.is_closed:
+            self.log_closed()
+            self.shared.remove_user(self)

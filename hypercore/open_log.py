@@ -1,0 +1,356 @@
+"""[trio] One open log: what all its users share.
+
+The log and its writer's lock, its peers, who waits for it, and its end, which comes with the
+last user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+from weakref import WeakSet
+
+import trio
+
+from hypercore import flat_tree
+from hypercore.bitfield import Bitfield
+from hypercore.block_cipher import BlockCipher
+from hypercore.core_info import CoreInfo, CoreStatistics
+from hypercore.errors import BlockTooLarge, CorruptStorage, NotWritable, OutOfRange, UsageError
+from hypercore.log import Changeset, Head
+from hypercore.manifest import Manifest, Verifier
+from hypercore.merkle import MerkleNode
+from hypercore.pruning import needed_nodes, prunable
+from hypercore.replication.channel import Multiplexer
+from hypercore.replication.session import CoreReplication
+from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.waiting import WriterLock
+
+MAX_BLOCK_BYTES = 15 << 20
+"""What JavaScript takes; a secret stream's message has room for 16 MiB."""
+
+_PRUNED_AT_ONCE = 128
+_PRUNE_STEPS = 256
+"""Subtrees looked at before others run."""
+
+
+class User(Protocol):
+    """Who has the log open; `handle.Handle` is one."""
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the log may be closed while this user has it open."""
+
+    def arrived(self, changesets: Sequence[Changeset]) -> None:
+        """These were committed."""
+
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut to that length."""
+
+    def fail(self, error: Exception) -> None:
+        """Nothing will come any more."""
+
+    def log_closed(self) -> None:
+        """The log was closed."""
+
+
+class HistoryWatch(Protocol):
+    """Who has to know what is cut off; it is watched for as long as it is referenced."""
+
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut to that length."""
+
+
+class OpenLog:
+    """A stored log that is in use. No method but the async ones waits."""
+
+    def __init__(self, log: StoredLog, on_close: Callable[[OpenLog], None]) -> None:
+        self.log = log
+        self.writer = WriterLock()
+        self.cipher: BlockCipher | None = None
+        self.is_closed = False
+        self.length_changed = trio.lowlevel.ParkingLot()
+        self._on_close = on_close
+        self.histories: WeakSet[HistoryWatch] = WeakSet()
+        self.exclusive_sessions = trio.Semaphore(1, max_value=1)
+        self._users: dict[User, None] = {}
+        self._announced_length = log.durable_length
+        self._appended = 0
+        self._verified = 0
+        self._serving: set[trio.CancelScope] = set()
+        self.replication = CoreReplication(self)
+
+    # --- what peers are told of: `replication.replicated_log.ReplicatedLog` --------------------
+
+    @property
+    def key(self) -> bytes:
+        return self.log.key
+
+    @property
+    def discovery_key(self) -> bytes:
+        return self.log.discovery_key
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self.log.manifest
+
+    @property
+    def verifier(self) -> Verifier | None:
+        return self.log.verifier
+
+    @property
+    def is_writable(self) -> bool:
+        return self.log.is_writable
+
+    @property
+    def head(self) -> Head:
+        return self.log.head
+
+    @property
+    def durable_length(self) -> int:
+        return self.log.durable_length
+
+    @property
+    def contiguous_length(self) -> int:
+        return self.log.contiguous_length
+
+    @property
+    def bitfield(self) -> Bitfield:
+        return self.log.bitfield
+
+    def read_node(self, index: int) -> MerkleNode | None:
+        return self.log.read_node(index)
+
+    def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
+        """Blocks as they are stored: what peers are sent."""
+        return self.log.rows.read_blocks(indices)
+
+    def commit(self, changesets: Sequence[Changeset]) -> None:
+        """Make verified changes from peers true, in one batch, and wake who waits for them.
+
+        Does not wait for the disk. Raises: StorageFailed.
+        """
+        self.check_open()
+        log = self.log
+        head = log.head
+        for changes in changesets:
+            if changes.truncated_to is not None:
+                self._truncating(changes.truncated_to)
+        try:
+            log.commit(changesets)
+        except Exception as error:
+            for user in self._users:
+                user.fail(error)
+            self._wake()
+            raise
+        self._verified += sum(len(changes.blocks) for changes in changesets)
+        for user in self._users:
+            user.arrived(changesets)
+        if log.head is not head:
+            self._wake()
+
+    # --- changes of our own ---------------------------------------------------------------------
+
+    def append(self, blocks: bytes | Sequence[bytes], local: LocalRows | None) -> int:
+        """Put blocks at the end, and write `local` rows; returns the index of the first.
+
+        Raises: NotWritable, BlockTooLarge, StorageFailed.
+        """
+        log = self.log
+        appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        if (largest := max(map(len, appended), default=0)) > MAX_BLOCK_BYTES:
+            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        start = log.head.length
+        if not appended and not local:
+            return start
+        cipher = self.cipher
+        if cipher is not None:
+            fork = log.head.fork
+            appended = [
+                cipher.encrypt(index, fork, block) for index, block in enumerate(appended, start)
+            ]
+        log.append(appended, local)
+        self._appended += len(appended)
+        self._head_changed()
+        return start
+
+    def truncate(self, length: int, fork: int | None) -> None:
+        """Cut the log back, as a new fork. Raises: NotWritable, OutOfRange, StorageFailed."""
+        if self.is_writable and 0 <= length <= self.log.head.length:
+            self._truncating(length)
+        self.log.truncate(length, fork)
+        self._head_changed()
+
+    def _truncating(self, length: int) -> None:
+        for watch in (*self._users, *self.histories):
+            watch.truncating(length)
+
+    def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> bool:
+        """Give up runs of blocks, and write `local` rows; whether there was anything to do.
+
+        Peers are told. Raises: OutOfRange, StorageFailed.
+        """
+        length = self.log.head.length
+        for start, stop in runs:
+            if not 0 <= start <= stop <= length:
+                raise OutOfRange(start if start < 0 else stop, length)
+        filled = [(start, stop) for start, stop in runs if start < stop]
+        if not filled and not local:
+            return False
+        self.log.clear(filled, local)
+        for start, stop in filled:
+            self.replication.blocks_dropped(start, stop)
+        return True
+
+    async def prune(self, lengths: Iterable[int]) -> int:
+        """As `Core.prune`."""
+        if not self.is_writable:
+            raise NotWritable("only the writer knows that nobody needs tree nodes any more")
+        log = self.log
+        length = log.durable_length
+        known = {*lengths, *(peer.length for peer in self.replication.peers)}
+        count = 0
+        tops: list[int] = []
+        for step, top in enumerate(prunable(log.bitfield, length, needed_nodes(known, length)), 1):
+            if log.rows.read_node(flat_tree.children(top)[0]) is not None:
+                tops.append(top)
+            is_pause = step % _PRUNE_STEPS == 0
+            if len(tops) == _PRUNED_AT_ONCE or (tops and is_pause):
+                log.prune(tops)
+                count += len(tops)
+                tops = []
+            if is_pause:
+                await self.pause()
+        if tops:
+            log.prune(tops)
+            count += len(tops)
+        if count:
+            await self.wait_durable()
+        return count
+
+    def _head_changed(self) -> None:
+        if self.replication.has_reachable_peers:
+            self.replication.log_changed()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.length_changed:
+            self.length_changed.unpark_all()
+        if self.replication.activity:
+            self.replication.activity.unpark_all()
+
+    async def wait_durable(self, length: int | None = None) -> None:
+        """As `Core.wait_durable`."""
+        log = self.log
+        if length is not None and length <= log.durable_length:
+            return
+        sequence = log.sequence if length is None else log.sequence_of(length)
+        await log.rows.storage.wait_durable(sequence)
+        if log.durable_length != self._announced_length and self.replication.has_reachable_peers:
+            self._announced_length = log.durable_length
+            self.replication.log_changed()
+
+    async def pause(self) -> None:
+        """Let others run, and the disk catch up."""
+        await trio.lowlevel.checkpoint()
+        await self.log.rows.storage.wait_writable()
+
+    # --- what is stored ---------------------------------------------------------------------------
+
+    def use_encryption(self, encryption_key: bytes) -> None:
+        """As `Core.use_encryption`."""
+        verifier = self.log.verifier
+        is_compat = verifier is not None and verifier.is_compat
+        cipher = BlockCipher(encryption_key, self.key, compat=is_compat)
+        if self.cipher is not None and self.cipher.block_key != cipher.block_key:
+            raise UsageError("the core is open with another encryption key")
+        self.cipher = cipher
+
+    def decrypted(self, index: int, block: bytes) -> bytes:
+        """A stored block as it was appended. Raises: CorruptStorage."""
+        if self.cipher is None:
+            return block
+        try:
+            return self.cipher.decrypt(index, block)
+        except ValueError as error:
+            where = f"block {index} of core {self.discovery_key.hex()}"
+            raise CorruptStorage(where, f"not encrypted: {error}") from error
+
+    def check_absent(self, index: int) -> None:
+        """The block was not found. Raises: CorruptStorage when it should have been."""
+        if index < self.log.head.length and self.log.bitfield.get(index):
+            raise CorruptStorage(f"block {index} of core {self.discovery_key.hex()}", "missing")
+
+    def byte_length(self, head: Head) -> int:
+        """Bytes of all blocks of a head, without encryption's padding."""
+        padding = 0 if self.cipher is None else self.cipher.padding
+        return head.byte_length - padding * head.length
+
+    # --- what is known of it --------------------------------------------------------------------
+
+    def info(self) -> CoreInfo:
+        log = self.log
+        return CoreInfo(
+            key=log.key,
+            discovery_key=log.discovery_key,
+            is_writable=log.is_writable,
+            is_encrypted=self.cipher is not None,
+            length=log.head.length,
+            byte_length=self.byte_length(log.head),
+            contiguous_length=log.contiguous_length,
+            durable_length=log.durable_length,
+            fork=log.head.fork,
+            blocks_held=log.bitfield.count(0, log.head.length),
+            peers=len(self.replication.peers),
+        )
+
+    def statistics(self) -> CoreStatistics:
+        return CoreStatistics(self._appended, self._verified, self.replication.statistics())
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def add_user(self, user: User) -> None:
+        self.check_open()
+        self._users[user] = None
+
+    def remove_user(self, user: User) -> None:
+        """The last user that is not weak closes the log."""
+        self._users.pop(user, None)
+        if all(other.is_weak for other in self._users):
+            self.close()
+        self._wake()
+
+    @property
+    def sessions(self) -> int:
+        """How many users keep it open."""
+        return sum(not user.is_weak for user in self._users)
+
+    def close(self) -> None:
+        """Close it for all users: whoever waits for something gets ClosedResourceError."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for user in list(self._users):
+            user.log_closed()
+        self._users.clear()
+        self._wake()
+        for scope in self._serving:
+            scope.cancel()
+        self._on_close(self)
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise trio.ClosedResourceError("the core is closed")
+
+    async def serve(self, mux: Multiplexer) -> None:
+        """As `Core.serve`."""
+        if self.is_closed:
+            return
+        # What happened while there was nobody to tell.
+        self.replication.log_changed()
+        with trio.CancelScope() as scope:
+            self._serving.add(scope)
+            try:
+                await self.replication.serve(mux)
+            finally:
+                self._serving.discard(scope)

@@ -1,0 +1,90 @@
+"""The first blocks of a log as they are now, readable even after the log was cut.
+
+While the log only grows there is nothing to keep: what a view of length n sees are the log's
+own rows. Just before a truncation below n the storage takes a snapshot, and from then on the
+blocks that are cut off are read from there. What was not stored at that moment is lost, and so
+is what was cleared before: clearing gives up the room, whoever looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypercore.bitfield import Bitfield
+from hypercore.encoding import Reader
+from hypercore.log import Head
+from hypercore.merkle import MerkleNode, decode_node
+from hypercore.storage import StorageSnapshot
+from hypercore.stored_log import StoredLog
+
+
+class PinnedHistory:
+    """The blocks of `head`, as they were when this was made."""
+
+    def __init__(self, log: StoredLog, head: Head) -> None:
+        self._log = log
+        self._keys = log.rows.keys
+        self._frozen: StorageSnapshot | None = None
+        self._held = Bitfield()
+        self.head = head
+        self.intact_length = head.length
+        """Blocks below this are those of the log as it is now."""
+
+    @property
+    def bitfield(self) -> Bitfield:
+        """The blocks that are here; once the log was cut, those that were at that time."""
+        return self._log.bitfield if self._frozen is None else self._held
+
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut to `length` blocks. Raises: StorageError."""
+        if self.intact_length <= length:
+            return
+        if self._frozen is None:
+            self._frozen = self._log.rows.storage.snapshot()
+            self._held = self._log.bitfield.copy()
+        self.intact_length = length
+
+    def has(self, index: int) -> bool:
+        held = self._log.bitfield if index < self.intact_length else self._held
+        return 0 <= index < self.head.length and held.get(index)
+
+    def has_range(self, start: int, stop: int) -> bool:
+        """Whether all of [start, stop), which is not empty, is here."""
+        intact = self.intact_length
+        return (
+            start >= 0
+            and stop <= self.head.length
+            and self._log.bitfield.has_range(start, min(stop, intact))
+            and self._held.has_range(max(start, intact), stop)
+        )
+
+    def read_lost_block(self, index: int) -> bytes | None:
+        """A block that was cut off, as it was stored; None when it was not."""
+        return None if self._frozen is None else self._frozen.get(self._keys.block(index))
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(index, block as stored) of those in [start, stop) that are here, in order."""
+        for index, block in self._log.rows.blocks(start, min(stop, self.intact_length)):
+            if index >= self.intact_length:  # cut meanwhile
+                break
+            yield index, block
+            start = index + 1
+        for index in range(max(start, self.intact_length), stop):
+            lost = self.read_lost_block(index)
+            if lost is None:
+                break  # whoever reads asks for it by itself, and hears that it is gone
+            yield index, lost
+
+    def read_node(self, index: int) -> MerkleNode | None:
+        """A tree node of the pinned blocks."""
+        if self._frozen is None:
+            return self._log.read_node(index)
+        data = self._frozen.get(self._keys.node(index))
+        return None if data is None else decode_node(Reader(data))
+
+    def close(self) -> None:
+        """Let the storage's snapshot go."""
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
+            self.intact_length = 0

@@ -1,0 +1,153 @@
+"""Finding the block at a byte offset where our tree has no nodes: peers are asked for the way.
+
+A request names a block below the lowest subtree that is known to hold the offset (its leaf, not
+its value) and the offset. The answer brings the nodes from the leaf up to that subtree, and
+those down to where the offset falls, as far as the peer has them; every answer leads further
+down. They all hash up to what we have, but the sizes of the lowest two are only the peer's word
+(see `proof`): so they stay with the search, and nothing of them is stored. Who searches fetches
+the block that was found, which proves its place.
+
+Source: hypercore 11.37.1 lib/replicator.js _requestSeek.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pyroaring import BitMap64
+
+from hypercore import flat_tree
+from hypercore.errors import InvalidProof
+from hypercore.flat_tree import TreeIndex
+from hypercore.merkle import MerkleNode
+from hypercore.proof import Proof, verify_proof
+from hypercore.proof_request import HashRequest, ProofRequest, SeekRequest
+from hypercore.replication.inflight import InflightRequest
+from hypercore.replication.messages import MessageType, Request
+from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.seek import BytePosition, locate
+
+
+class Seek:
+    """One search; `found` is the block, as far as the peers asked can be believed."""
+
+    def __init__(self, offset: int, padding: int) -> None:
+        self.offset = offset
+        self.padding = padding
+        self.found: int | None = None
+        self.known: dict[int, MerkleNode] = {}
+        self.asked: tuple[RemotePeer, InflightRequest, ProofRequest] | None = None
+        self.refused_by: set[RemotePeer] = set()
+
+
+class Seeks:
+    """The searches of one core, each with one peer at a time."""
+
+    def __init__(self, log: ReplicatedLog, patience: Callable[[RemotePeer], float]) -> None:
+        self._log = log
+        self._patience = patience
+        self._open: list[Seek] = []
+        self._by_request: dict[int, Seek] = {}
+
+    def add(self, seek: Seek) -> None:
+        self._open.append(seek)
+
+    def discard(self, seek: Seek) -> tuple[RemotePeer, InflightRequest] | None:
+        """The search is given up; returns the request that is to be withdrawn."""
+        self._open.remove(seek)
+        return None if seek.asked is None else seek.asked[:2]
+
+    def owns(self, request: InflightRequest) -> bool:
+        return id(request) in self._by_request
+
+    def overdue(self, peer: RemotePeer, now: float) -> Iterator[tuple[RemotePeer, InflightRequest]]:
+        """Requests that others owe for too long, and that this peer may answer instead."""
+        for seek in self._open:
+            if seek.asked is not None and seek.asked[0] is not peer:
+                other, request, _ = seek.asked
+                if request.sent_at <= now - self._patience(other):
+                    yield other, request
+
+    def fill(self, peer: RemotePeer, now: float) -> None:
+        """Ask the peer, which proves blocks of our tree, for the next step of each search."""
+        for seek in self._open:
+            if seek.asked is not None or seek.found is not None or peer in seek.refused_by:
+                continue
+            subtree = self._advance(seek)
+            if subtree is not None:
+                self._ask(seek, subtree, peer, now)
+
+    def _advance(self, seek: Seek) -> TreeIndex | None:
+        """The subtree to look into next; None when it ends here, or beyond our log."""
+
+        def read_node(index: int) -> MerkleNode | None:
+            return self._log.read_node(index) or seek.known.get(index)
+
+        place = locate(self._log.head.roots, seek.offset, seek.padding, read_node)
+        if isinstance(place, BytePosition):
+            seek.found = place.block
+            return None
+        return place
+
+    def _ask(self, seek: Seek, subtree: TreeIndex, peer: RemotePeer, now: float) -> None:
+        first, last = flat_tree.left_span(subtree) // 2, flat_tree.right_span(subtree) // 2
+        if last >= peer.length:
+            return
+        pool = BitMap64()
+        pool.add_range(first, min(last + 1, MAX_TRACKED))
+        block = next(peer.offered(pool), None)
+        if block is None:
+            peer.outbox += peer.sent_wants.want(first)
+            return
+        fork = self._log.head.fork
+        asked = ProofRequest(
+            fork,
+            hash=HashRequest(2 * block, flat_tree.depth(subtree)),
+            seek=SeekRequest(seek.offset, seek.padding),
+        )
+        request = peer.inflight.add(-1, 0, False, None, fork, now)
+        seek.asked = (peer, request, asked)
+        self._by_request[id(request)] = seek
+        peer.counters.requests_sent += 1
+        peer.outbox.append((MessageType.REQUEST, Request(request.id, asked).encode()))
+
+    def receive(self, request: InflightRequest, proof: Proof) -> None:
+        """Take the answer to an open request. Raises: InvalidProof."""
+        seek = self._by_request[id(request)]
+        assert seek.asked is not None
+        asked = seek.asked[2]
+        assert asked.hash is not None
+        if (
+            proof.block is not None
+            or proof.upgrade is not None
+            or proof.hash is None
+            or proof.hash.index != asked.hash.index
+            or (proof.seek is not None and proof.seek.bytes != seek.offset)
+        ):
+            raise InvalidProof("an answer to something else than was asked")
+        before = self._advance(seek)
+
+        def read_node(index: int) -> MerkleNode | None:
+            return self._log.read_node(index) or seek.known.get(index)
+
+        changes = verify_proof(proof, self._log.head, read_node, None)
+        seek.known.update((node.index, node) for node in changes.nodes)
+        if before is not None and self._advance(seek) == before:
+            # Every answer leads down, so that a peer cannot keep us searching.
+            raise InvalidProof("a path that starts too high", asked.hash.index)
+
+    def refused(self, peer: RemotePeer, request: InflightRequest) -> None:
+        """The peer cannot answer: it is not asked again in this search."""
+        self._by_request[id(request)].refused_by.add(peer)
+
+    def put_back(self, request: InflightRequest) -> None:
+        """The request is no longer open."""
+        self._by_request.pop(id(request)).asked = None
+
+    def rewind(self) -> None:
+        """The log was cut: what was found out may be wrong."""
+        for seek in self._open:
+            seek.known.clear()
+            seek.refused_by.clear()
+            seek.found = None

@@ -1,0 +1,80 @@
+"""How values become blocks: bytes, text, JSON and MessagePack.
+
+Source: compact-encoding 2 raw, utf8, raw.json: the bytes are those that JavaScript writes for
+the value encodings `binary`, `utf-8` and `json`. MessagePack has none there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+import msgpack
+
+from hypercore.errors import HypercoreError
+
+T = TypeVar("T")
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+Packable: TypeAlias = (
+    "bool | int | float | str | bytes | Sequence[Packable] | Mapping[str, Packable] | None"
+)
+
+
+class UndecodableBlock(HypercoreError, ValueError):
+    """A block that is not of the encoding that it was read with."""
+
+
+class ValueEncoding(Protocol[T]):
+    """Turns values into blocks and back. `decode` raises ValueError for what it cannot read."""
+
+    def encode(self, value: T, /) -> bytes: ...
+    def decode(self, block: bytes, /) -> T: ...
+
+
+class _Bytes:
+    def encode(self, value: bytes, /) -> bytes:
+        return value
+
+    def decode(self, block: bytes, /) -> bytes:
+        return block
+
+
+class _Utf8:
+    def encode(self, value: str, /) -> bytes:
+        return value.encode()
+
+    def decode(self, block: bytes, /) -> str:
+        return block.decode()
+
+
+class _Json:
+    def encode(self, value: Json, /) -> bytes:
+        # As JSON.stringify; it writes null for numbers that JSON does not have, which is no
+        # value that comes back: refused.
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+
+    def decode(self, block: bytes, /) -> Json:
+        value: Json = json.loads(block)
+        return value
+
+
+class _MessagePack:
+    def encode(self, value: Packable, /) -> bytes:
+        packed: bytes = msgpack.packb(value)
+        return packed
+
+    def decode(self, block: bytes, /) -> Packable:
+        try:
+            value: Packable = msgpack.unpackb(block, max_buffer_size=len(block))
+        except (msgpack.UnpackException, TypeError) as error:
+            raise ValueError(f"no MessagePack: {error}") from error
+        return value
+
+
+BYTES: ValueEncoding[bytes] = _Bytes()
+UTF8: ValueEncoding[str] = _Utf8()
+JSON: ValueEncoding[Json] = _Json()
+MSGPACK: ValueEncoding[Packable] = _MessagePack()
