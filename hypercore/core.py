@@ -400,10 +400,7 @@ class Core:
 
     async def wait_change(self, length: int, fork: int) -> None:
         """Return when the log has another length or fork than this. Cancel: undoes nothing."""
-        while (self._log.head.length, self._log.head.fork) == (length, fork):
-            self._check_open()
-            self._log.check_usable()
-            await self._length_changed.park()
+        await self._handle.wait_change(length, fork)
 
     async def update(self) -> bool:
         """Wait for the newer head that some connected peer has; whether the log grew by it.

@@ -99,6 +99,13 @@ class Handle:
             self.log.check_usable()
             await self.shared.length_changed.park()
 
+    async def wait_change(self, length: int, fork: int) -> None:
+        """Return when the log has another length or fork than this."""
+        while (self.log.head.length, self.log.head.fork) == (length, fork):
+            self.check_open()
+            self.log.check_usable()
+            await self.shared.length_changed.park()
+
     def reader(
         self,
         start: int,
