@@ -11,6 +11,8 @@ How it hangs together, from values to tasks:
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
+| `drafts`, `multisig`                                 | changes that others sign               |
+| `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
@@ -26,14 +28,19 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.block_cipher import BlockCipher, derive_block_key
 from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
+from hypercore.drafts import Draft
+from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
     HypercoreError,
+    InvalidManifest,
+    InvalidSignature,
     NotWritable,
     OutOfRange,
     RemoteProtocolError,
@@ -41,11 +48,15 @@ from hypercore.errors import (
     StorageFailed,
     StoreLocked,
     UsageError,
+    WrongEncryptionKey,
 )
-from hypercore.manifest import Manifest, Prologue, Signer
+from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
+from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.storage import Durability
 
 __all__ = [
+    "BlockCipher",
+    "BlockEncryption",
     "BlockNotAvailable",
     "Core",
     "CoreInfo",
@@ -53,21 +64,30 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Draft",
     "Durability",
     "HypercoreError",
+    "InvalidManifest",
+    "InvalidSignature",
     "KeyPair",
     "Manifest",
     "NotWritable",
     "OutOfRange",
+    "PartialSignature",
     "Prologue",
     "RemoteProtocolError",
+    "SignatureCollector",
     "Signer",
     "StorageError",
     "StorageFailed",
     "StoreLocked",
     "UsageError",
+    "Verifier",
+    "WrongEncryptionKey",
     "decode_id",
+    "derive_block_key",
     "discovery_key",
     "encode_id",
     "open_corestore",
+    "signable_length",
 ]

@@ -9,20 +9,27 @@ import trio
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
-from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.drafts import Draft
+from hypercore.encryption import (
+    BlockEncryption,
+    EncryptionChoice,
+    EncryptionKey,
+    changed_encryption,
+    encrypt_all,
+)
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
     NotWritable,
     OutOfRange,
-    UsageError,
 )
 from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.multisig import sign_part
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -48,7 +55,7 @@ class Core:
 
     def __init__(self, log: StoredLog, on_last_close: Callable[[Core], None]) -> None:
         self._log = log
-        self._cipher: BlockCipher | None = None
+        self._cipher: BlockEncryption | None = None
         self._on_last_close = on_last_close
         self._users = 0
         self._is_closed = False
@@ -155,30 +162,45 @@ class Core:
         return self._writer
 
     async def append(
-        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+        self,
+        blocks: bytes | Sequence[bytes],
+        *,
+        local: LocalRows | None = None,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
     ) -> int:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
+        They are signed with `key_pair` in place of the core's own, or come with the `signature`
+        that was made of their `draft`. A prologue needs neither.
+
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
-        StorageFailed. Cancel: all of it was written, or nothing.
+        InvalidSignature, StorageFailed. Cancel: all of it was written, or nothing.
         """
         await self._yield_sometimes(_APPEND_COST)
         if self._writer.is_free:
-            start = self.append_nowait(blocks, local=local)
+            start = self.append_nowait(blocks, local=local, key_pair=key_pair, signature=signature)
         else:
             async with self._writer:
-                start = self.append_nowait(blocks, local=local)
+                start = self.append_nowait(
+                    blocks, local=local, key_pair=key_pair, signature=signature
+                )
         # Local rows alone move no length.
         if local or self._log.durable_length < self._log.head.length:
             await self.wait_durable()
         return start
 
     def append_nowait(
-        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+        self,
+        blocks: bytes | Sequence[bytes],
+        *,
+        local: LocalRows | None = None,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
     ) -> int:
         """As `append`, without waiting for the disk; requires `exclusive` if others append too.
 
-        Raises: NotWritable, StorageFailed.
+        Raises: NotWritable, InvalidSignature, StorageFailed.
         """
         self._check_open()
         log = self._log
@@ -186,28 +208,89 @@ class Core:
         start = log.head.length
         if not appended and not local:
             return start
-        cipher = self._cipher
-        if cipher is not None:
-            fork = log.head.fork
-            appended = [
-                cipher.encrypt(index, fork, block) for index, block in enumerate(appended, start)
-            ]
-        log.append(appended, local)
+        if self._cipher is not None:
+            appended = encrypt_all(self._cipher, appended, start, log.head.fork)
+        if key_pair is None and signature is None and log.is_writable:
+            log.append(appended, local)
+        else:
+            log.commit_draft(log.draft(appended), signature, key_pair, local)
         self._appended += len(appended)
         self._head_changed()
         return start
 
-    async def truncate(self, length: int, fork: int | None = None) -> None:
+    async def truncate(
+        self,
+        length: int,
+        fork: int | None = None,
+        *,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
+    ) -> None:
         """Give up all blocks from `length` on, and sign that as a new history.
 
         Peers that hold the old one follow. `fork` must be above the present one; by default it
-        is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
+        is the next. `key_pair` and `signature` as for `append`; the signature is that of
+        `draft_truncation`. A prologue stays.
+
+        Raises: NotWritable, InvalidSignature, OutOfRange. Cancel: it was done, or not.
         """
         async with self._writer:
             self._check_open()
-            self._log.truncate(length, fork)
+            log = self._log
+            if key_pair is None and signature is None and log.is_writable:
+                log.truncate(length, fork)
+            else:
+                log.commit_draft(log.draft_truncation(length, fork), signature, key_pair)
             self._head_changed()
         await self.wait_durable()
+
+    def draft(self, blocks: bytes | Sequence[bytes] = ()) -> Draft:
+        """What the log would be with these blocks, for others to sign; nothing is written.
+
+        Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown.
+        """
+        self._check_open()
+        head = self._log.head
+        drafted: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        if self._cipher is not None:
+            drafted = encrypt_all(self._cipher, drafted, head.length, head.fork)
+        return self._log.draft(drafted)
+
+    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+        """What `truncate` would make of the log. Raises: UsageError, OutOfRange."""
+        self._check_open()
+        return self._log.draft_truncation(length, fork)
+
+    def sign_for(
+        self, manifest: Manifest, *, length: int | None = None, key_pair: KeyPair | None = None
+    ) -> PartialSignature:
+        """Sign what this core holds as one of the signers of another core, with that manifest.
+
+        The part is for a log of `length` blocks, with a patch up to our length when we are
+        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's.
+        """
+        self._check_open()
+        key_pair = key_pair or self.key_pair
+        if key_pair is None:
+            raise NotWritable("this core's secret key is not here")
+        verifier = Verifier(manifest.key, manifest)
+        return sign_part(verifier, self.head, self.read_node, key_pair, length)
+
+    async def set_manifest(self, manifest: Manifest | bytes) -> None:
+        """Tell a core that was opened by its key what the key stands for; else a peer does.
+
+        Raises: InvalidManifest for another core's, StorageFailed. Cancel: it was written, or not.
+        """
+        self._check_open()
+        data = manifest if isinstance(manifest, bytes) else manifest.encode()
+        self.learn_manifest(Manifest.parse(data, self.key))
+        await self.wait_durable()
+
+    def learn_manifest(self, manifest: Manifest) -> None:
+        """As `set_manifest`, for the core's very manifest, without waiting for the disk."""
+        if self._log.manifest is None:
+            self._log.set_manifest(manifest)
+            self._head_changed()
 
     async def clear(self, start: int, stop: int) -> None:
         """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
@@ -356,15 +439,33 @@ class Core:
 
     async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
         """Wait until blocks that are not here are."""
+        found = await self._fetch_stored(indices, wait)
+        if self._cipher is None:
+            return found
+        return {index: self._decrypted(index, block) for index, block in found.items()}
+
+    async def get_stored(self, index: int, *, wait: bool = True) -> bytes:
+        """One block as it is stored and sent: of an encrypted core, padding and ciphertext.
+
+        Raises and Cancel: as `get`.
+        """
+        self._check_open()
+        if index < 0:
+            raise OutOfRange(index, self._log.head.length)
+        block = self._log.rows.read_block(index)
+        if block is None:
+            self._check_absent(index)
+            return (await self._fetch_stored((index,), wait))[index]
+        await self._yield_sometimes(1 + len(block) // _COST_BYTES)
+        return block
+
+    async def _fetch_stored(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
         if not wait:
             raise BlockNotAvailable(indices[0])
         length = self._log.head.length
         if self._log.is_writable and max(indices) >= length:
             raise OutOfRange(max(indices), length)
-        found = await self._fetcher.fetch(indices)
-        if self._cipher is None:
-            return found
-        return {index: self._decrypted(index, block) for index, block in found.items()}
+        return await self._fetcher.fetch(indices)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Blocks [start, stop) in order; `stop` None is the length now.
@@ -493,17 +594,24 @@ class Core:
 
     # --- life ---------------------------------------------------------------------------
 
-    def use_encryption(self, encryption_key: bytes) -> None:
-        """Encrypt what is appended and decrypt what is read from now on.
+    def use_encryption(self, choice: EncryptionChoice) -> None:
+        """Encrypt what is appended and decrypt what is read from now on, for all users.
 
-        Raises: UsageError when the core is in use with another key.
+        Raises: UsageError when the core is in use with another encryption, WrongEncryptionKey
+        when the blocks that are here were not written with this key.
         """
-        verifier = self._log.verifier
-        is_compat = verifier is not None and verifier.is_compat
-        cipher = BlockCipher(encryption_key, self.key, compat=is_compat)
-        if self._cipher is not None and self._cipher.block_key != cipher.block_key:
-            raise UsageError("the core is open with another encryption key")
-        self._cipher = cipher
+        log = self._log
+        cipher = changed_encryption(self._cipher, choice, self.key, lambda: log.is_compat)
+        if cipher is not self._cipher:
+            first = log.bitfield.first_set(0, log.head.length)
+            block = None if first is None else log.rows.read_block(first)
+            if isinstance(choice, EncryptionKey) and first is not None and block is not None:
+                cipher.decrypt(first, block)
+            self._cipher = cipher
+
+    def set_encryption(self, encryption: BlockEncryption | None) -> None:
+        """Encrypt and decrypt in another way from now on, for all users; None: not at all."""
+        self._cipher = encryption
 
     async def serve(self, mux: Multiplexer) -> None:
         """Replicate this core over one connection until the channel or the core is closed.

@@ -15,6 +15,7 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
+from hypercore.encryption import BlockEncryption, EncryptionChoice, choose_encryption
 from hypercore.errors import StorageError, UsageError
 from hypercore.manifest import Manifest, Verifier
 from hypercore.replication.channel import Multiplexer
@@ -122,80 +123,93 @@ class Corestore:
         key_pair: KeyPair | None = None,
         manifest: Manifest | None = None,
         encryption_key: bytes | None = None,
+        block_key: bytes | None = None,
+        encryption: BlockEncryption | None = None,
         user_data: Mapping[str, bytes] | None = None,
     ) -> Core:
         """Open a core; make it if it is new. The same core is the same object.
 
         By `name`, the core is ours to write, its key pair derived from the primary key. By `key`
         it may be anybody's, and the manifest may be left to peers. With a `key_pair` alone the
-        core is the one of that sole signer; with a `manifest`, the one it stands for.
+        core is the one of that sole signer; with a `manifest`, the one it stands for. A `key`
+        that is the public key of `key_pair` makes a compat core, as Hypercore 10 did.
+
+        Blocks are encrypted with an `encryption_key` (32 bytes, may serve many cores), a
+        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. Who gives
+        none reads what is stored.
+
         `user_data` is written when the core is made. Close the core when done with it; the store
         closes the rest.
 
-        Raises: UsageError, CorruptStorage, StorageFailed. Cancel: never waits.
+        Raises: UsageError, InvalidManifest, WrongEncryptionKey, CorruptStorage, StorageFailed.
+        Cancel: never waits.
         """
         self._check_open()
+        choice = choose_encryption(encryption_key, block_key, encryption)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
-            return self._get_named(name, encryption_key, user_data or {})
-        if manifest is None and key is None and key_pair is not None:
+            return self._get_named(name, choice, user_data or {})
+        if manifest is None and key_pair is not None and key in (None, key_pair.public_key):
             manifest = Manifest.single_signer(key_pair.public_key)
         if key is None:
             if manifest is None:
                 raise UsageError("which core? give its name, key, key pair or manifest")
             key = manifest.key
-        elif manifest is not None:
-            _check_manifest(key, manifest)
+        if manifest is not None:
+            manifest.check()
+            Verifier(key, manifest)
         auth = _make_auth(key, manifest, key_pair)
-        return self._get_or_create(auth, None, encryption_key, user_data or {})
+        return self._get_or_create(auth, None, choice, user_data or {})
 
     def _get_named(
-        self, name: str, encryption_key: bytes | None, user_data: Mapping[str, bytes]
+        self, name: str, choice: EncryptionChoice | None, user_data: Mapping[str, bytes]
     ) -> Core:
         catalog = self._store.catalog
         known = catalog.find_name(self._namespace, name)
         if known is not None:
-            core = self._open(known, encryption_key, None)
+            core = self._open(known, choice, None)
             if core is not None:
                 return self._offer(core)
         key_pair = catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
         auth = _make_auth(manifest.key, manifest, key_pair)
-        return self._get_or_create(auth, Alias(self._namespace, name), encryption_key, user_data)
+        return self._get_or_create(auth, Alias(self._namespace, name), choice, user_data)
 
     def _get_or_create(
         self,
         auth: AuthRecord,
         alias: Alias | None,
-        encryption_key: bytes | None,
+        choice: EncryptionChoice | None,
         user_data: Mapping[str, bytes],
     ) -> Core:
-        core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+        core = self._open(auth.discovery_key, choice, auth.key_pair)
         if core is None:
             if self.is_read_only:
                 raise UsageError("no such core, and the store is read-only")
             self._store.catalog.create(auth, alias, user_data)
-            core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+            core = self._open(auth.discovery_key, choice, auth.key_pair)
         assert core is not None
+        if auth.manifest is not None and not self.is_read_only:
+            core.learn_manifest(auth.manifest)
         return self._offer(core)
 
     def _open(
-        self, discovery_key: bytes, encryption_key: bytes | None, key_pair: KeyPair | None
+        self, discovery_key: bytes, choice: EncryptionChoice | None, key_pair: KeyPair | None
     ) -> Core | None:
         store = self._store
         core = store.cores.get(discovery_key)
         if core is not None:
-            if encryption_key is not None:
-                core.use_encryption(encryption_key)
+            if choice is not None:
+                core.use_encryption(choice)
             return core.opened()
         record = store.catalog.find(discovery_key)
         if record is None:
             return None
         log = StoredLog(CoreStorage(store.storage, discovery_key, record), key_pair)
         core = Core(log, store.forget)
-        if encryption_key is not None:
-            core.use_encryption(encryption_key)
+        if choice is not None:
+            core.use_encryption(choice)
         store.cores[discovery_key] = core
         return core.opened()
 
@@ -312,13 +326,6 @@ def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) 
         key_pair.public_key if key_pair else None,
         key_pair.secret_key if key_pair else None,
     )
-
-
-def _check_manifest(key: bytes, manifest: Manifest) -> None:
-    try:
-        Verifier(key, manifest)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 @asynccontextmanager

@@ -22,6 +22,10 @@ class NotWritable(UsageError, RuntimeError):
     """An append to a core whose secret key is not here."""
 
 
+class InvalidManifest(UsageError, ValueError):
+    """What is no manifest, or not the one that a core's key stands for."""
+
+
 class OutOfRange(UsageError, IndexError):
     """A block number outside [0, length)."""
 
@@ -29,6 +33,14 @@ class OutOfRange(UsageError, IndexError):
         super().__init__(f"block {index} is outside [0, {length})")
         self.index = index
         self.length = length
+
+
+class WrongEncryptionKey(UsageError):
+    """A block that was not encrypted with the key that the core was opened with."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"block {index} was not encrypted with this key")
+        self.index = index
 
 
 class StoreLocked(UsageError, RuntimeError):
