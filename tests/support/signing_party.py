@@ -77,3 +77,9 @@ async def replicating(one: Corestore, other: Corestore) -> AsyncIterator[None]:
         with trio.fail_after(LIMIT_SECONDS):
             yield
         nursery.cancel_scope.cancel()
+
+
+async def wait_fork(core: Core, fork: int) -> None:
+    """Until the core has followed its writer to this fork."""
+    while core.fork < fork:
+        await trio.lowlevel.checkpoint()

@@ -12,7 +12,6 @@ import random
 from pathlib import Path
 
 import pytest
-import trio
 
 from hypercore import (
     Core,
@@ -26,7 +25,7 @@ from hypercore import (
 )
 from hypercore.log import EMPTY_HEAD
 from hypercore.proof import ProofRequest, UpgradeRequest, build_proof, verify_proof
-from tests.support.signing_party import SigningParty, open_signing_party, replicating
+from tests.support.signing_party import SigningParty, open_signing_party, replicating, wait_fork
 
 
 async def blocks_of(core: Core) -> list[bytes]:
@@ -406,10 +405,8 @@ async def test_truncate_with_a_collected_signature() -> None:
         for index in (0, 1):
             collector.add(draft.part(party.key_pair(index)))
         await core.append([b"new", b"er"], signature=collector.signature)
-        with trio.fail_after(5):
-            await copy.wait_length(5)
-            while copy.fork != 1:
-                await trio.lowlevel.checkpoint()
+        await wait_fork(copy, 1)
+        await copy.wait_length(5)
         assert await copy.get(3) == b"new"
 
 
