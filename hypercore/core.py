@@ -30,6 +30,7 @@ from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
+from hypercore.prologue_copy import prologue_changes
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -275,6 +276,20 @@ class Core:
             raise NotWritable("this core's secret key is not here")
         verifier = Verifier(manifest.key, manifest)
         return sign_part(verifier, self.head, self.read_node, key_pair, length)
+
+    async def copy_prologue(self, source: Core) -> None:
+        """Fill the first blocks, which our manifest fixes, from a core that begins with them.
+
+        Copies what `source` holds of them; nobody signs. Returns when that is durable.
+        Raises: UsageError when they are not the same, StorageFailed. Cancel: part of the blocks
+        was copied, or all.
+        """
+        self._check_open()
+        for changes in prologue_changes(source, self):
+            self.commit([changes])
+            await self._yield()
+        self._head_changed()
+        await self.wait_durable()
 
     async def set_manifest(self, manifest: Manifest | bytes) -> None:
         """Tell a core that was opened by its key what the key stands for; else a peer does.

@@ -8,7 +8,6 @@ const hypercoreCrypto = require('hypercore-crypto')
 const NoiseSecretStream = require('@hyperswarm/secret-stream')
 const Verifier = require('hypercore/lib/verifier')
 const multisig = require('hypercore/lib/multisig')
-const { proof, verify } = require('hypercore/lib/fully-remote-proof')
 
 const primaryKey = process.argv[3] ? { primaryKey: bytes(process.argv[3]), unsafe: true } : {}
 const store = new Corestore(process.argv[2], primaryKey)
@@ -157,23 +156,6 @@ const commands = {
   async blockKey({ key, encryptionKey, compat }) {
     const keys = Hypercore.DefaultEncryption.deriveKeys(bytes(encryptionKey), bytes(key), { compat })
     return { blockKey: hex(keys.block), blindingKey: hex(keys.blinding) }
-  },
-  async remoteProof({ id, index, block, upgrade }) {
-    return { proof: hex(await proof(cores.get(id), { index, block: bytes(block), upgrade })) }
-  },
-  async verifyRemote({ proof, referrer }) {
-    const found = await verify(store.storage, bytes(proof), { referrer: bytes(referrer) })
-    if (found === null) return { found: null }
-    const { key, discoveryKey, newer, length, block } = found
-    return {
-      found: {
-        key: hex(key),
-        discoveryKey: hex(discoveryKey),
-        newer,
-        length,
-        block: block && { index: block.index, value: hex(block.value) }
-      }
-    }
   },
   async listen() {
     const server = net.createServer((socket) => attach(socket, false))
