@@ -12,7 +12,7 @@ How it hangs together, from values to tasks:
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
 | `drafts`, `multisig`                                 | changes that others sign               |
-| `prologue_copy`                                      | one core's first blocks for another    |
+| `log_copy`                                           | one core's blocks for another          |
 | `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
 | `storage`                                            | records, RocksDB and its twin in memory |

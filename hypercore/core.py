@@ -27,10 +27,10 @@ from hypercore.errors import (
 )
 from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
+from hypercore.log_copy import prologue_changes
 from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
-from hypercore.prologue_copy import prologue_changes
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
