@@ -285,7 +285,14 @@ class Core:
         was copied, or all.
         """
         self._check_open()
-        for changes in prologue_changes(source, self):
+        await self.commit_pieces(prologue_changes(source, self))
+
+    async def commit_pieces(self, pieces: Iterable[Changeset]) -> None:
+        """Make verified changes true one after the other; returns when they are durable.
+
+        Raises: StorageFailed. Cancel: the first pieces were committed, or all.
+        """
+        for changes in pieces:
             self.commit([changes])
             await self._yield()
         self._head_changed()

@@ -17,6 +17,7 @@ from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encryption import BlockEncryption, EncryptionChoice, choose_encryption
 from hypercore.errors import StorageError, UsageError
+from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
@@ -26,6 +27,7 @@ from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
+from hypercore.storage.version10 import Version10Core
 from hypercore.stored_log import StoredLog
 
 Allow = Callable[[Core], bool]
@@ -222,6 +224,39 @@ class Corestore:
         """A core that is open or stored; None for any other. To be closed as after `get`."""
         self._check_open()
         return self._open(discovery_key, None, None)
+
+    async def import_version10(self, directory: Path) -> Core:
+        """Take over a core that Hypercore 10 wrote, by the directory of its `oplog`.
+
+        Key, key pair, name and user data stay the same, and the files as they are. To be closed
+        as after `get`. Every block is hashed.
+
+        Raises: UsageError when the store has another state of the core, CorruptStorage, OSError,
+        StorageFailed. Cancel: a part of the blocks is here; called again, it goes on.
+        """
+        self._check_open()
+        source = await trio.to_thread.run_sync(Version10Core, directory)
+        try:
+            core = self._adopt(source)
+            if core.length and core.head != source.head:
+                raise UsageError(
+                    f"the store has {core.length} blocks of this core at fork {core.fork}, "
+                    f"the directory {source.head.length} at fork {source.head.fork}"
+                )
+            await core.commit_pieces(copy_changes(source, core, source.head))
+        finally:
+            source.close()
+        return core
+
+    def _adopt(self, source: Version10Core) -> Core:
+        user_data = source.user_data
+        name = user_data.pop("corestore/name", None)
+        namespace = user_data.pop("corestore/namespace", None)
+        alias = None
+        if name is not None and namespace is not None:
+            alias = Alias(namespace, name.decode(errors="replace"))
+        auth = _make_auth(source.key, source.manifest, source.key_pair)
+        return self._get_or_create(auth, alias, None, user_data)
 
     async def replicate(
         self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
