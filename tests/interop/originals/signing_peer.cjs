@@ -3,11 +3,21 @@
 const net = require('net')
 const readline = require('readline')
 const Corestore = require('corestore')
+const CoreStorage = require('hypercore-storage')
 const Hypercore = require('hypercore')
 const hypercoreCrypto = require('hypercore-crypto')
 const NoiseSecretStream = require('@hyperswarm/secret-stream')
 const Verifier = require('hypercore/lib/verifier')
 const multisig = require('hypercore/lib/multisig')
+
+// hypercore-storage 3.3.1 cannot open stores of Hypercore 10: its migration counts in `head.allocated`, which
+// became `head` itself. With this name for it the rest of the migration runs as it is.
+const getHead = CoreStorage.prototype._getHead
+CoreStorage.prototype._getHead = async function (view) {
+  const head = await getHead.call(this, view)
+  Object.defineProperty(head, 'allocated', { value: head, enumerable: false })
+  return head
+}
 
 const primaryKey = process.argv[3] ? { primaryKey: bytes(process.argv[3]), unsafe: true } : {}
 const store = new Corestore(process.argv[2], primaryKey)
