@@ -67,7 +67,7 @@ def verify_question(verifier: Verifier, head: Head, signature: bytes) -> dict[st
 
 def part_of(verifier: Verifier, signer: int, length: int, signed: int) -> PartialSignature:
     longer, changes = log_of(signed)
-    nodes = {node.index: node for node in changes.nodes}
+    nodes: dict[int, MerkleNode] = {node.index: node for node in changes.nodes}
     return sign_part(verifier, longer, nodes.get, KEY_PAIRS[signer], length)
 
 
