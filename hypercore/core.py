@@ -214,7 +214,9 @@ class Core:
         if key_pair is None and signature is None and log.is_writable:
             log.append(appended, local)
         else:
-            log.commit_draft(log.draft(appended), signature, key_pair, local)
+            changes = log.commit_draft(log.draft(appended), signature, key_pair, local)
+            # Unlike those of a core that is ours alone, its readers may wait for peers.
+            self._fetcher.appended(changes)
         self._appended += len(appended)
         self._head_changed()
         return start

@@ -91,7 +91,8 @@ class KeyedEncryption:
         self._core_key = core_key
         self._is_compat = is_compat
         self._cipher: BlockCipher | None = None
-        self._is_proven = False
+        self._proven: BlockCipher | None = None
+        """The same, once it has decrypted something."""
 
     def encrypt(self, index: int, fork: int, block: bytes) -> bytes:
         cipher = self._cipher or self._derive()
@@ -99,12 +100,15 @@ class KeyedEncryption:
 
     def decrypt(self, index: int, block: bytes) -> bytes:
         """As `BlockCipher.decrypt`. Raises: WrongEncryptionKey too, if it is the first block."""
+        cipher = self._proven
+        if cipher is not None:
+            return cipher.decrypt(index, block)
         cipher = self._cipher or self._derive()
-        if not self._is_proven and len(block) >= PADDING:
-            if cipher.fork_of(index, block) >= _MAX_FORK:
-                raise WrongEncryptionKey(index)
-            self._is_proven = True
-        return cipher.decrypt(index, block)
+        decrypted = cipher.decrypt(index, block)
+        if cipher.fork_of(index, block) >= _MAX_FORK:
+            raise WrongEncryptionKey(index)
+        self._proven = cipher
+        return decrypted
 
     def _derive(self) -> BlockCipher:
         choice = self.choice

@@ -205,11 +205,13 @@ class StoredLog:
         signature: bytes | None,
         key_pair: KeyPair | None,
         local: LocalRows | None = None,
-    ) -> None:
+    ) -> Changeset:
         """Write what was drafted of this very head, made valid by a signature or a key pair.
 
-        Raises: InvalidSignature, NotWritable, StorageFailed.
+        Returns what was committed. Raises: InvalidSignature, NotWritable, StorageFailed.
         """
+        if signature is not None and key_pair is not None:
+            raise UsageError("a signature and a key pair exclude one another")
         self.check_usable()
         if self._storage.is_read_only:
             raise NotWritable("the store is read-only")
@@ -226,6 +228,7 @@ class StoredLog:
             # Whoever signs elsewhere goes by what we show: nobody is to see what a power cut
             # could take back, or another log of this length would be signed after it.
             self._note_pending(self.head.length, self.sequence, length)
+        return changes
 
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
         """Remove the blocks of these runs [start, stop), and write `local`, in one batch.

@@ -145,8 +145,10 @@ class Version10Core:
         for start in range(0, len(data), PAGE_BYTES):
             page = data[start : start + PAGE_BYTES]
             bitfield.load_page(start // PAGE_BYTES, page.ljust(PAGE_BYTES, b"\x00"))
+        length = self._state.length
         for first, stop, is_here in self._state.bits:
-            bitfield.set_range(first, stop, is_here)
+            # What was cut off later is of no account.
+            bitfield.set_range(min(first, length), min(stop, length), is_here)
         return bitfield
 
     def read_node(self, index: int) -> MerkleNode | None:
@@ -205,7 +207,7 @@ def _read_oplog(directory: Path) -> _State:
     chosen = second if current else first
     assert chosen is not None
     try:
-        state = _decode_header(chosen.payload, directory)
+        state = _decode_header(chosen.payload) or _read_external_header(chosen.payload, directory)
         for entry in _entries(data, current):
             _apply_entry(state, Reader(entry))
     except DecodeError as error:
@@ -245,7 +247,20 @@ def _entries(data: bytes, header_bit: int) -> list[bytes]:
     return entries[:complete]
 
 
-def _decode_header(data: bytes, directory: Path) -> _State:
+def _read_external_header(data: bytes, directory: Path) -> _State:
+    """The header to which this one points."""
+    reader = Reader(data, 2)
+    start, length = reader.uint(), reader.uint()
+    path = directory / "header"
+    content = path.read_bytes()[start : start + length] if path.is_file() else b""
+    state = _decode_header(content)
+    if state is None:
+        raise DecodeError("a header that points to a header that points on", 0)
+    return state
+
+
+def _decode_header(data: bytes) -> _State | None:
+    """None for one that is elsewhere."""
     reader = Reader(data)
     version = reader.uint()
     if version == 0:
@@ -254,9 +269,7 @@ def _decode_header(data: bytes, directory: Path) -> _State:
         raise DecodeError(f"header of version {version}", 0)
     flags = reader.uint()
     if flags & 1:
-        start, length = reader.uint(), reader.uint()
-        outside = (directory / "header").read_bytes()[start : start + length]
-        return _decode_header(outside, directory)
+        return None
     key = reader.fixed32()
     manifest = Manifest.decode(reader) if flags & 2 else Manifest.single_signer(key)
     key_pair = _decode_key_pair(reader)[1] if flags & 4 else None

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from hypercore import (
     Core,
@@ -229,3 +231,37 @@ async def test_one_signer_goes_on_after_a_prologue(store: Corestore, length: int
     await core.truncate(2)
     await core.append(b"again")
     assert core.fork == 1
+
+
+async def test_who_waits_for_a_block_gets_it_from_an_append_here() -> None:
+    """A core that several sign is read from peers and appended to in one place."""
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        core = await store.get(manifest=SOLE)
+        found: list[bytes] = []
+
+        async def read(index: int) -> None:
+            found.append(await core.get(index))
+
+        async def read_all() -> None:
+            await core.download(0, 3)
+            found.append(b"all")
+
+        for index in (0, 2, 2):
+            nursery.start_soon(read, index)
+        nursery.start_soon(read_all)
+        await trio.testing.wait_all_tasks_blocked()
+        await core.append(b"one", signature=signature_of(core.draft(b"one")))
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == [b"one"]
+        await core.append([b"two", b"three"], key_pair=PAIR)
+        with trio.fail_after(5):
+            await trio.testing.wait_all_tasks_blocked()
+        assert sorted(found) == [b"all", b"one", b"three", b"three"]
+
+
+async def test_a_signature_and_a_key_pair_exclude_one_another(store: Corestore) -> None:
+    core = await store.get(manifest=SOLE)
+    signature = signature_of(core.draft(b"one"))
+    with pytest.raises(UsageError, match="exclude one another"):
+        await core.append(b"one", signature=signature, key_pair=PAIR)
+    assert core.length == 0

@@ -33,6 +33,7 @@ class Version10Writer:
     header_version: int = 0
     user_data: Mapping[str, bytes] = field(default_factory=dict)
     has_secret_key: bool = True
+    is_header_external: bool = False
 
     def __post_init__(self) -> None:
         public_key = self.key_pair.public_key
@@ -95,6 +96,10 @@ class Version10Writer:
                 bits[index >> 3] |= 1 << (index & 7)
         self._flushed = (self._header(), bytes(tree), bytes(bits))
 
+    @property
+    def flushed_header(self) -> bytes:
+        return self._flushed[0]
+
     def _header(self) -> bytes:
         secret_key = self.key_pair.secret_key if self.has_secret_key else b""
         pair = encode_buffer(self.key_pair.public_key) + encode_buffer(secret_key)
@@ -113,6 +118,8 @@ class Version10Writer:
         """Both headers (one of an earlier time), then the entries."""
         # The two bits differ when the second header counts.
         header, spare = self._flushed[0], b"spoiled"
+        if self.is_header_external:
+            header = b"\x01\x01" + encode_uint(5) + encode_uint(len(header))
         bit = self.header_bit
         slots = (record(spare, 0), record(header, bit)) if bit else (record(header, bit), b"")
         padded = b"".join(slot.ljust(4096, b"\x00") for slot in slots)
@@ -126,6 +133,8 @@ class Version10Writer:
             bytes(len(block)) if index in gaps else block for index, block in enumerate(self.blocks)
         )
         files = {"oplog": self.oplog(), "tree": tree, "bitfield": bits, "data": data}
+        if self.is_header_external:
+            files["header"] = b"older" + self._flushed[0]
         for name, content in files.items():
             (directory / name).write_bytes(content)
 

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hypercore import (
     Corestore,
@@ -220,6 +223,54 @@ async def test_damage_is_told_and_nothing_of_it_is_taken(tmp_path: Path) -> None
         (directory / name).write_bytes(good[name])
     with pytest.raises(CorruptStorage, match="no oplog"):
         Version10Core(tmp_path)
+
+
+@pytest.mark.parametrize("header_version", [0, 1])
+async def test_a_header_that_is_too_large_for_its_place(
+    tmp_path: Path, header_version: int
+) -> None:
+    writer = Version10Writer(
+        PAIR,
+        header_version=header_version,
+        user_data={"large": bytes(5000)},
+        is_header_external=True,
+    )
+    writer.append(b"one")
+    writer.flush()
+    writer.append(b"two")
+    writer.write(tmp_path / "old")
+    async with open_corestore(None) as store:
+        core = await store.import_version10(tmp_path / "old")
+        assert await core.get_many([0, 1]) == [b"one", b"two"]
+        assert core.get_user_data("large") == bytes(5000)
+    (tmp_path / "old" / "header").unlink()
+    with pytest.raises(CorruptStorage):
+        Version10Core(tmp_path / "old")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_records_are_a_core_or_damaged(data: st.DataObject) -> None:
+    """Checksums are right here, whatever they are of."""
+    writer = Version10Writer(PAIR, header_version=data.draw(st.integers(0, 1)))
+    writer.append(b"one", b"two")
+    writer.flush()
+    header = bytearray(writer.flushed_header)
+    for _ in range(data.draw(st.integers(0, 3))):
+        header[data.draw(st.integers(0, len(header) - 1))] = data.draw(st.integers(0, 255))
+    entries = data.draw(st.lists(st.binary(max_size=30), max_size=4))
+    oplog = record(bytes(header), 0).ljust(8192, b"\x00")
+    oplog += b"".join(record(entry, 0) for entry in entries)
+    with TemporaryDirectory() as directory:
+        writer.write(Path(directory) / "old")
+        (Path(directory) / "old" / "oplog").write_bytes(oplog)
+        try:
+            core = Version10Core(Path(directory) / "old")
+        except CorruptStorage:
+            return
+        with closing(core):
+            assert core.head.length in (0, 2)
+            assert core.bitfield.first_set(2, 2**20) is None
 
 
 def test_finding_the_cores_of_a_store(tmp_path: Path) -> None:
