@@ -11,6 +11,9 @@ How it hangs together, from values to tasks:
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
+| `drafts`, `multisig`                                 | changes that others sign               |
+| `log_copy`                                           | one core's blocks for another          |
+| `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
@@ -30,17 +33,22 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.block_cipher import BlockCipher, derive_block_key
 from hypercore.byte_stream import AppendStream, ByteStream
 from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
+from hypercore.drafts import Draft
 from hypercore.encoded import EncodedCore, EncodedLog
+from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
     BlockNotAvailable,
     BlockTooLarge,
     CorruptStorage,
     HypercoreError,
+    InvalidManifest,
+    InvalidSignature,
     NotWritable,
     OutOfRange,
     RemoteProtocolError,
@@ -49,6 +57,7 @@ from hypercore.errors import (
     StorageFailed,
     StoreLocked,
     UsageError,
+    WrongEncryptionKey,
 )
 from hypercore.events import (
     Appended,
@@ -61,7 +70,8 @@ from hypercore.events import (
     Truncated,
     Uploaded,
 )
-from hypercore.manifest import Manifest, Prologue, Signer
+from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
+from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Durability
@@ -83,6 +93,8 @@ __all__ = [
     "UTF8",
     "AppendStream",
     "Appended",
+    "BlockCipher",
+    "BlockEncryption",
     "BlockNotAvailable",
     "BlockTooLarge",
     "BytePosition",
@@ -96,21 +108,26 @@ __all__ = [
     "CorestoreStatistics",
     "CorruptStorage",
     "Downloaded",
+    "Draft",
     "Durability",
     "EncodedCore",
     "EncodedLog",
     "HypercoreError",
+    "InvalidManifest",
+    "InvalidSignature",
     "Json",
     "KeyPair",
     "Manifest",
     "NotWritable",
     "OutOfRange",
     "Packable",
+    "PartialSignature",
     "PeerAdded",
     "PeerRemoved",
     "Prologue",
     "RemoteContiguous",
     "RemoteProtocolError",
+    "SignatureCollector",
     "Signer",
     "Snapshot",
     "SnapshotNotAvailable",
@@ -122,8 +139,12 @@ __all__ = [
     "Uploaded",
     "UsageError",
     "ValueEncoding",
+    "Verifier",
+    "WrongEncryptionKey",
     "decode_id",
+    "derive_block_key",
     "discovery_key",
     "encode_id",
     "open_corestore",
+    "signable_length",
 ]

@@ -53,10 +53,8 @@ class BlockCipher:
     ) -> None:
         if is_block_key:
             self.block_key = encryption_key
-        elif compat:
-            self.block_key = blake2b(encryption_key, key=core_key)
         else:
-            self.block_key = blake2b(_DEFAULT_ENCRYPTION, core_key, encryption_key)
+            self.block_key = derive_block_key(encryption_key, core_key, compat=compat)
         self.blinding_key = blake2b(self.block_key)
 
     def encrypt(self, index: int, fork: int, block: bytes) -> bytes:
@@ -64,6 +62,11 @@ class BlockCipher:
         number = encode_uint64(index)
         padding = xsalsa20_xor(encode_uint64(fork), number + bytes(16), self.blinding_key)
         return padding + xsalsa20_xor(block, number + padding + bytes(8), self.block_key)
+
+    def fork_of(self, index: int, block: bytes) -> int:
+        """The fork in the padding of a stored block; a random number if the key is wrong."""
+        nonce = encode_uint64(index) + bytes(16)
+        return int.from_bytes(xsalsa20_xor(block[:PADDING], nonce, self.blinding_key), "little")
 
     def decrypt(self, index: int, block: bytes) -> bytes:
         """The block in a stored form; any fork.
@@ -74,6 +77,13 @@ class BlockCipher:
             raise ValueError(f"an encrypted block of {len(block)} bytes, at least {PADDING}")
         nonce = encode_uint64(index) + block[:PADDING] + bytes(8)
         return xsalsa20_xor(block[PADDING:], nonce, self.block_key)
+
+
+def derive_block_key(encryption_key: bytes, core_key: bytes, *, compat: bool = False) -> bytes:
+    """What reads and writes one core's blocks, from a secret that may serve many cores."""
+    if compat:
+        return blake2b(encryption_key, key=core_key)
+    return blake2b(_DEFAULT_ENCRYPTION, core_key, encryption_key)
 
 
 def xsalsa20_xor(message: bytes, nonce: bytes, key: bytes) -> bytes:

@@ -11,13 +11,17 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.drafts import Draft
 from hypercore.encoded import EncodedCore
+from hypercore.encryption import BlockEncryption, EncryptionChoice
 from hypercore.errors import NotWritable, OutOfRange
 from hypercore.events import CoreEvents
 from hypercore.handle import APPEND_COST, COST_BYTES, Handle
 from hypercore.log import Changeset, Head, earlier_head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.log_copy import prologue_changes
+from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.multisig import sign_part
 from hypercore.open_log import OpenLog
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -194,45 +198,132 @@ class Core:
         return self._shared.writer
 
     async def append(
-        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+        self,
+        blocks: bytes | Sequence[bytes],
+        *,
+        local: LocalRows | None = None,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
     ) -> int:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
+        They are signed with `key_pair` in place of the core's own, or come with the `signature`
+        that was made of their `draft`. A prologue needs neither.
+
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
-        StorageFailed. Cancel: all of it was written, or nothing.
+        InvalidSignature, StorageFailed. Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
         shared = self._shared
         if shared.writer.is_free:
-            start = self.append_nowait(blocks, local=local)
+            start = self.append_nowait(blocks, local=local, key_pair=key_pair, signature=signature)
         else:
             async with shared.writer:
-                start = self.append_nowait(blocks, local=local)
+                start = self.append_nowait(
+                    blocks, local=local, key_pair=key_pair, signature=signature
+                )
         # Local rows alone move no length.
         if local or self._log.durable_length < self._log.head.length:
             await shared.wait_durable()
         return start
 
     def append_nowait(
-        self, blocks: bytes | Sequence[bytes], *, local: LocalRows | None = None
+        self,
+        blocks: bytes | Sequence[bytes],
+        *,
+        local: LocalRows | None = None,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
     ) -> int:
         """As `append`, without waiting for the disk; requires `exclusive` if others append too.
 
-        Raises: NotWritable, StorageFailed.
+        Raises: NotWritable, InvalidSignature, StorageFailed.
         """
         self._check_writable()
-        return self._shared.append(blocks, local)
+        if key_pair is None and signature is None:
+            return self._shared.append(blocks, local)
+        return self._shared.append_signed(blocks, local, key_pair, signature)
 
-    async def truncate(self, length: int, fork: int | None = None) -> None:
+    async def truncate(
+        self,
+        length: int,
+        fork: int | None = None,
+        *,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
+    ) -> None:
         """Give up all blocks from `length` on, and sign that as a new history.
 
         Peers that hold the old one follow. `fork` must be above the present one; by default it
-        is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
+        is the next. `key_pair` and `signature` as for `append`; the signature is that of
+        `draft_truncation`. A prologue stays.
+
+        Raises: NotWritable, InvalidSignature, OutOfRange. Cancel: it was done, or not.
         """
         async with self._shared.writer:
             self._check_writable()
-            self._shared.truncate(length, fork)
+            self._shared.truncate(length, fork, key_pair, signature)
         await self.wait_durable()
+
+    def draft(self, blocks: bytes | Sequence[bytes] = ()) -> Draft:
+        """What the log would be with these blocks, for others to sign; nothing is written.
+
+        Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown.
+        """
+        self._handle.check_open()
+        return self._shared.draft(blocks)
+
+    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+        """What `truncate` would make of the log. Raises: UsageError, OutOfRange."""
+        self._handle.check_open()
+        return self._log.draft_truncation(length, fork)
+
+    def sign_for(
+        self, manifest: Manifest, *, length: int | None = None, key_pair: KeyPair | None = None
+    ) -> PartialSignature:
+        """Sign what this core holds as one of the signers of another core, with that manifest.
+
+        The part is for a log of `length` blocks, with a patch up to our length when we are
+        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's.
+        """
+        self._handle.check_open()
+        key_pair = key_pair or self.key_pair
+        if key_pair is None:
+            raise NotWritable("this core's secret key is not here")
+        verifier = Verifier(manifest.key, manifest)
+        return sign_part(verifier, self.head, self.read_node, key_pair, length)
+
+    async def copy_prologue(self, source: Core) -> None:
+        """Fill the first blocks, which our manifest fixes, from a core that begins with them.
+
+        Copies what `source` holds of them; nobody signs. Returns when that is durable.
+        Raises: UsageError when they are not the same, StorageFailed. Cancel: part of the blocks
+        was copied, or all.
+        """
+        self._handle.check_open()
+        await self.commit_pieces(prologue_changes(source, self))
+
+    async def commit_pieces(self, pieces: Iterable[Changeset]) -> None:
+        """Make verified changes true one after the other; returns when they are durable.
+
+        Raises: StorageFailed. Cancel: the first pieces were committed, or all.
+        """
+        self._handle.check_open()
+        await self._shared.commit_pieces(pieces)
+
+    async def set_manifest(self, manifest: Manifest | bytes) -> None:
+        """Tell a core that was opened by its key what the key stands for; else a peer does.
+
+        Raises: InvalidManifest for another core's, StorageFailed. Cancel: it was written, or not.
+        """
+        self._handle.check_open()
+        data = manifest if isinstance(manifest, bytes) else manifest.encode()
+        self.learn_manifest(Manifest.parse(data, self.key))
+        await self.wait_durable()
+
+    def learn_manifest(self, manifest: Manifest) -> None:
+        """As `set_manifest`, for the core's very manifest, without waiting for the disk."""
+        self._shared.learn_manifest(manifest)
 
     async def clear(self, start: int, stop: int) -> None:
         """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
@@ -326,6 +417,21 @@ class Core:
         if missing:
             blocks.update(await self._handle.fetch(missing, wait=wait))
         return [blocks[index] for index in indices]
+
+    async def get_stored(self, index: int, *, wait: bool = True) -> bytes:
+        """One block as it is stored and sent: of an encrypted core, padding and ciphertext.
+
+        Raises and Cancel: as `get`.
+        """
+        self._handle.check_open()
+        if index < 0:
+            raise OutOfRange(index, self._log.head.length)
+        block = self._read_block(index)
+        if block is None:
+            self._shared.check_absent(index)
+            return (await self._handle.fetch_stored((index,), wait=wait))[index]
+        await self._handle.spend(1 + len(block) // COST_BYTES)
+        return block
 
     def blocks(
         self, start: int = 0, stop: int | None = None, *, reverse: bool = False
@@ -469,12 +575,17 @@ class Core:
 
     # --- life ---------------------------------------------------------------------------
 
-    def use_encryption(self, encryption_key: bytes) -> None:
-        """Encrypt what is appended and decrypt what is read from now on.
+    def use_encryption(self, choice: EncryptionChoice) -> None:
+        """Encrypt what is appended and decrypt what is read from now on, for all users.
 
-        Raises: UsageError when the core is in use with another key.
+        Raises: UsageError when the core is in use with another encryption, WrongEncryptionKey
+        when the blocks that are here were not written with this key.
         """
-        self._shared.use_encryption(encryption_key)
+        self._shared.use_encryption(choice)
+
+    def set_encryption(self, encryption: BlockEncryption | None) -> None:
+        """Encrypt and decrypt in another way from now on, for all users; None: not at all."""
+        self._shared.cipher = encryption
 
     async def serve(self, mux: Multiplexer) -> None:
         """Replicate this core over one connection until the channel or the core is closed.

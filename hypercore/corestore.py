@@ -15,7 +15,9 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
+from hypercore.encryption import BlockEncryption, EncryptionChoice, choose_encryption
 from hypercore.errors import StorageError, UsageError
+from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.open_log import OpenLog
 from hypercore.replication.channel import Multiplexer
@@ -26,6 +28,7 @@ from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
+from hypercore.storage.version10 import Version10Core
 from hypercore.stored_log import StoredLog
 
 Allow = Callable[[Core], bool]
@@ -145,74 +148,87 @@ class Corestore:
         key_pair: KeyPair | None = None,
         manifest: Manifest | None = None,
         encryption_key: bytes | None = None,
+        block_key: bytes | None = None,
+        encryption: BlockEncryption | None = None,
         user_data: Mapping[str, bytes] | None = None,
     ) -> Core:
         """Open a core; make it if it is new. Returns a handle of its own.
 
         By `name`, the core is ours to write, its key pair derived from the primary key. By `key`
         it may be anybody's, and the manifest may be left to peers. With a `key_pair` alone the
-        core is the one of that sole signer; with a `manifest`, the one it stands for.
+        core is the one of that sole signer; with a `manifest`, the one it stands for. A `key`
+        that is the public key of `key_pair` makes a compat core, as Hypercore 10 did.
+
+        Blocks are encrypted with an `encryption_key` (32 bytes, may serve many cores), a
+        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. Who gives
+        none reads what is stored.
+
         `user_data` is written when the core is made. Close the core when done with it; the store
         closes the rest.
 
-        Raises: UsageError, CorruptStorage, StorageFailed. Cancel: never waits.
+        Raises: UsageError, InvalidManifest, WrongEncryptionKey, CorruptStorage, StorageFailed.
+        Cancel: never waits.
         """
         self._check_open()
+        choice = choose_encryption(encryption_key, block_key, encryption)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
-            return self._get_named(name, encryption_key, user_data or {})
-        if manifest is None and key is None and key_pair is not None:
+            return self._get_named(name, choice, user_data or {})
+        if manifest is None and key_pair is not None and key in (None, key_pair.public_key):
             manifest = Manifest.single_signer(key_pair.public_key)
         if key is None:
             if manifest is None:
                 raise UsageError("which core? give its name, key, key pair or manifest")
             key = manifest.key
-        elif manifest is not None:
-            _check_manifest(key, manifest)
+        if manifest is not None:
+            manifest.check()
+            Verifier(key, manifest)
         auth = _make_auth(key, manifest, key_pair)
-        return self._get_or_create(auth, None, encryption_key, user_data or {})
+        return self._get_or_create(auth, None, choice, user_data or {})
 
     def _get_named(
-        self, name: str, encryption_key: bytes | None, user_data: Mapping[str, bytes]
+        self, name: str, choice: EncryptionChoice | None, user_data: Mapping[str, bytes]
     ) -> Core:
         catalog = self._store.catalog
         known = catalog.find_name(self._namespace, name)
         if known is not None:
-            core = self._open(known, encryption_key, None)
+            core = self._open(known, choice, None)
             if core is not None:
                 return self._offer(core)
         key_pair = catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
         auth = _make_auth(manifest.key, manifest, key_pair)
-        return self._get_or_create(auth, Alias(self._namespace, name), encryption_key, user_data)
+        return self._get_or_create(auth, Alias(self._namespace, name), choice, user_data)
 
     def _get_or_create(
         self,
         auth: AuthRecord,
         alias: Alias | None,
-        encryption_key: bytes | None,
+        choice: EncryptionChoice | None,
         user_data: Mapping[str, bytes],
     ) -> Core:
-        core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+        core = self._open(auth.discovery_key, choice, auth.key_pair)
         if core is None:
             if self.is_read_only:
                 raise UsageError("no such core, and the store is read-only")
             self._store.catalog.create(auth, alias, user_data)
-            core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+            core = self._open(auth.discovery_key, choice, auth.key_pair)
         assert core is not None
+        if auth.manifest is not None and not self.is_read_only:
+            core.learn_manifest(auth.manifest)
         return self._offer(core)
 
     def _open(
-        self, discovery_key: bytes, encryption_key: bytes | None, key_pair: KeyPair | None
+        self, discovery_key: bytes, choice: EncryptionChoice | None, key_pair: KeyPair | None
     ) -> Core | None:
         log = self._store.open_log(discovery_key, key_pair)
         if log is None:
             return None
         core = Core(log)
-        if encryption_key is not None:
+        if choice is not None:
             try:
-                core.use_encryption(encryption_key)
+                core.use_encryption(choice)
             except UsageError:
                 core.release()
                 raise
@@ -228,6 +244,39 @@ class Corestore:
         """A core that is open or stored; None for any other. To be closed as after `get`."""
         self._check_open()
         return self._open(discovery_key, None, None)
+
+    async def import_version10(self, directory: Path) -> Core:
+        """Take over a core that Hypercore 10 wrote, by the directory of its `oplog`.
+
+        Key, key pair, name and user data stay the same, and the files as they are. To be closed
+        as after `get`. Every block is hashed.
+
+        Raises: UsageError when the store has another state of the core, CorruptStorage, OSError,
+        StorageFailed. Cancel: a part of the blocks is here; called again, it goes on.
+        """
+        self._check_open()
+        source = await trio.to_thread.run_sync(Version10Core, directory)
+        try:
+            core = self._adopt(source)
+            if core.length and core.head != source.head:
+                raise UsageError(
+                    f"the store has {core.length} blocks of this core at fork {core.fork}, "
+                    f"the directory {source.head.length} at fork {source.head.fork}"
+                )
+            await core.commit_pieces(copy_changes(source, core, source.head))
+        finally:
+            source.close()
+        return core
+
+    def _adopt(self, source: Version10Core) -> Core:
+        user_data = source.user_data
+        name = user_data.pop("corestore/name", None)
+        namespace = user_data.pop("corestore/namespace", None)
+        alias = None
+        if name is not None and namespace is not None:
+            alias = Alias(namespace, name.decode(errors="replace"))
+        auth = _make_auth(source.key, source.manifest, source.key_pair)
+        return self._get_or_create(auth, alias, None, user_data)
 
     async def replicate(
         self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
@@ -336,13 +385,6 @@ def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) 
         key_pair.public_key if key_pair else None,
         key_pair.secret_key if key_pair else None,
     )
-
-
-def _check_manifest(key: bytes, manifest: Manifest) -> None:
-    try:
-        Verifier(key, manifest)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 @asynccontextmanager

@@ -22,6 +22,10 @@ class NotWritable(UsageError, RuntimeError):
     """An append to a core whose secret key is not here."""
 
 
+class InvalidManifest(UsageError, ValueError):
+    """What is no manifest, or not the one that a core's key stands for."""
+
+
 class OutOfRange(UsageError, IndexError):
     """A number outside [0, length): of a block, or of a byte."""
 
@@ -38,6 +42,14 @@ class BlockTooLarge(UsageError, ValueError):
         super().__init__(f"a block of {size} bytes, at most {limit}: append it in pieces")
         self.size = size
         self.limit = limit
+
+
+class WrongEncryptionKey(UsageError):
+    """A block that was not encrypted with the key that the core was opened with."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"block {index} was not encrypted with this key")
+        self.index = index
 
 
 class StoreLocked(UsageError, RuntimeError):

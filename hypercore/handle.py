@@ -57,6 +57,14 @@ class Handle:
         SnapshotNotAvailable, StorageFailed, trio.ClosedResourceError.
         Cancel: takes the request back.
         """
+        found = await self.fetch_stored(indices, wait=wait)
+        shared = self.shared
+        if shared.cipher is None:
+            return found
+        return {index: shared.decrypted(index, block) for index, block in found.items()}
+
+    async def fetch_stored(self, indices: Sequence[int], *, wait: bool) -> dict[int, bytes]:
+        """As `fetch`, the blocks as they are stored."""
         if not wait:
             raise BlockNotAvailable(indices[0])
         shared = self.shared
@@ -67,14 +75,11 @@ class Handle:
         waiter = self._waiters.add(indices, length)
         shared.replication.want_blocks(indices)
         try:
-            found = await waiter.wait()
+            return await waiter.wait()
         finally:
             if waiter.missing:
                 self._waiters.discard(waiter)
                 shared.replication.unwant_blocks(waiter.missing)
-        if shared.cipher is None:
-            return found
-        return {index: shared.decrypted(index, block) for index, block in found.items()}
 
     async def download(self, start: int, stop: int) -> None:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
@@ -162,6 +167,14 @@ class Handle:
                 self._waiters.arrived(changes.blocks)
         if self._changed:
             self._changed.unpark_all()
+
+    def appended(self, changes: Changeset) -> None:
+        if self._waiters:
+            count = self._waiters.count
+            self.shared.replication.unwant_blocks(
+                [index for index, _ in changes.blocks for _ in range(count(index))]
+            )
+        self.arrived((changes,))
 
     def truncating(self, length: int) -> None:
         if self._waiters:

@@ -35,7 +35,7 @@ from hypercore.encoding import (
     encode_uint,
     encode_uint64,
 )
-from hypercore.errors import NotWritable
+from hypercore.errors import InvalidManifest, NotWritable
 from hypercore.merkle import MerkleNode, append_root, decode_node, encode_node, tree_hash
 
 _NAMESPACES = crypto.namespace("hypercore", 6)
@@ -91,29 +91,90 @@ class Manifest:
     @classmethod
     def multi_signer(
         cls,
-        signers: Iterable[Signer],
+        signers: Iterable[Signer | bytes],
         *,
         quorum: int | None = None,
-        version: int = 1,
+        version: int | None = None,
         allow_patch: bool = False,
         prologue: Prologue | None = None,
+        linked: Iterable[bytes] = (),
+        user_data: bytes | None = None,
     ) -> Manifest:
         """Signers of whom `quorum` must sign, by default more than half.
 
-        Raises: ValueError for a quorum that could never be reached.
+        A signer may be given by its public key alone. The version is 1, or 2 for what only
+        that one can say.
+
+        Raises: InvalidManifest for what is no manifest or has a quorum that cannot be reached.
         """
-        signers = tuple(signers)
+        everyone = tuple(
+            signer if isinstance(signer, Signer) else Signer(DEFAULT_NAMESPACE, signer)
+            for signer in signers
+        )
+        keys = tuple(linked) or None
         if quorum is None:
-            quorum = len(signers) // 2 + 1 if signers else 0
-        if not 0 <= quorum <= len(signers):
-            raise ValueError(f"a quorum of {quorum} among {len(signers)} signers")
-        return cls(
+            quorum = len(everyone) // 2 + 1 if everyone else 0
+        if version is None:
+            version = 1 if keys is None and user_data is None else 2
+        manifest = cls(
             version=version,
             allow_patch=allow_patch,
             quorum=quorum,
-            signers=signers,
+            signers=everyone,
             prologue=prologue,
+            linked=keys,
+            user_data=user_data,
         )
+        manifest.check()
+        return manifest
+
+    @classmethod
+    def static(cls, tree_hash: bytes, length: int) -> Manifest:
+        """A core that is what it is: `length` blocks with this tree hash, signed by nobody.
+
+        Raises: InvalidManifest.
+        """
+        return cls.multi_signer((), prologue=Prologue(tree_hash, length))
+
+    @classmethod
+    def parse(cls, data: bytes, key: bytes | None = None) -> Manifest:
+        """Read one that somebody handed over, and check that `key` stands for it.
+
+        Raises: InvalidManifest for bytes that are no manifest, or the one of another core.
+        """
+        reader = Reader(data)
+        try:
+            manifest = cls.decode(reader)
+        except DecodeError as error:
+            raise InvalidManifest(f"not a manifest: {error}") from error
+        if reader.remaining:
+            raise InvalidManifest(f"{reader.remaining} bytes too many after a manifest")
+        manifest.check()
+        if key is not None:
+            Verifier(key, manifest)
+        return manifest
+
+    def check(self) -> None:
+        """Raises: InvalidManifest for what JavaScript does not take for a manifest, either."""
+        hashes = [field for one in self.signers for field in (one.namespace, one.public_key)]
+        hashes += self.linked or ()
+        if self.prologue is not None:
+            hashes.append(self.prologue.hash)
+        for value in hashes:
+            if len(value) != crypto.KEY_BYTES:
+                raise InvalidManifest(f"a manifest's key or hash of {len(value)} bytes, not 32")
+        if not 0 <= self.version <= MAX_VERSION:
+            raise InvalidManifest(f"manifest of version {self.version}, not 0 to {MAX_VERSION}")
+        if not 0 <= self.quorum <= len(self.signers):
+            raise InvalidManifest(f"a quorum of {self.quorum} among {len(self.signers)} signers")
+        if self.prologue is not None and self.prologue.length < 0:
+            raise InvalidManifest(f"a prologue of {self.prologue.length} blocks")
+        if self.version == 0 and self.prologue is not None and self.signers:
+            raise InvalidManifest("a manifest of version 0 has a prologue or signers, not both")
+        if self.version < 2 and (self.linked is not None or self.user_data is not None):
+            raise InvalidManifest(
+                f"linked cores and user data need a manifest of version 2, not {self.version}"
+            )
 
     @property
     def key(self) -> bytes:
@@ -235,7 +296,7 @@ class PartialSignature:
 class Verifier:
     """Checks and makes the signatures of one core.
 
-    Raises: ValueError when `manifest` is not the one that `key` stands for.
+    Raises: InvalidManifest when `manifest` is not the one that `key` stands for.
     """
 
     __slots__ = ("is_compat", "key", "manifest")
@@ -246,14 +307,22 @@ class Verifier:
         self.manifest = manifest
         self.is_compat = len(signers) == 1 and signers[0].public_key == key
         if not self.is_compat and manifest.key != key:
-            raise ValueError(f"the manifest hashes to {manifest.key.hex()}, not to {key.hex()}")
+            raise InvalidManifest(
+                f"the manifest hashes to {manifest.key.hex()}, not to {key.hex()}"
+            )
 
     @property
     def prologue(self) -> Prologue | None:
         return None if self.is_compat else self.manifest.prologue
 
     @property
-    def _has_bare_signature(self) -> bool:
+    def quorum(self) -> int:
+        """How many signers must sign."""
+        return 1 if self.is_compat else self.manifest.quorum
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether signatures are stored as their bare 64 bytes."""
         manifest = self.manifest
         return self.is_compat or (
             manifest.version == 0 and len(manifest.signers) == 1 and not manifest.allow_patch
@@ -261,7 +330,7 @@ class Verifier:
 
     def verify(self, head: UnsignedHead, signature: bytes) -> bool:
         """Whether `signature`, as stored or sent, makes `head` valid."""
-        if self._has_bare_signature:
+        if self.is_bare:
             signer = self.manifest.signers[0]
             return crypto.verify(self._signable(head, signer), signature, signer.public_key)
         prologue = self.manifest.prologue
@@ -280,31 +349,47 @@ class Verifier:
         signed: set[int] = set()
         # Only the first `quorum` parts count, as in JS: the verdict must not depend on the peer.
         for part in parts[: manifest.quorum]:
-            if part.signer >= len(manifest.signers) or part.signer in signed:
+            if part.signer in signed or not self.verify_part(head, part):
                 return False
             signed.add(part.signer)
-            signer = manifest.signers[part.signer]
-            grown: UnsignedHead | None = head
-            if part.patch_length and manifest.allow_patch:
-                grown = _patched(head, part)
-            if grown is None or not crypto.verify(
-                self._signable(grown, signer), part.signature, signer.public_key
-            ):
-                return False
         return True
 
+    def verify_part(self, head: UnsignedHead, part: PartialSignature) -> bool:
+        """Whether this is what one signer contributes to a signature of `head`."""
+        manifest = self.manifest
+        if not 0 <= part.signer < len(manifest.signers):
+            return False
+        signer = manifest.signers[part.signer]
+        grown: UnsignedHead | None = head
+        if part.patch_length and manifest.allow_patch:
+            grown = _patched(head, part)
+        return grown is not None and crypto.verify(
+            self._signable(grown, signer), part.signature, signer.public_key
+        )
+
     def sign(self, head: UnsignedHead, key_pair: KeyPair) -> bytes:
-        """The signature as it is stored and sent; with several signers, one bare part of it.
+        """The signature as it is stored and sent; where others must sign too, a bare part of it.
 
         Raises: NotWritable when the key pair is not a signer's.
         """
-        for signer in self.manifest.signers:
+        for index, signer in enumerate(self.manifest.signers):
             if signer.public_key == key_pair.public_key:
                 signature = crypto.sign(self._signable(head, signer), key_pair.secret_key)
-                if self._has_bare_signature or len(self.manifest.signers) > 1:
+                if self.is_bare or self.manifest.quorum != 1:
                     return signature
-                return self.assemble([PartialSignature(0, signature)])
+                return self.assemble([PartialSignature(index, signature)])
         raise NotWritable(f"public key {key_pair.public_key.hex()} is not a signer of this core")
+
+    def signer_index(self, public_key: bytes) -> int:
+        """Which signer that is. Raises: NotWritable when it is none."""
+        for index, signer in enumerate(self.manifest.signers):
+            if signer.public_key == public_key:
+                return index
+        raise NotWritable(f"public key {public_key.hex()} is not a signer of this core")
+
+    def signable(self, head: UnsignedHead, signer: int = 0) -> bytes:
+        """What a signer signs. From version 1 on the same for all signers."""
+        return self._signable(head, self.manifest.signers[signer])
 
     def _signable(self, head: UnsignedHead, signer: Signer) -> bytes:
         numbers = encode_uint64(head.length) + encode_uint64(head.fork)
@@ -314,7 +399,10 @@ class Verifier:
         return TREE + context + head.tree_hash + numbers
 
     def assemble(self, parts: Sequence[PartialSignature]) -> bytes:
-        """The multisignature of all these parts."""
+        """The multisignature of all these parts, in their order.
+
+        Of one part it is the form in which signers send theirs to who collects them.
+        """
         nodes: dict[int, MerkleNode] = {}
         for part in parts:
             for node in part.nodes:

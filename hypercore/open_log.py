@@ -14,9 +14,17 @@ import trio
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
-from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
-from hypercore.errors import BlockTooLarge, CorruptStorage, NotWritable, OutOfRange, UsageError
+from hypercore.crypto import KeyPair
+from hypercore.drafts import Draft
+from hypercore.encryption import (
+    BlockEncryption,
+    EncryptionChoice,
+    EncryptionKey,
+    changed_encryption,
+    encrypt_all,
+)
+from hypercore.errors import BlockTooLarge, CorruptStorage, NotWritable, OutOfRange
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
@@ -44,6 +52,9 @@ class User(Protocol):
     def arrived(self, changesets: Sequence[Changeset]) -> None:
         """These were committed."""
 
+    def appended(self, changes: Changeset) -> None:
+        """These blocks were put here, not fetched."""
+
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
 
@@ -67,7 +78,7 @@ class OpenLog:
     def __init__(self, log: StoredLog, on_close: Callable[[OpenLog], None]) -> None:
         self.log = log
         self.writer = WriterLock()
-        self.cipher: BlockCipher | None = None
+        self.cipher: BlockEncryption | None = None
         self.is_closed = False
         self.length_changed = trio.lowlevel.ParkingLot()
         self._on_close = on_close
@@ -163,22 +174,84 @@ class OpenLog:
         start = log.head.length
         if not appended and not local:
             return start
-        cipher = self.cipher
-        if cipher is not None:
-            fork = log.head.fork
-            appended = [
-                cipher.encrypt(index, fork, block) for index, block in enumerate(appended, start)
-            ]
+        if not log.is_writable:
+            return self.append_signed(appended, local, None, None)
+        if self.cipher is not None:
+            appended = encrypt_all(self.cipher, appended, start, log.head.fork)
         log.append(appended, local)
         self._appended += len(appended)
         self._head_changed()
         return start
 
-    def truncate(self, length: int, fork: int | None) -> None:
-        """Cut the log back, as a new fork. Raises: NotWritable, OutOfRange, StorageFailed."""
-        if self.is_writable and 0 <= length <= self.log.head.length:
+    def append_signed(
+        self,
+        blocks: bytes | Sequence[bytes],
+        local: LocalRows | None,
+        key_pair: KeyPair | None,
+        signature: bytes | None,
+    ) -> int:
+        """As `append`, with another key pair or a signature that was made elsewhere.
+
+        Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
+        """
+        draft = self.draft(blocks)
+        start = self.log.head.length
+        changes = self.log.commit_draft(draft, signature, key_pair, local)
+        # Unlike those of a core that is ours alone, its readers may wait for peers.
+        for user in self._users:
+            user.appended(changes)
+        self._appended += len(changes.blocks)
+        self._head_changed()
+        return start
+
+    def draft(self, blocks: bytes | Sequence[bytes]) -> Draft:
+        """As `Core.draft`. Raises: BlockTooLarge, UsageError."""
+        head = self.log.head
+        drafted: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        if (largest := max(map(len, drafted), default=0)) > MAX_BLOCK_BYTES:
+            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        if self.cipher is not None:
+            drafted = encrypt_all(self.cipher, drafted, head.length, head.fork)
+        return self.log.draft(drafted)
+
+    async def commit_pieces(self, pieces: Iterable[Changeset]) -> None:
+        """As `Core.commit_pieces`."""
+        for changes in pieces:
+            self.commit([changes])
+            await self.pause()
+        self._head_changed()
+        await self.wait_durable()
+
+    def learn_manifest(self, manifest: Manifest) -> None:
+        """As `Core.learn_manifest`."""
+        if self.log.manifest is None:
+            self.log.set_manifest(manifest)
+            self._head_changed()
+
+    def truncate(
+        self,
+        length: int,
+        fork: int | None,
+        key_pair: KeyPair | None = None,
+        signature: bytes | None = None,
+    ) -> None:
+        """Cut the log back, as a new fork.
+
+        Raises: NotWritable, InvalidSignature, OutOfRange, StorageFailed.
+        """
+        log = self.log
+        if key_pair is None and signature is None and log.is_writable:
+            if 0 <= length <= log.head.length:
+                self._truncating(length)
+            log.truncate(length, fork)
+        else:
+            draft = log.draft_truncation(length, fork)
+            if signature is not None:
+                draft.signed(signature)
+            else:
+                draft.signed_by(key_pair or log.key_pair)
             self._truncating(length)
-        self.log.truncate(length, fork)
+            log.commit_draft(draft, signature, key_pair)
         self._head_changed()
 
     def _truncating(self, length: int) -> None:
@@ -257,13 +330,16 @@ class OpenLog:
 
     # --- what is stored ---------------------------------------------------------------------------
 
-    def use_encryption(self, encryption_key: bytes) -> None:
+    def use_encryption(self, choice: EncryptionChoice) -> None:
         """As `Core.use_encryption`."""
-        verifier = self.log.verifier
-        is_compat = verifier is not None and verifier.is_compat
-        cipher = BlockCipher(encryption_key, self.key, compat=is_compat)
-        if self.cipher is not None and self.cipher.block_key != cipher.block_key:
-            raise UsageError("the core is open with another encryption key")
+        log = self.log
+        cipher = changed_encryption(self.cipher, choice, self.key, lambda: log.is_compat)
+        if cipher is self.cipher:
+            return
+        first = log.bitfield.first_set(0, log.head.length)
+        block = None if first is None else log.rows.read_block(first)
+        if isinstance(choice, EncryptionKey) and first is not None and block is not None:
+            cipher.decrypt(first, block)
         self.cipher = cipher
 
     def decrypted(self, index: int, block: bytes) -> bytes:

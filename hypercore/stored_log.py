@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NoReturn
 
 from hypercore import log
 from hypercore.bitfield import Bitfield, pages_of
 from hypercore.crypto import KeyPair
+from hypercore.drafts import Draft, check_truncation, draft_append, draft_truncation
 from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
@@ -66,6 +68,13 @@ class StoredLog:
         return self._auth.manifest
 
     @property
+    def is_compat(self) -> bool:
+        """Whether the key is the signer's own, as far as that is known by now."""
+        if self.verifier is not None:
+            return self.verifier.is_compat
+        return self.head.length > 0  # a manifest would have come with the head
+
+    @property
     def contiguous_length(self) -> int:
         return self._hints.contiguous_length
 
@@ -105,8 +114,12 @@ class StoredLog:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:
             return False
         manifest = self.verifier.manifest
-        return manifest.quorum == 1 and any(
-            signer.public_key == self.key_pair.public_key for signer in manifest.signers
+        prologue = self.verifier.prologue
+        # A log without its prologue is not ours to go on with: it may come from peers, too.
+        return (
+            manifest.quorum == 1
+            and (prologue is None or self.head.length >= prologue.length)
+            and any(signer.public_key == self.key_pair.public_key for signer in manifest.signers)
         )
 
     def check_usable(self) -> None:
@@ -144,10 +157,13 @@ class StoredLog:
         if not self.is_writable:
             raise NotWritable("this core's secret key is not here, or the store is read-only")
         if self._hints.recovering:
-            raise StorageError(
-                "the store lost its write-ahead log; what peers have of this core must be "
-                "fetched before anything is appended"
-            )
+            self._refuse_recovering()
+
+    def _refuse_recovering(self) -> NoReturn:
+        raise StorageError(
+            "the store lost its write-ahead log; what peers have of this core must be "
+            "fetched before anything is appended"
+        )
 
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
@@ -162,6 +178,8 @@ class StoredLog:
     def truncate(self, length: int, fork: int | None = None) -> Changeset:
         """Cut the log back, as a new fork; returns what was committed. Raises: as `append`."""
         self._check_writable()
+        assert self.verifier is not None
+        check_truncation(length, self.verifier)
         changes = log.truncate(
             self.head,
             length,
@@ -170,6 +188,46 @@ class StoredLog:
             self._sign,
         )
         self.commit((changes,))
+        return changes
+
+    def draft(self, blocks: Sequence[bytes]) -> Draft:
+        """`blocks`, as they are to be stored, at the end. Raises: UsageError."""
+        return draft_append(self.head, blocks, self.verifier)
+
+    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+        """Raises: UsageError, CorruptStorage."""
+        fork = self.head.fork + 1 if fork is None else fork
+        return draft_truncation(self.head, length, fork, self.read_node, self.verifier)
+
+    def commit_draft(
+        self,
+        draft: Draft,
+        signature: bytes | None,
+        key_pair: KeyPair | None,
+        local: LocalRows | None = None,
+    ) -> Changeset:
+        """Write what was drafted of this very head, made valid by a signature or a key pair.
+
+        Returns what was committed. Raises: InvalidSignature, NotWritable, StorageFailed.
+        """
+        if signature is not None and key_pair is not None:
+            raise UsageError("a signature and a key pair exclude one another")
+        self.check_usable()
+        if self._storage.is_read_only:
+            raise NotWritable("the store is read-only")
+        if self._hints.recovering:
+            self._refuse_recovering()
+        if signature is None:
+            changes = draft.signed_by(key_pair or self.key_pair)
+        else:
+            changes = draft.signed(signature)
+        length = self.head.length
+        is_noted = self.is_writable
+        self.commit((changes,), local)
+        if not is_noted:
+            # Whoever signs elsewhere goes by what we show: nobody is to see what a power cut
+            # could take back, or another log of this length would be signed after it.
+            self._note_pending(self.head.length, self.sequence, length)
         return changes
 
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
@@ -279,6 +337,10 @@ class StoredLog:
             self.rows.stage_hints(batch, hints)
             self._hints = hints
 
+    def set_manifest(self, manifest: Manifest) -> None:
+        """Store it; it must be the one that the key stands for. Raises: StorageFailed."""
+        self.commit((Changeset(manifest=manifest),))
+
     def _learn_manifest(self, batch: WriteBatch, manifest: Manifest) -> None:
         self.verifier = make_verifier(self.key, manifest, 0)
         self._auth = replace(self._auth, manifest=manifest)
@@ -293,17 +355,17 @@ class StoredLog:
     def _swap(self, head: Head, sequence: int) -> None:
         self.sequence = sequence
         if self.is_writable and head is not self.head:
-            self._note_pending(head.length, sequence)
+            self._note_pending(head.length, sequence, self.head.length)
         self.head = head
         if not self.is_writable and self.key_pair is not None:
             self.is_writable = self._may_write()
 
-    def _note_pending(self, length: int, sequence: int) -> None:
+    def _note_pending(self, length: int, sequence: int, length_before: int) -> None:
         pending = self._pending
         if not pending:
             if sequence <= self._storage.durable_sequence:
                 return
-            self._durable_length = self.head.length
+            self._durable_length = length_before
         elif len(pending) == _MAX_PENDING:
             pending.pop()
         pending.append((sequence, length))

@@ -43,6 +43,12 @@ def test_two_peers() -> None:
     assert "fetched 1 of 10000 blocks\n" in out
 
 
+def test_several_signers() -> None:
+    out = run_example("several_signers.py")
+    assert "2 of 3 must sign\nCarol signed, 1 missing\nAlice signed, 0 missing\n" in out
+    assert out.endswith("We buy a boat.\nIt is blue.\n")
+
+
 def test_bee_over_the_wire() -> None:
     out = run_example("bee_over_the_wire.py")
     assert "town/1236 has 1236 people\n" in out

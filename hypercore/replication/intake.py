@@ -137,6 +137,9 @@ class Intake:
         if verifier is None and (proof.upgrade is not None or proof.manifest is not None):
             verifier = verifier_of(self._log, proof)
         changes = verify_proof(proof, self.head, self.read_node, verifier)
+        if self._verifier is None and verifier is not None and changes.head is not None:
+            # A head without a manifest: then it is a compat core, and that is noted for good.
+            changes.manifest = verifier.manifest
         self._close_blocks()
         if changes.nodes or changes.blocks or changes.head or changes.manifest:
             self._changesets.append(changes)

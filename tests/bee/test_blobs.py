@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bee import Bee, BlobId, Blobs, CorruptTree, LargeValueBee
-from bee.errors import BatchEnded
+from bee import BlobId, Blobs
 from hypercore import Core, open_corestore
-from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
-from tests.support.stream_pair import connected_muxes
 
 LIMIT_SECONDS = 20
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from hypercore.crypto import KeyPair
-from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append
 from hypercore.manifest import (
     DEFAULT_NAMESPACE,
@@ -23,6 +22,7 @@ from hypercore.manifest import (
     Verifier,
 )
 from hypercore.merkle import MerkleNode
+from hypercore.multisig import sign_part
 
 pytestmark = pytest.mark.interop
 
@@ -67,11 +67,8 @@ def verify_question(verifier: Verifier, head: Head, signature: bytes) -> dict[st
 
 def part_of(verifier: Verifier, signer: int, length: int, signed: int) -> PartialSignature:
     longer, changes = log_of(signed)
-    nodes = {node.index: node for node in changes.nodes}
-    patch = [nodes[index] for index in growth(length, signed)]
-    return PartialSignature(
-        signer, verifier.sign(longer, KEY_PAIRS[signer]), signed - length, patch
-    )
+    nodes: dict[int, MerkleNode] = {node.index: node for node in changes.nodes}
+    return sign_part(verifier, longer, nodes.get, KEY_PAIRS[signer], length)
 
 
 def multi_signers() -> Iterator[Verifier]:
