@@ -11,7 +11,7 @@ How it hangs together, from values to tasks:
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
-| `drafts`, `multisig`                                 | changes that others sign               |
+| `proposal`, `multisig`                               | changes that others sign               |
 | `log_copy`                                           | one core's blocks for another          |
 | `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
@@ -34,7 +34,6 @@ from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
-from hypercore.drafts import Draft
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
     BlockNotAvailable,
@@ -53,6 +52,7 @@ from hypercore.errors import (
 )
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
 from hypercore.multisig import SignatureCollector, signable_length
+from hypercore.proposal import Proposal
 from hypercore.storage import Durability
 
 __all__ = [
@@ -65,7 +65,6 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
-    "Draft",
     "Durability",
     "HypercoreError",
     "InvalidManifest",
@@ -76,6 +75,7 @@ __all__ = [
     "OutOfRange",
     "PartialSignature",
     "Prologue",
+    "Proposal",
     "RemoteProtocolError",
     "SignatureCollector",
     "Signer",

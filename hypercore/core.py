@@ -11,7 +11,6 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.drafts import Draft
 from hypercore.encryption import (
     BlockEncryption,
     EncryptionChoice,
@@ -31,6 +30,7 @@ from hypercore.log_copy import prologue_changes
 from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
+from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -173,7 +173,7 @@ class Core:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
         They are signed with `key_pair` in place of the core's own, or come with the `signature`
-        that was made of their `draft`. A prologue needs neither.
+        that was made of their proposal (`propose`). A prologue needs neither.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
         InvalidSignature, StorageFailed. Cancel: all of it was written, or nothing.
@@ -214,7 +214,7 @@ class Core:
         if key_pair is None and signature is None and log.is_writable:
             log.append(appended, local)
         else:
-            changes = log.commit_draft(log.draft(appended), signature, key_pair, local)
+            changes = log.commit_proposal(log.propose(appended), signature, key_pair, local)
             # Unlike those of a core that is ours alone, its readers may wait for peers.
             self._fetcher.appended(changes)
         self._appended += len(appended)
@@ -233,7 +233,7 @@ class Core:
 
         Peers that hold the old one follow. `fork` must be above the present one; by default it
         is the next. `key_pair` and `signature` as for `append`; the signature is that of
-        `draft_truncation`. A prologue stays.
+        `propose_truncation`. A prologue stays.
 
         Raises: NotWritable, InvalidSignature, OutOfRange. Cancel: it was done, or not.
         """
@@ -243,26 +243,26 @@ class Core:
             if key_pair is None and signature is None and log.is_writable:
                 log.truncate(length, fork)
             else:
-                log.commit_draft(log.draft_truncation(length, fork), signature, key_pair)
+                log.commit_proposal(log.propose_truncation(length, fork), signature, key_pair)
             self._head_changed()
         await self.wait_durable()
 
-    def draft(self, blocks: bytes | Sequence[bytes] = ()) -> Draft:
+    def propose(self, blocks: bytes | Sequence[bytes] = ()) -> Proposal:
         """What the log would be with these blocks, for others to sign; nothing is written.
 
         Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown.
         """
         self._check_open()
         head = self._log.head
-        drafted: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
         if self._cipher is not None:
-            drafted = encrypt_all(self._cipher, drafted, head.length, head.fork)
-        return self._log.draft(drafted)
+            proposed = encrypt_all(self._cipher, proposed, head.length, head.fork)
+        return self._log.propose(proposed)
 
-    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+    def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
         """What `truncate` would make of the log. Raises: UsageError, OutOfRange."""
         self._check_open()
-        return self._log.draft_truncation(length, fork)
+        return self._log.propose_truncation(length, fork)
 
     def sign_for(
         self, manifest: Manifest, *, length: int | None = None, key_pair: KeyPair | None = None

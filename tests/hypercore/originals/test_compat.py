@@ -78,7 +78,7 @@ async def test_a_compat_core_is_served_and_continued() -> None:
         replicating(store, other_store),
     ):
         core = await store.get(key=PAIR.public_key, key_pair=PAIR)
-        assert len(core.draft(b"x").signable()) == 80
+        assert len(core.propose(b"x").signable()) == 80
         await core.append([b"one", b"two"])
         assert len(core.head.signature) == 64
         copy = await other_store.get(key=PAIR.public_key)

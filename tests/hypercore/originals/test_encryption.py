@@ -347,7 +347,7 @@ async def test_a_blind_node_in_the_middle() -> None:
 
 
 async def test_an_encrypted_core_signed_elsewhere() -> None:
-    """A draft is made of what will be stored, so who signs it need not have the key."""
+    """A proposal is made of what will be stored, so who signs it need not have the key."""
     pair = KeyPair.from_seed(b"\x09" * 32)
     async with open_corestore(None) as store:
         key = (await store.get(key_pair=pair)).key
@@ -357,10 +357,10 @@ async def test_an_encrypted_core_signed_elsewhere() -> None:
     async with open_corestore(None) as store:
         core = await store.get(key=key, manifest=manifest, encryption_key=KEY)
         assert not core.is_writable
-        draft = core.draft([b"hello", b"world"])
-        assert all(b"hello" not in block for _, block in draft.changes.blocks)
-        collector = draft.collector()
-        collector.add(draft.part(pair))
+        proposal = core.propose([b"hello", b"world"])
+        assert all(b"hello" not in block for _, block in proposal.changes.blocks)
+        collector = proposal.collector()
+        collector.add(proposal.part(pair))
         await core.append([b"hello", b"world"], signature=collector.signature)
         await core.append(b"!", key_pair=pair)
         assert await core.get_many([0, 1, 2]) == [b"hello", b"world", b"!"]
