@@ -38,7 +38,7 @@ PAIR = KeyPair.from_seed(b"\x41" * 32)
 SOLE = Manifest.single_signer(PAIR.public_key)
 
 
-@pytest.fixture(params=["memory", "commit", "group(0.1)", "os"])
+@pytest.fixture(params=["memory", "commit"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Corestore]:
     if request.param == "memory":
         async with open_corestore(None) as opened:
