@@ -30,6 +30,7 @@ from hypercore import (
 from tests.interop.originals.signing_peer import SigningPeer, open_signing_peer
 from tests.interop.replication_peer import connected
 from tests.support.signing_party import wait_fork
+from tests.support.storage_rows import verify_core
 
 pytestmark = pytest.mark.interop
 
@@ -351,3 +352,29 @@ async def test_a_quorum_core_on_one_disk(tmp_path: Path) -> None:
             assert answer["manifest"] == pair.encode().hex()
             assert answer["signature"] == collector.signature.hex()
             assert await peer.blocks("shared", range(5)) == numbers(0, 5)
+
+
+async def test_static_cores_on_one_disk(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_signing_peer(directory) as peer:
+            await peer("open", id="source", name="source")
+            source = await peer("append", id="source", blocks=as_hex(numbers(0, 9)))
+            theirs = Manifest.static(bytes.fromhex(source["treeHash"]), 9)
+            await peer("open", id="theirs", manifest=theirs.encode().hex())
+            await peer("copyPrologue", id="theirs", **{"from": "source"})
+        async with open_corestore(directory, durability=Durability.OS) as store:
+            core = await store.get(key=theirs.key)
+            assert core.manifest == theirs
+            assert await core.get_many(range(9)) == numbers(0, 9)
+            log = await store.get(name="source")
+            await log.append(numbers(9, 21))
+            ours = Manifest.static(log.head.tree_hash, 21)
+            copy = await store.get(manifest=ours)
+            await copy.copy_prologue(log)
+            assert verify_core(store.storage, core.discovery_key) == 9
+            assert verify_core(store.storage, copy.discovery_key) == 21
+        async with open_signing_peer(directory) as peer:
+            answer = await peer("open", id="ours", key=ours.key.hex())
+            assert (answer["length"], answer["isSigned"]) == (21, True)
+            assert await peer.blocks("ours", range(21)) == numbers(0, 21)
