@@ -216,7 +216,7 @@ class Core:
         else:
             changes = log.commit_proposal(log.propose(appended), signature, key_pair, local)
             # Unlike those of a core that is ours alone, its readers may wait for peers.
-            self._fetcher.appended(changes)
+            self._fetcher.arrived((changes,))
         self._appended += len(appended)
         self._head_changed()
         return start

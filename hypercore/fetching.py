@@ -73,15 +73,6 @@ class BlockFetcher:
         if self._changed:
             self._changed.unpark_all()
 
-    def appended(self, changes: Changeset) -> None:
-        """These blocks were put here, not fetched: wake who waits, and ask peers no more."""
-        if self._waiters:
-            count = self._waiters.count
-            self._source.unwant_blocks(
-                [index for index, _ in changes.blocks for _ in range(count(index))]
-            )
-        self.arrived((changes,))
-
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
         self._failure = error
