@@ -23,6 +23,7 @@ from hypercore.errors import (
     CorruptStorage,
     NotWritable,
     OutOfRange,
+    UsageError,
 )
 from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
@@ -270,9 +271,13 @@ class Core:
         """Sign what this core holds as one of the signers of another core, with that manifest.
 
         The part is for a log of `length` blocks, with a patch up to our length when we are
-        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's.
+        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's,
+        UsageError for blocks that a power cut could take back: something else could be signed
+        in their place.
         """
         self._check_open()
+        if self.durable_length < self.length:
+            raise UsageError(f"{self.length} blocks, {self.durable_length} of them durable: wait")
         key_pair = key_pair or self.key_pair
         if key_pair is None:
             raise NotWritable("this core's secret key is not here")
