@@ -630,7 +630,7 @@ class Core:
         when the blocks that are here were not written with this key.
         """
         log = self._log
-        cipher = changed_encryption(self._cipher, choice, self.key, lambda: log.is_compat)
+        cipher = changed_encryption(self._cipher, choice, log)
         if cipher is not self._cipher:
             first = log.bitfield.first_set(0, log.head.length)
             block = None if first is None else log.rows.read_block(first)

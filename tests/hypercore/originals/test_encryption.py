@@ -185,6 +185,18 @@ async def test_a_wrong_key_is_refused_before_it_spoils_anything(tmp_path: Path) 
         assert await core.get(1) == b"world"
 
 
+@pytest.mark.parametrize("fork", [1, 2**32, 1_800_000_000_000, 2**53 - 1])
+async def test_any_fork_number_is_told_from_a_wrong_key(tmp_path: Path, fork: int) -> None:
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="secret", encryption_key=KEY)
+        await core.append(b"given up")
+        await core.truncate(0, fork)
+        await core.append(b"hello")
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="secret", encryption_key=KEY)
+        assert await core.get(0) == b"hello"
+
+
 async def test_a_reader_with_a_wrong_key_is_told_with_the_first_block() -> None:
     async with (
         open_corestore(None) as store,
