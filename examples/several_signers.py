@@ -20,10 +20,12 @@ async def main() -> None:
     async with open_corestore(None) as store:
         core = await store.get(manifest=manifest)
         blocks = [b"We buy a boat.", b"It is blue."]
-        draft = core.draft(blocks)
-        collector = draft.collector()
+        proposal = core.propose(blocks)
+        collector = proposal.collector()
         for name in ("Carol", "Alice"):
-            signature = sign(draft.signable(), people[name].secret_key)  # wherever that person is
+            signature = sign(
+                proposal.signable(), people[name].secret_key
+            )  # wherever that person is
             collector.add_signature(people[name].public_key, signature)
             print(f"{name} signed, {collector.missing} missing")
 

@@ -11,7 +11,7 @@ How it hangs together, from values to tasks:
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
-| `drafts`, `multisig`                                 | changes that others sign               |
+| `proposal`, `multisig`                               | changes that others sign               |
 | `log_copy`                                           | one core's blocks for another          |
 | `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
@@ -39,7 +39,6 @@ from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
-from hypercore.drafts import Draft
 from hypercore.encoded import EncodedCore, EncodedLog
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
@@ -72,6 +71,7 @@ from hypercore.events import (
 )
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
 from hypercore.multisig import SignatureCollector, signable_length
+from hypercore.proposal import Proposal
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Durability
@@ -108,7 +108,6 @@ __all__ = [
     "CorestoreStatistics",
     "CorruptStorage",
     "Downloaded",
-    "Draft",
     "Durability",
     "EncodedCore",
     "EncodedLog",
@@ -125,6 +124,7 @@ __all__ = [
     "PeerAdded",
     "PeerRemoved",
     "Prologue",
+    "Proposal",
     "RemoteContiguous",
     "RemoteProtocolError",
     "SignatureCollector",

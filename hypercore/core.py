@@ -11,10 +11,9 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.drafts import Draft
 from hypercore.encoded import EncodedCore
 from hypercore.encryption import BlockEncryption, EncryptionChoice
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import NotWritable, OutOfRange, UsageError
 from hypercore.events import CoreEvents
 from hypercore.handle import APPEND_COST, COST_BYTES, Handle
 from hypercore.log import Changeset, Head, earlier_head
@@ -23,6 +22,7 @@ from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
 from hypercore.open_log import OpenLog
+from hypercore.proposal import Proposal
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
@@ -208,7 +208,7 @@ class Core:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
         They are signed with `key_pair` in place of the core's own, or come with the `signature`
-        that was made of their `draft`. A prologue needs neither.
+        that was made of their proposal (`propose`). A prologue needs neither.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
         InvalidSignature, StorageFailed. Cancel: all of it was written, or nothing.
@@ -256,7 +256,7 @@ class Core:
 
         Peers that hold the old one follow. `fork` must be above the present one; by default it
         is the next. `key_pair` and `signature` as for `append`; the signature is that of
-        `draft_truncation`. A prologue stays.
+        `propose_truncation`. A prologue stays.
 
         Raises: NotWritable, InvalidSignature, OutOfRange. Cancel: it was done, or not.
         """
@@ -265,18 +265,18 @@ class Core:
             self._shared.truncate(length, fork, key_pair, signature)
         await self.wait_durable()
 
-    def draft(self, blocks: bytes | Sequence[bytes] = ()) -> Draft:
+    def propose(self, blocks: bytes | Sequence[bytes] = ()) -> Proposal:
         """What the log would be with these blocks, for others to sign; nothing is written.
 
         Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown.
         """
         self._handle.check_open()
-        return self._shared.draft(blocks)
+        return self._shared.propose(blocks)
 
-    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+    def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
         """What `truncate` would make of the log. Raises: UsageError, OutOfRange."""
         self._handle.check_open()
-        return self._log.draft_truncation(length, fork)
+        return self._log.propose_truncation(length, fork)
 
     def sign_for(
         self, manifest: Manifest, *, length: int | None = None, key_pair: KeyPair | None = None
@@ -284,9 +284,13 @@ class Core:
         """Sign what this core holds as one of the signers of another core, with that manifest.
 
         The part is for a log of `length` blocks, with a patch up to our length when we are
-        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's.
+        ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's,
+        UsageError for blocks that a power cut could take back: something else could be signed
+        in their place.
         """
         self._handle.check_open()
+        if self.durable_length < self.length:
+            raise UsageError(f"{self.length} blocks, {self.durable_length} of them durable: wait")
         key_pair = key_pair or self.key_pair
         if key_pair is None:
             raise NotWritable("this core's secret key is not here")

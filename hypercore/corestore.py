@@ -248,8 +248,9 @@ class Corestore:
     async def import_version10(self, directory: Path) -> Core:
         """Take over a core that Hypercore 10 wrote, by the directory of its `oplog`.
 
-        Key, key pair, name and user data stay the same, and the files as they are. To be closed
-        as after `get`. Every block is hashed.
+        Key, key pair, name and user data stay the same, and the files as they are: from here on
+        only one of the two may be written to, or the log has two histories. To be closed as
+        after `get`. Every block is hashed.
 
         Raises: UsageError when the store has another state of the core, CorruptStorage, OSError,
         StorageFailed. Cancel: a part of the blocks is here; called again, it goes on.

@@ -14,15 +14,17 @@ key and random under any other. It is looked at once, in the first block that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hypercore.block_cipher import PADDING, BlockCipher
 from hypercore.errors import UsageError, WrongEncryptionKey
+from hypercore.log import Head
 
 _MAX_FORK = 1 << 32
-"""No log is truncated so often; a wrong key passes for right once in four thousand millions."""
+"""Forks below are taken for right, or below the log's own where that is higher; a wrong key
+passes once in four thousand millions."""
 
 
 class BlockEncryption(Protocol):
@@ -57,6 +59,21 @@ class EncryptionKey:
         return f"EncryptionKey(is_block_key={self.is_block_key})"
 
 
+class EncryptedLog(Protocol):
+    """What is to be known of the log whose blocks are encrypted."""
+
+    @property
+    def key(self) -> bytes: ...
+
+    @property
+    def is_compat(self) -> bool:
+        """Whether the key is the signer's own, as far as that is known by now."""
+        ...
+
+    @property
+    def head(self) -> Head: ...
+
+
 EncryptionChoice = EncryptionKey | BlockEncryption
 
 
@@ -84,12 +101,9 @@ class KeyedEncryption:
 
     padding = PADDING
 
-    def __init__(
-        self, choice: EncryptionKey, core_key: bytes, is_compat: Callable[[], bool]
-    ) -> None:
+    def __init__(self, choice: EncryptionKey, log: EncryptedLog) -> None:
         self.choice = choice
-        self._core_key = core_key
-        self._is_compat = is_compat
+        self._log = log
         self._cipher: BlockCipher | None = None
         self._proven: BlockCipher | None = None
         """The same, once it has decrypted something."""
@@ -105,7 +119,7 @@ class KeyedEncryption:
             return cipher.decrypt(index, block)
         cipher = self._cipher or self._derive()
         decrypted = cipher.decrypt(index, block)
-        if cipher.fork_of(index, block) >= _MAX_FORK:
+        if cipher.fork_of(index, block) > max(_MAX_FORK, self._log.head.fork):
             raise WrongEncryptionKey(index)
         self._proven = cipher
         return decrypted
@@ -114,19 +128,16 @@ class KeyedEncryption:
         choice = self.choice
         cipher = BlockCipher(
             choice.key,
-            self._core_key,
+            self._log.key,
             is_block_key=choice.is_block_key,
-            compat=self._is_compat(),
+            compat=self._log.is_compat,
         )
         self._cipher = cipher
         return cipher
 
 
 def changed_encryption(
-    present: BlockEncryption | None,
-    choice: EncryptionChoice,
-    core_key: bytes,
-    is_compat: Callable[[], bool],
+    present: BlockEncryption | None, choice: EncryptionChoice, log: EncryptedLog
 ) -> BlockEncryption:
     """The encryption of a core that somebody opens with `choice` beside those who use it.
 
@@ -136,7 +147,7 @@ def changed_encryption(
         wanted: BlockEncryption = choice
         is_same = present is choice
     else:
-        wanted = KeyedEncryption(choice, core_key, is_compat)
+        wanted = KeyedEncryption(choice, log)
         is_same = isinstance(present, KeyedEncryption) and present.choice == choice
     if present is None:
         return wanted

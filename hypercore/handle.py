@@ -168,14 +168,6 @@ class Handle:
         if self._changed:
             self._changed.unpark_all()
 
-    def appended(self, changes: Changeset) -> None:
-        if self._waiters:
-            count = self._waiters.count
-            self.shared.replication.unwant_blocks(
-                [index for index, _ in changes.blocks for _ in range(count(index))]
-            )
-        self.arrived((changes,))
-
     def truncating(self, length: int) -> None:
         if self._waiters:
             self._waiters.truncating(length)

@@ -78,7 +78,7 @@ def patch_nodes(head: Head, read_node: NodeReader, length: int) -> list[MerkleNo
 class SignatureCollector:
     """Signatures of one head, checked one by one as they come in.
 
-    collector = draft.collector()
+    collector = proposal.collector()
     for data in parts_from_signers:
         collector.add_encoded(data)
     await core.append(blocks, signature=collector.signature)
@@ -115,7 +115,7 @@ class SignatureCollector:
         self._parts[part.signer] = replace(part, nodes=own)
 
     def add_signature(self, public_key: bytes, signature: bytes) -> None:
-        """Take the 64 bytes that the owner of `public_key` made of the draft's `signable`.
+        """Take the 64 bytes that the owner of `public_key` made of the proposal's `signable`.
 
         Raises: InvalidSignature, NotWritable when that is no signer.
         """

@@ -16,7 +16,6 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.drafts import Draft
 from hypercore.encryption import (
     BlockEncryption,
     EncryptionChoice,
@@ -28,6 +27,7 @@ from hypercore.errors import BlockTooLarge, CorruptStorage, NotWritable, OutOfRa
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication
@@ -51,9 +51,6 @@ class User(Protocol):
 
     def arrived(self, changesets: Sequence[Changeset]) -> None:
         """These were committed."""
-
-    def appended(self, changes: Changeset) -> None:
-        """These blocks were put here, not fetched."""
 
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
@@ -194,25 +191,25 @@ class OpenLog:
 
         Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
         """
-        draft = self.draft(blocks)
+        proposal = self.propose(blocks)
         start = self.log.head.length
-        changes = self.log.commit_draft(draft, signature, key_pair, local)
+        changes = self.log.commit_proposal(proposal, signature, key_pair, local)
         # Unlike those of a core that is ours alone, its readers may wait for peers.
         for user in self._users:
-            user.appended(changes)
+            user.arrived((changes,))
         self._appended += len(changes.blocks)
         self._head_changed()
         return start
 
-    def draft(self, blocks: bytes | Sequence[bytes]) -> Draft:
-        """As `Core.draft`. Raises: BlockTooLarge, UsageError."""
+    def propose(self, blocks: bytes | Sequence[bytes]) -> Proposal:
+        """As `Core.propose`. Raises: BlockTooLarge, UsageError."""
         head = self.log.head
-        drafted: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        if (largest := max(map(len, drafted), default=0)) > MAX_BLOCK_BYTES:
+        proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        if (largest := max(map(len, proposed), default=0)) > MAX_BLOCK_BYTES:
             raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
         if self.cipher is not None:
-            drafted = encrypt_all(self.cipher, drafted, head.length, head.fork)
-        return self.log.draft(drafted)
+            proposed = encrypt_all(self.cipher, proposed, head.length, head.fork)
+        return self.log.propose(proposed)
 
     async def commit_pieces(self, pieces: Iterable[Changeset]) -> None:
         """As `Core.commit_pieces`."""
@@ -245,13 +242,13 @@ class OpenLog:
                 self._truncating(length)
             log.truncate(length, fork)
         else:
-            draft = log.draft_truncation(length, fork)
+            proposal = log.propose_truncation(length, fork)
             if signature is not None:
-                draft.signed(signature)
+                proposal.signed(signature)
             else:
-                draft.signed_by(key_pair or log.key_pair)
+                proposal.signed_by(key_pair or log.key_pair)
             self._truncating(length)
-            log.commit_draft(draft, signature, key_pair)
+            log.commit_proposal(proposal, signature, key_pair)
         self._head_changed()
 
     def _truncating(self, length: int) -> None:
@@ -333,7 +330,7 @@ class OpenLog:
     def use_encryption(self, choice: EncryptionChoice) -> None:
         """As `Core.use_encryption`."""
         log = self.log
-        cipher = changed_encryption(self.cipher, choice, self.key, lambda: log.is_compat)
+        cipher = changed_encryption(self.cipher, choice, log)
         if cipher is self.cipher:
             return
         first = log.bitfield.first_set(0, log.head.length)

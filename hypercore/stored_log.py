@@ -16,11 +16,11 @@ from typing import NoReturn
 from hypercore import log
 from hypercore.bitfield import Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.drafts import Draft, check_truncation, draft_append, draft_truncation
 from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, leaf_node
+from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -190,23 +190,23 @@ class StoredLog:
         self.commit((changes,))
         return changes
 
-    def draft(self, blocks: Sequence[bytes]) -> Draft:
+    def propose(self, blocks: Sequence[bytes]) -> Proposal:
         """`blocks`, as they are to be stored, at the end. Raises: UsageError."""
-        return draft_append(self.head, blocks, self.verifier)
+        return propose_append(self.head, blocks, self.verifier)
 
-    def draft_truncation(self, length: int, fork: int | None = None) -> Draft:
+    def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
         """Raises: UsageError, CorruptStorage."""
         fork = self.head.fork + 1 if fork is None else fork
-        return draft_truncation(self.head, length, fork, self.read_node, self.verifier)
+        return propose_truncation(self.head, length, fork, self.read_node, self.verifier)
 
-    def commit_draft(
+    def commit_proposal(
         self,
-        draft: Draft,
+        proposal: Proposal,
         signature: bytes | None,
         key_pair: KeyPair | None,
         local: LocalRows | None = None,
     ) -> Changeset:
-        """Write what was drafted of this very head, made valid by a signature or a key pair.
+        """Write what was proposed of this very head, made valid by a signature or a key pair.
 
         Returns what was committed. Raises: InvalidSignature, NotWritable, StorageFailed.
         """
@@ -218,9 +218,9 @@ class StoredLog:
         if self._hints.recovering:
             self._refuse_recovering()
         if signature is None:
-            changes = draft.signed_by(key_pair or self.key_pair)
+            changes = proposal.signed_by(key_pair or self.key_pair)
         else:
-            changes = draft.signed(signature)
+            changes = proposal.signed(signature)
         length = self.head.length
         is_noted = self.is_writable
         self.commit((changes,), local)

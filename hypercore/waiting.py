@@ -64,10 +64,6 @@ class BlockWaiters:
             if not waiting:
                 self._by_index.pop(index, None)
 
-    def count(self, index: int) -> int:
-        """How many wait for this block."""
-        return len(self._by_index.get(index, ()))
-
     def arrived(self, blocks: Iterable[tuple[int, bytes]]) -> None:
         """These blocks are stored now."""
         by_index = self._by_index

@@ -8,6 +8,7 @@ commit. What fails is not kept, and nothing that was built on it can pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import blake2b
 from struct import Struct
 from typing import Protocol
@@ -136,6 +137,8 @@ class Intake:
         verifier = self._verifier
         if verifier is None and (proof.upgrade is not None or proof.manifest is not None):
             verifier = verifier_of(self._log, proof)
+        if verifier is not None and verifier.is_compat and proof.manifest is not None:
+            proof = replace(proof, manifest=None)
         changes = verify_proof(proof, self.head, self.read_node, verifier)
         if self._verifier is None and verifier is not None and changes.head is not None:
             # A head without a manifest: then it is a compat core, and that is noted for good.
@@ -169,8 +172,12 @@ def verifier_of(log: IntakeLog, proof: Proof) -> Verifier:
     if log.verifier is not None:
         return log.verifier
     # Without a manifest of its own a core is a compat core, whose key is its signer's.
-    manifest = proof.manifest or Manifest.single_signer(log.key)
+    compat = Verifier(log.key, Manifest.single_signer(log.key))
+    if proof.manifest is None:
+        return compat
     try:
-        return Verifier(log.key, manifest)
+        verifier = Verifier(log.key, proof.manifest)
     except ValueError as error:
         raise InvalidProof(f"a manifest of another core: {error}") from None
+    # Nothing hashes to a compat core's key: what else is in such a manifest is the peer's own.
+    return compat if verifier.is_compat else verifier

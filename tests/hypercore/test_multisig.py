@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
@@ -38,6 +38,7 @@ def verifier_of(manifest: Manifest) -> Verifier:
     return Verifier(manifest.key, manifest)
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_a_quorum_makes_a_signature_and_fewer_do_not(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 5))
@@ -84,6 +85,7 @@ def test_a_quorum_makes_a_signature_and_fewer_do_not(data: st.DataObject) -> Non
         assert again.signature == signature
 
 
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(0, 20), st.data())
 def test_no_part_of_another_log_is_taken(length: int, ahead: int, data: st.DataObject) -> None:
     verifier = verifier_of(Manifest.multi_signer(KEYS[:3], allow_patch=True))

@@ -54,8 +54,8 @@ class SigningParty:
     def sign(self, core: Core, signers: Sequence[int], length: int) -> bytes:
         """The signature of the shared core at `length`, by these signers from their own logs."""
         assert core.manifest is not None
-        draft = core.draft([b"%d" % number for number in range(core.length, length)])
-        collector = draft.collector()
+        proposal = core.propose([b"%d" % number for number in range(core.length, length)])
+        collector = proposal.collector()
         for index in signers:
             collector.add(self.logs[index].sign_for(core.manifest, length=length))
         return collector.signature

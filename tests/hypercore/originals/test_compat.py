@@ -12,6 +12,7 @@ same kinds of files are written by `support.version10_files`: header version 0 a
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,9 +26,12 @@ from hypercore import (
     Durability,
     KeyPair,
     Manifest,
+    Signer,
     UsageError,
     open_corestore,
 )
+from hypercore.proof import ProofRequest, UpgradeRequest, build_proof
+from hypercore.replication.intake import Intake
 from hypercore.storage.version10 import Version10Core, version10_directories
 from tests.support.signing_party import replicating
 from tests.support.storage_rows import verify_core
@@ -78,7 +82,7 @@ async def test_a_compat_core_is_served_and_continued() -> None:
         replicating(store, other_store),
     ):
         core = await store.get(key=PAIR.public_key, key_pair=PAIR)
-        assert len(core.draft(b"x").signable()) == 80
+        assert len(core.propose(b"x").signable()) == 80
         await core.append([b"one", b"two"])
         assert len(core.head.signature) == 64
         copy = await other_store.get(key=PAIR.public_key)
@@ -281,3 +285,21 @@ def test_finding_the_cores_of_a_store(tmp_path: Path) -> None:
     found = version10_directories(tmp_path)
     assert found == sorted(writer.place_in(tmp_path) for writer in writers)
     assert version10_directories(found[0]) == [found[0]]
+
+
+async def test_a_peer_does_not_choose_the_manifest_of_a_compat_core() -> None:
+    """Nothing hashes to a compat core's key: of its manifest only the signer is proven."""
+    strange = Manifest.multi_signer(
+        [Signer(b"\x01" * 32, PAIR.public_key)], user_data=bytes(100_000), allow_patch=True
+    )
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(key=PAIR.public_key, key_pair=PAIR)
+        await core.append([b"one", b"two"])
+        copy = await other_store.get(key=PAIR.public_key)
+        request = ProofRequest(0, upgrade=UpgradeRequest(0, 2))
+        proof = build_proof(request, core.head, core.read_node)
+        intake = Intake(copy)
+        intake.accept_proof(replace(proof, manifest=strange))
+        copy.commit(intake.changesets())
+        assert copy.head == core.head
+        assert copy.manifest == Manifest.single_signer(PAIR.public_key)

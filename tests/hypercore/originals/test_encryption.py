@@ -185,6 +185,18 @@ async def test_a_wrong_key_is_refused_before_it_spoils_anything(tmp_path: Path) 
         assert await core.get(1) == b"world"
 
 
+@pytest.mark.parametrize("fork", [1, 2**32, 1_800_000_000_000, 2**53 - 1])
+async def test_any_fork_number_is_told_from_a_wrong_key(tmp_path: Path, fork: int) -> None:
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="secret", encryption_key=KEY)
+        await core.append(b"given up")
+        await core.truncate(0, fork)
+        await core.append(b"hello")
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="secret", encryption_key=KEY)
+        assert await core.get(0) == b"hello"
+
+
 async def test_a_reader_with_a_wrong_key_is_told_with_the_first_block() -> None:
     async with (
         open_corestore(None) as store,
@@ -347,7 +359,7 @@ async def test_a_blind_node_in_the_middle() -> None:
 
 
 async def test_an_encrypted_core_signed_elsewhere() -> None:
-    """A draft is made of what will be stored, so who signs it need not have the key."""
+    """A proposal is made of what will be stored, so who signs it need not have the key."""
     pair = KeyPair.from_seed(b"\x09" * 32)
     async with open_corestore(None) as store:
         key = (await store.get(key_pair=pair)).key
@@ -357,10 +369,10 @@ async def test_an_encrypted_core_signed_elsewhere() -> None:
     async with open_corestore(None) as store:
         core = await store.get(key=key, manifest=manifest, encryption_key=KEY)
         assert not core.is_writable
-        draft = core.draft([b"hello", b"world"])
-        assert all(b"hello" not in block for _, block in draft.changes.blocks)
-        collector = draft.collector()
-        collector.add(draft.part(pair))
+        proposal = core.propose([b"hello", b"world"])
+        assert all(b"hello" not in block for _, block in proposal.changes.blocks)
+        collector = proposal.collector()
+        collector.add(proposal.part(pair))
         await core.append([b"hello", b"world"], signature=collector.signature)
         await core.append(b"!", key_pair=pair)
         assert await core.get_many([0, 1, 2]) == [b"hello", b"world", b"!"]

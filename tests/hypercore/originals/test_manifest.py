@@ -272,10 +272,10 @@ async def test_invalid_signature_fails() -> None:
             await core.truncate(1, signature=bytes(32))
         assert (core.length, core.fork) == (2, 0)
         assert core.key_pair is not None
-        draft = core.draft(b"c")
-        collector = draft.collector()
+        proposal = core.propose(b"c")
+        collector = proposal.collector()
         collector.add_signature(
-            core.key_pair.public_key, sign(draft.signable(), core.key_pair.secret_key)
+            core.key_pair.public_key, sign(proposal.signable(), core.key_pair.secret_key)
         )
         await core.append(b"c", signature=collector.signature)
         assert core.length == 3
@@ -295,10 +295,10 @@ async def test_a_signature_made_elsewhere_for_every_kind_of_core() -> None:
             core = await store.get(key=key, manifest=manifest)
             assert not core.is_writable
             for count in (1, 3):
-                draft = core.draft([b"block"] * count)
-                collector = draft.collector()
+                proposal = core.propose([b"block"] * count)
+                collector = proposal.collector()
                 for index, key_pair in enumerate((ALICE, BOB)[: len(manifest.signers)]):
-                    bare = sign(draft.signable(index), key_pair.secret_key)
+                    bare = sign(proposal.signable(index), key_pair.secret_key)
                     collector.add_signature(key_pair.public_key, bare)
                 await core.append([b"block"] * count, signature=collector.signature)
             assert core.length == 4

@@ -63,15 +63,15 @@ async def test_append() -> None:
         await party.extend(0, 1)
         await party.extend(1, 1)
         assert party.length(0, 1) == 1
-        draft = core.draft(b"0")
-        collector = draft.collector()
+        proposal = core.propose(b"0")
+        collector = proposal.collector()
         assert (collector.missing, collector.is_complete) == (2, False)
         assert [signer.public_key for signer in collector.outstanding] == party.public_keys
-        collector.add(draft.part(party.key_pair(0)))
+        collector.add(proposal.part(party.key_pair(0)))
         assert collector.missing == 1
         with pytest.raises(UsageError, match="1 of 2 signatures missing"):
             _ = collector.signature
-        collector.add(draft.part(party.key_pair(1)))
+        collector.add(proposal.part(party.key_pair(1)))
         assert [signer.public_key for signer in collector.signed] == party.public_keys[:2]
         assert await core.append(b"0", signature=collector.signature) == 0
         assert (core.length, core.durable_length) == (1, 1)
@@ -83,10 +83,10 @@ async def test_batch_failed() -> None:
         core = await store.get(manifest=party.manifest())
         await party.extend(0, 1)
         await party.extend(1, 1)
-        draft = core.draft(b"0")
-        collector = draft.collector()
+        proposal = core.propose(b"0")
+        collector = proposal.collector()
         for index in range(2):
-            collector.add(draft.part(party.key_pair(index)))
+            collector.add(proposal.part(party.key_pair(index)))
         with pytest.raises(InvalidSignature, match="signer 0 is not of a log of 1 blocks"):
             await core.append(b"hello", signature=collector.signature)
         assert core.length == 0
@@ -391,19 +391,19 @@ async def test_truncate_with_a_collected_signature() -> None:
             await party.extend(index, 5)
         await core.append(numbers(0, 5), signature=party.sign(core, [0, 2], 5))
         await copy.wait_length(5)
-        draft = core.draft_truncation(3)
-        assert (draft.head.length, draft.head.fork) == (3, 1)
-        collector = draft.collector()
+        proposal = core.propose_truncation(3)
+        assert (proposal.head.length, proposal.head.fork) == (3, 1)
+        collector = proposal.collector()
         for index in (2, 1):
-            collector.add(draft.part(party.key_pair(index)))
+            collector.add(proposal.part(party.key_pair(index)))
         with pytest.raises(InvalidSignature):
             await core.truncate(2, signature=collector.signature)
         await core.truncate(3, signature=collector.signature)
         assert (core.length, core.fork) == (3, 1)
-        draft = core.draft([b"new", b"er"])
-        collector = draft.collector()
+        proposal = core.propose([b"new", b"er"])
+        collector = proposal.collector()
         for index in (0, 1):
-            collector.add(draft.part(party.key_pair(index)))
+            collector.add(proposal.part(party.key_pair(index)))
         await core.append([b"new", b"er"], signature=collector.signature)
         await wait_fork(copy, 1)
         await copy.wait_length(5)
@@ -433,8 +433,8 @@ async def test_one_key_pair_does_for_a_quorum_of_one() -> None:
 async def test_what_the_collector_refuses() -> None:
     async with open_signing_party(4) as party, open_corestore(None) as store:
         core = await store.get(manifest=party.manifest(allow_patch=False))
-        draft = core.draft(numbers(0, 2))
-        collector = draft.collector()
+        proposal = core.propose(numbers(0, 2))
+        collector = proposal.collector()
         with pytest.raises(InvalidSignature, match="signer 7 of 4"):
             collector.add(PartialSignature(7, bytes(64)))
         with pytest.raises(InvalidSignature, match=r"signer 1 .* did not sign"):
@@ -451,7 +451,7 @@ async def test_what_the_collector_refuses() -> None:
             collector.add_signature(stranger.public_key, bytes(64))
         assert collector.missing == 3
         assert core.verifier is not None
-        encoded = [core.verifier.assemble([draft.part(party.key_pair(i))]) for i in (3, 1, 0)]
+        encoded = [core.verifier.assemble([proposal.part(party.key_pair(i))]) for i in (3, 1, 0)]
         for data in encoded:
             collector.add_encoded(data)
         assert [part.signer for part in core.verifier.disassemble(collector.signature)] == [0, 1, 3]
@@ -467,7 +467,7 @@ async def test_signers_who_went_on_differently_do_not_go_together() -> None:
         for index, log in enumerate(party.logs):
             await log.append([b"0", b"one" if index == 0 else b"two"])
         parts = [log.sign_for(core.manifest, length=1) for log in party.logs]
-        collector = core.draft(b"0").collector()
+        collector = core.propose(b"0").collector()
         collector.add(parts[0])
         collector.add(parts[1])
         assert collector.missing == 1

@@ -30,6 +30,7 @@ from hypercore import (
 from tests.interop.originals.signing_peer import SigningPeer, open_signing_peer
 from tests.interop.replication_peer import connected
 from tests.support.signing_party import wait_fork
+from tests.support.storage_rows import verify_core
 
 pytestmark = pytest.mark.interop
 
@@ -75,7 +76,7 @@ class Shared:
 
     async def assembled(self, core: Core, length: int, parts: list[bytes]) -> bytes:
         """What both sides put together of these parts, which are in the signers' order."""
-        collector = core.draft(numbers(core.length, length)).collector()
+        collector = core.propose(numbers(core.length, length)).collector()
         for part in parts:
             collector.add_encoded(part)
         theirs = await self.peer("assemble", parts=[part.hex() for part in parts])
@@ -149,9 +150,9 @@ async def test_signables(peer: SigningPeer, store: Corestore) -> None:
     for length in (1, 7, 8, 20):
         for fork in (1, 5, 2**40):
             answer = await peer("signable", id="a", length=length, fork=fork)
-            assert answer["signable"] == core.draft_truncation(length, fork).signable().hex()
+            assert answer["signable"] == core.propose_truncation(length, fork).signable().hex()
     answer = await peer("signable", id="a", length=20, fork=0)
-    assert answer["signable"] == core.draft().signable().hex()
+    assert answer["signable"] == core.propose().signable().hex()
 
 
 @pytest.mark.parametrize("is_initiator", [True, False], ids=["we dial", "they dial"])
@@ -224,19 +225,19 @@ async def test_a_truncation_that_both_sign(
         await core.append(numbers(0, 6), signature=await shared.assembled(core, 6, parts))
         await peer("waitLength", id="shared", length=6)
         await peer("download", id="shared")
-        draft = core.draft_truncation(4)
-        collector = draft.collector()
-        collector.add(draft.part(PAIRS[0]))
+        proposal = core.propose_truncation(4)
+        collector = proposal.collector()
+        collector.add(proposal.part(PAIRS[0]))
         answer = await peer("truncationPart", id="shared", seed=SEEDS[1].hex(), length=4, fork=1)
         collector.add_encoded(bytes.fromhex(answer["part"]))
         signature = collector.signature
         if by_us:
             await core.truncate(4, signature=signature)
             # JavaScript follows a fork with what comes after it.
-            draft = core.draft(b"new")
-            collector = draft.collector()
+            proposal = core.propose(b"new")
+            collector = proposal.collector()
             for pair in PAIRS[:2]:
-                collector.add(draft.part(pair))
+                collector.add(proposal.part(pair))
             await core.append(b"new", signature=collector.signature)
             answer = await peer("waitLength", id="shared", length=5, fork=1)
             assert answer["isSigned"]
@@ -273,10 +274,10 @@ async def test_prologues_of_javascript(peer: SigningPeer, store: Corestore) -> N
             assert core.head.signature == b""
             assert await core.get_many(range(11)) == numbers(0, 11)
             if manifest.quorum:
-                draft = core.draft(b"signed")
-                collector = draft.collector()
+                proposal = core.propose(b"signed")
+                collector = proposal.collector()
                 for pair in PAIRS[:2]:
-                    collector.add(draft.part(pair))
+                    collector.add(proposal.part(pair))
                 await core.append(b"signed", signature=collector.signature)
                 answer = await peer("waitLength", id=name, length=12)
                 assert answer["isSigned"]
@@ -291,10 +292,10 @@ async def test_prologues_of_python(peer: SigningPeer, store: Corestore) -> None:
         core = await store.get(manifest=manifest)
         await core.append(numbers(0, 11))
         if manifest.quorum:
-            draft = core.draft(b"signed")
-            collector = draft.collector()
+            proposal = core.propose(b"signed")
+            collector = proposal.collector()
             for pair in PAIRS[:2]:
-                collector.add(draft.part(pair))
+                collector.add(proposal.part(pair))
             await core.append(b"signed", signature=collector.signature)
         name = f"quorum of {manifest.quorum}"
         await peer("open", id=name, key=core.key.hex())
@@ -340,10 +341,10 @@ async def test_a_quorum_core_on_one_disk(tmp_path: Path) -> None:
             assert core.manifest == pair
             assert core.head.signature.hex() == answer["signature"]
             assert await core.get_many(range(2)) == numbers(0, 2)
-            draft = core.draft(numbers(2, 5))
-            collector = draft.collector()
+            proposal = core.propose(numbers(2, 5))
+            collector = proposal.collector()
             for one in PAIRS[:2]:
-                collector.add(draft.part(one))
+                collector.add(proposal.part(one))
             await core.append(numbers(2, 5), signature=collector.signature)
         async with open_signing_peer(directory) as peer:
             answer = await peer("open", id="shared", key=pair.key.hex())
@@ -351,3 +352,29 @@ async def test_a_quorum_core_on_one_disk(tmp_path: Path) -> None:
             assert answer["manifest"] == pair.encode().hex()
             assert answer["signature"] == collector.signature.hex()
             assert await peer.blocks("shared", range(5)) == numbers(0, 5)
+
+
+async def test_static_cores_on_one_disk(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_signing_peer(directory) as peer:
+            await peer("open", id="source", name="source")
+            source = await peer("append", id="source", blocks=as_hex(numbers(0, 9)))
+            theirs = Manifest.static(bytes.fromhex(source["treeHash"]), 9)
+            await peer("open", id="theirs", manifest=theirs.encode().hex())
+            await peer("copyPrologue", id="theirs", **{"from": "source"})
+        async with open_corestore(directory, durability=Durability.OS) as store:
+            core = await store.get(key=theirs.key)
+            assert core.manifest == theirs
+            assert await core.get_many(range(9)) == numbers(0, 9)
+            log = await store.get(name="source")
+            await log.append(numbers(9, 21))
+            ours = Manifest.static(log.head.tree_hash, 21)
+            copy = await store.get(manifest=ours)
+            await copy.copy_prologue(log)
+            assert verify_core(store.storage, core.discovery_key) == 9
+            assert verify_core(store.storage, copy.discovery_key) == 21
+        async with open_signing_peer(directory) as peer:
+            answer = await peer("open", id="ours", key=ours.key.hex())
+            assert (answer["length"], answer["isSigned"]) == (21, True)
+            assert await peer.blocks("ours", range(21)) == numbers(0, 21)

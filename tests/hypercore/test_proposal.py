@@ -24,8 +24,8 @@ from hypercore import (
     open_corestore,
 )
 from hypercore.crypto import discovery_key, sign
-from hypercore.drafts import Draft
 from hypercore.log import EMPTY_HEAD
+from hypercore.proposal import Proposal
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import AuthRecord
@@ -38,7 +38,7 @@ PAIR = KeyPair.from_seed(b"\x41" * 32)
 SOLE = Manifest.single_signer(PAIR.public_key)
 
 
-@pytest.fixture(params=["memory", "commit", "group(0.1)", "os"])
+@pytest.fixture(params=["memory", "commit"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Corestore]:
     if request.param == "memory":
         async with open_corestore(None) as opened:
@@ -49,10 +49,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield opened
 
 
-def signature_of(draft: Draft) -> bytes:
+def signature_of(proposal: Proposal) -> bytes:
     """As a machine makes it that has the secret key and nothing else."""
-    collector = draft.collector()
-    collector.add_signature(PAIR.public_key, sign(draft.signable(), PAIR.secret_key))
+    collector = proposal.collector()
+    collector.add_signature(PAIR.public_key, sign(proposal.signable(), PAIR.secret_key))
     return collector.signature
 
 
@@ -61,10 +61,10 @@ async def test_a_core_whose_key_is_elsewhere(store: Corestore) -> None:
     assert not core.is_writable
     with pytest.raises(NotWritable, match="append with a signature"):
         await core.append(b"one")
-    draft = core.draft([b"one", b"two"])
-    assert (draft.head.length, core.length) == (2, 0)
-    assert len(draft.signable()) == 112
-    signature = signature_of(draft)
+    proposal = core.propose([b"one", b"two"])
+    assert (proposal.head.length, core.length) == (2, 0)
+    assert len(proposal.signable()) == 112
+    signature = signature_of(proposal)
     assert await core.append([b"one", b"two"], signature=signature) == 0
     assert core.length == core.durable_length == core.contiguous_length == 2
     assert await core.get_many([0, 1]) == [b"one", b"two"]
@@ -74,7 +74,7 @@ async def test_a_core_whose_key_is_elsewhere(store: Corestore) -> None:
         await other.append([b"one", b"two"])
         assert other.head == core.head
     assert await core.append(b"three", key_pair=PAIR) == 2
-    signature = signature_of(core.draft_truncation(1))
+    signature = signature_of(core.propose_truncation(1))
     await core.truncate(1, signature=signature)
     assert (core.length, core.fork) == (1, 1)
     await core.truncate(0, 7, key_pair=PAIR)
@@ -85,18 +85,18 @@ async def test_a_core_whose_key_is_elsewhere(store: Corestore) -> None:
 async def test_a_draft_of_the_log_as_it_is(store: Corestore) -> None:
     core = await store.get(key_pair=PAIR)
     await core.append([b"one", b"two"])
-    draft = core.draft()
-    assert draft.head == core.head
-    assert draft.signable() == core.draft_truncation(2, 1).signable()[:-8] + bytes(8)
-    assert signature_of(draft) == core.head.signature
-    assert await core.append([], signature=signature_of(draft)) == 2
+    proposal = core.propose()
+    assert proposal.head == core.head
+    assert proposal.signable() == core.propose_truncation(2, 1).signable()[:-8] + bytes(8)
+    assert signature_of(proposal) == core.head.signature
+    assert await core.append([], signature=signature_of(proposal)) == 2
 
 
 async def test_a_signature_for_a_log_that_has_changed(store: Corestore) -> None:
     core = await store.get(key_pair=PAIR)
     await core.append(b"one")
-    late = signature_of(core.draft(b"two"))
-    cut = signature_of(core.draft_truncation(0))
+    late = signature_of(core.propose(b"two"))
+    cut = signature_of(core.propose_truncation(0))
     await core.append(b"in between")
     with pytest.raises(InvalidSignature, match="signer 0 is not of a log of 3 blocks, fork 0"):
         await core.append(b"two", signature=late)
@@ -106,7 +106,7 @@ async def test_a_signature_for_a_log_that_has_changed(store: Corestore) -> None:
     with pytest.raises(UsageError, match="fork 1 must be above"):
         await core.truncate(0, 1, signature=cut)
     with pytest.raises(OutOfRange):
-        core.draft_truncation(2)
+        core.propose_truncation(2)
     assert (core.length, core.fork) == (1, 1)
     assert await core.get(0) == b"one"
     assert verify_core(store.storage, core.discovery_key) == 1
@@ -115,9 +115,9 @@ async def test_a_signature_for_a_log_that_has_changed(store: Corestore) -> None:
 async def test_a_manifest_that_is_not_known_yet(store: Corestore) -> None:
     core = await store.get(key=SOLE.key)
     with pytest.raises(NotWritable, match="its manifest is not here"):
-        core.draft(b"one")
+        core.propose(b"one")
     with pytest.raises(NotWritable, match="its manifest is not here"):
-        core.draft_truncation(0)
+        core.propose_truncation(0)
     with pytest.raises(NotWritable, match="its manifest is not here"):
         await core.append(b"one", key_pair=PAIR)
     with pytest.raises(NotWritable, match="secret key is not here"):
@@ -130,13 +130,13 @@ async def test_a_stranger_does_not_sign(store: Corestore) -> None:
     with pytest.raises(NotWritable, match="not a signer"):
         await core.append(b"one", key_pair=stranger)
     with pytest.raises(NotWritable, match="not a signer"):
-        core.draft(b"one").part(stranger)
+        core.propose(b"one").part(stranger)
     assert core.head == EMPTY_HEAD
 
 
 async def test_local_rows_go_with_it_or_stay_away(store: Corestore) -> None:
     core = await store.get(manifest=SOLE)
-    signature = signature_of(core.draft(b"one"))
+    signature = signature_of(core.propose(b"one"))
     with pytest.raises(InvalidSignature):
         await core.append(b"other", signature=signature, local={b"row": b"1"})
     assert core.get_local_value(b"row") is None
@@ -148,11 +148,16 @@ async def test_nothing_is_shown_that_the_disk_does_not_have(tmp_path: Path) -> N
     """Who signs elsewhere goes by what is shown: a length that is lost would be signed again."""
     async with open_corestore(tmp_path) as store:
         core = await store.get(manifest=SOLE)
-        core.append_nowait(b"one", signature=signature_of(core.draft(b"one")))
+        core.append_nowait(b"one", signature=signature_of(core.propose(b"one")))
         core.append_nowait(b"two", key_pair=PAIR)
         assert (core.length, core.durable_length) == (2, 0)
+        with pytest.raises(UsageError, match="2 blocks, 0 of them durable"):
+            core.sign_for(SOLE, key_pair=PAIR)
         await core.wait_durable()
         assert core.durable_length == 2
+        part = core.sign_for(SOLE, key_pair=PAIR)
+        assert core.verifier is not None
+        assert core.verifier.assemble([part]) == core.head.signature
 
 
 async def test_cancelling_leaves_all_of_it_or_nothing(store: Corestore) -> None:
@@ -161,7 +166,7 @@ async def test_cancelling_leaves_all_of_it_or_nothing(store: Corestore) -> None:
     async def append_next() -> None:
         start = core.length
         block = b"block %d" % start
-        await core.append(block, signature=signature_of(core.draft(block)))
+        await core.append(block, signature=signature_of(core.propose(block)))
 
     await cancel_everywhere(append_next)
     length = core.length
@@ -173,7 +178,7 @@ async def test_cancelling_leaves_all_of_it_or_nothing(store: Corestore) -> None:
 async def test_a_store_that_is_open_for_reading(tmp_path: Path) -> None:
     async with open_corestore(tmp_path) as store:
         core = await store.get(manifest=SOLE)
-        signature = signature_of(core.draft(b"one"))
+        signature = signature_of(core.propose(b"one"))
     async with open_corestore(tmp_path, read_only=True) as store:
         core = await store.get(key=SOLE.key)
         with pytest.raises(NotWritable, match="read-only"):
@@ -186,14 +191,14 @@ def test_a_failed_write_ends_the_log() -> None:
         auth = AuthRecord(SOLE.key, discovery_key(SOLE.key), SOLE)
         record = Catalog(storage, bytes(32)).create(auth, None, {})
         log = StoredLog(CoreStorage(storage, auth.discovery_key, record))
-        draft = log.draft([b"one"])
+        proposal = log.propose([b"one"])
         setattr(storage, when, True)
         with pytest.raises(OSError, match=r"no space left|input/output error"):
-            log.commit_draft(draft, signature_of(draft), None)
+            log.commit_proposal(proposal, signature_of(proposal), None)
         assert log.head == EMPTY_HEAD
         setattr(storage, when, False)
         with pytest.raises(StorageFailed):
-            log.commit_draft(draft, signature_of(draft), None)
+            log.commit_proposal(proposal, signature_of(proposal), None)
         with pytest.raises(StorageFailed):
             log.set_manifest(SOLE)
 
@@ -250,7 +255,7 @@ async def test_who_waits_for_a_block_gets_it_from_an_append_here() -> None:
             nursery.start_soon(read, index)
         nursery.start_soon(read_all)
         await trio.testing.wait_all_tasks_blocked()
-        await core.append(b"one", signature=signature_of(core.draft(b"one")))
+        await core.append(b"one", signature=signature_of(core.propose(b"one")))
         await trio.testing.wait_all_tasks_blocked()
         assert found == [b"one"]
         await core.append([b"two", b"three"], key_pair=PAIR)
@@ -261,7 +266,7 @@ async def test_who_waits_for_a_block_gets_it_from_an_append_here() -> None:
 
 async def test_a_signature_and_a_key_pair_exclude_one_another(store: Corestore) -> None:
     core = await store.get(manifest=SOLE)
-    signature = signature_of(core.draft(b"one"))
+    signature = signature_of(core.propose(b"one"))
     with pytest.raises(UsageError, match="exclude one another"):
         await core.append(b"one", signature=signature, key_pair=PAIR)
     assert core.length == 0

@@ -1,12 +1,12 @@
 """A change of a log before it is signed: what signers elsewhere need to see, and to sign.
 
-    draft = core.draft([b"one", b"two"])       # nothing is written
-    collector = draft.collector()              # several signers, or one whose key is elsewhere
-    collector.add_signature(public_key, sign_elsewhere(draft.signable()))
+    proposal = core.propose([b"one", b"two"])  # nothing is written
+    collector = proposal.collector()  # several signers, or one whose key is elsewhere
+    collector.add_signature(public_key, sign_elsewhere(proposal.signable()))
     await core.append([b"one", b"two"], signature=collector.signature)
 
-A draft knows the log as it was. Once the log has changed, the signature is for another head, and
-appending with it is refused.
+A proposal knows the log as it was. Once the log has changed, the signature is for another head,
+and appending with it is refused.
 
 A prologue (the first blocks of a log whose manifest fixes them) needs no signature, and comes
 as a whole or not at all.
@@ -31,7 +31,7 @@ from hypercore.multisig import SignatureCollector, explain_refusal, sign_part
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Proposal:
     """What a log would be, with the head not signed yet."""
 
     verifier: Verifier
@@ -81,7 +81,7 @@ class Draft:
         return self.signed(self.verifier.sign(self.head, key_pair))
 
 
-def draft_append(head: Head, blocks: Sequence[bytes], verifier: Verifier | None) -> Draft:
+def propose_append(head: Head, blocks: Sequence[bytes], verifier: Verifier | None) -> Proposal:
     """Put `blocks`, as they are stored, at the end. Without blocks it is the log as it is.
 
     Raises: UsageError while the manifest is unknown, or when the blocks are not the prologue's.
@@ -91,19 +91,19 @@ def draft_append(head: Head, blocks: Sequence[bytes], verifier: Verifier | None)
     prologue = verifier.prologue
     if prologue is not None and blocks and head.length < prologue.length:
         _check_prologue(prologue, head, changes)
-    return Draft(verifier, changes)
+    return Proposal(verifier, changes)
 
 
-def draft_truncation(
+def propose_truncation(
     head: Head, length: int, fork: int, read_node: NodeReader, verifier: Verifier | None
-) -> Draft:
+) -> Proposal:
     """Cut the log back to `length` blocks, as fork `fork`.
 
     Raises: UsageError for a cut into the prologue too, and as `log.truncate`.
     """
     verifier = _known(verifier)
     check_truncation(length, verifier)
-    return Draft(verifier, log.truncate(head, length, fork, read_node, _no_signature))
+    return Proposal(verifier, log.truncate(head, length, fork, read_node, _no_signature))
 
 
 def check_truncation(length: int, verifier: Verifier) -> None:
