@@ -57,7 +57,10 @@ class _Json:
         return text.encode()
 
     def decode(self, block: bytes, /) -> Json:
-        value: Json = json.loads(block)
+        try:
+            value: Json = json.loads(block)
+        except RecursionError:
+            raise ValueError("JSON nested too deeply") from None
         return value
 
 
@@ -68,7 +71,7 @@ class _MessagePack:
 
     def decode(self, block: bytes, /) -> Packable:
         try:
-            value: Packable = msgpack.unpackb(block, max_buffer_size=len(block))
+            value: Packable = msgpack.unpackb(block)
         except (msgpack.UnpackException, TypeError) as error:
             raise ValueError(f"no MessagePack: {error}") from error
         return value
