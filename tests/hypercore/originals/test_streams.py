@@ -20,7 +20,10 @@ from hypercore import (
     Corestore,
     OutOfRange,
     SnapshotNotAvailable,
+    open_corestore,
 )
+from hypercore.merkle import MerkleNode, encode_node
+from hypercore.storage.layout import DataKeys
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.replicating_cores import replicating
 
@@ -274,6 +277,42 @@ async def test_seeking_in_a_sparse_copy(core: Core, other_store: Corestore) -> N
         assert await copy.seek(core.byte_length) == (1000, 0)
         assert await read_all(copy.byte_stream(1500, 1520)) == b"x" * 20
         assert copy.bitfield.count(0, 1000) < 300
+
+
+async def test_a_peer_that_lies_about_sizes_misleads_nobody(
+    store: Corestore, core: Core, other_store: Corestore
+) -> None:
+    await core.append([bytes(10)] * 8)
+    honest = await other_store.get(key=core.key)
+    async with replicating(core, honest):
+        await honest.download(0, 8)
+        await honest.wait_length(8)
+    await core.close()
+    keys = DataKeys(0)
+    batch = store.storage.batch()
+    for index, size in ((4, 5), (6, 15)):  # blocks 2 and 3
+        node = honest.read_node(index)
+        assert node is not None
+        batch.put(keys.node(index), encode_node(MerkleNode(node.index, size, node.hash)))
+    store.storage.commit(batch)
+    liar = await store.get(name="log")
+    async with open_corestore(None) as third_store, trio.open_nursery() as nursery:
+        copy = await third_store.get(key=core.key)
+        found = []
+
+        async def seek() -> None:
+            found.append(await copy.seek(27))
+
+        nursery.start_soon(seek)
+        async with replicating(liar, copy):
+            await copy.wait_length(8)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not found
+            assert copy.statistics().replication.peers_refused == 1
+        async with replicating(honest, copy):
+            while not found:
+                await trio.testing.wait_all_tasks_blocked()
+        assert found == [(2, 7)]
 
 
 async def test_seeking_beyond_the_end_waits_for_it(core: Core, other_store: Corestore) -> None:
