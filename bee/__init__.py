@@ -12,7 +12,8 @@ and `hints` hold nodes and what peers said we need; `descent` walks down, and wa
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
 off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
-`snapshot` and `bee` are what callers see. `log` says what a log must be able to do.
+`snapshot` and `bee` are what callers see. `log` says what a log must be able to do, and
+`frozen_log` makes one of a core's snapshot.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -36,6 +37,7 @@ from bee.errors import (
     NotABee,
     UnknownFormat,
 )
+from bee.frozen_log import FrozenLog
 from bee.keyspace import BINARY, JSON, UTF8, Codec
 from bee.log import Log
 from bee.messages import Header, Metadata
@@ -58,6 +60,7 @@ __all__ = [
     "Difference",
     "Entry",
     "Erasure",
+    "FrozenLog",
     "Header",
     "HistoryReplaced",
     "Log",
