@@ -48,6 +48,7 @@ from hypercore.errors import (
     StorageError,
     StorageFailed,
     StoreLocked,
+    UndecodableBlock,
     UsageError,
 )
 from hypercore.events import (
@@ -72,7 +73,6 @@ from hypercore.value_encoding import (
     UTF8,
     Json,
     Packable,
-    UndecodableBlock,
     ValueEncoding,
 )
 

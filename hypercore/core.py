@@ -199,7 +199,7 @@ class Core:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
-        StorageFailed. Cancel: all of it was written, or nothing.
+        BlockTooLarge, StorageFailed. Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
         shared = self._shared
@@ -218,7 +218,7 @@ class Core:
     ) -> int:
         """As `append`, without waiting for the disk; requires `exclusive` if others append too.
 
-        Raises: NotWritable, StorageFailed.
+        Raises: NotWritable, BlockTooLarge, StorageFailed.
         """
         self._check_writable()
         return self._shared.append(blocks, local)
@@ -284,8 +284,8 @@ class Core:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
-        OutOfRange for what cannot come: beyond the end of our own log, or below 0.
-        Cancel: takes the request back.
+        SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange for what cannot
+        come: beyond the end of our own log, or below 0. Cancel: takes the request back.
         """
         block = self.get_local(index)
         handle = self._handle

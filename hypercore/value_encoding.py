@@ -12,18 +12,12 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgpack
 
-from hypercore.errors import HypercoreError
-
 T = TypeVar("T")
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Packable: TypeAlias = (
     "bool | int | float | str | bytes | Sequence[Packable] | Mapping[str, Packable] | None"
 )
-
-
-class UndecodableBlock(HypercoreError, ValueError):
-    """A block that is not of the encoding that it was read with."""
 
 
 class ValueEncoding(Protocol[T]):
