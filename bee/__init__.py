@@ -12,8 +12,9 @@ and `hints` hold nodes and what peers said we need; `descent` walks down, and wa
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys
 off the disk with the help of `block_index`, and for `compaction`; `extension` talks with peers;
-`watching` tells what changes, `indexes` find rows by what is in them; `snapshot` and `bee` are
-what callers see. `log` says what a log must be able to do.
+`watching` tells what changes, `indexes` find rows by what is in them, `blobs` and `large_values`
+keep what is too big for a tree; `snapshot` and `bee` are what callers see. `log` says what a log
+must be able to do, and `frozen_log` makes one of a core's snapshot.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from bee.batch import Batch, Entry, Expected
 from bee.bee import Bee, is_bee
+from bee.blobs import BlobId, BlobReader, Blobs, BlobWriter
 from bee.cache import CacheStatistics
 from bee.compaction import Compaction
 from bee.descent import ReadStatistics
@@ -38,8 +40,10 @@ from bee.errors import (
     NotABee,
     UnknownFormat,
 )
+from bee.frozen_log import FrozenLog
 from bee.indexes import BuildProgress, Found, Index, IndexedBatch, IndexedBee, IndexReader
 from bee.keyspace import BINARY, JSON, UTF8, Codec
+from bee.large_values import LargeValueBee
 from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
@@ -54,6 +58,10 @@ __all__ = [
     "BatchEnded",
     "Bee",
     "BeeError",
+    "BlobId",
+    "BlobReader",
+    "BlobWriter",
+    "Blobs",
     "BuildProgress",
     "CacheStatistics",
     "Change",
@@ -65,6 +73,7 @@ __all__ = [
     "Erasure",
     "Expected",
     "Found",
+    "FrozenLog",
     "Header",
     "HistoryReplaced",
     "Index",
@@ -73,6 +82,7 @@ __all__ = [
     "IndexedBatch",
     "IndexedBee",
     "KeyWatch",
+    "LargeValueBee",
     "LiveHistory",
     "Log",
     "LogChanged",

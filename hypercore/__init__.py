@@ -55,6 +55,7 @@ from hypercore.errors import (
     StorageError,
     StorageFailed,
     StoreLocked,
+    UndecodableBlock,
     UsageError,
     WrongEncryptionKey,
 )
@@ -82,7 +83,6 @@ from hypercore.value_encoding import (
     UTF8,
     Json,
     Packable,
-    UndecodableBlock,
     ValueEncoding,
 )
 

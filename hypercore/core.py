@@ -211,7 +211,7 @@ class Core:
         that was made of their proposal (`propose`). A prologue needs neither.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable,
-        InvalidSignature, StorageFailed. Cancel: all of it was written, or nothing.
+        InvalidSignature, BlockTooLarge, StorageFailed. Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
         shared = self._shared
@@ -237,7 +237,7 @@ class Core:
     ) -> int:
         """As `append`, without waiting for the disk; requires `exclusive` if others append too.
 
-        Raises: NotWritable, InvalidSignature, StorageFailed.
+        Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
         """
         self._check_writable()
         if key_pair is None and signature is None:
@@ -379,8 +379,8 @@ class Core:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
-        OutOfRange for what cannot come: beyond the end of our own log, or below 0.
-        Cancel: takes the request back.
+        SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange for what cannot
+        come: beyond the end of our own log, or below 0. Cancel: takes the request back.
         """
         block = self.get_local(index)
         handle = self._handle

@@ -22,6 +22,8 @@ class CoreInfo:
     fork: int
     blocks_held: int
     peers: int
+    sessions: int
+    """How many users keep it open, snapshots among them."""
 
 
 @dataclass(frozen=True, slots=True)

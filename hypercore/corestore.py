@@ -74,6 +74,8 @@ class _OpenStore:
                 return None
             rows = CoreStorage(self.storage, discovery_key, record)
             log = self.logs[discovery_key] = OpenLog(StoredLog(rows, key_pair), self._forget)
+        elif key_pair is not None:
+            log.log.adopt_key_pair(key_pair)
         return log
 
     def own_handle(self, log: OpenLog) -> Core:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from itertools import count
 from typing import Generic, Protocol
 
-from hypercore.value_encoding import T, UndecodableBlock, ValueEncoding
+from hypercore.errors import UndecodableBlock
+from hypercore.value_encoding import T, ValueEncoding
 
 
 class ReadableLog(Protocol):

@@ -5,6 +5,7 @@ HypercoreError
   RemoteProtocolError    the peer broke the rules: drop it
   StorageError           the disk: stop trusting this core
   BlockNotAvailable      not here, and nobody has it (yet)
+  UndecodableBlock       another encoding's
 """
 
 from __future__ import annotations
@@ -131,3 +132,7 @@ class SnapshotNotAvailable(BlockNotAvailable):
         super().__init__(index)
         self.args = (f"block {index} is gone: the log was truncated to {length} blocks",)
         self.length = length
+
+
+class UndecodableBlock(HypercoreError, ValueError):
+    """A block that is not of the encoding that it was read with; its writer's fault, or ours."""

@@ -95,9 +95,9 @@ class CoreEvents:
     async def __anext__(self) -> CoreEvent:
         """Cancel: no event is lost."""
         while True:
+            await self._handle.spend(1)
             event = next(self._pending, None)
             if event is not None:
-                await self._handle.spend(1)
                 return event
             if self._handle.is_closed:
                 raise StopAsyncIteration

@@ -375,6 +375,7 @@ class OpenLog:
             fork=log.head.fork,
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),
+            sessions=self.sessions,
         )
 
     def statistics(self) -> CoreStatistics:

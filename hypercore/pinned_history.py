@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.encoding import Reader
 from hypercore.log import Head
@@ -77,7 +78,7 @@ class PinnedHistory:
 
     def read_node(self, index: int) -> MerkleNode | None:
         """A tree node of the pinned blocks."""
-        if self._frozen is None:
+        if self._frozen is None or flat_tree.right_span(index) < 2 * self.intact_length:
             return self._log.read_node(index)
         data = self._frozen.get(self._keys.node(index))
         return None if data is None else decode_node(Reader(data))

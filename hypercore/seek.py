@@ -28,12 +28,12 @@ class BytePosition(NamedTuple):
 def locate(
     roots: Sequence[MerkleNode], offset: int, padding: int, read_node: NodeReader
 ) -> BytePosition | TreeIndex | None:
-    """The block at an offset; the subtree below which nodes are missing; None beyond the roots.
+    """The block at an offset; the subtree below which nodes are missing; None outside the roots.
 
     The offset at the end is that of the block which would come next.
     """
-    if offset == 0:
-        return BytePosition(0, 0)
+    if offset <= 0:
+        return None if offset else BytePosition(0, 0)
     left = offset
     for root in roots:
         size = _unpadded(root, padding)

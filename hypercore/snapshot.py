@@ -177,6 +177,10 @@ class Snapshot:
         """Where byte `offset` is; as `Core.seek`. Raises: OutOfRange beyond `byte_length`."""
         return await find_byte(self._handle, self._history, offset, wait=wait)
 
+    async def pause(self) -> None:
+        """Let other tasks run, for who reads with `get_local` in a loop."""
+        await self._handle.pause()
+
     def byte_stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
         """As `Core.byte_stream`, for as long as this is open."""
         return ByteStream(self, start, stop)

@@ -122,6 +122,12 @@ class StoredLog:
             and any(signer.public_key == self.key_pair.public_key for signer in manifest.signers)
         )
 
+    def adopt_key_pair(self, key_pair: KeyPair) -> None:
+        """Sign with this from now on, when no other is here; it is not stored."""
+        if self.key_pair is None:
+            self.key_pair = key_pair
+            self.is_writable = self._may_write()
+
     def check_usable(self) -> None:
         """Raises: StorageFailed after a failed write."""
         if self._failure is not None:

@@ -12,18 +12,12 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgpack
 
-from hypercore.errors import HypercoreError
-
 T = TypeVar("T")
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Packable: TypeAlias = (
     "bool | int | float | str | bytes | Sequence[Packable] | Mapping[str, Packable] | None"
 )
-
-
-class UndecodableBlock(HypercoreError, ValueError):
-    """A block that is not of the encoding that it was read with."""
 
 
 class ValueEncoding(Protocol[T]):
@@ -57,7 +51,10 @@ class _Json:
         return text.encode()
 
     def decode(self, block: bytes, /) -> Json:
-        value: Json = json.loads(block)
+        try:
+            value: Json = json.loads(block)
+        except RecursionError:
+            raise ValueError("JSON nested too deeply") from None
         return value
 
 
@@ -68,7 +65,7 @@ class _MessagePack:
 
     def decode(self, block: bytes, /) -> Packable:
         try:
-            value: Packable = msgpack.unpackb(block, max_buffer_size=len(block))
+            value: Packable = msgpack.unpackb(block)
         except (msgpack.UnpackException, TypeError) as error:
             raise ValueError(f"no MessagePack: {error}") from error
         return value

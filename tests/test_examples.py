@@ -37,6 +37,13 @@ def test_append_and_read(tmp_path: Path) -> None:
         assert out.count("raining.") == blocks // 2
 
 
+def test_file_in_a_core(tmp_path: Path) -> None:
+    file = tmp_path / "numbers"
+    file.write_text("".join(f"{number:9}\n" for number in range(20_000)))
+    out = run_example("file_in_a_core.py", str(file), "123450", "123470")
+    assert out == "200000 bytes in 4 blocks\n    12345\n    12346\n"
+
+
 def test_two_peers() -> None:
     out = run_example("two_peers.py")
     assert "block 7777 is 7777\n" in out

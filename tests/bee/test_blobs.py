@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bee import BlobId, Blobs
-from hypercore import Core, open_corestore
-
-LIMIT_SECONDS = 20
-
-
-@asynccontextmanager
-async def remote_of(core: Core) -> AsyncIterator[Core]:
-    """An empty replica of it, connected."""
-    raise NotImplementedError
-    yield core
+from bee import Bee, BlobId, Blobs, CorruptTree, LargeValueBee
+from bee.errors import BatchEnded
+from hypercore import Core, Corestore, open_corestore
+from hypercore.encoding import DecodeError, encode_uint
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
+from tests.support.replicating_cores import replicating
 
 
 @given(st.data())
@@ -42,3 +35,154 @@ def test_any_part_of_any_blob(data: st.DataObject) -> None:
                 assert await reader.get(blob, start, stop) == content[start:stop]
 
     trio.run(run)
+
+
+async def test_writing_piece_by_piece() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=10)
+        await blobs.put(b"first")
+        async with blobs.writer() as writer:
+            for number in range(100):
+                await writer.write(b"%03d" % number)
+            with pytest.raises(BatchEnded):
+                _ = writer.id
+        assert writer.id == (1, 30, 5, 300)
+        assert await blobs.get(writer.id, 30, 36) == b"010011"
+        with pytest.raises(BatchEnded):
+            await writer.write(b"late")
+        empty = await blobs.put(b"")
+        assert empty == (31, 0, 305, 0)
+        assert await blobs.get(empty) == b""
+
+
+async def test_a_blob_that_fails_leaves_no_room_taken() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=10)
+        writer = blobs.writer()
+
+        async def fail() -> None:
+            async with writer:
+                await writer.write(bytes(1000))
+                raise ValueError("no more")
+
+        with pytest.raises(ValueError, match="no more"):
+            await fail()
+        assert core.info().blocks_held == 0
+        with pytest.raises(BatchEnded):
+            _ = writer.id
+        blob = await blobs.put(b"next")
+        assert await blobs.get(blob, 1, 3) == b"ex"
+
+
+async def test_cleared_and_foreign_blobs() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core)
+        blob = await blobs.put(b"data")
+        await blobs.clear(blob)
+        assert core.info().blocks_held == 0
+        foreign = await store.get(key=bytes(32))
+        with pytest.raises(NotWritable):
+            await Blobs(foreign).put(b"data")
+
+
+@pytest.mark.parametrize("fields", [(0, 9, 0, 99), (5, 1, 3, 4), (0, 1, 0, 40)])
+async def test_ids_that_do_not_fit_the_log(fields: tuple[int, int, int, int]) -> None:
+    async with open_corestore(None) as store:
+        blobs = Blobs(await store.get(name="blobs"), block_bytes=4)
+        await blobs.put(b"abcdefg")
+        wrong = BlobId(*fields)
+        for start in (0, 1):
+            with pytest.raises(OutOfRange):
+                await blobs.get(wrong, start)
+    with pytest.raises(OutOfRange):
+        blobs.stream(wrong, 0, wrong.byte_length + 1)
+
+
+@pytest.mark.parametrize(
+    "encoded", [b"", bytes(3), bytes(5), b"".join(map(encode_uint, (0, 0, 0, 1)))]
+)
+def test_what_is_no_id(encoded: bytes) -> None:
+    with pytest.raises(DecodeError):
+        BlobId.decode(encoded)
+
+
+@pytest.mark.parametrize("change", [{"blockMap": True}, {"blockLength": -1}, {"byteOffset": "1"}])
+def test_what_is_no_id_in_json(change: dict[str, object]) -> None:
+    fields: dict[str, object] = dict(BlobId(0, 1, 0, 5).to_json())
+    assert BlobId.from_json(fields) == (0, 1, 0, 5)
+    for wrong in (None, {}, {**fields, **change}):
+        with pytest.raises(ValueError, match="blob"):
+            BlobId.from_json(wrong)
+
+
+async def test_a_part_over_the_wire_costs_its_blocks() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=1000)
+        await blobs.put(bytes(7000))
+        blob = await blobs.put(bytes(50_000))
+        remote = await other.get(key=core.key)
+        async with replicating(core, remote):
+            await remote.wait_length(1)
+            reader = Blobs(remote, block_bytes=1000)
+            assert await reader.get(blob, 20_500, 22_500) == bytes(2000)
+            assert remote.info().blocks_held <= 4
+            pieces = [piece async for piece in reader.stream(blob)]
+        assert b"".join(pieces) == bytes(50_000)
+
+
+async def large_values(store: Corestore, **options: bool) -> tuple[LargeValueBee[bytes], Core]:
+    core = await store.get(name="blobs")
+    bee = Bee(await store.get(name="bee"))
+    return LargeValueBee(bee, Blobs(core), threshold_bytes=10, **options), core
+
+
+async def test_values_in_the_bee_and_beside_it() -> None:
+    async with open_corestore(None) as store:
+        values, core = await large_values(store)
+        await values.put(b"small", b"0123456789")
+        await values.put(b"large", b"0123456789x")
+        assert core.length == 1
+        for key, value in [(b"small", b"0123456789"), (b"large", b"0123456789x"), (b"no", None)]:
+            assert await values.get(key) == value
+            assert await values.get_part(key, 2, 4) == (value and b"23")
+            assert await values.get_part(key, 9, 99) == (value and value[9:])
+            assert await values.get_part(key, 50, 99) == (None if value is None else b"")
+            assert await values.size(key) == (value and len(value))
+
+
+async def test_the_room_of_old_values() -> None:
+    async with open_corestore(None) as store:
+        values, core = await large_values(store)
+        await values.put(b"k", bytes(100))
+        before = values.bee.snapshot()
+        await values.put(b"k", bytes(200))
+        assert core.info().blocks_held == 1
+        assert await values.delete(b"k")
+        assert not await values.delete(b"k")
+        assert core.info().blocks_held == 0
+        entry = await before.get(b"k")
+        assert entry is not None
+        with trio.move_on_after(0), pytest.raises(BlockNotAvailable):
+            await core.get(0, wait=False)
+
+
+async def test_old_values_that_are_kept() -> None:
+    async with open_corestore(None) as store:
+        values, core = await large_values(store, keeps_old_values=True)
+        await values.put(b"k", bytes(100))
+        await values.put(b"k", b"short")
+        await values.delete(b"k")
+        assert core.info().blocks_held == 1
+
+
+@pytest.mark.parametrize("stored", [b"", b"\2abc", b"\1", b"\1\0\0\0"])
+async def test_values_that_others_put(stored: bytes) -> None:
+    async with open_corestore(None) as store:
+        values, _ = await large_values(store)
+        await values.bee.put(b"k", stored)
+        with pytest.raises(CorruptTree):
+            await values.get(b"k")

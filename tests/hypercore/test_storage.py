@@ -88,6 +88,20 @@ def test_a_range_sees_what_is_deleted_meanwhile(storage: Storage) -> None:
     assert len(list(rows)) == READ_AHEAD_ITEMS - 1
 
 
+def test_a_snapshot_is_of_one_moment(storage: Storage) -> None:
+    put(storage, a=b"1", b=b"", c=bytes(5000))
+    snapshot = storage.snapshot()
+    put(storage, a=b"2", d=b"4")
+    batch = storage.batch()
+    batch.delete(b"c")
+    batch.delete_range(b"b", b"c")
+    storage.commit(batch)
+    found = [snapshot.get(key) for key in (b"a", b"b", b"c", b"d", b"nothing")]
+    assert found == [b"1", b"", bytes(5000), None, None]
+    assert storage.get(b"a") == b"2"
+    snapshot.close()
+
+
 def test_a_batch_is_committed_once_and_where_it_was_made(storage: Storage) -> None:
     batch = storage.batch()
     batch.put(b"a", b"1")

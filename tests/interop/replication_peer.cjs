@@ -24,9 +24,10 @@ function attach(socket, isInitiator) {
 }
 
 const commands = {
-  async open({ id, name, key }) {
+  async open({ id, name, key, encryptionKey }) {
     const core = key ? store.get({ key: Buffer.from(key, 'hex') }) : store.get({ name })
     await core.ready()
+    if (encryptionKey) await core.setEncryptionKey(Buffer.from(encryptionKey, 'hex'))
     core.on('verification-error', (error) => events.push('verification: ' + error.message))
     cores.set(id, core)
     return info(core)
@@ -95,6 +96,31 @@ const commands = {
   async getMany({ id, indices }) {
     const blocks = await Promise.all(indices.map((index) => cores.get(id).get(index)))
     return { blocks: blocks.map((value) => value.toString('hex')) }
+  },
+  async snapshot({ id, as }) {
+    const snapshot = cores.get(id).snapshot()
+    await snapshot.ready()
+    cores.set(as, snapshot)
+    return info(snapshot)
+  },
+  async getError({ id, index }) {
+    try {
+      return { code: null, block: (await cores.get(id).get(index)).toString('hex') }
+    } catch (error) {
+      return { code: error.code }
+    }
+  },
+  async byteStream({ id, start, length }) {
+    const pieces = []
+    for await (const piece of cores.get(id).createByteStream({ byteOffset: start, byteLength: length })) pieces.push(piece)
+    return { bytes: Buffer.concat(pieces).toString('hex') }
+  },
+  async writeStream({ id, blocks }) {
+    const stream = cores.get(id).createWriteStream()
+    for (const value of blocks) stream.write(Buffer.from(value, 'hex'))
+    stream.end()
+    await new Promise((resolve, reject) => stream.once('finish', resolve).once('error', reject))
+    return info(cores.get(id))
   },
   async seek({ id, bytes }) {
     return { found: await cores.get(id).seek(bytes) }

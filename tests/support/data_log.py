@@ -64,6 +64,9 @@ class DataLog:
     async def wait_durable(self) -> None:
         await self.durable.wait()
 
+    async def wait_change(self, length: int, fork: int, /) -> None:
+        raise NotImplementedError
+
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         return 0
 

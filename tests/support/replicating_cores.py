@@ -8,15 +8,19 @@ from contextlib import asynccontextmanager
 import trio
 
 from hypercore import Core
+from hypercore.replication.messages import PROTOCOL
 from tests.support.memory_mux import memory_mux_pair
 
 
 @asynccontextmanager
 async def replicating(one: Core, other: Core) -> AsyncIterator[None]:
-    """Both serve the other one until the block ends."""
+    """Both serve the other one until the block ends, which has 10 seconds."""
     left, right = memory_mux_pair()
+    for mux in (left, right):
+        mux.expected.add((PROTOCOL, one.discovery_key))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.serve, left)
         nursery.start_soon(other.serve, right)
-        yield
+        with trio.fail_after(10):
+            yield
         nursery.cancel_scope.cancel()

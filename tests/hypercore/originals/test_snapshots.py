@@ -184,6 +184,30 @@ async def test_snapshots_of_a_copy_are_consistent(core: Core, other_store: Cores
                 assert await clone.get(1) == b"block #1.1"
 
 
+async def test_bytes_of_a_copy_that_was_cut(core: Core, other_store: Corestore) -> None:
+    """What is left of the history can still be searched, and fetched."""
+    blocks = [b"%03d" % index for index in range(200)]
+    await core.append(blocks)
+    copy = await other_store.get(key=core.key)
+    async with replicating(core, copy):
+        await copy.wait_length(200)
+        async with copy.snapshot() as snapshot:
+            assert await snapshot.get_many([50, 150]) == [b"050", b"150"]
+            await core.truncate(100)
+            await core.append([b"other"] * 50)
+            while copy.fork == 0:
+                await trio.testing.wait_all_tasks_blocked()
+            # As much as this sparse copy could prove to be common.
+            assert snapshot.intact_length == 64
+            assert await snapshot.seek(121) == (40, 1)
+            assert await snapshot.seek(451) == (150, 1)
+            assert snapshot.byte_length == 600
+            async with snapshot.byte_stream(30, 90) as stream:
+                assert b"".join([bytes(piece) async for piece in stream]) == b"".join(blocks[10:30])
+            with pytest.raises(SnapshotNotAvailable):
+                await snapshot.seek(511)
+
+
 async def test_a_download_of_a_snapshot_ends_when_the_log_is_cut(
     core: Core, other_store: Corestore
 ) -> None:

@@ -1,0 +1,249 @@
+"""Searches for the block at a byte offset, with peers that are far, sparse, silent or lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hypercore import flat_tree
+from hypercore.errors import InvalidProof
+from hypercore.log import Changeset
+from hypercore.merkle import MerkleNode
+from hypercore.proof import HashProof
+from hypercore.replication.messages import Data, MessageType, NoData, NoDataReason
+from hypercore.replication.seeks import Seek
+from tests.support.memory_log import MemoryLog
+from tests.support.replicated_logs import KEY_PAIR, reader
+from tests.support.replicator_pair import Channel, Message, Node, settle
+
+SIZES = [index % 9 for index in range(200)]
+
+
+def writer() -> MemoryLog:
+    log = MemoryLog(KEY_PAIR)
+    log.append([bytes(size) for size in SIZES])
+    return log
+
+
+def expected(offset: int) -> int:
+    """The first block that reaches beyond `offset`, or begins there."""
+    before = 0
+    for index, size in enumerate(SIZES):
+        if before == offset or before + size > offset:
+            return index
+        before += size
+    return len(SIZES)
+
+
+def start(node: Node, seek: Seek, now: float = 0.0) -> None:
+    node.carry_out(node.replicator.start_seek(seek, now))
+
+
+def joined_with_head(log: MemoryLog) -> tuple[Node, Channel]:
+    node = Node(reader())
+    channel = Channel(Node(log), node)
+    settle(channel)
+    assert node.log.head.length == log.head.length
+    return node, channel
+
+
+@pytest.mark.parametrize("offset", [1, 2, 17, 399, 400, 777, sum(SIZES) - 1])
+def test_a_search_ends_at_the_block_and_stores_nothing(offset: int) -> None:
+    node, channel = joined_with_head(writer())
+    stored = dict(node.log.nodes)
+    seek = Seek(offset, 0)
+    start(node, seek)
+    settle(channel)
+    assert seek.found == expected(offset)
+    assert node.log.nodes == stored
+    assert node.log.blocks == {}
+    assert channel.ends[1].peer.counters.requests_sent <= 3, "one for the head"
+    assert not node.errors
+
+
+def test_a_search_that_begins_before_the_head_is_known() -> None:
+    node = Node(reader())
+    seek = Seek(500, 0)
+    start(node, seek)
+    channel = Channel(Node(writer()), node)
+    settle(channel)
+    assert seek.found == expected(500)
+
+
+def sparse_copy(log: MemoryLog, blocks: list[int]) -> MemoryLog:
+    """A copy with the paths of these blocks and nothing else."""
+    copy = reader()
+    nodes = {root.index: root for root in log.head.roots}
+    for block in blocks:
+        index = flat_tree.TreeIndex(2 * block)
+        while index not in {root.index for root in log.head.roots}:
+            for node in (index, flat_tree.sibling(index)):
+                nodes[node] = log.nodes[node]
+            index = flat_tree.parent(index)
+    held = [(block, log.blocks[block]) for block in blocks]
+    copy.commit([Changeset(log.head, list(nodes.values()), held, log.manifest)])
+    return copy
+
+
+def test_peers_that_know_only_a_part_lead_as_far_as_they_can() -> None:
+    log = writer()
+    node = Node(sparse_copy(log, []))
+    offset = sum(SIZES[:100]) + 1
+    seek = Seek(offset, 0)
+    far = Channel(Node(sparse_copy(log, [70])), node)
+    settle(far)
+    start(node, seek)
+    settle(far)
+    assert found(seek) is None
+    near = Channel(Node(log), node)
+    settle(far, near)
+    assert seek.found == expected(offset)
+
+
+def no_data(data: Data) -> bytes:
+    return NoData(data.request, NoDataReason.NOT_AVAILABLE).encode()
+
+
+def found(seek: Seek) -> int | None:
+    return seek.found
+
+
+def test_who_has_no_answer_is_not_asked_again() -> None:
+    log = writer()
+    node, poor = joined_with_head(log)
+
+    def refuse(end: int, messages: list[Message]) -> list[Message]:
+        if end == 1:
+            return [
+                (int(MessageType.NO_DATA), no_data(Data.decode(payload)))
+                if message_type == MessageType.DATA
+                else (message_type, payload)
+                for message_type, payload in messages
+            ]
+        return messages
+
+    poor.change = refuse
+    seek = Seek(500, 0)
+    start(node, seek)
+    settle(poor)
+    assert found(seek) is None
+    rich = Channel(Node(log), node)
+    settle(poor, rich)
+    assert seek.found == expected(500)
+    assert not node.errors
+
+
+def test_a_silent_peer_is_passed_over() -> None:
+    log = writer()
+    node, silent = joined_with_head(log)
+    good = Channel(Node(log), node)
+    settle(silent, good)
+    silent.change = lambda end, messages: [] if end == 1 else messages
+    seek = Seek(500, 0)
+    start(node, seek)
+    settle(silent, good)
+    if seek.found is None:
+        assert node.replicator.deadline < 60
+        node.carry_out(node.replicator.advance(60.0))
+        settle(silent, good)
+    assert seek.found == expected(500)
+
+
+def test_a_search_that_is_given_up_is_withdrawn() -> None:
+    node, channel = joined_with_head(writer())
+    seek = Seek(500, 0)
+    start(node, seek)
+    node.carry_out(node.replicator.stop_seek(seek, 0.0))
+    settle(channel)
+    assert seek.found is None
+    assert not node.errors
+
+
+def test_a_search_survives_a_cut() -> None:
+    log = writer()
+    seeder = Node(log)
+    node = Node(reader())
+    channel = Channel(seeder, node)
+    settle(channel)
+    seek = Seek(500, 0)
+    start(node, seek)
+    channel.step(0.0)
+    log.truncate(50)
+    log.append([b"x" * 7] * 200)
+    seeder.changed()
+    settle(channel)
+    before = sum(SIZES[:50])
+    assert seek.found == 50 + (500 - before) // 7
+    assert not node.errors
+
+
+def spoil(channel: Channel, change: str) -> None:
+    def rewrite(end: int, messages: list[Message]) -> list[Message]:
+        if end == 0:
+            return messages
+        return [
+            (kind, spoiled(Data.decode(payload), change).encode())
+            if kind == MessageType.DATA
+            else (kind, payload)
+            for kind, payload in messages
+        ]
+
+    channel.change = rewrite
+
+
+def spoiled(data: Data, change: str) -> Data:
+    proof = data.proof
+    assert proof.hash is not None
+    first, second, *rest = proof.hash.nodes
+    match change:
+        case "hash":
+            nodes = [MerkleNode(first.index, first.size, bytes(32)), second, *rest]
+        case "short":
+            nodes = [first, second]
+        case "size":
+            nodes = [MerkleNode(first.index, first.size + 1, first.hash), second, *rest]
+        case "shift":
+            nodes = [
+                MerkleNode(first.index, first.size + 1, first.hash),
+                MerkleNode(second.index, second.size - 1, second.hash),
+                *rest,
+            ]
+        case "other":
+            return replace(data, proof=replace(proof, hash=HashProof(first.index + 2, [first])))
+        case "seek":
+            assert proof.seek is not None
+            seek = replace(proof.seek, bytes=proof.seek.bytes + 1)
+            return replace(data, proof=replace(proof, seek=seek))
+        case _:
+            return replace(data, proof=replace(proof, hash=None))
+    return replace(data, proof=replace(proof, hash=HashProof(first.index, nodes)))
+
+
+@pytest.mark.parametrize("change", ["hash", "short", "size", "other", "seek", "none"])
+def test_a_wrong_answer_ends_the_channel(change: str) -> None:
+    log = writer()
+    node, channel = joined_with_head(log)
+    spoil(channel, change)
+    seek = Seek(500, 0)
+    start(node, seek)
+    settle(channel)
+    assert [type(error) for error in node.errors] == [InvalidProof]
+    assert seek.found is None
+    assert node.log.blocks == {}
+    settle(Channel(Node(log), node))
+    assert seek.found == expected(500)
+
+
+def test_sizes_that_nothing_proves_are_not_stored() -> None:
+    """A parent's hash covers the sum of two sizes, so that one can be made larger."""
+    node, channel = joined_with_head(writer())
+    stored = dict(node.log.nodes)
+    spoil(channel, "shift")
+    seek = Seek(500, 0)
+    start(node, seek)
+    settle(channel)
+    assert seek.found is not None
+    assert abs(seek.found - expected(500)) <= 1
+    assert node.log.nodes == stored
+    assert not node.errors
