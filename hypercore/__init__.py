@@ -16,6 +16,8 @@ How it hangs together, from values to tasks:
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
 | `core`, `corestore`                                  | what applications hold                 |
+| `draft`, `atom`                                      | changes of several cores in one commit |
+| `marking`                                            | which blocks a sweep keeps             |
 
 Odd decisions:
 
@@ -26,27 +28,33 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.atom import Atom
 from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
 from hypercore.errors import (
     BlockNotAvailable,
+    CopiedStore,
     CorruptStorage,
     HypercoreError,
     NotWritable,
     OutOfRange,
+    PrunedHistory,
     RemoteProtocolError,
     StorageError,
     StorageFailed,
     StoreLocked,
+    StoreSuspended,
     UsageError,
 )
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.storage import Durability
 
 __all__ = [
+    "Atom",
     "BlockNotAvailable",
+    "CopiedStore",
     "Core",
     "CoreInfo",
     "CoreStatistics",
@@ -60,11 +68,13 @@ __all__ = [
     "NotWritable",
     "OutOfRange",
     "Prologue",
+    "PrunedHistory",
     "RemoteProtocolError",
     "Signer",
     "StorageError",
     "StorageFailed",
     "StoreLocked",
+    "StoreSuspended",
     "UsageError",
     "decode_id",
     "discovery_key",

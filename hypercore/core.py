@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
@@ -12,6 +12,7 @@ from hypercore.bitfield import Bitfield
 from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.draft import Draft, DraftOutcome
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
@@ -22,11 +23,13 @@ from hypercore.errors import (
 from hypercore.fetching import BlockFetcher, BlockReader
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
+from hypercore.marking import Marks, drop_marks, load_sweep
 from hypercore.merkle import MerkleNode
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
+from hypercore.storage import Storage
 from hypercore.stored_log import LocalRows, StoredLog
 from hypercore.waiting import WriterLock
 
@@ -58,6 +61,7 @@ class Core:
         self._announced_length = log.durable_length
         self._appended = 0
         self._verified = 0
+        self._is_marking = False
         self._serving: set[trio.CancelScope] = set()
         self.replication = CoreReplication(self)
         self._fetcher = BlockFetcher(log, self.replication)
@@ -123,6 +127,11 @@ class Core:
     def durable_length(self) -> int:
         """What may be told to others; see `StoredLog.durable_length`."""
         return self._log.durable_length
+
+    @property
+    def storage(self) -> Storage:
+        """Where the core is kept, together with others."""
+        return self._log.rows.storage
 
     @property
     def bitfield(self) -> Bitfield:
@@ -201,7 +210,8 @@ class Core:
         """Give up all blocks from `length` on, and sign that as a new history.
 
         Peers that hold the old one follow. `fork` must be above the present one; by default it
-        is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
+        is the next. Raises: NotWritable, OutOfRange, PrunedHistory, StorageFailed.
+        Cancel: it was done, or not.
         """
         async with self._writer:
             self._check_open()
@@ -209,17 +219,18 @@ class Core:
             self._head_changed()
         await self.wait_durable()
 
-    async def clear(self, start: int, stop: int) -> None:
+    async def clear(self, start: int, stop: int) -> int:
         """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
 
-        They can be fetched again from whoever has them. Returns when that is durable.
+        They can be fetched again from whoever has them. Returns when that is durable, how many
+        of them were here.
         Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
         if not 0 <= start <= stop <= self.length:
             raise OutOfRange(stop, self.length)
-        await self._clear([(start, stop)] if start < stop else [], None)
+        return await self._clear([(start, stop)] if start < stop else [], None)
 
-    async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> None:
+    async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> int:
         """As `clear`, for blocks in any order, in one step with `local` rows.
 
         Peers are told of each run of blocks: give a few hundred at a time.
@@ -229,15 +240,79 @@ class Core:
         for index in ordered[:1] + ordered[-1:]:
             if not 0 <= index < self.length:
                 raise OutOfRange(index, self.length)
-        await self._clear(runs_of(ordered), local)
+        return await self._clear(runs_of(ordered), local)
 
-    async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> None:
+    async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> int:
         self._check_open()
+        held = self._log.bitfield
+        freed = sum(held.count(start, stop) for start, stop in runs)
         if runs or local:
             self._log.clear(runs, local)
             for start, stop in runs:
                 self.replication.blocks_dropped(start, stop)
             await self.wait_durable()
+        return freed
+
+    @asynccontextmanager
+    async def marking(self) -> AsyncIterator[Marks]:
+        """Mark the blocks that the next `sweep` keeps.
+
+            async with core.marking() as marks:
+                marks.add_range(10, 20)
+                header = await marks.get(0)  # reads it, too
+            await core.sweep()
+
+        Marks of an earlier marking are dropped at once; the new ones are kept, durably, when
+        the block ends without an exception. Blocks that are appended after it began are kept.
+
+        Raises: UsageError when somebody is marking or the log was truncated meanwhile,
+        OutOfRange, StorageFailed. Cancel: there are no marks then.
+        """
+        self._check_open()
+        if self._is_marking:
+            raise UsageError("the core's blocks are being marked already")
+        self._is_marking = True
+        try:
+            drop_marks(self._log)
+            length, fork = self.length, self.fork
+            marks = Marks(self, self._log)
+            yield marks
+            self._check_open()
+            marks.save(length, fork)
+        finally:
+            self._is_marking = False
+        await self.wait_durable()
+
+    async def sweep(self) -> int:
+        """Give up every block that the last marking did not mark; returns how many.
+
+        Some at a time, and others run between. When it is interrupted, in whatever way, the
+        marks are there for the next call.
+
+        Raises: UsageError when there are no marks, or the log was truncated since; StorageFailed.
+        Cancel: what is gone is gone.
+        """
+        self._check_open()
+        if self._is_marking:
+            raise UsageError("the core's blocks are still being marked")
+        sweep = load_sweep(self._log)
+        freed = 0
+        while blocks := sweep.next_blocks(self._log):
+            runs = runs_of(blocks)
+            self._log.clear(runs)
+            for start, stop in runs:
+                self.replication.blocks_dropped(start, stop)
+            freed += len(blocks)
+            await self._yield()
+            self._check_open()
+        drop_marks(self._log)
+        await self.wait_durable()
+        return freed
+
+    def clear_marks(self) -> None:
+        """Forget what was marked. Raises: StorageFailed."""
+        self._check_open()
+        drop_marks(self._log)
 
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         """Delete tree nodes that prove nothing that is here; returns how many subtrees shrank.
@@ -273,6 +348,19 @@ class Core:
         if count or tops:
             await self.wait_durable()
         return count + len(tops)
+
+    def draft(self) -> Draft:
+        """Changes of this core for an `Atom`, which commits them; requires `exclusive`."""
+        self._check_open()
+        return Draft(self._log, self._cipher, self.get_local)
+
+    def draft_settled(self, outcome: DraftOutcome) -> None:
+        """A draft of this core was committed: tell peers and whoever waits."""
+        self._appended += outcome.appended
+        for start, stop in outcome.cleared:
+            self.replication.blocks_dropped(start, stop)
+        if outcome.is_head_changed:
+            self._head_changed()
 
     def _head_changed(self) -> None:
         if self.replication.has_reachable_peers:

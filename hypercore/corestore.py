@@ -6,12 +6,13 @@ Source: corestore 7.12.5 index.js (names, namespaces, key pairs, which cores are
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from hypercore.atom import Atom, open_atom
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
@@ -106,6 +107,47 @@ class Corestore:
         Raises: StorageFailed. Cancel: it is finished first.
         """
         await self._store.storage.reclaim()
+
+    async def purge(
+        self,
+        *,
+        name: str | None = None,
+        key: bytes | None = None,
+        discovery_key: bytes | None = None,
+    ) -> bool:
+        """Remove a core and all that the store keeps because of it; False if there is none.
+
+        The core is closed for all who use it, its channels to peers end. After `reclaim`, no
+        file of the store holds its blocks or keys. Only what peers have of it stays. Opening a
+        name of ours again makes the same core anew, from its first block: where peers have the
+        old one they will not believe it.
+
+        Raises: UsageError, StorageFailed. Cancel: it is gone, or all of it is there.
+        """
+        self._check_open()
+        store = self._store
+        if name is not None:
+            discovery_key = self._discovery_key(name)
+        elif key is not None:
+            discovery_key = derive_discovery_key(key)
+        elif discovery_key is None:
+            raise UsageError("which core? give its name, key or discovery key")
+        sequence = store.catalog.purge(discovery_key)
+        if sequence is None:
+            return False
+        store.failures.pop(discovery_key, None)
+        core = store.cores.get(discovery_key)
+        if core is not None:
+            core.shut()
+        await store.storage.wait_durable(sequence)
+        return True
+
+    def _discovery_key(self, name: str) -> bytes:
+        known = self._store.catalog.find_name(self._namespace, name)
+        if known is not None:
+            return known
+        key_pair = self._store.catalog.key_pair(self._namespace, name)
+        return derive_discovery_key(Manifest.single_signer(key_pair.public_key).key)
 
     def open_cores(self) -> list[Core]:
         return list(self._store.cores.values())
@@ -203,6 +245,22 @@ class Corestore:
         for connection in self._store.connections:
             connection.offer(core)
         return core
+
+    def atom(self, *cores: Core) -> AbstractAsyncContextManager[Atom]:
+        """Change several cores in one commit, or none of them.
+
+            async with store.atom(towns, log) as atom:
+                index = atom[towns].append(b"Delft")
+                atom[log].append(b"%d" % index)
+
+        `atom[core]` is the core as it will be. All of it becomes true, and is told to readers
+        and peers, when the block ends; an exception in there takes everything back. Nobody else
+        writes to these cores meanwhile. Leave the block quickly: they wait.
+
+        Raises: UsageError for a core of another store; StorageFailed.
+        Cancel: all of it was written, or nothing.
+        """
+        return open_atom(self._store.storage, cores)
 
     async def find(self, discovery_key: bytes) -> Core | None:
         """A core that is open or stored; None for any other. To be closed as after `get`."""

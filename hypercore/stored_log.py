@@ -19,6 +19,7 @@ from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageErro
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, leaf_node
+from hypercore.pruning import check_roots
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -134,12 +135,13 @@ class StoredLog:
         block = self.rows.read_block(index >> 1)
         return None if block is None else leaf_node(index >> 1, block)
 
-    def _sign(self, head: Head) -> bytes:
+    def sign(self, head: Head) -> bytes:
         if self.verifier is None or self.key_pair is None:
             raise NotWritable("this core's secret key is not here")
         return self.verifier.sign(head, self.key_pair)
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raises: NotWritable, StorageFailed."""
         self.check_usable()
         if not self.is_writable:
             raise NotWritable("this core's secret key is not here, or the store is read-only")
@@ -154,20 +156,25 @@ class StoredLog:
 
         Returns the index of the first block. Raises: NotWritable, StorageFailed.
         """
-        self._check_writable()
+        self.check_writable()
         start = self.head.length
-        self.commit((log.append(self.head, blocks, self._sign),), local)
+        self.commit((log.append(self.head, blocks, self.sign),), local)
         return start
 
     def truncate(self, length: int, fork: int | None = None) -> Changeset:
-        """Cut the log back, as a new fork; returns what was committed. Raises: as `append`."""
-        self._check_writable()
+        """Cut the log back, as a new fork; returns what was committed.
+
+        Raises: as `append`, and PrunedHistory.
+        """
+        self.check_writable()
+        if 0 <= length < self.head.length:
+            check_roots(length, self.bitfield, self.read_node)
         changes = log.truncate(
             self.head,
             length,
             self.head.fork + 1 if fork is None else fork,
             self.read_node,
-            self._sign,
+            self.sign,
         )
         self.commit((changes,))
         return changes
@@ -178,37 +185,40 @@ class StoredLog:
         Their tree nodes stay: they prove the others. Raises: StorageFailed.
         """
         self.check_usable()
-        rows = _checked(local)
+        rows = checked_rows(local)
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
-            touched: set[int] = set()
-            for start, stop in runs:
-                self.rows.stage_clearing(batch, start, stop)
-                self.bitfield.set_range(start, stop, False)
-                touched.update(pages_of(start, stop))
-            for page in touched:
-                self.rows.stage_page(batch, self.bitfield, page)
-            first = min((start for start, _ in runs), default=self._hints.contiguous_length)
-            if first < self._hints.contiguous_length:
-                self._hints = self._hints.moved(first)
-                self.rows.stage_hints(batch, self._hints)
-            for key, value in rows.items():
-                self._stage_local(batch, key, value)
+            self.stage_clearing(batch, runs)
+            self.stage_local(batch, rows)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
+
+    def stage_clearing(self, batch: WriteBatch, runs: Sequence[tuple[int, int]]) -> None:
+        """Put the removal of these runs into a batch that must be committed next."""
+        touched: set[int] = set()
+        for start, stop in runs:
+            self.rows.stage_clearing(batch, start, stop)
+            self.bitfield.set_range(start, stop, False)
+            touched.update(pages_of(start, stop))
+        for page in touched:
+            self.rows.stage_page(batch, self.bitfield, page)
+        first = min((start for start, _ in runs), default=self._hints.contiguous_length)
+        if first < self._hints.contiguous_length:
+            self._hints = self._hints.moved(first)
+            self.rows.stage_hints(batch, self._hints)
 
     def prune(self, tops: Iterable[int]) -> None:
         """Remove all tree nodes below these. Raises: StorageFailed."""
         self.check_usable()
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
             for top in tops:
                 self.rows.stage_pruning(batch, top)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
         self._nodes.clear()
 
@@ -218,32 +228,44 @@ class StoredLog:
         Not synced. Raises: StorageFailed, and then for every later commit.
         """
         self.check_usable()
-        rows = _checked(local)
-        head = self.head
+        rows = checked_rows(local)
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
-            touched: set[int] = set()
-            hints = self._hints
-            for changes in changesets:
-                if changes.truncated_to is not None:
-                    hints = self._stage_truncation(batch, changes.truncated_to, head, hints)
-                    touched.update(pages_of(changes.truncated_to, head.length))
-                if changes.manifest is not None and self._auth.manifest is None:
-                    self._learn_manifest(batch, changes.manifest)
-                self.rows.stage_changes(batch, changes)
-                touched.update(self._mark(changes.blocks))
-                head = changes.head or head
-            for page in touched:
-                self.rows.stage_page(batch, self.bitfield, page)
-            if head is not self.head:
-                self.rows.stage_head(batch, head)
-            self._stage_hints(batch, hints, head.length)
-            for key, value in rows.items():
-                self._stage_local(batch, key, value)
-            self._swap(head, self._storage.commit(batch))
+            head = self.stage(batch, changesets)
+            self.stage_local(batch, rows)
+            self.settle(head, self._storage.commit(batch))
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
+
+    def stage(self, batch: WriteBatch, changesets: Sequence[Changeset]) -> Head:
+        """Put all of it into a batch that must be committed next; returns the head it leads to.
+
+        Bits and hints change at once, the head does not: who commits the batch is to `settle`
+        the log then, and who fails to must `poison` it.
+        """
+        head = self.head
+        touched: set[int] = set()
+        hints = self._hints
+        for changes in changesets:
+            if changes.truncated_to is not None:
+                hints = self._stage_truncation(batch, changes.truncated_to, head, hints)
+                touched.update(pages_of(changes.truncated_to, head.length))
+            if changes.manifest is not None and self._auth.manifest is None:
+                self._learn_manifest(batch, changes.manifest)
+            self.rows.stage_changes(batch, changes)
+            touched.update(self._mark(changes.blocks))
+            head = changes.head or head
+        for page in touched:
+            self.rows.stage_page(batch, self.bitfield, page)
+        if head is not self.head:
+            self.rows.stage_head(batch, head)
+        self._stage_hints(batch, hints, head.length)
+        return head
+
+    def poison(self, error: BaseException) -> None:
+        """Refuse every later write: nobody knows what reached the disk."""
+        self._failure = StorageFailed(f"a write to this core failed: {error}")
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
         """Set the bits of these blocks, which come in any order; returns the pages."""
@@ -284,13 +306,15 @@ class StoredLog:
         self._auth = replace(self._auth, manifest=manifest)
         self.rows.stage_auth(batch, self._auth)
 
-    def _stage_local(self, batch: WriteBatch, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            batch.delete(self.rows.keys.local(key))
-        else:
-            batch.put(self.rows.keys.local(key), value)
+    def stage_local(self, batch: WriteBatch, rows: LocalRows) -> None:
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(self.rows.keys.local(key))
+            else:
+                batch.put(self.rows.keys.local(key), value)
 
-    def _swap(self, head: Head, sequence: int) -> None:
+    def settle(self, head: Head, sequence: int) -> None:
+        """What was staged is committed, with this sequence: make its head the state."""
         self.sequence = sequence
         if self.is_writable and head is not self.head:
             self._note_pending(head.length, sequence)
@@ -324,11 +348,19 @@ class StoredLog:
         """Raises: StorageFailed."""
         self.check_usable()
         batch = self._storage.batch()
-        batch.put(self.rows.keys.user_data(key), value)
+        self.stage_user_data(batch, {key: value})
         self.sequence = self._storage.commit(batch)
 
+    def stage_user_data(self, batch: WriteBatch, rows: Mapping[str, bytes | None]) -> None:
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(self.rows.keys.user_data(key))
+            else:
+                batch.put(self.rows.keys.user_data(key), value)
 
-def _checked(local: LocalRows | None) -> LocalRows:
+
+def checked_rows(local: LocalRows | None) -> LocalRows:
+    """Raises: UsageError for a key that is too long."""
     if local is None:
         return {}
     for key in local:

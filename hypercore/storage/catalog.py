@@ -8,12 +8,10 @@ Source: hypercore-storage 3.3.1 index.js (createCore, resumeCore), corestore 7.1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from hypercore.crypto import Entropy, KeyPair, blake2b, namespace, system_entropy
-from hypercore.encoding import DecodeError
 from hypercore.errors import CorruptStorage, UsageError
 from hypercore.storage import Storage
 from hypercore.storage.layout import (
@@ -30,19 +28,11 @@ from hypercore.storage.layout import (
     core_key,
     decode_alias_key,
 )
+from hypercore.storage.purging import plan_purge
+from hypercore.storage.records import decode_record
 
 _SEED_DOMAIN = namespace("corestore", 1)[0]
 _ALL_RECORDS = (b"\x01", b"\xff")
-
-T = TypeVar("T")
-
-
-def decode_record(where: str, decode: Callable[[bytes], T], data: bytes) -> T:
-    """Raises: CorruptStorage, naming the record."""
-    try:
-        return decode(data)
-    except DecodeError as error:
-        raise CorruptStorage(where, str(error)) from error
 
 
 def sub_namespace(parent: bytes, name: str) -> bytes:
@@ -132,3 +122,23 @@ class Catalog:
         self.storage.commit(batch)
         self._head = head
         return record
+
+    def purge(self, discovery_key: bytes) -> int | None:
+        """Remove all that is kept of a core, in one batch; returns its sequence.
+
+        None when there is no such core. Raises: UsageError when JavaScript's drafts of another
+        core need it.
+        """
+        record = self.find(discovery_key)
+        if record is None:
+            return None
+        head = self._head
+        purge = plan_purge(self.storage, discovery_key, record, head.datas)
+        batch = self.storage.batch()
+        purge.stage(batch)
+        if head.default_discovery_key == discovery_key:
+            head = replace(head, default_discovery_key=None)
+            batch.put(STORE_HEAD_KEY, head.encode())
+        sequence = self.storage.commit(batch)
+        self._head = head
+        return sequence

@@ -19,7 +19,6 @@ from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, decode_node
 from hypercore.storage import Storage, WriteBatch
-from hypercore.storage.catalog import decode_record
 from hypercore.storage.layout import (
     AuthRecord,
     CoreRecord,
@@ -29,6 +28,7 @@ from hypercore.storage.layout import (
     auth_key,
     encode_number,
 )
+from hypercore.storage.records import decode_record
 
 _SINGLE_DELETES = 16
 """Blocks in a row up to which each is deleted by itself.
