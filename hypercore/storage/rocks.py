@@ -14,6 +14,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,10 +38,18 @@ from rocksdict import (
     WriteBatch as NativeBatch,
 )
 
-from hypercore.errors import CorruptStorage, StorageError, StorageFailed, StoreLocked, UsageError
+from hypercore.errors import (
+    CorruptStorage,
+    StorageError,
+    StorageFailed,
+    StoreLocked,
+    StoreSuspended,
+    UsageError,
+)
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
-from hypercore.storage.directory import StoreDirectory, lock_holder
+from hypercore.storage.directory import StoreDirectory
 from hypercore.storage.durability import GroupCommit
+from hypercore.storage.lock_holder import lock_holder
 
 _COLUMN_FAMILY = "corestore"
 
@@ -111,23 +120,13 @@ class RocksStorage:
         """
         self.path = path
         self._read_only = read_only
-        if not read_only and (path / "db" / "RECOVERING").exists():
-            raise CorruptStorage(
-                str(path / "db" / "RECOVERING"),
-                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
-                "corestore, or read-only",
-            )
-        self._directory = None if read_only else StoreDirectory(path)
+        self._is_suspended = False
+        self._directory: StoreDirectory | None = None
         self._column: Rdict | None = None
-        try:
-            self._db = _open_database(path / "db", read_only=read_only)
-        except BaseException:
-            if self._directory is not None:
-                self._directory.close()
-            raise
-        self._column = self._db.get_column_family(_COLUMN_FAMILY)
-        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
-        self._get: Any = self._column.get
+        self._doomed: Rdict | None = None
+        """The column of a database that is being closed."""
+        self._is_released = True
+        self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -137,9 +136,34 @@ class RocksStorage:
         self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
 
+    def _open(self) -> None:
+        path = self.path
+        if not self._read_only and (path / "db" / "RECOVERING").exists():
+            raise CorruptStorage(
+                str(path / "db" / "RECOVERING"),
+                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
+                "corestore, or read-only",
+            )
+        directory = None if self._read_only else StoreDirectory(path)
+        try:
+            self._db = _open_database(path / "db", read_only=self._read_only)
+        except BaseException:
+            if directory is not None:
+                directory.close()
+            raise
+        self._directory = directory
+        self._is_released = False
+        self._column = self._db.get_column_family(_COLUMN_FAMILY)
+        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
+        self._get: Any = self._column.get
+
     @property
     def is_read_only(self) -> bool:
         return self._read_only
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._is_suspended
 
     @property
     def durability(self) -> Durability:
@@ -161,7 +185,7 @@ class RocksStorage:
     def _read_ahead(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
         # An iterator that outlives this call would keep the database locked after `close`.
         if self._column is None:
-            raise trio.ClosedResourceError("the store is closed")
+            raise self._shut()
         options = ReadOptions()
         options.set_iterate_lower_bound(start)
         options.set_iterate_upper_bound(stop)
@@ -176,7 +200,14 @@ class RocksStorage:
                 break
         return rows
 
+    def _shut(self) -> Exception:
+        if self._is_suspended:
+            return StoreSuspended()
+        return trio.ClosedResourceError("the store is closed")
+
     def batch(self) -> RocksBatch:
+        if self._column is None:
+            raise self._shut()
         return RocksBatch(self._handle)
 
     def commit(self, batch: WriteBatch) -> int:
@@ -226,11 +257,13 @@ class RocksStorage:
 
     def _sync(self) -> None:
         with self._closing:
-            self._db.flush_wal(True)
+            if not self._is_released:  # by then all was synced, or the failure is known
+                self._db.flush_wal(True)
+        self._group.check()
 
     async def reclaim(self) -> None:
         if self._column is None:
-            raise trio.ClosedResourceError("the store is closed")
+            raise self._shut()
         if self._read_only:
             raise UsageError("the store is open read-only")
         # RocksDB begins a buffer of its own when the compaction starts, at a moment that nobody
@@ -270,18 +303,37 @@ class RocksStorage:
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error
 
+    async def suspend(self) -> None:
+        if self._column is None:
+            raise self._shut()
+        # From here on nobody reads or writes, and the thread has the database for itself.
+        self._is_suspended = True
+        self._get = _suspended
+        self._doomed, self._column = self._column, None
+        await trio.to_thread.run_sync(partial(self._release, is_synced_anyway=True))
+
+    async def resume(self) -> None:
+        if self._is_suspended:
+            await trio.to_thread.run_sync(self._open)
+            self._is_suspended = False
+
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.
 
         Raises: StorageFailed, unless an earlier call did; the locks are released all the same.
         """
+        self._is_suspended = False
+        self._get = _closed
+        if self._column is not None:
+            self._doomed, self._column = self._column, None
+            self._release(is_synced_anyway=False)
+
+    def _release(self, *, is_synced_anyway: bool) -> None:
         with self._compacting, self._closing:
-            if self._column is None:
-                return
-            error = self._sync_last()
-            self._get = _closed
+            error = self._sync_last(is_synced_anyway)
             self._close_database()
-            self._column = None
+            self._doomed = None
+            self._is_released = True
             del self._handle
             del self._db
         # RocksDB holds its lock until the last of these objects is gone, garbage included.
@@ -292,16 +344,17 @@ class RocksStorage:
             raise error
 
     def _close_database(self) -> None:
-        for database in (self._column, self._db):
+        for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
             with contextlib.suppress(Exception):
                 if database is not None:
                     database.close()
 
-    def _sync_last(self) -> StorageFailed | None:
+    def _sync_last(self, is_synced_anyway: bool) -> StorageFailed | None:
         group = self._group
-        if self._read_only or group.failure is not None or not group.durability.waits_for_disk:
+        is_wanted = is_synced_anyway or group.durability.waits_for_disk
+        if self._read_only or group.failure is not None or not is_wanted:
             return None
         try:
             self._db.flush_wal(True)
@@ -312,6 +365,10 @@ class RocksStorage:
 
 def _closed(key: bytes) -> bytes | None:
     raise trio.ClosedResourceError("the store is closed")
+
+
+def _suspended(key: bytes) -> bytes | None:
+    raise StoreSuspended
 
 
 def _open_database(path: Path, *, read_only: bool) -> Rdict:
