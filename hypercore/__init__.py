@@ -38,6 +38,7 @@ from hypercore.errors import (
     CopiedStore,
     CorruptStorage,
     HypercoreError,
+    NoSuchCore,
     NotWritable,
     OutOfRange,
     PrunedHistory,
@@ -48,6 +49,7 @@ from hypercore.errors import (
     StoreSuspended,
     UsageError,
 )
+from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.storage import Durability
 
@@ -58,6 +60,7 @@ __all__ = [
     "Core",
     "CoreInfo",
     "CoreStatistics",
+    "CoreSummary",
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
@@ -65,6 +68,7 @@ __all__ = [
     "HypercoreError",
     "KeyPair",
     "Manifest",
+    "NoSuchCore",
     "NotWritable",
     "OutOfRange",
     "Prologue",

@@ -18,6 +18,7 @@ from hypercore.errors import (
     CorruptStorage,
     NotWritable,
     OutOfRange,
+    StorageError,
     UsageError,
 )
 from hypercore.fetching import BlockFetcher, BlockReader
@@ -30,6 +31,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
 from hypercore.storage import Storage
+from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
 from hypercore.waiting import WriterLock
 
@@ -63,6 +65,7 @@ class Core:
         self._verified = 0
         self._is_marking = False
         self._serving: set[trio.CancelScope] = set()
+        self._channel_ended = trio.lowlevel.ParkingLot()
         self.replication = CoreReplication(self)
         self._fetcher = BlockFetcher(log, self.replication)
 
@@ -593,6 +596,28 @@ class Core:
             raise UsageError("the core is open with another encryption key")
         self._cipher = cipher
 
+    def is_stored_at(self, record: CoreRecord) -> bool:
+        """Whether this is the core that the store's record tells of."""
+        return self._log.rows.record == record
+
+    def reload(self) -> None:
+        """Read everything anew, after others had the files. Raises: StorageError."""
+        try:
+            is_changed = self._log.reload()
+        except StorageError as error:
+            self._fetcher.fail(error)
+            self._length_changed.unpark_all()
+            raise
+        if is_changed:
+            self._head_changed()
+
+    async def end_channels(self) -> None:
+        """End all channels with peers, and return when they have ended."""
+        for scope in self._serving:
+            scope.cancel()
+        while self._serving:
+            await self._channel_ended.park()
+
     async def serve(self, mux: Multiplexer) -> None:
         """Replicate this core over one connection until the channel or the core is closed.
 
@@ -609,6 +634,7 @@ class Core:
                 await self.replication.serve(mux)
             finally:
                 self._serving.discard(scope)
+                self._channel_ended.unpark_all()
 
     def opened(self) -> Core:
         """Count one more user, who is to call `close` or `release`."""

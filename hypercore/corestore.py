@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakSet
 
 import trio
 
@@ -16,7 +17,8 @@ from hypercore.atom import Atom, open_atom
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
-from hypercore.errors import StorageError, UsageError
+from hypercore.errors import CopiedStore, NoSuchCore, StorageError, UsageError
+from hypercore.inventory import CoreSummary, summarize
 from hypercore.manifest import Manifest, Verifier
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
@@ -27,8 +29,12 @@ from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
 from hypercore.stored_log import StoredLog
+from hypercore.watching import CoreWatch
 
 Allow = Callable[[Core], bool]
+
+_SUMMARIES_AT_ONCE = 64
+"""Takes about a millisecond."""
 
 
 def deny_every_core(core: Core) -> bool:
@@ -59,11 +65,53 @@ class _OpenStore:
         self.cores: dict[bytes, Core] = {}
         self.connections: set[_Connection] = set()
         self.failures: dict[bytes, StorageError] = {}
+        self.watches: WeakSet[CoreWatch] = WeakSet()
         self.is_closed = False
+
+    async def suspend(self) -> None:
+        for core in list(self.cores.values()):
+            await core.end_channels()
+        await self.storage.suspend()
+
+    async def resume(self) -> None:
+        await self.storage.resume()
+        self.catalog.reload()
+        for core in list(self.cores.values()):
+            try:
+                self._reload(core)
+            except StorageError as error:
+                self.failures[core.discovery_key] = error
+        for connection in self.connections:
+            for core in self.cores.values():
+                connection.offer(core)
+
+    def _reload(self, core: Core) -> None:
+        record = self.catalog.find(core.discovery_key)
+        if record is None or not core.is_stored_at(record):
+            core.shut()  # somebody else removed it meanwhile
+        else:
+            core.reload()
+
+    def shut(self) -> None:
+        self.is_closed = True
+        for core in list(self.cores.values()):
+            core.shut()
+        for watch in self.watches:
+            watch.end()
 
     def forget(self, core: Core) -> None:
         if self.cores.get(core.discovery_key) is core:
             del self.cores[core.discovery_key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How a core is to be opened."""
+
+    encryption_key: bytes | None
+    user_data: Mapping[str, bytes]
+    create_if_missing: bool
+    overwrite: bool
 
 
 class Corestore:
@@ -87,6 +135,15 @@ class Corestore:
     def is_read_only(self) -> bool:
         return self._store.storage.is_read_only
 
+    @property
+    def why_read_only(self) -> str:
+        """For people; empty when the store can be written to."""
+        return self._store.storage.why_read_only
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._store.storage.is_suspended
+
     def namespace(self, name: str) -> Corestore:
         """The same store; names in there are other cores than the same names here."""
         return Corestore(self._store, sub_namespace(self._namespace, name))
@@ -98,6 +155,58 @@ class Corestore:
     def discovery_keys(self) -> list[bytes]:
         """Of all cores in the store, in every namespace."""
         return list(self._store.catalog.discovery_keys())
+
+    async def cores(self, *, is_here: bool = False) -> AsyncIterator[CoreSummary]:
+        """Name, sizes and last change of every stored core, none of them opened for it.
+
+        With `is_here` only those named in this namespace. In no order. Yields to others as it
+        goes, and cores that are made meanwhile may be in it or not.
+
+        Raises: CorruptStorage.
+        """
+        catalog = self._store.catalog
+        for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
+            if not number % _SUMMARIES_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+            self._check_open()
+            record = catalog.find(discovery_key)
+            if record is None:
+                continue  # purged while others ran
+            if is_here and (record.alias is None or record.alias.namespace != self._namespace):
+                continue
+            yield summarize(self._store.storage, discovery_key, record)
+
+    def watch(self) -> AsyncIterator[Core]:
+        """Cores of the store, in whatever namespace, as they get opened from now on.
+
+        Looking does not keep a core open. Dropped at any time; ends when the store is closed.
+        """
+        self._check_open()
+        watch = CoreWatch()
+        self._store.watches.add(watch)
+        return watch
+
+    async def suspend(self) -> None:
+        """Sync, then give all files and the lock back, for another process or a pause.
+
+        Until `resume`, whatever needs the disk raises StoreSuspended, and peers are served
+        nothing; cores stay open. Raises: StorageFailed. Cancel: it is finished first, but for
+        channels that are about to be closed.
+        """
+        self._check_open()
+        await self._store.suspend()
+
+    async def resume(self) -> None:
+        """Take the files back and go on with what is in them.
+
+        Another process may have written meanwhile: every open core is read and checked anew, one
+        that was removed is closed, one that is damaged refuses all writes (`statistics`).
+
+        Raises: StoreLocked, CopiedStore, CorruptStorage: it stays suspended.
+        Cancel: it is finished first.
+        """
+        self._check_open()
+        await self._store.resume()
 
     async def reclaim(self) -> None:
         """Give the room of cleared blocks back: no file of the store holds their bytes any more.
@@ -165,6 +274,8 @@ class Corestore:
         manifest: Manifest | None = None,
         encryption_key: bytes | None = None,
         user_data: Mapping[str, bytes] | None = None,
+        create_if_missing: bool = True,
+        overwrite: bool = False,
     ) -> Core:
         """Open a core; make it if it is new. The same core is the same object.
 
@@ -172,15 +283,17 @@ class Corestore:
         it may be anybody's, and the manifest may be left to peers. With a `key_pair` alone the
         core is the one of that sole signer; with a `manifest`, the one it stands for.
         `user_data` is written when the core is made. Close the core when done with it; the store
-        closes the rest.
+        closes the rest. To `overwrite` is to `purge` what is stored first.
 
-        Raises: UsageError, CorruptStorage, StorageFailed. Cancel: never waits.
+        Raises: UsageError (NoSuchCore without `create_if_missing`), CorruptStorage, StorageFailed.
+        Cancel: never waits, unless there is something to overwrite.
         """
         self._check_open()
+        wanted = _Wanted(encryption_key, user_data or {}, create_if_missing, overwrite)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
-            return self._get_named(name, encryption_key, user_data or {})
+            return await self._get_named(name, wanted)
         if manifest is None and key is None and key_pair is not None:
             manifest = Manifest.single_signer(key_pair.public_key)
         if key is None:
@@ -190,35 +303,34 @@ class Corestore:
         elif manifest is not None:
             _check_manifest(key, manifest)
         auth = _make_auth(key, manifest, key_pair)
-        return self._get_or_create(auth, None, encryption_key, user_data or {})
+        return await self._get_or_create(auth, None, wanted)
 
-    def _get_named(
-        self, name: str, encryption_key: bytes | None, user_data: Mapping[str, bytes]
-    ) -> Core:
+    async def _get_named(self, name: str, wanted: _Wanted) -> Core:
         catalog = self._store.catalog
         known = catalog.find_name(self._namespace, name)
-        if known is not None:
-            core = self._open(known, encryption_key, None)
+        if known is not None and not wanted.overwrite:
+            core = self._open(known, wanted.encryption_key, None)
             if core is not None:
                 return self._offer(core)
+        if known is not None and wanted.overwrite:
+            await self.purge(discovery_key=known)
         key_pair = catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
         auth = _make_auth(manifest.key, manifest, key_pair)
-        return self._get_or_create(auth, Alias(self._namespace, name), encryption_key, user_data)
+        return await self._get_or_create(auth, Alias(self._namespace, name), wanted)
 
-    def _get_or_create(
-        self,
-        auth: AuthRecord,
-        alias: Alias | None,
-        encryption_key: bytes | None,
-        user_data: Mapping[str, bytes],
-    ) -> Core:
-        core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+    async def _get_or_create(self, auth: AuthRecord, alias: Alias | None, wanted: _Wanted) -> Core:
+        if wanted.overwrite:
+            await self.purge(discovery_key=auth.discovery_key)
+        core = self._open(auth.discovery_key, wanted.encryption_key, auth.key_pair)
         if core is None:
+            if not wanted.create_if_missing:
+                what = f"named {alias.name!r}" if alias else f"with key {auth.key.hex()}"
+                raise NoSuchCore(f"no core {what} is stored here")
             if self.is_read_only:
-                raise UsageError("no such core, and the store is read-only")
-            self._store.catalog.create(auth, alias, user_data)
-            core = self._open(auth.discovery_key, encryption_key, auth.key_pair)
+                raise NoSuchCore(f"no such core, and none can be made: {self.why_read_only}")
+            self._store.catalog.create(auth, alias, wanted.user_data)
+            core = self._open(auth.discovery_key, wanted.encryption_key, auth.key_pair)
         assert core is not None
         return self._offer(core)
 
@@ -239,6 +351,8 @@ class Corestore:
         if encryption_key is not None:
             core.use_encryption(encryption_key)
         store.cores[discovery_key] = core
+        for watch in store.watches:
+            watch.opened(core)
         return core.opened()
 
     def _offer(self, core: Core) -> Core:
@@ -295,7 +409,7 @@ class Corestore:
                 nursery.cancel_scope.cancel()
 
     def _find_asked(self, discovery_key: bytes | None) -> Core | None:
-        if discovery_key is None:
+        if discovery_key is None or self.is_suspended:
             return None
         try:
             return self._open(discovery_key, None, None)
@@ -385,13 +499,16 @@ async def open_corestore(
     *,
     primary_key: bytes | None = None,
     durability: Durability = Durability.COMMIT,
-    read_only: bool = False,
+    read_only: bool | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Corestore]:
     """Open the store in directory `path`, or one in memory; make it if it is new.
 
-    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage (a copied directory
-    too). Cancel: before the store is open, or inside the block; closing is not interrupted.
+    A directory that was copied is opened for reading only, `Corestore.why_read_only` says so: two
+    writers of one log would sign two histories. With `read_only` false it is refused instead.
+
+    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage, CopiedStore (only
+    then). Cancel: before the store is open, or inside the block; closing is not interrupted.
     """
     storage: Storage
     if path is None:
@@ -403,9 +520,7 @@ async def open_corestore(
         try:
             yield Corestore(store)
         finally:
-            store.is_closed = True
-            for core in list(store.cores.values()):
-                core.shut()
+            store.shut()
             del store
     finally:
         # Waits for the disk; short, and the directory must not stay locked.
@@ -413,5 +528,13 @@ async def open_corestore(
             await trio.to_thread.run_sync(storage.close)
 
 
-def _open_storage(path: Path, durability: Durability, read_only: bool) -> RocksStorage:
-    return RocksStorage(path, durability, read_only=read_only)
+def _open_storage(path: Path, durability: Durability, read_only: bool | None) -> RocksStorage:
+    if read_only:
+        return RocksStorage(path, durability, read_only=True)
+    try:
+        return RocksStorage(path, durability)
+    except CopiedStore as error:
+        if read_only is not None:
+            raise
+        why = f"the store is read-only: {error}"
+    return RocksStorage(path, durability, read_only=True, why_read_only=why)

@@ -43,6 +43,10 @@ class PrunedHistory(UsageError):
         self.index = index
 
 
+class NoSuchCore(UsageError, LookupError):
+    """A core that is not stored here, and was not to be made."""
+
+
 class StoreSuspended(UsageError, RuntimeError):
     """The store gave its files back for a while; nothing was read or written."""
 

@@ -42,25 +42,44 @@ class StoredLog:
 
         Raises: CorruptStorage, StorageError.
         """
-        stored = rows.load()
         self.rows = rows
+        self.sequence = 0
+        """The storage's sequence number of the last commit; 0 when all is older than this."""
+        self._spare_key_pair = key_pair
+        self._storage: Storage = rows.storage
+        self._failure: StorageError | None = None
+        self._load()
+
+    def _load(self) -> None:
+        stored = self.rows.load()
         self.key = stored.auth.key
-        self.discovery_key = rows.discovery_key
+        self.discovery_key = self.rows.discovery_key
         self.head: Head = stored.head
         self.bitfield: Bitfield = stored.bitfield
         self.verifier: Verifier | None = stored.verifier
-        self.key_pair = stored.auth.key_pair or key_pair
-        self.sequence = 0
-        """The storage's sequence number of the last commit; 0 when all is older than this."""
+        self.key_pair = stored.auth.key_pair or self._spare_key_pair
         self._auth = stored.auth
         self._hints = stored.hints
-        self._storage: Storage = rows.storage
-        self._failure: StorageError | None = None
         self._nodes: dict[int, MerkleNode] = {}
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
         self._repair_hints()
         self.is_writable = self._may_write()
+
+    def reload(self) -> bool:
+        """Read and check all of it anew, after others had the files; whether the head changed.
+
+        Raises: CorruptStorage, StorageError, and the log is then not to be used.
+        """
+        head = self.head
+        try:
+            self._load()
+        except StorageError as error:
+            self.poison(error)
+            raise
+        if self.head == head:
+            self.head = head  # who holds on to it sees that nothing happened
+        return self.head is not head
 
     @property
     def manifest(self) -> Manifest | None:
@@ -144,7 +163,8 @@ class StoredLog:
         """Raises: NotWritable, StorageFailed."""
         self.check_usable()
         if not self.is_writable:
-            raise NotWritable("this core's secret key is not here, or the store is read-only")
+            reason = self._storage.why_read_only or "this core's secret key is not here"
+            raise NotWritable(reason)
         if self._hints.recovering:
             raise StorageError(
                 "the store lost its write-ahead log; what peers have of this core must be "

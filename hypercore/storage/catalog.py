@@ -73,6 +73,17 @@ class Catalog:
             self.storage.commit(batch)
         return head
 
+    def reload(self) -> None:
+        """Read the store's head anew, after others had the files.
+
+        Raises: CorruptStorage when this is another store now.
+        """
+        data = self.storage.get(STORE_HEAD_KEY)
+        head = StoreHead() if data is None else decode_record("store head", StoreHead.decode, data)
+        if head.seed != self.primary_key:
+            raise CorruptStorage("store head", "another store was put in this one's place")
+        self._head = head
+
     def key_pair(self, namespace: bytes, name: str) -> KeyPair:
         """The key pair that a name stands for in this store."""
         return KeyPair.from_seed(

@@ -43,6 +43,10 @@ class MemoryStorage:
         return False
 
     @property
+    def why_read_only(self) -> str:
+        return ""
+
+    @property
     def is_suspended(self) -> bool:
         return self._is_suspended
 

@@ -113,13 +113,21 @@ class RocksStorage:
     nothing. It lets it go while it syncs.
     """
 
-    def __init__(self, path: Path, durability: Durability, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability,
+        *,
+        read_only: bool = False,
+        why_read_only: str = "the store was opened read-only",
+    ) -> None:
         """Open the store in directory `path`; make it unless `read_only`.
 
-        Raises: StoreLocked, CorruptStorage (also for a copied directory), StorageError.
+        Raises: StoreLocked, CopiedStore, CorruptStorage, StorageError.
         """
         self.path = path
         self._read_only = read_only
+        self._why_read_only = why_read_only if read_only else ""
         self._is_suspended = False
         self._directory: StoreDirectory | None = None
         self._column: Rdict | None = None
@@ -160,6 +168,10 @@ class RocksStorage:
     @property
     def is_read_only(self) -> bool:
         return self._read_only
+
+    @property
+    def why_read_only(self) -> str:
+        return self._why_read_only
 
     @property
     def is_suspended(self) -> bool:
@@ -216,7 +228,7 @@ class RocksStorage:
         if self._group.failure is not None:
             self._group.check()
         if self._read_only:
-            raise UsageError("the store is open read-only")
+            raise UsageError(f"nothing can be written: {self._why_read_only}")
         try:
             if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
                 self._rotate_when_full()
@@ -265,7 +277,7 @@ class RocksStorage:
         if self._column is None:
             raise self._shut()
         if self._read_only:
-            raise UsageError("the store is open read-only")
+            raise UsageError(f"nothing can be reclaimed: {self._why_read_only}")
         # RocksDB begins a buffer of its own when the compaction starts, at a moment that nobody
         # is told (see _ROCKS_LIMIT_BYTES): until it is over nothing is left unsynced.
         if self._group.durability.waits_for_disk:
