@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 from hypercore import log
-from hypercore.bitfield import Bitfield, pages_of
+from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
 from hypercore.crypto import KeyPair
 from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
@@ -60,10 +60,10 @@ class StoredLog:
         self.key_pair = stored.auth.key_pair or self._spare_key_pair
         self._auth = stored.auth
         self._hints = stored.hints
-        self._nodes: dict[int, MerkleNode] = {}
+        self._nodes: dict[int, MerkleNode] = {node.index: node for node in stored.rebuilt}
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
-        self._repair_hints()
+        self._repair(stored.rebuilt)
         self.is_writable = self._may_write()
 
     def reload(self) -> bool:
@@ -111,15 +111,34 @@ class StoredLog:
                 return sequence
         return self.sequence
 
-    def _repair_hints(self) -> None:
+    def _repair(self, rebuilt: Sequence[MerkleNode]) -> None:
+        """Put right what can be told from the rest: roots, bits beyond the end, hints."""
+        beyond = self._clear_bits_beyond()
         contiguous = min(self.bitfield.first_unset(0), self.head.length)
-        if contiguous == self._hints.contiguous_length:
-            return
+        is_right = contiguous == self._hints.contiguous_length and not rebuilt and not beyond
         self._hints = self._hints.moved(contiguous)
-        if not self._storage.is_read_only:
-            batch = self._storage.batch()
-            self.rows.stage_hints(batch, self._hints)
-            self._storage.commit(batch)
+        if is_right or self._storage.is_read_only:
+            return
+        batch = self._storage.batch()
+        self.rows.stage_nodes(batch, rebuilt)
+        for page in beyond:
+            self.rows.stage_page(batch, self.bitfield, page)
+        self.rows.stage_hints(batch, self._hints)
+        self._storage.commit(batch)
+
+    def _clear_bits_beyond(self) -> list[int]:
+        """Bits at or beyond the end, which would come true with the next blocks; their pages."""
+        length = self.head.length
+        pages = [page for page in self.bitfield.pages() if (page + 1) * PAGE_BITS > length]
+        beyond = [
+            page
+            for page in pages
+            if self.bitfield.count(max(length, page * PAGE_BITS), (page + 1) * PAGE_BITS)
+        ]
+        for page in beyond:
+            first = max(length, page * PAGE_BITS)
+            self.bitfield.set_range(first, (page + 1) * PAGE_BITS, False)
+        return beyond
 
     def _may_write(self) -> bool:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:

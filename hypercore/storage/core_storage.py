@@ -7,7 +7,7 @@ lib/core.js, lib/session-state.js.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hypercore import flat_tree
@@ -17,7 +17,7 @@ from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, StorageError
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode, decode_node
+from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
@@ -48,6 +48,8 @@ class StoredCore:
     head: Head
     hints: Hints
     bitfield: Bitfield
+    rebuilt: list[MerkleNode]
+    """Roots that were missing and hashed anew; head and signature confirm them."""
 
 
 def make_verifier(key: bytes, manifest: Manifest | None, length: int) -> Verifier | None:
@@ -85,10 +87,11 @@ class CoreStorage:
         auth = self._load_auth()
         if self.storage.get(self.keys.dependency) is not None:
             raise StorageError(f"{self._name} is made of named sessions, which are not supported")
-        head, verifier = self._load_head(auth)
+        rebuilt: list[MerkleNode] = []
+        head, verifier = self._load_head(auth, rebuilt)
         data = self.storage.get(self.keys.hints)
         hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
-        return StoredCore(auth, verifier, head, hints, self._load_bitfield())
+        return StoredCore(auth, verifier, head, hints, self._load_bitfield(), rebuilt)
 
     def _load_auth(self) -> AuthRecord:
         data = self.storage.get(self._auth_key)
@@ -99,7 +102,9 @@ class CoreStorage:
             raise CorruptStorage(self._name, "its keys are another core's")
         return auth
 
-    def _load_head(self, auth: AuthRecord) -> tuple[Head, Verifier | None]:
+    def _load_head(
+        self, auth: AuthRecord, rebuilt: list[MerkleNode]
+    ) -> tuple[Head, Verifier | None]:
         data = self.storage.get(self.keys.head)
         if data is None:
             if any(True for _ in self.storage.items(*self.keys.nodes())):
@@ -109,7 +114,7 @@ class CoreStorage:
             record = decode_record(self._name, HeadRecord.decode, data)
         roots = []
         for index in flat_tree.full_roots(record.length):
-            root = self.read_node(index)
+            root = self.read_node(index) or self._rebuild(index, rebuilt)
             if root is None:
                 raise CorruptStorage(self._name, f"tree node {index}, a root, is missing")
             roots.append(root)
@@ -124,6 +129,22 @@ class CoreStorage:
         if head.length and (verifier is None or not verifier.verify(head, head.signature)):
             raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
         return head, verifier
+
+    def _rebuild(self, index: int, rebuilt: list[MerkleNode]) -> MerkleNode | None:
+        """A missing node from what is below it; None where too little is."""
+        node: MerkleNode | None
+        if not index & 1:
+            block = self.read_block(index >> 1)
+            node = None if block is None else leaf_node(index >> 1, block)
+        else:
+            left, right = (
+                self.read_node(child) or self._rebuild(child, rebuilt)
+                for child in flat_tree.children(index)
+            )
+            node = None if left is None or right is None else parent_node(left, right)
+        if node is not None:
+            rebuilt.append(node)
+        return node
 
     def _load_bitfield(self) -> Bitfield:
         bitfield = Bitfield()
@@ -184,6 +205,10 @@ class CoreStorage:
         for index in range(first, last + 1):
             if index != top:
                 batch.delete(node_key(index))
+
+    def stage_nodes(self, batch: WriteBatch, nodes: Iterable[MerkleNode]) -> None:
+        for node in nodes:
+            batch.put(self._node_key(node.index), encode_node(node))
 
     def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
         """Put nodes and blocks."""

@@ -13,7 +13,6 @@ from hypercore import (
     BlockNotAvailable,
     Core,
     Corestore,
-    CorruptStorage,
     Durability,
     NotWritable,
     OutOfRange,
