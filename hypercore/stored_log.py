@@ -75,7 +75,7 @@ class StoredLog:
         try:
             self._load()
         except StorageError as error:
-            self.poison(error)
+            self._failure = error
             raise
         if self.head == head:
             self.head = head  # who holds on to it sees that nothing happened
@@ -129,12 +129,10 @@ class StoredLog:
     def _clear_bits_beyond(self) -> list[int]:
         """Bits at or beyond the end, which would come true with the next blocks; their pages."""
         length = self.head.length
-        pages = [page for page in self.bitfield.pages() if (page + 1) * PAGE_BITS > length]
-        beyond = [
-            page
-            for page in pages
-            if self.bitfield.count(max(length, page * PAGE_BITS), (page + 1) * PAGE_BITS)
-        ]
+        pages = self.bitfield.pages()
+        if not pages or self.bitfield.first_set(length, (pages[-1] + 1) * PAGE_BITS) is None:
+            return []
+        beyond = [page for page in pages if (page + 1) * PAGE_BITS > length]
         for page in beyond:
             first = max(length, page * PAGE_BITS)
             self.bitfield.set_range(first, (page + 1) * PAGE_BITS, False)

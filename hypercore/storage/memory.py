@@ -111,6 +111,7 @@ class MemoryStorage:
 
     async def reclaim(self) -> None:
         """Returns at once: what is deleted is garbage."""
+        self._check()
 
     async def suspend(self) -> None:
         """Refuse everything until `resume`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import resource
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -72,6 +73,7 @@ _MEASURING_STEP_BYTES = 64 << 10
 _BLOB_AGE_CUTOFF = 0.25
 
 _BLOCK_CACHE_BYTES = 16 << 20
+_FEWEST_OPEN_FILES = 32
 _STALL_SECONDS = 0.002
 _MIB = 1 << 20
 
@@ -318,11 +320,14 @@ class RocksStorage:
     async def suspend(self) -> None:
         if self._column is None:
             raise self._shut()
+        await trio.lowlevel.checkpoint_if_cancelled()
         # From here on nobody reads or writes, and the thread has the database for itself.
         self._is_suspended = True
         self._get = _suspended
         self._doomed, self._column = self._column, None
-        await trio.to_thread.run_sync(partial(self._release, is_synced_anyway=True))
+        # Not to be given up halfway: it must be known who has the files.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(partial(self._release, is_synced_anyway=True))
 
     async def resume(self) -> None:
         if self._is_suspended:
@@ -400,6 +405,15 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
         raise StorageError(f"{path} cannot be opened: {text}") from error
 
 
+def _open_files() -> int:
+    """How many tables may stay open: half of what the process may have, the rest is for peers.
+
+    RocksDB's default is all of them, however many, and where it cannot open one it fails.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return -1 if allowed == resource.RLIM_INFINITY else max(_FEWEST_OPEN_FILES, allowed // 2)
+
+
 def _options(cache: Cache) -> Options:
     """Settings of both families; without these three compressions JavaScript opens neither."""
     options = Options(raw_mode=True)
@@ -425,6 +439,7 @@ def _options(cache: Cache) -> Options:
     options.set_bytes_per_sync(_MIB)
     options.set_wal_bytes_per_sync(_MIB)  # so that little is left for the sync before a rotation
     options.set_max_background_jobs(2)
+    options.set_max_open_files(_open_files())
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
     options.set_stats_dump_period_sec(0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair, discovery_key
 from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
-from hypercore.flat_tree import full_roots
+from hypercore.flat_tree import TreeIndex, full_roots, parent
 from hypercore.log import EMPTY_HEAD, Changeset, append
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import encode_node
@@ -132,18 +132,23 @@ def set_auth(storage: Storage, **changes: object) -> None:
     write(storage, auth_key(0), replace(auth, **changes).encode())  # type: ignore[arg-type]  # tests
 
 
+def lose_with_all_above(storage: Storage, block: int) -> None:
+    write(storage, KEYS.block(block), None)
+    index = TreeIndex(2 * block)
+    while index < 31:
+        write(storage, KEYS.node(index), None)
+        index = parent(index)
+
+
 OTHER = KeyPair.from_seed(b"\x09" * 32)
-DAMAGE: dict[str, Callable[[Storage], object]] = {
+DAMAGE: dict[str, Callable[[Storage], None]] = {
     "keys are missing": lambda storage: write(storage, auth_key(0), None),
     "keys are another core's": lambda storage: set_auth(storage, key=b"\x01" * 32),
     "the manifest hashes to": lambda storage: set_auth(
         storage, manifest=Manifest.single_signer(OTHER.public_key)
     ),
     "head is missing": lambda storage: write(storage, KEYS.head, None),
-    "tree node 15, a root, is missing": lambda storage: [
-        write(storage, key, None)
-        for key in (KEYS.block(4), *(KEYS.node(index) for index in (8, 9, 11, 7, 15)))
-    ],
+    "tree node 15, a root, is missing": lambda storage: lose_with_all_above(storage, 4),
     "says that it is 3": lambda storage: write(storage, KEYS.node(15), storage.get(KEYS.node(3))),
     "do not belong together": lambda storage: set_head(storage, tree_hash=bytes(32)),
     "nobody signed": lambda storage: set_head(storage, signature=bytes(68)),

@@ -253,9 +253,10 @@ async def test_what_a_draft_refuses(store: Corestore, core: Core) -> None:
         with pytest.raises(NotWritable):
             atom[read_only].truncate(0)
         atom[read_only].write_local({b"k": b"v"})
-        for call in (lambda: atom[core].truncate(3), lambda: atom[core].clear(1, 3)):
-            with pytest.raises(IndexError):
-                call()
+        with pytest.raises(IndexError):
+            atom[core].truncate(3)
+        with pytest.raises(IndexError):
+            atom[core].clear(1, 3)
         with pytest.raises(IndexError):
             atom[core].get_local(2)
         with pytest.raises(UsageError, match="fork"):
