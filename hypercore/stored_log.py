@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from hypercore import log
+from hypercore import flat_tree, log
 from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode, leaf_node
+from hypercore.merkle import MerkleNode, parent_node
 from hypercore.pruning import check_roots
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
@@ -152,10 +152,10 @@ class StoredLog:
             raise StorageFailed(str(self._failure)) from self._failure
 
     def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or the leaf of a stored block."""
+        """A stored tree node, or one over stored blocks."""
         node = self._nodes.get(index)
         if node is None:
-            node = self.rows.read_node(index) or self._leaf(index)
+            node = self.rows.read_node(index) or self._rebuild(index)
             if node is not None:
                 if len(self._nodes) >= _CACHED_NODES:
                     for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
@@ -163,13 +163,25 @@ class StoredLog:
                 self._nodes[index] = node
         return node
 
-    def _leaf(self, index: int) -> MerkleNode | None:
-        # JavaScript, clearing a block, deletes its neighbor's leaf as well and can then no longer
-        # prove the neighbor.
-        if index & 1 or not self.bitfield.get(index >> 1):
+    def _rebuild(self, index: int) -> MerkleNode | None:
+        # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,
+        # and can then no longer prove the neighbor.
+        # Nearly always asked for where blocks are about to come: the first one tells.
+        start = (index & (index + 1)) >> 1
+        if not self.bitfield.get(start):
             return None
-        block = self.rows.read_block(index >> 1)
-        return None if block is None else leaf_node(index >> 1, block)
+        stop = flat_tree.right_span(index) // 2 + 1
+        if not self.bitfield.has_range(start, stop):
+            return None
+        node = self.rows.rebuild(index)
+        parent = self.rows.read_node(flat_tree.parent(index))
+        sibling = self.rows.read_node(flat_tree.sibling(index))
+        if node is not None and parent is not None and sibling is not None:
+            left, right = sorted((node, sibling))
+            if parent_node(left, right) != parent:
+                where = f"blocks [{start}, {stop}) of core {self.discovery_key.hex()}"
+                raise CorruptStorage(where, "not what was signed")
+        return node
 
     def sign(self, head: Head) -> bytes:
         if self.verifier is None or self.key_pair is None:

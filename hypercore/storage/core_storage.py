@@ -114,7 +114,7 @@ class CoreStorage:
             record = decode_record(self._name, HeadRecord.decode, data)
         roots = []
         for index in flat_tree.full_roots(record.length):
-            root = self.read_node(index) or self._rebuild(index, rebuilt)
+            root = self.read_node(index) or self.rebuild(index, rebuilt)
             if root is None:
                 raise CorruptStorage(self._name, f"tree node {index}, a root, is missing")
             roots.append(root)
@@ -130,19 +130,22 @@ class CoreStorage:
             raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
         return head, verifier
 
-    def _rebuild(self, index: int, rebuilt: list[MerkleNode]) -> MerkleNode | None:
-        """A missing node from what is below it; None where too little is."""
+    def rebuild(self, index: int, rebuilt: list[MerkleNode] | None = None) -> MerkleNode | None:
+        """A missing node, hashed from what is below it; None where too little is.
+
+        `rebuilt` gets it and others on the way. Unverified, as the blocks are.
+        """
         node: MerkleNode | None
         if not index & 1:
             block = self.read_block(index >> 1)
             node = None if block is None else leaf_node(index >> 1, block)
         else:
             left, right = (
-                self.read_node(child) or self._rebuild(child, rebuilt)
+                self.read_node(child) or self.rebuild(child, rebuilt)
                 for child in flat_tree.children(index)
             )
             node = None if left is None or right is None else parent_node(left, right)
-        if node is not None:
+        if node is not None and rebuilt is not None:
             rebuilt.append(node)
         return node
 
