@@ -54,14 +54,15 @@ async def test_javascript_goes_on_where_we_cleared_and_swept(tmp_path: Path) -> 
                 await theirs("append", name=name, blocks=["theirs"])
             # Marks that we made, and JavaScript sweeps.
             await theirs("sweep", name="half")
-            assert (await theirs.describe("half"))["held"] == list(range(7))
+            assert (await theirs.describe("half", may_drop=True))["held"] == list(range(7))
             seen = [await theirs.describe(name) for name in ours]
         async with open_corestore(tmp_path) as store:
             assert [describe(await store.get(name=name)) for name in ours] == seen
             for name in (*ours, "half"):
                 core = await store.get(name=name)
                 await core.append(b"ours")
-                verify_core(store.storage, core.discovery_key, may_have_gaps=True)
+                if name in ours:  # JavaScript's sweep deleted tree nodes as well
+                    verify_core(store.storage, core.discovery_key, may_have_gaps=True)
 
 
 async def test_we_go_on_where_javascript_cleared_and_swept(tmp_path: Path) -> None:
@@ -73,7 +74,9 @@ async def test_we_go_on_where_javascript_cleared_and_swept(tmp_path: Path) -> No
             await theirs("mark", name="swept", indices=[0, 299], ranges=[[10, 20]])
             await theirs("sweep", name="swept")
             await theirs("mark", name="half", indices=[3], ranges=[[290, 300]])
-            seen = {name: await theirs.describe(name) for name in ("cleared", "swept")}
+            seen = {
+                name: await theirs.describe(name, may_drop=True) for name in ("cleared", "swept")
+            }
         async with open_corestore(tmp_path) as store:
             for name, facts in seen.items():
                 core = await store.get(name=name)
@@ -86,7 +89,7 @@ async def test_we_go_on_where_javascript_cleared_and_swept(tmp_path: Path) -> No
             ours = {name: describe(await store.get(name=name)) for name in (*seen, "half")}
             assert ours["half"]["held"] == [3, *range(290, 300)]
         async with theirs.opened(tmp_path):
-            assert {name: await theirs.describe(name) for name in ours} == ours
+            assert {name: await theirs.describe(name, may_drop=True) for name in ours} == ours
 
 
 async def test_marks_are_the_same_rows(tmp_path: Path) -> None:

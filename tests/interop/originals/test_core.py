@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hypercore import Corestore, Durability, open_corestore
+from hypercore.storage.layout import DataKeys
 from tests.interop.originals.history_peer import (
     PRIMARY_KEY,
     JavaScriptStore,
@@ -75,12 +76,18 @@ async def test_atoms_leave_equal_records(tmp_path: Path) -> None:
         for changes in ATOMS:
             await carry_out(store, changes)
         assert await describe_all(store) == seen
-    assert rows_of_directory(tmp_path / "ours") == rows_of_directory(tmp_path / "theirs")
+    our_rows = rows_of_directory(tmp_path / "ours")
+    seen_rows = rows_of_directory(tmp_path / "theirs")
+    # Cutting "other" to 2 blocks in an atom, JavaScript leaves the node over blocks 0 to 3; outside
+    # of atoms it does not.
+    assert set(seen_rows) - set(our_rows) == {DataKeys(1).node(3)}
+    del seen_rows[DataKeys(1).node(3)]
+    assert our_rows == seen_rows
 
 
 async def test_atoms_in_turns(tmp_path: Path) -> None:
     async with open_javascript_store() as theirs:
-        for number, changes in enumerate(ATOMS * 2):
+        for number, changes in enumerate([*ATOMS, *ATOMS]):
             if number % 2:
                 async with theirs.opened(tmp_path):
                     await theirs("atom", changes=changes)
