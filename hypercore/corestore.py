@@ -28,6 +28,7 @@ from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
+from hypercore.store_session import StoreSession
 from hypercore.stored_log import StoredLog
 from hypercore.watching import CoreWatch
 
@@ -115,11 +116,18 @@ class _Wanted:
 
 
 class Corestore:
-    """An open store, seen from one namespace."""
+    """An open store, seen from one namespace, by one user."""
 
-    def __init__(self, store: _OpenStore, namespace: bytes = ROOT_NAMESPACE) -> None:
+    def __init__(
+        self,
+        store: _OpenStore,
+        namespace: bytes = ROOT_NAMESPACE,
+        session: StoreSession | None = None,
+    ) -> None:
         self._store = store
         self._namespace = namespace
+        self._session = session
+        """What was opened through this view, when it is to be closed by itself."""
 
     @property
     def primary_key(self) -> bytes:
@@ -146,7 +154,24 @@ class Corestore:
 
     def namespace(self, name: str) -> Corestore:
         """The same store; names in there are other cores than the same names here."""
-        return Corestore(self._store, sub_namespace(self._namespace, name))
+        return Corestore(self._store, sub_namespace(self._namespace, name), self._session)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Corestore]:
+        """The same store for one of several users of it.
+
+            async with store.session() as mine:
+                core = await mine.get(name="log")
+
+        When the block ends, what was opened through it and is still open is closed, and it opens
+        nothing more. Others go on with theirs. Namespaces of a session belong to it.
+        """
+        self._check_open()
+        session = StoreSession()
+        try:
+            yield Corestore(self._store, self._namespace, session)
+        finally:
+            session.close()
 
     def names(self) -> list[str]:
         """Names of the cores made in this namespace, in order."""
@@ -358,6 +383,11 @@ class Corestore:
     def _offer(self, core: Core) -> Core:
         for connection in self._store.connections:
             connection.offer(core)
+        return self._own(core)
+
+    def _own(self, core: Core) -> Core:
+        if self._session is not None:
+            self._session.add(core)
         return core
 
     def atom(self, *cores: Core) -> AbstractAsyncContextManager[Atom]:
@@ -379,7 +409,8 @@ class Corestore:
     async def find(self, discovery_key: bytes) -> Core | None:
         """A core that is open or stored; None for any other. To be closed as after `get`."""
         self._check_open()
-        return self._open(discovery_key, None, None)
+        core = self._open(discovery_key, None, None)
+        return None if core is None else self._own(core)
 
     async def replicate(
         self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
@@ -418,7 +449,7 @@ class Corestore:
             return None
 
     def _check_open(self) -> None:
-        if self._store.is_closed:
+        if self._store.is_closed or (self._session is not None and self._session.is_closed):
             raise trio.ClosedResourceError("the store is closed")
 
 

@@ -153,6 +153,59 @@ async def test_replicates(store: Corestore) -> None:
         nursery.cancel_scope.cancel()
 
 
+# --- several users of one store ------------------------------------------------------------------
+
+
+async def test_a_session_closes_what_was_opened_through_it(store: Corestore) -> None:
+    """session of hypercore sessions are tracked in corestore sessions."""
+    shared = await store.get(name="shared")
+    async with store.session() as session:
+        mine = await session.get(name="mine")
+        inner = await session.namespace("inner").get(name="mine")
+        found = await session.find(inner.discovery_key)
+        assert found is not None
+        await (await session.get(name="shared")).append(b"by the session")
+        async with store.session() as other:
+            kept = await other.get(name="mine")
+            await kept.append(b"by another one")
+    assert inner.is_closed
+    for closed in (session, session.namespace("inner")):
+        with pytest.raises(trio.ClosedResourceError):
+            await closed.get(name="mine")
+    assert not shared.is_closed
+    assert await shared.get(0) == b"by the session"
+    assert [core.discovery_key for core in store.open_cores()] == [shared.discovery_key]
+    again = await store.get(name="mine")
+    assert again.key == mine.key
+    assert await again.get(0) == b"by another one"
+
+
+async def test_a_session_with_a_core_that_another_user_has(store: Corestore) -> None:
+    async with store.session() as one, store.session() as other:
+        await one.get(name="log")
+        async with store.session() as brief:
+            await (await brief.get(name="log")).append(b"x")
+        core = await other.get(name="log")
+        assert (core.length, core.is_closed) == (1, False)
+    assert store.open_cores() == []
+
+
+async def test_nothing_is_left_of_closed_sessions(store: Corestore) -> None:
+    """corestores set does not grow; namespace sessions are removed from corestores set on close."""
+    for number in range(100):
+        async with store.session() as session:
+            for name in ("log", f"{number}"):
+                await session.namespace("inner").get(name=name)
+    assert store.open_cores() == []
+    async with store.session() as session:
+        for number in range(300):
+            core = await session.get(name=f"{number}")
+            if number % 2:
+                await core.close()
+        assert len(store.open_cores()) == 150
+    assert store.open_cores() == []
+
+
 # --- listing and watching ------------------------------------------------------------------------
 
 
