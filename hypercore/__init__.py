@@ -49,6 +49,7 @@ from hypercore.errors import (
     StoreSuspended,
     UsageError,
 )
+from hypercore.groups import GroupUpdate
 from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.storage import Durability
@@ -65,6 +66,7 @@ __all__ = [
     "CorestoreStatistics",
     "CorruptStorage",
     "Durability",
+    "GroupUpdate",
     "HypercoreError",
     "KeyPair",
     "Manifest",

@@ -31,6 +31,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
 from hypercore.storage import Storage
+from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
 from hypercore.waiting import WriterLock
@@ -595,6 +596,12 @@ class Core:
         if self._cipher is not None and self._cipher.block_key != cipher.block_key:
             raise UsageError("the core is open with another encryption key")
         self._cipher = cipher
+
+    def join_group(self, catalog: Catalog, topic: bytes) -> None:
+        """See `Corestore.get`. Raises: UsageError."""
+        rows = self._log.rows
+        if rows.group is None or rows.group.topic != topic:
+            rows.group = catalog.join_group(rows.record.core_pointer, topic)
 
     def is_stored_at(self, record: CoreRecord) -> bool:
         """Whether this is the core that the store's record tells of."""

@@ -18,6 +18,7 @@ from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.errors import CopiedStore, NoSuchCore, StorageError, UsageError
+from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.inventory import CoreSummary, summarize
 from hypercore.manifest import Manifest, Verifier
 from hypercore.replication.channel import Multiplexer
@@ -67,6 +68,7 @@ class _OpenStore:
         self.connections: set[_Connection] = set()
         self.failures: dict[bytes, StorageError] = {}
         self.watches: WeakSet[CoreWatch] = WeakSet()
+        self.group_watches: WeakSet[GroupWatch] = WeakSet()
         self.is_closed = False
 
     async def suspend(self) -> None:
@@ -99,6 +101,16 @@ class _OpenStore:
             core.shut()
         for watch in self.watches:
             watch.end()
+        for group_watch in self.group_watches:
+            group_watch.end()
+
+    def group_updated(self, log: StoredLog) -> None:
+        group = log.rows.group
+        if self.group_watches and group is not None:
+            update = GroupUpdate(log.key, log.head.length, log.head.fork)
+            for watch in self.group_watches:
+                if watch.topic == group.topic:
+                    watch.updated(update)
 
     def forget(self, core: Core) -> None:
         if self.cores.get(core.discovery_key) is core:
@@ -111,6 +123,7 @@ class _Wanted:
 
     encryption_key: bytes | None
     user_data: Mapping[str, bytes]
+    group: bytes | None
     create_if_missing: bool
     overwrite: bool
 
@@ -211,6 +224,18 @@ class Corestore:
         self._store.watches.add(watch)
         return watch
 
+    def group_updates(self, topic: bytes) -> list[bytes]:
+        """Keys of the cores of a group that ever changed, the last change first."""
+        self._check_open()
+        return self._store.catalog.group_updates(topic)
+
+    def watch_group(self, topic: bytes) -> AsyncIterator[GroupUpdate]:
+        """Changes of open cores of a group from now on, by whoever made them."""
+        self._check_open()
+        watch = GroupWatch(topic)
+        self._store.group_watches.add(watch)
+        return watch
+
     async def suspend(self) -> None:
         """Sync, then give all files and the lock back, for another process or a pause.
 
@@ -299,6 +324,7 @@ class Corestore:
         manifest: Manifest | None = None,
         encryption_key: bytes | None = None,
         user_data: Mapping[str, bytes] | None = None,
+        group: bytes | None = None,
         create_if_missing: bool = True,
         overwrite: bool = False,
     ) -> Core:
@@ -308,13 +334,14 @@ class Corestore:
         it may be anybody's, and the manifest may be left to peers. With a `key_pair` alone the
         core is the one of that sole signer; with a `manifest`, the one it stands for.
         `user_data` is written when the core is made. Close the core when done with it; the store
-        closes the rest. To `overwrite` is to `purge` what is stored first.
+        closes the rest. To `overwrite` is to `purge` what is stored first. Once opened with a
+        `group` (32 bytes), the core's changes are noted in `group_updates` ever after.
 
         Raises: UsageError (NoSuchCore without `create_if_missing`), CorruptStorage, StorageFailed.
         Cancel: never waits, unless there is something to overwrite.
         """
         self._check_open()
-        wanted = _Wanted(encryption_key, user_data or {}, create_if_missing, overwrite)
+        wanted = _Wanted(encryption_key, user_data or {}, group, create_if_missing, overwrite)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
@@ -336,7 +363,7 @@ class Corestore:
         if known is not None and not wanted.overwrite:
             core = self._open(known, wanted.encryption_key, None)
             if core is not None:
-                return self._offer(core)
+                return self._offer(self._grouped(core, wanted.group))
         if known is not None and wanted.overwrite:
             await self.purge(discovery_key=known)
         key_pair = catalog.key_pair(self._namespace, name)
@@ -357,7 +384,16 @@ class Corestore:
             self._store.catalog.create(auth, alias, wanted.user_data)
             core = self._open(auth.discovery_key, wanted.encryption_key, auth.key_pair)
         assert core is not None
-        return self._offer(core)
+        return self._offer(self._grouped(core, wanted.group))
+
+    def _grouped(self, core: Core, topic: bytes | None) -> Core:
+        if topic is not None:
+            try:
+                core.join_group(self._store.catalog, topic)
+            except BaseException:
+                core.release()
+                raise
+        return core
 
     def _open(
         self, discovery_key: bytes, encryption_key: bytes | None, key_pair: KeyPair | None
@@ -372,6 +408,7 @@ class Corestore:
         if record is None:
             return None
         log = StoredLog(CoreStorage(store.storage, discovery_key, record), key_pair)
+        log.on_group_update = store.group_updated
         core = Core(log, store.forget)
         if encryption_key is not None:
             core.use_encryption(encryption_key)

@@ -8,7 +8,7 @@ never guesses what reached the disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -45,6 +45,8 @@ class StoredLog:
         self.rows = rows
         self.sequence = 0
         """The storage's sequence number of the last commit; 0 when all is older than this."""
+        self.on_group_update: Callable[[StoredLog], None] | None = None
+        """Told of each new head of a log that is in a group; must not wait."""
         self._spare_key_pair = key_pair
         self._storage: Storage = rows.storage
         self._failure: StorageError | None = None
@@ -367,9 +369,12 @@ class StoredLog:
         self.sequence = sequence
         if self.is_writable and head is not self.head:
             self._note_pending(head.length, sequence)
+        is_group_told = self.rows.group is not None and head is not self.head
         self.head = head
         if not self.is_writable and self.key_pair is not None:
             self.is_writable = self._may_write()
+        if is_group_told and self.on_group_update is not None:
+            self.on_group_update(self)
 
     def _note_pending(self, length: int, sequence: int) -> None:
         pending = self._pending

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from hypercore.crypto import Entropy, KeyPair, blake2b, namespace, system_entropy
+from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, UsageError
 from hypercore.storage import Storage
 from hypercore.storage.layout import (
@@ -19,14 +20,18 @@ from hypercore.storage.layout import (
     STORE_HEAD_KEY,
     Alias,
     AuthRecord,
+    CoreGroup,
     CoreRecord,
     DataKeys,
     StoreHead,
     alias_key,
     alias_range,
     auth_key,
+    core_group_key,
     core_key,
     decode_alias_key,
+    group_key,
+    group_updates,
 )
 from hypercore.storage.purging import plan_purge
 from hypercore.storage.records import decode_record
@@ -134,6 +139,43 @@ class Catalog:
         self._head = head
         return record
 
+    def join_group(self, core_pointer: int, topic: bytes) -> CoreGroup:
+        """Have changes of a core noted in the group of `topic` (32 bytes), for good.
+
+        Raises: UsageError when it is in another one.
+        """
+        data = self.storage.get(core_group_key(core_pointer))
+        if data is not None:
+            group = decode_record("group of a core", CoreGroup.decode, data)
+            if group.topic != topic:
+                raise UsageError(f"the core is in another group, {(group.topic or b'').hex()}")
+            return group
+        head = self._head
+        batch = self.storage.batch()
+        pointer = self.find_group(topic)
+        if pointer is None:
+            pointer = head.groups
+            head = replace(head, groups=head.groups + 1)
+            batch.put(group_key(topic), encode_uint(pointer))
+            batch.put(STORE_HEAD_KEY, head.encode())
+        group = CoreGroup(topic, pointer)
+        batch.put(core_group_key(core_pointer), group.encode())
+        self.storage.commit(batch)
+        self._head = head
+        return group
+
+    def find_group(self, topic: bytes) -> int | None:
+        data = self.storage.get(group_key(topic))
+        return None if data is None else decode_record("group", _decode_pointer, data)
+
+    def group_updates(self, topic: bytes) -> list[bytes]:
+        """Keys of the cores of a group that ever changed, the last change first."""
+        pointer = self.find_group(topic)
+        if pointer is None:
+            return []
+        keys = [key for _, key in self.storage.items(*group_updates(pointer))]
+        return keys[::-1]
+
     def purge(self, discovery_key: bytes) -> int | None:
         """Remove all that is kept of a core, in one batch; returns its sequence.
 
@@ -153,3 +195,7 @@ class Catalog:
         sequence = self.storage.commit(batch)
         self._head = head
         return sequence
+
+
+def _decode_pointer(data: bytes) -> int:
+    return Reader(data).uint()

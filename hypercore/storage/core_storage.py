@@ -21,12 +21,15 @@ from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, pa
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
+    CoreGroup,
     CoreRecord,
     DataKeys,
     HeadRecord,
     Hints,
     auth_key,
+    core_group_key,
     encode_number,
+    group_update_key,
 )
 from hypercore.storage.records import decode_record
 
@@ -73,6 +76,10 @@ class CoreStorage:
         self.record = record
         self.keys = DataKeys(record.data_pointer)
         self._auth_key = auth_key(record.core_pointer)
+        self.group: CoreGroup | None = None
+        """The group in which changes of the head are noted."""
+        self._key = b""
+        self._head_unix_ms = 0
         self._name = f"core {discovery_key.hex()[:16]}"
         self._get = storage.get
         self._block_key = self.keys.block
@@ -85,6 +92,10 @@ class CoreStorage:
         StorageError for what this package cannot read.
         """
         auth = self._load_auth()
+        self._key = auth.key
+        data = self.storage.get(core_group_key(self.record.core_pointer))
+        if data is not None:
+            self.group = decode_record(self._name, CoreGroup.decode, data)
         if self.storage.get(self.keys.dependency) is not None:
             raise StorageError(f"{self._name} is made of named sessions, which are not supported")
         rebuilt: list[MerkleNode] = []
@@ -112,6 +123,7 @@ class CoreStorage:
             record = HeadRecord(0, 0, Head(0, 0, 0, ()).tree_hash)
         else:
             record = decode_record(self._name, HeadRecord.decode, data)
+        self._head_unix_ms = record.unix_ms
         roots = []
         for index in flat_tree.full_roots(record.length):
             root = self.read_node(index) or self.rebuild(index, rebuilt)
@@ -227,14 +239,15 @@ class CoreStorage:
             put(prefix + number(block_index), block)
 
     def stage_head(self, batch: WriteBatch, head: Head) -> None:
-        record = HeadRecord(
-            head.fork,
-            head.length,
-            head.tree_hash,
-            head.signature,
-            time.time_ns() // 1_000_000,
-        )
+        unix_ms = time.time_ns() // 1_000_000
+        record = HeadRecord(head.fork, head.length, head.tree_hash, head.signature, unix_ms)
         batch.put(self.keys.head, record.encode())
+        if self.group is not None:
+            # One row a core, found by the time in its head.
+            group, core = self.group.pointer, self.record.core_pointer
+            batch.delete(group_update_key(group, self._head_unix_ms, core))
+            batch.put(group_update_key(group, unix_ms, core), self._key)
+        self._head_unix_ms = unix_ms
 
     def stage_hints(self, batch: WriteBatch, hints: Hints) -> None:
         batch.put(self.keys.hints, hints.encode())

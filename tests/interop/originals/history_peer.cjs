@@ -66,6 +66,18 @@ const commands = {
     for (const session of sessions) await session.close()
     return {}
   },
+  async join ({ name, topic }) {
+    const joined = store.get({ name, group: Buffer.from(topic, 'hex') })
+    await joined.ready()
+    return { key: joined.key.toString('hex') }
+  },
+  async updates ({ topic }) {
+    const handle = store.notifyGroup(Buffer.from(topic, 'hex'))
+    const keys = []
+    for await (const key of handle.updates()) keys.push(key.toString('hex'))
+    handle.destroy()
+    return { keys }
+  },
   async purge ({ name }) {
     await core(name).purge()
     return {}
