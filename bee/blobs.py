@@ -53,7 +53,7 @@ class BlobLog(Protocol):
     async def wait_durable(self) -> None:
         """Return when all that was appended is on the disk."""
 
-    async def clear(self, start: int, stop: int, /) -> None:
+    async def clear(self, start: int, stop: int, /) -> object:
         """Give up the room of blocks."""
 
     def exclusive(self) -> AbstractAsyncContextManager[object]:

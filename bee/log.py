@@ -62,7 +62,7 @@ class Log(Protocol):
 
     async def clear_many(
         self, indices: Iterable[int], /, *, local: Mapping[bytes, bytes | None] | None = None
-    ) -> None:
+    ) -> object:
         """Give up these blocks and write local rows, in one atomic step that is durable."""
 
     async def prune(self, lengths: Iterable[int] = (), /) -> int:

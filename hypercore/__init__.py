@@ -23,6 +23,8 @@ How it hangs together, from values to tasks:
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
 | `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
 | `core`, `corestore`                                  | what applications hold                 |
+| `draft`, `atom`                                      | changes of several cores in one commit |
+| `marking`                                            | which blocks a sweep keeps             |
 
 Odd decisions:
 
@@ -33,6 +35,7 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.atom import Atom
 from hypercore.block_cipher import BlockCipher, derive_block_key
 from hypercore.byte_stream import AppendStream, ByteStream
 from hypercore.core import Core
@@ -44,17 +47,21 @@ from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
     BlockNotAvailable,
     BlockTooLarge,
+    CopiedStore,
     CorruptStorage,
     HypercoreError,
     InvalidManifest,
     InvalidSignature,
+    NoSuchCore,
     NotWritable,
     OutOfRange,
+    PrunedHistory,
     RemoteProtocolError,
     SnapshotNotAvailable,
     StorageError,
     StorageFailed,
     StoreLocked,
+    StoreSuspended,
     UndecodableBlock,
     UsageError,
     WrongEncryptionKey,
@@ -70,6 +77,8 @@ from hypercore.events import (
     Truncated,
     Uploaded,
 )
+from hypercore.groups import GroupUpdate
+from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
 from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.proposal import Proposal
@@ -93,17 +102,20 @@ __all__ = [
     "UTF8",
     "AppendStream",
     "Appended",
+    "Atom",
     "BlockCipher",
     "BlockEncryption",
     "BlockNotAvailable",
     "BlockTooLarge",
     "BytePosition",
     "ByteStream",
+    "CopiedStore",
     "Core",
     "CoreEvent",
     "CoreEvents",
     "CoreInfo",
     "CoreStatistics",
+    "CoreSummary",
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
@@ -111,12 +123,14 @@ __all__ = [
     "Durability",
     "EncodedCore",
     "EncodedLog",
+    "GroupUpdate",
     "HypercoreError",
     "InvalidManifest",
     "InvalidSignature",
     "Json",
     "KeyPair",
     "Manifest",
+    "NoSuchCore",
     "NotWritable",
     "OutOfRange",
     "Packable",
@@ -125,6 +139,7 @@ __all__ = [
     "PeerRemoved",
     "Prologue",
     "Proposal",
+    "PrunedHistory",
     "RemoteContiguous",
     "RemoteProtocolError",
     "SignatureCollector",
@@ -134,6 +149,7 @@ __all__ = [
     "StorageError",
     "StorageFailed",
     "StoreLocked",
+    "StoreSuspended",
     "Truncated",
     "UndecodableBlock",
     "Uploaded",

@@ -11,6 +11,7 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.draft import Draft, DraftOutcome
 from hypercore.encoded import EncodedCore
 from hypercore.encryption import BlockEncryption, EncryptionChoice
 from hypercore.errors import NotWritable, OutOfRange, UsageError
@@ -19,6 +20,7 @@ from hypercore.handle import APPEND_COST, COST_BYTES, Handle
 from hypercore.log import Changeset, Head, earlier_head
 from hypercore.log_copy import prologue_changes
 from hypercore.manifest import Manifest, PartialSignature, Verifier
+from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
 from hypercore.open_log import OpenLog
@@ -28,6 +30,7 @@ from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
+from hypercore.storage import Storage
 from hypercore.stored_log import LocalRows
 from hypercore.value_encoding import T, ValueEncoding
 
@@ -116,6 +119,11 @@ class Core:
     def durable_length(self) -> int:
         """What may be told to others; see `StoredLog.durable_length`."""
         return self._log.durable_length
+
+    @property
+    def storage(self) -> Storage:
+        """Where the core is kept, together with others."""
+        return self._log.rows.storage
 
     @property
     def bitfield(self) -> Bitfield:
@@ -258,7 +266,8 @@ class Core:
         is the next. `key_pair` and `signature` as for `append`; the signature is that of
         `propose_truncation`. A prologue stays.
 
-        Raises: NotWritable, InvalidSignature, OutOfRange. Cancel: it was done, or not.
+        Raises: NotWritable, InvalidSignature, OutOfRange, PrunedHistory, StorageFailed.
+        Cancel: it was done, or not.
         """
         async with self._shared.writer:
             self._check_writable()
@@ -329,15 +338,16 @@ class Core:
         """As `set_manifest`, for the core's very manifest, without waiting for the disk."""
         self._shared.learn_manifest(manifest)
 
-    async def clear(self, start: int, stop: int) -> None:
+    async def clear(self, start: int, stop: int) -> int:
         """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
 
-        They can be fetched again from whoever has them. Returns when that is durable.
+        They can be fetched again from whoever has them. Returns when that is durable, how many
+        of them were here.
         Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
-        await self._clear([(start, stop)], None)
+        return await self._clear([(start, stop)], None)
 
-    async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> None:
+    async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> int:
         """As `clear`, for blocks in any order, in one step with `local` rows.
 
         Peers are told of each run of blocks: give a few hundred at a time.
@@ -346,12 +356,46 @@ class Core:
         ordered = sorted(indices)
         if ordered and ordered[0] < 0:
             raise OutOfRange(ordered[0], self.length)
-        await self._clear(runs_of(ordered), local)
+        return await self._clear(runs_of(ordered), local)
 
-    async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> None:
+    async def _clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> int:
         self._handle.check_open()
-        if self._shared.clear(runs, local):
-            await self.wait_durable()
+        freed = self._shared.clear(runs, local)
+        await self.wait_durable()
+        return freed
+
+    def marking(self) -> AbstractAsyncContextManager[Marks]:
+        """Mark the blocks that the next `sweep` keeps.
+
+            async with core.marking() as marks:
+                marks.add_range(10, 20)
+                header = await marks.get(0)  # reads it, too
+            await core.sweep()
+
+        Marks of an earlier marking are dropped at once; the new ones are kept, durably, when
+        the block ends without an exception. Blocks that are appended after it began are kept.
+
+        Raises: UsageError when somebody is marking or the log was truncated meanwhile,
+        OutOfRange, StorageFailed. Cancel: there are no marks then.
+        """
+        return mark(self, self._shared)
+
+    async def sweep(self) -> int:
+        """Give up every block that the last marking did not mark; returns how many.
+
+        Some at a time, and others run between. When it is interrupted, in whatever way, the
+        marks are there for the next call.
+
+        Raises: UsageError when there are no marks, or the log was truncated since; StorageFailed.
+        Cancel: what is gone is gone.
+        """
+        self._handle.check_open()
+        return await sweep(self._shared)
+
+    def clear_marks(self) -> None:
+        """Forget what was marked. Raises: StorageFailed."""
+        self._handle.check_open()
+        drop_marks(self._log)
 
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         """Delete tree nodes that prove nothing that is here; returns how many subtrees shrank.
@@ -365,6 +409,19 @@ class Core:
         """
         self._check_writable()
         return await self._shared.prune(lengths)
+
+    def draft(self) -> Draft:
+        """Changes of this core for an `Atom`, which commits them; requires `exclusive`."""
+        self._handle.check_open()
+        return Draft(self._log, self._shared.cipher, self.get_local)
+
+    def draft_committing(self, draft: Draft) -> None:
+        """A draft of this core is about to be committed."""
+        self._shared.draft_committing(draft)
+
+    def draft_settled(self, outcome: DraftOutcome) -> None:
+        """It was committed: tell peers and whoever waits."""
+        self._shared.draft_settled(outcome)
 
     async def wait_durable(self, length: int | None = None) -> None:
         """Return when the first `length` blocks (None: all that was committed) are durable.

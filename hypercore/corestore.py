@@ -6,17 +6,21 @@ Source: corestore 7.12.5 index.js (names, namespaces, key pairs, which cores are
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakSet
 
 import trio
 
+from hypercore.atom import Atom, open_atom
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encryption import BlockEncryption, EncryptionChoice, choose_encryption
-from hypercore.errors import StorageError, UsageError
+from hypercore.errors import CopiedStore, NoSuchCore, StorageError, UsageError
+from hypercore.groups import GroupUpdate, GroupWatch
+from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.open_log import OpenLog
@@ -29,9 +33,14 @@ from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.version10 import Version10Core
+from hypercore.store_session import StoreSession
 from hypercore.stored_log import StoredLog
+from hypercore.watching import CoreWatch
 
 Allow = Callable[[Core], bool]
+
+_SUMMARIES_AT_ONCE = 64
+"""Takes about a millisecond."""
 
 
 def deny_every_core(core: Core) -> bool:
@@ -62,6 +71,8 @@ class _OpenStore:
         self.logs: dict[bytes, OpenLog] = {}
         self.connections: set[_Connection] = set()
         self.failures: dict[bytes, StorageError] = {}
+        self.watches: WeakSet[CoreWatch] = WeakSet()
+        self.group_watches: WeakSet[GroupWatch] = WeakSet()
         self.is_closed = False
         self._own: dict[OpenLog, Core] = {}
 
@@ -72,8 +83,11 @@ class _OpenStore:
             record = self.catalog.find(discovery_key)
             if record is None:
                 return None
-            rows = CoreStorage(self.storage, discovery_key, record)
-            log = self.logs[discovery_key] = OpenLog(StoredLog(rows, key_pair), self._forget)
+            stored = StoredLog(CoreStorage(self.storage, discovery_key, record), key_pair)
+            stored.on_group_update = self.group_updated
+            log = self.logs[discovery_key] = OpenLog(stored, self._forget)
+            for watch in self.watches:
+                watch.opened(self.own_handle(log))
         elif key_pair is not None:
             log.log.adopt_key_pair(key_pair)
         return log
@@ -90,13 +104,72 @@ class _OpenStore:
         if self.logs.get(log.discovery_key) is log:
             del self.logs[log.discovery_key]
 
+    async def suspend(self) -> None:
+        for log in list(self.logs.values()):
+            await log.end_channels()
+        await self.storage.suspend()
+
+    async def resume(self) -> None:
+        await self.storage.resume()
+        self.catalog.reload()
+        for log in list(self.logs.values()):
+            try:
+                self._reload(log)
+            except StorageError as error:
+                self.failures[log.discovery_key] = error
+        for connection in self.connections:
+            for log in self.logs.values():
+                connection.offer(self.own_handle(log))
+
+    def _reload(self, log: OpenLog) -> None:
+        record = self.catalog.find(log.discovery_key)
+        if record is None or not log.is_stored_at(record):
+            log.close()  # somebody else removed it meanwhile
+        else:
+            log.reload()
+
+    def shut(self) -> None:
+        self.is_closed = True
+        for log in list(self.logs.values()):
+            log.close()
+        for watch in self.watches:
+            watch.end()
+        for group_watch in self.group_watches:
+            group_watch.end()
+
+    def group_updated(self, log: StoredLog) -> None:
+        group = log.rows.group
+        if self.group_watches and group is not None:
+            update = GroupUpdate(log.key, log.head.length, log.head.fork)
+            for watch in self.group_watches:
+                if watch.topic == group.topic:
+                    watch.updated(update)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How a core is to be opened."""
+
+    encryption: EncryptionChoice | None
+    user_data: Mapping[str, bytes]
+    group: bytes | None
+    create_if_missing: bool
+    overwrite: bool
+
 
 class Corestore:
-    """An open store, seen from one namespace."""
+    """An open store, seen from one namespace, by one user."""
 
-    def __init__(self, store: _OpenStore, namespace: bytes = ROOT_NAMESPACE) -> None:
+    def __init__(
+        self,
+        store: _OpenStore,
+        namespace: bytes = ROOT_NAMESPACE,
+        session: StoreSession | None = None,
+    ) -> None:
         self._store = store
         self._namespace = namespace
+        self._session = session
+        """What was opened through this view, when it is to be closed by itself."""
 
     @property
     def primary_key(self) -> bytes:
@@ -112,9 +185,35 @@ class Corestore:
     def is_read_only(self) -> bool:
         return self._store.storage.is_read_only
 
+    @property
+    def why_read_only(self) -> str:
+        """For people; empty when the store can be written to."""
+        return self._store.storage.why_read_only
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._store.storage.is_suspended
+
     def namespace(self, name: str) -> Corestore:
         """The same store; names in there are other cores than the same names here."""
-        return Corestore(self._store, sub_namespace(self._namespace, name))
+        return Corestore(self._store, sub_namespace(self._namespace, name), self._session)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Corestore]:
+        """The same store for one of several users of it.
+
+            async with store.session() as mine:
+                core = await mine.get(name="log")
+
+        When the block ends, what was opened through it and is still open is closed, and it opens
+        nothing more. Others go on with theirs. Namespaces of a session belong to it.
+        """
+        self._check_open()
+        session = StoreSession()
+        try:
+            yield Corestore(self._store, self._namespace, session)
+        finally:
+            session.close()
 
     def names(self) -> list[str]:
         """Names of the cores made in this namespace, in order."""
@@ -124,6 +223,70 @@ class Corestore:
         """Of all cores in the store, in every namespace."""
         return list(self._store.catalog.discovery_keys())
 
+    async def cores(self, *, is_here: bool = False) -> AsyncIterator[CoreSummary]:
+        """Name, sizes and last change of every stored core, none of them opened for it.
+
+        With `is_here` only those named in this namespace. In no order. Yields to others as it
+        goes, and cores that are made meanwhile may be in it or not.
+
+        Raises: CorruptStorage.
+        """
+        catalog = self._store.catalog
+        for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
+            if not number % _SUMMARIES_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+            self._check_open()
+            record = catalog.find(discovery_key)
+            if record is None:
+                continue  # purged while others ran
+            if is_here and (record.alias is None or record.alias.namespace != self._namespace):
+                continue
+            yield summarize(self._store.storage, discovery_key, record)
+
+    def watch(self) -> AsyncIterator[Core]:
+        """Cores of the store, in whatever namespace, as they get opened from now on.
+
+        Looking does not keep a core open. Dropped at any time; ends when the store is closed.
+        """
+        self._check_open()
+        watch = CoreWatch()
+        self._store.watches.add(watch)
+        return watch
+
+    def group_updates(self, topic: bytes) -> list[bytes]:
+        """Keys of the cores of a group that ever changed, the last change first."""
+        self._check_open()
+        return self._store.catalog.group_updates(topic)
+
+    def watch_group(self, topic: bytes) -> AsyncIterator[GroupUpdate]:
+        """Changes of open cores of a group from now on, by whoever made them."""
+        self._check_open()
+        watch = GroupWatch(topic)
+        self._store.group_watches.add(watch)
+        return watch
+
+    async def suspend(self) -> None:
+        """Sync, then give all files and the lock back, for another process or a pause.
+
+        Until `resume`, whatever needs the disk raises StoreSuspended, and peers are served
+        nothing; cores stay open. Raises: StorageFailed. Cancel: it is finished first, but for
+        channels that are about to be closed.
+        """
+        self._check_open()
+        await self._store.suspend()
+
+    async def resume(self) -> None:
+        """Take the files back and go on with what is in them.
+
+        Another process may have written meanwhile: every open core is read and checked anew, one
+        that was removed is closed, one that is damaged refuses all writes (`statistics`).
+
+        Raises: StoreLocked, CopiedStore, CorruptStorage: it stays suspended.
+        Cancel: it is finished first.
+        """
+        self._check_open()
+        await self._store.resume()
+
     async def reclaim(self) -> None:
         """Give the room of cleared blocks back: no file of the store holds their bytes any more.
 
@@ -132,6 +295,47 @@ class Corestore:
         Raises: StorageFailed. Cancel: it is finished first.
         """
         await self._store.storage.reclaim()
+
+    async def purge(
+        self,
+        *,
+        name: str | None = None,
+        key: bytes | None = None,
+        discovery_key: bytes | None = None,
+    ) -> bool:
+        """Remove a core and all that the store keeps because of it; False if there is none.
+
+        The core is closed for all who use it, its channels to peers end. After `reclaim`, no
+        file of the store holds its blocks or keys. Only what peers have of it stays. Opening a
+        name of ours again makes the same core anew, from its first block: where peers have the
+        old one they will not believe it.
+
+        Raises: UsageError, StorageFailed. Cancel: it is gone, or all of it is there.
+        """
+        self._check_open()
+        store = self._store
+        if name is not None:
+            discovery_key = self._discovery_key(name)
+        elif key is not None:
+            discovery_key = derive_discovery_key(key)
+        elif discovery_key is None:
+            raise UsageError("which core? give its name, key or discovery key")
+        sequence = store.catalog.purge(discovery_key)
+        if sequence is None:
+            return False
+        store.failures.pop(discovery_key, None)
+        log = store.logs.get(discovery_key)
+        if log is not None:
+            log.close()
+        await store.storage.wait_durable(sequence)
+        return True
+
+    def _discovery_key(self, name: str) -> bytes:
+        known = self._store.catalog.find_name(self._namespace, name)
+        if known is not None:
+            return known
+        key_pair = self._store.catalog.key_pair(self._namespace, name)
+        return derive_discovery_key(Manifest.single_signer(key_pair.public_key).key)
 
     def open_cores(self) -> list[Core]:
         """The store's own handles, which are closed with their last user's."""
@@ -153,6 +357,9 @@ class Corestore:
         block_key: bytes | None = None,
         encryption: BlockEncryption | None = None,
         user_data: Mapping[str, bytes] | None = None,
+        group: bytes | None = None,
+        create_if_missing: bool = True,
+        overwrite: bool = False,
     ) -> Core:
         """Open a core; make it if it is new. Returns a handle of its own.
 
@@ -166,17 +373,20 @@ class Corestore:
         none reads what is stored.
 
         `user_data` is written when the core is made. Close the core when done with it; the store
-        closes the rest.
+        closes the rest. To `overwrite` is to `purge` what is stored first. Once opened with a
+        `group` (32 bytes), the core's changes are noted in `group_updates` ever after.
 
-        Raises: UsageError, InvalidManifest, WrongEncryptionKey, CorruptStorage, StorageFailed.
-        Cancel: never waits.
+        Raises: UsageError (NoSuchCore without `create_if_missing`), InvalidManifest,
+        WrongEncryptionKey, CorruptStorage, StorageFailed.
+        Cancel: never waits, unless there is something to overwrite.
         """
         self._check_open()
         choice = choose_encryption(encryption_key, block_key, encryption)
+        wanted = _Wanted(choice, user_data or {}, group, create_if_missing, overwrite)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
-            return self._get_named(name, choice, user_data or {})
+            return await self._get_named(name, wanted)
         if manifest is None and key_pair is not None and key in (None, key_pair.public_key):
             manifest = Manifest.single_signer(key_pair.public_key)
         if key is None:
@@ -187,39 +397,47 @@ class Corestore:
             manifest.check()
             Verifier(key, manifest)
         auth = _make_auth(key, manifest, key_pair)
-        return self._get_or_create(auth, None, choice, user_data or {})
+        return await self._get_or_create(auth, None, wanted)
 
-    def _get_named(
-        self, name: str, choice: EncryptionChoice | None, user_data: Mapping[str, bytes]
-    ) -> Core:
+    async def _get_named(self, name: str, wanted: _Wanted) -> Core:
         catalog = self._store.catalog
         known = catalog.find_name(self._namespace, name)
-        if known is not None:
-            core = self._open(known, choice, None)
+        if known is not None and not wanted.overwrite:
+            core = self._open(known, wanted.encryption, None)
             if core is not None:
-                return self._offer(core)
+                return self._offer(self._grouped(core, wanted.group))
+        if known is not None and wanted.overwrite:
+            await self.purge(discovery_key=known)
         key_pair = catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
         auth = _make_auth(manifest.key, manifest, key_pair)
-        return self._get_or_create(auth, Alias(self._namespace, name), choice, user_data)
+        return await self._get_or_create(auth, Alias(self._namespace, name), wanted)
 
-    def _get_or_create(
-        self,
-        auth: AuthRecord,
-        alias: Alias | None,
-        choice: EncryptionChoice | None,
-        user_data: Mapping[str, bytes],
-    ) -> Core:
-        core = self._open(auth.discovery_key, choice, auth.key_pair)
+    async def _get_or_create(self, auth: AuthRecord, alias: Alias | None, wanted: _Wanted) -> Core:
+        if wanted.overwrite:
+            await self.purge(discovery_key=auth.discovery_key)
+        core = self._open(auth.discovery_key, wanted.encryption, auth.key_pair)
         if core is None:
+            if not wanted.create_if_missing:
+                what = f"named {alias.name!r}" if alias else f"with key {auth.key.hex()}"
+                raise NoSuchCore(f"no core {what} is stored here")
             if self.is_read_only:
-                raise UsageError("no such core, and the store is read-only")
-            self._store.catalog.create(auth, alias, user_data)
-            core = self._open(auth.discovery_key, choice, auth.key_pair)
+                raise NoSuchCore(f"no such core, and none can be made: {self.why_read_only}")
+            self._store.catalog.create(auth, alias, wanted.user_data)
+            core = self._open(auth.discovery_key, wanted.encryption, auth.key_pair)
         assert core is not None
         if auth.manifest is not None and not self.is_read_only:
             core.learn_manifest(auth.manifest)
-        return self._offer(core)
+        return self._offer(self._grouped(core, wanted.group))
+
+    def _grouped(self, core: Core, topic: bytes | None) -> Core:
+        if topic is not None:
+            try:
+                self._store.logs[core.discovery_key].join_group(self._store.catalog, topic)
+            except BaseException:
+                core.release()
+                raise
+        return core
 
     def _open(
         self, discovery_key: bytes, choice: EncryptionChoice | None, key_pair: KeyPair | None
@@ -240,12 +458,34 @@ class Corestore:
         log = self._store.logs[core.discovery_key]
         for connection in self._store.connections:
             connection.offer(self._store.own_handle(log))
+        return self._own(core)
+
+    def _own(self, core: Core) -> Core:
+        if self._session is not None:
+            self._session.add(core)
         return core
+
+    def atom(self, *cores: Core) -> AbstractAsyncContextManager[Atom]:
+        """Change several cores in one commit, or none of them.
+
+            async with store.atom(towns, log) as atom:
+                index = atom[towns].append(b"Delft")
+                atom[log].append(b"%d" % index)
+
+        `atom[core]` is the core as it will be. All of it becomes true, and is told to readers
+        and peers, when the block ends; an exception in there takes everything back. Nobody else
+        writes to these cores meanwhile. Leave the block quickly: they wait.
+
+        Raises: UsageError for a core of another store; StorageFailed.
+        Cancel: all of it was written, or nothing.
+        """
+        return open_atom(self._store.storage, cores)
 
     async def find(self, discovery_key: bytes) -> Core | None:
         """A core that is open or stored; None for any other. To be closed as after `get`."""
         self._check_open()
-        return self._open(discovery_key, None, None)
+        core = self._open(discovery_key, None, None)
+        return None if core is None else self._own(core)
 
     async def import_version10(self, directory: Path) -> Core:
         """Take over a core that Hypercore 10 wrote, by the directory of its `oplog`.
@@ -260,7 +500,7 @@ class Corestore:
         self._check_open()
         source = await trio.to_thread.run_sync(Version10Core, directory)
         try:
-            core = self._adopt(source)
+            core = await self._adopt(source)
             if core.length and core.head != source.head:
                 raise UsageError(
                     f"the store has {core.length} blocks of this core at fork {core.fork}, "
@@ -271,7 +511,7 @@ class Corestore:
             source.close()
         return core
 
-    def _adopt(self, source: Version10Core) -> Core:
+    async def _adopt(self, source: Version10Core) -> Core:
         user_data = source.user_data
         name = user_data.pop("corestore/name", None)
         namespace = user_data.pop("corestore/namespace", None)
@@ -279,7 +519,8 @@ class Corestore:
         if name is not None and namespace is not None:
             alias = Alias(namespace, name.decode(errors="replace"))
         auth = _make_auth(source.key, source.manifest, source.key_pair)
-        return self._get_or_create(auth, alias, None, user_data)
+        wanted = _Wanted(None, user_data, None, create_if_missing=True, overwrite=False)
+        return await self._get_or_create(auth, alias, wanted)
 
     async def replicate(
         self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
@@ -309,7 +550,7 @@ class Corestore:
                 nursery.cancel_scope.cancel()
 
     def _find_asked(self, discovery_key: bytes | None) -> Core | None:
-        if discovery_key is None:
+        if discovery_key is None or self.is_suspended:
             return None
         try:
             return self._open(discovery_key, None, None)
@@ -318,7 +559,7 @@ class Corestore:
             return None
 
     def _check_open(self) -> None:
-        if self._store.is_closed:
+        if self._store.is_closed or (self._session is not None and self._session.is_closed):
             raise trio.ClosedResourceError("the store is closed")
 
 
@@ -396,13 +637,16 @@ async def open_corestore(
     *,
     primary_key: bytes | None = None,
     durability: Durability = Durability.COMMIT,
-    read_only: bool = False,
+    read_only: bool | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Corestore]:
     """Open the store in directory `path`, or one in memory; make it if it is new.
 
-    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage (a copied directory
-    too). Cancel: before the store is open, or inside the block; closing is not interrupted.
+    A directory that was copied is opened for reading only, `Corestore.why_read_only` says so: two
+    writers of one log would sign two histories. With `read_only` false it is refused instead.
+
+    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage, CopiedStore (only
+    then). Cancel: before the store is open, or inside the block; closing is not interrupted.
     """
     storage: Storage
     if path is None:
@@ -414,9 +658,7 @@ async def open_corestore(
         try:
             yield Corestore(store)
         finally:
-            store.is_closed = True
-            for log in list(store.logs.values()):
-                log.close()
+            store.shut()
             del store
     finally:
         # Waits for the disk; short, and the directory must not stay locked.
@@ -424,5 +666,13 @@ async def open_corestore(
             await trio.to_thread.run_sync(storage.close)
 
 
-def _open_storage(path: Path, durability: Durability, read_only: bool) -> RocksStorage:
-    return RocksStorage(path, durability, read_only=read_only)
+def _open_storage(path: Path, durability: Durability, read_only: bool | None) -> RocksStorage:
+    if read_only:
+        return RocksStorage(path, durability, read_only=True)
+    try:
+        return RocksStorage(path, durability)
+    except CopiedStore as error:
+        if read_only is not None:
+            raise
+        why = f"the store is read-only: {error}"
+    return RocksStorage(path, durability, read_only=True, why_read_only=why)

@@ -53,6 +53,29 @@ class WrongEncryptionKey(UsageError):
         self.index = index
 
 
+class PrunedHistory(UsageError):
+    """A cut to a length that nothing here proves any more: its tree nodes were pruned."""
+
+    def __init__(self, length: int, index: int) -> None:
+        super().__init__(
+            f"cannot truncate to {length} blocks: tree node {index}, a root of that length, was "
+            "pruned with the cleared blocks below it"
+        )
+        self.length = length
+        self.index = index
+
+
+class NoSuchCore(UsageError, LookupError):
+    """A core that is not stored here, and was not to be made."""
+
+
+class StoreSuspended(UsageError, RuntimeError):
+    """The store gave its files back for a while; nothing was read or written."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is suspended: resume it first")
+
+
 class StoreLocked(UsageError, RuntimeError):
     """Somebody else has this directory open; `holder` says who, as far as known."""
 
@@ -108,6 +131,10 @@ class CorruptStorage(StorageError):
         super().__init__(f"{where}: {reason}")
         self.where = where
         self.reason = reason
+
+
+class CopiedStore(CorruptStorage):
+    """A directory that is not where it was made: it may be read, and not written to."""
 
 
 class StorageFailed(StorageError):

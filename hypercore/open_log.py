@@ -16,6 +16,7 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.draft import Draft, DraftOutcome
 from hypercore.encryption import (
     BlockEncryption,
     EncryptionChoice,
@@ -23,7 +24,13 @@ from hypercore.encryption import (
     changed_encryption,
     encrypt_all,
 )
-from hypercore.errors import BlockTooLarge, CorruptStorage, NotWritable, OutOfRange
+from hypercore.errors import (
+    BlockTooLarge,
+    CorruptStorage,
+    NotWritable,
+    OutOfRange,
+    StorageError,
+)
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
@@ -31,6 +38,8 @@ from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
 from hypercore.waiting import WriterLock
 
@@ -85,7 +94,9 @@ class OpenLog:
         self._announced_length = log.durable_length
         self._appended = 0
         self._verified = 0
+        self.is_marking = False
         self._serving: set[trio.CancelScope] = set()
+        self._channel_ended = trio.lowlevel.ParkingLot()
         self.replication = CoreReplication(self)
 
     # --- what peers are told of: `replication.replicated_log.ReplicatedLog` --------------------
@@ -255,8 +266,21 @@ class OpenLog:
         for watch in (*self._users, *self.histories):
             watch.truncating(length)
 
-    def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None) -> bool:
-        """Give up runs of blocks, and write `local` rows; whether there was anything to do.
+    def draft_committing(self, draft: Draft) -> None:
+        """An atom is about to commit the draft."""
+        if draft.cut_to is not None:
+            self._truncating(draft.cut_to)
+
+    def draft_settled(self, outcome: DraftOutcome) -> None:
+        """An atom has committed a draft: tell peers and whoever waits."""
+        self._appended += outcome.appended
+        for start, stop in outcome.cleared:
+            self.replication.blocks_dropped(start, stop)
+        if outcome.is_head_changed:
+            self._head_changed()
+
+    def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> int:
+        """Give up runs of blocks, and write `local` rows; returns how many blocks were here.
 
         Peers are told. Raises: OutOfRange, StorageFailed.
         """
@@ -266,11 +290,12 @@ class OpenLog:
                 raise OutOfRange(start if start < 0 else stop, length)
         filled = [(start, stop) for start, stop in runs if start < stop]
         if not filled and not local:
-            return False
+            return 0
+        freed = sum(self.log.bitfield.count(start, stop) for start, stop in filled)
         self.log.clear(filled, local)
         for start, stop in filled:
             self.replication.blocks_dropped(start, stop)
-        return True
+        return freed
 
     async def prune(self, lengths: Iterable[int]) -> int:
         """As `Core.prune`."""
@@ -416,6 +441,35 @@ class OpenLog:
         if self.is_closed:
             raise trio.ClosedResourceError("the core is closed")
 
+    def join_group(self, catalog: Catalog, topic: bytes) -> None:
+        """See `Corestore.get`. Raises: UsageError."""
+        rows = self.log.rows
+        if rows.group is None or rows.group.topic != topic:
+            rows.group = catalog.join_group(rows.record.core_pointer, topic)
+
+    def is_stored_at(self, record: CoreRecord) -> bool:
+        """Whether this is the core that the store's record tells of."""
+        return self.log.rows.record == record
+
+    def reload(self) -> None:
+        """Read everything anew, after others had the files. Raises: StorageError."""
+        try:
+            is_changed = self.log.reload()
+        except StorageError as error:
+            for user in self._users:
+                user.fail(error)
+            self._wake()
+            raise
+        if is_changed:
+            self._head_changed()
+
+    async def end_channels(self) -> None:
+        """End all channels with peers, and return when they have ended."""
+        for scope in self._serving:
+            scope.cancel()
+        while self._serving:
+            await self._channel_ended.park()
+
     async def serve(self, mux: Multiplexer) -> None:
         """As `Core.serve`."""
         if self.is_closed:
@@ -428,3 +482,4 @@ class OpenLog:
                 await self.replication.serve(mux)
             finally:
                 self._serving.discard(scope)
+                self._channel_ended.unpark_all()

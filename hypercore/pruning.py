@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
+from hypercore.errors import PrunedHistory
 from hypercore.flat_tree import TreeIndex
+from hypercore.log import NodeReader
 
 
 def needed_nodes(lengths: Iterable[int], length: int) -> list[TreeIndex]:
@@ -44,6 +46,17 @@ def prunable(held: Bitfield, length: int, needed: Sequence[TreeIndex]) -> Iterat
         if stop is None:
             return
         start = held.first_unset(stop)
+
+
+def check_roots(length: int, held: Bitfield, read_node: NodeReader) -> None:
+    """Raises: PrunedHistory when a root that a log cut to `length` needs was pruned.
+
+    A root that is missing over blocks that are held is damage, which is for others to tell.
+    """
+    for index in flat_tree.full_roots(length):
+        start, stop = flat_tree.left_span(index) // 2, flat_tree.right_span(index) // 2 + 1
+        if read_node(index) is None and held.first_set(start, stop) is None:
+            raise PrunedHistory(length, index)
 
 
 def _covering(start: int, stop: int) -> Iterator[TreeIndex]:

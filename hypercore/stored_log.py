@@ -8,19 +8,20 @@ never guesses what reached the disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
 
-from hypercore import log
-from hypercore.bitfield import Bitfield, pages_of
+from hypercore import flat_tree, log
+from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode, leaf_node
+from hypercore.merkle import MerkleNode, parent_node
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
+from hypercore.pruning import check_roots
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -43,25 +44,46 @@ class StoredLog:
 
         Raises: CorruptStorage, StorageError.
         """
-        stored = rows.load()
         self.rows = rows
+        self.sequence = 0
+        """The storage's sequence number of the last commit; 0 when all is older than this."""
+        self.on_group_update: Callable[[StoredLog], None] | None = None
+        """Told of each new head of a log that is in a group; must not wait."""
+        self._spare_key_pair = key_pair
+        self._storage: Storage = rows.storage
+        self._failure: StorageError | None = None
+        self._load()
+
+    def _load(self) -> None:
+        stored = self.rows.load()
         self.key = stored.auth.key
-        self.discovery_key = rows.discovery_key
+        self.discovery_key = self.rows.discovery_key
         self.head: Head = stored.head
         self.bitfield: Bitfield = stored.bitfield
         self.verifier: Verifier | None = stored.verifier
-        self.key_pair = stored.auth.key_pair or key_pair
-        self.sequence = 0
-        """The storage's sequence number of the last commit; 0 when all is older than this."""
+        self.key_pair = stored.auth.key_pair or self._spare_key_pair
         self._auth = stored.auth
         self._hints = stored.hints
-        self._storage: Storage = rows.storage
-        self._failure: StorageError | None = None
-        self._nodes: dict[int, MerkleNode] = {}
+        self._nodes: dict[int, MerkleNode] = {node.index: node for node in stored.rebuilt}
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
-        self._repair_hints()
+        self._repair(stored.rebuilt)
         self.is_writable = self._may_write()
+
+    def reload(self) -> bool:
+        """Read and check all of it anew, after others had the files; whether the head changed.
+
+        Raises: CorruptStorage, StorageError, and the log is then not to be used.
+        """
+        head = self.head
+        try:
+            self._load()
+        except StorageError as error:
+            self._failure = error
+            raise
+        if self.head == head:
+            self.head = head  # who holds on to it sees that nothing happened
+        return self.head is not head
 
     @property
     def manifest(self) -> Manifest | None:
@@ -100,15 +122,32 @@ class StoredLog:
                 return sequence
         return self.sequence
 
-    def _repair_hints(self) -> None:
+    def _repair(self, rebuilt: Sequence[MerkleNode]) -> None:
+        """Put right what can be told from the rest: roots, bits beyond the end, hints."""
+        beyond = self._clear_bits_beyond()
         contiguous = min(self.bitfield.first_unset(0), self.head.length)
-        if contiguous == self._hints.contiguous_length:
-            return
+        is_right = contiguous == self._hints.contiguous_length and not rebuilt and not beyond
         self._hints = self._hints.moved(contiguous)
-        if not self._storage.is_read_only:
-            batch = self._storage.batch()
-            self.rows.stage_hints(batch, self._hints)
-            self._storage.commit(batch)
+        if is_right or self._storage.is_read_only:
+            return
+        batch = self._storage.batch()
+        self.rows.stage_nodes(batch, rebuilt)
+        for page in beyond:
+            self.rows.stage_page(batch, self.bitfield, page)
+        self.rows.stage_hints(batch, self._hints)
+        self._storage.commit(batch)
+
+    def _clear_bits_beyond(self) -> list[int]:
+        """Bits at or beyond the end, which would come true with the next blocks; their pages."""
+        length = self.head.length
+        pages = self.bitfield.pages()
+        if not pages or self.bitfield.first_set(length, (pages[-1] + 1) * PAGE_BITS) is None:
+            return []
+        beyond = [page for page in pages if (page + 1) * PAGE_BITS > length]
+        for page in beyond:
+            first = max(length, page * PAGE_BITS)
+            self.bitfield.set_range(first, (page + 1) * PAGE_BITS, False)
+        return beyond
 
     def _may_write(self) -> bool:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:
@@ -134,10 +173,10 @@ class StoredLog:
             raise StorageFailed(str(self._failure)) from self._failure
 
     def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or the leaf of a stored block."""
+        """A stored tree node, or one over stored blocks."""
         node = self._nodes.get(index)
         if node is None:
-            node = self.rows.read_node(index) or self._leaf(index)
+            node = self.rows.read_node(index) or self._rebuild(index)
             if node is not None:
                 if len(self._nodes) >= _CACHED_NODES:
                     for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
@@ -145,23 +184,37 @@ class StoredLog:
                 self._nodes[index] = node
         return node
 
-    def _leaf(self, index: int) -> MerkleNode | None:
-        # JavaScript, clearing a block, deletes its neighbor's leaf as well and can then no longer
-        # prove the neighbor.
-        if index & 1 or not self.bitfield.get(index >> 1):
+    def _rebuild(self, index: int) -> MerkleNode | None:
+        # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,
+        # and can then no longer prove the neighbor.
+        # Nearly always asked for where blocks are about to come: the first one tells.
+        start = (index & (index + 1)) >> 1
+        if not self.bitfield.get(start):
             return None
-        block = self.rows.read_block(index >> 1)
-        return None if block is None else leaf_node(index >> 1, block)
+        stop = flat_tree.right_span(index) // 2 + 1
+        if not self.bitfield.has_range(start, stop):
+            return None
+        node = self.rows.rebuild(index)
+        parent = self.rows.read_node(flat_tree.parent(index))
+        sibling = self.rows.read_node(flat_tree.sibling(index))
+        if node is not None and parent is not None and sibling is not None:
+            left, right = sorted((node, sibling))
+            if parent_node(left, right) != parent:
+                where = f"blocks [{start}, {stop}) of core {self.discovery_key.hex()}"
+                raise CorruptStorage(where, "not what was signed")
+        return node
 
-    def _sign(self, head: Head) -> bytes:
+    def sign(self, head: Head) -> bytes:
         if self.verifier is None or self.key_pair is None:
             raise NotWritable("this core's secret key is not here")
         return self.verifier.sign(head, self.key_pair)
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raises: NotWritable, StorageFailed."""
         self.check_usable()
         if not self.is_writable:
-            raise NotWritable("this core's secret key is not here, or the store is read-only")
+            reason = self._storage.why_read_only or "this core's secret key is not here"
+            raise NotWritable(reason)
         if self._hints.recovering:
             self._refuse_recovering()
 
@@ -176,22 +229,27 @@ class StoredLog:
 
         Returns the index of the first block. Raises: NotWritable, StorageFailed.
         """
-        self._check_writable()
+        self.check_writable()
         start = self.head.length
-        self.commit((log.append(self.head, blocks, self._sign),), local)
+        self.commit((log.append(self.head, blocks, self.sign),), local)
         return start
 
     def truncate(self, length: int, fork: int | None = None) -> Changeset:
-        """Cut the log back, as a new fork; returns what was committed. Raises: as `append`."""
-        self._check_writable()
+        """Cut the log back, as a new fork; returns what was committed.
+
+        Raises: as `append`, and PrunedHistory.
+        """
+        self.check_writable()
         assert self.verifier is not None
         check_truncation(length, self.verifier)
+        if 0 <= length < self.head.length:
+            check_roots(length, self.bitfield, self.read_node)
         changes = log.truncate(
             self.head,
             length,
             self.head.fork + 1 if fork is None else fork,
             self.read_node,
-            self._sign,
+            self.sign,
         )
         self.commit((changes,))
         return changes
@@ -201,7 +259,9 @@ class StoredLog:
         return propose_append(self.head, blocks, self.verifier)
 
     def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
-        """Raises: UsageError, CorruptStorage."""
+        """Raises: UsageError, PrunedHistory, CorruptStorage."""
+        if 0 <= length < self.head.length:
+            check_roots(length, self.bitfield, self.read_node)
         fork = self.head.fork + 1 if fork is None else fork
         return propose_truncation(self.head, length, fork, self.read_node, self.verifier)
 
@@ -220,7 +280,7 @@ class StoredLog:
             raise UsageError("a signature and a key pair exclude one another")
         self.check_usable()
         if self._storage.is_read_only:
-            raise NotWritable("the store is read-only")
+            raise NotWritable(self._storage.why_read_only or "the store is read-only")
         if self._hints.recovering:
             self._refuse_recovering()
         if signature is None:
@@ -242,37 +302,40 @@ class StoredLog:
         Their tree nodes stay: they prove the others. Raises: StorageFailed.
         """
         self.check_usable()
-        rows = _checked(local)
+        rows = checked_rows(local)
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
-            touched: set[int] = set()
-            for start, stop in runs:
-                self.rows.stage_clearing(batch, start, stop)
-                self.bitfield.set_range(start, stop, False)
-                touched.update(pages_of(start, stop))
-            for page in touched:
-                self.rows.stage_page(batch, self.bitfield, page)
-            first = min((start for start, _ in runs), default=self._hints.contiguous_length)
-            if first < self._hints.contiguous_length:
-                self._hints = self._hints.moved(first)
-                self.rows.stage_hints(batch, self._hints)
-            for key, value in rows.items():
-                self._stage_local(batch, key, value)
+            self.stage_clearing(batch, runs)
+            self.stage_local(batch, rows)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
+
+    def stage_clearing(self, batch: WriteBatch, runs: Sequence[tuple[int, int]]) -> None:
+        """Put the removal of these runs into a batch that must be committed next."""
+        touched: set[int] = set()
+        for start, stop in runs:
+            self.rows.stage_clearing(batch, start, stop)
+            self.bitfield.set_range(start, stop, False)
+            touched.update(pages_of(start, stop))
+        for page in touched:
+            self.rows.stage_page(batch, self.bitfield, page)
+        first = min((start for start, _ in runs), default=self._hints.contiguous_length)
+        if first < self._hints.contiguous_length:
+            self._hints = self._hints.moved(first)
+            self.rows.stage_hints(batch, self._hints)
 
     def prune(self, tops: Iterable[int]) -> None:
         """Remove all tree nodes below these. Raises: StorageFailed."""
         self.check_usable()
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
             for top in tops:
                 self.rows.stage_pruning(batch, top)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
         self._nodes.clear()
 
@@ -282,32 +345,44 @@ class StoredLog:
         Not synced. Raises: StorageFailed, and then for every later commit.
         """
         self.check_usable()
-        rows = _checked(local)
-        head = self.head
+        rows = checked_rows(local)
+        batch = self._storage.batch()
         try:
-            batch = self._storage.batch()
-            touched: set[int] = set()
-            hints = self._hints
-            for changes in changesets:
-                if changes.truncated_to is not None:
-                    hints = self._stage_truncation(batch, changes.truncated_to, head, hints)
-                    touched.update(pages_of(changes.truncated_to, head.length))
-                if changes.manifest is not None and self._auth.manifest is None:
-                    self._learn_manifest(batch, changes.manifest)
-                self.rows.stage_changes(batch, changes)
-                touched.update(self._mark(changes.blocks))
-                head = changes.head or head
-            for page in touched:
-                self.rows.stage_page(batch, self.bitfield, page)
-            if head is not self.head:
-                self.rows.stage_head(batch, head)
-            self._stage_hints(batch, hints, head.length)
-            for key, value in rows.items():
-                self._stage_local(batch, key, value)
-            self._swap(head, self._storage.commit(batch))
+            head = self.stage(batch, changesets)
+            self.stage_local(batch, rows)
+            self.settle(head, self._storage.commit(batch))
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self.poison(error)
             raise
+
+    def stage(self, batch: WriteBatch, changesets: Sequence[Changeset]) -> Head:
+        """Put all of it into a batch that must be committed next; returns the head it leads to.
+
+        Bits and hints change at once, the head does not: who commits the batch is to `settle`
+        the log then, and who fails to must `poison` it.
+        """
+        head = self.head
+        touched: set[int] = set()
+        hints = self._hints
+        for changes in changesets:
+            if changes.truncated_to is not None:
+                hints = self._stage_truncation(batch, changes.truncated_to, head, hints)
+                touched.update(pages_of(changes.truncated_to, head.length))
+            if changes.manifest is not None and self._auth.manifest is None:
+                self._learn_manifest(batch, changes.manifest)
+            self.rows.stage_changes(batch, changes)
+            touched.update(self._mark(changes.blocks))
+            head = changes.head or head
+        for page in touched:
+            self.rows.stage_page(batch, self.bitfield, page)
+        if head is not self.head:
+            self.rows.stage_head(batch, head)
+        self._stage_hints(batch, hints, head.length)
+        return head
+
+    def poison(self, error: BaseException) -> None:
+        """Refuse every later write: nobody knows what reached the disk."""
+        self._failure = StorageFailed(f"a write to this core failed: {error}")
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
         """Set the bits of these blocks, which come in any order; returns the pages."""
@@ -352,19 +427,24 @@ class StoredLog:
         self._auth = replace(self._auth, manifest=manifest)
         self.rows.stage_auth(batch, self._auth)
 
-    def _stage_local(self, batch: WriteBatch, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            batch.delete(self.rows.keys.local(key))
-        else:
-            batch.put(self.rows.keys.local(key), value)
+    def stage_local(self, batch: WriteBatch, rows: LocalRows) -> None:
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(self.rows.keys.local(key))
+            else:
+                batch.put(self.rows.keys.local(key), value)
 
-    def _swap(self, head: Head, sequence: int) -> None:
+    def settle(self, head: Head, sequence: int) -> None:
+        """What was staged is committed, with this sequence: make its head the state."""
         self.sequence = sequence
         if self.is_writable and head is not self.head:
             self._note_pending(head.length, sequence, self.head.length)
+        is_group_told = self.rows.group is not None and head is not self.head
         self.head = head
         if not self.is_writable and self.key_pair is not None:
             self.is_writable = self._may_write()
+        if is_group_told and self.on_group_update is not None:
+            self.on_group_update(self)
 
     def _note_pending(self, length: int, sequence: int, length_before: int) -> None:
         pending = self._pending
@@ -392,11 +472,19 @@ class StoredLog:
         """Raises: StorageFailed."""
         self.check_usable()
         batch = self._storage.batch()
-        batch.put(self.rows.keys.user_data(key), value)
+        self.stage_user_data(batch, {key: value})
         self.sequence = self._storage.commit(batch)
 
+    def stage_user_data(self, batch: WriteBatch, rows: Mapping[str, bytes | None]) -> None:
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(self.rows.keys.user_data(key))
+            else:
+                batch.put(self.rows.keys.user_data(key), value)
 
-def _checked(local: LocalRows | None) -> LocalRows:
+
+def checked_rows(local: LocalRows | None) -> LocalRows:
+    """Raises: UsageError for a key that is too long."""
     if local is None:
         return {}
     for key in local:

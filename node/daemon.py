@@ -295,7 +295,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     durability = Durability.parse(config.durability)
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
-        open_corestore(config.corestore_path, durability=durability) as store,
+        open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
         open_storing(config, store) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,

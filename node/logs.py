@@ -17,7 +17,7 @@ from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
-from hypercore.errors import NotWritable, OutOfRange, RemoteProtocolError
+from hypercore.errors import NotWritable, OutOfRange, PrunedHistory, RemoteProtocolError
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -25,9 +25,12 @@ from node.verbs import (
     BeeList,
     BeePut,
     CoreAppend,
+    CoreClear,
     CoreGet,
     CoreInfo,
     CoreList,
+    CorePurge,
+    CoreTruncate,
     ExitCode,
     LogVerb,
     Result,
@@ -58,12 +61,18 @@ async def perform_on_store(
                 yield await _write(store, verb)
             case BeeCompact():
                 yield await _compact(store, verb)
+            case CoreTruncate() | CoreClear():
+                yield await _cut(store, verb)
+            case CorePurge():
+                yield await _purge(store, verb.core)
             case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
                 async with aclosing(_read(store, verb, can_fetch)) as results:
                     async for result in results:
                         yield result
             case _:
                 assert_never(verb)
+    except (OutOfRange, PrunedHistory) as error:
+        raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
         raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
     except (BeeError, RemoteProtocolError) as error:
@@ -71,10 +80,7 @@ async def perform_on_store(
 
 
 async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
-    if verb.core == DATA_CORE:
-        raise VerbError(
-            ExitCode.USAGE, f"{DATA_CORE} holds the coValues: write to it through a Jazz client"
-        )
+    _refuse_data(verb.core, "write to it through a Jazz client")
     async with _open_core(store, verb.core, may_create=True, may_name=True) as core:
         if isinstance(verb, BeePut):
             bee = _open_bee(core)
@@ -82,6 +88,35 @@ async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
             return {"version": bee.version, "key": encode_id(core.key)}
         index = await core.append(verb.blocks)
         return {"index": index, "length": core.length, "key": encode_id(core.key)}
+
+
+def _refuse_data(core: str, advice: str) -> None:
+    if core == DATA_CORE:
+        raise VerbError(ExitCode.USAGE, f"{DATA_CORE} holds the coValues: {advice}")
+
+
+async def _cut(store: Corestore, verb: CoreTruncate | CoreClear) -> Result:
+    _refuse_data(verb.core, "delete them through a Jazz client, then `beemesh compact`")
+    async with _open_core(store, verb.core, may_create=False) as core:
+        if isinstance(verb, CoreTruncate):
+            before = core.length
+            await core.truncate(verb.length)
+            return {"length": core.length, "fork": core.fork, "blocks": before - core.length}
+        freed = await core.clear(verb.start, verb.stop)
+        return {"length": core.length, "fork": core.fork, "blocks": freed}
+
+
+async def _purge(store: Corestore, name_or_key: str) -> Result:
+    _refuse_data(name_or_key, "it goes with the data directory only")
+    async with _open_core(store, name_or_key, may_create=False) as core:
+        held, key, discovery_key = core.info().blocks_held, core.key, core.discovery_key
+    if any(core.discovery_key == discovery_key for core in store.open_cores()):
+        raise VerbError(
+            ExitCode.FAILED, f"the node is using {name_or_key}: stop it, then purge the core"
+        )
+    await store.purge(discovery_key=discovery_key)
+    await store.reclaim()
+    return {"key": encode_id(key), "blocks": held}
 
 
 async def _compact(store: Corestore, verb: BeeCompact) -> Result:

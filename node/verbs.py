@@ -77,6 +77,27 @@ class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blocks: tuple[bytes, ...]
 
 
+class CoreTruncate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cut a core of ours back to `length` blocks, as a new fork."""
+
+    core: str
+    length: int
+
+
+class CoreClear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give up the room of blocks [start, stop)."""
+
+    core: str
+    start: int
+    stop: int
+
+
+class CorePurge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Remove a core and every trace of it, also from the files."""
+
+    core: str
+
+
 class BeeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     core: str
     timeout_seconds: float = 10.0
@@ -131,7 +152,18 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
-    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList | BeeCompact
+    CoreList
+    | CoreInfo
+    | CoreGet
+    | CoreAppend
+    | CoreTruncate
+    | CoreClear
+    | CorePurge
+    | BeeInfo
+    | BeeGet
+    | BeePut
+    | BeeList
+    | BeeCompact
 )
 PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
 Verb: TypeAlias = Load | ListValues | PostedVerb
@@ -141,6 +173,9 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/info": CoreInfo,
     "core/get": CoreGet,
     "core/append": CoreAppend,
+    "core/truncate": CoreTruncate,
+    "core/clear": CoreClear,
+    "core/purge": CorePurge,
     "bee/info": BeeInfo,
     "bee/get": BeeGet,
     "bee/put": BeePut,

@@ -51,6 +51,13 @@ class Storage(Protocol):
 
     @property
     def is_read_only(self) -> bool: ...
+    @property
+    def why_read_only(self) -> str:
+        """For people; empty when it is not."""
+        ...
+
+    @property
+    def is_suspended(self) -> bool: ...
 
     def get(self, key: bytes) -> bytes | None: ...
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
@@ -98,6 +105,21 @@ class Storage(Protocol):
 
         Rewrites the whole store in a thread; reads and commits go on. Raises: StorageFailed.
         Cancel: waits for the thread.
+        """
+        ...
+
+    async def suspend(self) -> None:
+        """Sync, and give all files and locks back; until `resume` all else raises StoreSuspended.
+
+        Raises: StorageFailed. Cancel: it is finished first.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Open the same files again, as somebody else may have left them.
+
+        Raises: StoreLocked, CorruptStorage, StorageError; it stays suspended then.
+        Cancel: it is finished first.
         """
         ...
 

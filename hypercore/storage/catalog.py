@@ -8,12 +8,11 @@ Source: hypercore-storage 3.3.1 index.js (createCore, resumeCore), corestore 7.1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from hypercore.crypto import Entropy, KeyPair, blake2b, namespace, system_entropy
-from hypercore.encoding import DecodeError
+from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, UsageError
 from hypercore.storage import Storage
 from hypercore.storage.layout import (
@@ -21,28 +20,24 @@ from hypercore.storage.layout import (
     STORE_HEAD_KEY,
     Alias,
     AuthRecord,
+    CoreGroup,
     CoreRecord,
     DataKeys,
     StoreHead,
     alias_key,
     alias_range,
     auth_key,
+    core_group_key,
     core_key,
     decode_alias_key,
+    group_key,
+    group_updates,
 )
+from hypercore.storage.purging import plan_purge
+from hypercore.storage.records import decode_record
 
 _SEED_DOMAIN = namespace("corestore", 1)[0]
 _ALL_RECORDS = (b"\x01", b"\xff")
-
-T = TypeVar("T")
-
-
-def decode_record(where: str, decode: Callable[[bytes], T], data: bytes) -> T:
-    """Raises: CorruptStorage, naming the record."""
-    try:
-        return decode(data)
-    except DecodeError as error:
-        raise CorruptStorage(where, str(error)) from error
 
 
 def sub_namespace(parent: bytes, name: str) -> bytes:
@@ -82,6 +77,17 @@ class Catalog:
             batch.put(STORE_HEAD_KEY, head.encode())
             self.storage.commit(batch)
         return head
+
+    def reload(self) -> None:
+        """Read the store's head anew, after others had the files.
+
+        Raises: CorruptStorage when this is another store now.
+        """
+        data = self.storage.get(STORE_HEAD_KEY)
+        head = StoreHead() if data is None else decode_record("store head", StoreHead.decode, data)
+        if head.seed != self.primary_key:
+            raise CorruptStorage("store head", "another store was put in this one's place")
+        self._head = head
 
     def key_pair(self, namespace: bytes, name: str) -> KeyPair:
         """The key pair that a name stands for in this store."""
@@ -132,3 +138,64 @@ class Catalog:
         self.storage.commit(batch)
         self._head = head
         return record
+
+    def join_group(self, core_pointer: int, topic: bytes) -> CoreGroup:
+        """Have changes of a core noted in the group of `topic` (32 bytes), for good.
+
+        Raises: UsageError when it is in another one.
+        """
+        data = self.storage.get(core_group_key(core_pointer))
+        if data is not None:
+            group = decode_record("group of a core", CoreGroup.decode, data)
+            if group.topic != topic:
+                raise UsageError(f"the core is in another group, {(group.topic or b'').hex()}")
+            return group
+        head = self._head
+        batch = self.storage.batch()
+        pointer = self.find_group(topic)
+        if pointer is None:
+            pointer = head.groups
+            head = replace(head, groups=head.groups + 1)
+            batch.put(group_key(topic), encode_uint(pointer))
+            batch.put(STORE_HEAD_KEY, head.encode())
+        group = CoreGroup(topic, pointer)
+        batch.put(core_group_key(core_pointer), group.encode())
+        self.storage.commit(batch)
+        self._head = head
+        return group
+
+    def find_group(self, topic: bytes) -> int | None:
+        data = self.storage.get(group_key(topic))
+        return None if data is None else decode_record("group", _decode_pointer, data)
+
+    def group_updates(self, topic: bytes) -> list[bytes]:
+        """Keys of the cores of a group that ever changed, the last change first."""
+        pointer = self.find_group(topic)
+        if pointer is None:
+            return []
+        keys = [key for _, key in self.storage.items(*group_updates(pointer))]
+        return keys[::-1]
+
+    def purge(self, discovery_key: bytes) -> int | None:
+        """Remove all that is kept of a core, in one batch; returns its sequence.
+
+        None when there is no such core. Raises: UsageError when JavaScript's drafts of another
+        core need it.
+        """
+        record = self.find(discovery_key)
+        if record is None:
+            return None
+        head = self._head
+        purge = plan_purge(self.storage, discovery_key, record, head.datas)
+        batch = self.storage.batch()
+        purge.stage(batch)
+        if head.default_discovery_key == discovery_key:
+            head = replace(head, default_discovery_key=None)
+            batch.put(STORE_HEAD_KEY, head.encode())
+        sequence = self.storage.commit(batch)
+        self._head = head
+        return sequence
+
+
+def _decode_pointer(data: bytes) -> int:
+    return Reader(data).uint()

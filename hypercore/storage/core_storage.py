@@ -7,7 +7,7 @@ lib/core.js, lib/session-state.js.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hypercore import flat_tree
@@ -17,18 +17,21 @@ from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, StorageError
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode, decode_node
+from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
 from hypercore.storage import Storage, WriteBatch
-from hypercore.storage.catalog import decode_record
 from hypercore.storage.layout import (
     AuthRecord,
+    CoreGroup,
     CoreRecord,
     DataKeys,
     HeadRecord,
     Hints,
     auth_key,
+    core_group_key,
     encode_number,
+    group_update_key,
 )
+from hypercore.storage.records import decode_record
 
 _SINGLE_DELETES = 16
 """Blocks in a row up to which each is deleted by itself.
@@ -48,6 +51,8 @@ class StoredCore:
     head: Head
     hints: Hints
     bitfield: Bitfield
+    rebuilt: list[MerkleNode]
+    """Roots that were missing and hashed anew; head and signature confirm them."""
 
 
 def make_verifier(key: bytes, manifest: Manifest | None, length: int) -> Verifier | None:
@@ -71,6 +76,10 @@ class CoreStorage:
         self.record = record
         self.keys = DataKeys(record.data_pointer)
         self._auth_key = auth_key(record.core_pointer)
+        self.group: CoreGroup | None = None
+        """The group in which changes of the head are noted."""
+        self._key = b""
+        self._head_unix_ms = 0
         self._name = f"core {discovery_key.hex()[:16]}"
         self._get = storage.get
         self._block_key = self.keys.block
@@ -83,12 +92,17 @@ class CoreStorage:
         StorageError for what this package cannot read.
         """
         auth = self._load_auth()
+        self._key = auth.key
+        data = self.storage.get(core_group_key(self.record.core_pointer))
+        if data is not None:
+            self.group = decode_record(self._name, CoreGroup.decode, data)
         if self.storage.get(self.keys.dependency) is not None:
             raise StorageError(f"{self._name} is made of named sessions, which are not supported")
-        head, verifier = self._load_head(auth)
+        rebuilt: list[MerkleNode] = []
+        head, verifier = self._load_head(auth, rebuilt)
         data = self.storage.get(self.keys.hints)
         hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
-        return StoredCore(auth, verifier, head, hints, self._load_bitfield())
+        return StoredCore(auth, verifier, head, hints, self._load_bitfield(), rebuilt)
 
     def _load_auth(self) -> AuthRecord:
         data = self.storage.get(self._auth_key)
@@ -99,7 +113,9 @@ class CoreStorage:
             raise CorruptStorage(self._name, "its keys are another core's")
         return auth
 
-    def _load_head(self, auth: AuthRecord) -> tuple[Head, Verifier | None]:
+    def _load_head(
+        self, auth: AuthRecord, rebuilt: list[MerkleNode]
+    ) -> tuple[Head, Verifier | None]:
         data = self.storage.get(self.keys.head)
         if data is None:
             if any(True for _ in self.storage.items(*self.keys.nodes())):
@@ -107,9 +123,10 @@ class CoreStorage:
             record = HeadRecord(0, 0, Head(0, 0, 0, ()).tree_hash)
         else:
             record = decode_record(self._name, HeadRecord.decode, data)
+        self._head_unix_ms = record.unix_ms
         roots = []
         for index in flat_tree.full_roots(record.length):
-            root = self.read_node(index)
+            root = self.read_node(index) or self.rebuild(index, rebuilt)
             if root is None:
                 raise CorruptStorage(self._name, f"tree node {index}, a root, is missing")
             roots.append(root)
@@ -124,6 +141,25 @@ class CoreStorage:
         if head.length and (verifier is None or not verifier.verify(head, head.signature)):
             raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
         return head, verifier
+
+    def rebuild(self, index: int, rebuilt: list[MerkleNode] | None = None) -> MerkleNode | None:
+        """A missing node, hashed from what is below it; None where too little is.
+
+        `rebuilt` gets it and others on the way. Unverified, as the blocks are.
+        """
+        node: MerkleNode | None
+        if not index & 1:
+            block = self.read_block(index >> 1)
+            node = None if block is None else leaf_node(index >> 1, block)
+        else:
+            left, right = (
+                self.read_node(child) or self.rebuild(child, rebuilt)
+                for child in flat_tree.children(index)
+            )
+            node = None if left is None or right is None else parent_node(left, right)
+        if node is not None and rebuilt is not None:
+            rebuilt.append(node)
+        return node
 
     def _load_bitfield(self) -> Bitfield:
         bitfield = Bitfield()
@@ -185,6 +221,10 @@ class CoreStorage:
             if index != top:
                 batch.delete(node_key(index))
 
+    def stage_nodes(self, batch: WriteBatch, nodes: Iterable[MerkleNode]) -> None:
+        for node in nodes:
+            batch.put(self._node_key(node.index), encode_node(node))
+
     def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
         """Put nodes and blocks."""
         # Hot path: 3 rows a block.
@@ -199,14 +239,15 @@ class CoreStorage:
             put(prefix + number(block_index), block)
 
     def stage_head(self, batch: WriteBatch, head: Head) -> None:
-        record = HeadRecord(
-            head.fork,
-            head.length,
-            head.tree_hash,
-            head.signature,
-            time.time_ns() // 1_000_000,
-        )
+        unix_ms = time.time_ns() // 1_000_000
+        record = HeadRecord(head.fork, head.length, head.tree_hash, head.signature, unix_ms)
         batch.put(self.keys.head, record.encode())
+        if self.group is not None:
+            # One row a core, found by the time in its head.
+            group, core = self.group.pointer, self.record.core_pointer
+            batch.delete(group_update_key(group, self._head_unix_ms, core))
+            batch.put(group_update_key(group, unix_ms, core), self._key)
+        self._head_unix_ms = unix_ms
 
     def stage_hints(self, batch: WriteBatch, hints: Hints) -> None:
         batch.put(self.keys.hints, hints.encode())

@@ -30,7 +30,8 @@ import sys
 import time
 from pathlib import Path
 
-from hypercore.errors import CorruptStorage, StorageFailed, StoreLocked
+from hypercore.errors import CopiedStore, StorageFailed, StoreLocked
+from hypercore.storage.lock_holder import lock_holder
 
 _FILE_NAME = "CORESTORE"
 _DATABASE = "db"
@@ -55,7 +56,7 @@ class StoreDirectory:
     def __init__(self, path: Path) -> None:
         """Make the directory, or check that it is the original, and lock it.
 
-        Raises: StoreLocked, CorruptStorage, StorageFailed for what the system refuses.
+        Raises: StoreLocked, CopiedStore, StorageFailed for what the system refuses.
         """
         self.path = path
         self._file = -1
@@ -87,7 +88,7 @@ class StoreDirectory:
             return
         try:
             self._check()
-        except CorruptStorage:
+        except CopiedStore:
             if (self.path / _DATABASE).exists():
                 raise
             self._write()  # torn by a power cut, when there was nothing yet to protect
@@ -130,8 +131,8 @@ class StoreDirectory:
         except OSError:
             return ""
 
-    def _refused(self, reason: str) -> CorruptStorage:
-        return CorruptStorage(str(self.path / _FILE_NAME), f"{reason}; {_ADOPT}")
+    def _refused(self, reason: str) -> CopiedStore:
+        return CopiedStore(str(self.path / _FILE_NAME), f"{reason}; {_ADOPT}")
 
     def close(self) -> None:
         """Give the lock back."""
@@ -157,21 +158,6 @@ def _sync_names(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def lock_holder(path: Path) -> str:
-    """Which process holds a lock on this file, in words, as far as the system tells."""
-    try:
-        inode = path.stat().st_ino
-        locks = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return "another process"
-    for line in locks:
-        # "1: POSIX  ADVISORY  WRITE 4711 fd:01:131090 0 EOF"
-        fields = line.split()
-        if "->" not in fields and fields[-3].rpartition(":")[2] == str(inode) and fields[4] != "-1":
-            return "this process" if fields[4] == str(os.getpid()) else f"process {fields[4]}"
-    return "another process"
 
 
 def _platform_name() -> str:

@@ -10,6 +10,8 @@ compact encoding.
 | `01` discovery key                      | `CoreRecord`                                        |
 | `02` namespace (32) s(name)             | discovery key                                       |
 | `03` u(core pointer) `00`               | `AuthRecord`                                        |
+| `03` u(core pointer) `01`               | named sessions: made by JavaScript only             |
+| `03` u(core pointer) `02`               | group of the core: `CoreGroup`                      |
 | `04` u(data pointer) `00`               | `HeadRecord`                                        |
 | `04` u(data pointer) `01`               | dependency of a named session; not used here        |
 | `04` u(data pointer) `02`               | `Hints`                                             |
@@ -18,6 +20,9 @@ compact encoding.
 | `04` u(data pointer) `05` u(page) `00`  | 4,096 bytes of bitfield, block i in bit i & 7       |
 | `04` u(data pointer) `06` s(key)        | user data                                           |
 | `04` u(data pointer) `07` key           | local row; the key is raw, at most 2,048 bytes      |
+| `04` u(data pointer) `08` u(page)       | marks of blocks to keep, 4,096 bytes as of bitfield |
+| `05` topic (32)                         | u(group pointer) as a record: uint                  |
+| `06` u(group pointer) u64 u(core pointer) | key of a core that changed at that time (Unix ms) |
 
 Worked example: block 300 of data pointer 5 is `04 05 03 fc 01 2c`.
 
@@ -52,10 +57,14 @@ PAGE_BYTES = 4096
 STORE_HEAD_KEY = b"\x00"
 CORES = (b"\x01", b"\x02")
 """The keys of all core records: [start, stop)."""
+ALIASES = (b"\x02", b"\x03")
+"""The keys of all names, in every namespace."""
 
 _ALIAS = b"\x02"
 _CORE = b"\x03"
 _DATA = b"\x04"
+_GROUP = b"\x05"
+_UPDATE = b"\x06"
 _U16_KEY = Struct(">BH").pack
 _U32_KEY = Struct(">BI").pack
 _U64_KEY = Struct(">BQ").pack
@@ -124,13 +133,58 @@ def auth_key(core_pointer: int) -> bytes:
     return _CORE + encode_number(core_pointer) + b"\x00"
 
 
+def core_range(core_pointer: int) -> tuple[bytes, bytes]:
+    """The keys of all that is kept for a core beside its data: [start, stop)."""
+    return _CORE + encode_number(core_pointer), _CORE + encode_number(core_pointer + 1)
+
+
+def sessions_key(core_pointer: int) -> bytes:
+    return _CORE + encode_number(core_pointer) + b"\x01"
+
+
+def core_group_key(core_pointer: int) -> bytes:
+    return _CORE + encode_number(core_pointer) + b"\x02"
+
+
+def group_key(topic: bytes) -> bytes:
+    return _GROUP + topic
+
+
+def group_updates(group_pointer: int) -> tuple[bytes, bytes]:
+    """The keys of all updates of a group, oldest first: [start, stop)."""
+    return _UPDATE + encode_number(group_pointer), _UPDATE + encode_number(group_pointer + 1)
+
+
+def group_update_key(group_pointer: int, unix_ms: int, core_pointer: int) -> bytes:
+    prefix = _UPDATE + encode_number(group_pointer)
+    return prefix + unix_ms.to_bytes(8, "big") + encode_number(core_pointer)
+
+
+def decode_sessions(data: bytes) -> dict[str, int]:
+    """Data pointers of a core's named sessions. Raises: DecodeError."""
+    reader = Reader(data)
+    return {reader.string(): reader.uint() for _ in range(reader.uint())}
+
+
 class DataKeys:
     """The keys of one log's data."""
 
-    __slots__ = ("_block", "_local", "_node", "_page", "_user", "dependency", "head", "hints")
+    __slots__ = (
+        "_block",
+        "_local",
+        "_mark",
+        "_node",
+        "_page",
+        "_user",
+        "dependency",
+        "everything",
+        "head",
+        "hints",
+    )
 
     def __init__(self, data_pointer: int) -> None:
         prefix = _DATA + encode_number(data_pointer)
+        self.everything = prefix, _DATA + encode_number(data_pointer + 1)
         self.head = prefix + b"\x00"
         self.dependency = prefix + b"\x01"
         self.hints = prefix + b"\x02"
@@ -139,6 +193,7 @@ class DataKeys:
         self._page = prefix + b"\x05"
         self._user = prefix + b"\x06"
         self._local = prefix + b"\x07"
+        self._mark = prefix + b"\x08"
 
     def block(self, index: int) -> bytes:
         return self._block + encode_number(index)
@@ -155,6 +210,9 @@ class DataKeys:
     def local(self, key: bytes) -> bytes:
         return self._local + key
 
+    def mark(self, page: int) -> bytes:
+        return self._mark + encode_number(page)
+
     def blocks(self) -> tuple[bytes, bytes]:
         """The keys of all blocks: [start, stop)."""
         return self._block, self._node
@@ -165,12 +223,18 @@ class DataKeys:
     def pages(self) -> tuple[bytes, bytes]:
         return self._page, self._user
 
+    def marks(self) -> tuple[bytes, bytes]:
+        return self._mark, self.everything[1]
+
     def block_index(self, key: bytes) -> int:
         """The block's number in one of these keys. Raises: DecodeError."""
         return decode_number(Reader(key, len(self._block)))
 
     def page_number(self, key: bytes) -> int:
         return decode_number(Reader(key, len(self._page)))
+
+    def mark_number(self, key: bytes) -> int:
+        return decode_number(Reader(key, len(self._mark)))
 
     def local_key(self, key: bytes) -> bytes:
         return key[len(self._local) :]
@@ -319,6 +383,31 @@ class AuthRecord:
         if public_key is not None and (len(public_key) != 32 or len(secret_key or bytes(64)) != 64):
             raise DecodeError("key pair of a wrong size", reader.offset)
         return cls(key, discovery_key, manifest, public_key, secret_key, encryption_key)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreGroup:
+    """The group whose members are told of a core's changes."""
+
+    topic: bytes | None = None
+    pointer: int = 0
+    """Left out when it is 0."""
+
+    def encode(self) -> bytes:
+        flags = (self.topic is not None) | (self.pointer > 0) << 1
+        return (
+            encode_uint(flags)
+            + (self.topic or b"")
+            + (encode_uint(self.pointer) if self.pointer else b"")
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises: DecodeError."""
+        reader = Reader(data)
+        flags = reader.uint()
+        topic = reader.fixed32() if flags & 1 else None
+        return cls(topic, reader.uint() if flags & 2 else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it has no types
 
-from hypercore.errors import UsageError
+from hypercore.errors import StoreSuspended, UsageError
 from hypercore.storage import READ_AHEAD_ITEMS, WriteBatch
 
 
@@ -49,20 +49,36 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._rows = SortedDict()
         self._sequence = 0
+        self._is_suspended = False
 
     @property
     def is_read_only(self) -> bool:
         return False
 
+    @property
+    def why_read_only(self) -> str:
+        return ""
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._is_suspended
+
+    def _check(self) -> None:
+        if self._is_suspended:
+            raise StoreSuspended
+
     def get(self, key: bytes) -> bytes | None:
+        self._check()
         value: bytes | None = self._rows.get(key)
         return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self._check()
         return [self._rows.get(key) for key in keys]
 
     def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         while True:
+            self._check()
             keys: list[bytes] = []
             for key in self._rows.irange(start, stop, inclusive=(True, False)):
                 keys.append(key)
@@ -79,9 +95,11 @@ class MemoryStorage:
         return MemorySnapshot(self._rows)
 
     def batch(self) -> MemoryBatch:
+        self._check()
         return MemoryBatch()
 
     def commit(self, batch: WriteBatch) -> int:
+        self._check()
         if not isinstance(batch, MemoryBatch) or batch.is_used:
             raise UsageError("a batch is made by this storage, and committed once")
         batch.is_used = True
@@ -109,6 +127,14 @@ class MemoryStorage:
 
     async def reclaim(self) -> None:
         """Returns at once: what is deleted is garbage."""
+        self._check()
+
+    async def suspend(self) -> None:
+        """Refuse everything until `resume`."""
+        self._is_suspended = True
+
+    async def resume(self) -> None:
+        self._is_suspended = False
 
     def close(self) -> None:
         """Nothing to release."""

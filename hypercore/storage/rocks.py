@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import resource
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,10 +40,18 @@ from rocksdict import (
     WriteBatch as NativeBatch,
 )
 
-from hypercore.errors import CorruptStorage, StorageError, StorageFailed, StoreLocked, UsageError
+from hypercore.errors import (
+    CorruptStorage,
+    StorageError,
+    StorageFailed,
+    StoreLocked,
+    StoreSuspended,
+    UsageError,
+)
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
-from hypercore.storage.directory import StoreDirectory, lock_holder
+from hypercore.storage.directory import StoreDirectory
 from hypercore.storage.durability import GroupCommit
+from hypercore.storage.lock_holder import lock_holder
 
 _COLUMN_FAMILY = "corestore"
 
@@ -64,6 +74,7 @@ _MEASURING_STEP_BYTES = 64 << 10
 _BLOB_AGE_CUTOFF = 0.25
 
 _BLOCK_CACHE_BYTES = 16 << 20
+_FEWEST_OPEN_FILES = 32
 _STALL_SECONDS = 0.002
 _MIB = 1 << 20
 
@@ -129,30 +140,28 @@ class RocksStorage:
     nothing. It lets it go while it syncs.
     """
 
-    def __init__(self, path: Path, durability: Durability, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability,
+        *,
+        read_only: bool = False,
+        why_read_only: str = "the store was opened read-only",
+    ) -> None:
         """Open the store in directory `path`; make it unless `read_only`.
 
-        Raises: StoreLocked, CorruptStorage (also for a copied directory), StorageError.
+        Raises: StoreLocked, CopiedStore, CorruptStorage, StorageError.
         """
         self.path = path
         self._read_only = read_only
-        if not read_only and (path / "db" / "RECOVERING").exists():
-            raise CorruptStorage(
-                str(path / "db" / "RECOVERING"),
-                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
-                "corestore, or read-only",
-            )
-        self._directory = None if read_only else StoreDirectory(path)
+        self._why_read_only = why_read_only if read_only else ""
+        self._is_suspended = False
+        self._directory: StoreDirectory | None = None
         self._column: Rdict | None = None
-        try:
-            self._db = _open_database(path / "db", read_only=read_only)
-        except BaseException:
-            if self._directory is not None:
-                self._directory.close()
-            raise
-        self._column = self._db.get_column_family(_COLUMN_FAMILY)
-        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
-        self._get: Any = self._column.get
+        self._doomed: Rdict | None = None
+        """The column of a database that is being closed."""
+        self._is_released = True
+        self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -162,9 +171,38 @@ class RocksStorage:
         self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
 
+    def _open(self) -> None:
+        path = self.path
+        if not self._read_only and (path / "db" / "RECOVERING").exists():
+            raise CorruptStorage(
+                str(path / "db" / "RECOVERING"),
+                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
+                "corestore, or read-only",
+            )
+        directory = None if self._read_only else StoreDirectory(path)
+        try:
+            self._db = _open_database(path / "db", read_only=self._read_only)
+        except BaseException:
+            if directory is not None:
+                directory.close()
+            raise
+        self._directory = directory
+        self._is_released = False
+        self._column = self._db.get_column_family(_COLUMN_FAMILY)
+        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
+        self._get: Any = self._column.get
+
     @property
     def is_read_only(self) -> bool:
         return self._read_only
+
+    @property
+    def why_read_only(self) -> str:
+        return self._why_read_only
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._is_suspended
 
     @property
     def durability(self) -> Durability:
@@ -186,7 +224,7 @@ class RocksStorage:
     def _read_ahead(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
         # An iterator that outlives this call would keep the database locked after `close`.
         if self._column is None:
-            raise trio.ClosedResourceError("the store is closed")
+            raise self._shut()
         options = ReadOptions()
         options.set_iterate_lower_bound(start)
         options.set_iterate_upper_bound(stop)
@@ -203,10 +241,17 @@ class RocksStorage:
 
     def snapshot(self) -> RocksSnapshot:
         if self._column is None:
-            raise trio.ClosedResourceError("the store is closed")
+            raise self._shut()
         return RocksSnapshot(self._column.snapshot())
 
+    def _shut(self) -> Exception:
+        if self._is_suspended:
+            return StoreSuspended()
+        return trio.ClosedResourceError("the store is closed")
+
     def batch(self) -> RocksBatch:
+        if self._column is None:
+            raise self._shut()
         return RocksBatch(self._handle)
 
     def commit(self, batch: WriteBatch) -> int:
@@ -215,7 +260,7 @@ class RocksStorage:
         if self._group.failure is not None:
             self._group.check()
         if self._read_only:
-            raise UsageError("the store is open read-only")
+            raise UsageError(f"nothing can be written: {self._why_read_only}")
         try:
             if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
                 self._rotate_when_full()
@@ -256,13 +301,15 @@ class RocksStorage:
 
     def _sync(self) -> None:
         with self._closing:
-            self._db.flush_wal(True)
+            if not self._is_released:  # by then all was synced, or the failure is known
+                self._db.flush_wal(True)
+        self._group.check()
 
     async def reclaim(self) -> None:
         if self._column is None:
-            raise trio.ClosedResourceError("the store is closed")
+            raise self._shut()
         if self._read_only:
-            raise UsageError("the store is open read-only")
+            raise UsageError(f"nothing can be reclaimed: {self._why_read_only}")
         # RocksDB begins a buffer of its own when the compaction starts, at a moment that nobody
         # is told (see _ROCKS_LIMIT_BYTES): until it is over nothing is left unsynced.
         if self._group.durability.waits_for_disk:
@@ -300,18 +347,40 @@ class RocksStorage:
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error
 
+    async def suspend(self) -> None:
+        if self._column is None:
+            raise self._shut()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # From here on nobody reads or writes, and the thread has the database for itself.
+        self._is_suspended = True
+        self._get = _suspended
+        self._doomed, self._column = self._column, None
+        # Not to be given up halfway: it must be known who has the files.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(partial(self._release, is_synced_anyway=True))
+
+    async def resume(self) -> None:
+        if self._is_suspended:
+            await trio.to_thread.run_sync(self._open)
+            self._is_suspended = False
+
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.
 
         Raises: StorageFailed, unless an earlier call did; the locks are released all the same.
         """
+        self._is_suspended = False
+        self._get = _closed
+        if self._column is not None:
+            self._doomed, self._column = self._column, None
+            self._release(is_synced_anyway=False)
+
+    def _release(self, *, is_synced_anyway: bool) -> None:
         with self._compacting, self._closing:
-            if self._column is None:
-                return
-            error = self._sync_last()
-            self._get = _closed
+            error = self._sync_last(is_synced_anyway)
             self._close_database()
-            self._column = None
+            self._doomed = None
+            self._is_released = True
             del self._handle
             del self._db
         # RocksDB holds its lock until the last of these objects is gone, garbage included.
@@ -322,16 +391,17 @@ class RocksStorage:
             raise error
 
     def _close_database(self) -> None:
-        for database in (self._column, self._db):
+        for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
             with contextlib.suppress(Exception):
                 if database is not None:
                     database.close()
 
-    def _sync_last(self) -> StorageFailed | None:
+    def _sync_last(self, is_synced_anyway: bool) -> StorageFailed | None:
         group = self._group
-        if self._read_only or group.failure is not None or not group.durability.waits_for_disk:
+        is_wanted = is_synced_anyway or group.durability.waits_for_disk
+        if self._read_only or group.failure is not None or not is_wanted:
             return None
         try:
             self._db.flush_wal(True)
@@ -342,6 +412,10 @@ class RocksStorage:
 
 def _closed(key: bytes) -> bytes | None:
     raise trio.ClosedResourceError("the store is closed")
+
+
+def _suspended(key: bytes) -> bytes | None:
+    raise StoreSuspended
 
 
 def _open_database(path: Path, *, read_only: bool) -> Rdict:
@@ -359,6 +433,15 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
         if "Corruption" in text:
             raise CorruptStorage(str(path), text) from error
         raise StorageError(f"{path} cannot be opened: {text}") from error
+
+
+def _open_files() -> int:
+    """How many tables may stay open: half of what the process may have, the rest is for peers.
+
+    RocksDB's default is all of them, however many, and where it cannot open one it fails.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return -1 if allowed == resource.RLIM_INFINITY else max(_FEWEST_OPEN_FILES, allowed // 2)
 
 
 def _options(cache: Cache) -> Options:
@@ -386,6 +469,7 @@ def _options(cache: Cache) -> Options:
     options.set_bytes_per_sync(_MIB)
     options.set_wal_bytes_per_sync(_MIB)  # so that little is left for the sync before a rotation
     options.set_max_background_jobs(2)
+    options.set_max_open_files(_open_files())
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
     options.set_stats_dump_period_sec(0)

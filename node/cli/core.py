@@ -10,7 +10,18 @@ from cyclopts import Parameter
 from node.cli.options import DEFAULT_COMMON, Common, Timeout
 from node.cli.output import print_bytes, print_facts, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
-from node.verbs import CoreAppend, CoreGet, CoreInfo, CoreList, ExitCode, Result
+from node.verbs import (
+    CoreAppend,
+    CoreClear,
+    CoreGet,
+    CoreInfo,
+    CoreList,
+    CorePurge,
+    CoreTruncate,
+    ExitCode,
+    Result,
+    VerbError,
+)
 
 CoreRef = Annotated[str, Parameter(help="Its name here, or its key (z-base-32 or hex).")]
 
@@ -22,8 +33,10 @@ def ls(*, common: Common = DEFAULT_COMMON) -> int:
         for result in results:
             print_json(result)
         return ExitCode.OK
-    rows = [(str(core["name"]), str(core["key"]), str(core["length"])) for core in results]
-    print_renderable(table(("name", "key", "length"), rows, "There are no named cores."))
+    columns = ("name", "key", "length", "byte_length", "blocks_held")
+    rows = [[str(core[column]) for column in columns] for core in results]
+    headings = ("name", "key", "length", "bytes", "held")
+    print_renderable(table(headings, rows, "There are no named cores."))
     return ExitCode.OK
 
 
@@ -75,6 +88,63 @@ def append(
                 f"{name} now has {result['length']} blocks; the first new one is {result['index']}"
             )
     return ExitCode.OK
+
+
+def truncate(
+    core: CoreRef,
+    length: Annotated[int, Parameter(help="How many blocks to keep.")],
+    /,
+    *,
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Cut a core of ours back, as a new fork; peers follow."""
+    for result in perform(common, CoreTruncate(core, length)):
+        _print_cut(common, result, "given up")
+    return ExitCode.OK
+
+
+def clear(
+    core: CoreRef,
+    start: Annotated[int, Parameter(help="The first block to give up.")],
+    stop: Annotated[int, Parameter(help="The block after the last one.")],
+    /,
+    *,
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Give up the room of some blocks; the core stays as long as it is."""
+    for result in perform(common, CoreClear(core, start, stop)):
+        _print_cut(common, result, "freed")
+    return ExitCode.OK
+
+
+def purge(
+    core: CoreRef,
+    /,
+    *,
+    yes: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Yes, it is to be gone for good.")
+    ] = False,
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Remove a core with its keys, from the files as well."""
+    if not yes:
+        raise VerbError(
+            ExitCode.USAGE, f"this removes {core} with its keys, for good: say --yes to do it"
+        )
+    for result in perform(common, CorePurge(core)):
+        if common.json:
+            print_json(result)
+        else:
+            print(f"{core} is gone, with {result['blocks']} blocks")
+    return ExitCode.OK
+
+
+def _print_cut(common: Common, result: Result, what: str) -> None:
+    if common.json:
+        print_json(result)
+    else:
+        blocks, length, fork = result["blocks"], result["length"], result["fork"]
+        print(f"{blocks} blocks {what}; the core has {length} blocks, fork {fork}")
 
 
 def print_info(common: Common, result: Result) -> None:

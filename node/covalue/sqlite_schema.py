@@ -31,7 +31,7 @@ import sqlite3
 from pathlib import Path
 
 from hypercore.errors import StorageFailed, StoreLocked
-from hypercore.storage.directory import lock_holder
+from hypercore.storage.lock_holder import lock_holder
 from node.errors import ConfigError
 
 SCHEMA_VERSION = 7

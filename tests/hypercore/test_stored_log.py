@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair, discovery_key
 from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.flat_tree import TreeIndex, full_roots, parent
 from hypercore.log import EMPTY_HEAD, Changeset, append
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import encode_node
@@ -130,6 +132,14 @@ def set_auth(storage: Storage, **changes: object) -> None:
     write(storage, auth_key(0), replace(auth, **changes).encode())  # type: ignore[arg-type]  # tests
 
 
+def lose_with_all_above(storage: Storage, block: int) -> None:
+    write(storage, KEYS.block(block), None)
+    index = TreeIndex(2 * block)
+    while index < 31:
+        write(storage, KEYS.node(index), None)
+        index = parent(index)
+
+
 OTHER = KeyPair.from_seed(b"\x09" * 32)
 DAMAGE: dict[str, Callable[[Storage], None]] = {
     "keys are missing": lambda storage: write(storage, auth_key(0), None),
@@ -138,7 +148,7 @@ DAMAGE: dict[str, Callable[[Storage], None]] = {
         storage, manifest=Manifest.single_signer(OTHER.public_key)
     ),
     "head is missing": lambda storage: write(storage, KEYS.head, None),
-    "tree node 15, a root, is missing": lambda storage: write(storage, KEYS.node(15), None),
+    "tree node 15, a root, is missing": lambda storage: lose_with_all_above(storage, 4),
     "says that it is 3": lambda storage: write(storage, KEYS.node(15), storage.get(KEYS.node(3))),
     "do not belong together": lambda storage: set_head(storage, tree_hash=bytes(32)),
     "nobody signed": lambda storage: set_head(storage, signature=bytes(68)),
@@ -168,6 +178,42 @@ def test_a_log_made_of_sessions_is_refused(storage: MemoryStorage) -> None:
     write(storage, KEYS.dependency, b"\x01\x05")
     with pytest.raises(StorageError, match="sessions"):
         open_log(storage)
+
+
+@pytest.mark.parametrize("lost", [(15,), (35,), (15, 7, 3, 1, 0), tuple(range(40))])
+def test_roots_are_hashed_anew_from_what_is_below(
+    storage: MemoryStorage, lost: Sequence[int]
+) -> None:
+    """JavaScript opens such a log, and appends nothing until a peer has sent the root."""
+    for index in lost:
+        write(storage, KEYS.node(index), None)
+    log = open_log(storage)
+    log.append([b"more"])
+    for index in full_roots(20):
+        assert storage.get(KEYS.node(index)) is not None
+    assert open_log(storage).head == log.head
+
+
+def test_a_root_hashed_from_a_wrong_block_is_damage(storage: MemoryStorage) -> None:
+    for index in range(40):
+        write(storage, KEYS.node(index), None)
+    write(storage, KEYS.block(3), b"another")
+    with pytest.raises(CorruptStorage, match="do not belong together"):
+        open_log(storage)
+
+
+@pytest.mark.parametrize("index", [20, 31, 40_000])
+def test_bits_beyond_the_end_are_cleared(storage: MemoryStorage, index: int) -> None:
+    """They would say of blocks appended elsewhere, and not fetched, that they are here."""
+    bits = Bitfield()
+    bits.set_range(0, 20)
+    bits.set_range(index, index + 1)
+    for page in bits.pages():
+        write(storage, KEYS.page(page), bits.page_bytes(page))
+    log = open_log(storage)
+    assert log.bitfield.count(0, 2**17) == 20
+    assert open_log(storage).bitfield.count(0, 2**17) == 20
+    assert log.contiguous_length == 20
 
 
 @pytest.mark.parametrize("hinted", [0, 5, 21, 10**6])

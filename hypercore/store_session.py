@@ -1,0 +1,32 @@
+"""What one of a store's users has open, to be closed with the user."""
+
+from __future__ import annotations
+
+from hypercore.core import Core
+
+_FEWEST_LOOKED_THROUGH = 64
+
+
+class StoreSession:
+    """Made by `Corestore.session`."""
+
+    def __init__(self) -> None:
+        self._opened: list[Core] = []
+        self._limit = _FEWEST_LOOKED_THROUGH
+        self.is_closed = False
+
+    def add(self, core: Core) -> None:
+        """It was opened through this session."""
+        self._opened.append(core)
+        if len(self._opened) > self._limit:
+            # Those that the user closed; seldom enough to cost little for each core.
+            self._opened = [opened for opened in self._opened if not opened.is_closed]
+            self._limit = max(_FEWEST_LOOKED_THROUGH, 2 * len(self._opened))
+
+    def close(self) -> None:
+        """Close what is still open of it."""
+        self.is_closed = True
+        while self._opened:
+            core = self._opened.pop()
+            if not core.is_closed:
+                core.release()

@@ -1,0 +1,45 @@
+"""[trio] Cores as they get opened, for whoever wants to look at each."""
+
+from __future__ import annotations
+
+import trio
+
+from hypercore.core import Core
+
+
+class CoreWatch:
+    """Cores that were opened or made since this was; an iterator that may be dropped any time.
+
+    A core is given once for each time that it goes from closed to open, as long as it is still
+    open when it is this one's turn. It is not kept open: whoever wants to use it for longer
+    gets it from the store.
+    """
+
+    def __init__(self) -> None:
+        # At most one entry a core of the store, however slow the reader is.
+        self._opened: dict[bytes, Core] = {}
+        self._is_over = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def opened(self, core: Core) -> None:
+        self._opened[core.discovery_key] = core
+        self._changed.unpark_all()
+
+    def end(self) -> None:
+        """The store is closed: there are no more."""
+        self._is_over = True
+        self._changed.unpark_all()
+
+    def __aiter__(self) -> CoreWatch:
+        return self
+
+    async def __anext__(self) -> Core:
+        """Cancel: takes nothing."""
+        while True:
+            while self._opened:
+                core = self._opened.pop(next(iter(self._opened)))
+                if not core.is_closed:
+                    return core
+            if self._is_over:
+                raise StopAsyncIteration
+            await self._changed.park()

@@ -1,0 +1,81 @@
+"""`beemesh core truncate`, `clear` and `purge`, on the data directory and through a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hypercore import open_corestore
+from node.logs import perform_on_store
+from node.verbs import CorePurge, ExitCode, VerbError
+from tests.node.test_cli import Beemesh, beemesh
+
+__all__ = ["beemesh"]  # the fixture
+
+
+def blocks_of(beemesh: Beemesh, count: int) -> str:
+    (appended,) = beemesh.json("core", "append", "log", *(f"block {i}" for i in range(count)))
+    key: str = appended["key"]
+    return key
+
+
+def test_truncating(beemesh: Beemesh) -> None:
+    blocks_of(beemesh, 10)
+    assert beemesh.json("core", "truncate", "log", "4") == [{"length": 4, "fork": 1, "blocks": 6}]
+    code, out, _ = beemesh("core", "truncate", "log", "3")
+    assert (code, out) == (0, "1 blocks given up; the core has 3 blocks, fork 2\n")
+    code, _, error = beemesh("core", "truncate", "log", "5")
+    assert (code, "outside [0, 3)" in error) == (ExitCode.USAGE, True)
+
+
+def test_clearing(beemesh: Beemesh) -> None:
+    key = blocks_of(beemesh, 10)
+    assert beemesh.json("core", "clear", key, "2", "5") == [{"length": 10, "fork": 0, "blocks": 3}]
+    assert beemesh("core", "clear", "log", "0", "10")[1].startswith("7 blocks freed;")
+    (core,) = beemesh.json("core", "ls")
+    assert (core["length"], core["byte_length"], core["blocks_held"]) == (10, 70, 0)
+    table = beemesh("core", "ls")[1]
+    assert all(heading in table for heading in ("name", "key", "length", "bytes", "held"))
+    code, _, error = beemesh("core", "clear", "log", "5", "11")
+    assert (code, "outside [0, 10)" in error) == (ExitCode.USAGE, True)
+
+
+def test_purging(beemesh: Beemesh, tmp_path: Path) -> None:
+    key = blocks_of(beemesh, 10)
+    code, _, error = beemesh("core", "purge", "log")
+    assert (code, "--yes" in error) == (ExitCode.USAGE, True)
+    assert beemesh("core", "get", "log", "0")[0] == 0
+    assert beemesh.json("core", "purge", "log", "--yes") == [{"key": key, "blocks": 10}]
+    assert beemesh.json("core", "ls") == []
+    for core in ("log", key):
+        code, _, error = beemesh("core", "purge", core, "--yes")
+        assert code == ExitCode.NOT_FOUND
+    files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert not any(b"block 7" in content for content in files)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("truncate", "0"), ("clear", "0", "1"), ("purge", "--yes")], ids=lambda it: it[0]
+)
+def test_the_data_of_the_node_is_not_for_that(beemesh: Beemesh, arguments: tuple[str, ...]) -> None:
+    blocks_of(beemesh, 1)
+    verb, *rest = arguments
+    code, _, error = beemesh("core", verb, "beemesh/data", *rest)
+    assert (code, "holds the coValues" in error) == (ExitCode.USAGE, True)
+
+
+async def test_a_core_in_use_is_not_purged() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append(b"x")
+
+        async def purge() -> list[object]:
+            verb = CorePurge("log")
+            return [result async for result in perform_on_store(store, verb, can_fetch=True)]
+
+        with pytest.raises(VerbError, match="is using log"):
+            await purge()
+        assert await core.get(0) == b"x"
+        await core.close()
+        assert len(await purge()) == 1
