@@ -12,7 +12,7 @@ from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.encoded import EncodedCore
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import OutOfRange
 from hypercore.events import CoreEvents
 from hypercore.handle import APPEND_COST, COST_BYTES, Handle
 from hypercore.log import Changeset, Head, earlier_head
@@ -41,8 +41,7 @@ class Core:
         self, shared: OpenLog, *, is_weak: bool = False, is_read_only: bool = False
     ) -> None:
         """Raises: trio.ClosedResourceError."""
-        self._handle = Handle(shared, is_weak=is_weak)
-        self._is_read_only = is_read_only
+        self._handle = Handle(shared, is_weak=is_weak, is_read_only=is_read_only)
         self._shared = shared
         self._log = shared.log
         self._read_block = shared.log.rows.read_block
@@ -79,7 +78,7 @@ class Core:
 
     @property
     def is_writable(self) -> bool:
-        return self._log.is_writable and not self._is_read_only
+        return self._log.is_writable and not self._handle.is_read_only
 
     @property
     def is_closed(self) -> bool:
@@ -137,7 +136,7 @@ class Core:
         Raises: trio.ClosedResourceError.
         """
         self._handle.check_open()
-        return Core(self._shared, is_read_only=read_only or self._is_read_only)
+        return Core(self._shared, is_read_only=read_only or self._handle.is_read_only)
 
     @asynccontextmanager
     async def exclusive_session(self) -> AsyncIterator[Core]:
@@ -220,7 +219,7 @@ class Core:
 
         Raises: NotWritable, BlockTooLarge, StorageFailed.
         """
-        self._check_writable()
+        self._handle.check_writable()
         return self._shared.append(blocks, local)
 
     async def truncate(self, length: int, fork: int | None = None) -> None:
@@ -230,7 +229,7 @@ class Core:
         is the next. Raises: NotWritable, OutOfRange. Cancel: it was done, or not.
         """
         async with self._shared.writer:
-            self._check_writable()
+            self._handle.check_writable()
             self._shared.truncate(length, fork)
         await self.wait_durable()
 
@@ -268,7 +267,7 @@ class Core:
 
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
-        self._check_writable()
+        self._handle.check_writable()
         return await self._shared.prune(lengths)
 
     async def wait_durable(self, length: int | None = None) -> None:
@@ -384,6 +383,7 @@ class Core:
 
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        self._handle.check_open()
         self.replication.want_blocks(indices)
 
     async def download(self, start: int = 0, stop: int | None = None) -> None:
@@ -403,6 +403,7 @@ class Core:
 
         False at once when nobody has one. Cancel: undoes nothing.
         """
+        self._handle.check_open()
         length = self.length
         await self.replication.wait_update()
         return self.length > length
@@ -491,8 +492,3 @@ class Core:
     def release(self) -> None:
         """As `close`."""
         self._handle.close()
-
-    def _check_writable(self) -> None:
-        self._handle.check_open()
-        if self._is_read_only:
-            raise NotWritable("this session of the core is read-only")
