@@ -33,6 +33,8 @@ Odd decisions:
 * Damage that JavaScript does not notice (a head that nobody signed, missing roots, another
   core's keys) keeps a core from opening: a writer who goes on from there forks its history.
 * Only durable lengths of our own logs are announced.
+* A snapshot costs nothing until the log is cut below its length; then the storage takes one.
+* Where a byte is, peers can lie about by a block; so a search fetches the block it led to.
 """
 
 from hypercore.atom import Atom

@@ -48,8 +48,7 @@ class Core:
         self, shared: OpenLog, *, is_weak: bool = False, is_read_only: bool = False
     ) -> None:
         """Raises: trio.ClosedResourceError."""
-        self._handle = Handle(shared, is_weak=is_weak)
-        self._is_read_only = is_read_only
+        self._handle = Handle(shared, is_weak=is_weak, is_read_only=is_read_only)
         self._shared = shared
         self._log = shared.log
         self._read_block = shared.log.rows.read_block
@@ -86,7 +85,7 @@ class Core:
 
     @property
     def is_writable(self) -> bool:
-        return self._log.is_writable and not self._is_read_only
+        return self._log.is_writable and not self._handle.is_read_only
 
     @property
     def is_closed(self) -> bool:
@@ -149,7 +148,7 @@ class Core:
         Raises: trio.ClosedResourceError.
         """
         self._handle.check_open()
-        return Core(self._shared, is_read_only=read_only or self._is_read_only)
+        return Core(self._shared, is_read_only=read_only or self._handle.is_read_only)
 
     @asynccontextmanager
     async def exclusive_session(self) -> AsyncIterator[Core]:
@@ -247,7 +246,7 @@ class Core:
 
         Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
         """
-        self._check_writable()
+        self._handle.check_writable()
         if key_pair is None and signature is None:
             return self._shared.append(blocks, local)
         return self._shared.append_signed(blocks, local, key_pair, signature)
@@ -270,7 +269,7 @@ class Core:
         Cancel: it was done, or not.
         """
         async with self._shared.writer:
-            self._check_writable()
+            self._handle.check_writable()
             self._shared.truncate(length, fork, key_pair, signature)
         await self.wait_durable()
 
@@ -407,7 +406,7 @@ class Core:
 
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
-        self._check_writable()
+        self._handle.check_writable()
         return await self._shared.prune(lengths)
 
     def draft(self) -> Draft:
@@ -551,6 +550,7 @@ class Core:
 
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        self._handle.check_open()
         self.replication.want_blocks(indices)
 
     async def download(self, start: int = 0, stop: int | None = None) -> None:
@@ -574,6 +574,7 @@ class Core:
 
         False at once when nobody has one. Cancel: undoes nothing.
         """
+        self._handle.check_open()
         length = self.length
         await self.replication.wait_update()
         return self.length > length
@@ -667,8 +668,3 @@ class Core:
     def release(self) -> None:
         """As `close`."""
         self._handle.close()
-
-    def _check_writable(self) -> None:
-        self._handle.check_open()
-        if self._is_read_only:
-            raise NotWritable("this session of the core is read-only")

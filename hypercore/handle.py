@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 import trio
 
 from hypercore.block_reader import BackwardReader, BlockReader, ReadAhead
-from hypercore.errors import BlockNotAvailable, OutOfRange, SnapshotNotAvailable
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, SnapshotNotAvailable
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
@@ -24,12 +24,15 @@ COST_BYTES = 16_384
 class Handle:
     """Keeps an open log open, and gets the blocks that its user waits for."""
 
-    def __init__(self, shared: OpenLog, *, is_weak: bool = False) -> None:
+    def __init__(
+        self, shared: OpenLog, *, is_weak: bool = False, is_read_only: bool = False
+    ) -> None:
         """Raises: trio.ClosedResourceError."""
         shared.add_user(self)
         self.shared = shared
         self.log = shared.log
         self.is_weak = is_weak
+        self.is_read_only = is_read_only
         self.is_closed = False
         self.budget = YIELD_COST
         self._waiters = BlockWaiters()
@@ -47,6 +50,12 @@ class Handle:
     def check_open(self) -> None:
         if self.is_closed:
             raise trio.ClosedResourceError("the core is closed")
+
+    def check_writable(self) -> None:
+        """Raises: NotWritable if this user is not to write, trio.ClosedResourceError."""
+        self.check_open()
+        if self.is_read_only:
+            raise NotWritable("this session of the core is read-only")
 
     # --- waiting for blocks ---------------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class Snapshot:
 
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        self._handle.check_open()
         self._shared.replication.want_blocks(indices)
 
     async def download(self, start: int = 0, stop: int | None = None) -> None:

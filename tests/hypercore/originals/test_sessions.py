@@ -84,6 +84,10 @@ async def test_closing_one_leaves_the_others(store: Corestore, core: Core) -> No
         core.session()
     with pytest.raises(trio.ClosedResourceError):
         await core.append(b"x")
+    with pytest.raises(trio.ClosedResourceError):
+        await core.update()
+    with pytest.raises(trio.ClosedResourceError):
+        core.prefetch([0])
     await session.close()
     assert store.open_cores() == []
 
