@@ -12,6 +12,7 @@ How it hangs together, from values to tasks:
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
 | `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
+| `inclusion_proof`, `fork_proof`                      | what is checked offline, with a key alone |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
@@ -32,8 +33,10 @@ from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
 from hypercore.errors import (
     BlockNotAvailable,
+    CoreFrozen,
     CorruptStorage,
     HypercoreError,
+    InvalidProof,
     NotWritable,
     OutOfRange,
     RemoteProtocolError,
@@ -42,24 +45,32 @@ from hypercore.errors import (
     StoreLocked,
     UsageError,
 )
+from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
+from hypercore.inclusion_proof import InclusionProof, ProvenBlock, verify_inclusion_proof
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.storage import Durability
 
 __all__ = [
     "BlockNotAvailable",
     "Core",
+    "CoreFrozen",
     "CoreInfo",
     "CoreStatistics",
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
     "Durability",
+    "ForkProof",
     "HypercoreError",
+    "InclusionProof",
+    "InvalidProof",
     "KeyPair",
     "Manifest",
     "NotWritable",
     "OutOfRange",
     "Prologue",
+    "ProvenBlock",
+    "ProvenFork",
     "RemoteProtocolError",
     "Signer",
     "StorageError",
@@ -70,4 +81,6 @@ __all__ = [
     "discovery_key",
     "encode_id",
     "open_corestore",
+    "verify_fork_proof",
+    "verify_inclusion_proof",
 ]

@@ -20,9 +20,12 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fetching import BlockFetcher, BlockReader
+from hypercore.fork_proof import ForkProof, verify_fork_proof
+from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
+from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -61,6 +64,8 @@ class Core:
         self._serving: set[trio.CancelScope] = set()
         self.replication = CoreReplication(self)
         self._fetcher = BlockFetcher(log, self.replication)
+        if log.frozen_error is not None:
+            self._fetcher.fail(log.frozen_error)
 
     # --- what it is ---------------------------------------------------------------------
 
@@ -129,6 +134,16 @@ class Core:
         """The blocks held here; for reading only."""
         return self._log.bitfield
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the core's writer is known to have signed two histories: nothing is added."""
+        return self._log.fork_proof is not None
+
+    @property
+    def fork_proof(self) -> ForkProof | None:
+        """The evidence that froze the core, for anyone to check; it stays with the core."""
+        return self._log.fork_proof
+
     def info(self) -> CoreInfo:
         log = self._log
         return CoreInfo(
@@ -143,6 +158,7 @@ class Core:
             fork=log.head.fork,
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),
+            is_frozen=log.fork_proof is not None,
         )
 
     def statistics(self) -> CoreStatistics:
@@ -409,10 +425,15 @@ class Core:
         await self._fetcher.download(start, self.length if stop is None else stop)
 
     async def wait_length(self, length: int) -> None:
-        """Return when the log has at least that many blocks. Cancel: undoes nothing."""
+        """Return when the log has at least that many blocks.
+
+        Raises: CoreFrozen, StorageFailed. Cancel: undoes nothing.
+        """
         while self._log.head.length < length:
             self._check_open()
             self._log.check_usable()
+            if (frozen := self._log.frozen_error) is not None:
+                raise frozen
             await self._length_changed.park()
 
     async def update(self) -> bool:
@@ -423,6 +444,61 @@ class Core:
         length = self.length
         await self.replication.wait_update()
         return self.length > length
+
+    # --- evidence -------------------------------------------------------------------------
+
+    async def prove(self, index: int | None = None) -> InclusionProof:
+        """A proof that anyone checks offline: of a block and the head, or of the head alone.
+
+        The block is fetched if it is not here, and proven as it is stored. Of our own log only
+        what is durable is shown. Raises: as `get`; InvalidRequest when tree nodes were pruned.
+        Cancel: takes the request back.
+        """
+        if index is not None:
+            await self.get(index)
+        while True:
+            head = self._log.head
+            await self.wait_durable()
+            if self._log.head.fork == head.fork:
+                break
+        verifier = self._log.verifier
+        if verifier is None:
+            raise OutOfRange(index or 0, 0)
+        block = None if index is None else self._log.rows.read_block(index)
+        return build_inclusion_proof(verifier, head, self._log.read_node, index, block)
+
+    def tree_hash(self, length: int | None = None) -> bytes:
+        """The hash that stands for the first `length` blocks (None: all of them).
+
+        Raises: OutOfRange, BlockNotAvailable when the tree at that length is not here.
+        """
+        head = self._log.head
+        if length is None or length == head.length:
+            return head.tree_hash
+        roots = roots_at(length, head, self._log.read_node)
+        if roots is None:
+            raise BlockNotAvailable(length - 1)
+        return hash_of_roots(roots)
+
+    async def freeze(self, proof: ForkProof) -> None:
+        """Take evidence that came another way than from a peer; connected peers are told.
+
+        Raises: InvalidProof, UsageError when it is about a history that was left since,
+        StorageFailed. Cancel: it was taken.
+        """
+        self._check_open()
+        verify_fork_proof(proof, self.key)
+        if proof.fork != self.fork:
+            raise UsageError(f"evidence about fork {proof.fork}, the core is at {self.fork}")
+        self.replication.freeze(proof)
+        await self.wait_durable()
+
+    def mark_frozen(self, proof: ForkProof) -> None:
+        """Take verified evidence: nothing is added any more, and nobody waits in vain."""
+        self._log.freeze(proof)
+        if (frozen := self._log.frozen_error) is not None:
+            self._fetcher.fail(frozen)
+        self._length_changed.unpark_all()
 
     # --- rows beside the log ------------------------------------------------------------
 

@@ -22,6 +22,8 @@ class CoreInfo:
     fork: int
     blocks_held: int
     peers: int
+    is_frozen: bool
+    """The writer signed two histories; the core's `fork_proof` shows it."""
 
 
 @dataclass(frozen=True, slots=True)

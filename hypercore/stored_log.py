@@ -15,12 +15,13 @@ from itertools import islice
 from hypercore import log
 from hypercore.bitfield import Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.errors import CoreFrozen, NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, leaf_node
 from hypercore.storage import Storage, WriteBatch
-from hypercore.storage.core_storage import CoreStorage, make_verifier
+from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
 
 LocalRows = Mapping[bytes, bytes | None]
@@ -59,6 +60,11 @@ class StoredLog:
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
         self._repair_hints()
+        evidence = rows.load_fork_proof(self.key)
+        self.fork_proof: ForkProof | None = evidence[0] if evidence else None
+        """Once it is there, nothing is added to this log any more."""
+
+        self._proven_fork: ProvenFork | None = evidence[1] if evidence else None
         self.is_writable = self._may_write()
 
     @property
@@ -104,6 +110,8 @@ class StoredLog:
     def _may_write(self) -> bool:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:
             return False
+        if self.fork_proof is not None:
+            return False
         manifest = self.verifier.manifest
         return manifest.quorum == 1 and any(
             signer.public_key == self.key_pair.public_key for signer in manifest.signers
@@ -113,6 +121,24 @@ class StoredLog:
         """Raises: StorageFailed after a failed write."""
         if self._failure is not None:
             raise StorageFailed(str(self._failure)) from self._failure
+
+    @property
+    def frozen_error(self) -> CoreFrozen | None:
+        """What to tell those who want more of a frozen log; None for any other."""
+        fork = self._proven_fork
+        return None if fork is None else CoreFrozen(self.key, str(fork))
+
+    def freeze(self, proof: ForkProof) -> None:
+        """Keep evidence about the present fork, and add nothing any more; the first one stays.
+
+        Raises: InvalidProof when it is about another core, StorageFailed.
+        """
+        if self.fork_proof is not None:
+            return
+        proven = verify_fork_proof(proof, self.key)
+        self.set_user_data(FORK_PROOF_KEY, proof.encode())
+        self.fork_proof, self._proven_fork = proof, proven
+        self.is_writable = False
 
     def read_node(self, index: int) -> MerkleNode | None:
         """A stored tree node, or the leaf of a stored block."""
@@ -142,6 +168,8 @@ class StoredLog:
     def _check_writable(self) -> None:
         self.check_usable()
         if not self.is_writable:
+            if (error := self.frozen_error) is not None:
+                raise error
             raise NotWritable("this core's secret key is not here, or the store is read-only")
         if self._hints.recovering:
             raise StorageError(
@@ -152,7 +180,7 @@ class StoredLog:
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
 
-        Returns the index of the first block. Raises: NotWritable, StorageFailed.
+        Returns the index of the first block. Raises: NotWritable, CoreFrozen, StorageFailed.
         """
         self._check_writable()
         start = self.head.length
@@ -218,6 +246,8 @@ class StoredLog:
         Not synced. Raises: StorageFailed, and then for every later commit.
         """
         self.check_usable()
+        if self.fork_proof is not None and any(changes.head for changes in changesets):
+            raise CoreFrozen(self.key, str(self._proven_fork))
         rows = _checked(local)
         head = self.head
         try:
