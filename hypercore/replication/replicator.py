@@ -126,8 +126,6 @@ class Replicator:
     @property
     def is_downloading(self) -> bool:
         """Whether peers should keep the channel for us: readers wait for what is appended."""
-        if self._log.fork_proof is not None:
-            return False
         return not self._log.is_writable or bool(self._downloads.demand)
 
     @property

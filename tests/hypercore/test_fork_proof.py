@@ -14,7 +14,7 @@ from hypercore.errors import InvalidProof
 from hypercore.fork_proof import ForkProof, ProvenFork, make_fork_proof, verify_fork_proof
 from hypercore.log import Head, append
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
-from hypercore.merkle import tree_hash
+from hypercore.merkle import MerkleNode, tree_hash
 from hypercore.proof import Proof, ProofRequest, UpgradeProof, UpgradeRequest, build_proof
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
@@ -195,7 +195,7 @@ def proof_of(verifier: Verifier, blocks: list[bytes], split: int) -> Proof:
 
     changes = append(tree_with([]).head, blocks, sign)
     assert changes.head is not None
-    nodes = {node.index: node for node in changes.nodes}
+    nodes: dict[int, MerkleNode] = {node.index: node for node in changes.nodes}
     request = ProofRequest(0, upgrade=UpgradeRequest(0, split))
     return build_proof(request, changes.head, nodes.get)
 
