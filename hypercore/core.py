@@ -49,8 +49,14 @@ class Core:
     wait, and about once a millisecond in a loop of calls that need not.
     """
 
-    def __init__(self, log: StoredLog, on_last_close: Callable[[Core], None]) -> None:
+    def __init__(
+        self,
+        log: StoredLog,
+        on_last_close: Callable[[Core], None],
+        on_frozen: Callable[[Core], None] = lambda _: None,
+    ) -> None:
         self._log = log
+        self._on_frozen = on_frozen
         self._cipher: BlockCipher | None = None
         self._on_last_close = on_last_close
         self._users = 0
@@ -66,6 +72,7 @@ class Core:
         self._fetcher = BlockFetcher(log, self.replication)
         if log.frozen_error is not None:
             self._fetcher.fail(log.frozen_error)
+            on_frozen(self)
 
     # --- what it is ---------------------------------------------------------------------
 
@@ -499,6 +506,7 @@ class Core:
         if (frozen := self._log.frozen_error) is not None:
             self._fetcher.fail(frozen)
         self._length_changed.unpark_all()
+        self._on_frozen(self)
 
     # --- rows beside the log ------------------------------------------------------------
 

@@ -59,6 +59,14 @@ class _OpenStore:
         self.connections: set[_Connection] = set()
         self.failures: dict[bytes, StorageError] = {}
         self.is_closed = False
+        self.frozen: dict[bytes, Core] = {}
+        """Cores that were frozen while they were open here, by discovery key, in that order."""
+
+        self.froze = trio.lowlevel.ParkingLot()
+
+    def note_frozen(self, core: Core) -> None:
+        self.frozen.setdefault(core.discovery_key, core)
+        self.froze.unpark_all()
 
     def forget(self, core: Core) -> None:
         if self.cores.get(core.discovery_key) is core:
@@ -109,6 +117,19 @@ class Corestore:
 
     def open_cores(self) -> list[Core]:
         return list(self._store.cores.values())
+
+    async def frozen_cores(self) -> AsyncIterator[Core]:
+        """Every core found to be frozen: those opened so far, then each as it happens, without end.
+
+        A core may be closed by then; its `fork_proof` can still be read. Cancel: loses nothing.
+        """
+        told = 0
+        while True:
+            for core in list(self._store.frozen.values())[told:]:
+                told += 1
+                yield core
+            if told == len(self._store.frozen):
+                await self._store.froze.park()
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store
@@ -193,7 +214,7 @@ class Corestore:
         if record is None:
             return None
         log = StoredLog(CoreStorage(store.storage, discovery_key, record), key_pair)
-        core = Core(log, store.forget)
+        core = Core(log, store.forget, store.note_frozen)
         if encryption_key is not None:
             core.use_encryption(encryption_key)
         store.cores[discovery_key] = core

@@ -136,7 +136,8 @@ class StoredLog:
         if self.fork_proof is not None:
             return
         proven = verify_fork_proof(proof, self.key)
-        self.set_user_data(FORK_PROOF_KEY, proof.encode())
+        if not self._storage.is_read_only:
+            self.set_user_data(FORK_PROOF_KEY, proof.encode())
         self.fork_proof, self._proven_fork = proof, proven
         self.is_writable = False
 

@@ -28,6 +28,7 @@ from node.verbs import (
     CoreGet,
     CoreInfo,
     CoreList,
+    CoreProof,
     ExitCode,
     LogVerb,
     Result,
@@ -58,7 +59,7 @@ async def perform_on_store(
                 yield await _write(store, verb)
             case BeeCompact():
                 yield await _compact(store, verb)
-            case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
+            case CoreInfo() | CoreGet() | CoreProof() | BeeInfo() | BeeGet() | BeeList():
                 async with aclosing(_read(store, verb, can_fetch)) as results:
                     async for result in results:
                         yield result
@@ -111,7 +112,9 @@ async def _compact(store: Corestore, verb: BeeCompact) -> Result:
 
 
 async def _read(
-    store: Corestore, verb: CoreInfo | CoreGet | BeeInfo | BeeGet | BeeList, can_fetch: bool
+    store: Corestore,
+    verb: CoreInfo | CoreGet | CoreProof | BeeInfo | BeeGet | BeeList,
+    can_fetch: bool,
 ) -> AsyncGenerator[Result, None]:
     seconds = verb.timeout_seconds if can_fetch else _LOCAL_SECONDS
     async with _open_core(store, verb.core, may_create=can_fetch) as core:
@@ -123,6 +126,8 @@ async def _read(
                 yield _describe(core)
             case CoreGet():
                 yield await _get_block(core, verb.index, seconds)
+            case CoreProof():
+                yield await _prove(core, verb, seconds)
             case BeeInfo():
                 with _patience(seconds, core):
                     header = await _open_bee(core).header()
@@ -180,6 +185,23 @@ async def _get_block(core: Core, index: int, seconds: float) -> Result:
             ExitCode.NOT_FOUND, f"block {index} is not there: the core has {core.length} blocks"
         ) from error
     return {"index": index, **encode_bytes("value", block)}
+
+
+async def _prove(core: Core, verb: CoreProof, seconds: float) -> Result:
+    if verb.fork:
+        evidence = core.fork_proof
+        if evidence is None:
+            raise VerbError(ExitCode.NOT_FOUND, f"nothing is known of two histories of {verb.core}")
+        return encode_bytes("proof", evidence.encode())
+    try:
+        with _patience(seconds, core):
+            proof = await core.prove(verb.index)
+    except OutOfRange as error:
+        wanted = "no head is signed" if verb.index is None else f"block {verb.index} is not there"
+        raise VerbError(
+            ExitCode.NOT_FOUND, f"{wanted}: the core has {core.length} blocks"
+        ) from error
+    return encode_bytes("proof", proof.encode())
 
 
 @asynccontextmanager
@@ -260,6 +282,7 @@ def _describe(core: Core) -> dict[str, object]:
         "contiguous_length": info.contiguous_length,
         "durable_length": info.durable_length,
         "fork": info.fork,
+        "is_frozen": info.is_frozen,
         "blocks_held": info.blocks_held,
         "peers": info.peers,
     }

@@ -72,6 +72,15 @@ class CoreGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class CoreProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Evidence that is checked offline: of a block, of the head alone, or of a fork."""
+
+    core: str
+    index: int | None = None
+    fork: bool = False
+    timeout_seconds: float = 10.0
+
+
 class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     core: str
     blocks: tuple[bytes, ...]
@@ -131,7 +140,16 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
-    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList | BeeCompact
+    CoreList
+    | CoreInfo
+    | CoreGet
+    | CoreProof
+    | CoreAppend
+    | BeeInfo
+    | BeeGet
+    | BeePut
+    | BeeList
+    | BeeCompact
 )
 PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
 Verb: TypeAlias = Load | ListValues | PostedVerb
@@ -140,6 +158,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/ls": CoreList,
     "core/info": CoreInfo,
     "core/get": CoreGet,
+    "core/proof": CoreProof,
     "core/append": CoreAppend,
     "bee/info": BeeInfo,
     "bee/get": BeeGet,
