@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,7 @@ import trio
 import trio.testing
 
 from hypercore import (
-    Core,
     CoreFrozen,
-    Corestore,
     CorruptStorage,
     Durability,
     InvalidProof,
@@ -22,59 +18,13 @@ from hypercore import (
     open_corestore,
     verify_fork_proof,
 )
-from hypercore.replication.messages import PROTOCOL
 from hypercore.storage.core_storage import FORK_PROOF_KEY
-from tests.support.forked_logs import ONE, OTHER, SHARED, fork_proof
-from tests.support.memory_mux import memory_mux_pair
+from tests.support.forked_cores import joined, open_writer
+from tests.support.forked_logs import ONE, SHARED, fork_proof
 from tests.support.trees import KEY_PAIR, MANIFEST
 
 KEY = MANIFEST.key
 PROOF = fork_proof()
-
-
-@asynccontextmanager
-async def joined(one: Core, other: Core) -> AsyncIterator[None]:
-    muxes = memory_mux_pair()
-    for mux in muxes:
-        mux.expected.add((PROTOCOL, one.discovery_key))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.serve, muxes[0])
-        nursery.start_soon(other.serve, muxes[1])
-        await trio.testing.wait_all_tasks_blocked()
-        yield
-        nursery.cancel_scope.cancel()
-
-
-async def open_writer(store: Corestore, blocks: list[bytes]) -> Core:
-    core = await store.get(key_pair=KEY_PAIR)
-    if core.length < len(blocks):
-        await core.append(blocks[core.length :])
-    return core
-
-
-async def test_the_original_scenario_one_forks() -> None:
-    """Two writers with one key pair, and a reader who knows both."""
-    async with (
-        open_corestore(None) as one,
-        open_corestore(None) as other,
-        open_corestore(None) as third,
-    ):
-        a, c = await open_writer(one, ONE), await open_writer(other, OTHER)
-        b = await third.get(key=a.key)
-        async with joined(a, b):
-            await b.update()
-            assert await b.get(2) == b"c"
-        async with joined(c, b):
-            with pytest.raises(CoreFrozen, match="of 5 and 6 blocks"):
-                await b.get(4)
-        for core in (b, c):
-            assert core.is_frozen
-            assert core.info().is_frozen
-            assert core.fork_proof == PROOF
-        assert not a.is_frozen
-        async with joined(a, b):  # whoever connects later is told
-            pass
-        assert a.fork_proof == PROOF
 
 
 async def test_a_frozen_core_is_read_and_served() -> None:
