@@ -30,7 +30,7 @@ Source: hypercore 11.37.1 lib/core.js checkConflict: a half is what its peers se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypercore import flat_tree
 from hypercore.crypto import discovery_key as derive_discovery_key
@@ -176,7 +176,8 @@ def make_fork_proof(verifier: Verifier, one: Proof, other: Proof) -> ForkProof |
         changes = verify_from_nothing(statement, verifier)
         assert changes.head is not None
         assert statement.upgrade is not None
-        halves.append((changes.head.length, changes.head.tree_hash, statement.upgrade, changes))
+        upgrade = replace(statement.upgrade, signature=changes.head.signature)
+        halves.append((changes.head.length, changes.head.tree_hash, upgrade, changes))
     if one.fork != other.fork or contradiction(halves[0][3], halves[1][3]) is None:
         return None
     halves.sort(key=lambda half: half[:2])

@@ -293,6 +293,21 @@ class Verifier:
                 return False
         return True
 
+    def trimmed(self, head: UnsignedHead, signature: bytes) -> bytes:
+        """A valid signature without what no signer makes, which may be of any length.
+
+        That is more parts than there are signers, nodes of no patch, and bytes at the end.
+        """
+        if self._has_bare_signature:
+            return signature
+        parts = []
+        for part in self.disassemble(signature)[: len(self.manifest.signers)]:
+            used = set(flat_tree.growth(head.length, head.length + part.patch_length))
+            nodes = [node for node in part.nodes if node.index in used]
+            patch_length = part.patch_length if nodes else 0
+            parts.append(PartialSignature(part.signer, part.signature, patch_length, nodes))
+        return self.assemble(parts)
+
     def sign(self, head: UnsignedHead, key_pair: KeyPair) -> bytes:
         """The signature as it is stored and sent; with several signers, one bare part of it.
 
