@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
-from enum import IntEnum
 from typing import TypeVar
 
+from hypercore.flat_tree import TreeIndex
 from hypercore.merkle import MerkleNode
 
 HUGE = 2**53 - 1
@@ -22,34 +22,48 @@ def mutations(value: T) -> Iterator[tuple[str, T]]:
 
 
 def _mutations(path: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, bool):
-        yield path, not value
-    elif isinstance(value, IntEnum):
-        yield path, int(value) + 1
-    elif isinstance(value, int):
-        for number in {value + 1, abs(value - 1), 2 * value + 7, HUGE, 0}:
-            yield path, number
-    elif isinstance(value, bytes):
-        for changed in _spoiled_bytes(value):
+    if isinstance(value, MerkleNode):
+        yield from _node_mutations(path, value)
+    elif is_dataclass(value):
+        yield from _record_mutations(path, value)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes | str):
+        yield from _item_mutations(path, value)
+    else:
+        for changed in _plain_mutations(value):
             yield path, changed
+
+
+def _plain_mutations(value: object) -> Iterator[object]:
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from {value + 1, abs(value - 1), 2 * value + 7, HUGE, 0}
+    elif isinstance(value, bytes):
+        yield from _spoiled_bytes(value)
     elif isinstance(value, str):
-        yield path, value + "!"
-        yield path, ""
-    elif isinstance(value, MerkleNode):
-        for name, part in zip(value._fields, value, strict=True):
-            for _, changed in _mutations(path, part):
-                if name != "hash" or len(changed) == 32:  # type: ignore[arg-type]  # bytes
-                    yield f"{path}.{name}", value._replace(**{name: changed})
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            part = getattr(value, field.name)
-            for inner, changed in _mutations(f"{path}.{field.name}", part):
-                yield inner, replace(value, **{field.name: changed})
-            if is_dataclass(part):
-                yield f"{path}.{field.name}", replace(value, **{field.name: None})
-    elif isinstance(value, Sequence):
-        for changed_items in _spoiled_items(path, value):
-            yield changed_items
+        yield value + "!"
+        yield ""
+
+
+def _node_mutations(path: str, node: MerkleNode) -> Iterator[tuple[str, MerkleNode]]:
+    for number in {node.index + 1, node.index + 2, abs(node.index - 2), HUGE}:
+        yield f"{path}.index", node._replace(index=TreeIndex(number))
+    for number in {node.size + 1, abs(node.size - 1), 0, HUGE}:
+        yield f"{path}.size", node._replace(size=number)
+    for digest in _spoiled_bytes(node.hash):
+        if len(digest) == len(node.hash):
+            yield f"{path}.hash", node._replace(hash=digest)
+
+
+def _record_mutations(path: str, record: object) -> Iterator[tuple[str, object]]:
+    assert is_dataclass(record)
+    assert not isinstance(record, type)
+    for field in fields(record):
+        part = getattr(record, field.name)
+        for inner, changed in _mutations(f"{path}.{field.name}", part):
+            yield inner, replace(record, **{field.name: changed})
+        if is_dataclass(part) and field.default is None:
+            yield f"{path}.{field.name}", replace(record, **{field.name: None})
 
 
 def _spoiled_bytes(value: bytes) -> Iterator[bytes]:
@@ -62,7 +76,7 @@ def _spoiled_bytes(value: bytes) -> Iterator[bytes]:
     yield b""
 
 
-def _spoiled_items(path: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
+def _item_mutations(path: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
     for place, item in enumerate(items):
         before, after = list(items[:place]), list(items[place + 1 :])
         yield path, _like(items, [*before, *after])
