@@ -303,7 +303,9 @@ class Verifier:
         parts = []
         for part in self.disassemble(signature)[: len(self.manifest.signers)]:
             used = set(flat_tree.growth(head.length, head.length + part.patch_length))
-            nodes = [node for node in part.nodes if node.index in used]
+            # Of two nodes with one index the later counts, as in `verify`.
+            by_index = {node.index: node for node in part.nodes}
+            nodes = [node for node in by_index.values() if node.index in used]
             patch_length = part.patch_length if nodes else 0
             parts.append(PartialSignature(part.signer, part.signature, patch_length, nodes))
         return self.assemble(parts)

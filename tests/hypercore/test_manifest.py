@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
-from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.encoding import DecodeError, Reader, encode_array, encode_uint
 from hypercore.errors import NotWritable
 from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
@@ -24,6 +24,7 @@ from hypercore.manifest import (
     Signer,
     Verifier,
 )
+from hypercore.merkle import encode_node
 from hypercore.proof import Proof, UpgradeRequest, verify_proof
 from tests.support.trees import VERIFIER
 from tests.support.vector_log import NOTHING, WRITER
@@ -359,6 +360,13 @@ def test_what_nobody_signed_is_trimmed(version: int, allow_patch: bool) -> None:
     assert verifier.verify(short.head, honest)
     assert verifier.trimmed(short.head, honest) == honest
     junk = PartialSignature(2, bytes(64), 4, [*patch, *longer.nodes])
+    if allow_patch:
+        # A node that is given twice counts as it is given last.
+        false = [node._replace(hash=bytes(32)) for node in patch]
+        at = len(honest) - len(encode_array(map(encode_node, patch)))
+        twice = honest[:at] + encode_array(map(encode_node, [*false, *patch]))
+        assert verifier.verify(short.head, twice)
+        assert verifier.trimmed(short.head, twice) == honest
     for padded in (
         honest + bytes(1000),
         verifier.assemble([*parts, junk, junk]),
