@@ -20,12 +20,12 @@ from math import inf
 
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof, InvalidSignature, RemoteProtocolError
-from hypercore.fork_proof import ForkProof, make_fork_proof
+from hypercore.fork_proof import MAX_PROOF_BYTES, ForkProof, make_fork_proof
 from hypercore.log import Head
 from hypercore.manifest import Verifier
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
-from hypercore.replication.messages import Data, MessageType, Request
+from hypercore.replication.messages import Data, MessageType, Request, uint_at
 from hypercore.replication.remote import RemotePeer, Suspicion
 from hypercore.replication.replicated_log import ReplicatedLog
 
@@ -37,6 +37,9 @@ MAX_IDLE_REPORTS = 8
 
 REPORT = 0
 """The request id of probes and their answers."""
+
+
+_UPGRADE, _MANIFEST = 8, 16
 
 
 class FalseReport(InvalidProof):
@@ -101,12 +104,11 @@ class Conflicts:
         Raises: FalseReport, DecodeError.
         """
         log = self._log
-        proof = Data.decode(payload).proof
-        upgrade = proof.upgrade
-        if upgrade is None or upgrade.start != 0:
-            return  # pushed data, which we do not take
         if log.fork_proof is not None or self.evidence is not None or log.verifier is None:
             return
+        if not _is_report(payload):
+            return  # pushed data, which we do not take, and do not spend time on
+        proof = Data.decode(payload).proof
         if proof.fork == log.head.fork:
             self.evidence = self._compare(proof, log.verifier)
         if self.evidence is not None:
@@ -157,6 +159,18 @@ class Conflicts:
                 evidence.statements, key=lambda half: _signed_length(half) == sync.length
             )
             peer.outbox += [(MessageType.DATA, Data(REPORT, half).encode()) for half in halves]
+
+
+def _is_report(payload: bytes) -> bool:
+    """Whether a data message is an upgrade from nothing and no more. Raises: DecodeError."""
+    flags, offset = uint_at(payload, 0)
+    for _ in range(2):
+        _, offset = uint_at(payload, offset)
+    return (
+        flags in (_UPGRADE, _UPGRADE | _MANIFEST)
+        and uint_at(payload, offset)[0] == 0
+        and len(payload) <= MAX_PROOF_BYTES
+    )
 
 
 def _statements(log: ReplicatedLog, theirs: Proof) -> list[Proof]:

@@ -32,7 +32,6 @@ PATIENCE_SECONDS = 2.0
 """Without an answer for this long (or four round trips), another peer that has it is asked."""
 
 _BLOCK_ONLY = 1
-_UPGRADE = 8
 
 
 class Downloads:
@@ -197,7 +196,7 @@ class Downloads:
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
             peer.counters.answers_ignored += 1
-            if request_id == REPORT and flags & _UPGRADE:
+            if request_id == REPORT:
                 self._conflicts.receive(peer, payload)
             return
         if fork != request.fork:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from hypercore.errors import InvalidProof, InvalidSignature
-from hypercore.fork_proof import verify_fork_proof
-from hypercore.proof import Proof, UpgradeRequest
+from hypercore.fork_proof import MAX_PROOF_BYTES, verify_fork_proof
+from hypercore.proof import BlockRequest, Proof, UpgradeRequest
 from hypercore.replication.conflicts import MAX_IDLE_REPORTS, PROBE_SECONDS, FalseReport
 from hypercore.replication.messages import Data, MessageType, NoData, NoDataReason, Sync
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
@@ -30,6 +30,7 @@ from tests.support.replicator_pair import Channel, Endpoint, Message, Node, sett
 from tests.support.trees import MANIFEST
 
 KEY = MANIFEST.key
+FIRST = BlockRequest(0, 0)
 
 
 def report(proof: Proof) -> Message:
@@ -250,8 +251,13 @@ def test_pushed_and_unknown_data_is_no_report() -> None:
     node = Node(reader_with(SHARED))
     end = stranger_to(node, ONE)
     pushed = tree_with(ONE).answer(upgrade=UpgradeRequest(4, 1))
+    upgrade = statement(ONE, 5).upgrade
+    assert upgrade is not None
+    enormous = replace(upgrade, signature=bytes(MAX_PROOF_BYTES))
+    with_block = replace(statement(ONE, 5), block=tree_with(ONE).answer(block=FIRST).block)
     for _ in range(2 * MAX_IDLE_REPORTS):
-        end.receive([report(pushed), report(Proof(0))], 1.0)
+        for proof in (pushed, Proof(0), Proof(0, upgrade=enormous), with_block):
+            end.receive([report(proof)], 1.0)
     empty = Node(MemoryLog(key=KEY))
     end = stranger_to(empty, ONE)
     end.receive([report(statement(ONE, 5))], 1.0)
