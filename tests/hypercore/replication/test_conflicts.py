@@ -9,6 +9,7 @@ import pytest
 
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.fork_proof import MAX_PROOF_BYTES, verify_fork_proof
+from hypercore.manifest import Manifest, Prologue, Verifier
 from hypercore.proof import BlockRequest, Proof, UpgradeRequest
 from hypercore.replication.conflicts import MAX_IDLE_REPORTS, PROBE_SECONDS, FalseReport
 from hypercore.replication.messages import Data, MessageType, NoData, NoDataReason, Sync
@@ -27,7 +28,7 @@ from tests.support.forked_logs import (
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import of_type
 from tests.support.replicator_pair import Channel, Endpoint, Message, Node, settle
-from tests.support.trees import MANIFEST
+from tests.support.trees import KEY_PAIR, MANIFEST
 
 KEY = MANIFEST.key
 FIRST = BlockRequest(0, 0)
@@ -313,3 +314,28 @@ def test_a_shape_that_nobody_sends_ends_the_channel_at_once() -> None:
     end.receive([(MessageType.DATA, Data(1, shorter).encode())], 1.0)
     assert end.is_closed
     assert type(node.errors[0]) is InvalidProof
+
+
+def with_prologue(log: MemoryLog, blocks: Sequence[bytes]) -> MemoryLog:
+    """A writer's log of a core whose first blocks are fixed."""
+    prologue = Prologue(tree_with(SHARED).head.tree_hash, len(SHARED))
+    log.manifest = Manifest.multi_signer(MANIFEST.signers, quorum=1, prologue=prologue)
+    log.key = log.manifest.key
+    log.verifier = Verifier(log.key, log.manifest)
+    log.append(blocks)
+    return log
+
+
+@pytest.mark.parametrize(("held", "theirs"), [(ONE, OTHER), (OTHER, ONE), (ONE, [*SHARED, b"x"])])
+def test_histories_that_part_after_a_prologue(held: list[bytes], theirs: list[bytes]) -> None:
+    ours = Node(with_prologue(MemoryLog(KEY_PAIR), held))
+    other = Node(with_prologue(MemoryLog(KEY_PAIR), theirs))
+    ours.log.is_writable = False
+    ours.log.clear(0, len(held))
+    ours.want(range(len(held)))
+    settle(Channel(ours, other))
+    for node in (ours, other):
+        assert not node.errors
+        assert node.log.fork_proof is not None
+        proven = verify_fork_proof(node.log.fork_proof, ours.log.key)
+        assert proven.lengths == tuple(sorted((len(held), len(theirs))))
