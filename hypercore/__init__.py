@@ -25,6 +25,10 @@ Odd decisions:
 * Damage that JavaScript does not notice (a head that nobody signed, missing roots, another
   core's keys) keeps a core from opening: a writer who goes on from there forks its history.
 * Only durable lengths of our own logs are announced.
+* A core whose writer signed two histories is frozen for good, and the evidence is kept with it.
+  Evidence compares hashes and not sizes, which anybody can change in a proof without changing
+  what was signed.
+* Of a signature that a peer sent, only what signers make is kept.
 """
 
 from hypercore.core import Core

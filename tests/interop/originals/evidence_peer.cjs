@@ -18,7 +18,7 @@ const streams = []
 const bytes = (hex) => Buffer.from(hex, 'hex')
 
 function storeOf(name) {
-  if (!stores.has(name)) stores.set(name, new Corestore(path.join(root, name)))
+  if (!stores.has(name)) stores.set(name, new Corestore(path.resolve(root, name)))
   return stores.get(name)
 }
 
@@ -59,6 +59,10 @@ const commands = {
   },
   async info({ id }) {
     return describe(cores.get(id))
+  },
+  async userData({ id, key }) {
+    const value = await cores.get(id).core.getUserData(key)
+    return { value: value && value.toString('hex') }
   },
   async get({ id, index }) {
     try {

@@ -10,6 +10,7 @@ the same with Python on both sides.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import trio
@@ -35,6 +36,7 @@ from hypercore.replication.messages import (
     Request,
     Sync,
 )
+from hypercore.storage.core_storage import FORK_PROOF_KEY
 from swarm.io.mux import MuxHandle
 from tests.interop.replication_peer import (
     JavaScriptPeer,
@@ -42,7 +44,7 @@ from tests.interop.replication_peer import (
     listening,
     open_javascript_peer,
 )
-from tests.support.forked_logs import ONE, OTHER, statement, with_other_sizes
+from tests.support.forked_logs import ONE, OTHER, fork_proof, statement, with_other_sizes
 from tests.support.trees import KEY_PAIR, MANIFEST
 
 pytestmark = pytest.mark.interop
@@ -193,3 +195,21 @@ async def test_javascript_freezes_for_sizes_that_anybody_can_change_and_we_do_no
             assert not writer.is_frozen
             assert not writer.statistics().replication.peers_refused
             await writer.append(b"goes on")
+
+
+async def test_javascript_opens_a_store_with_a_frozen_core(tmp_path: Path) -> None:
+    """It does not know that it is frozen (its own are so until they end), and keeps the row."""
+    evidence = fork_proof()
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_corestore(tmp_path) as store:
+            core = await open_writer(store, ONE)
+            await core.freeze(evidence)
+        async with open_javascript_peer(SCRIPT) as peer:
+            state = await peer("open", id="a", store=str(tmp_path), key=KEY.hex())
+            assert (state["length"], state["frozen"]) == (5, False)
+            assert (await peer("get", id="a", index=4))["block"] == ONE[4].hex()
+            answer = await peer("userData", id="a", key=FORK_PROOF_KEY)
+            assert answer["value"] == evidence.encode().hex()
+        async with open_corestore(tmp_path) as store:
+            core = await store.get(key=KEY)
+            assert core.fork_proof == evidence
