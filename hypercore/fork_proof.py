@@ -135,7 +135,7 @@ class ProvenFork:
     def __str__(self) -> str:
         one, other = self.lengths
         return (
-            f"two signed histories of fork {self.fork}, of {one} and {other} blocks, "
+            f"two histories of fork {self.fork}, of {one} and {other} blocks, "
             f"that differ below block {self.differs_below}"
         )
 

@@ -17,7 +17,7 @@ from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
-from hypercore.errors import NotWritable, OutOfRange, RemoteProtocolError
+from hypercore.errors import CoreFrozen, NotWritable, OutOfRange, RemoteProtocolError
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -67,7 +67,7 @@ async def perform_on_store(
                 assert_never(verb)
     except NotWritable as error:
         raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
-    except (BeeError, RemoteProtocolError) as error:
+    except (BeeError, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
 
 

@@ -102,6 +102,9 @@ def test_a_frozen_core_gives_its_evidence(core: Command, tmp_path: Path) -> None
     trio.run(freeze)
     key = MANIFEST.key.hex()
     assert core.json("info", key, "--data", str(core.data))["is_frozen"]
+    code, out, error = core.on_data("get", key, "9")
+    assert (code, out) == (ExitCode.FAILED, "")
+    assert "is frozen: its writer signed two histories of fork 0" in error
     file = tmp_path / "fork"
     assert core.on_data("proof", key, "--fork", "--out", str(file))[0] == 0
     assert file.read_bytes() == fork_proof().encode()
