@@ -10,6 +10,7 @@ import trio.testing
 
 from hypercore import (
     CoreFrozen,
+    Corestore,
     CorruptStorage,
     Durability,
     InvalidProof,
@@ -127,3 +128,27 @@ async def test_only_evidence_about_this_core_and_fork_freezes_it() -> None:
         await writer.append(b"goes on")
         with pytest.raises(NotWritable):
             await (await store.get(key=bytes(32))).append(b"x")
+
+
+async def test_a_store_tells_which_cores_are_frozen() -> None:
+    told: list[bytes] = []
+
+    async def listen(store: Corestore) -> None:
+        async for core in store.frozen_cores():
+            told.append(core.key)  # noqa: PERF401  # it never ends
+
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        nursery.start_soon(listen, store)
+        await (await store.get(name="another")).append(b"x")
+        writer = await open_writer(store, ONE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told
+        await writer.freeze(PROOF)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [KEY]
+        await writer.close()
+        await store.get(key=KEY)  # known already
+        nursery.start_soon(listen, store)  # who comes later is told, too
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [KEY, KEY]
+        nursery.cancel_scope.cancel()

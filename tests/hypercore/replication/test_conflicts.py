@@ -6,13 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.fork_proof import MAX_PROOF_BYTES, verify_fork_proof
 from hypercore.manifest import Manifest, Prologue, Verifier
 from hypercore.proof import BlockRequest, Proof, UpgradeRequest
+from hypercore.replication.capability import replicate_capability
 from hypercore.replication.conflicts import MAX_IDLE_REPORTS, PROBE_SECONDS, FalseReport
-from hypercore.replication.messages import Data, MessageType, NoData, NoDataReason, Sync
+from hypercore.replication.messages import (
+    PROTOCOL,
+    Data,
+    Handshake,
+    MessageType,
+    NoData,
+    NoDataReason,
+    Sync,
+)
+from hypercore.replication.session import CoreReplication
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
     ONE,
@@ -26,6 +38,7 @@ from tests.support.forked_logs import (
     with_other_sizes,
 )
 from tests.support.memory_log import MemoryLog
+from tests.support.memory_mux import memory_mux_pair
 from tests.support.replicated_logs import of_type
 from tests.support.replicator_pair import Channel, Endpoint, Message, Node, settle
 from tests.support.trees import KEY_PAIR, MANIFEST
@@ -339,3 +352,37 @@ def test_histories_that_part_after_a_prologue(held: list[bytes], theirs: list[by
         assert node.log.fork_proof is not None
         proven = verify_fork_proof(node.log.fork_proof, ours.log.key)
         assert proven.lengths == tuple(sorted((len(held), len(theirs))))
+
+
+async def test_a_silent_suspect_is_left_when_its_time_is_up(autojump_clock: MockClock) -> None:
+    """Over a channel: the scheduler's deadline wakes the session, and nobody else has to."""
+    log = reader_with(SHARED)
+    replication = CoreReplication(log)
+    ours, theirs = memory_mux_pair()
+    for mux in (ours, theirs):
+        mux.expected.add((PROTOCOL, log.discovery_key))
+    capability = replicate_capability(
+        is_initiator=False, key=log.key, handshake_hash=theirs.link.handshake_hash
+    )
+    forged = tree_with(OTHER).answer(upgrade=UpgradeRequest(4, 2)).upgrade
+    assert forged is not None
+    bad = Proof(0, upgrade=replace(forged, signature=bytes(68)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(replication.serve, ours)
+        handshake = Handshake(capability).encode()
+        channel = await theirs.open_channel(PROTOCOL, log.discovery_key, handshake)
+        started = trio.current_time()
+        said = Sync(0, 6, 4, True, True, True, True, False)
+        channel.send(MessageType.SYNC, said.encode())
+        said_before: list[Message] = []
+        with trio.fail_after(100):
+            while not of_type(said_before, MessageType.REQUEST):
+                said_before += await channel.receive()
+            channel.send(MessageType.DATA, Data(1, bad).encode())
+            (probe, _) = await channel.receive()
+            assert probe == (MessageType.REQUEST, bytes((8, 0, 0, 0, 4)))
+            with pytest.raises(trio.EndOfChannel):
+                await channel.receive()
+        assert trio.current_time() - started == pytest.approx(PROBE_SECONDS)
+    assert replication.statistics().peers_refused == 1
+    assert log.fork_proof is None
