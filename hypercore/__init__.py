@@ -15,6 +15,7 @@ How it hangs together, from values to tasks:
 | `log_copy`                                           | one core's blocks for another          |
 | `encryption`                                         | which cipher a core's blocks have      |
 | `pruning`                                            | tree nodes that cleared blocks leave   |
+| `inclusion_proof`, `fork_proof`                      | what is checked offline, with a key alone |
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
@@ -35,6 +36,10 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 * A snapshot costs nothing until the log is cut below its length; then the storage takes one.
 * Where a byte is, peers can lie about by a block; so a search fetches the block it led to.
+* A core whose writer signed two histories is frozen for good, and the evidence is kept with it.
+  Evidence compares hashes and not sizes, which anybody can change in a proof without changing
+  what was signed.
+* Of a signature that a peer sent, only what signers make is kept.
 """
 
 from hypercore.atom import Atom
@@ -50,9 +55,11 @@ from hypercore.errors import (
     BlockNotAvailable,
     BlockTooLarge,
     CopiedStore,
+    CoreFrozen,
     CorruptStorage,
     HypercoreError,
     InvalidManifest,
+    InvalidProof,
     InvalidSignature,
     NoSuchCore,
     NotWritable,
@@ -79,7 +86,9 @@ from hypercore.events import (
     Truncated,
     Uploaded,
 )
+from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.groups import GroupUpdate
+from hypercore.inclusion_proof import InclusionProof, ProvenBlock, verify_inclusion_proof
 from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
 from hypercore.multisig import SignatureCollector, signable_length
@@ -115,6 +124,7 @@ __all__ = [
     "Core",
     "CoreEvent",
     "CoreEvents",
+    "CoreFrozen",
     "CoreInfo",
     "CoreStatistics",
     "CoreSummary",
@@ -125,9 +135,12 @@ __all__ = [
     "Durability",
     "EncodedCore",
     "EncodedLog",
+    "ForkProof",
     "GroupUpdate",
     "HypercoreError",
+    "InclusionProof",
     "InvalidManifest",
+    "InvalidProof",
     "InvalidSignature",
     "Json",
     "KeyPair",
@@ -141,6 +154,8 @@ __all__ = [
     "PeerRemoved",
     "Prologue",
     "Proposal",
+    "ProvenBlock",
+    "ProvenFork",
     "PrunedHistory",
     "RemoteContiguous",
     "RemoteProtocolError",
@@ -165,4 +180,6 @@ __all__ = [
     "encode_id",
     "open_corestore",
     "signable_length",
+    "verify_fork_proof",
+    "verify_inclusion_proof",
 ]

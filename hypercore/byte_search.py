@@ -34,11 +34,12 @@ async def find_byte(handle: Handle, tree: Tree, offset: int, *, wait: bool) -> B
     shared = handle.shared
     padding = 0 if shared.cipher is None else shared.cipher.padding
     while True:
-        handle.check()
+        handle.check_open()
         place = locate(tree.head.roots, offset, padding, tree.read_node)
         if isinstance(place, BytePosition):
             await handle.spend(1)
             return place
+        handle.check()
         if offset < 0 or (place is None and (log.is_writable or handle.history is not None)):
             raise OutOfRange(offset, shared.byte_length(tree.head), "byte")
         if place is None:

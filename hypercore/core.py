@@ -14,14 +14,17 @@ from hypercore.crypto import KeyPair
 from hypercore.draft import Draft, DraftOutcome
 from hypercore.encoded import EncodedCore
 from hypercore.encryption import BlockEncryption, EncryptionChoice
-from hypercore.errors import NotWritable, OutOfRange, UsageError
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, UsageError
 from hypercore.events import CoreEvents
+from hypercore.fork_proof import ForkProof, verify_fork_proof
 from hypercore.handle import APPEND_COST, COST_BYTES, Handle
+from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import Changeset, Head, earlier_head
 from hypercore.log_copy import prologue_changes
 from hypercore.manifest import Manifest, PartialSignature, Verifier
 from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.merkle import MerkleNode
+from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.multisig import sign_part
 from hypercore.open_log import OpenLog
 from hypercore.proposal import Proposal
@@ -128,6 +131,16 @@ class Core:
     def bitfield(self) -> Bitfield:
         """The blocks held here; for reading only."""
         return self._log.bitfield
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the core's writer is known to have signed two histories: nothing is added."""
+        return self._log.fork_proof is not None
+
+    @property
+    def fork_proof(self) -> ForkProof | None:
+        """The evidence that froze the core, for anyone to check; it stays with the core."""
+        return self._log.fork_proof
 
     @property
     def replication(self) -> CoreReplication:
@@ -562,7 +575,10 @@ class Core:
         await self._handle.download(start, self.length if stop is None else stop)
 
     async def wait_length(self, length: int) -> None:
-        """Return when the log has at least that many blocks. Cancel: undoes nothing."""
+        """Return when the log has at least that many blocks.
+
+        Raises: CoreFrozen, StorageFailed. Cancel: undoes nothing.
+        """
         await self._handle.wait_length(length)
 
     async def wait_change(self, length: int, fork: int) -> None:
@@ -578,6 +594,54 @@ class Core:
         length = self.length
         await self.replication.wait_update()
         return self.length > length
+
+    # --- evidence -------------------------------------------------------------------------
+
+    async def prove(self, index: int | None = None) -> InclusionProof:
+        """A proof that anyone checks offline: of a block and the head, or of the head alone.
+
+        The block is fetched if it is not here, and proven as it is stored. Of our own log only
+        what is durable is shown. Raises: as `get`; InvalidRequest when tree nodes were pruned.
+        Cancel: takes the request back.
+        """
+        if index is not None:
+            await self.get_stored(index)
+        while True:
+            head = self._log.head
+            await self.wait_durable()
+            if self._log.head.fork == head.fork:
+                break
+        verifier = self._log.verifier
+        if verifier is None:
+            raise OutOfRange(index or 0, 0)
+        block = None if index is None else self._log.rows.read_block(index)
+        return build_inclusion_proof(verifier, head, self._log.read_node, index, block)
+
+    def tree_hash(self, length: int | None = None) -> bytes:
+        """The hash that stands for the first `length` blocks (None: all of them).
+
+        Raises: OutOfRange, BlockNotAvailable when the tree at that length is not here.
+        """
+        head = self._log.head
+        if length is None or length == head.length:
+            return head.tree_hash
+        roots = roots_at(length, head, self._log.read_node)
+        if roots is None:
+            raise BlockNotAvailable(length - 1)
+        return hash_of_roots(roots)
+
+    async def freeze(self, proof: ForkProof) -> None:
+        """Take evidence that came another way than from a peer; connected peers are told.
+
+        Raises: InvalidProof, UsageError when it is about a history that was left since,
+        StorageFailed. Cancel: it was taken.
+        """
+        self._handle.check_open()
+        verify_fork_proof(proof, self.key)
+        if proof.fork != self.fork:
+            raise UsageError(f"evidence about fork {proof.fork}, the core is at {self.fork}")
+        self.replication.freeze(proof)
+        await self.wait_durable()
 
     # --- rows beside the log ------------------------------------------------------------
 

@@ -24,6 +24,8 @@ class CoreInfo:
     peers: int
     sessions: int
     """How many users keep it open, snapshots among them."""
+    is_frozen: bool
+    """The writer signed two histories; the core's `fork_proof` shows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ class _OpenStore:
         self.group_watches: WeakSet[GroupWatch] = WeakSet()
         self.is_closed = False
         self._own: dict[OpenLog, Core] = {}
+        self.frozen: dict[bytes, Core] = {}
+        """Cores that were frozen while they were open here, by discovery key, in that order."""
+
+        self.froze = trio.lowlevel.ParkingLot()
 
     def open_log(self, discovery_key: bytes, key_pair: KeyPair | None) -> OpenLog | None:
         """An open log, opened now if it is stored; its first handle keeps it open."""
@@ -85,7 +89,9 @@ class _OpenStore:
                 return None
             stored = StoredLog(CoreStorage(self.storage, discovery_key, record), key_pair)
             stored.on_group_update = self.group_updated
-            log = self.logs[discovery_key] = OpenLog(stored, self._forget)
+            log = self.logs[discovery_key] = OpenLog(stored, self._forget, self.note_frozen)
+            if log.log.fork_proof is not None:
+                self.note_frozen(log)
             for watch in self.watches:
                 watch.opened(self.own_handle(log))
         elif key_pair is not None:
@@ -144,6 +150,11 @@ class _OpenStore:
             for watch in self.group_watches:
                 if watch.topic == group.topic:
                     watch.updated(update)
+
+    def note_frozen(self, log: OpenLog) -> None:
+        """Called by the log: its writer is known to have signed two histories."""
+        self.frozen.setdefault(log.discovery_key, self.own_handle(log))
+        self.froze.unpark_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +352,19 @@ class Corestore:
         """The store's own handles, which are closed with their last user's."""
         store = self._store
         return [store.own_handle(log) for log in store.logs.values()]
+
+    async def frozen_cores(self) -> AsyncIterator[Core]:
+        """Every core found to be frozen: those opened so far, then each as it happens, without end.
+
+        A core may be closed by then; its `fork_proof` can still be read. Cancel: loses nothing.
+        """
+        told = 0
+        while True:
+            for core in list(self._store.frozen.values())[told:]:
+                told += 1
+                yield core
+            if told == len(self._store.frozen):
+                await self._store.froze.park()
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store

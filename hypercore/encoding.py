@@ -116,7 +116,12 @@ class Reader:
         return int.from_bytes(self.fixed(4), "little")
 
     def uint64(self) -> int:
-        return int.from_bytes(self.fixed(8), "little")
+        """Eight bytes, of which the originals read as much as `MAX_UINT`."""
+        offset = self.offset
+        value = int.from_bytes(self.fixed(8), "little")
+        if value > MAX_UINT:
+            raise DecodeError(f"integer {value} above {MAX_UINT}", offset)
+        return value
 
     def buffer(self) -> bytes:
         return self.fixed(self.uint())

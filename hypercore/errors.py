@@ -4,6 +4,7 @@ HypercoreError
   UsageError             you called it wrong
   RemoteProtocolError    the peer broke the rules: drop it
   StorageError           the disk: stop trusting this core
+  CoreFrozen             the writer's fault: two histories under one key
   BlockNotAvailable      not here, and nobody has it (yet)
   UndecodableBlock       another encoding's
 """
@@ -118,6 +119,17 @@ class InvalidSignature(RemoteProtocolError):
 
 class InvalidCapability(RemoteProtocolError):
     """A peer that opened a core without knowing its key."""
+
+
+class CoreFrozen(HypercoreError):
+    """The core's writer signed histories that contradict each other: nobody goes on from there.
+
+    What is held can still be read; the core's `fork_proof` is the evidence.
+    """
+
+    def __init__(self, key: bytes, reason: str) -> None:
+        super().__init__(f"core {key.hex()[:16]} is frozen: its writer signed {reason}")
+        self.key = key
 
 
 class StorageError(HypercoreError):

@@ -37,7 +37,7 @@ class Handle:
         self.budget = YIELD_COST
         self._waiters = BlockWaiters()
         self._changed = trio.lowlevel.ParkingLot()
-        self._failure: Exception | None = None
+        self._failure: Exception | None = shared.log.frozen_error
         self.history: PinnedHistory | None = None
         """What a snapshot keeps; it goes with the handle."""
 
@@ -111,6 +111,8 @@ class Handle:
         while self.log.head.length < length:
             self.check_open()
             self.log.check_usable()
+            if (frozen := self.log.frozen_error) is not None:
+                raise frozen
             await self.shared.length_changed.park()
 
     async def wait_change(self, length: int, fork: int) -> None:

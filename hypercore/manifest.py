@@ -367,6 +367,23 @@ class Verifier:
             self._signable(grown, signer), part.signature, signer.public_key
         )
 
+    def trimmed(self, head: UnsignedHead, signature: bytes) -> bytes:
+        """A valid signature without what no signer makes, which may be of any length.
+
+        That is more parts than there are signers, nodes of no patch, and bytes at the end.
+        """
+        if self.is_bare:
+            return signature
+        parts = []
+        for part in self.disassemble(signature)[: len(self.manifest.signers)]:
+            used = set(flat_tree.growth(head.length, head.length + part.patch_length))
+            # Of two nodes with one index the later counts, as in `verify`.
+            by_index = {node.index: node for node in part.nodes}
+            nodes = [node for node in by_index.values() if node.index in used]
+            patch_length = part.patch_length if nodes else 0
+            parts.append(PartialSignature(part.signer, part.signature, patch_length, nodes))
+        return self.assemble(parts)
+
     def sign(self, head: UnsignedHead, key_pair: KeyPair) -> bytes:
         """The signature as it is stored and sent; where others must sign too, a bare part of it.
 

@@ -31,6 +31,7 @@ from hypercore.errors import (
     OutOfRange,
     StorageError,
 )
+from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
@@ -81,13 +82,19 @@ class HistoryWatch(Protocol):
 class OpenLog:
     """A stored log that is in use. No method but the async ones waits."""
 
-    def __init__(self, log: StoredLog, on_close: Callable[[OpenLog], None]) -> None:
+    def __init__(
+        self,
+        log: StoredLog,
+        on_close: Callable[[OpenLog], None],
+        on_frozen: Callable[[OpenLog], None] = lambda _: None,
+    ) -> None:
         self.log = log
         self.writer = WriterLock()
         self.cipher: BlockEncryption | None = None
         self.is_closed = False
         self.length_changed = trio.lowlevel.ParkingLot()
         self._on_close = on_close
+        self._on_frozen = on_frozen
         self.histories: WeakSet[HistoryWatch] = WeakSet()
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)
         self._users: dict[User, None] = {}
@@ -136,6 +143,19 @@ class OpenLog:
     @property
     def bitfield(self) -> Bitfield:
         return self.log.bitfield
+
+    @property
+    def fork_proof(self) -> ForkProof | None:
+        return self.log.fork_proof
+
+    def mark_frozen(self, proof: ForkProof) -> None:
+        """Take verified evidence: nothing is added any more, and nobody waits in vain."""
+        self.log.freeze(proof)
+        if (frozen := self.log.frozen_error) is not None:
+            for user in self._users:
+                user.fail(frozen)
+        self._wake()
+        self._on_frozen(self)
 
     def read_node(self, index: int) -> MerkleNode | None:
         return self.log.read_node(index)
@@ -400,6 +420,7 @@ class OpenLog:
             fork=log.head.fork,
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),
+            is_frozen=log.fork_proof is not None,
             sessions=self.sessions,
         )
 

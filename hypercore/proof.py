@@ -15,7 +15,7 @@ Source: hypercore 11.37.1 lib/merkle-tree.js (generateProof, verifyTree, verifyU
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypercore import flat_tree
 from hypercore.encoding import MAX_UINT
@@ -54,6 +54,9 @@ __all__ = [
     "verify_hash_path",
     "verify_proof",
 ]
+
+_MAX_UNREAD_BYTES = 4096
+"""Of a signature that does not matter, because the prologue says all."""
 
 MAX_PATH_NODES = 64
 """More levels than a tree of 2**53 blocks has; longer paths are refused before any hashing."""
@@ -238,8 +241,18 @@ def verify_proof(
     new = _grow(proof.fork, upgrade, head, growth, top, changes, verifier.prologue)
     if not verifier.verify(new, new.signature):
         raise InvalidSignature(f"the head of {new.length} blocks, fork {new.fork}, is not signed")
-    changes.head = new
+    changes.head = _with_signature_trimmed(new, verifier)
     return changes
+
+
+def _with_signature_trimmed(head: Head, verifier: Verifier) -> Head:
+    """What a peer added to a signature is neither kept nor passed on."""
+    prologue = verifier.prologue
+    if prologue is not None and head.length <= prologue.length:
+        # Nobody looks at it.
+        return head if len(head.signature) <= _MAX_UNREAD_BYTES else replace(head, signature=b"")
+    signature = verifier.trimmed(head, head.signature)
+    return head if signature == head.signature else replace(head, signature=signature)
 
 
 def verify_hash_path(proof: HashProof, top: MerkleNode) -> list[MerkleNode]:

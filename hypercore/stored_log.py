@@ -16,14 +16,22 @@ from typing import NoReturn
 from hypercore import flat_tree, log
 from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.errors import (
+    CoreFrozen,
+    CorruptStorage,
+    NotWritable,
+    StorageError,
+    StorageFailed,
+    UsageError,
+)
+from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, parent_node
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
 from hypercore.storage import Storage, WriteBatch
-from hypercore.storage.core_storage import CoreStorage, make_verifier
+from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
 
 LocalRows = Mapping[bytes, bytes | None]
@@ -68,6 +76,11 @@ class StoredLog:
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
         self._repair(stored.rebuilt)
+        evidence = self.rows.load_fork_proof(self.key)
+        self.fork_proof: ForkProof | None = evidence[0] if evidence else None
+        """Once it is there, nothing is added to this log any more."""
+
+        self._proven_fork: ProvenFork | None = evidence[1] if evidence else None
         self.is_writable = self._may_write()
 
     def reload(self) -> bool:
@@ -152,6 +165,8 @@ class StoredLog:
     def _may_write(self) -> bool:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:
             return False
+        if self.fork_proof is not None:
+            return False
         manifest = self.verifier.manifest
         prologue = self.verifier.prologue
         # A log without its prologue is not ours to go on with: it may come from peers, too.
@@ -171,6 +186,25 @@ class StoredLog:
         """Raises: StorageFailed after a failed write."""
         if self._failure is not None:
             raise StorageFailed(str(self._failure)) from self._failure
+
+    @property
+    def frozen_error(self) -> CoreFrozen | None:
+        """What to tell those who want more of a frozen log; None for any other."""
+        fork = self._proven_fork
+        return None if fork is None else CoreFrozen(self.key, str(fork))
+
+    def freeze(self, proof: ForkProof) -> None:
+        """Keep evidence about the present fork, and add nothing any more; the first one stays.
+
+        Raises: InvalidProof when it is about another core, StorageFailed.
+        """
+        if self.fork_proof is not None:
+            return
+        proven = verify_fork_proof(proof, self.key)
+        if not self._storage.is_read_only:
+            self.set_user_data(FORK_PROOF_KEY, proof.encode())
+        self.fork_proof, self._proven_fork = proof, proven
+        self.is_writable = False
 
     def read_node(self, index: int) -> MerkleNode | None:
         """A stored tree node, or one over stored blocks."""
@@ -213,6 +247,8 @@ class StoredLog:
         """Raises: NotWritable, StorageFailed."""
         self.check_usable()
         if not self.is_writable:
+            if (error := self.frozen_error) is not None:
+                raise error
             reason = self._storage.why_read_only or "this core's secret key is not here"
             raise NotWritable(reason)
         if self._hints.recovering:
@@ -227,7 +263,7 @@ class StoredLog:
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
 
-        Returns the index of the first block. Raises: NotWritable, StorageFailed.
+        Returns the index of the first block. Raises: NotWritable, CoreFrozen, StorageFailed.
         """
         self.check_writable()
         start = self.head.length
@@ -345,6 +381,8 @@ class StoredLog:
         Not synced. Raises: StorageFailed, and then for every later commit.
         """
         self.check_usable()
+        if self.fork_proof is not None and any(changes.head for changes in changesets):
+            raise CoreFrozen(self.key, str(self._proven_fork))
         rows = checked_rows(local)
         batch = self._storage.batch()
         try:

@@ -25,7 +25,8 @@ import trio
 from structlog.contextvars import bound_contextvars
 
 from hypercore.corestore import Corestore, open_corestore
-from hypercore.crypto import KeyPair
+from hypercore.crypto import KeyPair, encode_id
+from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
 from node.access.opening import Access, open_access
@@ -167,6 +168,18 @@ class Node:
             names = await self.access.wait_withdrawn()
             count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
             _log.info("tokens withdrawn", tokens=sorted(names), clients=count)
+
+    async def report_frozen(self) -> None:
+        """Log every core whose writer signed two histories, until cancelled."""
+        async for core in self.store.frozen_cores():
+            proof = core.fork_proof
+            assert proof is not None
+            _log.error(
+                "core frozen: its writer signed two histories",
+                core=core.key.hex(),
+                conflict=str(verify_fork_proof(proof, core.key)),
+                evidence=f"beemesh core proof {encode_id(core.key)} --fork",
+            )
 
     def _found_by(self, public_key: bytes) -> str:
         known = self._swarm.connections if self._swarm is not None else ()
@@ -395,6 +408,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
         async with open_background_nursery() as nursery:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
+            nursery.start_soon(node.report_frozen)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

@@ -17,7 +17,13 @@ from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
-from hypercore.errors import NotWritable, OutOfRange, PrunedHistory, RemoteProtocolError
+from hypercore.errors import (
+    CoreFrozen,
+    NotWritable,
+    OutOfRange,
+    PrunedHistory,
+    RemoteProtocolError,
+)
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -29,6 +35,7 @@ from node.verbs import (
     CoreGet,
     CoreInfo,
     CoreList,
+    CoreProof,
     CorePurge,
     CoreTruncate,
     ExitCode,
@@ -65,7 +72,7 @@ async def perform_on_store(
                 yield await _cut(store, verb)
             case CorePurge():
                 yield await _purge(store, verb.core)
-            case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
+            case CoreInfo() | CoreGet() | CoreProof() | BeeInfo() | BeeGet() | BeeList():
                 async with aclosing(_read(store, verb, can_fetch)) as results:
                     async for result in results:
                         yield result
@@ -75,7 +82,7 @@ async def perform_on_store(
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
         raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
-    except (BeeError, RemoteProtocolError) as error:
+    except (BeeError, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
 
 
@@ -146,7 +153,9 @@ async def _compact(store: Corestore, verb: BeeCompact) -> Result:
 
 
 async def _read(
-    store: Corestore, verb: CoreInfo | CoreGet | BeeInfo | BeeGet | BeeList, can_fetch: bool
+    store: Corestore,
+    verb: CoreInfo | CoreGet | CoreProof | BeeInfo | BeeGet | BeeList,
+    can_fetch: bool,
 ) -> AsyncGenerator[Result, None]:
     seconds = verb.timeout_seconds if can_fetch else _LOCAL_SECONDS
     async with _open_core(store, verb.core, may_create=can_fetch) as core:
@@ -158,6 +167,8 @@ async def _read(
                 yield _describe(core)
             case CoreGet():
                 yield await _get_block(core, verb.index, seconds)
+            case CoreProof():
+                yield await _prove(core, verb, seconds)
             case BeeInfo():
                 with _patience(seconds, core):
                     header = await _open_bee(core).header()
@@ -215,6 +226,23 @@ async def _get_block(core: Core, index: int, seconds: float) -> Result:
             ExitCode.NOT_FOUND, f"block {index} is not there: the core has {core.length} blocks"
         ) from error
     return {"index": index, **encode_bytes("value", block)}
+
+
+async def _prove(core: Core, verb: CoreProof, seconds: float) -> Result:
+    if verb.fork:
+        evidence = core.fork_proof
+        if evidence is None:
+            raise VerbError(ExitCode.NOT_FOUND, f"nothing is known of two histories of {verb.core}")
+        return encode_bytes("proof", evidence.encode())
+    try:
+        with _patience(seconds, core):
+            proof = await core.prove(verb.index)
+    except OutOfRange as error:
+        wanted = "no head is signed" if verb.index is None else f"block {verb.index} is not there"
+        raise VerbError(
+            ExitCode.NOT_FOUND, f"{wanted}: the core has {core.length} blocks"
+        ) from error
+    return encode_bytes("proof", proof.encode())
 
 
 @asynccontextmanager
@@ -295,6 +323,7 @@ def _describe(core: Core) -> dict[str, object]:
         "contiguous_length": info.contiguous_length,
         "durable_length": info.durable_length,
         "fork": info.fork,
+        "is_frozen": info.is_frozen,
         "blocks_held": info.blocks_held,
         "peers": info.peers,
     }

@@ -70,6 +70,7 @@ class BlockTally:
                     byte_length=info.byte_length,
                     contiguous_length=info.contiguous_length,
                     held=info.blocks_held,
+                    is_frozen=info.is_frozen,
                 )
             )
         return tuple(

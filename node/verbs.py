@@ -72,6 +72,15 @@ class CoreGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class CoreProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Evidence that is checked offline: of a block, of the head alone, or of a fork."""
+
+    core: str
+    index: int | None = None
+    fork: bool = False
+    timeout_seconds: float = 10.0
+
+
 class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     core: str
     blocks: tuple[bytes, ...]
@@ -159,6 +168,7 @@ LogVerb: TypeAlias = (
     | CoreTruncate
     | CoreClear
     | CorePurge
+    | CoreProof
     | BeeInfo
     | BeeGet
     | BeePut
@@ -172,6 +182,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/ls": CoreList,
     "core/info": CoreInfo,
     "core/get": CoreGet,
+    "core/proof": CoreProof,
     "core/append": CoreAppend,
     "core/truncate": CoreTruncate,
     "core/clear": CoreClear,

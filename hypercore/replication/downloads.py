@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
+from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
 from hypercore.replication.forks import ForkFollower
 from hypercore.replication.inflight import InflightRequest
@@ -37,8 +38,9 @@ _BLOCK_ONLY = 1
 class Downloads:
     """The requests of one core to all its peers."""
 
-    def __init__(self, log: ReplicatedLog) -> None:
+    def __init__(self, log: ReplicatedLog, conflicts: Conflicts) -> None:
         self._log = log
+        self._conflicts = conflicts
         self._upgrading: RemotePeer | None = None
         self._forks = ForkFollower(log)
         self.demand = Demand(log)
@@ -52,7 +54,7 @@ class Downloads:
         """Ask the peer for as much as it can serve and its window allows."""
         sync = peer.sync
         head = self._log.head
-        if sync is None:
+        if sync is None or peer.suspicion is not None or self._log.fork_proof is not None:
             return
         if self._forks.is_ahead(peer):
             self._forks.pursue(peer, now, patience(peer))
@@ -207,6 +209,8 @@ class Downloads:
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
             peer.counters.answers_ignored += 1
+            if request_id == REPORT:
+                self._conflicts.receive(peer, payload)
             return
         if fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
@@ -266,8 +270,10 @@ class Downloads:
             or (request.upgrade is None and (proof.upgrade is not None or proof.block is None))
         ):
             raise InvalidProof("an answer to something else than was asked")
-        if request.upgrade is not None and request.upgrade.start != intake.head.length:
-            # Honest, but late: the log has changed since it was asked.
+        if request.upgrade is not None and (
+            request.upgrade.start != intake.head.length or self._conflicts.evidence is not None
+        ):
+            # Honest, but late: the log has changed since it was asked, or is about to be frozen.
             peer.counters.answers_ignored += 1
             self._finish(peer, request)
             return

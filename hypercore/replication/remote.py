@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from bitarray import bitarray
 from pyroaring import BitMap64
 
+from hypercore.errors import RemoteProtocolError
 from hypercore.replication.inflight import Inflight, InflightRequest
 from hypercore.replication.messages import HaveBits, Range, Sync
 from hypercore.replication.statistics import Counters
@@ -15,6 +17,14 @@ from hypercore.replication.wants import ReceivedWants, SentWants
 
 MAX_TRACKED = 1 << 32
 """Blocks above this are known of a peer only as part of its contiguous prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Why a peer was probed, and until when it may answer."""
+
+    error: RemoteProtocolError
+    deadline: float
 
 
 class RemotePeer:
@@ -36,6 +46,18 @@ class RemotePeer:
 
         self.refused_fork = -1
         """The peer had no proof of this fork."""
+
+        self.suspicion: Suspicion | None = None
+        """Why it was asked for its whole head, when what it sent does not fit what we hold."""
+
+        self.has_answered_probe = False
+        """It showed its head, and that was no other history than ours."""
+
+        self.idle_reports = 0
+        """Proofs that nobody asked for and that show nothing new."""
+
+        self.knows_conflict = False
+        """It was sent the evidence that the core's writer signed two histories."""
 
         self.parked: list[InflightRequest] = []
         """Open requests whose answer came before the nodes it builds on."""

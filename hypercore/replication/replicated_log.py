@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hypercore.bitfield import Bitfield
+from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
@@ -42,6 +43,15 @@ class ReplicatedLog(Protocol):
     def bitfield(self) -> Bitfield: ...
     def read_node(self, index: int) -> MerkleNode | None: ...
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]: ...
+
+    @property
+    def fork_proof(self) -> ForkProof | None:
+        """The evidence that the writer signed two histories; then nothing more is asked for."""
+        ...
+
+    def mark_frozen(self, proof: ForkProof) -> None:
+        """Keep verified evidence about this core and fork."""
+        ...
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Write all of it in one batch (not synced), then make it the state of the log."""

@@ -12,7 +12,9 @@ from math import inf
 
 from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidProof, InvalidSignature, MalformedMessage, RemoteProtocolError
+from hypercore.fork_proof import ForkProof
 from hypercore.replication.announcements import Announcer, runs_of
+from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.downloads import PATIENCE_SECONDS, Downloads, patience
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import (
@@ -84,7 +86,8 @@ class Replicator:
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self._announcer = Announcer(log)
-        self._downloads = Downloads(log)
+        self._conflicts = Conflicts(log)
+        self._downloads = Downloads(log, self._conflicts)
         self._advanced_at = 0.0
         self.peers: list[RemotePeer] = []
         self.departed = Counters()
@@ -116,6 +119,7 @@ class Replicator:
         peer.is_gone = True
         self.peers.remove(peer)
         self._downloads.forget(peer)
+        self._conflicts.forget(peer)
         peer.uploads.clear()
         peer.outbox.clear()
         self.departed.add(peer.counters)
@@ -129,7 +133,7 @@ class Replicator:
     def is_behind(self) -> bool:
         """Whether some peer has, or may have, a later head than ours on the way to us."""
         head = self._log.head
-        return any(
+        return self._log.fork_proof is None and any(
             peer.may_upgrade_us(head.fork, head.length) or self._downloads.may_follow(peer)
             for peer in self.peers
         )
@@ -179,6 +183,21 @@ class Replicator:
             self._announcer.dropped(peer, start, stop)
         return self._flush([])
 
+    def freeze(self, evidence: ForkProof) -> list[Output]:
+        """The writer signed two histories: ask for nothing more, and tell everybody."""
+        self._take_evidence(evidence)
+        return self._flush([])
+
+    def _take_evidence(self, evidence: ForkProof) -> None:
+        self._conflicts.evidence = None
+        if self._log.fork_proof is not None or evidence.fork != self._log.head.fork:
+            return
+        self._log.mark_frozen(evidence)
+        for peer in self.peers:
+            self._downloads.cancel_all(peer)
+            self._conflicts.tell(peer)
+        self._sync_all()
+
     def send_extension(self, name: str, payload: bytes, peer: RemotePeer | None) -> list[Output]:
         """To one peer, or to all of them."""
         for receiver in self.peers if peer is None else [peer]:
@@ -205,6 +224,12 @@ class Replicator:
         blocks_before = peer.counters.blocks_received
         outputs = self._receive_all(peer, messages, intake, now)
         self._commit(intake, has_blocks=peer.counters.blocks_received != blocks_before)
+        if self._conflicts.evidence is not None:
+            self._take_evidence(self._conflicts.evidence)
+            if peer.suspicion is not None:
+                # What it holds does not fit us, nor ours it: tell it, and part.
+                outputs += [Transmit(peer, peer.outbox), EndChannel(peer, None)]
+                peer.outbox = []
         if outputs and isinstance(outputs[-1], EndChannel | AbortConnection):
             self.peers_refused += outputs[-1].error is not None
             self._forget(peer)
@@ -235,11 +260,16 @@ class Replicator:
                         return outputs
             if peer.parked:
                 self._downloads.receive_parked(peer, intake)
+            if peer.suspicion is not None:
+                self._conflicts.settle(peer)
         except DecodeError as error:
             what = f"replication message: {error.reason}"
             outputs.append(AbortConnection(peer, MalformedMessage(what, error.offset)))
         except (InvalidProof, InvalidSignature, TooManyRequests) as error:
-            outputs.append(EndChannel(peer, error))
+            if self._conflicts.probe(peer, error, now):
+                self._downloads.cancel_all(peer)
+            else:
+                outputs.append(EndChannel(peer, error))
         return outputs
 
     def _commit(self, intake: Intake, *, has_blocks: bool) -> None:
@@ -266,7 +296,10 @@ class Replicator:
             case MessageType.CANCEL:
                 peer.uploads.cancel(Cancel.decode(payload).request)
             case MessageType.NO_DATA:
-                self._downloads.receive_no_data(peer, NoData.decode(payload))
+                message = NoData.decode(payload)
+                if message.request == REPORT:
+                    self._conflicts.receive_no_data(peer)
+                self._downloads.receive_no_data(peer, message)
             case MessageType.WANT:
                 want = Want.decode(payload)
                 if peer.received_wants.add(want):
@@ -278,10 +311,10 @@ class Replicator:
             case MessageType.RANGE:
                 peer.receive_range(Range.decode(payload), length)
             case MessageType.EXTENSION:
-                message = Extension.decode(payload)
-                name = message.name or peer.last_extension_received
+                extension = Extension.decode(payload)
+                name = extension.name or peer.last_extension_received
                 peer.last_extension_received = name
-                return ExtensionReceived(peer, name, message.payload)
+                return ExtensionReceived(peer, name, extension.payload)
             case _:
                 pass  # a later version's: ignored, as unknown types are everywhere
         return None
@@ -291,6 +324,8 @@ class Replicator:
         peer.sync = sync
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
+        if self._log.fork_proof is not None:
+            self._conflicts.tell(peer)
         if not sync.downloading and not self.is_downloading:
             return EndChannel(peer, None)
         return None
@@ -310,7 +345,7 @@ class Replicator:
     def deadline(self) -> float:
         """When to call `advance`: somebody may have owed us something for too long by then."""
         if len(self.peers) < 2:
-            return inf
+            return self._conflicts.deadline
         overdue_at = min(
             (
                 request.sent_at + patience(peer)
@@ -320,13 +355,19 @@ class Replicator:
             default=inf,
         )
         # Where nobody else has it, look again, but not at once.
-        return max(overdue_at, self._advanced_at + PATIENCE_SECONDS)
+        return min(max(overdue_at, self._advanced_at + PATIENCE_SECONDS), self._conflicts.deadline)
 
     def advance(self, now: float) -> list[Output]:
         """The deadline passed."""
         self._advanced_at = now
+        outputs: list[Output] = []
+        for peer in self._conflicts.overdue(now):
+            assert peer.suspicion is not None
+            self.peers_refused += 1
+            self._forget(peer)
+            outputs.append(EndChannel(peer, peer.suspicion.error))
         self._fill_all(now)
-        return self._flush([])
+        return self._flush(outputs)
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""

@@ -17,6 +17,7 @@ from hypercore.errors import (
     StorageError,
     UsageError,
 )
+from hypercore.fork_proof import ForkProof
 from hypercore.replication.capability import is_capable, replicate_capability
 from hypercore.replication.channel import Link, MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL, PROTOCOL_ALIASES, Handshake
@@ -136,6 +137,11 @@ class CoreReplication:
     def blocks_dropped(self, start: int, stop: int) -> None:
         """Blocks [start, stop) were cleared from the storage."""
         self._carry_out(self._replicator.blocks_dropped(start, stop))
+
+    def freeze(self, proof: ForkProof) -> None:
+        """Freeze the log with verified evidence that came another way, and tell the peers."""
+        self._carry_out(self._replicator.freeze(proof))
+        self._notify()
 
     async def wait_update(self) -> bool:
         """Wait until the newer head that some peer has, if any, is here; False if there is none.

@@ -12,7 +12,7 @@ from typing import Protocol
 from hypercore.bitfield import Bitfield
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest, Prologue, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import InvalidRequest
@@ -210,6 +210,8 @@ class Uploads:
                 return self._no_data(request.id, NoDataReason.NOT_AVAILABLE)
             return MessageType.DATA, Data(request.id, Proof(head.fork, manifest=manifest)).encode()
         prologue = source.verifier.prologue if source.verifier is not None else None
+        if prologue is not None and _is_probe(request, prologue):
+            prologue = None
         try:
             proof = build_proof(wanted, head, source.read_node, block, prologue)
         except InvalidRequest:
@@ -251,3 +253,17 @@ class Uploads:
                 answers.append((MessageType.BITFIELD, HaveBits(start, words).encode()))
             start = end
         return answers
+
+
+def _is_probe(request: Request, prologue: Prologue) -> bool:
+    """Whether somebody compares histories, at a length where they may differ.
+
+    Other upgrades from nothing lead to the prologue's end first, where all histories are the same.
+    """
+    upgrade = request.proof.upgrade
+    return (
+        request.id == 0
+        and upgrade is not None
+        and upgrade.start == 0
+        and upgrade.length >= prologue.length
+    )

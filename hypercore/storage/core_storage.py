@@ -14,7 +14,8 @@ from hypercore import flat_tree
 from hypercore.bitfield import PAGE_BYTES, Bitfield
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encoding import Reader, encode_uint
-from hypercore.errors import CorruptStorage, StorageError
+from hypercore.errors import CorruptStorage, InvalidProof, StorageError
+from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
@@ -32,6 +33,9 @@ from hypercore.storage.layout import (
     group_update_key,
 )
 from hypercore.storage.records import decode_record
+
+FORK_PROOF_KEY = "hypercore/fork-proof"
+"""User data that holds the evidence of a frozen core; JavaScript leaves it alone."""
 
 _SINGLE_DELETES = 16
 """Blocks in a row up to which each is deleted by itself.
@@ -167,6 +171,19 @@ class CoreStorage:
             number = decode_record(self._name, self.keys.page_number, key)
             bitfield.load_page(number, data[:PAGE_BYTES])
         return bitfield
+
+    def load_fork_proof(self, key: bytes) -> tuple[ForkProof, ProvenFork] | None:
+        """The evidence that froze the core, if it is frozen; checked.
+
+        Raises: CorruptStorage.
+        """
+        data = self.storage.get(self.keys.user_data(FORK_PROOF_KEY))
+        if data is None:
+            return None
+        try:
+            return ForkProof.decode(data), verify_fork_proof(data, key)
+        except InvalidProof as error:
+            raise CorruptStorage(self._name, f"its fork proof: {error}") from error
 
     def read_block(self, index: int) -> bytes | None:
         """The block as it is stored."""

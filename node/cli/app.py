@@ -18,6 +18,8 @@ _HELP = (
 )
 _IMPORT = "Take over what a cojson server's SQLite file holds."
 _EXPORT = "Write everything into a SQLite file that a cojson server opens."
+_PROOF = "Write what proves a block, or a fork, to anybody."
+_VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
 
@@ -42,6 +44,8 @@ def build_app() -> App:
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
     core.command("node.cli.core:get", name="get", help="Print one block.")
+    core.command("node.cli.proof:proof", name="proof", help=_PROOF)
+    core.command("node.cli.proof:verify_proof", name="verify-proof", help=_VERIFY_PROOF)
     core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
     core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
     core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")

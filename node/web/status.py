@@ -20,6 +20,8 @@ class CoreStatus:
     byte_length: int
     contiguous_length: int
     held: int
+    is_frozen: bool = False
+    """Its writer signed two histories: what is held is served, and nothing is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +341,7 @@ def core_row(core: CoreStatus) -> tuple[str, ...]:
     return (
         core.name or (f"of {core.member}" if core.member else "of us" if core.is_own else "-"),
         core.key[:12],
-        f"{core.held:,} of {core.length:,}",
+        f"{core.held:,} of {core.length:,}" + (", frozen" if core.is_frozen else ""),
         format_size(core.byte_length),
     )
 

@@ -154,3 +154,9 @@ def test_every_prefix_is_refused(items: list[bytes], text: str, value: int) -> N
         reader = Reader(data, 0, stop)
         with pytest.raises(DecodeError):
             (reader.array(Reader.buffer), reader.string(), reader.uint())
+
+
+@given(st.integers(MAX_UINT + 1, 2**64 - 1))
+def test_eight_bytes_that_the_originals_do_not_read_are_refused(value: int) -> None:
+    with pytest.raises(DecodeError, match="above"):
+        Reader(encode_uint64(value)).uint64()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
-from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.encoding import DecodeError, Reader, encode_array, encode_uint
 from hypercore.errors import NotWritable
 from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
@@ -24,6 +24,10 @@ from hypercore.manifest import (
     Signer,
     Verifier,
 )
+from hypercore.merkle import encode_node
+from hypercore.proof import Proof, UpgradeRequest, verify_proof
+from tests.support.trees import VERIFIER
+from tests.support.vector_log import NOTHING, WRITER
 
 VECTORS = json.loads(
     (Path(__file__).parent.parent / "vectors" / "hypercore" / "manifests.json").read_text()
@@ -333,3 +337,48 @@ def test_a_patch_of_any_length_and_nodes_is_no_signature(
     data = b"\x02\x00" + good + b"\x00" + b"\x01" + good + patch_length
     data += encode_uint(len(nodes)) + b"".join(nodes)
     assert not verifier.verify(head_of(BLOCKS[:3]), data)
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("allow_patch", [False, True])
+def test_what_nobody_signed_is_trimmed(version: int, allow_patch: bool) -> None:
+    """A peer may add to a signature without making it invalid; that is not kept."""
+    pairs = [KeyPair.from_seed(bytes([seed]) * 32) for seed in range(3)]
+    signers = [Signer(DEFAULT_NAMESPACE, pair.public_key) for pair in pairs]
+    manifest = Manifest.multi_signer(signers, quorum=2, version=version, allow_patch=allow_patch)
+    verifier = Verifier(manifest.key, manifest)
+    short, longer = (append(EMPTY_HEAD, [b"x"] * count, lambda _: b"") for count in (5, 9))
+    assert short.head is not None
+    assert longer.head is not None
+    nodes = {node.index: node for node in longer.nodes}
+    patch = [nodes[index] for index in growth(5, 9)]
+    parts = [PartialSignature(n, verifier.sign(short.head, pairs[n])) for n in range(3)]
+    if allow_patch:
+        signature = verifier.sign(longer.head, pairs[1])
+        parts[1] = PartialSignature(1, signature, 4, patch)
+    honest = verifier.assemble(parts)
+    assert verifier.verify(short.head, honest)
+    assert verifier.trimmed(short.head, honest) == honest
+    junk = PartialSignature(2, bytes(64), 4, [*patch, *longer.nodes])
+    if allow_patch:
+        # A node that is given twice counts as it is given last.
+        false = [node._replace(hash=bytes(32)) for node in patch]
+        at = len(honest) - len(encode_array(map(encode_node, patch)))
+        twice = honest[:at] + encode_array(map(encode_node, [*false, *patch]))
+        assert verifier.verify(short.head, twice)
+        assert verifier.trimmed(short.head, twice) == honest
+    for padded in (
+        honest + bytes(1000),
+        verifier.assemble([*parts, junk, junk]),
+        verifier.assemble([*parts, junk]) + b"tail",
+    ):
+        assert verifier.verify(short.head, padded)
+        assert verifier.trimmed(short.head, padded) == honest
+
+
+def test_what_a_peer_added_to_a_signature_is_not_stored() -> None:
+    proof = WRITER.answer(upgrade=UpgradeRequest(0, 64))
+    assert proof.upgrade is not None
+    padded = replace(proof.upgrade, signature=proof.upgrade.signature + bytes(1 << 20))
+    changes = verify_proof(Proof(0, upgrade=padded), EMPTY_HEAD, NOTHING.get, VERIFIER)
+    assert changes.head == WRITER.head

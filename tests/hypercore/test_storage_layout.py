@@ -144,7 +144,7 @@ def test_core_records_come_back(core: int, data: int, alias: Alias | None) -> No
     assert CoreRecord.decode(record.encode()) == record
 
 
-@given(NUMBERS, NUMBERS, BYTES32, st.binary(max_size=200), st.integers(0, 2**60))
+@given(NUMBERS, NUMBERS, BYTES32, st.binary(max_size=200), st.integers(0, 2**53 - 1))
 def test_heads_come_back(
     fork: int, length: int, tree_hash: bytes, signature: bytes, unix_ms: int
 ) -> None:

@@ -54,12 +54,14 @@ class JavaScriptPeer:
 
 
 @asynccontextmanager
-async def open_javascript_peer() -> AsyncIterator[JavaScriptPeer]:
+async def open_javascript_peer(
+    script: str = "replication_peer.cjs",
+) -> AsyncIterator[JavaScriptPeer]:
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
             partial(
                 trio.run_process,
-                ["node", "replication_peer.cjs"],
+                ["node", script],
                 cwd=HERE,
                 stdin=PIPE,
                 stdout=PIPE,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypercore import log
 from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair, discovery_key
+from hypercore.fork_proof import ForkProof
 from hypercore.log import EMPTY_HEAD, Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
@@ -36,6 +37,7 @@ class MemoryLog:
         self.nodes: dict[int, MerkleNode] = {}
         self.blocks: dict[int, bytes] = {}
         self.commits = 0
+        self.fork_proof: ForkProof | None = None
 
     @property
     def contiguous_length(self) -> int:
@@ -46,6 +48,10 @@ class MemoryLog:
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         return [self.blocks.get(index) for index in indices]
+
+    def mark_frozen(self, proof: ForkProof) -> None:
+        self.fork_proof = proof
+        self.is_writable = False
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         self.commits += 1

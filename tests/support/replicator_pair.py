@@ -105,9 +105,13 @@ class Channel:
                 if not receiver.is_closed:
                     receiver.receive(self.change(1 - number, messages), now)
         if any(end.is_closed for end in self.ends):
+            for number, (sender, receiver) in enumerate((self.ends, self.ends[::-1])):
+                # What was sent before the close arrives before it.
+                if sender.is_closed and sender.sent and not receiver.is_closed:
+                    receiver.receive(self.change(1 - number, sender.sent), now)
             for end in self.ends:
                 end.close(now)
-            return False
+                end.sent = []
         return moved
 
 

@@ -1,0 +1,154 @@
+"""A core whose writer signed two histories: what still works, what does not, what stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore import (
+    CoreFrozen,
+    Corestore,
+    CorruptStorage,
+    Durability,
+    InvalidProof,
+    NotWritable,
+    UsageError,
+    open_corestore,
+    verify_fork_proof,
+)
+from hypercore.storage.core_storage import FORK_PROOF_KEY
+from tests.support.forked_cores import joined, open_writer
+from tests.support.forked_logs import ONE, SHARED, fork_proof
+from tests.support.trees import KEY_PAIR, MANIFEST
+
+KEY = MANIFEST.key
+PROOF = fork_proof()
+
+
+async def test_a_frozen_core_is_read_and_served() -> None:
+    async with open_corestore(None) as one, open_corestore(None) as other:
+        writer = await open_writer(one, ONE)
+        await writer.freeze(PROOF)
+        assert not writer.is_writable
+        assert not writer.info().is_writable
+        assert await writer.get_many(range(5)) == ONE
+        assert [block async for block in writer.blocks()] == ONE
+        await writer.write_local({b"rows": b"stay"})
+        reader = await other.get(key=KEY)
+        async with joined(writer, reader):
+            assert not writer.replication.statistics().peers_refused
+            with pytest.raises(CoreFrozen):
+                await reader.wait_length(9)
+            assert reader.is_frozen
+        frozen_error = pytest.raises(CoreFrozen, match=KEY.hex()[:16])
+        with frozen_error:
+            await writer.append(b"more")
+        with pytest.raises(CoreFrozen):
+            await writer.truncate(2)
+        with pytest.raises(CoreFrozen):
+            await writer.get(5)
+        assert writer.head.length == 5
+
+
+async def test_blocks_beyond_do_not_come_and_blocks_missing_do_not_either() -> None:
+    async with open_corestore(None) as one, open_corestore(None) as other:
+        writer = await open_writer(one, ONE)
+        reader = await other.get(key=KEY)
+        async with joined(writer, reader):
+            await reader.update()
+            await reader.get(0)
+        failures: list[CoreFrozen] = []
+
+        async def expect(call: object) -> None:
+            assert callable(call)
+            try:
+                await call()
+            except CoreFrozen as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect, lambda: reader.get(3))
+            nursery.start_soon(expect, lambda: reader.wait_length(6))
+            nursery.start_soon(expect, lambda: reader.download(0, 5))
+            await trio.testing.wait_all_tasks_blocked()
+            await reader.freeze(PROOF)
+        assert len(failures) == 3
+        async with joined(writer, reader):
+            assert not await reader.update()
+            with pytest.raises(CoreFrozen):
+                await reader.get(3)
+        assert reader.info().blocks_held == 1
+        assert reader.replication.statistics().total.requests_sent == 2
+
+
+@pytest.mark.parametrize("durability", ["commit", "os"])
+async def test_it_stays_frozen(tmp_path: Path, durability: str) -> None:
+    mode = Durability.parse(durability)
+    async with open_corestore(tmp_path, durability=mode) as store:
+        writer = await open_writer(store, ONE)
+        await writer.freeze(PROOF)
+        await writer.freeze(fork_proof(ONE, [*SHARED, b"third"]))
+    async with open_corestore(tmp_path, durability=mode) as store:
+        writer = await store.get(key_pair=KEY_PAIR)
+        assert writer.fork_proof == PROOF  # the first evidence
+        assert verify_fork_proof(writer.fork_proof, KEY).fork == 0
+        assert await writer.get(4) == b"e"
+        with pytest.raises(CoreFrozen):
+            await writer.append(b"more")
+        with pytest.raises(CoreFrozen):
+            await writer.get(7)
+
+
+async def test_evidence_that_was_spoiled_on_the_disk_is_corrupt_storage(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.OS) as store:
+        writer = await open_writer(store, ONE)
+        spoiled = bytearray(PROOF.encode())
+        spoiled[100] ^= 1
+        await writer.set_user_data(FORK_PROOF_KEY, bytes(spoiled))
+    async with open_corestore(tmp_path, durability=Durability.OS) as store:
+        with pytest.raises(CorruptStorage, match="fork proof"):
+            await store.get(key_pair=KEY_PAIR)
+
+
+async def test_only_evidence_about_this_core_and_fork_freezes_it() -> None:
+    async with open_corestore(None) as store:
+        other = await store.get(name="another")
+        await other.append(b"x")
+        with pytest.raises(InvalidProof, match="another core"):
+            await other.freeze(PROOF)
+        writer = await open_writer(store, ONE)
+        await writer.truncate(4)
+        with pytest.raises(UsageError, match="evidence about fork 0, the core is at 1"):
+            await writer.freeze(PROOF)
+        assert not writer.is_frozen
+        assert not other.is_frozen
+        await writer.append(b"goes on")
+        with pytest.raises(NotWritable):
+            await (await store.get(key=bytes(32))).append(b"x")
+
+
+async def test_a_store_tells_which_cores_are_frozen() -> None:
+    told: list[bytes] = []
+
+    async def listen(store: Corestore) -> None:
+        async for core in store.frozen_cores():
+            told.append(core.key)  # noqa: PERF401  # it never ends
+
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        nursery.start_soon(listen, store)
+        await (await store.get(name="another")).append(b"x")
+        writer = await open_writer(store, ONE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told
+        await writer.freeze(PROOF)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [KEY]
+        await writer.close()
+        await store.get(key=KEY)  # known already
+        nursery.start_soon(listen, store)  # who comes later is told, too
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [KEY, KEY]
+        nursery.cancel_scope.cancel()
