@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 
 import trio
 
@@ -12,6 +12,7 @@ from hypercore.bitfield import Bitfield
 from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.downloading import Download, Order
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
@@ -118,6 +119,11 @@ class Core:
     def contiguous_length(self) -> int:
         """Blocks held without a gap from 0."""
         return self._log.contiguous_length
+
+    @property
+    def remote_contiguous_length(self) -> int:
+        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        return self._log.remote_contiguous_length
 
     @property
     def durable_length(self) -> int:
@@ -296,16 +302,17 @@ class Core:
 
     # --- reading ------------------------------------------------------------------------
 
-    async def get(self, index: int, *, wait: bool = True) -> bytes:
+    async def get(self, index: int, *, wait: bool = True, force: bool = False) -> bytes:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
-        With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
+        With `wait` false only what is here counts. `force`: ask peers even where the core is set
+        to take only what they push. Raises: BlockNotAvailable (only then),
         OutOfRange for what cannot come: beyond the end of our own log, or below 0.
         Cancel: takes the request back.
         """
         block = self.get_local(index)
         if block is None:
-            return (await self._fetch((index,), wait))[index]
+            return (await self._fetch((index,), wait, force))[index]
         self._budget -= 1 + len(block) // _COST_BYTES
         if self._budget <= 0:
             await self._yield()
@@ -354,14 +361,16 @@ class Core:
             blocks.update(await self._fetch(missing, wait))
         return [blocks[index] for index in indices]
 
-    async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
+    async def _fetch(
+        self, indices: Sequence[int], wait: bool, force: bool = False
+    ) -> dict[int, bytes]:
         """Wait until blocks that are not here are."""
         if not wait:
             raise BlockNotAvailable(indices[0])
         length = self._log.head.length
         if self._log.is_writable and max(indices) >= length:
             raise OutOfRange(max(indices), length)
-        found = await self._fetcher.fetch(indices)
+        found = await self._fetcher.fetch(indices, is_forced=force)
         if self._cipher is None:
             return found
         return {index: self._decrypted(index, block) for index, block in found.items()}
@@ -407,6 +416,38 @@ class Core:
         Cancel: nothing more is asked for; what arrived stays.
         """
         await self._fetcher.download(start, self.length if stop is None else stop)
+
+    @asynccontextmanager
+    async def downloading(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        blocks: Sequence[int] | None = None,
+        order: Order = Order.LINEAR,
+    ) -> AsyncIterator[Download]:
+        """Fetch blocks [start, stop), or those of the list `blocks`, while in this block.
+
+        `stop` None is the length now, `LIVE` whatever is appended, too. What is not here when the
+        block ends is not asked for any more; what arrived stays. Downloads come behind reads.
+
+        Cancel: as leaving the block.
+        """
+        self._check_open()
+        wanted = range(start, self.length if stop is None else stop) if blocks is None else blocks
+        download = self._fetcher.start_download(wanted, order)
+        try:
+            yield download
+        finally:
+            download.cancel()
+
+    def push(self, indices: Sequence[int]) -> int:
+        """Send blocks to the peers that take them unasked; returns how many peers do."""
+        return self.replication.push_blocks(indices)
+
+    def finding_peers(self) -> AbstractContextManager[None]:
+        """While in this block, `update` waits for the first peer: somebody looks for some."""
+        return self.replication.finding_peers()
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks. Cancel: undoes nothing."""
@@ -471,6 +512,9 @@ class Core:
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         """Blocks as they are stored: what peers are sent."""
         return self._log.rows.read_blocks(indices)
+
+    def note_remote_contiguous(self, length: int) -> None:
+        self._log.note_remote_contiguous(length)
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.

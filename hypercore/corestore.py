@@ -282,7 +282,9 @@ class _Connection:
             core.release()
             return False
         if core in self._served:
-            core.release()  # our own open, on its way or about to leave, answers theirs
+            # Our own open, on its way or about to leave, answers theirs.
+            core.replication.remote_opened(self._mux)
+            core.release()
             return True
         self._served.add(core)
         self._nursery.start_soon(self._serve_and_release, core)

@@ -7,7 +7,9 @@ from typing import Protocol
 
 import trio
 
+from hypercore.downloading import Download, Order
 from hypercore.log import Changeset
+from hypercore.replication.demand import Priority
 from hypercore.stored_log import StoredLog
 from hypercore.waiting import BlockWaiters
 
@@ -22,8 +24,16 @@ PAUSE_BYTES = 4 << 20
 class BlockSource(Protocol):
     """Who can be asked for blocks; `replication.session.CoreReplication` is one."""
 
-    def want_blocks(self, indices: Iterable[int]) -> None: ...
-    def unwant_blocks(self, indices: Iterable[int]) -> None: ...
+    def want_blocks(
+        self,
+        indices: Iterable[int],
+        priority: Priority = Priority.LINEAR,
+        *,
+        is_forced: bool = False,
+    ) -> None: ...
+    def unwant_blocks(
+        self, indices: Iterable[int], priority: Priority = Priority.LINEAR
+    ) -> None: ...
 
 
 class BlockFetcher:
@@ -36,14 +46,16 @@ class BlockFetcher:
         self._changed = trio.lowlevel.ParkingLot()
         self._failure: Exception | None = None
 
-    async def fetch(self, indices: Sequence[int]) -> dict[int, bytes]:
+    async def fetch(self, indices: Sequence[int], *, is_forced: bool = False) -> dict[int, bytes]:
         """Wait for blocks that are not here; returns them as they are stored.
+
+        `is_forced`: ask for them even where peers push and are asked for nothing.
 
         Raises: what `fail` was given. Cancel: takes the request back.
         """
         self._check()
         waiter = self._waiters.add(indices)
-        self._source.want_blocks(indices)
+        self._source.want_blocks(indices, is_forced=is_forced)
         try:
             return await waiter.wait()
         finally:
@@ -61,6 +73,16 @@ class BlockFetcher:
                 await self._changed.park()
         finally:
             self._source.unwant_blocks(wanted)
+
+    def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
+        return Download(
+            blocks,
+            order,
+            bitfield=self._log.bitfield,
+            source=self._source,
+            changed=self._changed,
+            check=self._check,
+        )
 
     def read_ahead(self, stop: int) -> ReadAhead:
         return ReadAhead(self._source, stop)
@@ -99,12 +121,12 @@ class ReadAhead:
         if index >= before.stop - READ_AHEAD_BLOCKS // 2:
             self._wanted = range(index, min(index + READ_AHEAD_BLOCKS, self._stop))
             # In this order: what is in both windows stays asked for.
-            self._source.want_blocks(self._wanted)
-            self._source.unwant_blocks(before)
+            self._source.want_blocks(self._wanted, Priority.AHEAD)
+            self._source.unwant_blocks(before, Priority.AHEAD)
 
     def close(self) -> None:
         """Take back what was asked for and did not come."""
-        self._source.unwant_blocks(self._wanted)
+        self._source.unwant_blocks(self._wanted, Priority.AHEAD)
         self._wanted = range(0)
 
 

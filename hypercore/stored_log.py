@@ -70,6 +70,25 @@ class StoredLog:
         return self._hints.contiguous_length
 
     @property
+    def remote_contiguous_length(self) -> int:
+        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        return min(self._hints.remote_contiguous_length, self.head.length)
+
+    def note_remote_contiguous(self, length: int) -> None:
+        """Some peer has blocks [0, length) of this fork.
+
+        Written when it is all of the log, so at most once for each length that the log has; any
+        other waits for the next commit that moves our own contiguous length. Raises: StorageFailed.
+        """
+        if length <= self._hints.remote_contiguous_length:
+            return
+        self._hints = replace(self._hints, remote_contiguous_length=length)
+        if length >= self.head.length and not self._storage.is_read_only:
+            batch = self._storage.batch()
+            self.rows.stage_hints(batch, self._hints)
+            self._storage.commit(batch)
+
+    @property
     def durable_length(self) -> int:
         """How much of our own log survives what the store's durability promises.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
 from hypercore.replication.forks import ForkFollower
+from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.intake import Intake, verifier_of
 from hypercore.replication.messages import (
@@ -20,15 +22,22 @@ from hypercore.replication.messages import (
     encode_block_request,
     uint_at,
 )
+from hypercore.replication.pushes import acceptable_push
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.replication.wants import WINDOW_BLOCKS
 
 MAX_NEW_WINDOWS = 8
 """Windows asked about at once; more as blocks of these arrive."""
 
 PATIENCE_SECONDS = 2.0
-"""Without an answer for this long (or four round trips), another peer that has it is asked."""
+"""Without an answer for this long (or four round trips), another peer is asked for its head."""
+
+MAX_READS_FIRST = 32
+"""With more single blocks to ask for at once, these are a download of their own and wait."""
+
+READ_PRIORITY = 1
 
 _BLOCK_ONLY = 1
 
@@ -36,13 +45,42 @@ _BLOCK_ONLY = 1
 class Downloads:
     """The requests of one core to all its peers."""
 
-    def __init__(self, log: ReplicatedLog) -> None:
+    def __init__(self, log: ReplicatedLog, seed: int = 0) -> None:
         self._log = log
         self._upgrading: RemotePeer | None = None
         self._forks = ForkFollower(log)
-        self.demand = Demand(log)
+        self._settings = ReplicationSettings()
+        self.demand = Demand(log, seed)
+        self.pushed: list[int] = []
+        """Blocks that came unasked; the replicator withdraws requests for them."""
+
         self.is_reassigning = False
         """Something was put back that other peers may have; the replicator clears it."""
+
+    @property
+    def settings(self) -> ReplicationSettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ReplicationSettings) -> None:
+        self._settings = settings
+        self._forks.is_allowed = settings.follows_forks
+
+    def allows_push_of(self, peer: RemotePeer) -> bool:
+        """Whether this peer may send what nobody asked for.
+
+        A JavaScript pusher answers upgrades as if our log were empty until it has proven a
+        length to us on the same channel: until then it is not told that it may push.
+        """
+        match self._settings.push:
+            case PushMode.OFF:
+                return False
+            case PushMode.ONLY:
+                return True
+            case PushMode.ALLOWED:
+                return peer.has_upgraded_us or self._log.head.length == 0
+            case _ as other:
+                assert_never(other)
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -51,6 +89,10 @@ class Downloads:
         sync = peer.sync
         head = self._log.head
         if sync is None:
+            return
+        if self._settings.push is PushMode.ONLY:
+            if self.demand.has_forced:
+                self._fill_forced(peer, now)
             return
         if self._forks.is_ahead(peer):
             self._forks.pursue(peer, now, patience(peer))
@@ -61,7 +103,10 @@ class Downloads:
             return
         length = min(head.length, sync.length)
         indices = self.demand.take(peer, room, length)
-        self._ask_blocks(peer, indices, now)
+        if self.demand.has_reads_beside_downloads and len(peer.inflight):
+            self._ask_reads_first(peer, indices, now)
+        else:
+            self._ask_blocks(peer, indices, now)
         left = room[1] - len(indices)
         if left <= 0:
             return
@@ -71,11 +116,49 @@ class Downloads:
         if len(peers) > 1:
             self._take_over(peer, peers, left, now)
 
+    def _fill_forced(self, peer: RemotePeer, now: float) -> None:
+        """Ask for blocks that are forced, and nothing else."""
+        sync = peer.sync
+        head = self._log.head
+        demand = self.demand
+        if (
+            peer.can_upgrade_us(head.fork, head.length)
+            and demand.forced_beyond(head.length)
+            and self._may_ask_upgrade(peer, now)
+        ):
+            self._ask_upgrade(peer, now)
+        if sync is not None and peer.proves_blocks(head.fork, head.length):
+            limit = peer.inflight.room(head.byte_length // max(head.length, 1))[0]
+            length = min(head.length, sync.length)
+            if limit > 0:
+                self._ask_blocks(peer, demand.take_forced(peer, limit, length), now)
+
+    def _ask_reads_first(self, peer: RemotePeer, indices: Sequence[int], now: float) -> None:
+        """Blocks that somebody waits for overtake those that downloads have asked for already."""
+        inflight = peer.inflight
+        fork = self._log.head.fork
+        reads = [index for index in indices if self.demand.is_urgent(index)]
+        if len(reads) > MAX_READS_FIRST:
+            reads = []
+        for index in reads:
+            # It is answered before what is open now: it must not count on nodes of that.
+            inflight.retry_alone(index)
+            levels, _ = inflight.plan_path(index, self._log.read_node)
+            asked = inflight.add(index, levels, False, None, fork, now)
+            proof = ProofRequest(fork, block=BlockRequest(index, levels))
+            request = Request(asked.id, proof, priority=READ_PRIORITY)
+            peer.outbox.append((MessageType.REQUEST, request.encode()))
+        peer.counters.requests_sent += len(reads)
+        overtaken = set(reads)
+        self._ask_blocks(peer, [index for index in indices if index not in overtaken], now)
+
     def _ask_blocks(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
         inflight = peer.inflight
         outbox = peer.outbox
         read_node = self._log.read_node
         fork = self._log.head.fork
+        if not len(inflight):
+            peer.speed.started(now)
         count = 0
         for index in indices:
             levels, is_shared = inflight.plan_path(index, read_node)
@@ -123,28 +206,29 @@ class Downloads:
             manifest=self._log.manifest is None and sync.has_manifest,
         )
         self._upgrading = peer
+        if len(peer.inflight) == 1:
+            peer.speed.started(now)
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, request.encode()))
 
     def _take_over(
         self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
     ) -> None:
-        """Ask an idle peer for what others have owed for too long; those are told so."""
+        """Ask an idle peer for what others would answer much later; those are told so."""
         for other in peers:
             if other is peer or not len(other.inflight):
                 continue
-            latest = now - patience(other)
-            overdue: list[InflightRequest] = []
-            for request in other.inflight:
-                if request.sent_at > latest or len(overdue) == room:
-                    break
-                if request.index >= 0 and request.upgrade is None and peer.offers(request.index):
-                    overdue.append(request)
-            for request in overdue:
-                self._cancel(other, request)
-                self.demand.ask(request.index)
-            room -= len(overdue)
-            self._ask_blocks(peer, [request.index for request in overdue], now)
+            moved = overdue(
+                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, room, now
+            )
+            if moved:
+                for request in moved:
+                    self._cancel(other, request)
+                    self.demand.ask(request.index)
+                # What was to be answered first is asked for first.
+                self._ask_blocks(peer, [request.index for request in reversed(moved)], now)
+                peer.counters.hotswaps += len(moved)
+                room -= len(moved)
 
     def cancel(self, peers: Iterable[RemotePeer], indices: Iterable[int]) -> None:
         """Withdraw the requests for these blocks."""
@@ -193,7 +277,10 @@ class Downloads:
         fork, offset = uint_at(payload, offset)
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
-            peer.counters.answers_ignored += 1
+            if request_id == 0 and self._settings.push is not PushMode.OFF:
+                self._receive_push(peer, Data.decode(payload).proof, intake)
+            else:
+                peer.counters.answers_ignored += 1
             return
         if fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
@@ -218,6 +305,25 @@ class Downloads:
             self._accepted(peer, request, size)
         if now > request.sent_at:
             peer.inflight.measure_round_trip(now - request.sent_at)
+
+    def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake) -> None:
+        """Verify a block that nobody asked for; one that fits nothing that is here is ignored."""
+        wanted = acceptable_push(proof, intake, self._log.bitfield)
+        if wanted is None or wanted.block is None:
+            peer.counters.answers_ignored += 1
+            return
+        changes = intake.accept_proof(wanted)
+        if changes.head is not None:
+            peer.counters.upgrades_received += 1
+            peer.has_upgraded_us = True
+            self.is_reassigning = True
+        for index, value in changes.blocks:
+            peer.counters.pushes_received += 1
+            peer.counters.blocks_received += 1
+            peer.counters.bytes_received += len(value)
+            if self.demand.is_asked(index):
+                self.pushed.append(index)
+            self.demand.settle(index)
 
     def _receive_fork(
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
@@ -250,14 +356,20 @@ class Downloads:
             or (request.upgrade is None and (proof.upgrade is not None or proof.block is None))
         ):
             raise InvalidProof("an answer to something else than was asked")
-        if request.upgrade is not None and request.upgrade.start != intake.head.length:
-            # Honest, but late: the log has changed since it was asked.
+        start = proof.upgrade.start if proof.upgrade is not None else intake.head.length
+        if request.upgrade is not None and (
+            request.upgrade.start != intake.head.length
+            or (start != intake.head.length and self._settings.push is not PushMode.OFF)
+        ):
+            # Honest, but late: the log has changed since it was asked, or the peer, which has
+            # pushed since, has answered from where it takes us to be.
             peer.counters.answers_ignored += 1
             self._finish(peer, request)
             return
         changes = intake.accept_proof(proof)
         if request.upgrade is not None and changes.head is not None:
             peer.counters.upgrades_received += 1
+            peer.has_upgraded_us = True
             self.is_reassigning = True
             peer.sent_wants.forget(request.upgrade.start)
         if proof.upgrade is None and request.upgrade is not None:

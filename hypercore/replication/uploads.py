@@ -7,6 +7,7 @@ costs its queue of small requests and one buffer, and is not cut off for being s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from hypercore.bitfield import Bitfield
@@ -15,7 +16,7 @@ from hypercore.log import Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof
-from hypercore.proof_request import InvalidRequest
+from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.messages import (
     Data,
     HaveBits,
@@ -73,11 +74,18 @@ class Uploads:
         self._source = source
         self._counters = counters
         self._requests: dict[int, Request | _BlockOnly] = {}
+        self._urgent: dict[int, Request | _BlockOnly] = {}
+        self.proven_length = 0
+        """The length that answers (and pushes) on this channel have proven to the peer."""
+
+        self.pushed_length = 0
+        """The part of it that pushes did."""
+
         self._wants: dict[Want, None] = {}
         self._invalid_requests = 0
 
     def __len__(self) -> int:
-        return len(self._requests) + len(self._wants)
+        return len(self._requests) + len(self._urgent) + len(self._wants)
 
     def add(self, payload: bytes) -> None:
         """Queue an encoded request; one with the id of a waiting one takes its place.
@@ -86,6 +94,8 @@ class Uploads:
         """
         self._counters.requests_received += 1
         requests = self._requests
+        if self._urgent:
+            self._urgent.pop(uint_at(payload, 1)[0], None)
         if payload[:1] == b"\x01":
             request_id, offset = uint_at(payload, 1)
             fork, offset = uint_at(payload, offset)
@@ -96,14 +106,16 @@ class Uploads:
         else:
             request = Request.decode(payload)
             requests.pop(request.id, None)
-            requests[request.id] = request
-        if len(requests) > MAX_WAITING:
+            queue = self._urgent if request.priority else requests
+            queue[request.id] = request
+        if len(requests) + len(self._urgent) > MAX_WAITING:
             raise TooManyRequests(f"more than {MAX_WAITING} requests wait for an answer")
         if self._invalid_requests > MAX_INVALID_REQUESTS:
             raise TooManyRequests(f"more than {MAX_INVALID_REQUESTS} requests without an answer")
 
     def cancel(self, request_id: int) -> None:
         self._requests.pop(request_id, None)
+        self._urgent.pop(request_id, None)
 
     def add_want(self, want: Want) -> None:
         """Queue a want. Raises: TooManyRequests."""
@@ -113,6 +125,7 @@ class Uploads:
 
     def clear(self) -> None:
         self._requests.clear()
+        self._urgent.clear()
         self._wants.clear()
 
     def take(self, max_bytes: int, head: Head) -> list[_Message]:
@@ -126,16 +139,17 @@ class Uploads:
             for answer in self._answer_want(want, head):
                 answers.append(answer)
                 left -= len(answer[1])
-        while left > 0 and self._requests:
+        while left > 0 and (requests := self._urgent or self._requests):
             count = min(left // average + 1, MAX_READ_BLOCKS)
-            for answer in self._answer_some(count, head):
+            for answer in self._answer_some(requests, count, head):
                 answers.append(answer)
                 left -= len(answer[1])
         return answers
 
-    def _answer_some(self, count: int, head: Head) -> list[_Message]:
+    def _answer_some(
+        self, requests: dict[int, Request | _BlockOnly], count: int, head: Head
+    ) -> list[_Message]:
         """Answer the next `count` requests, oldest first, with one read of their blocks."""
-        requests = self._requests
         if count >= len(requests):
             batch = list(requests.items())
             requests.clear()
@@ -210,10 +224,14 @@ class Uploads:
                 return self._no_data(request.id, NoDataReason.NOT_AVAILABLE)
             return MessageType.DATA, Data(request.id, Proof(head.fork, manifest=manifest)).encode()
         prologue = source.verifier.prologue if source.verifier is not None else None
+        if wanted.upgrade is not None:
+            wanted = self._after_pushes(wanted, wanted.upgrade, head)
         try:
             proof = build_proof(wanted, head, source.read_node, block, prologue)
         except InvalidRequest:
             return self._no_data(request.id, NoDataReason.INVALID_REQUEST)
+        if proof.upgrade is not None:
+            self.proven_length = head.length
         if block is not None:
             self._counters.blocks_sent += 1
             self._counters.bytes_sent += len(block)
@@ -221,10 +239,21 @@ class Uploads:
             proof = Proof(proof.fork, proof.block, proof.hash, proof.seek, proof.upgrade, manifest)
         return MessageType.DATA, Data(request.id, proof).encode()
 
+    def _after_pushes(
+        self, wanted: ProofRequest, upgrade: UpgradeRequest, head: Head
+    ) -> ProofRequest:
+        """What was pushed since the peer asked has brought it further: go on from there."""
+        start = self.pushed_length
+        stop = upgrade.start + upgrade.length
+        if not upgrade.start < start < stop <= head.length:
+            return wanted
+        return replace(wanted, upgrade=UpgradeRequest(start, stop - start))
+
     def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
         self._counters.no_data_sent += 1
         if reason is NoDataReason.INVALID_REQUEST:
             self._invalid_requests += 1
+            self._counters.invalid_requests += 1
         return MessageType.NO_DATA, NoData(request_id, reason).encode()
 
     def _answer_want(self, want: Want, head: Head) -> list[_Message]:
