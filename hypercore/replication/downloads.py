@@ -19,6 +19,7 @@ from hypercore.replication.messages import (
     MessageType,
     NoData,
     Request,
+    Sync,
     encode_block_request,
     uint_at,
 )
@@ -94,10 +95,7 @@ class Downloads:
             if self.demand.has_forced:
                 self._fill_forced(peer, now)
             return
-        if self._forks.is_ahead(peer):
-            self._forks.pursue(peer, now, patience(peer))
-        if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
-            self._ask_upgrade(peer, now)
+        self._fill_heads(peer, sync, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
@@ -115,6 +113,16 @@ class Downloads:
                 peer.outbox += peer.sent_wants.want(index)
         if len(peers) > 1:
             self._take_over(peer, peers, left, now)
+
+    def _fill_heads(self, peer: RemotePeer, sync: Sync, now: float) -> None:
+        """Ask for what the peer has ahead of us besides blocks."""
+        head = self._log.head
+        if self._forks.is_ahead(peer):
+            self._forks.pursue(peer, now, patience(peer))
+        if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
+            self._ask_upgrade(peer, now)
+        if self._log.manifest is None and sync.has_manifest and not sync.length:
+            self._ask_manifest(peer, sync, now)
 
     def _fill_forced(self, peer: RemotePeer, now: float) -> None:
         """Ask for blocks that are forced, and nothing else."""
@@ -208,6 +216,16 @@ class Downloads:
         self._upgrading = peer
         if len(peer.inflight) == 1:
             peer.speed.started(now)
+        peer.counters.requests_sent += 1
+        peer.outbox.append((MessageType.REQUEST, request.encode()))
+
+    def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
+        """Of a peer that has nothing else; once."""
+        if peer.was_asked_manifest:
+            return
+        peer.was_asked_manifest = True
+        open_request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
+        request = Request(open_request.id, ProofRequest(sync.fork), manifest=True)
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, request.encode()))
 
@@ -349,6 +367,9 @@ class Downloads:
         self, peer: RemotePeer, request: InflightRequest, data: Data, intake: Intake
     ) -> None:
         proof = data.proof
+        if request.index < 0 and request.upgrade is None:
+            self._receive_manifest(peer, request, proof, intake)
+            return
         if (
             proof.hash is not None
             or proof.seek is not None
@@ -379,6 +400,15 @@ class Downloads:
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)
+
+    def _receive_manifest(
+        self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
+    ) -> None:
+        if proof != Proof(proof.fork, manifest=proof.manifest):
+            raise InvalidProof("an answer to something else than was asked")
+        self._finish(peer, request)
+        if proof.manifest is not None and self._log.manifest is None:
+            intake.accept_proof(Proof(intake.head.fork, manifest=proof.manifest))
 
     def _finish(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)

@@ -37,6 +37,7 @@ class RemotePeer:
         self.refused_length = -1
         """The peer had no proof of its way to this length; do not ask for it again."""
 
+        self.was_asked_manifest = False
         self.has_upgraded_us = False
         """It has proven a head to us on this channel."""
 

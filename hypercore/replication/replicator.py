@@ -326,7 +326,7 @@ class Replicator:
         self._announcer.advance()
         if self._announcer.served.fork != fork:
             self._history_changed()
-        if any(changes.head is not None for changes in changesets):
+        if any(changes.head is not None or changes.manifest for changes in changesets):
             self._sync_all()
         if has_blocks:
             runs = runs_of(index for changes in changesets for index, _ in changes.blocks)
@@ -427,6 +427,7 @@ class Replicator:
         self._downloads.demand.rewind()
         for peer in self.peers:
             self._downloads.cancel_all(peer)
+            self._note_contiguous(peer)
 
     def _sync_all(self) -> None:
         is_downloading = self.is_downloading
