@@ -360,8 +360,7 @@ class OurParty:
 
     async def extension(self, name: str) -> None:
         async def handle(payload: bytes, _: object) -> Sequence[bytes]:
-            # The encoding "utf-8" of JavaScript puts a length before the text.
-            self._texts.append(payload[1:].decode())
+            self._texts.append(payload.decode())
             self._changed.set()
             self._changed = trio.Event()
             return ()
@@ -369,7 +368,7 @@ class OurParty:
         self.core.set_extension(name, handle)
 
     async def send_extension(self, name: str, text: str) -> None:
-        self.core.send_extension(name, bytes([len(text)]) + text.encode())
+        self.core.send_extension(name, text.encode())
 
     async def extension_texts(self, count: int) -> list[str]:
         while len(self._texts) < count:
