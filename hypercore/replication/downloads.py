@@ -182,17 +182,21 @@ class Downloads:
         return self._forks.is_ahead(peer)
 
     def _may_ask_upgrade(self, peer: RemotePeer, now: float) -> bool:
-        """One upgrade is asked for at a time; of another peer when its time is up."""
+        """One upgrade is asked for at a time; of another peer, too, when its time is up.
+
+        The first is not withdrawn: of many slow peers each would lose its turn before it answers.
+        """
         other = self._upgrading
         if other is None:
-            return True
-        if other is peer:
+            return not _open_upgrade(peer)
+        asked = _open_upgrade(other)
+        if other is peer or not asked or asked[0].sent_at > now - patience(other):
             return False
-        for request in other.inflight:
-            if request.upgrade is not None and request.sent_at <= now - patience(other):
-                self._cancel(other, request)
-                return True
-        return False
+        if _open_upgrade(peer):
+            return False
+        if asked[0].index >= 0:
+            self.demand.put_back(asked[0].index)
+        return True
 
     def _ask_upgrade(self, peer: RemotePeer, now: float) -> None:
         """Ask for the peer's head, together with the first block beyond ours that is wanted."""
@@ -273,7 +277,7 @@ class Downloads:
             self._put_back(peer, request)
 
     def _put_back(self, peer: RemotePeer, request: InflightRequest) -> None:
-        if request.upgrade is not None:
+        if request.upgrade is not None and self._upgrading is peer:
             self._upgrading = None
         if self._forks.owns(request):
             self._forks.stop()
@@ -453,6 +457,11 @@ class Downloads:
         if self._forks.owns(request):
             peer.refused_fork = request.fork
         self._finish(peer, request)
+
+
+def _open_upgrade(peer: RemotePeer) -> list[InflightRequest]:
+    """The request for its head that it has not answered, if there is one."""
+    return [request for request in peer.inflight if request.upgrade is not None][:1]
 
 
 def patience(peer: RemotePeer) -> float:

@@ -190,6 +190,9 @@ class Replicator:
         """
         was_downloading = self.is_downloading
         self._downloads.demand.want(indices, priority)
+        self._check_seconds = CHECK_SECONDS
+        if not any(len(peer.inflight) for peer in self.peers):
+            self._checked_at = now
         if is_forced:
             self._downloads.demand.force(indices)
         self._fill_all(now)
