@@ -23,7 +23,7 @@ from hypercore.replication.messages import (
     encode_block_request,
     uint_at,
 )
-from hypercore.replication.pushes import acceptable_push
+from hypercore.replication.pushes import acceptable_push, leads_to_known
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.settings import PushMode, ReplicationSettings
@@ -244,6 +244,7 @@ class Downloads:
                 peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, room, now
             )
             if moved:
+                other.speed.lost(other.inflight, now)
                 for request in moved:
                     self._cancel(other, request)
                     self.demand.ask(request.index)
@@ -381,13 +382,7 @@ class Downloads:
             or (request.upgrade is None and (proof.upgrade is not None or proof.block is None))
         ):
             raise InvalidProof("an answer to something else than was asked")
-        start = proof.upgrade.start if proof.upgrade is not None else intake.head.length
-        if request.upgrade is not None and (
-            request.upgrade.start != intake.head.length
-            or (start != intake.head.length and self._settings.push is not PushMode.OFF)
-        ):
-            # Honest, but late: the log has changed since it was asked, or the peer, which has
-            # pushed since, has answered from where it takes us to be.
+        if request.upgrade is not None and self._is_late(peer, request.upgrade, proof, intake):
             peer.counters.answers_ignored += 1
             self._finish(peer, request)
             return
@@ -404,6 +399,20 @@ class Downloads:
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)
+
+    def _is_late(
+        self, peer: RemotePeer, asked: UpgradeRequest, proof: Proof, intake: Intake
+    ) -> bool:
+        """Whether an answer is honest, but the log has changed since it was asked for.
+
+        A peer that may push answers from where its pushes have taken us.
+        """
+        length = intake.head.length
+        if not peer.was_allowed_push:
+            return asked.start != length
+        if proof.upgrade is not None:
+            return proof.upgrade.start != length
+        return proof.block is not None and not leads_to_known(proof.block, intake)
 
     def _receive_manifest(
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake

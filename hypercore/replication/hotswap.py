@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hypercore.replication.inflight import Inflight, InflightRequest
 
-GUESS_SECONDS = 0.25
+GUESS_SECONDS = 0.2
 """What a peer that has not answered anything yet is expected to take."""
 
 GAIN = 2.0
@@ -25,24 +25,38 @@ MAX_CHECK_SECONDS = 2.0
 class Speed:
     """What one peer has shown of itself."""
 
-    __slots__ = ("_progress_at", "seconds_per_block")
+    __slots__ = ("_is_first", "_progress_at", "_silent_seconds", "seconds_per_block")
 
     def __init__(self) -> None:
         self.seconds_per_block = 0.0
         """Between two answers while it had more to answer; smoothed."""
 
         self._progress_at = 0.0
+        self._is_first = True
+        self._silent_seconds = 0.0
 
     def started(self, now: float) -> None:
         """It is asked for something and owed nothing before."""
         self._progress_at = now
+        self._is_first = True
 
     def answered(self, blocks: int, now: float) -> None:
         """That many blocks have arrived together."""
         measured = (now - self._progress_at) / blocks
         present = self.seconds_per_block
-        self.seconds_per_block = present + (measured - present) / 4 if present else measured
+        if self._is_first:
+            # A round trip is in it, too: of one block that says nothing, of many it is a bound.
+            if blocks > 1 and (not present or measured < present):
+                self.seconds_per_block = measured
+        else:
+            self.seconds_per_block = present + (measured - present) / 4 if present else measured
+        self._is_first = False
+        self._silent_seconds = 0.0
         self._progress_at = now
+
+    def lost(self, inflight: Inflight, now: float) -> None:
+        """Requests were taken from it: until it answers something, it is not given them back."""
+        self._silent_seconds = max(self._silent_seconds, self.stalled_seconds(inflight, now))
 
     def stalled_seconds(self, inflight: Inflight, now: float) -> float:
         """How long it has owed us something without a sign of life."""
@@ -57,7 +71,7 @@ class Speed:
             expected = GUESS_SECONDS
         else:
             expected = max((position + 1) * self.seconds_per_block, inflight.round_trip_seconds)
-        return max(expected, self.stalled_seconds(inflight, now))
+        return max(expected, self._silent_seconds, self.stalled_seconds(inflight, now))
 
 
 def overdue(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pyroaring import BitMap64
+
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.log import Head
-from hypercore.proof import MAX_PATH_NODES, Proof, build_proof
+from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof, build_proof
 from hypercore.proof_request import (
     BlockRequest,
     InvalidRequest,
@@ -21,8 +23,8 @@ from hypercore.proof_request import (
 )
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import Data, MessageType
-from hypercore.replication.remote import RemotePeer
-from hypercore.replication.uploads import UploadSource
+from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.uploads import UploadSource, levels_below_root
 
 MAX_WAITING_PUSHES = 2048
 """Pushes to one peer that may wait; further ones are dropped, since the peer can still ask."""
@@ -34,6 +36,7 @@ class Pushes:
     def __init__(self, source: UploadSource) -> None:
         self._source = source
         self._waiting: dict[int, None] = {}
+        self._pushed = BitMap64()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -42,10 +45,13 @@ class Pushes:
         for index in indices:
             if len(self._waiting) >= MAX_WAITING_PUSHES:
                 return
-            self._waiting[index] = None
+            if 0 <= index < MAX_TRACKED and index not in self._pushed:
+                self._waiting[index] = None
 
     def clear(self) -> None:
+        """Forget what waits and what was pushed: the peer has another history, or wants none."""
         self._waiting.clear()
+        self._pushed.clear()
 
     def take(self, peer: RemotePeer, max_bytes: int, head: Head) -> list[tuple[int, bytes]]:
         """About that many bytes of pushes, from the log as of `head`.
@@ -54,7 +60,7 @@ class Pushes:
         """
         sync = peer.sync
         if sync is None or not takes_pushes(peer) or sync.fork != head.fork:
-            self._waiting.clear()
+            self.clear()
             return []
         messages: list[tuple[int, bytes]] = []
         left = max_bytes
@@ -67,6 +73,7 @@ class Pushes:
             proof = None if peer.offers(index) else self._prove(peer, sync.length, index, head)
             if proof is None or proof.block is None:
                 continue
+            self._pushed.add(index)
             peer.counters.pushes_sent += 1
             peer.counters.blocks_sent += 1
             peer.counters.bytes_sent += len(proof.block.value or b"")
@@ -124,19 +131,12 @@ def acceptable_push(proof: Proof, intake: Intake, bitfield: Bitfield) -> Proof |
         return proof
     if block.index >= head.length or bitfield.get(block.index):
         return None
+    return Proof(proof.fork, block) if leads_to_known(block, intake) else None
+
+
+def leads_to_known(block: BlockProof, intake: Intake) -> bool:
+    """Whether the node that a block's path ends in is here, so that the path can be verified."""
     node = flat_tree.TreeIndex(2 * block.index)
     for _ in block.nodes[:MAX_PATH_NODES]:
         node = flat_tree.parent(node)
-    if intake.read_node(node) is None:
-        return None
-    return Proof(proof.fork, block)
-
-
-def levels_below_root(index: int, length: int) -> int:
-    """How many levels a block's path has to climb to a root of a tree of `length` blocks."""
-    node = flat_tree.TreeIndex(2 * index)
-    levels = 0
-    while flat_tree.right_span(flat_tree.parent(node)) < 2 * length:
-        node = flat_tree.parent(node)
-        levels += 1
-    return levels
+    return intake.read_node(node) is not None

@@ -38,6 +38,7 @@ class RemotePeer:
         """The peer had no proof of its way to this length; do not ask for it again."""
 
         self.was_asked_manifest = False
+        self.was_allowed_push = False
         self.has_upgraded_us = False
         """It has proven a head to us on this channel."""
 

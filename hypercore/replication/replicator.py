@@ -92,7 +92,8 @@ class Replicator:
         self._downloads = Downloads(log, seed)
         self._activity = Activity()
         self._pushes: dict[RemotePeer, Pushes] = {}
-        self._checked_at = 0.0
+        self._updates = 0
+        self._check_at = 0.0
         self._check_seconds = CHECK_SECONDS
         self.peers: list[RemotePeer] = []
         self.departed = Counters()
@@ -135,8 +136,10 @@ class Replicator:
     @property
     def is_downloading(self) -> bool:
         """Whether peers should keep the channel for us: readers wait for what is appended."""
-        return bool(self._downloads.demand) or not (
-            self._log.is_writable or self._activity.is_quiet
+        return (
+            bool(self._downloads.demand)
+            or self._updates > 0
+            or not (self._log.is_writable or self._activity.is_quiet)
         )
 
     @property
@@ -175,6 +178,12 @@ class Replicator:
         self._sync_all()
         return self._flush(outputs)
 
+    def expect_update(self, more: int) -> list[Output]:
+        """So many more (or fewer) wait for a head that some peer may have: keep the channels."""
+        self._updates += more
+        self._sync_all()
+        return self._flush([])
+
     def want(
         self,
         indices: Iterable[int],
@@ -191,8 +200,8 @@ class Replicator:
         was_downloading = self.is_downloading
         self._downloads.demand.want(indices, priority)
         self._check_seconds = CHECK_SECONDS
-        if not any(len(peer.inflight) for peer in self.peers):
-            self._checked_at = now
+        if not now < self._check_at <= now + CHECK_SECONDS:
+            self._check_at = now + CHECK_SECONDS
         if is_forced:
             self._downloads.demand.force(indices)
         self._fill_all(now)
@@ -263,7 +272,7 @@ class Replicator:
         blocks = peer.counters.blocks_received - blocks_before
         if blocks:
             peer.speed.answered(blocks, now)
-            self._checked_at = now
+            self._check_at = now + CHECK_SECONDS
             self._check_seconds = CHECK_SECONDS
         self._commit(intake, has_blocks=blocks > 0)
         if peer.contiguous_length > contiguous_before:
@@ -286,9 +295,8 @@ class Replicator:
 
     def _note_contiguous(self, peer: RemotePeer) -> None:
         sync = peer.sync
-        head = self._log.head
-        if sync is not None and sync.fork == head.fork and head.length:
-            self._log.note_remote_contiguous(min(peer.contiguous_length, head.length))
+        if sync is not None and sync.fork == self._log.head.fork:
+            self._log.note_remote_contiguous(peer.contiguous_length)
 
     def _receive_all(
         self, peer: RemotePeer, messages: Iterable[tuple[int, bytes]], intake: Intake, now: float
@@ -367,6 +375,8 @@ class Replicator:
     def _receive_sync(self, peer: RemotePeer, sync: Sync) -> Output | None:
         before = peer.sync
         peer.sync = sync
+        if not sync.allow_push:
+            peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
         if not sync.downloading and not self.is_downloading:
@@ -396,7 +406,7 @@ class Replicator:
         """When to call `advance`: another peer may be the better one to ask by then."""
         deadline = self._activity.deadline
         if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
-            deadline = min(deadline, self._checked_at + self._check_seconds)
+            deadline = min(deadline, self._check_at)
         return deadline
 
     def advance(self, now: float) -> list[Output]:
@@ -408,7 +418,7 @@ class Replicator:
             self._sync_all()
             for peer in list(self.peers):
                 outputs += self._end_idle(peer)
-        self._checked_at = now
+        self._check_at = now + self._check_seconds
         self._check_seconds = min(2 * self._check_seconds, MAX_CHECK_SECONDS)
         self._fill_all(now)
         return self._flush(outputs)
@@ -441,6 +451,7 @@ class Replicator:
         allows_push = (
             is_downloading and self._activity.is_active and self._downloads.allows_push_of(peer)
         )
+        peer.was_allowed_push |= allows_push
         self._announcer.sync(peer, is_downloading=is_downloading, allows_push=allows_push)
 
     def _fill_all(self, now: float) -> None:

@@ -198,12 +198,20 @@ class CoreReplication:
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork
-        while (self._log.head.length, self._log.head.fork) == (length, fork):
-            is_finding = self._finding > 0 and not self._had_peers
-            if not is_finding and not self._opening and not self._replicator.is_behind:
-                return False
-            await self._changed.wait()
-        return True
+        is_expecting = False
+        try:
+            while (self._log.head.length, self._log.head.fork) == (length, fork):
+                is_finding = self._finding > 0 and not self._had_peers
+                if not is_finding and not self._opening and not self._replicator.is_behind:
+                    return False
+                if not is_expecting:
+                    is_expecting = True
+                    self._carry_out(self._replicator.expect_update(1))
+                await self._changed.wait()
+            return True
+        finally:
+            if is_expecting:
+                self._carry_out(self._replicator.expect_update(-1))
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""

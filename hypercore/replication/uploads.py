@@ -7,16 +7,21 @@ costs its queue of small requests and one buffer, and is not cut off for being s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
+from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof
-from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
+from hypercore.proof_request import (
+    BlockRequest,
+    InvalidRequest,
+    ProofRequest,
+    UpgradeRequest,
+)
 from hypercore.replication.messages import (
     Data,
     HaveBits,
@@ -80,6 +85,8 @@ class Uploads:
 
         self.pushed_length = 0
         """The part of it that pushes did."""
+
+        self._passed_length = -1
 
         self._wants: dict[Want, None] = {}
         self._invalid_requests = 0
@@ -242,12 +249,29 @@ class Uploads:
     def _after_pushes(
         self, wanted: ProofRequest, upgrade: UpgradeRequest, head: Head
     ) -> ProofRequest:
-        """What was pushed since the peer asked has brought it further: go on from there."""
+        """What was pushed since the peer asked has brought it further: go on from there.
+
+        A peer that asks from below once more has not taken the pushes, and is believed.
+        """
         start = self.pushed_length
-        stop = upgrade.start + upgrade.length
-        if not upgrade.start < start < stop <= head.length:
+        left = head.length - start
+        is_moot = left <= 0 and wanted.block is None
+        if upgrade.start >= start or is_moot or wanted.seek or wanted.hash:
             return wanted
-        return replace(wanted, upgrade=UpgradeRequest(start, stop - start))
+        if start == self._passed_length:
+            self.forget_pushes()
+            return wanted
+        self._passed_length = start
+        block = wanted.block
+        if block is not None and block.index < start:
+            block = BlockRequest(block.index, levels_below_root(block.index, start))
+        return ProofRequest(
+            wanted.fork, block=block, upgrade=UpgradeRequest(start, left) if left > 0 else None
+        )
+
+    def forget_pushes(self) -> None:
+        """The peer is where it says it is."""
+        self.pushed_length = self.proven_length = 0
 
     def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
         self._counters.no_data_sent += 1
@@ -280,3 +304,13 @@ class Uploads:
                 answers.append((MessageType.BITFIELD, HaveBits(start, words).encode()))
             start = end
         return answers
+
+
+def levels_below_root(index: int, length: int) -> int:
+    """How many levels a block's path has to climb to a root of a tree of `length` blocks."""
+    node = flat_tree.TreeIndex(2 * index)
+    levels = 0
+    while flat_tree.right_span(flat_tree.parent(node)) < 2 * length:
+        node = flat_tree.parent(node)
+        levels += 1
+    return levels
