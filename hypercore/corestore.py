@@ -17,6 +17,7 @@ from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.errors import StorageError, UsageError
 from hypercore.manifest import Manifest, Verifier
+from hypercore.metrics import hypercore_metrics
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
 from hypercore.storage import Durability, Storage
@@ -47,6 +48,9 @@ class CorestoreStatistics:
     connections: int
     failures: Mapping[bytes, StorageError]
     """Why a core could not be served to a peer, by discovery key."""
+
+    metrics: Mapping[str, float]
+    """The open cores under the names of `hypercore-stats`."""
 
 
 class _OpenStore:
@@ -112,7 +116,12 @@ class Corestore:
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store
-        return CorestoreStatistics(len(store.cores), len(store.connections), dict(store.failures))
+        return CorestoreStatistics(
+            len(store.cores),
+            len(store.connections),
+            dict(store.failures),
+            hypercore_metrics(store.cores.values()),
+        )
 
     async def get(
         self,

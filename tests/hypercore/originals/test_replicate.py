@@ -451,8 +451,26 @@ async def test_metrics_have_the_names_of_hypercore_stats() -> None:
         b = await reader_of(second, a)
         async with replicating(a, b):
             await b.wait_length(3)
+            await b.get(0)
+            metrics = second.statistics().metrics
+            assert metrics["hypercore_total_peers"] == 1
+            assert metrics["hypercore_total_max_inflight_blocks"] == 512
+            assert metrics["hypercore_total_inflight_blocks"] == 0
+            assert metrics["hypercore_total_fully_downloaded_cores"] == 0
             await b.download()
-        wire = b.statistics().replication.wire
-        kinds = ("sync", "request", "cancel", "data", "want", "bitfield", "range", "extension")
-        assert {f"wire_{kind}_{way}" for kind in kinds for way in ("rx", "tx")} <= wire.keys()
-        assert wire["wire_data_rx"] == a.statistics().replication.wire["wire_data_tx"] == 4
+        metrics, served = second.statistics().metrics, first.statistics().metrics
+        assert metrics["hypercore_total_cores"] == 1
+        assert metrics["hypercore_total_fully_downloaded_cores"] == 1
+        assert metrics["hypercore_total_length"] == 3
+        assert metrics["hypercore_total_peers"] == 0
+        assert metrics["hypercore_total_blocks_downloaded"] == 3
+        assert served["hypercore_total_blocks_uploaded"] == 3
+        assert served["hypercore_total_bytes_uploaded"] == a.byte_length
+        for kind in ("sync", "request", "cancel", "data", "want", "bitfield", "range", "extension"):
+            name = f"hypercore_total_wire_{kind}"
+            assert metrics[f"{name}_received"] == served[f"{name}_transmitted"], kind
+        assert metrics["hypercore_total_wire_data_received"] == 4
+        for name in ("hypercore_total_hotswaps", "hypercore_invalid_data"):
+            assert metrics[name] == 0
+        assert metrics["hypercore_invalid_requests"] == 0
+        assert metrics["hypercore_round_trip_time_avg_seconds"] >= 0
