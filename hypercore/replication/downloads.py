@@ -9,7 +9,7 @@ from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
-from hypercore.replication.forks import ForkFollower
+from hypercore.replication.heads import HeadRequests
 from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.intake import Intake, verifier_of
@@ -19,7 +19,6 @@ from hypercore.replication.messages import (
     MessageType,
     NoData,
     Request,
-    Sync,
     encode_block_request,
     uint_at,
 )
@@ -32,15 +31,13 @@ from hypercore.replication.wants import WINDOW_BLOCKS
 MAX_NEW_WINDOWS = 8
 """Windows asked about at once; more as blocks of these arrive."""
 
-PATIENCE_SECONDS = 2.0
-"""Without an answer for this long (or four round trips), another peer is asked for its head."""
-
 MAX_READS_FIRST = 32
 """With more single blocks to ask for at once, these are a download of their own and wait."""
 
 READ_PRIORITY = 1
 
 _BLOCK_ONLY = 1
+_MANIFEST_ONLY = 16
 
 
 class Downloads:
@@ -48,10 +45,9 @@ class Downloads:
 
     def __init__(self, log: ReplicatedLog, seed: int = 0) -> None:
         self._log = log
-        self._upgrading: RemotePeer | None = None
-        self._forks = ForkFollower(log)
         self._settings = ReplicationSettings()
         self.demand = Demand(log, seed)
+        self.heads = HeadRequests(log, self.demand)
         self.pushed: list[int] = []
         """Blocks that came unasked; the replicator withdraws requests for them."""
 
@@ -65,7 +61,7 @@ class Downloads:
     @settings.setter
     def settings(self, settings: ReplicationSettings) -> None:
         self._settings = settings
-        self._forks.is_allowed = settings.follows_forks
+        self.heads.forks.is_allowed = settings.follows_forks
 
     def allows_push_of(self, peer: RemotePeer) -> bool:
         """Whether this peer may send what nobody asked for.
@@ -95,7 +91,7 @@ class Downloads:
             if self.demand.has_forced:
                 self._fill_forced(peer, now)
             return
-        self._fill_heads(peer, sync, now)
+        self.heads.fill(peer, sync, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
@@ -114,27 +110,13 @@ class Downloads:
         if len(peers) > 1:
             self._take_over(peer, peers, left, now)
 
-    def _fill_heads(self, peer: RemotePeer, sync: Sync, now: float) -> None:
-        """Ask for what the peer has ahead of us besides blocks."""
-        head = self._log.head
-        if self._forks.is_ahead(peer):
-            self._forks.pursue(peer, now, patience(peer))
-        if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
-            self._ask_upgrade(peer, now)
-        if self._log.manifest is None and sync.has_manifest and not sync.length:
-            self._ask_manifest(peer, sync, now)
-
     def _fill_forced(self, peer: RemotePeer, now: float) -> None:
         """Ask for blocks that are forced, and nothing else."""
         sync = peer.sync
         head = self._log.head
         demand = self.demand
-        if (
-            peer.can_upgrade_us(head.fork, head.length)
-            and demand.forced_beyond(head.length)
-            and self._may_ask_upgrade(peer, now)
-        ):
-            self._ask_upgrade(peer, now)
+        if demand.forced_beyond(head.length):
+            self.heads.fill_upgrade(peer, now)
         if sync is not None and peer.proves_blocks(head.fork, head.length):
             limit = peer.inflight.room(head.byte_length // max(head.length, 1))[0]
             length = min(head.length, sync.length)
@@ -176,62 +158,6 @@ class Downloads:
             )
             count += 1
         peer.counters.requests_sent += count
-
-    def may_follow(self, peer: RemotePeer) -> bool:
-        """Whether the peer has a later fork that we are going over to."""
-        return self._forks.is_ahead(peer)
-
-    def _may_ask_upgrade(self, peer: RemotePeer, now: float) -> bool:
-        """One upgrade is asked for at a time; of another peer, too, when its time is up.
-
-        The first is not withdrawn: of many slow peers each would lose its turn before it answers.
-        """
-        other = self._upgrading
-        if other is None:
-            return not _open_upgrade(peer)
-        asked = _open_upgrade(other)
-        if other is peer or not asked or asked[0].sent_at > now - patience(other):
-            return False
-        if _open_upgrade(peer):
-            return False
-        if asked[0].index >= 0:
-            self.demand.put_back(asked[0].index)
-        return True
-
-    def _ask_upgrade(self, peer: RemotePeer, now: float) -> None:
-        """Ask for the peer's head, together with the first block beyond ours that is wanted."""
-        head = self._log.head
-        sync = peer.sync
-        assert sync is not None
-        upgrade = UpgradeRequest(head.length, sync.length - head.length)
-        index = self.demand.first_beyond(peer, head.length, sync.length)
-        block = None
-        if index is not None:
-            self.demand.ask(index)
-            block = BlockRequest(index, 0)
-        open_request = peer.inflight.add(
-            -1 if index is None else index, 0, False, upgrade, sync.fork, now
-        )
-        request = Request(
-            open_request.id,
-            ProofRequest(sync.fork, block=block, upgrade=upgrade),
-            manifest=self._log.manifest is None and sync.has_manifest,
-        )
-        self._upgrading = peer
-        if len(peer.inflight) == 1:
-            peer.speed.started(now)
-        peer.counters.requests_sent += 1
-        peer.outbox.append((MessageType.REQUEST, request.encode()))
-
-    def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
-        """Of a peer that has nothing else; once."""
-        if peer.was_asked_manifest:
-            return
-        peer.was_asked_manifest = True
-        open_request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
-        request = Request(open_request.id, ProofRequest(sync.fork), manifest=True)
-        peer.counters.requests_sent += 1
-        peer.outbox.append((MessageType.REQUEST, request.encode()))
 
     def _take_over(
         self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
@@ -278,10 +204,7 @@ class Downloads:
             self._put_back(peer, request)
 
     def _put_back(self, peer: RemotePeer, request: InflightRequest) -> None:
-        if request.upgrade is not None and self._upgrading is peer:
-            self._upgrading = None
-        if self._forks.owns(request):
-            self._forks.stop()
+        self.heads.closed(peer, request)
         if request.index >= 0:
             self.demand.put_back(request.index)
         if request.parked is not None:
@@ -300,14 +223,14 @@ class Downloads:
         fork, offset = uint_at(payload, offset)
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
-            if request_id == 0 and self._settings.push is not PushMode.OFF:
-                self._receive_push(peer, Data.decode(payload).proof, intake)
-            else:
-                peer.counters.answers_ignored += 1
+            self._receive_unasked(peer, request_id, payload, intake)
             return
-        if fork != request.fork:
+        if flags == _MANIFEST_ONLY:
+            # Whatever the fork: the peer has nothing else of what was asked for.
+            self._receive_manifest(peer, request, Data.decode(payload).proof, intake)
+        elif fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
-        if self._forks.owns(request):
+        elif self.heads.forks.owns(request):
             self._receive_fork(peer, request, Data.decode(payload).proof, intake)
         elif fork != intake.head.fork and intake.head.length:
             peer.counters.answers_ignored += 1  # of a history that we have left since
@@ -328,6 +251,14 @@ class Downloads:
             self._accepted(peer, request, size)
         if now > request.sent_at:
             peer.inflight.measure_round_trip(now - request.sent_at)
+
+    def _receive_unasked(
+        self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake
+    ) -> None:
+        if request_id == 0 and self._settings.push is not PushMode.OFF:
+            self._receive_push(peer, Data.decode(payload).proof, intake)
+        else:
+            peer.counters.answers_ignored += 1
 
     def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake) -> None:
         """Verify a block that nobody asked for; one that fits nothing that is here is ignored."""
@@ -352,7 +283,7 @@ class Downloads:
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
     ) -> None:
         peer.inflight.finish(request)
-        changes = self._forks.receive(proof, verifier_of(self._log, proof))
+        changes = self.heads.forks.receive(proof, verifier_of(self._log, proof))
         if changes is not None:
             intake.replace_history(changes)
             peer.counters.upgrades_received += 1
@@ -372,9 +303,6 @@ class Downloads:
         self, peer: RemotePeer, request: InflightRequest, data: Data, intake: Intake
     ) -> None:
         proof = data.proof
-        if request.index < 0 and request.upgrade is None:
-            self._receive_manifest(peer, request, proof, intake)
-            return
         if (
             proof.hash is not None
             or proof.seek is not None
@@ -395,7 +323,8 @@ class Downloads:
         if proof.upgrade is None and request.upgrade is not None:
             peer.refused_length = peer.length
         if changes.blocks:
-            self._upgrading = None if request.upgrade is not None else self._upgrading
+            if request.upgrade is not None:
+                self.heads.upgraded()
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)
@@ -417,8 +346,12 @@ class Downloads:
     def _receive_manifest(
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
     ) -> None:
-        if proof != Proof(proof.fork, manifest=proof.manifest):
+        if request.index >= 0 and request.upgrade is None:
             raise InvalidProof("an answer to something else than was asked")
+        if self.heads.forks.owns(request):
+            peer.refused_fork = request.fork
+        elif request.upgrade is not None and self._log.manifest is not None:
+            peer.refused_length = peer.length
         self._finish(peer, request)
         if proof.manifest is not None and self._log.manifest is None:
             intake.accept_proof(Proof(intake.head.fork, manifest=proof.manifest))
@@ -463,19 +396,9 @@ class Downloads:
             peer.lacks(request.index)
         if request.upgrade is not None:
             peer.refused_length = peer.length
-        if self._forks.owns(request):
+        if self.heads.forks.owns(request):
             peer.refused_fork = request.fork
         self._finish(peer, request)
-
-
-def _open_upgrade(peer: RemotePeer) -> list[InflightRequest]:
-    """The request for its head that it has not answered, if there is one."""
-    return [request for request in peer.inflight if request.upgrade is not None][:1]
-
-
-def patience(peer: RemotePeer) -> float:
-    """How many seconds a peer may take to answer while others could."""
-    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
 
 
 def _block_offset(payload: bytes) -> int:

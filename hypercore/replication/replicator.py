@@ -147,7 +147,8 @@ class Replicator:
         """Whether some peer has, or may have, a later head than ours on the way to us."""
         head = self._log.head
         return any(
-            peer.may_upgrade_us(head.fork, head.length) or self._downloads.may_follow(peer)
+            peer.may_upgrade_us(head.fork, head.length)
+            or self._downloads.heads.forks.is_ahead(peer)
             for peer in self.peers
         )
 

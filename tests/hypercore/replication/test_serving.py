@@ -4,6 +4,7 @@ import pytest
 
 from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidProof, MalformedMessage
+from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.messages import (
     Cancel,
@@ -312,3 +313,39 @@ def test_another_cores_manifest_ends_the_channel() -> None:
     assert leecher.log.manifest is None
     assert [type(error) for error in leecher.errors] == [InvalidProof]
     assert channel.ends[1].peer.counters.invalid_data == 1
+
+
+def test_a_manifest_alone_answers_what_crossed_a_truncation() -> None:
+    """Asked of the old history, with the manifest: the peer has only this to give."""
+    log = writer(5)
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    channel.step(0.0)
+    assert [request.upgrade for request in channel.ends[1].peer.inflight] == [UpgradeRequest(0, 5)]
+    log.truncate(3)
+    log.append([b"other"])
+    seeder.changed()
+    settle(channel)
+    assert not leecher.errors
+    assert leecher.log.head == log.head
+    assert leecher.log.manifest == log.manifest
+
+
+def test_manifests_without_end_are_asked_for_once() -> None:
+    """A peer that answers every request for its head with the manifest is asked no more."""
+    log = writer(5)
+    leecher = Node(reader())
+    peer, _ = leecher.replicator.add_peer()
+    manifest = Data(0, Proof(0, manifest=log.manifest))
+    sync = Sync(0, 5, 0, True, True, True, True, False)
+    leecher.carry_out(leecher.replicator.receive(peer, [(MessageType.SYNC, sync.encode())], 0.0))
+    for number in range(1, 10):
+        answers = [
+            (MessageType.DATA, Data(request.id, manifest.proof).encode())
+            for request in peer.inflight
+        ]
+        if answers:
+            leecher.carry_out(leecher.replicator.receive(peer, answers, float(number)))
+    assert leecher.log.manifest == log.manifest
+    assert peer.counters.requests_sent == 2
+    assert not peer.is_gone
