@@ -15,6 +15,7 @@ How it hangs together, from values to tasks:
 | `storage`                                            | records, RocksDB and its twin in memory |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
+| `downloading`, `fetching`                            | waiting for blocks that peers have     |
 | `core`, `corestore`                                  | what applications hold                 |
 
 Odd decisions:
@@ -30,6 +31,7 @@ from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
+from hypercore.downloading import LIVE, Download, Order
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
@@ -43,9 +45,11 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.manifest import Manifest, Prologue, Signer
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.storage import Durability
 
 __all__ = [
+    "LIVE",
     "BlockNotAvailable",
     "Core",
     "CoreInfo",
@@ -53,14 +57,18 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Download",
     "Durability",
     "HypercoreError",
     "KeyPair",
     "Manifest",
     "NotWritable",
+    "Order",
     "OutOfRange",
     "Prologue",
+    "PushMode",
     "RemoteProtocolError",
+    "ReplicationSettings",
     "Signer",
     "StorageError",
     "StorageFailed",

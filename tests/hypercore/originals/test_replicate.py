@@ -21,7 +21,9 @@ from hypercore.downloading import LIVE, Order
 from hypercore.errors import OutOfRange, UsageError
 from hypercore.replication.messages import PROTOCOL
 from hypercore.replication.settings import PushMode, ReplicationSettings
+from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.memory_mux import MemoryMux, memory_mux_pair
+from tests.support.stream_pair import open_mux_pair
 
 LIMIT_SECONDS = 60
 
@@ -407,6 +409,60 @@ async def test_an_inactive_core_is_served_again_when_it_is_wanted() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert b.has(1)
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connected(one: Corestore, other: Corestore) -> AsyncIterator[None]:
+    """Two stores on one connection, which opens channels on demand."""
+    async with open_mux_pair(PROTOCOL) as (left, right), trio.open_nursery() as nursery:
+        nursery.start_soon(one.replicate, left)
+        nursery.start_soon(other.replicate, right)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_stores_open_the_channel_of_an_inactive_core_when_it_is_wanted() -> None:
+    async with stores(2) as (first, second):
+        a = await writer_of(first, 3)
+        b = await reader_of(second, a)
+        b.replication.configure(ReplicationSettings(linger_seconds=0.0))
+        async with connected(first, second):
+            await b.wait_length(3)
+            b.replication.set_active(False)
+            await trio.testing.wait_all_tasks_blocked()
+            assert peer_count(a) == peer_count(b) == 0
+            # Here: it becomes active again.
+            b.replication.set_active(True)
+            assert await b.get(0) == b"#0"
+            b.replication.set_active(False)
+            await trio.testing.wait_all_tasks_blocked()
+            assert peer_count(a) == 0
+            # There: the core is opened anew by its name, and wants a block back.
+            await a.clear(0, 1)
+            await a.close()
+            a = await first.get(name="log")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(a.get, 0)
+            assert a.get_local(0) == b"#0"
+
+
+async def test_downloads_cancelled_at_any_point_leave_nothing_asked_for() -> None:
+    async with stores(2) as (first, second):
+        a = await writer_of(first, 40)
+        b = await reader_of(second, a)
+        async with replicating(a, b):
+            await b.wait_length(40)
+
+            async def download() -> None:
+                async with b.downloading(0, 40, order=Order.RANDOM) as one:
+                    await one.done()
+
+            await cancel_everywhere(download)
+            assert b.contiguous_length == 40
+            await b.clear(0, 40)
+            requests = b.statistics().replication.total.requests_sent
+            await trio.testing.wait_all_tasks_blocked()
+            assert b.statistics().replication.total.requests_sent == requests
 
 
 async def test_a_reader_may_be_told_not_to_follow_forks() -> None:
