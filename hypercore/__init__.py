@@ -23,6 +23,7 @@ How it hangs together, from values to tasks:
 | `pinned_history`, `snapshot`                         | a log as it was                        |
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
 | `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
+| `downloading`, `fetching`                            | waiting for blocks that peers have     |
 | `core`, `corestore`                                  | what applications hold                 |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marking`                                            | which blocks a sweep keeps             |
@@ -49,6 +50,7 @@ from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
 from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
+from hypercore.downloading import LIVE, Download, Order
 from hypercore.encoded import EncodedCore, EncodedLog
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import (
@@ -93,6 +95,7 @@ from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
 from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.proposal import Proposal
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Durability
@@ -109,6 +112,7 @@ from hypercore.value_encoding import (
 __all__ = [
     "BYTES",
     "JSON",
+    "LIVE",
     "MSGPACK",
     "UTF8",
     "AppendStream",
@@ -131,6 +135,7 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Download",
     "Downloaded",
     "Durability",
     "EncodedCore",
@@ -147,6 +152,7 @@ __all__ = [
     "Manifest",
     "NoSuchCore",
     "NotWritable",
+    "Order",
     "OutOfRange",
     "Packable",
     "PartialSignature",
@@ -157,8 +163,10 @@ __all__ = [
     "ProvenBlock",
     "ProvenFork",
     "PrunedHistory",
+    "PushMode",
     "RemoteContiguous",
     "RemoteProtocolError",
+    "ReplicationSettings",
     "SignatureCollector",
     "Signer",
     "Snapshot",

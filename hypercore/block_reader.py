@@ -7,6 +7,7 @@ from math import inf
 from typing import Protocol
 
 from hypercore.errors import SnapshotNotAvailable
+from hypercore.replication.demand import Priority
 
 READ_AHEAD_BLOCKS = 256
 """How far a reader in sequence asks peers ahead of what it consumed."""
@@ -19,8 +20,8 @@ PAUSE_BYTES = 4 << 20
 class BlockSource(Protocol):
     """Who can be asked for blocks; `replication.session.CoreReplication` is one."""
 
-    def want_blocks(self, indices: Iterable[int]) -> None: ...
-    def unwant_blocks(self, indices: Iterable[int]) -> None: ...
+    def want_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
+    def unwant_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
 
 
 class ReadAhead:
@@ -49,12 +50,12 @@ class ReadAhead:
             else:
                 self._wanted = range(index, min(index + READ_AHEAD_BLOCKS, self._stop))
             # In this order: what is in both windows stays asked for.
-            self._source.want_blocks(self._wanted)
-            self._source.unwant_blocks(before)
+            self._source.want_blocks(self._wanted, Priority.AHEAD)
+            self._source.unwant_blocks(before, Priority.AHEAD)
 
     def close(self) -> None:
         """Take back what was asked for and did not come."""
-        self._source.unwant_blocks(self._wanted)
+        self._source.unwant_blocks(self._wanted, Priority.AHEAD)
         self._wanted = range(0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 
 from hypercore.bitfield import Bitfield
 from hypercore.block_reader import CutWatch, FollowingReader
@@ -11,6 +11,7 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import DEFAULT_BLOCK_BYTES, AppendStream, ByteStream
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
+from hypercore.downloading import Download, Order
 from hypercore.draft import Draft, DraftOutcome
 from hypercore.encoded import EncodedCore
 from hypercore.encryption import BlockEncryption, EncryptionChoice
@@ -116,6 +117,11 @@ class Core:
     def contiguous_length(self) -> int:
         """Blocks held without a gap from 0."""
         return self._log.contiguous_length
+
+    @property
+    def remote_contiguous_length(self) -> int:
+        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        return self._log.remote_contiguous_length
 
     @property
     def durable_length(self) -> int:
@@ -444,17 +450,18 @@ class Core:
 
     # --- reading ------------------------------------------------------------------------
 
-    async def get(self, index: int, *, wait: bool = True) -> bytes:
+    async def get(self, index: int, *, wait: bool = True, force: bool = False) -> bytes:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
-        With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
+        With `wait` false only what is here counts. `force`: ask peers even where the core is set
+        to take only what they push. Raises: BlockNotAvailable (without `wait`),
         SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange for what cannot
         come: beyond the end of our own log, or below 0. Cancel: takes the request back.
         """
         block = self.get_local(index)
         handle = self._handle
         if block is None:
-            return (await handle.fetch((index,), wait=wait))[index]
+            return (await handle.fetch((index,), wait=wait, is_forced=force))[index]
         handle.budget -= 1 + len(block) // COST_BYTES
         if handle.budget <= 0:
             await handle.pause()
@@ -573,6 +580,38 @@ class Core:
         Cancel: nothing more is asked for; what arrived stays.
         """
         await self._handle.download(start, self.length if stop is None else stop)
+
+    @asynccontextmanager
+    async def downloading(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        blocks: Sequence[int] | None = None,
+        order: Order = Order.LINEAR,
+    ) -> AsyncIterator[Download]:
+        """Fetch blocks [start, stop), or those of the list `blocks`, while in this block.
+
+        `stop` None is the length now, `LIVE` whatever is appended, too. What is not here when the
+        block ends is not asked for any more; what arrived stays. Downloads come behind reads.
+
+        Cancel: as leaving the block.
+        """
+        self._handle.check_open()
+        wanted = range(start, self.length if stop is None else stop) if blocks is None else blocks
+        download = self._handle.start_download(wanted, order)
+        try:
+            yield download
+        finally:
+            download.cancel()
+
+    def push(self, indices: Sequence[int]) -> int:
+        """Send blocks to the peers that take them unasked; returns how many peers do."""
+        return self.replication.push_blocks(indices)
+
+    def finding_peers(self) -> AbstractContextManager[None]:
+        """While in this block, `update` waits for the first peer: somebody looks for some."""
+        return self.replication.finding_peers()
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks.

@@ -23,6 +23,7 @@ from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest, Verifier
+from hypercore.metrics import hypercore_metrics
 from hypercore.open_log import OpenLog
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
@@ -60,6 +61,9 @@ class CorestoreStatistics:
     connections: int
     failures: Mapping[bytes, StorageError]
     """Why a core could not be served to a peer, by discovery key."""
+
+    metrics: Mapping[str, float]
+    """The open cores under the names of `hypercore-stats`."""
 
 
 class _OpenStore:
@@ -368,7 +372,12 @@ class Corestore:
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store
-        return CorestoreStatistics(len(store.logs), len(store.connections), dict(store.failures))
+        return CorestoreStatistics(
+            len(store.logs),
+            len(store.connections),
+            dict(store.failures),
+            hypercore_metrics(self.open_cores()),
+        )
 
     async def get(
         self,
@@ -623,7 +632,9 @@ class _Connection:
             core.release()
             return False
         if core.discovery_key in self._served:
-            core.release()  # our own open, on its way or about to leave, answers theirs
+            # Our own open, on its way or about to leave, answers theirs.
+            core.replication.remote_opened(self._mux)
+            core.release()
             return True
         self._served.add(core.discovery_key)
         self._nursery.start_soon(self._serve_and_release, core)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 import trio
 
 from hypercore.block_reader import BackwardReader, BlockReader, ReadAhead
+from hypercore.downloading import Download, Order
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, SnapshotNotAvailable
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
@@ -59,20 +60,26 @@ class Handle:
 
     # --- waiting for blocks ---------------------------------------------------------------------
 
-    async def fetch(self, indices: Sequence[int], *, wait: bool) -> dict[int, bytes]:
+    async def fetch(
+        self, indices: Sequence[int], *, wait: bool, is_forced: bool = False
+    ) -> dict[int, bytes]:
         """Wait for blocks that are not here.
+
+        `is_forced`: ask for them even where peers push and are asked for nothing.
 
         Raises: BlockNotAvailable if not to `wait`, OutOfRange for what cannot come,
         SnapshotNotAvailable, StorageFailed, trio.ClosedResourceError.
         Cancel: takes the request back.
         """
-        found = await self.fetch_stored(indices, wait=wait)
+        found = await self.fetch_stored(indices, wait=wait, is_forced=is_forced)
         shared = self.shared
         if shared.cipher is None:
             return found
         return {index: shared.decrypted(index, block) for index, block in found.items()}
 
-    async def fetch_stored(self, indices: Sequence[int], *, wait: bool) -> dict[int, bytes]:
+    async def fetch_stored(
+        self, indices: Sequence[int], *, wait: bool, is_forced: bool = False
+    ) -> dict[int, bytes]:
         """As `fetch`, the blocks as they are stored."""
         if not wait:
             raise BlockNotAvailable(indices[0])
@@ -82,7 +89,7 @@ class Handle:
             raise OutOfRange(max(indices), length)
         self.check()
         waiter = self._waiters.add(indices, length)
-        shared.replication.want_blocks(indices)
+        shared.replication.want_blocks(indices, is_forced=is_forced)
         try:
             return await waiter.wait()
         finally:
@@ -105,6 +112,17 @@ class Handle:
                 await self._changed.park()
         finally:
             self.shared.replication.unwant_blocks(wanted)
+
+    def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
+        """As `Core.downloading`."""
+        return Download(
+            blocks,
+            order,
+            bitfield=self.log.bitfield,
+            source=self.shared.replication,
+            changed=self._changed,
+            check=self.check,
+        )
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks."""

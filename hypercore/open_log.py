@@ -148,6 +148,14 @@ class OpenLog:
     def fork_proof(self) -> ForkProof | None:
         return self.log.fork_proof
 
+    @property
+    def remote_contiguous_length(self) -> int:
+        return self.log.remote_contiguous_length
+
+    def note_remote_contiguous(self, length: int) -> None:
+        """A peer has said that it has so many blocks from the first on."""
+        self.log.note_remote_contiguous(length)
+
     def mark_frozen(self, proof: ForkProof) -> None:
         """Take verified evidence: nothing is added any more, and nobody waits in vain."""
         self.log.freeze(proof)

@@ -114,6 +114,27 @@ class StoredLog:
         return self._hints.contiguous_length
 
     @property
+    def remote_contiguous_length(self) -> int:
+        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        return min(self._hints.remote_contiguous_length, self.head.length)
+
+    def note_remote_contiguous(self, length: int) -> None:
+        """Some peer has said to have blocks [0, length) of this fork; `length` may be beyond ours.
+
+        Written when it has become all of our log, so at most once for each length that this has;
+        any other waits for the next commit that moves our own contiguous length.
+        Raises: StorageFailed.
+        """
+        before = self.remote_contiguous_length
+        if length <= self._hints.remote_contiguous_length:
+            return
+        self._hints = replace(self._hints, remote_contiguous_length=length)
+        if before < self.head.length <= length and not self._storage.is_read_only:
+            batch = self._storage.batch()
+            self.rows.stage_hints(batch, self._hints)
+            self._storage.commit(batch)
+
+    @property
     def durable_length(self) -> int:
         """How much of our own log survives what the store's durability promises.
 
@@ -439,11 +460,11 @@ class StoredLog:
         self.rows.stage_truncation(batch, length, head.length)
         self.bitfield.set_range(length, head.length, False)
         self._nodes.clear()
-        if length >= hints.contiguous_length:
+        if length >= max(hints.contiguous_length, hints.remote_contiguous_length):
             return hints
         return replace(
             hints,
-            contiguous_length=length,
+            contiguous_length=min(hints.contiguous_length, length),
             remote_contiguous_length=min(hints.remote_contiguous_length, length),
         )
 

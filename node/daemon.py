@@ -229,6 +229,7 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            hypercore=self._tally.metrics(),
         )
 
     def _members(self) -> Sequence[MemberStatistics]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from hypercore.core import Core
+from hypercore.metrics import hypercore_metrics
 from hypercore.replication.statistics import Counters
 from node.web.status import BlockCounts, CoreStatus
 
@@ -16,6 +17,7 @@ class BlockTally:
         self._open_cores = open_cores
         self._seen: dict[int, Core] = {}
         self._closed = Counters()
+        self._closed_wire: dict[str, int] = {}
         self._closed_verified = 0
 
     def look(self) -> None:
@@ -26,6 +28,8 @@ class BlockTally:
             if core.is_closed:
                 statistics = core.statistics()
                 self._closed.add(statistics.replication.total)
+                for name, value in statistics.replication.wire.items():
+                    self._closed_wire[name] = self._closed_wire.get(name, 0) + value
                 self._closed_verified += statistics.blocks_verified
                 del self._seen[number]
 
@@ -48,6 +52,11 @@ class BlockTally:
             fetched_bytes=total.bytes_received,
             uploaded_bytes=total.bytes_sent,
         )
+
+    def metrics(self) -> dict[str, float]:
+        """Under the names of `hypercore-stats`."""
+        self.look()
+        return hypercore_metrics(self._seen.values(), self._closed, self._closed_wire)
 
     def cores(
         self, names: Mapping[bytes, str], members: Mapping[bytes, str]

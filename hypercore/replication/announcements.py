@@ -58,7 +58,7 @@ class Announcer:
         held = min(self._log.bitfield.first_unset(start), self.served.length)
         return (start, held) if held > start else None
 
-    def sync(self, peer: RemotePeer, *, is_downloading: bool) -> None:
+    def sync(self, peer: RemotePeer, *, is_downloading: bool, allows_push: bool = False) -> None:
         """Send where we stand, unless the peer knows all that matters to it."""
         head = self.served
         theirs = peer.sync
@@ -73,7 +73,7 @@ class Announcer:
             has_manifest=self._log.verifier is not None
             and not self._log.verifier.is_compat
             and self._log.manifest is not None,
-            allow_push=False,
+            allow_push=allows_push,
         )
         sent = peer.sent_sync
         if sent is not None:
@@ -87,6 +87,7 @@ class Announcer:
                 and sent.length == sync.length
                 and sent.downloading == sync.downloading
                 and sent.has_manifest == sync.has_manifest
+                and sent.allow_push == sync.allow_push
             ):
                 return
         if sent is not None and sent.fork != sync.fork:

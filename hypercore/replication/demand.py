@@ -1,24 +1,39 @@
-"""Which blocks the local side asks for: single ones, and ranges of any length.
+"""Which blocks the local side asks for, and in which order.
 
-Ranges stay ranges. Blocks are written out (into a roaring bitmap) a piece at a time, as the
-requests in flight are answered, so that wanting a million blocks costs no more than wanting one.
+Single blocks come first: somebody waits for them. Then what a reader will come to next, then
+downloads, in ascending or in random order. Ranges stay ranges. Blocks are written out (into a
+roaring bitmap) a piece at a time, as the requests in flight are answered, so that wanting a
+million blocks costs no more than wanting one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from enum import IntEnum
 from itertools import islice
 from typing import Protocol
 
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
+from hypercore.replication.wanted_blocks import PIECE_BLOCKS, RUN_BLOCKS, Shuffle, WantedBlocks
 
-PIECE_BLOCKS = 65_536
-"""How much of a range is written out at once."""
+__all__ = ["MAX_INDEX", "PIECE_BLOCKS", "BlockStore", "Demand", "OfferedBlocks", "Priority"]
 
 MAX_INDEX = 2**53 - 1
+
+
+class Priority(IntEnum):
+    """What is asked for before what, after single blocks."""
+
+    AHEAD = 0
+    """A reader in sequence will come there next."""
+
+    LINEAR = 1
+    """In the background, in ascending order."""
+
+    RANDOM = 2
+    """In the background, in random order: peers that all download get different blocks."""
 
 
 class BlockStore(Protocol):
@@ -38,40 +53,33 @@ class OfferedBlocks(Protocol):
     def offers(self, index: int) -> bool: ...
 
 
-@dataclass(slots=True)
-class _Range:
-    wanted: range
-    """As it was asked for."""
-
-    start: int
-    """All before it is held."""
-
-    stop: int
-    written: int
-    """Blocks below this one are in the pool, or were."""
-
-
 class Demand:
     """Blocks wanted, and which of them are asked for at present."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: BlockStore, seed: int = 0) -> None:
+        """`seed` makes the random order."""
         self._store = store
         self._points: dict[int, int] = {}
-        self._ranges: list[_Range] = []
         self._urgent = BitMap64()
-        self._background = BitMap64()
+        self._wanted = tuple(WantedBlocks() for _ in Priority)
+        self._shuffle = Shuffle(seed)
         self._asked: set[int] = set()
+        self._forced: set[int] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._points or self._ranges or self._asked)
+        return bool(self._points or self._asked or any(self._wanted))
 
-    def want(self, indices: Iterable[int]) -> None:
+    def want(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
         """Ask for these blocks; each call is taken back by one `unwant` of the same.
 
-        A `range` with step 1 costs the same whatever its length.
+        A `range` with step 1 costs the same whatever its length. A `BitMap64` is a list of
+        blocks of this priority; blocks that are given in any other way are urgent.
         """
         if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
-            self._ranges.append(_Range(indices, indices.start, indices.stop, indices.start))
+            self._wanted[priority].add_range(indices)
+            return
+        if isinstance(indices, BitMap64):
+            self._wanted[priority].add_list(indices, self._store.bitfield, self._asked)
             return
         points = self._points
         for index in indices:
@@ -81,10 +89,20 @@ class Demand:
             if index not in self._asked:
                 self._urgent.add(index)
 
-    def unwant(self, indices: Iterable[int]) -> list[int]:
+    def unwant(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> list[int]:
         """Take back one `want`; returns blocks that are asked for and wanted by nobody now."""
         if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
-            return self._unwant_range(indices)
+            if not self._wanted[priority].remove_range(indices):
+                return []
+            return [
+                index for index in self._asked if index in indices and not self.is_wanted(index)
+            ]
+        if isinstance(indices, BitMap64):
+            if not self._wanted[priority].remove_list(indices):
+                return []
+            return [
+                index for index in self._asked if index in indices and not self.is_wanted(index)
+            ]
         idle = []
         for index in indices:
             count = self._points.get(index, 0)
@@ -92,55 +110,75 @@ class Demand:
                 self._points[index] = count - 1
             elif count:
                 del self._points[index]
+                self._forced.discard(index)
+                is_open = index in self._urgent
                 self._urgent.discard(index)
-                if self._in_range(index):
-                    self._background.add(index)
-                elif index in self._asked:
-                    idle.append(index)
+                if not self.is_wanted(index):
+                    if index in self._asked:
+                        idle.append(index)
+                elif is_open:
+                    self._put_back(index)
         return idle
 
-    def _unwant_range(self, indices: range) -> list[int]:
-        for place, wanted in enumerate(self._ranges):
-            if wanted.wanted == indices:
-                del self._ranges[place]
-                break
-        else:
-            return []
-        self._background.remove_range(indices.start, indices.stop)
-        for other in self._ranges:
-            if other.start < indices.stop and indices.start < other.stop:
-                other.written = min(other.written, max(other.start, indices.start))
-        return [index for index in self._asked if index in indices and not self.is_wanted(index)]
+    def force(self, indices: Iterable[int]) -> None:
+        """Urgent blocks that are asked for even where peers push and are asked for nothing."""
+        self._forced.update(index for index in indices if index in self._points)
+
+    @property
+    def has_forced(self) -> bool:
+        return bool(self._forced)
+
+    @property
+    def has_reads_beside_downloads(self) -> bool:
+        """Whether single blocks and ranges are wanted at the same time."""
+        return bool(self._points) and any(self._wanted)
+
+    def forced_beyond(self, length: int) -> bool:
+        return any(index >= length for index in self._forced)
+
+    def take_forced(self, peer: OfferedBlocks, limit: int, length: int) -> list[int]:
+        """As `take`, of forced blocks alone."""
+        pool = self._urgent & BitMap64(self._forced)
+        taken = self._pick(pool, peer.offered(pool), limit, length)
+        self._urgent -= BitMap64(taken)
+        return taken
 
     def is_wanted(self, index: int) -> bool:
-        return index in self._points or self._in_range(index)
+        return index in self._points or any(index in wanted for wanted in self._wanted)
 
-    def _in_range(self, index: int) -> bool:
-        return any(wanted.start <= index < wanted.stop for wanted in self._ranges)
+    def is_urgent(self, index: int) -> bool:
+        """Whether somebody waits for this very block."""
+        return index in self._points
 
     def take(self, peer: OfferedBlocks, room: tuple[int, int], length: int) -> list[int]:
         """Blocks below `length` to ask this peer for; they count as asked from now on.
 
-        Single blocks first, then ranges, each in ascending order; `room` is for how many
-        blocks in all while there are single ones, and for how many with those of ranges.
+        Single blocks first, then the others by their priority; `room` is for how many blocks in
+        all while there are single ones, and for how many with those of ranges.
         """
         urgent_limit, limit = room
         taken: list[int] = []
         if self._urgent and urgent_limit > 0:
-            taken = self._pick(self._urgent, peer, urgent_limit, length)
-        while len(taken) < limit:
-            if self._background:
-                taken += self._pick(self._background, peer, limit - len(taken), length)
-            if len(taken) == limit or not self._write_out(length):
-                break
+            taken = self._pick(self._urgent, peer.offered(self._urgent), urgent_limit, length)
+        for priority, wanted in enumerate(self._wanted):
+            while len(taken) < limit:
+                pool = wanted.pool
+                if pool:
+                    left = limit - len(taken)
+                    if priority == Priority.RANDOM:
+                        taken += self._pick_shuffled(pool, peer, left, length)
+                    else:
+                        taken += self._pick(pool, peer.offered(pool), left, length)
+                if len(taken) == limit or not wanted.write_out(self._store.bitfield, length):
+                    break
         return taken
 
-    def _pick(self, pool: BitMap64, peer: OfferedBlocks, limit: int, length: int) -> list[int]:
+    def _pick(self, pool: BitMap64, offered: Iterator[int], limit: int, length: int) -> list[int]:
         asked = self._asked
         is_held = self._store.bitfield.get
         taken: list[int] = []
         done: list[int] = []
-        for index in peer.offered(pool):
+        for index in offered:
             if index >= length or len(taken) == limit:
                 break
             done.append(index)
@@ -153,36 +191,29 @@ class Demand:
             asked.update(taken)
         return taken
 
-    def _write_out(self, length: int) -> bool:
-        """Put the next piece of a range into the pool; False when all are written out."""
-        finished = []
-        found = False
-        for wanted in self._ranges:
-            stop = min(wanted.stop, length)
-            if wanted.written >= stop:
-                if wanted.stop <= length:
-                    wanted.start = min(self._store.bitfield.first_unset(wanted.start), wanted.stop)
-                    if wanted.start == wanted.stop:
-                        finished.append(wanted)
-                continue
-            first = self._store.bitfield.first_unset(wanted.written)
-            if first >= stop:
-                wanted.written = stop
-                continue
-            last = min(stop, first + PIECE_BLOCKS)
-            last = self._store.bitfield.first_set(first, last) or last
-            self._background.add_range(first, last)
-            wanted.written = last
-            found = True
-            break
-        for wanted in finished:
-            self._ranges.remove(wanted)
-        return found
+    def _pick_shuffled(
+        self, pool: BitMap64, peer: OfferedBlocks, limit: int, length: int
+    ) -> list[int]:
+        """Short runs, each from somewhere in the pool on."""
+        taken: list[int] = []
+        while len(taken) < limit and pool:
+            for part in self._shuffle.rotated(pool):
+                before = len(pool)
+                most = min(RUN_BLOCKS, limit - len(taken))
+                taken += self._pick(pool, peer.offered(part), most, length)
+                if len(pool) < before:
+                    break
+            else:
+                break
+        return taken
 
     def first_beyond(self, peer: OfferedBlocks, length: int, stop: int) -> int | None:
         """The first block wanted in [length, stop) that the peer has: it comes with an upgrade."""
-        candidates = [max(wanted.start, length) for wanted in self._ranges if wanted.stop > length]
-        candidates += islice(iter(self._urgent.iter_equal_or_larger(length)), 1)
+        candidates = list(islice(iter(self._urgent.iter_equal_or_larger(length)), 1))
+        for wanted in self._wanted:
+            first = wanted.first_from(length) if wanted else None
+            if first is not None:
+                candidates.append(first)
         best = min(candidates, default=stop)
         if best >= stop or best in self._asked or not peer.offers(best):
             return None
@@ -192,19 +223,32 @@ class Demand:
         """Count the block as asked for."""
         self._asked.add(index)
 
+    def is_asked(self, index: int) -> bool:
+        return index in self._asked
+
     def settle(self, index: int) -> None:
         """The block is stored: nobody asks for it any more."""
         self._asked.discard(index)
         if self._points.pop(index, 0):
             self._urgent.discard(index)
+            self._forced.discard(index)
+        for wanted in self._wanted:
+            if wanted.has_lists:
+                wanted.arrived(index)
 
     def put_back(self, index: int) -> None:
         """The request for the block came to nothing: ask again, if it is still wanted."""
         self._asked.discard(index)
+        self._put_back(index)
+
+    def _put_back(self, index: int) -> None:
         if index in self._points:
             self._urgent.add(index)
-        elif self._in_range(index):
-            self._background.add(index)
+            return
+        for wanted in self._wanted:
+            if index in wanted:
+                wanted.pool.add(index)
+                return
 
     def missing(self, peer: OfferedBlocks, length: int, window: int, limit: int) -> list[int]:
         """A block of each of the first `limit` windows of `window` blocks with something to ask.
@@ -212,7 +256,7 @@ class Demand:
         Only blocks below `length` that wait for a peer, and that this one does not offer.
         """
         found: list[int] = []
-        for pool in (self._urgent, self._background):
+        for pool in (self._urgent, *(wanted.pool for wanted in self._wanted)):
             index = 0
             while len(found) < limit:
                 rest = islice(iter(pool.iter_equal_or_larger(index)), 1)
@@ -228,5 +272,5 @@ class Demand:
 
     def rewind(self) -> None:
         """The log was cut: look through the ranges again for what is not here."""
-        for wanted in self._ranges:
-            wanted.start = wanted.written = wanted.wanted.start
+        for wanted in self._wanted:
+            wanted.rewind()

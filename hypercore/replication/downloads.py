@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
-from hypercore.replication.forks import ForkFollower
+from hypercore.replication.heads import HeadRequests, patience
+from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.intake import Intake, verifier_of
 from hypercore.replication.messages import (
@@ -21,32 +23,65 @@ from hypercore.replication.messages import (
     encode_block_request,
     uint_at,
 )
+from hypercore.replication.pushes import acceptable_push, leads_to_known
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek, Seeks
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.replication.wants import WINDOW_BLOCKS
 
 MAX_NEW_WINDOWS = 8
 """Windows asked about at once; more as blocks of these arrive."""
 
-PATIENCE_SECONDS = 2.0
-"""Without an answer for this long (or four round trips), another peer that has it is asked."""
+MAX_READS_FIRST = 32
+"""With more single blocks to ask for at once, these are a download of their own and wait."""
+
+READ_PRIORITY = 1
 
 _BLOCK_ONLY = 1
+_MANIFEST_ONLY = 16
 
 
 class Downloads:
     """The requests of one core to all its peers."""
 
-    def __init__(self, log: ReplicatedLog, conflicts: Conflicts) -> None:
+    def __init__(self, log: ReplicatedLog, conflicts: Conflicts, seed: int = 0) -> None:
         self._log = log
         self._conflicts = conflicts
-        self._upgrading: RemotePeer | None = None
-        self._forks = ForkFollower(log)
-        self.demand = Demand(log)
+        self._settings = ReplicationSettings()
+        self.demand = Demand(log, seed)
+        self.heads = HeadRequests(log, self.demand)
         self.seeks = Seeks(log, patience)
+        self.pushed: list[int] = []
+        """Blocks that came unasked; the replicator withdraws requests for them."""
+
         self.is_reassigning = False
         """Something was put back that other peers may have; the replicator clears it."""
+
+    @property
+    def settings(self) -> ReplicationSettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ReplicationSettings) -> None:
+        self._settings = settings
+        self.heads.forks.is_allowed = settings.follows_forks
+
+    def allows_push_of(self, peer: RemotePeer) -> bool:
+        """Whether this peer may send what nobody asked for.
+
+        A JavaScript pusher answers upgrades as if our log were empty until it has proven a
+        length to us on the same channel: until then it is not told that it may push.
+        """
+        match self._settings.push:
+            case PushMode.OFF:
+                return False
+            case PushMode.ONLY:
+                return True
+            case PushMode.ALLOWED:
+                return peer.has_upgraded_us or self._log.head.length == 0
+            case _ as other:
+                assert_never(other)
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -56,10 +91,11 @@ class Downloads:
         head = self._log.head
         if sync is None or peer.suspicion is not None or self._log.fork_proof is not None:
             return
-        if self._forks.is_ahead(peer):
-            self._forks.pursue(peer, now, patience(peer))
-        if peer.can_upgrade_us(head.fork, head.length) and self._may_ask_upgrade(peer, now):
-            self._ask_upgrade(peer, now)
+        if self._settings.push is PushMode.ONLY:
+            if self.demand.has_forced:
+                self._fill_forced(peer, now)
+            return
+        self.heads.fill(peer, sync, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
@@ -68,7 +104,10 @@ class Downloads:
         self.seeks.fill(peer, now)
         length = min(head.length, sync.length)
         indices = self.demand.take(peer, room, length)
-        self._ask_blocks(peer, indices, now)
+        if self.demand.has_reads_beside_downloads and len(peer.inflight):
+            self._ask_reads_first(peer, indices, now)
+        else:
+            self._ask_blocks(peer, indices, now)
         left = room[1] - len(indices)
         if left <= 0:
             return
@@ -78,11 +117,45 @@ class Downloads:
         if len(peers) > 1:
             self._take_over(peer, peers, left, now)
 
+    def _fill_forced(self, peer: RemotePeer, now: float) -> None:
+        """Ask for blocks that are forced, and nothing else."""
+        sync = peer.sync
+        head = self._log.head
+        demand = self.demand
+        if demand.forced_beyond(head.length):
+            self.heads.fill_upgrade(peer, now)
+        if sync is not None and peer.proves_blocks(head.fork, head.length):
+            limit = peer.inflight.room(head.byte_length // max(head.length, 1))[0]
+            length = min(head.length, sync.length)
+            if limit > 0:
+                self._ask_blocks(peer, demand.take_forced(peer, limit, length), now)
+
+    def _ask_reads_first(self, peer: RemotePeer, indices: Sequence[int], now: float) -> None:
+        """Blocks that somebody waits for overtake those that downloads have asked for already."""
+        inflight = peer.inflight
+        fork = self._log.head.fork
+        reads = [index for index in indices if self.demand.is_urgent(index)]
+        if len(reads) > MAX_READS_FIRST:
+            reads = []
+        for index in reads:
+            # It is answered before what is open now: it must not count on nodes of that.
+            inflight.retry_alone(index)
+            levels, _ = inflight.plan_path(index, self._log.read_node)
+            asked = inflight.add(index, levels, False, None, fork, now)
+            proof = ProofRequest(fork, block=BlockRequest(index, levels))
+            request = Request(asked.id, proof, priority=READ_PRIORITY)
+            peer.outbox.append((MessageType.REQUEST, request.encode()))
+        peer.counters.requests_sent += len(reads)
+        overtaken = set(reads)
+        self._ask_blocks(peer, [index for index in indices if index not in overtaken], now)
+
     def _ask_blocks(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
         inflight = peer.inflight
         outbox = peer.outbox
         read_node = self._log.read_node
         fork = self._log.head.fork
+        if not len(inflight):
+            peer.speed.started(now)
         count = 0
         for index in indices:
             levels, is_shared = inflight.plan_path(index, read_node)
@@ -93,65 +166,25 @@ class Downloads:
             count += 1
         peer.counters.requests_sent += count
 
-    def may_follow(self, peer: RemotePeer) -> bool:
-        """Whether the peer has a later fork that we are going over to."""
-        return self._forks.is_ahead(peer)
-
-    def _may_ask_upgrade(self, peer: RemotePeer, now: float) -> bool:
-        """One upgrade is asked for at a time; of another peer when its time is up."""
-        other = self._upgrading
-        if other is None:
-            return True
-        if other is peer:
-            return False
-        for request in other.inflight:
-            if request.upgrade is not None and request.sent_at <= now - patience(other):
-                self._cancel(other, request)
-                return True
-        return False
-
-    def _ask_upgrade(self, peer: RemotePeer, now: float) -> None:
-        """Ask for the peer's head, together with the first block beyond ours that is wanted."""
-        head = self._log.head
-        sync = peer.sync
-        assert sync is not None
-        upgrade = UpgradeRequest(head.length, sync.length - head.length)
-        index = self.demand.first_beyond(peer, head.length, sync.length)
-        block = None
-        if index is not None:
-            self.demand.ask(index)
-            block = BlockRequest(index, 0)
-        open_request = peer.inflight.add(
-            -1 if index is None else index, 0, False, upgrade, sync.fork, now
-        )
-        request = Request(
-            open_request.id,
-            ProofRequest(sync.fork, block=block, upgrade=upgrade),
-            manifest=self._log.manifest is None and sync.has_manifest,
-        )
-        self._upgrading = peer
-        peer.counters.requests_sent += 1
-        peer.outbox.append((MessageType.REQUEST, request.encode()))
-
     def _take_over(
         self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
     ) -> None:
-        """Ask an idle peer for what others have owed for too long; those are told so."""
+        """Ask an idle peer for what others would answer much later; those are told so."""
         for other in peers:
             if other is peer or not len(other.inflight):
                 continue
-            latest = now - patience(other)
-            overdue: list[InflightRequest] = []
-            for request in other.inflight:
-                if request.sent_at > latest or len(overdue) == room:
-                    break
-                if request.index >= 0 and request.upgrade is None and peer.offers(request.index):
-                    overdue.append(request)
-            for request in overdue:
-                self._cancel(other, request)
-                self.demand.ask(request.index)
-            room -= len(overdue)
-            self._ask_blocks(peer, [request.index for request in overdue], now)
+            moved = overdue(
+                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, room, now
+            )
+            if moved:
+                other.speed.lost(other.inflight, now)
+                for request in moved:
+                    self._cancel(other, request)
+                    self.demand.ask(request.index)
+                # What was to be answered first is asked for first.
+                self._ask_blocks(peer, [request.index for request in reversed(moved)], now)
+                peer.counters.hotswaps += len(moved)
+                room -= len(moved)
 
     def cancel(self, peers: Iterable[RemotePeer], indices: Iterable[int]) -> None:
         """Withdraw the requests for these blocks."""
@@ -184,10 +217,7 @@ class Downloads:
             self._put_back(peer, request)
 
     def _put_back(self, peer: RemotePeer, request: InflightRequest) -> None:
-        if request.upgrade is not None:
-            self._upgrading = None
-        if self._forks.owns(request):
-            self._forks.stop()
+        self.heads.closed(peer, request)
         if self.seeks.owns(request):
             self.seeks.put_back(request)
         if request.index >= 0:
@@ -208,13 +238,14 @@ class Downloads:
         fork, offset = uint_at(payload, offset)
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
-            peer.counters.answers_ignored += 1
-            if request_id == REPORT:
-                self._conflicts.receive(peer, payload)
+            self._receive_unasked(peer, request_id, payload, intake)
             return
-        if fork != request.fork:
+        if flags == _MANIFEST_ONLY:
+            # Whatever the fork: the peer has nothing else of what was asked for.
+            self._receive_manifest(peer, request, Data.decode(payload).proof, intake)
+        elif fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
-        if self._forks.owns(request):
+        elif self.heads.forks.owns(request):
             self._receive_fork(peer, request, Data.decode(payload).proof, intake)
         elif fork != intake.head.fork and intake.head.length:
             peer.counters.answers_ignored += 1  # of a history that we have left since
@@ -239,11 +270,41 @@ class Downloads:
         if now > request.sent_at:
             peer.inflight.measure_round_trip(now - request.sent_at)
 
+    def _receive_unasked(
+        self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake
+    ) -> None:
+        if request_id == REPORT:
+            proof = Data.decode(payload).proof
+            if proof.block is not None and self._settings.push is not PushMode.OFF:
+                self._receive_push(peer, proof, intake)
+                return
+            self._conflicts.receive(peer, payload)
+        peer.counters.answers_ignored += 1
+
+    def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake) -> None:
+        """Verify a block that nobody asked for; one that fits nothing that is here is ignored."""
+        wanted = acceptable_push(proof, intake, self._log.bitfield)
+        if wanted is None or wanted.block is None:
+            peer.counters.answers_ignored += 1
+            return
+        changes = intake.accept_proof(wanted)
+        if changes.head is not None:
+            peer.counters.upgrades_received += 1
+            peer.has_upgraded_us = True
+            self.is_reassigning = True
+        for index, value in changes.blocks:
+            peer.counters.pushes_received += 1
+            peer.counters.blocks_received += 1
+            peer.counters.bytes_received += len(value)
+            if self.demand.is_asked(index):
+                self.pushed.append(index)
+            self.demand.settle(index)
+
     def _receive_fork(
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
     ) -> None:
         peer.inflight.finish(request)
-        changes = self._forks.receive(proof, verifier_of(self._log, proof))
+        changes = self.heads.forks.receive(proof, verifier_of(self._log, proof))
         if changes is not None:
             intake.replace_history(changes)
             peer.counters.upgrades_received += 1
@@ -271,24 +332,53 @@ class Downloads:
         ):
             raise InvalidProof("an answer to something else than was asked")
         if request.upgrade is not None and (
-            request.upgrade.start != intake.head.length or self._conflicts.evidence is not None
+            self._conflicts.evidence is not None  # the log is about to be frozen
+            or self._is_late(peer, request.upgrade, proof, intake)
         ):
-            # Honest, but late: the log has changed since it was asked, or is about to be frozen.
             peer.counters.answers_ignored += 1
             self._finish(peer, request)
             return
         changes = intake.accept_proof(proof)
         if request.upgrade is not None and changes.head is not None:
             peer.counters.upgrades_received += 1
+            peer.has_upgraded_us = True
             self.is_reassigning = True
             peer.sent_wants.forget(request.upgrade.start)
         if proof.upgrade is None and request.upgrade is not None:
             peer.refused_length = peer.length
         if changes.blocks:
-            self._upgrading = None if request.upgrade is not None else self._upgrading
+            if request.upgrade is not None:
+                self.heads.upgraded()
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)
+
+    def _is_late(
+        self, peer: RemotePeer, asked: UpgradeRequest, proof: Proof, intake: Intake
+    ) -> bool:
+        """Whether an answer is honest, but the log has changed since it was asked for.
+
+        A peer that may push answers from where its pushes have taken us.
+        """
+        length = intake.head.length
+        if not peer.was_allowed_push:
+            return asked.start != length
+        if proof.upgrade is not None:
+            return proof.upgrade.start != length
+        return proof.block is not None and not leads_to_known(proof.block, intake)
+
+    def _receive_manifest(
+        self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
+    ) -> None:
+        if request.index >= 0 and request.upgrade is None:
+            raise InvalidProof("an answer to something else than was asked")
+        if self.heads.forks.owns(request):
+            peer.refused_fork = request.fork
+        elif request.upgrade is not None and self._log.manifest is not None:
+            peer.refused_length = peer.length
+        self._finish(peer, request)
+        if proof.manifest is not None and self._log.manifest is None:
+            intake.accept_proof(Proof(intake.head.fork, manifest=proof.manifest))
 
     def _finish(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)
@@ -330,16 +420,11 @@ class Downloads:
             peer.lacks(request.index)
         if request.upgrade is not None:
             peer.refused_length = peer.length
-        if self._forks.owns(request):
+        if self.heads.forks.owns(request):
             peer.refused_fork = request.fork
         if self.seeks.owns(request):
             self.seeks.refused(peer, request)
         self._finish(peer, request)
-
-
-def patience(peer: RemotePeer) -> float:
-    """How many seconds a peer may take to answer while others could."""
-    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
 
 
 def _block_offset(payload: bytes) -> int:

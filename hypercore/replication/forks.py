@@ -28,6 +28,7 @@ class ForkFollower:
 
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
+        self.is_allowed = True
         self._peer: RemotePeer | None = None
         self._request: InflightRequest | None = None
         self._search: ForkSearch | None = None
@@ -47,6 +48,7 @@ class ForkFollower:
             and sync.fork != peer.refused_fork
             and self._log.head.length > 0
             and not self._log.is_writable
+            and self.is_allowed
         )
 
     def pursue(self, peer: RemotePeer, now: float, patience_seconds: float) -> None:
@@ -71,6 +73,8 @@ class ForkFollower:
             asked = ProofRequest(sync.fork, hash=self._search.request(block))
         self._peer = peer
         self._ours = self._log.head
+        if not len(peer.inflight):
+            peer.speed.started(now)
         self._request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
         request = Request(self._request.id, asked, manifest=self._log.manifest is None)
         peer.counters.requests_sent += 1

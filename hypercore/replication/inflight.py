@@ -64,13 +64,15 @@ class Inflight:
         "_expected",
         "_free_ids",
         "_last_id",
+        "_max_window",
         "_requests",
         "_sequence",
         "_window",
         "round_trip_seconds",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, first_window: int = FIRST_WINDOW, max_window: int = MAX_WINDOW) -> None:
+        self._max_window = max_window
         self._requests: dict[int, InflightRequest] = {}
         self._free_ids: list[int] = []
         self._last_id = 0
@@ -78,7 +80,7 @@ class Inflight:
         self._cancelled: deque[tuple[int, int]] = deque()
         self._expected: set[int] = set()
         self._cautious: set[int] = set()
-        self._window = FIRST_WINDOW
+        self._window = first_window
         self.round_trip_seconds = 0.0
 
     def __len__(self) -> int:
@@ -87,6 +89,9 @@ class Inflight:
     def __iter__(self) -> Iterator[InflightRequest]:
         """Oldest first."""
         return iter(self._requests.values())
+
+    def newest_first(self) -> Iterator[InflightRequest]:
+        return reversed(self._requests.values())
 
     def oldest(self) -> list[InflightRequest]:
         """The request that waits longest, if there is one."""
@@ -102,9 +107,19 @@ class Inflight:
         """
         if len(self._cancelled) > MAX_CANCELLED:
             return 0, 0
-        most = min(MAX_WINDOW, max(MAX_INFLIGHT_BYTES // max(average_block_bytes, 1), MIN_WINDOW))
+        most = self.most(average_block_bytes)
         open_requests = len(self._requests)
         return most - open_requests, min(most, self._window) - open_requests
+
+    def most(self, average_block_bytes: int) -> int:
+        """Requests in flight at most, for blocks of about that size."""
+        by_size = max(MAX_INFLIGHT_BYTES // max(average_block_bytes, 1), MIN_WINDOW)
+        return min(self._max_window, by_size)
+
+    def resize(self, first_window: int, max_window: int) -> None:
+        """From now on."""
+        self._max_window = max_window
+        self._window = min(max(self._window, first_window), max_window)
 
     def plan_path(self, index: int, read_node: NodeReader) -> tuple[int, bool]:
         """How many levels a request for block `index` asks for, and whether it shares.
@@ -157,7 +172,7 @@ class Inflight:
         del self._requests[request.id]
         self._forget_path(request)
         self._free_ids.append(request.id)
-        if self._window < MAX_WINDOW:
+        if self._window < self._max_window:
             self._window += 1
         cancelled = self._cancelled
         while cancelled and cancelled[0][0] < request.sequence:

@@ -9,9 +9,10 @@ from bitarray import bitarray
 from pyroaring import BitMap64
 
 from hypercore.errors import RemoteProtocolError
+from hypercore.replication.hotswap import Speed
 from hypercore.replication.inflight import Inflight, InflightRequest
 from hypercore.replication.messages import HaveBits, Range, Sync
-from hypercore.replication.statistics import Counters
+from hypercore.replication.statistics import Counters, WireCounts
 from hypercore.replication.uploads import Uploads
 from hypercore.replication.wants import ReceivedWants, SentWants
 
@@ -33,7 +34,9 @@ class RemotePeer:
     def __init__(self, uploads: Uploads, counters: Counters) -> None:
         self.uploads = uploads
         self.counters = counters
+        self.wire = WireCounts()
         self.inflight = Inflight()
+        self.speed = Speed()
         self.sync: Sync | None = None
         """What the peer last said of itself."""
 
@@ -43,6 +46,11 @@ class RemotePeer:
 
         self.refused_length = -1
         """The peer had no proof of its way to this length; do not ask for it again."""
+
+        self.was_asked_manifest = False
+        self.was_allowed_push = False
+        self.has_upgraded_us = False
+        """It has proven a head to us on this channel."""
 
         self.refused_fork = -1
         """The peer had no proof of this fork."""

@@ -56,3 +56,7 @@ class ReplicatedLog(Protocol):
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Write all of it in one batch (not synced), then make it the state of the log."""
         ...
+
+    def note_remote_contiguous(self, length: int) -> None:
+        """Some peer has blocks [0, length) of this fork; kept with the log, as a hint."""
+        ...

@@ -6,16 +6,18 @@ once for all messages that arrived together, before anything is announced or ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidProof, InvalidSignature, MalformedMessage, RemoteProtocolError
 from hypercore.fork_proof import ForkProof
+from hypercore.replication.activity import Activity
 from hypercore.replication.announcements import Announcer, runs_of
 from hypercore.replication.conflicts import REPORT, Conflicts
-from hypercore.replication.downloads import PATIENCE_SECONDS, Downloads, patience
+from hypercore.replication.demand import Priority
+from hypercore.replication.downloads import Downloads
+from hypercore.replication.hotswap import CHECK_SECONDS, MAX_CHECK_SECONDS
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import (
     Cancel,
@@ -27,14 +29,17 @@ from hypercore.replication.messages import (
     Sync,
     Want,
 )
+from hypercore.replication.pushes import Pushes, takes_pushes
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek
-from hypercore.replication.statistics import Counters
+from hypercore.replication.settings import ReplicationSettings
+from hypercore.replication.statistics import Counters, WireCounts
 from hypercore.replication.uploads import TooManyRequests, Uploads
 
 _DATA = int(MessageType.DATA)
 _REQUEST = int(MessageType.REQUEST)
+_TYPES = len(MessageType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +88,22 @@ Output = Transmit | Answerable | ExtensionReceived | EndChannel | AbortConnectio
 class Replicator:
     """One core and all its peers."""
 
-    def __init__(self, log: ReplicatedLog) -> None:
+    def __init__(self, log: ReplicatedLog, seed: int = 0) -> None:
+        """`seed` is what downloads in random order make their order of."""
         self._log = log
         self._announcer = Announcer(log)
         self._conflicts = Conflicts(log)
-        self._downloads = Downloads(log, self._conflicts)
-        self._advanced_at = 0.0
+        self._downloads = Downloads(log, self._conflicts, seed)
+        self._activity = Activity()
+        self._pushes: dict[RemotePeer, Pushes] = {}
+        self._updates = 0
+        self._check_at = 0.0
+        self._check_seconds = CHECK_SECONDS
         self.peers: list[RemotePeer] = []
         self.departed = Counters()
         """The counts of all peers that are gone."""
 
+        self.departed_wire = WireCounts()
         self.peers_refused = 0
 
     # --- peers -------------------------------------------------------------------------------
@@ -101,9 +112,10 @@ class Replicator:
         """A peer whose capability is verified; it is told where we stand."""
         counters = Counters()
         peer = RemotePeer(Uploads(self._log, counters), counters)
+        peer.inflight.resize(self.settings.first_window, self.settings.max_window)
         self.peers.append(peer)
         self._announcer.advance()
-        self._announcer.sync(peer, is_downloading=self.is_downloading)
+        self._sync(peer, is_downloading=self.is_downloading)
         self._announcer.have_all(peer)
         return peer, self._flush([])
 
@@ -122,35 +134,91 @@ class Replicator:
         self._conflicts.forget(peer)
         peer.uploads.clear()
         peer.outbox.clear()
+        self._pushes.pop(peer, None)
         self.departed.add(peer.counters)
+        self.departed_wire.add(peer.wire)
 
     @property
     def is_downloading(self) -> bool:
         """Whether peers should keep the channel for us: readers wait for what is appended."""
-        return not self._log.is_writable or bool(self._downloads.demand)
+        return (
+            bool(self._downloads.demand)
+            or self._updates > 0
+            or not (self._log.is_writable or self._activity.is_quiet)
+        )
 
     @property
     def is_behind(self) -> bool:
         """Whether some peer has, or may have, a later head than ours on the way to us."""
         head = self._log.head
         return self._log.fork_proof is None and any(
-            peer.may_upgrade_us(head.fork, head.length) or self._downloads.may_follow(peer)
+            peer.may_upgrade_us(head.fork, head.length)
+            or self._downloads.heads.forks.is_ahead(peer)
             for peer in self.peers
         )
 
     # --- local input -------------------------------------------------------------------------
 
-    def want(self, indices: Iterable[int], now: float) -> list[Output]:
-        """Ask for blocks, now or when a peer has them; taken back by `unwant` of the same."""
+    @property
+    def settings(self) -> ReplicationSettings:
+        return self._downloads.settings
+
+    def configure(self, settings: ReplicationSettings, now: float) -> list[Output]:
+        self._downloads.settings = settings
+        for peer in self.peers:
+            peer.inflight.resize(settings.first_window, settings.max_window)
+        self._sync_all()
+        self._fill_all(now)
+        return self._flush([])
+
+    @property
+    def is_active(self) -> bool:
+        return self._activity.is_active
+
+    def set_active(self, is_active: bool, now: float) -> list[Output]:
+        """Whether the core is in use. While not, channels end that the remote has no use for."""
+        self._activity.set(is_active, now + self.settings.linger_seconds)
+        outputs: list[Output] = []
+        if not is_active and now >= self._activity.deadline:
+            return self.advance(now)
+        self._sync_all()
+        return self._flush(outputs)
+
+    def expect_update(self, more: int) -> list[Output]:
+        """So many more (or fewer) wait for a head that some peer may have: keep the channels."""
+        self._updates += more
+        self._sync_all()
+        return self._flush([])
+
+    def want(
+        self,
+        indices: Iterable[int],
+        now: float,
+        priority: Priority = Priority.LINEAR,
+        *,
+        is_forced: bool = False,
+    ) -> list[Output]:
+        """Ask for blocks, now or when a peer has them; taken back by `unwant` of the same.
+
+        `priority` is for ranges and bitmaps; other blocks are urgent. `is_forced`: ask for these
+        even where nothing else is asked for because peers push.
+        """
         was_downloading = self.is_downloading
-        self._downloads.demand.want(indices)
+        self._downloads.demand.want(indices, priority)
+        self._check_seconds = CHECK_SECONDS
+        if not now < self._check_at <= now + CHECK_SECONDS:
+            self._check_at = now + CHECK_SECONDS
+        if is_forced:
+            self._downloads.demand.force(indices)
         self._fill_all(now)
         if not was_downloading:
             self._sync_all()
         return self._flush([])
 
-    def unwant(self, indices: Iterable[int], now: float) -> list[Output]:
-        self._downloads.cancel(self.peers, self._downloads.demand.unwant(indices))
+    def unwant(
+        self, indices: Iterable[int], now: float, priority: Priority = Priority.LINEAR
+    ) -> list[Output]:
+        self._downloads.cancel(self.peers, self._downloads.demand.unwant(indices, priority))
         self._fill_all(now)
         return self._flush([])
 
@@ -165,6 +233,15 @@ class Replicator:
         self._fill_all(now)
         return self._flush([])
 
+    def push(self, indices: Sequence[int]) -> list[Output]:
+        """Send blocks to the peers that take what they did not ask for, and lack these."""
+        outputs: list[Output] = []
+        for peer in self.peers:
+            if takes_pushes(peer):
+                self._pushes.setdefault(peer, Pushes(self._log)).add(indices)
+                outputs.append(Answerable(peer))
+        return outputs
+
     def log_changed(self, now: float) -> list[Output]:
         """The log was appended to, truncated, or became durable: announce it."""
         fork = self._announcer.served.fork
@@ -175,7 +252,7 @@ class Replicator:
         for peer in self.peers:
             self._announcer.have(peer, [run] if run else [])
         self._fill_all(now)
-        return self._flush([])
+        return self._flush([Answerable(peer) for peer, pushes in self._pushes.items() if pushes])
 
     def blocks_dropped(self, start: int, stop: int) -> list[Output]:
         """Blocks [start, stop) were cleared: tell everybody."""
@@ -222,8 +299,19 @@ class Replicator:
             return []
         intake = Intake(self._log)
         blocks_before = peer.counters.blocks_received
+        contiguous_before = peer.contiguous_length
         outputs = self._receive_all(peer, messages, intake, now)
-        self._commit(intake, has_blocks=peer.counters.blocks_received != blocks_before)
+        blocks = peer.counters.blocks_received - blocks_before
+        if blocks:
+            peer.speed.answered(blocks, now)
+            self._check_at = now + CHECK_SECONDS
+            self._check_seconds = CHECK_SECONDS
+        self._commit(intake, has_blocks=blocks > 0)
+        if peer.contiguous_length > contiguous_before:
+            self._note_contiguous(peer)
+        if self._downloads.pushed:
+            pushed, self._downloads.pushed = self._downloads.pushed, []
+            self._downloads.cancel(self.peers, pushed)
         if self._conflicts.evidence is not None:
             self._take_evidence(self._conflicts.evidence)
             if peer.suspicion is not None:
@@ -240,16 +328,24 @@ class Replicator:
         else:
             self._downloads.fill(peer, self.peers, now)
         if not peer.is_gone:
-            self._announcer.sync(peer, is_downloading=self.is_downloading)
+            self._sync(peer, is_downloading=self.is_downloading)
         return self._flush(outputs)
+
+    def _note_contiguous(self, peer: RemotePeer) -> None:
+        sync = peer.sync
+        if sync is not None and sync.fork == self._log.head.fork:
+            self._log.note_remote_contiguous(peer.contiguous_length)
 
     def _receive_all(
         self, peer: RemotePeer, messages: Iterable[tuple[int, bytes]], intake: Intake, now: float
     ) -> list[Output]:
         """Take the messages in up to the first that ends the channel; its output is the last."""
         outputs: list[Output] = []
+        received = peer.wire.received
         try:
             for message_type, payload in messages:
+                if message_type < _TYPES:
+                    received[message_type] += 1
                 if message_type == _DATA:
                     self._downloads.receive_data(peer, payload, intake, now)
                 elif message_type == _REQUEST:
@@ -266,6 +362,7 @@ class Replicator:
             what = f"replication message: {error.reason}"
             outputs.append(AbortConnection(peer, MalformedMessage(what, error.offset)))
         except (InvalidProof, InvalidSignature, TooManyRequests) as error:
+            peer.counters.invalid_data += not isinstance(error, TooManyRequests)
             if self._conflicts.probe(peer, error, now):
                 self._downloads.cancel_all(peer)
             else:
@@ -281,7 +378,7 @@ class Replicator:
         self._announcer.advance()
         if self._announcer.served.fork != fork:
             self._history_changed()
-        if any(changes.head is not None for changes in changesets):
+        if any(changes.head is not None or changes.manifest for changes in changesets):
             self._sync_all()
         if has_blocks:
             runs = runs_of(index for changes in changesets for index, _ in changes.blocks)
@@ -322,6 +419,8 @@ class Replicator:
     def _receive_sync(self, peer: RemotePeer, sync: Sync) -> Output | None:
         before = peer.sync
         peer.sync = sync
+        if not sync.allow_push:
+            peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
         if self._log.fork_proof is not None:
@@ -339,35 +438,50 @@ class Replicator:
         """
         if peer.is_gone:
             return []
-        return peer.uploads.take(max_bytes, self._announcer.served)
+        served = self._announcer.served
+        answers = peer.uploads.take(max_bytes, served)
+        pushes = self._pushes.get(peer)
+        if pushes:
+            left = max_bytes - sum(len(payload) for _, payload in answers)
+            answers += pushes.take(peer, left, served)
+        peer.wire.count_sent(answers)
+        return answers
 
     @property
     def deadline(self) -> float:
-        """When to call `advance`: somebody may have owed us something for too long by then."""
-        if len(self.peers) < 2:
-            return self._conflicts.deadline
-        overdue_at = min(
-            (
-                request.sent_at + patience(peer)
-                for peer in self.peers
-                for request in peer.inflight.oldest()
-            ),
-            default=inf,
-        )
-        # Where nobody else has it, look again, but not at once.
-        return min(max(overdue_at, self._advanced_at + PATIENCE_SECONDS), self._conflicts.deadline)
+        """When to call `advance`: another peer may be the better one to ask by then."""
+        deadline = min(self._activity.deadline, self._conflicts.deadline)
+        if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
+            deadline = min(deadline, self._check_at)
+        return deadline
 
     def advance(self, now: float) -> list[Output]:
-        """The deadline passed."""
-        self._advanced_at = now
+        """The deadline passed; nothing happens when it did not."""
+        if now < self.deadline:
+            return []
         outputs: list[Output] = []
         for peer in self._conflicts.overdue(now):
             assert peer.suspicion is not None
             self.peers_refused += 1
             self._forget(peer)
             outputs.append(EndChannel(peer, peer.suspicion.error))
+        if self._activity.advance(now):
+            self._sync_all()
+            for peer in list(self.peers):
+                outputs += self._end_idle(peer)
+        self._check_at = now + self._check_seconds
+        self._check_seconds = min(2 * self._check_seconds, MAX_CHECK_SECONDS)
         self._fill_all(now)
         return self._flush(outputs)
+
+    def _end_idle(self, peer: RemotePeer) -> list[Output]:
+        """End a channel that neither side has any use for."""
+        sync = peer.sync
+        if sync is None or sync.downloading or self.is_downloading:
+            return []
+        said = self._transmit(peer)
+        self._forget(peer)
+        return [*said, EndChannel(peer, None)]
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
@@ -378,20 +492,43 @@ class Replicator:
         self._downloads.seeks.rewind()
         for peer in self.peers:
             self._downloads.cancel_all(peer)
+            self._note_contiguous(peer)
 
     def _sync_all(self) -> None:
         is_downloading = self.is_downloading
         for peer in self.peers:
-            self._announcer.sync(peer, is_downloading=is_downloading)
+            self._sync(peer, is_downloading=is_downloading)
+
+    def _sync(self, peer: RemotePeer, *, is_downloading: bool) -> None:
+        allows_push = (
+            is_downloading and self._activity.is_active and self._downloads.allows_push_of(peer)
+        )
+        peer.was_allowed_push |= allows_push
+        self._announcer.sync(peer, is_downloading=is_downloading, allows_push=allows_push)
 
     def _fill_all(self, now: float) -> None:
         self._downloads.is_reassigning = False
-        for peer in self.peers:
+        peers = self.peers
+        if len(peers) > 1:
+            # Who answers soonest is asked first.
+            peers = sorted(
+                peers,
+                key=lambda peer: peer.speed.expected_seconds(
+                    peer.inflight, len(peer.inflight), now
+                ),
+            )
+        for peer in peers:
             self._downloads.fill(peer, self.peers, now)
 
     def _flush(self, outputs: list[Output]) -> list[Output]:
         for peer in self.peers:
             if peer.outbox:
-                outputs.append(Transmit(peer, peer.outbox))
-                peer.outbox = []
+                outputs += self._transmit(peer)
         return outputs
+
+    def _transmit(self, peer: RemotePeer) -> list[Output]:
+        messages, peer.outbox = peer.outbox, []
+        if not messages:
+            return []
+        peer.wire.count_sent(messages)
+        return [Transmit(peer, messages)]

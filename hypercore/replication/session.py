@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
 import trio
 
+from hypercore.crypto import Entropy, system_entropy
 from hypercore.encoding import DecodeError
 from hypercore.errors import (
     InvalidCapability,
@@ -20,6 +22,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.capability import is_capable, replicate_capability
 from hypercore.replication.channel import Link, MessageChannel, Multiplexer
+from hypercore.replication.demand import Priority
 from hypercore.replication.messages import PROTOCOL, PROTOCOL_ALIASES, Handshake
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -32,8 +35,10 @@ from hypercore.replication.replicator import (
     Replicator,
     Transmit,
 )
+from hypercore.replication.report import report_replication
 from hypercore.replication.seeks import Seek
-from hypercore.replication.statistics import Counters, PeerStatistics, ReplicationStatistics
+from hypercore.replication.settings import ReplicationSettings
+from hypercore.replication.statistics import Counters, ReplicationStatistics
 
 MAX_WAITING_EXTENSIONS = 64
 """Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
@@ -82,13 +87,14 @@ ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
 class _Served:
     """A peer with its channel."""
 
-    __slots__ = ("channel", "error", "extensions", "handle", "peer")
+    __slots__ = ("channel", "error", "extensions", "handle", "peer", "waiting")
 
     def __init__(self, peer: RemotePeer, channel: MessageChannel, handle: PeerHandle) -> None:
         self.peer = peer
         self.channel = channel
         self.handle = handle
         self.error: StorageError | None = None
+        self.waiting: trio.CancelScope | None = None
         self.extensions: list[tuple[str, bytes]] = []
 
 
@@ -99,28 +105,90 @@ class CoreReplication:
     cause is handed to the channels' writers.
     """
 
-    def __init__(self, log: ReplicatedLog) -> None:
+    def __init__(self, log: ReplicatedLog, entropy: Entropy = system_entropy) -> None:
+        """`entropy` makes the order of downloads in random order."""
         self._log = log
-        self._replicator = Replicator(log)
+        self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._served: dict[RemotePeer, _Served] = {}
         self._handlers: dict[str, ExtensionHandler] = {}
         self._opening = 0
+        self._finding = 0
+        self._had_peers = False
+        self._resting: dict[Multiplexer, trio.Event] = {}
         self._changed = trio.Event()
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
 
     # --- what the core asks for ----------------------------------------------------------------
 
-    def want_blocks(self, indices: Iterable[int]) -> None:
+    def want_blocks(
+        self,
+        indices: Iterable[int],
+        priority: Priority = Priority.LINEAR,
+        *,
+        is_forced: bool = False,
+    ) -> None:
         """Ask peers for blocks, now or when one comes that has them.
 
         A `range` costs the same whatever its length, and may reach beyond the present end.
+        `priority` is for ranges and for lists given as a `BitMap64`; other blocks are urgent.
+        `is_forced`: ask for these even where peers push and are asked for nothing.
         """
-        self._carry_out(self._replicator.want(indices, trio.current_time()))
+        now = trio.current_time()
+        self._carry_out(self._replicator.want(indices, now, priority, is_forced=is_forced))
 
-    def unwant_blocks(self, indices: Iterable[int]) -> None:
+    def unwant_blocks(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
         """Take back one `want_blocks` of the same; cancels what nobody else wants."""
-        self._carry_out(self._replicator.unwant(indices, trio.current_time()))
+        self._carry_out(self._replicator.unwant(indices, trio.current_time(), priority))
+
+    def push_blocks(self, indices: Sequence[int]) -> int:
+        """Send blocks, as soon as they are durable, to peers that take what they lack unasked.
+
+        Returns how many peers do. Like every answer, a push leaves when the connection can carry
+        it; over `pushes.MAX_WAITING_PUSHES` to one peer, further ones are dropped.
+        """
+        outputs = self._replicator.push(indices)
+        self._carry_out(outputs)
+        return len(outputs)
+
+    @property
+    def settings(self) -> ReplicationSettings:
+        return self._replicator.settings
+
+    def configure(self, settings: ReplicationSettings) -> None:
+        """Replicate like this from now on; peers are told what concerns them."""
+        self._carry_out(self._replicator.configure(settings, trio.current_time()))
+
+    @property
+    def is_active(self) -> bool:
+        return self._replicator.is_active
+
+    def set_active(self, is_active: bool) -> None:
+        """Whether the core is in use, as it is from the start.
+
+        While it is not, peers may not push, and after `linger_seconds` channels are closed that
+        the other end has no use for; they are opened again when either end wants something.
+        """
+        self._carry_out(self._replicator.set_active(is_active, trio.current_time()))
+        self._poke()
+        if is_active:
+            for event in self._resting.values():
+                event.set()
+
+    def remote_opened(self, mux: Multiplexer) -> None:
+        """The remote wants the channel that was closed as idle: open it again."""
+        if mux in self._resting:
+            self._resting[mux].set()
+
+    @contextmanager
+    def finding_peers(self) -> Iterator[None]:
+        """While in this block somebody looks for peers: `wait_update` waits for the first one."""
+        self._finding += 1
+        try:
+            yield
+        finally:
+            self._finding -= 1
+            self._notify()
 
     def start_seek(self, seek: Seek) -> None:
         """Search for the block at a byte offset; `activity` is woken when it may be found."""
@@ -146,16 +214,26 @@ class CoreReplication:
     async def wait_update(self) -> bool:
         """Wait until the newer head that some peer has, if any, is here; False if there is none.
 
-        Peers that are connecting at this moment are waited for, too.
+        Peers that are connecting at this moment are waited for, too, and so is the first peer
+        as long as it is looked for (`finding_peers`).
 
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork
-        while (self._log.head.length, self._log.head.fork) == (length, fork):
-            if not self._opening and not self._replicator.is_behind:
-                return False
-            await self._changed.wait()
-        return True
+        is_expecting = False
+        try:
+            while (self._log.head.length, self._log.head.fork) == (length, fork):
+                is_finding = self._finding > 0 and not self._had_peers
+                if not is_finding and not self._opening and not self._replicator.is_behind:
+                    return False
+                if not is_expecting:
+                    is_expecting = True
+                    self._carry_out(self._replicator.expect_update(1))
+                await self._changed.wait()
+            return True
+        finally:
+            if is_expecting:
+                self._carry_out(self._replicator.expect_update(-1))
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
@@ -204,12 +282,25 @@ class CoreReplication:
         core's key, or sends what is no message, loses its connection; one that sends an invalid
         proof loses the channel, and nothing of it is kept.
 
+        While the core is not active it waits, after the channel has ended, for it to be wanted
+        again; the caller is to cancel it when the connection has ended.
+
         Raises: StorageError when this core cannot be read or written any more.
         Cancel: closes the channel.
         """
-        is_reopened = True
-        while is_reopened:
-            is_reopened = await self._serve_once(mux)
+        while await self._serve_once(mux) or await self._rest(mux):
+            pass
+
+    async def _rest(self, mux: Multiplexer) -> bool:
+        """True when the channel is wanted again, by an inactive core or by its remote."""
+        if self.is_active:
+            return False
+        event = self._resting[mux] = trio.Event()
+        try:
+            await event.wait()
+        finally:
+            del self._resting[mux]
+        return True
 
     async def _serve_once(self, mux: Multiplexer) -> bool:
         """One life of the channel; True when it is to be opened again."""
@@ -220,6 +311,7 @@ class CoreReplication:
             if not self._is_capable(channel):
                 return False
             peer, outputs = self._replicator.add_peer()
+            self._had_peers = True
             served = _Served(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served
             self._notify()
@@ -284,7 +376,8 @@ class CoreReplication:
             try:
                 while True:
                     messages = None
-                    with trio.move_on_at(replicator.deadline):
+                    with trio.move_on_at(replicator.deadline) as scope:
+                        served.waiting = scope
                         messages = await channel.receive()
                     if messages is None:
                         self._carry_out(replicator.advance(trio.current_time()))
@@ -378,6 +471,12 @@ class CoreReplication:
                 case _:
                     assert_never(output)
 
+    def _poke(self) -> None:
+        """The deadline may have come nearer: whoever waits for messages looks at it again."""
+        for served in self._served.values():
+            if served.waiting is not None:
+                served.waiting.deadline = min(served.waiting.deadline, self._replicator.deadline)
+
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
@@ -394,25 +493,5 @@ class CoreReplication:
         return total
 
     def statistics(self) -> ReplicationStatistics:
-        total = replace(self._replicator.departed)
-        peers = []
-        for served in self._served.values():
-            peer = served.peer
-            if peer.is_gone:
-                continue
-            total.add(peer.counters)
-            peers.append(_peer_statistics(peer, served.channel.link))
-        return ReplicationStatistics(tuple(peers), total, self._replicator.peers_refused)
-
-
-def _peer_statistics(peer: RemotePeer, link: Link) -> PeerStatistics:
-    return PeerStatistics(
-        remote_public_key=link.remote_public_key,
-        fork=peer.sync.fork if peer.sync is not None else 0,
-        length=peer.length,
-        contiguous_length=peer.contiguous_length,
-        requests_in_flight=len(peer.inflight),
-        requests_waiting=len(peer.uploads),
-        round_trip_seconds=peer.inflight.round_trip_seconds,
-        counters=replace(peer.counters),
-    )
+        peers = [(served.peer, served.channel.link) for served in self._served.values()]
+        return report_replication(self._replicator, self._log.head, peers)

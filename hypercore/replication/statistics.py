@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from operator import add
+
+from hypercore.replication.messages import MessageType
 
 
 @dataclass(slots=True)
@@ -28,10 +32,56 @@ class Counters:
     answers_retried: int = 0
     """Blocks asked for again because the nodes below them never came."""
 
+    hotswaps: int = 0
+    """Requests that this peer took over from slower ones."""
+
+    pushes_sent: int = 0
+    pushes_received: int = 0
+    """Blocks that came unasked, verified and stored."""
+
+    invalid_requests: int = 0
+    """Requests of the peer that could not be answered."""
+
+    invalid_data: int = 0
+    """Answers of the peer that proved something wrong."""
+
     def add(self, other: Counters) -> None:
         for field in fields(self):
             name = field.name
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class WireCounts:
+    """How many messages of each type came and went."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = [0] * len(MessageType)
+        self.sent = [0] * len(MessageType)
+
+    def count_sent(self, messages: Iterable[tuple[int, bytes]]) -> None:
+        sent = self.sent
+        for message_type, _ in messages:
+            sent[message_type] += 1
+
+    def count_received(self, message_type: int) -> None:
+        """Types that a later version has are not told apart."""
+        if message_type < len(self.received):
+            self.received[message_type] += 1
+
+    def add(self, other: WireCounts) -> None:
+        self.received = list(map(add, self.received, other.received))
+        self.sent = list(map(add, self.sent, other.sent))
+
+    def named(self) -> dict[str, int]:
+        """By names such as `wire_sync_rx`; the last part is seen from here."""
+        named = {}
+        for message_type in MessageType:
+            name = message_type.name.lower()
+            named[f"wire_{name}_rx"] = self.received[message_type]
+            named[f"wire_{name}_tx"] = self.sent[message_type]
+        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +95,18 @@ class PeerStatistics:
 
     contiguous_length: int
     requests_in_flight: int
+    max_requests_in_flight: int
     requests_waiting: int
     """The peer's requests that are not answered yet."""
 
     round_trip_seconds: float
+    seconds_per_block: float
+    """Between two answers while more are due."""
+
+    allows_push: bool
     counters: Counters
+    wire: Mapping[str, int]
+    """Messages by type and direction: `wire_data_rx` and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +115,6 @@ class ReplicationStatistics:
 
     peers: tuple[PeerStatistics, ...]
     total: Counters
+    wire: Mapping[str, int]
     peers_refused: int
     """Peers that sent an invalid proof, message or capability."""

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
 from hypercore.manifest import Manifest, Prologue, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof
-from hypercore.proof_request import InvalidRequest
+from hypercore.proof_request import (
+    BlockRequest,
+    InvalidRequest,
+    ProofRequest,
+    UpgradeRequest,
+)
 from hypercore.replication.messages import (
     Data,
     HaveBits,
@@ -73,11 +79,20 @@ class Uploads:
         self._source = source
         self._counters = counters
         self._requests: dict[int, Request | _BlockOnly] = {}
+        self._urgent: dict[int, Request | _BlockOnly] = {}
+        self.proven_length = 0
+        """The length that answers (and pushes) on this channel have proven to the peer."""
+
+        self.pushed_length = 0
+        """The part of it that pushes did."""
+
+        self._passed_length = -1
+
         self._wants: dict[Want, None] = {}
         self._invalid_requests = 0
 
     def __len__(self) -> int:
-        return len(self._requests) + len(self._wants)
+        return len(self._requests) + len(self._urgent) + len(self._wants)
 
     def add(self, payload: bytes) -> None:
         """Queue an encoded request; one with the id of a waiting one takes its place.
@@ -86,6 +101,8 @@ class Uploads:
         """
         self._counters.requests_received += 1
         requests = self._requests
+        if self._urgent:
+            self._urgent.pop(uint_at(payload, 1)[0], None)
         if payload[:1] == b"\x01":
             request_id, offset = uint_at(payload, 1)
             fork, offset = uint_at(payload, offset)
@@ -96,14 +113,16 @@ class Uploads:
         else:
             request = Request.decode(payload)
             requests.pop(request.id, None)
-            requests[request.id] = request
-        if len(requests) > MAX_WAITING:
+            queue = self._urgent if request.priority else requests
+            queue[request.id] = request
+        if len(requests) + len(self._urgent) > MAX_WAITING:
             raise TooManyRequests(f"more than {MAX_WAITING} requests wait for an answer")
         if self._invalid_requests > MAX_INVALID_REQUESTS:
             raise TooManyRequests(f"more than {MAX_INVALID_REQUESTS} requests without an answer")
 
     def cancel(self, request_id: int) -> None:
         self._requests.pop(request_id, None)
+        self._urgent.pop(request_id, None)
 
     def add_want(self, want: Want) -> None:
         """Queue a want. Raises: TooManyRequests."""
@@ -113,6 +132,7 @@ class Uploads:
 
     def clear(self) -> None:
         self._requests.clear()
+        self._urgent.clear()
         self._wants.clear()
 
     def take(self, max_bytes: int, head: Head) -> list[_Message]:
@@ -126,16 +146,17 @@ class Uploads:
             for answer in self._answer_want(want, head):
                 answers.append(answer)
                 left -= len(answer[1])
-        while left > 0 and self._requests:
+        while left > 0 and (requests := self._urgent or self._requests):
             count = min(left // average + 1, MAX_READ_BLOCKS)
-            for answer in self._answer_some(count, head):
+            for answer in self._answer_some(requests, count, head):
                 answers.append(answer)
                 left -= len(answer[1])
         return answers
 
-    def _answer_some(self, count: int, head: Head) -> list[_Message]:
+    def _answer_some(
+        self, requests: dict[int, Request | _BlockOnly], count: int, head: Head
+    ) -> list[_Message]:
         """Answer the next `count` requests, oldest first, with one read of their blocks."""
-        requests = self._requests
         if count >= len(requests):
             batch = list(requests.items())
             requests.clear()
@@ -212,10 +233,14 @@ class Uploads:
         prologue = source.verifier.prologue if source.verifier is not None else None
         if prologue is not None and _is_probe(request, prologue):
             prologue = None
+        if wanted.upgrade is not None:
+            wanted = self._after_pushes(wanted, wanted.upgrade, head)
         try:
             proof = build_proof(wanted, head, source.read_node, block, prologue)
         except InvalidRequest:
             return self._no_data(request.id, NoDataReason.INVALID_REQUEST)
+        if proof.upgrade is not None:
+            self.proven_length = head.length
         if block is not None:
             self._counters.blocks_sent += 1
             self._counters.bytes_sent += len(block)
@@ -223,10 +248,38 @@ class Uploads:
             proof = Proof(proof.fork, proof.block, proof.hash, proof.seek, proof.upgrade, manifest)
         return MessageType.DATA, Data(request.id, proof).encode()
 
+    def _after_pushes(
+        self, wanted: ProofRequest, upgrade: UpgradeRequest, head: Head
+    ) -> ProofRequest:
+        """What was pushed since the peer asked has brought it further: go on from there.
+
+        A peer that asks from below once more has not taken the pushes, and is believed.
+        """
+        start = self.pushed_length
+        left = head.length - start
+        is_moot = left <= 0 and wanted.block is None
+        if upgrade.start >= start or is_moot or wanted.seek or wanted.hash:
+            return wanted
+        if start == self._passed_length:
+            self.forget_pushes()
+            return wanted
+        self._passed_length = start
+        block = wanted.block
+        if block is not None and block.index < start:
+            block = BlockRequest(block.index, levels_below_root(block.index, start))
+        return ProofRequest(
+            wanted.fork, block=block, upgrade=UpgradeRequest(start, left) if left > 0 else None
+        )
+
+    def forget_pushes(self) -> None:
+        """The peer is where it says it is."""
+        self.pushed_length = self.proven_length = 0
+
     def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
         self._counters.no_data_sent += 1
         if reason is NoDataReason.INVALID_REQUEST:
             self._invalid_requests += 1
+            self._counters.invalid_requests += 1
         return MessageType.NO_DATA, NoData(request_id, reason).encode()
 
     def _answer_want(self, want: Want, head: Head) -> list[_Message]:
@@ -267,3 +320,13 @@ def _is_probe(request: Request, prologue: Prologue) -> bool:
         and upgrade.start == 0
         and upgrade.length >= prologue.length
     )
+
+
+def levels_below_root(index: int, length: int) -> int:
+    """How many levels a block's path has to climb to a root of a tree of `length` blocks."""
+    node = flat_tree.TreeIndex(2 * index)
+    levels = 0
+    while flat_tree.right_span(flat_tree.parent(node)) < 2 * length:
+        node = flat_tree.parent(node)
+        levels += 1
+    return levels

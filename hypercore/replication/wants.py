@@ -18,6 +18,9 @@ MAX_WINDOWS = 512
 
 MAX_WINDOW_SIZES = 4
 
+MAX_ANY = 16
+"""Ranges of which one peer wants any block; JavaScript peers remember 16, too."""
+
 
 class SentWants:
     """The windows that we have asked one peer about; the oldest is given up for a new one."""
@@ -52,17 +55,23 @@ class ReceivedWants:
     """The windows that one peer wants to be told about.
 
     What does not fit the scheme (odd lengths, more than `MAX_WINDOWS`) counts as wanting all.
+    A want for any block of a range may be of any length: it is answered with one block, and
+    what comes later within it is told, too.
     """
 
     def __init__(self) -> None:
         self._windows: dict[int, set[int]] = {}
+        self._any: list[Want] = []
         self._count = 0
         self._wants_all = False
 
     def add(self, want: Want) -> bool:
         """Whether the want is to be answered; one that is too long is not."""
         if want.any:
-            self._wants_all = True
+            if len(self._any) < MAX_ANY:
+                self._any.append(want)
+            else:
+                self._wants_all = True
             return True
         if want.length > WINDOW_BLOCKS:
             return False
@@ -80,8 +89,12 @@ class ReceivedWants:
         return True
 
     def remove(self, want: Want) -> None:
+        if want.any:
+            if want in self._any:
+                self._any.remove(want)
+            return
         starts = self._windows.get(want.length)
-        if want.any or starts is None or want.start not in starts:
+        if starts is None or want.start not in starts:
             return
         starts.discard(want.start)
         self._count -= 1
@@ -93,6 +106,8 @@ class ReceivedWants:
         if self._wants_all:
             return True
         return any(
+            start < want.start + want.length and want.start < stop for want in self._any
+        ) or any(
             start < window + length and window < stop
             for length, windows in self._windows.items()
             for window in windows

@@ -73,6 +73,9 @@ class StatusCollector(Collector):
                 length.add_metric([core.name], core.length)
         yield length
         yield from _collect_access(status.access)
+        for name, value in status.hypercore.items():
+            text = name.removeprefix("hypercore_").replace("_", " ")
+            yield GaugeMetricFamily(name, f"As hypercore-stats: {text}", value)
 
 
 def _collect_access(access: AccessStatus) -> Iterable[Metric]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class NodeStatus:
     sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
+    hypercore: Mapping[str, float] = field(default_factory=dict)
+    """The open cores under the names of `hypercore-stats`."""
 
 
 @dataclass(frozen=True, slots=True)

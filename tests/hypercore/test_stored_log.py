@@ -339,3 +339,44 @@ def test_a_failed_clearing_poisons_the_log() -> None:
     with pytest.raises(StorageFailed):
         log.clear([(0, 3)])
     assert open_log(storage).contiguous_length == 20
+
+
+def stored_hints(storage: Storage) -> Hints:
+    data = storage.get(KEYS.hints)
+    assert data is not None
+    return Hints.decode(data)
+
+
+def test_what_a_peer_has_is_kept_once_it_is_all(storage: MemoryStorage) -> None:
+    log = open_log(storage)
+    log.note_remote_contiguous(5)
+    assert log.remote_contiguous_length == 5
+    assert stored_hints(storage).remote_contiguous_length == 0
+    log.note_remote_contiguous(20)
+    assert stored_hints(storage).remote_contiguous_length == 20
+    log.note_remote_contiguous(7)
+    assert open_log(storage).remote_contiguous_length == 20
+
+
+def test_a_peer_that_says_more_and_more_costs_one_write(storage: MemoryStorage) -> None:
+    log = open_log(storage)
+    log.note_remote_contiguous(20)
+    before = stored_hints(storage)
+    for length in range(21, 100):
+        log.note_remote_contiguous(length)
+    assert stored_hints(storage) == before
+    assert log.remote_contiguous_length == 20
+    log.append([b"more"])
+    assert stored_hints(storage).remote_contiguous_length == 99
+    assert log.remote_contiguous_length == 21
+
+
+@pytest.mark.parametrize("remote", [3, 15, 20])
+def test_truncating_shortens_what_peers_have_of_it(storage: MemoryStorage, remote: int) -> None:
+    log = open_log(storage)
+    log.clear([(0, 1)])
+    log.note_remote_contiguous(remote)
+    log.truncate(10, None)
+    assert log.remote_contiguous_length == min(remote, 10)
+    log.append([b"other"])
+    assert log.remote_contiguous_length == min(remote, 10)

@@ -91,6 +91,7 @@ STATUS = NodeStatus(
         accounts=(AccountStatus("co_zann", 2**29, 10),),
         tokens=(TokenStatus("ci", 1, 2, 2048, 9),),
     ),
+    hypercore={"hypercore_total_cores": 3, "hypercore_total_wire_data_received": 17},
 )
 PEER = PeerStatus(
     "cc" * 32, "other", "10.0.0.2:1", "lan", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0
@@ -209,6 +210,12 @@ async def test_metrics(tmp_path: Path) -> None:
         assert values["beemesh_blocks_fetched_total"] == "6.0"
         assert values['beemesh_core_length{core="beemesh/data"}'] == "10.0"
         assert "process_resident_memory_bytes" in text
+        # Under the names of hypercore-stats, for dashboards of JavaScript nodes.
+        values = dict(re.findall(r"^(hypercore_\w+) (\S+)$", text, re.MULTILINE))
+        assert values == {
+            "hypercore_total_cores": "3.0",
+            "hypercore_total_wire_data_received": "17.0",
+        }
 
 
 async def test_the_client_reads_status_and_peers(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class MemoryLog:
         self.blocks: dict[int, bytes] = {}
         self.commits = 0
         self.fork_proof: ForkProof | None = None
+        self._remote_contiguous_length = 0
 
     @property
     def contiguous_length(self) -> int:
@@ -71,7 +72,15 @@ class MemoryLog:
         if not self.is_lazy:
             self.make_durable()
 
+    @property
+    def remote_contiguous_length(self) -> int:
+        return min(self._remote_contiguous_length, self.head.length)
+
+    def note_remote_contiguous(self, length: int) -> None:
+        self._remote_contiguous_length = max(self._remote_contiguous_length, length)
+
     def _cut(self, length: int) -> None:
+        self._remote_contiguous_length = min(self._remote_contiguous_length, length)
         for index in [index for index in self.blocks if index >= length]:
             del self.blocks[index]
         self.bitfield.set_range(length, self.head.length, False)

@@ -24,9 +24,9 @@ Message = tuple[int, bytes]
 class Node:
     """A log, its replicator, and what happened to it."""
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, seed: int = 0) -> None:
         self.log = log
-        self.replicator = Replicator(log)
+        self.replicator = Replicator(log, seed)
         self.ends: dict[RemotePeer, Endpoint] = {}
         self.errors: list[RemoteProtocolError] = []
         self.extensions: list[tuple[str, bytes]] = []

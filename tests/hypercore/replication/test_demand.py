@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
-from hypercore.replication.demand import PIECE_BLOCKS, Demand
+from hypercore.replication.demand import PIECE_BLOCKS, Demand, Priority
+from hypercore.replication.wanted_blocks import RUN_BLOCKS
 
 EVERYTHING = (1 << 30, 1 << 30)
 
@@ -157,9 +159,102 @@ def test_a_truncated_log_is_wanted_again_from_there() -> None:
     assert demand.take(Peer(), EVERYTHING, 15) == [10, 11, 12, 13, 14]
 
 
+def held(demand: Demand, store: Store, *indices: int) -> None:
+    for index in indices:
+        store.bitfield.set_range(index, index + 1)
+        demand.settle(index)
+
+
+def test_what_a_reader_comes_to_next_comes_before_downloads() -> None:
+    demand = Demand(Store())
+    demand.want(range(100))
+    demand.want(range(200, 204), Priority.AHEAD)
+    demand.want([50])
+    assert demand.take(Peer(), (6, 6), 300) == [50, 200, 201, 202, 203, 0]
+    demand.put_back(202)
+    demand.put_back(0)
+    assert demand.take(Peer(), (2, 2), 300) == [202, 0]
+
+
+def test_a_list_of_blocks_is_no_more_urgent_than_a_range() -> None:
+    store = Store(range(3))
+    demand = Demand(store)
+    wanted = BitMap64([1, 7, 2**40])
+    demand.want(wanted)
+    demand.want([5])
+    assert demand.take(Peer(), EVERYTHING, 2**41) == [5, 7, 2**40]
+    assert demand.is_wanted(7)
+    assert not demand.is_wanted(1)
+    assert sorted(demand.unwant(wanted)) == [7, 2**40]
+    assert demand.unwant(wanted) == []
+    for index in (5, 7, 2**40):
+        demand.put_back(index)
+    assert demand.take(Peer(), EVERYTHING, 2**41) == [5]
+
+
+def test_a_list_ends_when_all_of_it_is_here() -> None:
+    store = Store()
+    demand = Demand(store)
+    demand.want(BitMap64([3, 4]))
+    assert demand.take(Peer(), EVERYTHING, 10) == [3, 4]
+    held(demand, store, 3)
+    assert demand
+    held(demand, store, 4)
+    assert not demand
+
+
+def test_a_list_and_a_range_want_a_block_until_both_are_taken_back() -> None:
+    demand = Demand(Store())
+    demand.want(range(10))
+    demand.want(BitMap64([4, 20]))
+    assert demand.unwant(range(10)) == []
+    assert demand.take(Peer(), EVERYTHING, 30) == [4, 20]
+    demand.want(range(3, 6))
+    assert demand.unwant(BitMap64([4, 20])) == [20]
+
+
+def test_a_random_order_is_one_of_short_runs() -> None:
+    taken = {}
+    for seed in (1, 2):
+        demand = Demand(Store(), seed)
+        demand.want(range(2**40), Priority.RANDOM)
+        taken[seed] = demand.take(Peer(), (160, 160), 10_000)
+        assert len(set(taken[seed])) == 160
+        jumps = [one for one, other in pairwise(taken[seed]) if other != one + 1]
+        assert len(jumps) <= 160 // RUN_BLOCKS
+        assert len(jumps) > 5
+    assert len(set(taken[1]) & set(taken[2])) < 80
+    assert Demand(Store(), 1).take(Peer(), (1, 1), 10) == []
+
+
+def test_a_random_order_finds_the_last_block_that_a_peer_has() -> None:
+    demand = Demand(Store(), 7)
+    demand.want(range(5_000), Priority.RANDOM)
+    assert demand.take(Peer({3}), (9, 9), 5_000) == [3]
+    assert demand.take(Peer({3}), (9, 9), 5_000) == []
+    assert sorted(demand.take(Peer(), EVERYTHING, 5_000)) == [
+        index for index in range(5_000) if index != 3
+    ]
+
+
+def test_only_forced_blocks_are_taken_where_peers_push() -> None:
+    demand = Demand(Store())
+    demand.want(range(10))
+    demand.want([3, 20])
+    demand.force([3])
+    assert demand.take_forced(Peer(), 10, 30) == [3]
+    assert demand.take_forced(Peer(), 10, 30) == []
+    demand.put_back(3)
+    assert demand.take_forced(Peer(), 10, 30) == [3]
+    assert demand.unwant([3]) == []  # of the range it is wanted still
+    assert not demand.has_forced
+    demand.force([77])
+    assert not demand.has_forced, "nobody wants it"
+
+
 blocks = st.sets(st.integers(0, 60), max_size=30)
 numbers = st.integers(0, 60)
-actions = st.sampled_from(["want", "unwant", "point", "take", "fail", "arrive"])
+actions = st.sampled_from(["want", "unwant", "list", "unlist", "point", "take", "fail", "arrive"])
 
 
 class Play:
@@ -169,20 +264,30 @@ class Play:
         self.store = Store()
         for index in held:
             self.store.bitfield.set_range(index, index + 1)
-        self.demand = Demand(self.store)
+        self.demand = Demand(self.store, seed=3)
         self.ranges: list[range] = []
+        self.lists: list[range] = []
         self.points: set[int] = set()
         self.asked: set[int] = set()
 
     def act(self, action: str, one: int, other: int) -> None:
+        priority = Priority((one + other) % len(Priority))
+        listed = range(one, one + other % 7, 2)
         match action:
             case "want":
-                self.demand.want(range(one, other))
+                self.demand.want(range(one, other), priority)
                 self.ranges.append(range(one, other))
             case "unwant":
-                self.asked.difference_update(self.demand.unwant(range(one, other)))
+                self.asked.difference_update(self.demand.unwant(range(one, other), priority))
                 if range(one, other) in self.ranges:
                     self.ranges.remove(range(one, other))
+            case "list":
+                self.demand.want(BitMap64(listed), priority)
+                self.lists.append(listed)
+            case "unlist":
+                self.asked.difference_update(self.demand.unwant(BitMap64(listed), priority))
+                if listed in self.lists:
+                    self.lists.remove(listed)
             case "point":
                 self.demand.want([one])
                 self.points.add(one)
@@ -194,7 +299,8 @@ class Play:
                 self.arrive(min(self.asked))
 
     def take(self, limit: int) -> bool:
-        taken = self.demand.take(Peer(), (limit, limit), 61)
+        taken = self.demand.take(Peer(), (limit, limit), 80)
+        assert len(set(taken)) == len(taken)
         assert not self.asked & set(taken)
         assert not any(self.store.bitfield.get(index) for index in taken)
         self.asked.update(taken)
@@ -216,5 +322,5 @@ def test_in_the_end_all_that_is_wanted_was_asked_for_once(
     while play.take(5) or play.asked:
         for index in list(play.asked):
             play.arrive(index)
-    wanted = play.points.union(*play.ranges)
+    wanted = play.points.union(*play.ranges, *play.lists)
     assert all(play.store.bitfield.get(index) for index in wanted)

@@ -30,6 +30,7 @@ from hypercore.replication.messages import (
     Want,
 )
 from hypercore.replication.replicator import AbortConnection, EndChannel
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.replication.uploads import TooManyRequests
 from tests.support.memory_log import MemoryLog
 from tests.support.replicator_pair import Channel, Message, Node, settle
@@ -146,7 +147,7 @@ messages = st.one_of(
     st.builds(lambda number: (int(MessageType.CANCEL), Cancel(number).encode()), small),
     st.builds(
         lambda number, proof: (int(MessageType.DATA), Data(number, proof).encode()),
-        st.integers(0, 5),
+        st.sampled_from([0, 0, 1, 2, 3, 4]),
         proofs,
     ),
     st.builds(
@@ -185,10 +186,14 @@ messages = st.one_of(
 @given(
     st.sampled_from(["empty", "partial", "full"]),
     st.lists(st.lists(messages, min_size=1, max_size=5), max_size=8),
+    st.sampled_from([PushMode.OFF, PushMode.ALLOWED]),
 )
-def test_any_messages_in_any_state(state: str, batches: list[list[Message]]) -> None:
+def test_any_messages_in_any_state(
+    state: str, batches: list[list[Message]], push: PushMode
+) -> None:
     log = SOURCE if state == "full" else MemoryLog(key=SOURCE.key)
     node = Node(log)
+    node.carry_out(node.replicator.configure(ReplicationSettings(push=push), 0.0))
     honest = Channel(Node(SOURCE), node)
     if state == "partial":
         node.want([3, 30])
@@ -201,6 +206,7 @@ def test_any_messages_in_any_state(state: str, batches: list[list[Message]]) -> 
             if isinstance(output, AbortConnection | EndChannel) and output.error is not None:
                 assert isinstance(output.error, ERRORS)
         node.carry_out(outputs)
+        node.carry_out(node.replicator.push([0, LENGTH - 1, LENGTH]))
         node.replicator.take(peer, 10_000)
         assert node.replicator.deadline > 0
     node.carry_out(node.replicator.remove_peer(peer, 0.0))

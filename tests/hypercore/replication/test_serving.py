@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from hypercore.errors import MalformedMessage
+from hypercore.crypto import KeyPair
+from hypercore.errors import InvalidProof, MalformedMessage
+from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.messages import (
+    Cancel,
     Data,
     Extension,
     MessageType,
@@ -243,3 +246,106 @@ def test_unasked_data_is_ignored() -> None:
     assert not node.log.blocks
     assert not node.errors
     assert channel.ends[1].peer.counters.answers_ignored == 1
+
+
+def ask(channel: Channel, *requests: Request) -> None:
+    channel.ends[0].receive([(MessageType.REQUEST, one.encode()) for one in requests], 0.0)
+
+
+def block_request(number: int, index: int, priority: int = 0) -> Request:
+    return Request(number, ProofRequest(0, block=BlockRequest(index, 0)), priority=priority)
+
+
+def answered(channel: Channel) -> list[int]:
+    channel.ends[0].take(1 << 20)
+    return [Data.decode(data).request for data in of_type(channel.ends[0].sent, MessageType.DATA)]
+
+
+def test_urgent_requests_are_answered_first() -> None:
+    channel = Channel(Node(writer(50)), Node(reader()))
+    ask(channel, *[block_request(number, number) for number in range(1, 6)])
+    ask(channel, block_request(7, 7, priority=1), block_request(8, 8, priority=2))
+    assert answered(channel) == [7, 8, 1, 2, 3, 4, 5]
+
+
+def test_an_urgent_request_takes_the_place_of_one_with_its_id() -> None:
+    channel = Channel(Node(writer(50)), Node(reader()))
+    ask(channel, block_request(1, 1), block_request(2, 2))
+    ask(channel, block_request(2, 9, priority=1))
+    ask(channel, block_request(3, 3, priority=1))
+    ask(channel, block_request(3, 4))
+    assert len(channel.ends[0].peer.uploads) == 3
+    assert answered(channel) == [2, 1, 3]
+
+
+def test_an_urgent_request_is_cancelled_as_others_are() -> None:
+    channel = Channel(Node(writer(50)), Node(reader()))
+    ask(channel, block_request(1, 1, priority=1), block_request(2, 2))
+    channel.ends[0].receive([(MessageType.CANCEL, Cancel(1).encode())], 0.0)
+    assert answered(channel) == [2]
+
+
+def test_urgent_requests_count_among_those_that_may_wait() -> None:
+    seeder = Node(writer(3))
+    channel = Channel(seeder, Node(reader()))
+    half = MAX_WAITING // 2
+    ask(channel, *[block_request(number, 0) for number in range(1, half + 1)])
+    ask(channel, *[block_request(number, 0, 1) for number in range(half + 1, MAX_WAITING + 1)])
+    assert not seeder.errors
+    ask(channel, block_request(MAX_WAITING + 1, 0, 1))
+    assert [type(error) for error in seeder.errors] == [TooManyRequests]
+
+
+def test_a_manifest_is_asked_of_a_peer_that_has_nothing_else() -> None:
+    empty, leecher = Node(writer(0)), Node(reader())
+    channel = Channel(empty, leecher)
+    settle(channel)
+    assert leecher.log.manifest == empty.log.manifest
+    assert channel.ends[1].peer.counters.requests_sent == 1
+
+
+def test_another_cores_manifest_ends_the_channel() -> None:
+    other = MemoryLog(KeyPair.from_seed(bytes([7]) * 32))
+    other.key, other.discovery_key = writer(0).key, writer(0).discovery_key
+    leecher = Node(reader())
+    channel = Channel(Node(other), leecher)
+    settle(channel)
+    assert leecher.log.manifest is None
+    assert [type(error) for error in leecher.errors] == [InvalidProof]
+    assert channel.ends[1].peer.counters.invalid_data == 1
+
+
+def test_a_manifest_alone_answers_what_crossed_a_truncation() -> None:
+    """Asked of the old history, with the manifest: the peer has only this to give."""
+    log = writer(5)
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    channel.step(0.0)
+    assert [request.upgrade for request in channel.ends[1].peer.inflight] == [UpgradeRequest(0, 5)]
+    log.truncate(3)
+    log.append([b"other"])
+    seeder.changed()
+    settle(channel)
+    assert not leecher.errors
+    assert leecher.log.head == log.head
+    assert leecher.log.manifest == log.manifest
+
+
+def test_manifests_without_end_are_asked_for_once() -> None:
+    """A peer that answers every request for its head with the manifest is asked no more."""
+    log = writer(5)
+    leecher = Node(reader())
+    peer, _ = leecher.replicator.add_peer()
+    manifest = Data(0, Proof(0, manifest=log.manifest))
+    sync = Sync(0, 5, 0, True, True, True, True, False)
+    leecher.carry_out(leecher.replicator.receive(peer, [(MessageType.SYNC, sync.encode())], 0.0))
+    for number in range(1, 10):
+        answers = [
+            (MessageType.DATA, Data(request.id, manifest.proof).encode())
+            for request in peer.inflight
+        ]
+        if answers:
+            leecher.carry_out(leecher.replicator.receive(peer, answers, float(number)))
+    assert leecher.log.manifest == log.manifest
+    assert peer.counters.requests_sent == 2
+    assert not peer.is_gone

@@ -52,7 +52,7 @@ def test_what_is_too_long_is_not_answered() -> None:
 
 
 def test_odd_wants_are_wants_of_everything() -> None:
-    for want in (Want(0, 100), Want(1, 64), Want(0, 16), Want(0, 64, any=True)):
+    for want in (Want(0, 100), Want(1, 64), Want(0, 16)):
         wants = ReceivedWants()
         assert wants.add(want)
         assert wants.covers(1 << 40, (1 << 40) + 1)

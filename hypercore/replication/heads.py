@@ -1,0 +1,105 @@
+"""Asking peers for what they have ahead of us besides blocks: heads, other histories, manifests."""
+
+from __future__ import annotations
+
+from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
+from hypercore.replication.demand import Demand
+from hypercore.replication.forks import ForkFollower
+from hypercore.replication.inflight import InflightRequest
+from hypercore.replication.messages import MessageType, Request, Sync
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.replicated_log import ReplicatedLog
+
+PATIENCE_SECONDS = 2.0
+"""Without an answer for this long (or four round trips), another peer is asked for its head."""
+
+
+class HeadRequests:
+    """Who is asked for a head, a fork or a manifest; `demand` gives the block that comes along."""
+
+    def __init__(self, log: ReplicatedLog, demand: Demand) -> None:
+        self._log = log
+        self._demand = demand
+        self._upgrading: RemotePeer | None = None
+        self.forks = ForkFollower(log)
+
+    def fill(self, peer: RemotePeer, sync: Sync, now: float) -> None:
+        """Ask the peer for whatever it is ahead in."""
+        if self.forks.is_ahead(peer):
+            self.forks.pursue(peer, now, patience(peer))
+        self.fill_upgrade(peer, now)
+        if self._log.manifest is None and sync.has_manifest and not sync.length:
+            self._ask_manifest(peer, sync, now)
+
+    def fill_upgrade(self, peer: RemotePeer, now: float) -> None:
+        """Ask for the peer's head, if it is its turn, with the first block beyond ours wanted."""
+        head = self._log.head
+        sync = peer.sync
+        if (
+            sync is None
+            or not peer.can_upgrade_us(head.fork, head.length)
+            or not self._may_ask(peer, now)
+        ):
+            return
+        upgrade = UpgradeRequest(head.length, sync.length - head.length)
+        index = self._demand.first_beyond(peer, head.length, sync.length)
+        block = None
+        if index is not None:
+            self._demand.ask(index)
+            block = BlockRequest(index, 0)
+        asked = peer.inflight.add(-1 if index is None else index, 0, False, upgrade, sync.fork, now)
+        self._upgrading = peer
+        proof = ProofRequest(sync.fork, block=block, upgrade=upgrade)
+        needs_manifest = self._log.manifest is None and sync.has_manifest
+        self._send(peer, Request(asked.id, proof, manifest=needs_manifest), now)
+
+    def _may_ask(self, peer: RemotePeer, now: float) -> bool:
+        """One upgrade is asked for at a time; of another peer, too, when its time is up.
+
+        The first is not withdrawn: of many slow peers each would lose its turn before it answers.
+        """
+        other = self._upgrading
+        if other is peer:
+            return False
+        if other is not None:
+            asked = _open_upgrade(other)
+            if asked is None or asked.sent_at > now - patience(other) or _open_upgrade(peer):
+                return False
+            if asked.index >= 0:
+                self._demand.put_back(asked.index)
+            return True
+        return _open_upgrade(peer) is None
+
+    def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
+        """Of a peer that has nothing else; once."""
+        if not peer.was_asked_manifest:
+            peer.was_asked_manifest = True
+            asked = peer.inflight.add(-1, 0, False, None, sync.fork, now)
+            self._send(peer, Request(asked.id, ProofRequest(sync.fork), manifest=True), now)
+
+    def _send(self, peer: RemotePeer, request: Request, now: float) -> None:
+        if len(peer.inflight) == 1:
+            peer.speed.started(now)
+        peer.counters.requests_sent += 1
+        peer.outbox.append((MessageType.REQUEST, request.encode()))
+
+    def upgraded(self) -> None:
+        """A head has come."""
+        self._upgrading = None
+
+    def closed(self, peer: RemotePeer, request: InflightRequest) -> None:
+        """A request of any kind was answered otherwise, or withdrawn."""
+        if request.upgrade is not None and self._upgrading is peer:
+            self._upgrading = None
+        if self.forks.owns(request):
+            self.forks.stop()
+
+
+def _open_upgrade(peer: RemotePeer) -> InflightRequest | None:
+    """The request for its head that the peer has not answered."""
+    return next((request for request in peer.inflight if request.upgrade is not None), None)
+
+
+def patience(peer: RemotePeer) -> float:
+    """How many seconds a peer may take to answer while others could."""
+    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)

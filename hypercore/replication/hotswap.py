@@ -1,0 +1,101 @@
+"""How fast peers answer, and which requests another peer would answer sooner.
+
+A peer that has nothing left to be asked for takes over what slower ones still owe, newest
+request first: these would be answered last, and nothing that stays depends on them. The slow
+peer is told not to answer them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypercore.replication.inflight import Inflight, InflightRequest
+
+GUESS_SECONDS = 0.2
+"""What a peer that has not answered anything yet is expected to take."""
+
+GAIN = 2.0
+"""How many times sooner the answer must be expected, so that requests do not wander about."""
+
+CHECK_SECONDS = 0.25
+MAX_CHECK_SECONDS = 2.0
+"""How often to look again while requests are open and nothing arrives: ever less often."""
+
+
+class Speed:
+    """What one peer has shown of itself."""
+
+    __slots__ = ("_is_first", "_progress_at", "_silent_seconds", "seconds_per_block")
+
+    def __init__(self) -> None:
+        self.seconds_per_block = 0.0
+        """Between two answers while it had more to answer; smoothed."""
+
+        self._progress_at = 0.0
+        self._is_first = True
+        self._silent_seconds = 0.0
+
+    def started(self, now: float) -> None:
+        """It is asked for something and owed nothing before."""
+        self._progress_at = now
+        self._is_first = True
+
+    def answered(self, blocks: int, now: float) -> None:
+        """That many blocks have arrived together."""
+        measured = (now - self._progress_at) / blocks
+        present = self.seconds_per_block
+        if self._is_first:
+            # A round trip is in it, too: of one block that says nothing, of many it is a bound.
+            if blocks > 1 and (not present or measured < present):
+                self.seconds_per_block = measured
+        else:
+            self.seconds_per_block = present + (measured - present) / 4 if present else measured
+        self._is_first = False
+        self._silent_seconds = 0.0
+        self._progress_at = now
+
+    def lost(self, inflight: Inflight, now: float) -> None:
+        """Requests were taken from it: until it answers something, it is not given them back."""
+        self._silent_seconds = max(self._silent_seconds, self.stalled_seconds(inflight, now))
+
+    def stalled_seconds(self, inflight: Inflight, now: float) -> float:
+        """How long it has owed us something without a sign of life."""
+        return max(now - self._progress_at, 0.0) if len(inflight) else 0.0
+
+    def expected_seconds(self, inflight: Inflight, position: int, now: float) -> float:
+        """When an answer will come that has `position` others before it.
+
+        Who has been silent for a while is expected to be so for as long again.
+        """
+        if not self.seconds_per_block and not inflight.round_trip_seconds:
+            expected = GUESS_SECONDS
+        else:
+            expected = max((position + 1) * self.seconds_per_block, inflight.round_trip_seconds)
+        return max(expected, self._silent_seconds, self.stalled_seconds(inflight, now))
+
+
+def overdue(
+    speed: Speed,
+    inflight: Inflight,
+    other_speed: Speed,
+    other: Inflight,
+    offers: Callable[[int], bool],
+    room: int,
+    now: float,
+) -> list[InflightRequest]:
+    """At most `room` open requests of `other` that the first peer would answer much sooner."""
+    position = len(other)
+    found: list[InflightRequest] = []
+    for request in other.newest_first():
+        position -= 1
+        ours = speed.expected_seconds(inflight, len(inflight) + len(found), now)
+        theirs = max(
+            (position + 1) * other_speed.seconds_per_block,
+            other_speed.stalled_seconds(other, now),
+            other.round_trip_seconds - (now - request.sent_at),
+        )
+        if len(found) == room or GAIN * ours >= theirs:
+            break
+        if request.index >= 0 and request.upgrade is None and offers(request.index):
+            found.append(request)
+    return found

@@ -1,0 +1,142 @@
+"""Blocks sent to one peer that has not asked for them: it said that it takes them.
+
+Each leaves with what proves it to the length that the peer has by then: the one it told us, or
+the one that earlier pushes and answers on this channel brought it to. As with answers, nothing
+is read before the connection can carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyroaring import BitMap64
+
+from hypercore import flat_tree
+from hypercore.bitfield import Bitfield
+from hypercore.log import Head
+from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof, build_proof
+from hypercore.proof_request import (
+    BlockRequest,
+    InvalidRequest,
+    ProofRequest,
+    UpgradeRequest,
+)
+from hypercore.replication.intake import Intake
+from hypercore.replication.messages import Data, MessageType
+from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.uploads import UploadSource, levels_below_root
+
+MAX_WAITING_PUSHES = 2048
+"""Pushes to one peer that may wait; further ones are dropped, since the peer can still ask."""
+
+
+class Pushes:
+    """What is to be pushed to one peer."""
+
+    def __init__(self, source: UploadSource) -> None:
+        self._source = source
+        self._waiting: dict[int, None] = {}
+        self._pushed = BitMap64()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            if len(self._waiting) >= MAX_WAITING_PUSHES:
+                return
+            if 0 <= index < MAX_TRACKED and index not in self._pushed:
+                self._waiting[index] = None
+
+    def clear(self) -> None:
+        """Forget what waits and what was pushed: the peer has another history, or wants none."""
+        self._waiting.clear()
+        self._pushed.clear()
+
+    def take(self, peer: RemotePeer, max_bytes: int, head: Head) -> list[tuple[int, bytes]]:
+        """About that many bytes of pushes, from the log as of `head`.
+
+        Blocks beyond it are not durable yet: they wait.
+        """
+        sync = peer.sync
+        if sync is None or not takes_pushes(peer) or sync.fork != head.fork:
+            self.clear()
+            return []
+        messages: list[tuple[int, bytes]] = []
+        left = max_bytes
+        for index in list(self._waiting):
+            if left <= 0:
+                break
+            if index >= head.length:
+                continue
+            del self._waiting[index]
+            proof = None if peer.offers(index) else self._prove(peer, sync.length, index, head)
+            if proof is None or proof.block is None:
+                continue
+            self._pushed.add(index)
+            peer.counters.pushes_sent += 1
+            peer.counters.blocks_sent += 1
+            peer.counters.bytes_sent += len(proof.block.value or b"")
+            payload = Data(0, proof).encode()
+            left -= len(payload)
+            messages.append((MessageType.DATA, payload))
+        return messages
+
+    def _prove(self, peer: RemotePeer, length: int, index: int, head: Head) -> Proof | None:
+        source = self._source
+        block = source.read_blocks([index])[0]
+        if block is None:
+            return None
+        theirs = max(length, peer.uploads.proven_length)
+        upgrade = None
+        levels = 0
+        if index >= theirs:
+            upgrade = UpgradeRequest(theirs, head.length - theirs)
+        else:
+            levels = levels_below_root(index, theirs)
+        prologue = source.verifier.prologue if source.verifier is not None else None
+        wanted = ProofRequest(head.fork, block=BlockRequest(index, levels), upgrade=upgrade)
+        try:
+            proof = build_proof(wanted, head, source.read_node, block, prologue)
+        except InvalidRequest:
+            return None  # a node on the way is not here
+        if upgrade is not None:
+            peer.uploads.proven_length = peer.uploads.pushed_length = head.length
+        if theirs == 0 and source.verifier is not None and not source.verifier.is_compat:
+            return Proof(
+                proof.fork, proof.block, None, None, proof.upgrade, manifest=source.manifest
+            )
+        return proof
+
+
+def takes_pushes(peer: RemotePeer) -> bool:
+    """Whether the peer has said that it may be sent what it did not ask for."""
+    sync = peer.sync
+    return sync is not None and sync.allow_push and sync.downloading
+
+
+def acceptable_push(proof: Proof, intake: Intake, bitfield: Bitfield) -> Proof | None:
+    """The part of a push that can be verified against what is here; None when there is none.
+
+    The peer may have sent it when it took us to be shorter: then its upgrade is of no use.
+    """
+    block = proof.block
+    head = intake.head
+    if block is None or proof.hash is not None or proof.seek is not None:
+        return None
+    if proof.fork != head.fork and not (head.length == 0 and proof.fork > head.fork):
+        return None
+    upgrade = proof.upgrade
+    if upgrade is not None and upgrade.start == head.length:
+        return proof
+    if block.index >= head.length or bitfield.get(block.index):
+        return None
+    return Proof(proof.fork, block) if leads_to_known(block, intake) else None
+
+
+def leads_to_known(block: BlockProof, intake: Intake) -> bool:
+    """Whether the node that a block's path ends in is here, so that the path can be verified."""
+    node = flat_tree.TreeIndex(2 * block.index)
+    for _ in block.nodes[:MAX_PATH_NODES]:
+        node = flat_tree.parent(node)
+    return intake.read_node(node) is not None

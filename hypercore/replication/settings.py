@@ -1,0 +1,43 @@
+"""How one core replicates: what an application may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hypercore.errors import UsageError
+from hypercore.replication.inflight import FIRST_WINDOW, MAX_WINDOW, MIN_WINDOW
+
+
+class PushMode(Enum):
+    """Whether peers may send blocks that nobody here asked for."""
+
+    OFF = "off"
+    ALLOWED = "allowed"
+    ONLY = "only"
+    """They may, and are asked for nothing but blocks that are forced."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationSettings:
+    """Windows are requests in flight to one peer: at first, and at most."""
+
+    push: PushMode = PushMode.OFF
+    follows_forks: bool = True
+    """Whether a reader goes over to a history that its writer has put in place of the old one."""
+
+    linger_seconds: float = 30.0
+    """How long a core that is not active any more keeps its idle channels open."""
+
+    first_window: int = FIRST_WINDOW
+    max_window: int = MAX_WINDOW
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError."""
+        if not MIN_WINDOW <= self.first_window <= self.max_window:
+            raise UsageError(
+                f"windows of {self.first_window} to {self.max_window} requests, "
+                f"where {MIN_WINDOW} is the least"
+            )
+        if self.linger_seconds < 0:
+            raise UsageError(f"{self.linger_seconds} seconds are no time to wait")

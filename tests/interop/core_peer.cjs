@@ -1,0 +1,357 @@
+// JavaScript cores that do what they are told over a control connection: one JSON command a line
+// in, one answer a line out. Each control connection has its own cores, in a directory of its own,
+// which are gone when it ends; so one process serves a whole file of tests.
+const net = require('net')
+const os = require('os')
+const fs = require('fs')
+const path = require('path')
+const readline = require('readline')
+const Hypercore = require('hypercore')
+const NoiseSecretStream = require('@hyperswarm/secret-stream')
+
+const LOOK_AGAIN_MS = 2
+const WIRE = ['Sync', 'Request', 'Cancel', 'Data', 'Want', 'Bitfield', 'Range', 'Extension']
+
+class Session {
+  constructor() {
+    this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cores-'))
+    this.cores = new Map()
+    this.options = new Map()
+    this.streams = new Map()
+    this.servers = []
+    this.downloads = new Map()
+    this.events = new Map()
+    this.extensions = new Map()
+  }
+
+  async open({ id, key, options = {} }) {
+    const core = new Hypercore(path.join(this.directory, id), key ? Buffer.from(key, 'hex') : null, options)
+    this.cores.set(id, core)
+    this.options.set(id, { key, options })
+    await core.ready()
+    const events = this.events.get(id) || []
+    this.events.set(id, events)
+    core.on('verification-error', (error) => events.push('verification ' + error.code))
+    core.on('upload', (index) => events.push('upload ' + index))
+    core.on('download', (index, size, peer, request) => events.push((request ? 'download ' : 'pushed ') + index))
+    core.on('manifest', () => events.push('manifest'))
+    core.on('truncate', (length, fork) => events.push('truncate ' + length + ' ' + fork))
+    core.on('remote-contiguous-length', (length) => events.push('remote contiguous ' + length))
+    return this.state({ id })
+  }
+
+  async reopen({ id }) {
+    await this.cores.get(id).close()
+    return this.open({ id, ...this.options.get(id) })
+  }
+
+  async close({ id }) {
+    await this.cores.get(id).close()
+    return {}
+  }
+
+  async listen({ id, name, options = {} }) {
+    const server = net.createServer((socket) => this.attach(id, name, socket, false, options))
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+    this.servers.push(server)
+    return { port: server.address().port }
+  }
+
+  async connect({ id, name, port }) {
+    const socket = net.connect(port, '127.0.0.1')
+    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
+    this.attach(id, name, socket, true)
+    return {}
+  }
+
+  attach(id, name, socket, isInitiator) {
+    socket.setNoDelay(true)
+    const stream = new NoiseSecretStream(isInitiator, socket)
+    const events = this.events.get(id)
+    stream.on('error', (error) => events.push('stream ' + (error.code || error.message)))
+    stream.on('close', () => events.push('stream closed'))
+    for (const one of id.split('+')) this.cores.get(one).replicate(stream)
+    this.keep(name, stream)
+  }
+
+  keep(name, stream) {
+    this.streams.set(name, [...(this.streams.get(name) || []), stream])
+  }
+
+  async pair({ id, other, name }) {
+    const one = this.cores.get(id).replicate(true, { keepAlive: false })
+    const two = this.cores.get(other).replicate(false, { keepAlive: false })
+    for (const stream of [one, two]) {
+      stream.on('error', () => {})
+      this.keep(name, stream)
+    }
+    one.pipe(two).pipe(one)
+    return {}
+  }
+
+  async unpair({ name }) {
+    const streams = this.streams.get(name) || []
+    this.streams.delete(name)
+    await Promise.all(
+      streams.map((stream) => new Promise((resolve) => {
+        if (stream.destroyed) return resolve()
+        stream.once('close', resolve)
+        stream.destroy()
+      }))
+    )
+    return {}
+  }
+
+  async state({ id }) {
+    const core = this.cores.get(id)
+    return {
+      key: core.key.toString('hex'),
+      length: core.length,
+      byte_length: core.byteLength,
+      fork: core.fork,
+      contiguous: core.contiguousLength,
+      remote_contiguous: core.remoteContiguousLength,
+      has_manifest: core.manifest !== null
+    }
+  }
+
+  async peers({ id }) {
+    return {
+      peers: this.cores.get(id).replicator.peers.map((peer) => ({
+        length: peer.remoteLength,
+        contiguous: peer.remoteContiguousLength,
+        allows_push: peer.remoteAllowPush,
+        is_downloading: peer.remoteDownloading,
+        is_paused: peer.paused,
+        window: peer.inflightRange,
+        key: peer.stream.remotePublicKey.toString('hex'),
+        ...named(peer.stats)
+      }))
+    }
+  }
+
+  async stats({ id }) {
+    return { stats: named(this.cores.get(id).replicator.stats) }
+  }
+
+  // Until a figure of `state`, of `stats`, or of the peers with the index `peer`, is at least that.
+  async until({ id, field, least, peer, exactly }) {
+    while (true) {
+      const figures = { ...(await this.state({ id })), ...(await this.stats({ id })).stats }
+      const peers = (await this.peers({ id })).peers
+      figures.peer_count = peers.length
+      const value = peer === undefined ? figures[field] : peers[peer] && peers[peer][field]
+      if (exactly !== undefined ? value === exactly : value >= least) return { value }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+    }
+  }
+
+  async append({ id, blocks }) {
+    await this.cores.get(id).append(blocks.map((block) => Buffer.from(block, 'hex')))
+    return {}
+  }
+
+  // Appends "#" and its number for each block.
+  async fill({ id, count }) {
+    const core = this.cores.get(id)
+    const blocks = []
+    for (let index = core.length; blocks.length < count; index++) blocks.push(Buffer.from('#' + index))
+    await core.append(blocks)
+    return {}
+  }
+
+  async truncate({ id, length }) {
+    await this.cores.get(id).truncate(length)
+    return {}
+  }
+
+  async clear({ id, start, stop }) {
+    await this.cores.get(id).clear(start, stop)
+    return {}
+  }
+
+  async clearEveryOther({ id, length }) {
+    const core = this.cores.get(id)
+    for (let index = 0; index < length; index += 2) await core.clear(index, index + 1)
+    return {}
+  }
+
+  async get({ id, index, options }) {
+    const block = await this.cores.get(id).get(index, options)
+    return { block: block === null ? null : block.toString('hex') }
+  }
+
+  // Asks for a block and, once the request is on its way, takes it back.
+  async cancelGet({ id, index }) {
+    const core = this.cores.get(id)
+    const session = core.session()
+    const got = session.get(index).then(() => 'GOT', (error) => error.code)
+    const requests = core.core.replicator._inflight._requests
+    while (!requests.find((request) => request && request.block)) {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await session.close()
+    return { result: await got }
+  }
+
+  async has({ id, start, stop }) {
+    return { has: await this.cores.get(id).has(start, stop) }
+  }
+
+  async update({ id, options }) {
+    return { updated: await this.cores.get(id).update(options) }
+  }
+
+  async findingPeers({ id, name }) {
+    this.downloads.set(name, { destroy: this.cores.get(id).findingPeers() })
+    return {}
+  }
+
+  async download({ id, name, options }) {
+    this.downloads.set(name, this.cores.get(id).download(options))
+    return {}
+  }
+
+  async done({ name }) {
+    await this.downloads.get(name).done()
+    return {}
+  }
+
+  async destroy({ name }) {
+    this.downloads.get(name).destroy()
+    return {}
+  }
+
+  async push({ id, index }) {
+    await this.cores.get(id).replicator.push(index)
+    return {}
+  }
+
+  // Pushes the next block after it is stored, and before the length is told.
+  async pushWhileAppending({ id, blocks }) {
+    const core = this.cores.get(id)
+    const state = core.core.state
+    const flush = state.flush
+    state.flush = async function () {
+      const result = await flush.call(state)
+      state.flush = flush
+      await core.replicator.push(core.length)
+      return result
+    }
+    return this.append({ id, blocks })
+  }
+
+  async wantAny({ id, start, length }) {
+    this.cores.get(id).replicator.peers[0].wireWant.send({ start, length, any: true })
+    return {}
+  }
+
+  // What the first peer is known to have of a range.
+  async remoteHas({ id, start, stop }) {
+    const peer = this.cores.get(id).replicator.peers[0]
+    const has = []
+    for (let index = start; index < stop; index++) if (peer._remoteHasBlock(index)) has.push(index)
+    return { has }
+  }
+
+  async setPush({ id, allow, only }) {
+    this.cores.get(id).replicator.setAllowPush(allow)
+    this.cores.get(id).replicator.setPushOnly(only)
+    return {}
+  }
+
+  async setActive({ id, active }) {
+    this.cores.get(id).setActive(active)
+    return {}
+  }
+
+  // Sends a request that cannot be answered, to the first peer.
+  async invalidRequest({ id, request }) {
+    const core = this.cores.get(id)
+    const peer = core.replicator.peers[0]
+    const message = {
+      peer, rt: 0, id: request, fork: 0, block: { index: 0, nodes: 2 }, hash: null,
+      seek: { bytes: 1, padding: 1 }, upgrade: { start: 0, length: 2 }, manifest: false,
+      priority: 1, timestamp: Date.now(), elapsed: 0
+    }
+    core.replicator._inflight.add(message)
+    peer.wireRequest.send(message)
+    return {}
+  }
+
+  // Forgets that a block is here, without saying so: what a wrong bitfield looks like to others.
+  async forgetBlock({ id, index }) {
+    await this.cores.get(id).core.bitfield.set(index, false)
+    return {}
+  }
+
+  async breakSignatures({ id }) {
+    this.cores.get(id).core.verifier = { sign: () => Buffer.alloc(64), verify: () => false }
+    return {}
+  }
+
+  async extension({ id, name }) {
+    const events = this.events.get(id)
+    const extension = this.cores.get(id).registerExtension(name, {
+      encoding: 'utf-8',
+      onmessage: (message) => events.push('extension ' + name + ' ' + message)
+    })
+    this.extensions.set(id + name, extension)
+    return {}
+  }
+
+  async sendExtension({ id, name, text }) {
+    const core = this.cores.get(id)
+    for (const peer of core.peers) this.extensions.get(id + name).send(text, peer)
+    return {}
+  }
+
+  async takeEvents({ id }) {
+    return { events: this.events.get(id).splice(0) }
+  }
+
+  async smallWants({ enabled }) {
+    Hypercore.enable(enabled ? Hypercore.SMALL_WANTS : 0)
+    return {}
+  }
+
+  async end() {
+    for (const server of this.servers) server.close()
+    for (const streams of this.streams.values()) for (const stream of streams) stream.destroy()
+    for (const core of this.cores.values()) await core.close().catch(() => {})
+    fs.rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+function named(stats) {
+  const result = {
+    hotswaps: stats.hotswaps,
+    invalid_data: stats.invalidData,
+    invalid_requests: stats.invalidRequests,
+    backoffs: stats.backoffs,
+    not_available: stats.notAvailableBackoffs
+  }
+  for (const name of WIRE) {
+    result[`wire_${name.toLowerCase()}_rx`] = stats['wire' + name].rx
+    result[`wire_${name.toLowerCase()}_tx`] = stats['wire' + name].tx
+  }
+  return result
+}
+
+const control = net.createServer((socket) => {
+  const session = new Session()
+  socket.on('error', () => {})
+  readline.createInterface({ input: socket }).on('line', async (line) => {
+    const { number, command, ...rest } = JSON.parse(line)
+    let answer
+    try {
+      answer = await session[command](rest)
+    } catch (error) {
+      answer = { error: error.code || error.message }
+    }
+    if (socket.writable) socket.write(JSON.stringify({ number, ...answer }) + '\n')
+  }).on('close', () => session.end())
+})
+control.listen(0, '127.0.0.1', () => console.log(control.address().port))
+process.on('unhandledRejection', () => {})
+process.stdin.on('end', () => process.exit(0)).resume()
