@@ -59,17 +59,17 @@ class ContentSource:
         if isinstance(wanted, Known):
             return [encode_message(wanted)], True
         if wanted.held is not None:
-            piece = self._recent.piece(co_id, wanted.known, wanted.held)
-            if piece is not None:
-                self._engine.sent(peer_id, piece.content)
-                return [self._recent.line(piece)], True
+            line = self._recent.line(co_id, wanted.known, wanted.held)
+            if line is not None:
+                self._engine.sent(peer_id, co_id, line.reached)
+                return [line.text], True
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))
             return [], True
         for content in loaded.pieces:
-            self._engine.sent(peer_id, content)
+            self._engine.sent(peer_id, co_id, content.known_state)
         return [encode_message(content) for content in loaded.pieces], loaded.is_complete
 
 

@@ -306,7 +306,7 @@ def _session_records(
     records = [(session_key(co_id, session_id), session)]
     for index, signature in rows.checkpoints:
         records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
-    index = rows.first.after
+    index = rows.after
     for run in _split_runs(rows.transactions):
         records.append((run_key(co_id, session_id, index), encode_run(run)))
         index += len(run)

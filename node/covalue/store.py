@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from node.covalue.content import Content, Transaction
+from node.covalue.content import Content, Transaction, canonical_texts
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -34,6 +34,13 @@ class SessionAppend(NamedTuple):
     signature: bytes
     bytes_since_checkpoint: int
     is_checkpoint: bool
+    texts: Sequence[str] = ()
+    """The canonical text of each transaction, if they were made already to be hashed."""
+
+    @property
+    def canonical(self) -> Sequence[str]:
+        """The canonical text of each transaction."""
+        return self.texts or canonical_texts(self.transactions)
 
 
 @dataclass(frozen=True, slots=True)

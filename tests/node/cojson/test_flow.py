@@ -216,5 +216,5 @@ async def test_reconciling_subscribes_to_nothing_and_reads_no_transactions(is_eq
                     known = KnownState(True, {SESSION: 2})
                     assert answers == [Load(co_id, known) for co_id, _ in batch]
             assert host.subscribed_ids() == frozenset()
-            assert host.statistics().state_bytes <= 50_000
+            assert host.statistics().state_bytes <= 62_500
         assert store.loads == 0
