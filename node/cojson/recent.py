@@ -22,7 +22,7 @@ from node.covalue.content import PIECE_BYTES, Content, canonical_texts
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
-from node.covalue.store import ValueAppend
+from node.covalue.store import StoredText, ValueAppend
 
 RECENT_BYTES = 32 * 1024 * 1024
 """Content kept, and the lines that were encoded from it."""
@@ -90,17 +90,16 @@ class _Kept:
     size: int = _VALUE_BYTES
 
     def add(
-        self, session_id: CoSessionId, after: int, texts: Sequence[str], signature: bytes
+        self, session_id: CoSessionId, after: int, text: str, count: int, signature: bytes
     ) -> None:
         """Keep what continues a session; what it does not continue is of no use any more."""
         run = self.runs.get(session_id)
         is_new = run is None or run.stop != after
         if run is None or is_new:
             run = self.runs[session_id] = _Run([], [], after, signature)
-        text = texts[0] if len(texts) == 1 else ",".join(texts)
         run.starts.append(after)
         run.texts.append(text)
-        run.stop = after + len(texts)
+        run.stop = after + count
         run.signature = signature
         if is_new or len(run.texts) > MAX_CHUNKS or self.text_bytes + len(text) > KEPT_BYTES:
             self._fit()
@@ -155,8 +154,21 @@ class RecentContent:
             before = kept.size
             self._forget_line(append.co_id)
         for session_id, part in append.sessions.items():
-            kept.add(session_id, part.after, part.canonical, part.signature)
+            text = ",".join(part.canonical)
+            kept.add(session_id, part.after, text, len(part.transactions), part.signature)
         self._used_bytes += kept.size - before
+        self._trim()
+
+    def keep_text(self, co_id: RawCoId, stored: StoredText) -> None:
+        """Keep a value that was read as text, unless it is here."""
+        if co_id in self._values:
+            return
+        header, sessions = stored.value.header, stored.value.sessions
+        kept = self._values[co_id] = _Kept(header, header.priority, self._round)
+        for session_id, text in stored.texts.items():
+            session = sessions[session_id]
+            kept.add(session_id, 0, text, session.count, session.signature)
+        self._used_bytes += kept.size
         self._trim()
 
     def keep(self, pieces: Sequence[Content]) -> None:
@@ -165,8 +177,8 @@ class RecentContent:
             content = pieces[0]
             kept = _Kept(content.header, content.priority, self._round)
             for session_id, part in content.new.items():
-                texts = canonical_texts(part.transactions)
-                kept.add(session_id, part.after, texts, part.signature)
+                text = ",".join(canonical_texts(part.transactions))
+                kept.add(session_id, part.after, text, len(part.transactions), part.signature)
             self._values[content.co_id] = kept
             self._used_bytes += kept.size
             self._trim()

@@ -17,7 +17,7 @@ from node.covalue.content import Content
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState, sessions_hash
-from node.covalue.store import LoadedPieces
+from node.covalue.store import LoadedPieces, StoredText
 from tests.node.cojson.test_host import lines
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.bee_hosts import bee_store_over, open_bee_host
@@ -151,6 +151,11 @@ class CountingStore(BeeStore):
     ) -> LoadedPieces:
         self.loads += 1
         return await super().load(co_id, known, max_bytes)
+
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        text = await super().load_text(co_id)
+        self.loads += text is not None
+        return text
 
 
 async def test_what_was_read_for_one_is_there_for_the_next() -> None:
