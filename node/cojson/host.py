@@ -79,8 +79,12 @@ GATHER_MESSAGES = 64
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
 """An append of as much takes about 10 ms."""
 
-MAX_UNSETTLED_BYTES = 1024 * 1024
-"""Content of one client on its way to the disk; beyond it the client is not read from."""
+MAX_UNSETTLED_BYTES = 256 * 1024
+"""Content of one client on its way to the disk; beyond it the client is not read from.
+
+Others wait for as much of it as is before them: with 1 MiB one edit in a hundred waits for 22 ms
+of the node's own work while a file is uploaded, with this for 9 ms.
+"""
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """Content of all clients that waits for an append; beyond it no client is read from."""
