@@ -147,20 +147,22 @@ class BeeStore:
             added = puts = 0
             transactions = 0
             for co_id, value in rows.items():
+                records: list[tuple[bytes, bytes | None]] = []
                 transactions += await self._count_loaded(co_id, value)
                 if value.header is not None:
-                    await batch.put(header_key(co_id), encode_header(value.header))
+                    records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
                     added += 1
                 local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
-                    for key, record in _session_records(co_id, session_id, session):
-                        await batch.put(key, record)
-                        puts += 1
-                        if puts % _TURN == 0:
-                            await trio.lowlevel.checkpoint()
+                    records += _session_records(co_id, session_id, session)
+                await batch.put_many(records)
+                puts += len(records)
+                if puts >= _TURN:
+                    puts = 0
+                    await trio.lowlevel.checkpoint()
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:
