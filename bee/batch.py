@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
 from types import TracebackType
@@ -69,6 +69,18 @@ class Writer:
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()
         return await self.read(step)
+
+    async def put(self, key: bytes, value: bytes | None) -> None:
+        """`change` with a put, at a lower price. Cancel: nothing was changed."""
+        self._has_tried = True
+        tree = self._tree
+        tree.effort += CHANGE_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()
+        try:
+            self._changes.put(key, value)
+        except BlocksNeeded:
+            await self._read_missing(lambda changes: changes.put(key, value))
 
     async def read(self, step: Callable[[TreeChanges], T]) -> T:
         """Run a get. Cancel: as ever."""
@@ -150,6 +162,17 @@ class Edits(Generic[K, V]):
         """
         step = put_step(self._keyspace, key, value, cas, expected)
         return await self._open_writer().change(step)
+
+    async def put_many(self, entries: Iterable[tuple[K, V | None]]) -> None:
+        """Put them in this order, as `put` would one by one, for a fifth less.
+
+        Raises: CorruptTree, BatchEnded.
+        Cancel: some of them were put.
+        """
+        writer = self._open_writer()
+        encode_key, encode_value = self._keyspace.encode_key, self._keyspace.encode_value
+        for key, value in entries:
+            await writer.put(encode_key(key), encode_value(value))
 
     async def delete(
         self,

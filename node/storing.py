@@ -67,7 +67,9 @@ async def open_storing(
             async with (
                 open_sqlite_store(config.sqlite_path, durability) as sqlite,
                 open_data_core(cores) as data,
-                open_hybrid_store(sqlite, BeeStore(Bee(data), data, cores.reclaim)) as hybrid,
+                open_hybrid_store(
+                    sqlite, BeeStore(Bee(data), data, cores.reclaim, keeps_texts=False)
+                ) as hybrid,
             ):
                 yield Storing(hybrid, data)
 

@@ -10,10 +10,11 @@ import trio
 
 from node.cojson.messages import Known, Message, encode_message
 from node.cojson.outbox import Outbox
-from node.cojson.recent import RecentContent
+from node.cojson.recent import Line, RecentContent
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 
@@ -59,18 +60,31 @@ class ContentSource:
         if isinstance(wanted, Known):
             return [encode_message(wanted)], True
         if wanted.held is not None:
-            piece = self._recent.piece(co_id, wanted.known, wanted.held)
-            if piece is not None:
-                self._engine.sent(peer_id, piece.content)
-                return [self._recent.line(piece)], True
+            line = self._recent.line(co_id, wanted.known, wanted.held)
+            if line is None and wanted.known == NOTHING:
+                line = await self._read_line(co_id, wanted.held)
+            if line is not None:
+                self._engine.sent(peer_id, co_id, line.reached)
+                return [line.text], True
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))
             return [], True
         for content in loaded.pieces:
-            self._engine.sent(peer_id, content)
+            self._engine.sent(peer_id, co_id, content.known_state)
         return [encode_message(content) for content in loaded.pieces], loaded.is_complete
+
+    async def _read_line(self, co_id: RawCoId, held: KnownState) -> Line | None:
+        """All of a short value; None for another, and for what is damaged."""
+        try:
+            text = await self._store.load_text(co_id)
+        except CorruptStore:
+            return None  # `load` will say so
+        if text is None:
+            return None
+        self._recent.keep_text(co_id, text)
+        return self._recent.line(co_id, NOTHING, held)
 
 
 class ClientLink:

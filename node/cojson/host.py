@@ -79,14 +79,18 @@ GATHER_MESSAGES = 64
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
 """An append of as much takes about 10 ms."""
 
-MAX_UNSETTLED_BYTES = 1024 * 1024
-"""Content of one client on its way to the disk; beyond it the client is not read from."""
+MAX_UNSETTLED_BYTES = 256 * 1024
+"""Content of one client on its way to the disk; beyond it the client is not read from.
+
+Others wait for as much of it as is before them: with 1 MiB one edit in a hundred waits for 22 ms
+of the node's own work while a file is uploaded, with this for 9 ms.
+"""
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """Content of all clients that waits for an append; beyond it no client is read from."""
 
 MEMORY_BYTES = 64 * 1024 * 1024
-"""Default budget for what is kept of values: one half verified state, one half content."""
+"""Default budget for what is kept of values: that of 5,000 values of ten edits fits into it."""
 
 MEMORY_SECONDS = 600.0
 """Values are forgotten when nobody used them for so long, at most half as long again."""
@@ -111,7 +115,7 @@ class HostOptions:
     """What an operator decides."""
 
     memory_bytes: int = MEMORY_BYTES
-    """For what is kept of values in use: one half verified state, one half content."""
+    """For what is kept of values in use: verified state, and content, which takes less."""
     memory_seconds: float = MEMORY_SECONDS
     """Values are forgotten when nobody used them for so long, at most half as long again."""
     enforces_writes: bool = False
@@ -130,7 +134,7 @@ class SyncHost:
         self._access = access
         self._counters = _Counters()
         self._engine = SyncEngine(
-            memory_bytes=options.memory_bytes // 2,
+            memory_bytes=options.memory_bytes - options.memory_bytes * 3 // 8,
             enforces_writes=options.enforces_writes,
             access=access,
         )
@@ -140,7 +144,7 @@ class SyncHost:
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
-        self._recent = RecentContent(options.memory_bytes // 2)
+        self._recent = RecentContent(options.memory_bytes * 3 // 8)
         self._source = ContentSource(self._engine, self._recent, store)
         self._feeds: list[ChangeFeed] = []
         self._commits: deque[Store] = deque()

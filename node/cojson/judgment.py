@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
-from node.covalue.content import SessionContent, Transaction
+from node.covalue.content import SessionContent, Transaction, canonical_texts
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -98,7 +98,9 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
     verified = Verified()
     for session_id, (log, transactions, signature) in parts.items():
         try:
-            extended = log.extended(transactions, signature, signer_key(session_id, account_keys))
+            texts = canonical_texts(transactions)
+            key = signer_key(session_id, account_keys)
+            extended = log.extended(transactions, signature, key, texts)
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")
             verified.unproven.append(session_id)
@@ -112,6 +114,7 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
                 signature,
                 extended.bytes_since_checkpoint,
                 extended.is_checkpoint,
+                texts,
             )
     return verified
 

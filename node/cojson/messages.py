@@ -45,7 +45,7 @@ from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature, encode_signature
 from node.covalue.canonical import quote
 from node.covalue.content import Content, SessionContent, canonical_transaction
-from node.covalue.header import parse_header
+from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.transaction_json import TransactionJson, parse_transaction
@@ -364,23 +364,38 @@ def _encode_known_state(co_id: RawCoId, known: KnownState) -> str:
 
 
 def _encode_content(content: Content) -> str:
-    parts = [f'{{"action":"content","id":"{content.co_id}",']
-    if content.header is not None:
-        parts.append(f'"header":{content.header.canonical},')
-    parts.append(f'"priority":{content.priority},"new":{{')
-    parts.append(",".join([_encode_session(key, session) for key, session in content.new.items()]))
-    parts.append("}")
-    if content.expect_until is not None:
-        parts.append(f',"expectContentUntil":{_encode_counts(content.expect_until)}')
-    parts.append("}")
-    return "".join(parts)
+    sessions = [
+        join_session(
+            session_id, after, ",".join(map(canonical_transaction, transactions)), signature
+        )
+        for session_id, (after, transactions, signature) in content.new.items()
+    ]
+    return join_content(
+        content.co_id, content.header, content.priority, sessions, content.expect_until
+    )
 
 
-def _encode_session(session_id: CoSessionId, session: SessionContent) -> str:
-    transactions = ",".join(map(canonical_transaction, session.transactions))
+def join_session(session_id: CoSessionId, after: int, transactions: str, signature: bytes) -> str:
+    """A session's part of a content message, of canonical transactions and commas between them."""
     return (
-        f'"{session_id}":{{"after":{session.after},"newTransactions":[{transactions}],'
-        f'"lastSignature":"{encode_signature(session.signature)}"}}'
+        f'"{session_id}":{{"after":{after},"newTransactions":[{transactions}],'
+        f'"lastSignature":"{encode_signature(signature)}"}}'
+    )
+
+
+def join_content(
+    co_id: RawCoId,
+    header: CoValueHeader | None,
+    priority: int,
+    sessions: Sequence[str],
+    expect_until: SessionCounts | None = None,
+) -> str:
+    """The line of a content message, of what `join_session` made."""
+    head = "" if header is None else f'"header":{header.canonical},'
+    tail = "" if expect_until is None else f',"expectContentUntil":{_encode_counts(expect_until)}'
+    return (
+        f'{{"action":"content","id":"{co_id}",{head}"priority":{priority},'
+        f'"new":{{{",".join(sessions)}}}{tail}}}'
     )
 
 

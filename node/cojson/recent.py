@@ -1,96 +1,186 @@
 """Content that was stored or read a moment ago, for those who want just that.
 
 A live edit goes to every subscriber without a look at the store, and is encoded once for all of
-them. Who lacks several pieces gets them joined, as the store would give them. What was read to
-tell the engine of a value is kept for the client that asked for it, and for the next ones.
+them; who loads a value gets it whole, as the store would give it. Kept is text, ready to be
+sent: as objects the same transactions would take twice as much memory, and be encoded anew for
+everybody who loads them. What was read to tell the engine of a value is kept for the client that
+asked for it, and for the next ones.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from sys import getsizeof
+from typing import NamedTuple
 
-from node.cojson.messages import encode_message
-from node.covalue.content import PIECE_BYTES, Content, SessionContent
+from node.cojson.messages import join_content, join_session
+from node.covalue.content import PIECE_BYTES, Content, canonical_texts
+from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
-from node.covalue.store import ValueAppend
+from node.covalue.store import StoredText, ValueAppend
 
 RECENT_BYTES = 32 * 1024 * 1024
 """Content kept, and the lines that were encoded from it."""
 
-MAX_PIECES = 8
-"""Pieces kept of one value; more are joined, so that a value of many edits can be kept whole."""
+MAX_CHUNKS = 64
+"""Of one session; when there are more the old ones are joined, and given out as one."""
+
+KEPT_BYTES = 2 * PIECE_BYTES
+"""Text kept of one value; of more only the end is kept."""
+
+_LINE_SHARE = 8
+"""Lines take an eighth of the memory at most."""
+
+_LATEST_CHUNKS = 8
+"""Are not joined: somebody may know one of these edits and not the next."""
+
+_VALUE_BYTES = 700
+_SESSION_BYTES = 600
+_CHUNK_BYTES = 64
+_LINE_BYTES = 900
+"""What Python needs beside the texts, measured with tracemalloc."""
 
 
-_PIECE_BYTES = 1024
-_TRANSACTION_BYTES = 112
-"""What Python needs beside what `Content.size` counts, measured with tracemalloc."""
+class Line(NamedTuple):
+    """A content message, and what somebody has who takes it."""
+
+    text: str
+    reached: KnownState
 
 
 @dataclass(slots=True)
-class Piece:
-    """A piece and, once somebody was served with it as it is, its line."""
+class _Run:
+    """The end of one session: chunk i has its transactions from `starts[i]` on."""
 
-    content: Content
-    size: int
-    """Bytes of the content, and of its line once there is one."""
-    line: str | None = field(default=None, repr=False)
-    is_kept: bool = False
+    starts: list[int]
+    texts: list[str]
+    stop: int
+    signature: bytes
+
+    @property
+    def text_bytes(self) -> int:
+        return sum(map(len, self.texts))
+
+    def chunks_from(self, count: int) -> list[str] | None:
+        """All beyond the first `count` transactions; None if that is not here."""
+        index = bisect_left(self.starts, count)
+        if index == len(self.starts) or self.starts[index] != count:
+            return None
+        return self.texts[index:] if index else self.texts
+
+    def join_old(self) -> None:
+        self.texts = [",".join(self.texts[:-_LATEST_CHUNKS]), *self.texts[-_LATEST_CHUNKS:]]
+        self.starts = [self.starts[0], *self.starts[-_LATEST_CHUNKS:]]
 
 
 @dataclass(slots=True)
 class _Kept:
-    """The pieces of one value, in order, and the round in which they were last used."""
+    """The ends of the sessions of one value, and the round in which they were last used."""
 
-    pieces: list[Piece]
+    header: CoValueHeader | None
+    priority: int
     round: int
+    runs: dict[CoSessionId, _Run] = field(default_factory=dict)
+    text_bytes: int = 0
+    size: int = _VALUE_BYTES
 
-    @property
-    def size(self) -> int:
-        return sum([piece.size for piece in self.pieces])
+    def add(
+        self, session_id: CoSessionId, after: int, text: str, count: int, signature: bytes
+    ) -> None:
+        """Keep what continues a session; what it does not continue is of no use any more."""
+        run = self.runs.get(session_id)
+        is_new = run is None or run.stop != after
+        if run is None or is_new:
+            run = self.runs[session_id] = _Run([], [], after, signature)
+        run.starts.append(after)
+        run.texts.append(text)
+        run.stop = after + count
+        run.signature = signature
+        if is_new or len(run.texts) > MAX_CHUNKS or self.text_bytes + len(text) > KEPT_BYTES:
+            self._fit()
+        else:
+            self.text_bytes += len(text)
+            self.size += _CHUNK_BYTES + getsizeof(text)
+
+    def _fit(self) -> None:
+        """Join what is in many chunks, let go of the oldest of what is too much, and count."""
+        for run in self.runs.values():
+            if len(run.texts) > MAX_CHUNKS:
+                run.join_old()
+        self.text_bytes = sum([run.text_bytes for run in self.runs.values()])
+        while self.text_bytes > KEPT_BYTES:
+            largest = max(self.runs.values(), key=attrgetter("text_bytes"))
+            if len(largest.texts) == 1:
+                break
+            self.text_bytes -= len(largest.texts.pop(0))
+            del largest.starts[0]
+        self.size = _VALUE_BYTES
+        for run in self.runs.values():
+            self.size += _SESSION_BYTES + sum(
+                [_CHUNK_BYTES + getsizeof(text) for text in run.texts]
+            )
 
 
 class RecentContent:
-    """The last pieces of the values that changed, or were read, last."""
+    """The ends of the values that changed, or were read, last."""
 
     def __init__(self, max_bytes: int = RECENT_BYTES) -> None:
         self._max_bytes = max_bytes
+        self._max_line_bytes = max_bytes // _LINE_SHARE
         self._used_bytes = 0
         self._values: OrderedDict[RawCoId, _Kept] = OrderedDict()
+        self._lines: OrderedDict[RawCoId, tuple[KnownState, Line]] = OrderedDict()
+        """The last line of each value, and what those have who can take it: others may follow."""
+        self._line_bytes = 0
         self._round = 0
 
     @property
     def used_bytes(self) -> int:
         """Never more than was allowed once a call has returned."""
-        return self._used_bytes
+        return self._used_bytes + self._line_bytes
 
     def add(self, append: ValueAppend, priority: int) -> None:
         """Keep what was stored, which continues what is kept of this value already."""
-        new = {
-            session_id: SessionContent(part.after, part.transactions, part.signature)
-            for session_id, part in append.sessions.items()
-        }
-        content = Content(append.co_id, append.header, new, priority)
-        size = _footprint(content)
-        pieces = self._use(append.co_id)
-        if pieces is None:
-            pieces = []
-            self._values[append.co_id] = _Kept(pieces, self._round)
-        pieces.append(Piece(content, size, is_kept=True))
-        self._used_bytes += size
-        if len(pieces) > MAX_PIECES:
-            self._compact(pieces)
+        kept = self._use(append.co_id)
+        if kept is None:
+            kept = self._values[append.co_id] = _Kept(append.header, priority, self._round)
+            before = 0
+        else:
+            before = kept.size
+            self._forget_line(append.co_id)
+        for session_id, part in append.sessions.items():
+            text = ",".join(part.canonical)
+            kept.add(session_id, part.after, text, len(part.transactions), part.signature)
+        self._used_bytes += kept.size - before
+        self._trim()
+
+    def keep_text(self, co_id: RawCoId, stored: StoredText) -> None:
+        """Keep a value that was read as text, unless it is here."""
+        if co_id in self._values:
+            return
+        header, sessions = stored.value.header, stored.value.sessions
+        kept = self._values[co_id] = _Kept(header, header.priority, self._round)
+        for session_id, text in stored.texts.items():
+            session = sessions[session_id]
+            kept.add(session_id, 0, text, session.count, session.signature)
+        self._used_bytes += kept.size
         self._trim()
 
     def keep(self, pieces: Sequence[Content]) -> None:
         """Keep a value that was read as a whole, unless it is here or too large for a piece."""
         if len(pieces) == 1 and pieces[0].co_id not in self._values:
             content = pieces[0]
-            piece = Piece(content, _footprint(content), is_kept=True)
-            self._values[content.co_id] = _Kept([piece], self._round)
-            self._used_bytes += piece.size
+            kept = _Kept(content.header, content.priority, self._round)
+            for session_id, part in content.new.items():
+                text = ",".join(canonical_texts(part.transactions))
+                kept.add(session_id, part.after, text, len(part.transactions), part.signature)
+            self._values[content.co_id] = kept
+            self._used_bytes += kept.size
             self._trim()
 
     def forget(self, co_id: RawCoId) -> None:
@@ -98,6 +188,7 @@ class RecentContent:
         kept = self._values.pop(co_id, None)
         if kept is not None:
             self._used_bytes -= kept.size
+        self._forget_line(co_id)
 
     def begin_round(self) -> None:
         """What is not used until the end of this round can be forgotten in the next one."""
@@ -115,106 +206,74 @@ class RecentContent:
             self.forget(oldest[0])
         return True
 
-    def piece(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Piece | None:
-        """The one piece that leads from `known` to `held`; None when it is not all here."""
-        pieces = self._use(co_id)
-        if pieces is None:
+    def line(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Line | None:
+        """The one message that leads from `known` to `held`; None when it is not all here.
+
+        It is encoded once for all who ask for it one after the other.
+        """
+        kept = self._use(co_id)
+        if kept is None or not (known.header or kept.header):
             return None
-        counts = dict(known.sessions)
-        has_header = known.header
-        found: list[Piece] = []
-        for piece in pieces:
-            fitting = _cut(piece, counts, has_header)
-            if fitting is None:
+        made = self._lines.get(co_id)
+        if made is None or made[0] != known:
+            encoded = _encode(co_id, kept, known)
+            if encoded is None:
                 return None
-            if fitting.content.new or fitting.content.header is not None:
-                found.append(fitting)
-                has_header = has_header or fitting.content.header is not None
-                counts.update({key: part.stop for key, part in fitting.content.new.items()})
-        if not found or not KnownState(has_header, counts).covers(held):
-            return None
-        return found[0] if len(found) == 1 else _join([piece.content for piece in found])
+            made = (known, encoded)
+            self._keep_line(co_id, made)
+        line = made[1]
+        return line if _leads(known, line.reached, held) else None
 
-    def line(self, piece: Piece) -> str:
-        """The line of a piece that was just given out; of one that is kept it is made once."""
-        if piece.line is not None:
-            return piece.line
-        line = encode_message(piece.content)
-        if piece.is_kept:
-            piece.line = line
-            piece.size += len(line)
-            self._used_bytes += len(line)
-            self._trim()
-        return line
+    def _keep_line(self, co_id: RawCoId, made: tuple[KnownState, Line]) -> None:
+        self._forget_line(co_id)
+        self._lines[co_id] = made
+        self._line_bytes += _LINE_BYTES + getsizeof(made[1].text)
+        while self._line_bytes > self._max_line_bytes:
+            self._forget_line(next(iter(self._lines)))
 
-    def _use(self, co_id: RawCoId) -> list[Piece] | None:
+    def _forget_line(self, co_id: RawCoId) -> None:
+        made = self._lines.pop(co_id, None)
+        if made is not None:
+            self._line_bytes -= _LINE_BYTES + getsizeof(made[1].text)
+
+    def _use(self, co_id: RawCoId) -> _Kept | None:
         kept = self._values.get(co_id)
-        if kept is None:
-            return None
-        self._values.move_to_end(co_id)
-        kept.round = self._round
-        return kept.pieces
-
-    def _compact(self, pieces: list[Piece]) -> None:
-        """Join all pieces but the newest; drop the oldest when they are too large for one."""
-        newest = pieces.pop()
-        joined = _join([piece.content for piece in pieces])
-        if joined is None:
-            self._used_bytes -= pieces.pop(0).size
-        else:
-            self._used_bytes += joined.size - sum(piece.size for piece in pieces)
-            joined.is_kept = True
-            pieces.clear()
-            pieces.append(joined)
-        pieces.append(newest)
+        if kept is not None:
+            self._values.move_to_end(co_id)
+            kept.round = self._round
+        return kept
 
     def _trim(self) -> None:
-        while self._used_bytes > self._max_bytes:
-            _, oldest = self._values.popitem(last=False)
-            self._used_bytes -= oldest.size
+        while self._used_bytes > self._max_bytes - self._max_line_bytes:
+            self.forget(next(iter(self._values)))
 
 
-def _footprint(content: Content) -> int:
-    count = sum([len(part.transactions) for part in content.new.values()])
-    return _PIECE_BYTES + _TRANSACTION_BYTES * count + content.size
-
-
-def _join(contents: list[Content]) -> Piece | None:
-    """Contents as one; None when that is too large for a piece, or they do not follow."""
-    if sum(content.size for content in contents) > PIECE_BYTES:
+def _encode(co_id: RawCoId, kept: _Kept, known: KnownState) -> Line | None:
+    """All that is kept beyond `known`; None if there is nothing, or it does not continue that."""
+    sessions: list[str] = []
+    reached: dict[CoSessionId, int] = {}
+    chunks = size = 0
+    for session_id, run in kept.runs.items():
+        count = known.sessions.get(session_id, 0)
+        if count < run.stop:
+            texts = run.chunks_from(count)
+            if texts is None:
+                return None
+            chunks += len(texts)
+            text = texts[0] if len(texts) == 1 else ",".join(texts)
+            size += len(text)
+            sessions.append(join_session(session_id, count, text, run.signature))
+            reached[session_id] = run.stop
+    header = None if known.header else kept.header
+    if (header is None and not sessions) or (chunks > 1 and size > PIECE_BYTES):
         return None
-    new: dict[CoSessionId, SessionContent] = {}
-    for content in contents:
-        for session_id, part in content.new.items():
-            before = new.get(session_id)
-            if before is not None and before.stop != part.after:
-                return None  # something between them was not kept
-            if before is not None:
-                part = SessionContent(
-                    before.after, [*before.transactions, *part.transactions], part.signature
-                )
-            new[session_id] = part
-    first = contents[0]
-    content = Content(first.co_id, first.header, new, first.priority)
-    return Piece(content, _footprint(content))
+    return Line(join_content(co_id, header, kept.priority, sessions), KnownState(True, reached))
 
 
-def _cut(piece: Piece, counts: Mapping[CoSessionId, int], has_header: bool) -> Piece | None:
-    """Of a piece what is beyond `counts`; None when it does not continue them."""
-    content = piece.content
-    is_whole = content.header is None or not has_header
-    new: dict[CoSessionId, SessionContent] = {}
-    for session_id, part in content.new.items():
-        count = counts.get(session_id, 0)
-        if part.after > count:
-            return None
-        if part.after < count:
-            is_whole = False
-            part = part._replace(after=count, transactions=part.transactions[count - part.after :])
-        if part.transactions:
-            new[session_id] = part
-    if is_whole and len(new) == len(content.new):
-        return piece
-    header = None if has_header else content.header
-    rest = Content(content.co_id, header, new, content.priority)
-    return Piece(rest, _footprint(rest))
+def _leads(known: KnownState, reached: KnownState, held: KnownState) -> bool:
+    """Whether who has `known` and takes what goes up to `reached` has all that is held."""
+    counts, further = known.sessions, reached.sessions
+    for session_id, count in held.sessions.items():
+        if counts.get(session_id, 0) < count and further.get(session_id, 0) < count:
+            return False
+    return True

@@ -97,6 +97,10 @@ class StoreReader:
         Raises: CorruptStore.
         """
         if is_wanted:
+            text = await self._store.load_text(co_id)
+            if text is not None:
+                self._recent.keep_text(co_id, text)
+                return text.value
             loaded = await self._store.load(co_id, NOTHING, SERVE_BYTES)
             if loaded.is_complete:
                 self._recent.keep(loaded.pieces)

@@ -336,11 +336,11 @@ class SyncEngine:
         view.is_told = True
         return Known(co_id, self._state.claimed(entry, view))
 
-    def sent(self, peer_id: str, content: Content) -> None:
-        """A piece was handed to the client's connection."""
-        view = self._peers[peer_id].values.get(content.co_id)
+    def sent(self, peer_id: str, co_id: RawCoId, reached: KnownState) -> None:
+        """A piece was handed to the client's connection; what somebody has who takes it."""
+        view = self._peers[peer_id].values.get(co_id)
         if view is not None:
-            view.add_sent(content.known_state)
+            view.add_sent(reached)
             view.is_told = True
 
     # Loads and known states.

@@ -1,7 +1,7 @@
 """[trio] CoValues in a bee: the data that other nodes may read, and beside it what is ours alone.
 
 One `store` is one atomic append: the rows of every message in it, and the local rows (`id:`,
-`count`) that belong to them. After a crash all of it is there, or none.
+`count`, `short:`) that belong to them. After a crash all of it is there, or none.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from node.covalue.keys import (
     lock_key,
     run_key,
     session_key,
+    short_key,
     sync_key,
     sync_range,
     value_range,
@@ -58,7 +59,8 @@ from node.covalue.records import (
     encode_session,
 )
 from node.covalue.session_fork import SessionFork
-from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.short_values import make_short, read_short
+from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
 
@@ -86,7 +88,8 @@ class LocalRows(Protocol):
 class BeeStore:
     """A `CoValueStore` over a bee and the local rows of its log.
 
-    `reclaim` makes the files under it let go of deleted rows.
+    `reclaim` makes the files under it let go of deleted rows. `keeps_texts` says whether short
+    values are also kept as text, for clients that load them: it takes their size once more.
     """
 
     def __init__(
@@ -94,10 +97,13 @@ class BeeStore:
         bee: Bee[bytes, bytes],
         local: LocalRows,
         reclaim: Callable[[], Awaitable[None]] | None = None,
+        *,
+        keeps_texts: bool = True,
     ) -> None:
         self._bee = bee
         self._local = local
         self._reclaim = reclaim
+        self._keeps_texts = keeps_texts
 
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
@@ -112,6 +118,11 @@ class BeeStore:
             )
         except (DecodeError, CorruptTree) as error:
             raise CorruptStore(co_id, str(error)) from error
+
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        """As the protocol says."""
+        record = self._local.get_local_value(short_key(co_id))
+        return None if record is None else read_short(co_id, record)
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""
@@ -136,19 +147,22 @@ class BeeStore:
             added = puts = 0
             transactions = 0
             for co_id, value in rows.items():
+                records: list[tuple[bytes, bytes | None]] = []
                 transactions += await self._count_loaded(co_id, value)
                 if value.header is not None:
-                    await batch.put(header_key(co_id), encode_header(value.header))
+                    records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
                     added += 1
+                local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
-                    for key, record in _session_records(co_id, session_id, session):
-                        await batch.put(key, record)
-                        puts += 1
-                        if puts % _TURN == 0:
-                            await trio.lowlevel.checkpoint()
+                    records += _session_records(co_id, session_id, session)
+                await batch.put_many(records)
+                puts += len(records)
+                if puts >= _TURN:
+                    puts = 0
+                    await trio.lowlevel.checkpoint()
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:
@@ -306,7 +320,7 @@ def _session_records(
     records = [(session_key(co_id, session_id), session)]
     for index, signature in rows.checkpoints:
         records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
-    index = rows.first.after
+    index = rows.after
     for run in _split_runs(rows.transactions):
         records.append((run_key(co_id, session_id, index), encode_run(run)))
         index += len(run)

@@ -12,7 +12,7 @@ Source: cojson 0.20.19 coValueCore/verifiedState.ts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,6 +52,11 @@ def canonical_transaction(transaction: Transaction) -> str:
         f'{{"encryptedChanges":{quote(changes)},"keyUsed":{quote(key_used)},'
         f'"madeAt":{made_at}{tail},"privacy":"private"}}'
     )
+
+
+def canonical_texts(transactions: Iterable[Transaction]) -> list[str]:
+    """Of each transaction the text that is hashed and signed, and sent."""
+    return [canonical_transaction(transaction) for transaction in transactions]
 
 
 class SessionContent(NamedTuple):

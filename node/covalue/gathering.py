@@ -19,15 +19,35 @@ from node.covalue.store import SessionAppend, ValueAppend
 class SessionRows:
     """All that one commit adds to one session; checkpoints by the index they cover."""
 
-    first: SessionAppend
-    transactions: list[Transaction]
-    last: SessionAppend
+    parts: list[SessionAppend]
     checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def after(self) -> int:
+        """The index of the first transaction."""
+        return self.parts[0].after
+
+    @property
+    def last(self) -> SessionAppend:
+        return self.parts[-1]
+
+    @property
+    def transactions(self) -> Sequence[Transaction]:
+        if len(self.parts) == 1:
+            return self.parts[0].transactions
+        return [transaction for part in self.parts for transaction in part.transactions]
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The canonical texts of the transactions."""
+        if len(self.parts) == 1:
+            return self.parts[0].canonical
+        return [text for part in self.parts for text in part.canonical]
 
     @property
     def count(self) -> int:
         """Of the session's transactions, once this is stored."""
-        return self.first.after + len(self.transactions)
+        return self.last.after + len(self.last.transactions)
 
 
 @dataclass(slots=True)
@@ -50,11 +70,9 @@ def gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, ValueRows]:
         for session_id, part in append.sessions.items():
             session = value.sessions.get(session_id)
             if session is None:
-                session = SessionRows(part, list(part.transactions), part)
-                value.sessions[session_id] = session
+                session = value.sessions[session_id] = SessionRows([part])
             else:
-                session.transactions += part.transactions
-                session.last = part
+                session.parts.append(part)
             if part.is_checkpoint:
                 index = part.after + len(part.transactions) - 1
                 session.checkpoints.append((index, part.signature))

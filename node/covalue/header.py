@@ -18,6 +18,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from json import JSONEncoder
+from typing import Any
+
+import msgspec
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import co_id_of, header_digest
@@ -35,8 +38,11 @@ _RULESETS: dict[JsonValue, tuple[frozenset[str], frozenset[str]]] = {
     "ownedByGroup": (frozenset({"type", "group"}), frozenset({"restrictDeletion"})),
     "unsafeAllowAll": (frozenset({"type"}), frozenset()),
 }
+_HALF_PAIR = "a header's text holds half a surrogate pair"
 _MAX_INTEGER = 2**53
 _MAX_FLOAT = 1e21
+_decoder = msgspec.json.Decoder(dict[str, Any])
+_simple_encoder = msgspec.json.Encoder(order="sorted")
 _plain_encoder = JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -116,6 +122,15 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     )
 
 
+def parse_header_text(text: str) -> CoValueHeader:
+    """Check JSON that was stored. Raises: DecodeError."""
+    try:
+        fields: JsonValue = _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise DecodeError(f"stored header is no JSON object: {error}", 0) from None
+    return parse_header(fields)
+
+
 def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
     """(owning group, initial admin), at most one of them given."""
     if not isinstance(ruleset, dict):
@@ -148,8 +163,25 @@ def _check_uniqueness(value: JsonValue) -> None:
     raise DecodeError("a header's uniqueness is text, boolean, null, integer or texts by name", 0)
 
 
+def _is_simple(fields: dict[str, JsonValue]) -> bool:
+    """Whether it is texts and maps of texts, as nearly all are: nothing in there is ambiguous."""
+    for value in fields.values():
+        if type(value) is dict:
+            for key, item in value.items():
+                if not key.isascii() or not (item is None or type(item) is str):
+                    return False
+        elif not (value is None or type(value) is str):
+            return False
+    return True
+
+
 def _canonical(fields: dict[str, JsonValue]) -> str:
     """Canonical JSON, unless JavaScript and the native core would write it differently."""
+    if _is_simple(fields):
+        try:
+            return _simple_encoder.encode(fields).decode()
+        except UnicodeEncodeError:
+            raise DecodeError(_HALF_PAIR, 0) from None
     is_plain = True
     pending: list[tuple[JsonValue, int]] = [(fields, 0)]
     while pending:
@@ -175,5 +207,5 @@ def _canonical(fields: dict[str, JsonValue]) -> str:
         text = _plain_encoder.encode(fields) if is_plain else canonical_json(fields)
         text.encode()
     except UnicodeEncodeError:
-        raise DecodeError("a header's text holds half a surrogate pair", 0) from None
+        raise DecodeError(_HALF_PAIR, 0) from None
     return text

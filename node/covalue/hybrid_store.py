@@ -30,7 +30,7 @@ from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.reconciling import reconcile
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_store import SqliteStore
-from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +49,10 @@ class HybridStore:
     ) -> LoadedPieces:
         """As the protocol says."""
         return await self._sqlite.load(co_id, known, max_bytes)
+
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        """As the protocol says."""
+        return await self._sqlite.load_text(co_id)
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""

@@ -18,6 +18,7 @@ Bookkeeping lies beside the data core, not in it:
 | `id:{coID}`                | true: the value is stored                                   |
 | `count`                    | how many are                                                |
 | `transactions`             | how many transactions are loaded of all of them             |
+| `short:{coID}`             | all of a short value, ready to be sent                      |
 | `deleted:{coID}`           | a tombstone: 0 while more of it is on the disk, else 1      |
 | `sync:{coID}:{peerID}`     | true: not synced to that peer yet (its id may contain `:`)  |
 | `lock:{peerID}`            | the last reconciliation lock                                |
@@ -115,6 +116,10 @@ _SYNC_PREFIX = b"sync:"
 
 def id_key(co_id: str) -> bytes:
     return ID_PREFIX + co_id.encode()
+
+
+def short_key(co_id: RawCoId) -> bytes:
+    return f"short:{co_id}".encode()
 
 
 def deleted_key(co_id: RawCoId) -> bytes:

@@ -7,6 +7,7 @@
 | run        | an array of transactions: [made at, changes, key used or nil, meta or nil] |
 | checkpoint | a signature (64 bytes)                                                     |
 | deletion   | 0 while it waits to be erased, 1 when it is                                |
+| short      | [header as JSON, [session, count, signature, bytes, transactions as JSON]...]   |
 | lock       | [holder's session id, acquired at, next offset, released at or nil]        |
 | fork       | [value, session, [after, run, signature] kept, the same refused]           |
 
@@ -16,7 +17,8 @@ Further array items are ignored: that is how the formats grow. Worked example: t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgpack
 
@@ -24,7 +26,7 @@ from hypercore.encoding import DecodeError
 from node.cojson.crypto import SIGNATURE_BYTES
 from node.covalue.content import SessionContent, Transaction
 from node.covalue.header import CoValueHeader, parse_header
-from node.covalue.ids import parse_co_id, parse_session_id
+from node.covalue.ids import CoSessionId, parse_co_id, parse_session_id
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import StoredSession
@@ -107,6 +109,39 @@ def _transaction(item: object) -> Transaction:
         ):
             return Transaction(made_at, changes, key_used, meta)
     raise DecodeError("stored transaction is not [made at, changes, key used, meta]", 0)
+
+
+class ShortSession(NamedTuple):
+    """One session of a short value: `text` are its transactions, commas between them."""
+
+    session_id: CoSessionId
+    stored: StoredSession
+    text: str
+
+
+def encode_short(header: str, sessions: Iterable[ShortSession]) -> bytes:
+    """A whole value: its header and transactions in canonical JSON."""
+    rows = [
+        (session_id, item.count, item.signature, item.bytes_since_checkpoint, text)
+        for session_id, item, text in sessions
+    ]
+    return _pack((header, rows))
+
+
+def decode_short(data: bytes) -> tuple[str, list[ShortSession]]:
+    """The header's text, and the sessions. Raises: DecodeError."""
+    match _unpack(data):
+        case [str(header), list(rows), *_]:
+            return header, list(map(_short_session, rows))
+    raise DecodeError("stored text of a value is not [header, sessions]", 0)
+
+
+def _short_session(row: object) -> ShortSession:
+    match row:
+        case [str(session_id), int(count), bytes(signature), int(since), str(text), *_]:
+            stored = StoredSession(count, signature, since)
+            return ShortSession(parse_session_id(session_id), stored, text)
+    raise DecodeError("stored text of a session is not in its row", 0)
 
 
 def encode_checkpoint(signature: bytes) -> bytes:

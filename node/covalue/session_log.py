@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.cojson.crypto import RunningHash, verify_session
-from node.covalue.content import PIECE_BYTES, Transaction, canonical_transaction
+from node.covalue.content import PIECE_BYTES, Transaction, canonical_texts
 
 
 class InvalidSessionSignature(Exception):
@@ -33,14 +33,20 @@ class SessionLog:
     """Whether `signature` is to be kept for good: a piece of content ends here."""
 
     def extended(
-        self, transactions: Sequence[Transaction], signature: bytes, public_key: bytes
+        self,
+        transactions: Sequence[Transaction],
+        signature: bytes,
+        public_key: bytes,
+        texts: Sequence[str] | None = None,
     ) -> SessionLog:
         """The log with `transactions` appended; requires that the running hash is known.
+
+        `texts` are their canonical forms, if somebody has made them already.
 
         Raises: InvalidSessionSignature; UnicodeEncodeError for half a surrogate pair.
         """
         running = RunningHash() if self.count == 0 else self._known_hash().copy()
-        feed(running, transactions)
+        running.update("".join(texts or canonical_texts(transactions)).encode())
         if not verify_session(running, signature, public_key):
             raise InvalidSessionSignature
         size = self.bytes_since_checkpoint + sum(
@@ -67,4 +73,4 @@ class SessionLog:
 
 def feed(running: RunningHash, transactions: Iterable[Transaction]) -> None:
     """Hash further transactions, without separators, in their canonical form."""
-    running.update("".join(map(canonical_transaction, transactions)).encode())
+    running.update("".join(canonical_texts(transactions)).encode())

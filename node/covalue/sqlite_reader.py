@@ -17,14 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import msgspec
-
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature
-from node.covalue.canonical import JsonValue
 from node.covalue.content import SessionContent, Transaction
 from node.covalue.dependencies import value_dependencies
-from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.header import CoValueHeader, parse_header_text
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -37,10 +34,11 @@ from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
+from node.covalue.short_values import MAX_SHORT_BYTES
 from node.covalue.sqlite_schema import add_stand_ins
-from node.covalue.store import LoadedPieces, StoredSession, StoredValue
+from node.covalue.store import LoadedPieces, StoredSession, StoredText, StoredValue
 from node.covalue.totals import Totals
-from node.covalue.transaction_json import parse_transactions
+from node.covalue.transaction_json import check_transactions, parse_transactions
 from node.errors import ConfigError, CorruptStore
 
 LOCK_PREFIX = "lock#"
@@ -82,8 +80,6 @@ _TOTALS = """SELECT
     )"""
 _TABLES = "SELECT v.id, s.sessionID, t.tx FROM coValues v, sessions s, transactions t LIMIT 0"
 _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-
-_header_decoder = msgspec.json.Decoder(dict[str, object])
 
 
 class _ValueRow(NamedTuple):
@@ -146,6 +142,10 @@ class SqliteReader:
         """As `CoValueStore.load`. Raises: CorruptStore."""
         return self._read(co_id, lambda: self._load(co_id, known, max_bytes))
 
+    def load_text(self, co_id: RawCoId) -> StoredText | None:
+        """As `CoValueStore.load_text`. Raises: CorruptStore."""
+        return self._read(co_id, lambda: self._load_text(co_id))
+
     def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As `CoValueStore.load_value`. Raises: CorruptStore."""
         return self._read(co_id, lambda: self._load_value(co_id))
@@ -166,6 +166,22 @@ class SqliteReader:
         )
         return replace(loaded, value=_describe(co_id, value, rows, transactions))
 
+    def _load_text(self, co_id: RawCoId) -> StoredText | None:
+        value = self._find(co_id)
+        if value is None or value.header.is_group:
+            return None
+        rows = self._sessions(value)
+        size = sum([row.stored.bytes_since_checkpoint for row in rows.values()])
+        if size > MAX_SHORT_BYTES or any(row.has_checkpoints for row in rows.values()):
+            return None
+        texts = {
+            session_id: check_transactions(
+                self._texts(rows[session_id].row_id, 0, rows[session_id].stored.count)
+            )
+            for session_id in sorted(rows)
+        }
+        return StoredText(_describe(co_id, value, rows, ()), texts)
+
     def _load_value(self, co_id: RawCoId) -> StoredValue | None:
         value = self._find(co_id)
         if value is None:
@@ -184,7 +200,7 @@ class SqliteReader:
         row_id, text, is_deleted = found
         header = self._headers.get(text)
         if header is None:
-            header = parse_header(_decode_header(text))
+            header = _decode_header(text)
             if len(self._headers) >= MAX_CACHED_HEADERS:
                 self._headers.clear()
             if len(text) <= MAX_CACHED_HEADER_CHARACTERS:
@@ -252,10 +268,13 @@ class SqliteReader:
             yield count, row.stored.signature, False
 
     def _transactions(self, row_id: int, start: int, stop: int) -> list[Transaction]:
+        return parse_transactions(self._texts(row_id, start, stop))
+
+    def _texts(self, row_id: int, start: int, stop: int) -> list[str]:
         found = self._execute(_TRANSACTIONS, (row_id, start, stop)).fetchall()
         if len(found) != stop - start:
             raise DecodeError(f"{len(found)} of {stop - start} stored transactions are there", 0)
-        return parse_transactions([text for (text,) in found])
+        return [text for (text,) in found]
 
     def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
         """At most `limit` ids, in order; texts that are none are passed over."""
@@ -338,14 +357,10 @@ def open_foreign(path: Path) -> SqliteReader:
     return reader
 
 
-def _decode_header(text: object) -> JsonValue:
+def _decode_header(text: object) -> CoValueHeader:
     if not isinstance(text, str):
         raise DecodeError("stored header is no text", 0)
-    try:
-        fields: JsonValue = _header_decoder.decode(text)  # type: ignore[assignment]  # JSON it is
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise DecodeError(f"stored header is no JSON object: {error}", 0) from None
-    return fields
+    return parse_header_text(text)
 
 
 def _decode_session(count: object, signature: object, since: object) -> StoredSession:

@@ -27,7 +27,7 @@ from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_reader import SqliteReader
 from node.covalue.sqlite_schema import FileClaim, prepare_file
 from node.covalue.sqlite_writer import SqliteWriter
-from node.covalue.store import LoadedPieces, StoredValue, ValueAppend
+from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
 from node.covalue.totals import Totals
 from node.errors import CorruptStore
 
@@ -63,6 +63,10 @@ class SqliteStore:
         return await trio.to_thread.run_sync(
             self._bulk.load, co_id, known, max_bytes, limiter=self._bulk_thread
         )
+
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        """As the protocol says."""
+        return self._reader.load_text(co_id)
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""

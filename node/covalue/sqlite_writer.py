@@ -17,7 +17,6 @@ from pathlib import Path
 from hypercore.errors import StorageFailed, StoreLocked
 from node.cojson.crypto import encode_signature
 from node.covalue import sqlite_space
-from node.covalue.content import canonical_transaction
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -185,11 +184,10 @@ class SqliteWriter:
         else:
             row_id = self._last_session_row = self._last_session_row + 1
             self._execute(_INSERT_SESSION, (row_id, *key, *state))
-        texts = list(map(canonical_transaction, rows.transactions))
-        first = rows.first.after
+        texts = rows.texts
         self._connection.executemany(
             _INSERT_TRANSACTION,
-            [(row_id, index, text) for index, text in enumerate(texts, first)],
+            [(row_id, index, text) for index, text in enumerate(texts, rows.after)],
         )
         for index, signature in rows.checkpoints:
             self._execute(_INSERT_CHECKPOINT, (row_id, index, encode_signature(signature)))

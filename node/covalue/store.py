@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from node.covalue.content import Content, Transaction
+from node.covalue.content import Content, Transaction, canonical_texts
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -34,6 +34,13 @@ class SessionAppend(NamedTuple):
     signature: bytes
     bytes_since_checkpoint: int
     is_checkpoint: bool
+    texts: Sequence[str] = ()
+    """The canonical text of each transaction, if they were made already to be hashed."""
+
+    @property
+    def canonical(self) -> Sequence[str]:
+        """The canonical text of each transaction."""
+        return self.texts or canonical_texts(self.transactions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,17 @@ class StoredValue:
         return KnownState(True, {key: session.count for key, session in self.sessions.items()})
 
 
+class StoredText(NamedTuple):
+    """A value that is short, with its transactions as the text that is sent.
+
+    `texts` are the canonical transactions of each session, commas between them; the sessions
+    come sorted by id, and each ends with the signature that `value` tells.
+    """
+
+    value: StoredValue
+    texts: Mapping[CoSessionId, str]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedPieces:
     """Pieces in the order in which they must be applied.
@@ -109,6 +127,14 @@ class CoValueStore(Protocol):
 
         Sessions come sorted by id, so that all who load a value cold agree on their order.
         At least one piece comes when there is one, however small `max_bytes` is.
+
+        Raises: CorruptStore.
+        Cancel: nothing is changed.
+        """
+        ...
+
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        """The whole of a short value, where the store has it as text; else None: ask `load`.
 
         Raises: CorruptStore.
         Cancel: nothing is changed.

@@ -49,11 +49,34 @@ def parse_transaction(raw: TransactionJson) -> Transaction:
 
 def parse_transactions(texts: Sequence[str]) -> list[Transaction]:
     """One transaction of each text. Raises: DecodeError."""
+    return [parse_transaction(raw) for raw in _decode(texts, _join(texts))]
+
+
+def check_transactions(texts: Sequence[str]) -> str:
+    """The texts, commas between them, if each is a transaction. Raises: DecodeError.
+
+    They may be of any layout: who takes them reads them as JSON.
+    """
+    joined = _join(texts)
+    for raw in _decode(texts, joined):
+        if raw.changes is None and (raw.encrypted_changes is None or raw.key_used is None):
+            raise DecodeError("transaction without changes", 0)
+    return joined
+
+
+def _join(texts: Sequence[str]) -> str:
+    try:
+        return ",".join(texts)
+    except TypeError as error:
+        raise DecodeError(f"not transactions: {error}", 0) from None
+
+
+def _decode(texts: Sequence[str], joined: str) -> list[TransactionJson]:
     # Joined they cost one call of the decoder instead of one each: a third of the time.
     try:
-        found = _decoder.decode("[" + ",".join(texts) + "]")
-    except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError) as error:
+        found = _decoder.decode(f"[{joined}]")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise DecodeError(f"not transactions: {error}", 0) from None
     if len(found) != len(texts):
         raise DecodeError(f"{len(found)} transactions in {len(texts)} texts", 0)
-    return [parse_transaction(raw) for raw in found]
+    return found

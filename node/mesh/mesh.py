@@ -299,6 +299,8 @@ class Mesh:
         while True:
             await self.host.wait_interest_changed()
             await trio.sleep(pause)
+            if not self.members:
+                continue  # who comes later is told everything
             started = trio.current_time()
             wanted = self.policy.select(self.host.subscribed_ids())
             for member in list(self.members.values()):

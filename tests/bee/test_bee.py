@@ -104,6 +104,26 @@ async def test_a_batch_is_one_append_and_reads_its_own_changes() -> None:
     assert await bee.get(b"new") == Entry(31, b"new", b"1")
 
 
+@pytest.mark.parametrize("always_duplicate", [True, False])
+async def test_many_puts_are_as_one_by_one(always_duplicate: bool) -> None:
+    entries = [(b"%03d" % (7 * number % 100), b"v%d" % (number % 60)) for number in range(300)]
+    logs = BeeLog(), BeeLog()
+    for start in range(0, 300, 100):
+        one, other = (Bee(log, always_duplicate=always_duplicate) for log in logs)
+        async with one.batch() as batch:
+            for key, value in entries[start : start + 100]:
+                await batch.put(key, value)
+        async with other.batch() as batch:
+            await batch.put_many(entries[start : start + 50])
+            await batch.put_many([])
+            await batch.put_many(entries[start + 50 : start + 100])
+    assert logs[0].blocks == logs[1].blocks
+    async with Bee(BeeLog()).batch() as ended:
+        await ended.flush()
+        with pytest.raises(BatchEnded):
+            await ended.put_many([(b"a", b"1")])
+
+
 async def test_an_exception_discards_a_batch() -> None:
     log, bee = await numbered(30)
     blocks = list(log.blocks)

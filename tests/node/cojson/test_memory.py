@@ -136,8 +136,8 @@ async def test_a_host_stays_in_its_budget() -> None:
             await a.receive([Load(content.co_id, NOTHING) for content in CONTENTS])
             assert len(await lines(a)) == len(CONTENTS)
         statistics = host.statistics()
-        assert 0 < statistics.state_bytes <= 50_000
-        assert 0 < statistics.content_bytes <= 50_000
+        assert 0 < statistics.state_bytes <= 62_500
+        assert 0 < statistics.content_bytes <= 37_500
         assert statistics.values_stored == len(CONTENTS)
 
 
