@@ -173,6 +173,16 @@ class UdxEndpoint:
             await self._other_arrived.wait()
         return self._others.popleft()
 
+    async def receive_datagrams(self) -> list[Datagram]:
+        """All datagrams that are not UDX and have arrived, at least one.
+
+        Raises: trio.BusyResourceError, trio.ClosedResourceError.
+        Cancel: nothing is lost.
+        """
+        received = [await self.receive_datagram(), *self._others]
+        self._others.clear()
+        return received
+
     # For its streams.
 
     def create_path(self, remote_id: int, address: Address) -> Path:

@@ -4,12 +4,34 @@
 const readline = require('readline')
 const DHT = require('hyperdht')
 const createTestnet = require('@hyperswarm/testnet')
+const Corestore = require('corestore')
+const fs = require('fs')
+const os = require('os')
+const path = require('path')
 
 const [mode, number] = [process.argv[2], Number(process.argv[3])]
 const bytes = (hex) => Buffer.from(hex, 'hex')
 const hex = (buffer) => buffer && buffer.toString('hex')
 const address = (a) => [a.host, a.port]
 const servers = []
+const connections = new Set()
+let store = null
+let directory = null
+
+async function openStore () {
+  if (store === null) {
+    directory = fs.mkdtempSync(path.join(os.tmpdir(), 'dht-peer-'))
+    store = new Corestore(directory)
+    await store.ready()
+  }
+  return store
+}
+
+function replicate (connection) {
+  connections.add(connection)
+  connection.on('error', () => {}).on('close', () => connections.delete(connection))
+  store.replicate(connection)
+}
 
 async function open () {
   const testnet = mode === 'testnet' ? await createTestnet(number) : null
@@ -55,7 +77,39 @@ const commands = {
     servers.push(server)
     return { relays: server.relayAddresses.map(address) }
   },
+  // A core on offer to whoever connects to the key of this seed.
+  async serveCore ({ dht }, { seed, name, blocks, refuse }) {
+    const core = (await openStore()).get({ name })
+    await core.append(blocks.map((block) => Buffer.from(block)))
+    const server = dht.createServer({ firewall: (key) => hex(key) === refuse }, replicate)
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { core: hex(core.key) }
+  },
+  // All blocks of a core, from whoever has this key; the time is until the connection is open.
+  async fetchCore ({ dht }, { peer, core: key, seed, relays }) {
+    const core = (await openStore()).get({ key: bytes(key) })
+    await core.ready()
+    const started = performance.now()
+    const relayAddresses = relays && relays.map(([host, port]) => ({ host, port }))
+    const connection = dht.connect(bytes(peer), { keyPair: DHT.keyPair(bytes(seed)), relayAddresses })
+    await new Promise((resolve, reject) => {
+      connection.once('open', resolve).once('error', reject).once('close', () => reject(new Error('closed')))
+    })
+    const milliseconds = performance.now() - started
+    replicate(connection)
+    await core.update({ wait: true })
+    const blocks = []
+    for (let i = 0; i < core.length; i++) blocks.push((await core.get(i)).toString())
+    const { remoteHost: host, remotePort: port } = connection.rawStream
+    connection.destroy()
+    return { blocks, milliseconds, host, port }
+  },
+  async connections () {
+    return { count: connections.size }
+  },
   async closeServers () {
+    for (const connection of connections) connection.destroy()
     while (servers.length) await servers.pop().close()
     return {}
   },
@@ -110,5 +164,8 @@ open().then((context) => {
     }
     process.stdout.write(JSON.stringify({ number, ...result }) + '\n')
   })
-  lines.on('close', () => process.exit(0))
+  lines.on('close', () => {
+    if (directory !== null) fs.rmSync(directory, { recursive: true, force: true })
+    process.exit(0)
+  })
 })
