@@ -305,7 +305,7 @@ class HolePunch:
         if self._scopes.get(index) is scope:
             del self._scopes[index]
             self._endpoints.pop(index, None)
-        if not self._scopes:
+        if not self._scopes and self._closing.is_set():
             self._closed.set()
 
     async def _finish(self, index: int, remote: Address) -> None:

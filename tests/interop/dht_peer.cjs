@@ -1,6 +1,8 @@
 // A HyperDHT node driven by JSON lines: {"number", "command", ...} in, {"number", ...} out.
 // `node dht_peer.cjs testnet COUNT` makes an isolated network first and is a guest of it;
 // `node dht_peer.cjs guest PORT` is a guest of the network whose bootstrap node is at PORT.
+// `node dht_peer.cjs members HOST,HOST,...` is a network with a node at each of these addresses.
+// `node dht_peer.cjs away HOST:PORT` is a guest that knows one node of a network elsewhere.
 const readline = require('readline')
 const DHT = require('hyperdht')
 const createTestnet = require('@hyperswarm/testnet')
@@ -9,7 +11,8 @@ const fs = require('fs')
 const os = require('os')
 const path = require('path')
 
-const [mode, number] = [process.argv[2], Number(process.argv[3])]
+const [mode, argument] = [process.argv[2], process.argv[3]]
+const number = Number(argument)
 const bytes = (hex) => Buffer.from(hex, 'hex')
 const hex = (buffer) => buffer && buffer.toString('hex')
 const address = (a) => [a.host, a.port]
@@ -33,7 +36,29 @@ function replicate (connection) {
   store.replicate(connection)
 }
 
+const PORT = 49737
+
+async function openMembers (hosts) {
+  const members = []
+  const bootstrap = [{ host: hosts[0], port: PORT }]
+  for (const host of hosts) {
+    const first = members.length === 0
+    members.push(new DHT({
+      bootstrap: first ? [] : bootstrap, host, port: PORT, ephemeral: false, firewalled: false
+    }))
+    await members[members.length - 1].fullyBootstrapped()
+  }
+  return { testnet: null, bootstrap, dht: members[0], members }
+}
+
 async function open () {
+  if (mode === 'members') return openMembers(argument.split(','))
+  if (mode === 'away') {
+    const [host, port] = argument.split(':')
+    const dht = new DHT({ bootstrap: [{ host, port: Number(port) }] })
+    await dht.fullyBootstrapped()
+    return { testnet: null, bootstrap: dht.bootstrapNodes, dht }
+  }
   const testnet = mode === 'testnet' ? await createTestnet(number) : null
   const bootstrap = testnet ? testnet.bootstrap : [{ host: '127.0.0.1', port: number }]
   const dht = new DHT({ bootstrap, host: '127.0.0.1' })
@@ -104,6 +129,31 @@ const commands = {
     const { remoteHost: host, remotePort: port } = connection.rawStream
     connection.destroy()
     return { blocks, milliseconds, host, port }
+  },
+  // Whoever connects to the key of this seed gets back what it says.
+  async serveEcho ({ dht }, { seed }) {
+    const server = dht.createServer((connection) => {
+      connections.add(connection)
+      connection.on('error', () => {}).on('close', () => connections.delete(connection))
+      connection.on('data', (data) => connection.write(data))
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { key: hex(server.publicKey) }
+  },
+  // How long it takes to connect to such a server and to hear back from it.
+  async callEcho ({ dht }, { key, seed }) {
+    const started = performance.now()
+    const connection = dht.connect(bytes(key), { keyPair: DHT.keyPair(bytes(seed)) })
+    await new Promise((resolve, reject) => {
+      connection.once('data', resolve).once('error', reject)
+      connection.once('close', () => reject(new Error('closed')))
+      connection.write(Buffer.from('hello'))
+    })
+    const milliseconds = performance.now() - started
+    const { remoteHost: host, remotePort: port } = connection.rawStream
+    connection.destroy()
+    return { milliseconds, address: host + ':' + port }
   },
   async connections () {
     return { count: connections.size }

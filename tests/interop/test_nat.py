@@ -1,0 +1,46 @@
+"""Through two NATs that show everybody one port, between us and the originals.
+
+What takes longer is measured by `python -m tests.swarm.nat_campaign`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from tests.support.nat_lab import INTERNET_HOSTS, is_possible
+from tests.swarm.nat_campaign import INTEROP, open_guest, open_lab, open_peer
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(not is_possible(), reason="it takes root and /dev/net/tun"),
+]
+
+
+async def test_holes_are_punched_in_both_directions() -> None:
+    hosts = ",".join(INTERNET_HOSTS)
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            prefix = await enter(open_lab("cone", "cone"))
+            members = ["node", "dht_peer.cjs", "members", hosts]
+            await enter(open_peer(f"{prefix}net", members, INTEROP))
+            ours = await enter(open_guest("py", f"{prefix}0"))
+            our_other = await enter(open_guest("py", f"{prefix}1"))
+            theirs = await enter(open_guest("js", f"{prefix}1"))
+            assert (await ours("state"))["firewalled"]
+            assert (await theirs("state"))["firewalled"]
+            keys = [
+                (await server("serveEcho", seed=f"{index + 1:02x}" * 32))["key"]
+                for index, server in enumerate((ours, our_other, theirs))
+            ]
+            for client, key, home in (
+                (ours, keys[2], "20.2.0.1"),
+                (theirs, keys[0], "20.1.0.1"),
+                (ours, keys[1], "20.2.0.1"),
+            ):
+                answer = await client("callEcho", key=key, seed="44" * 32)
+                assert answer["address"].startswith(home)
+                assert answer.get("reach", "punched") == "punched"
