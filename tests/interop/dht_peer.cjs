@@ -7,6 +7,7 @@ const readline = require('readline')
 const DHT = require('hyperdht')
 const createTestnet = require('@hyperswarm/testnet')
 const Corestore = require('corestore')
+const Hyperswarm = require('hyperswarm')
 const fs = require('fs')
 const os = require('os')
 const path = require('path')
@@ -154,6 +155,39 @@ const commands = {
     const { remoteHost: host, remotePort: port } = connection.rawStream
     connection.destroy()
     return { milliseconds, address: host + ':' + port }
+  },
+  // Joins a topic, with a core on offer, and replicates with whoever is there.
+  async swarm (context, { topic, seed, name, blocks }) {
+    if (!context.swarm) {
+      const { bootstrap } = context
+      const dht = new DHT({ bootstrap, host: '127.0.0.1' })
+      context.swarm = new Hyperswarm({ keyPair: DHT.keyPair(bytes(seed)), dht })
+      context.swarm.on('connection', replicate)
+    }
+    const core = (await openStore()).get({ name })
+    await core.append(blocks.map((block) => Buffer.from(block)))
+    await context.swarm.join(bytes(topic)).flushed()
+    return { core: hex(core.key), key: hex(context.swarm.keyPair.publicKey) }
+  },
+  async swarmPeers ({ swarm }) {
+    return { keys: [...swarm.connections].map((connection) => hex(connection.remotePublicKey)) }
+  },
+  // All blocks of a core, from whoever has it.
+  async readCore (_, { core: key }) {
+    const core = (await openStore()).get({ key: bytes(key) })
+    await core.ready()
+    while (core.length === 0) await core.update({ wait: true })
+    const blocks = []
+    for (let i = 0; i < core.length; i++) blocks.push((await core.get(i)).toString())
+    return { blocks }
+  },
+  async joinPeer ({ swarm }, { key }) {
+    swarm.joinPeer(bytes(key))
+    return {}
+  },
+  async leaveSwarm ({ swarm }) {
+    await swarm.destroy()
+    return {}
   },
   async connections () {
     return { count: connections.size }
