@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import trio
 
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from swarm.announcement import Address
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP
+from swarm.dht.peer_messages import NatKind
 from swarm.dht.reachability import Role
 from swarm.io.carrier import UdxCarrier
 from swarm.io.connection import Connection, open_connection
@@ -28,10 +30,20 @@ from swarm.io.dht import DEFAULT_PORT, PORTS_TRIED, Dht, open_dht
 from swarm.io.peer_dial import PeerDial
 from swarm.io.peer_server import PeerFirewall, PeerHandler, PeerServer
 from swarm.io.peer_sockets import PeerSockets
+from swarm.io.punching import open_hole_punch
 from swarm.io.udp import UdxEndpointStatistics, open_udx_endpoint
 
 MAX_REMEMBERED_RELAYS = 1024
 """Keys whose relays are remembered for the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatReport:
+    """What is between a socket and the world, as that many nodes see it."""
+
+    kind: NatKind
+    addresses: tuple[Address, ...]
+    samples: int
 
 
 class HyperDht:
@@ -50,6 +62,24 @@ class HyperDht:
     def address(self) -> Address:
         """Where the server's socket is bound; the host may be a wildcard."""
         return self._sockets.server.address
+
+    @property
+    def relays_of_peers(self) -> Mapping[bytes, tuple[Address, ...]]:
+        """Keys that were connected to, and the nodes that led to them; the latest last."""
+        return dict(self._relays)
+
+    async def examine_nat(self) -> NatReport:
+        """Ask a few nodes as what a fresh socket appears to them.
+
+        Raises: OSError when there is no socket to be had.
+        Cancel: closes it.
+        """
+        async with open_hole_punch(
+            self._sockets, is_initiator=True, remote_nat=NatKind.UNKNOWN
+        ) as punch:
+            await punch.analyze(may_reopen=False)
+            nat = punch.machine.nat
+            return NatReport(nat.kind, nat.addresses or (), nat.samples)
 
     def socket_statistics(self) -> UdxEndpointStatistics:
         """Of the server's socket; the streams are those of both."""

@@ -201,6 +201,14 @@ class Swarm:
         self._book.add_key(public_key, relay_addresses, trio.current_time())
         self._note_change()
 
+    def add_candidate(
+        self, topic: bytes, public_key: bytes, relay_addresses: Sequence[Address]
+    ) -> None:
+        """Dial a key as if the table had told of it for this topic: it was met there before."""
+        now = trio.current_time()
+        self._book.peer_found(public_key, relay_addresses, frozenset((topic,)), now)
+        self._note_change()
+
     def remove_key(self, public_key: bytes) -> None:
         """Do not dial it again. A connection stays."""
         self._book.remove_key(public_key)
