@@ -6,6 +6,7 @@ next start asks those first, and needs no bootstrap node.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -76,6 +77,7 @@ async def open_table(config: Config) -> AsyncIterator[tuple[HyperDht, Remembered
     remembered = await trio.to_thread.run_sync(Remembered.load, config.table_path)
     async with open_hyperdht(
         bootstrap=config.bootstrap or PUBLIC_BOOTSTRAP,
+        host=_ipv4_or_any(config.mesh.host),
         port=config.mesh.port,
         nodes=remembered.nodes,
     ) as hyperdht:
@@ -88,6 +90,14 @@ async def open_table(config: Config) -> AsyncIterator[tuple[HyperDht, Remembered
                 learned.save(config.table_path)
             except OSError as error:
                 _log.warning("what was learned of the DHT is not kept", error=str(error))
+
+
+def _ipv4_or_any(host: str) -> str:
+    """Where --mesh listens, unless that is a name or IPv6, which the table does not know."""
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        return "0.0.0.0"
 
 
 def _format(address: Address) -> str:

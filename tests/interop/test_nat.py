@@ -5,13 +5,15 @@ What takes longer is measured by `python -m tests.swarm.nat_campaign`.
 
 from __future__ import annotations
 
+import json
+import sys
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
 
 from tests.support.nat_lab import INTERNET_HOSTS, is_possible
-from tests.swarm.nat_campaign import INTEROP, open_guest, open_lab, open_peer
+from tests.swarm.nat_campaign import BOOTSTRAP, INTEROP, ROOT, open_guest, open_lab, open_peer
 
 pytestmark = [
     pytest.mark.interop,
@@ -44,3 +46,19 @@ async def test_holes_are_punched_in_both_directions() -> None:
                 answer = await client("callEcho", key=key, seed="44" * 32)
                 assert answer["address"].startswith(home)
                 assert answer.get("reach", "punched") == "punched"
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("cone", "punchable"), ("random", "random")])
+async def test_the_doctor_knows_what_kind_of_nat_this_is(mode: str, verdict: str) -> None:
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            prefix = await stack.enter_async_context(open_lab(mode))
+            members = ["node", "dht_peer.cjs", "members", ",".join(INTERNET_HOSTS)]
+            await stack.enter_async_context(open_peer(f"{prefix}net", members, INTEROP))
+            command = ["ip", "netns", "exec", f"{prefix}0", sys.executable, "-m", "node"]
+            options = ["doctor", "net", "--json", "--bootstrap", BOOTSTRAP]
+            done = await trio.run_process([*command, *options], capture_stdout=True, cwd=ROOT)
+            report = json.loads(done.stdout)
+            assert (report["verdict"], report["udp_passes"]) == (verdict, True)
+            assert report["addresses"] == ["192.168.1.2"]
+            assert report["seen_as"][0].startswith("20.1.0.1")

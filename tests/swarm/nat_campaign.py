@@ -47,9 +47,9 @@ async def open_process(arguments: Sequence[str], folder: Path) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def open_lab(client: str, server: str) -> AsyncIterator[str]:
-    """The prefix of the namespaces."""
-    arguments = [sys.executable, "-m", "tests.support.nat_lab", client, server]
+async def open_lab(*modes: str) -> AsyncIterator[str]:
+    """Homes behind NATs of these modes; the prefix of the namespaces."""
+    arguments = [sys.executable, "-m", "tests.support.nat_lab", *modes]
     async with open_process(arguments, ROOT) as process:
         assert process.stdout is not None
         line = b""
