@@ -68,6 +68,11 @@ class Connection:
         self._opened_at = self._last_received_at = trio.current_time()
 
     @property
+    def stream(self) -> trio.abc.Stream:
+        """What it runs over; not to be read or written."""
+        return self._stream
+
+    @property
     def link(self) -> Link:
         assert self._link is not None  # set before open_connection yields
         return self._link

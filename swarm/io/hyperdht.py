@@ -91,17 +91,27 @@ class HyperDht:
         handler: PeerHandler,
         *,
         firewall: PeerFirewall | None = None,
+        relay_through: bytes | None = None,
         task_status: trio.TaskStatus[PeerServer] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the handler for everyone who connects to this key, until cancelled.
 
-        `firewall` says of a remote key whether it is let in, before it is answered anything. What
-        the network does to a connection may leave the handler as an exception.
+        `firewall` says of a remote key whether it is let in, before it is answered anything.
+        `relay_through` is the key of a blind relay that clients are met at when the NATs of both
+        let nothing through. What the network does to a connection may leave the handler as an
+        exception.
 
         Raises: ValueError when the key is served already.
         Cancel: ends the connections, and takes the announcement back.
         """
-        server = PeerServer(self._sockets, key_pair, handler, firewall or _everyone)
+        server = PeerServer(
+            self._sockets,
+            key_pair,
+            handler,
+            firewall or _everyone,
+            connect=self.connect,
+            relay_through=relay_through,
+        )
         task_status.started(server)
         await server.run()
 
@@ -112,17 +122,19 @@ class HyperDht:
         key_pair: KeyPair,
         *,
         relay_addresses: Sequence[Address] = (),
+        relay_through: bytes | None = None,
     ) -> AsyncIterator[Connection]:
         """Connect to a key until the body ends.
 
         `relay_addresses` are nodes that may know the way, or the remote's own address.
+        `relay_through` is the key of a blind relay, for when the NATs of both let nothing through.
 
         Raises: PeerUnreachable, CannotPunch when only a blind relay could help, HandshakeFailed,
         trio.ClosedResourceError.
         Cancel: hangs up.
         """
         async with AsyncExitStack() as stack:
-            dial = PeerDial(self._sockets, public_key, key_pair, stack)
+            dial = PeerDial(self._sockets, public_key, key_pair, stack, self.connect, relay_through)
             relays = (*relay_addresses, *self._relays.get(public_key, ()))
             stream, introduced, reach = await dial.run(relays)
             self._remember(public_key, introduced.offer.relay_addresses or (introduced.relay,))

@@ -31,6 +31,7 @@ from swarm.dht.hosts import first_public, is_private, is_usable, match_address
 from swarm.dht.messages import Command, Internal
 from swarm.dht.payloads import peer_target
 from swarm.dht.peer_messages import (
+    TOKEN_BYTES,
     Mode,
     NatKind,
     PeerError,
@@ -39,6 +40,7 @@ from swarm.dht.peer_messages import (
     PeerOffer,
     PunchRound,
     RelayPair,
+    RelayThrough,
     StreamOffer,
 )
 from swarm.dht.peer_noise import CallerNoise, PunchBox
@@ -46,6 +48,9 @@ from swarm.dht.requests import Answered, Call, TooManyRequests, Via
 from swarm.errors import CannotPunch, HandshakeFailed, PeerUnreachable, SwarmError
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import HolePunch, open_hole_punch
+from swarm.io.relay_client import Connect, RelayMeeting
+from swarm.io.tasks import open_background_nursery
+from swarm.io.tcp import format_address
 from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
 from swarm.noise.handshake import HandshakeResult
@@ -58,6 +63,7 @@ PASSIVE_SECONDS = 10.0
 UNDECIDED_SECONDS = 1.0
 """For a server that does not know its own NAT yet: its first probe may be under way."""
 
+_NO_ANSWER = (PeerUnreachable, TooManyRequests, trio.ClosedResourceError)
 _Way = tuple[UdxEndpoint, Address, Reach]  # through which socket, where to, and what that is
 
 
@@ -90,7 +96,13 @@ class PeerDial:
         public_key: bytes,
         key_pair: KeyPair,
         stack: AsyncExitStack,
+        connect: Connect,
+        relay_through: bytes | None,
     ) -> None:
+        self._connect = connect
+        self._through: RelayThrough | None = None
+        if relay_through is not None:
+            self._through = RelayThrough(relay_through, sockets.entropy(TOKEN_BYTES))
         self.relays_tried: list[Address] = []
         self._sockets = sockets
         self._public_key = public_key
@@ -114,10 +126,19 @@ class PeerDial:
             nat=NatKind.UNKNOWN if own is None else NatKind.OPEN,
             addresses=local if own is None else (own, *local),
             stream=StreamOffer(stream.local_id),
+            relay_through=self._through,
         )
         noise = CallerNoise(self._key_pair, self._public_key, offer, self._sockets.entropy)
         introduced = await self._find(noise, relays)
-        endpoint, address, reach = await self._reach(stream, introduced)
+        meeting = await self._meet_at_relay(stream, introduced)
+        try:
+            endpoint, address, reach = await self._reach(stream, introduced, meeting)
+        except (CannotPunch, PeerUnreachable):
+            leg = None if meeting is None else await meeting.wait_leg()
+            if leg is None:
+                raise
+            stream.connect(leg.remote_id, leg.address, through=leg.endpoint)
+            return stream, introduced, Reach.RELAYED
         remote = introduced.stream
         stream.connect(remote.id, address, through=endpoint, first_ack=remote.first_seq)
         return stream, introduced, reach
@@ -153,6 +174,8 @@ class PeerDial:
                 nursery.start_soon(
                     self._try, noise, peer.source, limiter, found, nursery.cancel_scope
                 )
+        except trio.ClosedResourceError:
+            pass  # the node is closing: nobody is found
         finally:
             answers.cancel()
 
@@ -170,7 +193,7 @@ class PeerDial:
             try:
                 answered = await self._sockets.dht.driver.call(call)
                 introduced = _read_introduction(noise, relay, answered)
-            except (PeerUnreachable, TooManyRequests, HandshakeFailed):
+            except (*_NO_ANSWER, HandshakeFailed):
                 return
         if introduced is not None and not found:
             found.append(introduced)
@@ -178,7 +201,26 @@ class PeerDial:
 
     # From where we are to where it is.
 
-    async def _reach(self, stream: UdxTransport, introduced: Introduced) -> _Way:
+    async def _meet_at_relay(
+        self, stream: UdxTransport, introduced: Introduced
+    ) -> RelayMeeting | None:
+        """Go to the relay that one of us named, in case that there is no better way.
+
+        The server's counts, if both named one.
+        """
+        theirs = introduced.offer.relay_through
+        through = theirs or self._through
+        is_open = introduced.offer.nat is NatKind.OPEN or self._sockets.public_address is not None
+        if through is None or not introduced.is_relayed or is_open:
+            return None
+        meeting = RelayMeeting(through, stream, is_initiator=theirs is None)
+        nursery = await self._stack.enter_async_context(open_background_nursery())
+        nursery.start_soon(meeting.run, self._connect)
+        return meeting
+
+    async def _reach(
+        self, stream: UdxTransport, introduced: Introduced, meeting: RelayMeeting | None
+    ) -> _Way:
         offer, server = introduced.offer, introduced.server
         asking = self._sockets.asking
         if not introduced.is_relayed:
@@ -192,7 +234,7 @@ class PeerDial:
                 endpoint, source = await stream.wait_contact()
                 return endpoint, source, _reach_of(source)
             raise PeerUnreachable(self._name, 1)
-        return await self._race(stream, introduced)
+        return await self._race(stream, introduced, meeting)
 
     def _neighbor_address(self, introduced: Introduced) -> Address | None:
         """Where it is if it is in a network of ours: whoever sees us both sees one host."""
@@ -202,7 +244,9 @@ class PeerDial:
         ours = self._sockets.local_addresses()
         return match_address(ours, private) or next(iter(private), None)
 
-    async def _race(self, stream: UdxTransport, introduced: Introduced) -> _Way:
+    async def _race(
+        self, stream: UdxTransport, introduced: Introduced, meeting: RelayMeeting | None
+    ) -> _Way:
         """Whatever comes through first: a neighbor's answer, a hole, or the server by itself."""
         punch = await self._stack.enter_async_context(
             open_hole_punch(self._sockets, is_initiator=True, remote_nat=introduced.offer.nat)
@@ -223,26 +267,36 @@ class PeerDial:
             neighbor = self._neighbor_address(introduced)
             if neighbor is not None:
                 nursery.start_soon(run, partial(self._ask_neighbor, neighbor))
-            nursery.start_soon(run, partial(self._punch, stream, introduced, punch))
+            nursery.start_soon(run, partial(self._punch, stream, introduced, punch, meeting))
         if won:
             return won[0]
         raise errors[-1]
 
     async def _ask_neighbor(self, address: Address) -> _Way:
-        await self._sockets.dht.driver.call(Call(address, Internal.PING, True, via=Via.SERVER))
+        try:
+            await self._sockets.dht.driver.call(Call(address, Internal.PING, True, via=Via.SERVER))
+        except _NO_ANSWER as error:
+            raise PeerUnreachable(format_address(address), 1) from error
         return self._sockets.server, address, Reach.LAN
 
     # Punching.
 
-    async def _punch(self, stream: UdxTransport, introduced: Introduced, punch: HolePunch) -> _Way:
+    async def _punch(
+        self,
+        stream: UdxTransport,
+        introduced: Introduced,
+        punch: HolePunch,
+        meeting: RelayMeeting | None,
+    ) -> _Way:
         box = PunchBox(introduced.result, self._sockets.entropy)
         talk = _PunchTalk(self._sockets, self._target, introduced, punch, box)
-        async with trio.open_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(talk.run)
             # A probe may come through before the talk is over.
             endpoint, address = await _first_contact(stream, punch, talk)
-            nursery.cancel_scope.cancel()
         punch.stop()
+        if meeting is not None and meeting.address == address:
+            raise CannotPunch("the server came by the relay")
         return endpoint, address, Reach.LAN if is_private(address) else Reach.PUNCHED
 
 
@@ -342,8 +396,8 @@ class _PunchTalk:
         )
         try:
             answered = await self._sockets.dht.driver.call(call)
-        except TooManyRequests as error:
-            raise CannotPunch(str(error)) from None
+        except _NO_ANSWER as error:
+            raise CannotPunch(f"the server's relay: {error}") from error
         try:
             reply = PeerHolepunch.decode(answered.response.value or b"")
         except DecodeError:

@@ -17,6 +17,7 @@ from swarm.announcement import Address
 from swarm.dht.hosts import is_private, match_address
 from swarm.dht.payloads import PeerRecord
 from swarm.dht.peer_messages import (
+    TOKEN_BYTES,
     NatKind,
     PeerError,
     PeerHandshake,
@@ -24,6 +25,7 @@ from swarm.dht.peer_messages import (
     PeerOffer,
     PunchOffer,
     PunchRound,
+    RelayThrough,
     StreamOffer,
 )
 from swarm.dht.reception import MEETING_SECONDS, Arrived, Reception, Repeated, Visitor
@@ -34,6 +36,7 @@ from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection, open_connection
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import HolePunch, open_hole_punch
+from swarm.io.relay_client import PAIRING_SECONDS, Connect, RelayMeeting
 from swarm.io.tasks import open_background_nursery
 from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
@@ -66,6 +69,8 @@ class _Meeting:
     visitor: Visitor
     stream: UdxTransport
     punch: HolePunch | None = None
+    through: RelayThrough | None = None  # of ours
+    relay: RelayMeeting | None = None
     via: Via | None = None  # the socket to answer its handshake through, if not the usual one
     is_ready: trio.Event = field(default_factory=trio.Event)
 
@@ -91,7 +96,12 @@ class PeerServer:
         key_pair: KeyPair,
         handler: PeerHandler,
         firewall: PeerFirewall,
+        *,
+        connect: Connect,
+        relay_through: bytes | None,
     ) -> None:
+        self._connect = connect
+        self._relay_through = relay_through
         self.public_key = key_pair.public_key
         self._sockets = sockets
         self._key_pair = key_pair
@@ -187,7 +197,8 @@ class PeerServer:
         is_expected = visitor.is_direct or offer.nat is NatKind.OPEN
         if not is_expected and own_address is None:
             await self._prepare_punch(meeting, stack)
-        result = visitor.let_in(self._offer(visitor, stream), self._sockets.entropy)
+            await self._go_to_relay(meeting, stack)
+        result = visitor.let_in(self._offer(meeting), self._sockets.entropy)
         assert visitor.answer is not None
         meeting.is_ready.set()
         driver.answer(question, visitor.answer, meeting.via)
@@ -220,7 +231,21 @@ class PeerServer:
         if not is_neighbor:
             meeting.via = meeting.punch.via
 
-    def _offer(self, visitor: Visitor, stream: UdxTransport) -> PeerOffer:
+    async def _go_to_relay(self, meeting: _Meeting, stack: AsyncExitStack) -> None:
+        """Wait at a blind relay, ours or else the client's, in case that nothing else works."""
+        if self._relay_through is not None:
+            token = self._sockets.entropy(TOKEN_BYTES)
+            meeting.through = RelayThrough(self._relay_through, token)
+        through = meeting.through or meeting.visitor.offer.relay_through
+        if through is None:
+            return
+        is_initiator = meeting.through is not None
+        meeting.relay = RelayMeeting(through, meeting.stream, is_initiator=is_initiator)
+        nursery = await stack.enter_async_context(open_background_nursery())
+        nursery.start_soon(meeting.relay.run, self._connect)
+
+    def _offer(self, meeting: _Meeting) -> PeerOffer:
+        visitor, stream = meeting.visitor, meeting.stream
         own_address = self._sockets.public_address
         local = self._sockets.local_addresses()
         punch = None
@@ -231,6 +256,7 @@ class PeerServer:
             punch=punch,
             addresses=local if own_address is None else (own_address, *local),
             stream=StreamOffer(stream.local_id),
+            relay_through=meeting.through,
             relay_addresses=self.relay_addresses,
         )
 
@@ -247,8 +273,17 @@ class PeerServer:
                 through = self._sockets.endpoint(question.asked.via)
             stream.connect(remote.id, visitor.client, through=through, first_ack=remote.first_seq)
             return _reach_of(visitor.client, is_punched=False)
-        with trio.move_on_after(MEETING_SECONDS) as scope:
+        seconds = MEETING_SECONDS if meeting.relay is None else PAIRING_SECONDS
+        with trio.move_on_after(seconds) as scope:
             endpoint, source = await self._wait_contact(meeting, scope)
+            relay = meeting.relay
+            if relay is not None and relay.address == source:
+                # The client gave up on a better way, or did not wait for one.
+                leg = await relay.wait_leg()
+                if leg is None:
+                    raise trio.BrokenResourceError("the relay let us down")
+                stream.connect(leg.remote_id, leg.address, through=leg.endpoint)
+                return Reach.RELAYED
             stream.connect(remote.id, source, through=endpoint, first_ack=remote.first_seq)
             return _reach_of(source, is_punched=meeting.punch is not None)
         raise trio.BrokenResourceError("the client did not come through")

@@ -373,7 +373,7 @@ class Swarm:
                     return
                 self._book.dial_succeeded(planned.name, key)
                 await self._admit(connection, planned.source)
-        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("dialing %s failed: %s", planned.name, error)
             self._counters.dials_failed += 1
             is_refused = isinstance(error, PeerUnreachable) and error.is_refused

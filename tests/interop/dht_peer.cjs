@@ -7,6 +7,7 @@ const readline = require('readline')
 const DHT = require('hyperdht')
 const createTestnet = require('@hyperswarm/testnet')
 const Corestore = require('corestore')
+const BlindRelay = require('blind-relay')
 const Hyperswarm = require('hyperswarm')
 const fs = require('fs')
 const os = require('os')
@@ -132,8 +133,8 @@ const commands = {
     return { blocks, milliseconds, host, port }
   },
   // Whoever connects to the key of this seed gets back what it says.
-  async serveEcho ({ dht }, { seed }) {
-    const server = dht.createServer((connection) => {
+  async serveEcho ({ dht }, { seed, relay }) {
+    const server = dht.createServer({ relayThrough: relay ? bytes(relay) : null }, (connection) => {
       connections.add(connection)
       connection.on('error', () => {}).on('close', () => connections.delete(connection))
       connection.on('data', (data) => connection.write(data))
@@ -143,9 +144,11 @@ const commands = {
     return { key: hex(server.publicKey) }
   },
   // How long it takes to connect to such a server and to hear back from it.
-  async callEcho ({ dht }, { key, seed }) {
+  async callEcho ({ dht }, { key, seed, relay }) {
     const started = performance.now()
-    const connection = dht.connect(bytes(key), { keyPair: DHT.keyPair(bytes(seed)) })
+    const connection = dht.connect(bytes(key), {
+      keyPair: DHT.keyPair(bytes(seed)), relayThrough: relay ? bytes(relay) : null
+    })
     await new Promise((resolve, reject) => {
       connection.once('data', resolve).once('error', reject)
       connection.once('close', () => reject(new Error('closed')))
@@ -188,6 +191,19 @@ const commands = {
   async leaveSwarm ({ swarm }) {
     await swarm.destroy()
     return {}
+  },
+  async serveRelay ({ dht }, { seed }) {
+    const relay = new BlindRelay.Server({
+      createStream: (options) => dht.createRawStream({ ...options, framed: true })
+    })
+    const server = dht.createServer((connection) => {
+      const session = relay.accept(connection, { id: connection.remotePublicKey })
+      session.on('error', () => {})
+      connection.on('error', () => {})
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { key: hex(server.publicKey) }
   },
   async connections () {
     return { count: connections.size }

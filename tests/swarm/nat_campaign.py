@@ -2,7 +2,8 @@
 
     python -m tests.swarm.nat_campaign [--cases cone-cone,cone-random] [--pairs py-py,py-js]
 
-The first of a case, and of a pair, is the client's. Needs root (see `tests.support.nat_lab`).
+The first of a case, and of a pair, is the client's. Two random NATs take a blind relay, ours,
+which the server names. Needs root (see `tests.support.nat_lab`).
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ def open_guest(kind: str, namespace: str) -> AbstractAsyncContextManager[JavaScr
     return open_peer(namespace, [sys.executable, "-m", "tests.support.nat_peer", BOOTSTRAP], ROOT)
 
 
+def open_relay(namespace: str) -> AbstractAsyncContextManager[JavaScriptPeer]:
+    """A blind relay of ours that strangers reach."""
+    arguments = [sys.executable, "-m", "tests.support.nat_peer", BOOTSTRAP, INTERNET_HOSTS[-1]]
+    return open_peer(namespace, arguments, ROOT)
+
+
 async def measure(case: str, pair: str) -> str:
     """One connection: the time, and where the client found the server; or why it did not."""
     modes, kinds = case.split("-"), pair.split("-")
@@ -89,7 +96,11 @@ async def measure(case: str, pair: str) -> str:
         await stack.enter_async_context(network)
         client = await stack.enter_async_context(open_guest(kinds[0], f"{prefix}0"))
         server = await stack.enter_async_context(open_guest(kinds[1], f"{prefix}1"))
-        key = (await server("serveEcho", seed="11" * 32))["key"]
+        relay = {}
+        if case == "random-random":
+            relaying = await stack.enter_async_context(open_relay(f"{prefix}net"))
+            relay = {"relay": (await relaying("serveRelay", seed="33" * 32))["key"]}
+        key = (await server("serveEcho", seed="11" * 32, **relay))["key"]
         with trio.move_on_after(LIMIT_SECONDS):
             try:
                 answer = await client("callEcho", key=key, seed="22" * 32)
