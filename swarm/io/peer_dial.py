@@ -213,7 +213,7 @@ class PeerDial:
         is_open = introduced.offer.nat is NatKind.OPEN or self._sockets.public_address is not None
         if through is None or not introduced.is_relayed or is_open:
             return None
-        meeting = RelayMeeting(through, stream, is_initiator=theirs is None)
+        meeting = RelayMeeting(through, stream, is_initiator=theirs is None, is_caller=True)
         nursery = await self._stack.enter_async_context(open_background_nursery())
         nursery.start_soon(meeting.run, self._connect)
         return meeting
@@ -293,10 +293,8 @@ class PeerDial:
         async with open_background_nursery() as nursery:
             nursery.start_soon(talk.run)
             # A probe may come through before the talk is over.
-            endpoint, address = await _first_contact(stream, punch, talk)
+            endpoint, address = await _first_contact(stream, punch, talk, meeting)
         punch.stop()
-        if meeting is not None and meeting.address == address:
-            raise CannotPunch("the server came by the relay")
         return endpoint, address, Reach.LAN if is_private(address) else Reach.PUNCHED
 
 
@@ -422,7 +420,7 @@ class _PunchTalk:
 
 
 async def _first_contact(
-    stream: UdxTransport, punch: HolePunch, talk: _PunchTalk
+    stream: UdxTransport, punch: HolePunch, talk: _PunchTalk, meeting: RelayMeeting | None
 ) -> tuple[UdxEndpoint, Address]:
     """Where the server came through: by a probe, or by a packet of the stream.
 
@@ -439,8 +437,14 @@ async def _first_contact(
                 errors.append(error)
             nursery.cancel_scope.cancel()
 
+        async def wait_direct_contact() -> tuple[UdxEndpoint, Address]:
+            endpoint, source = await stream.wait_contact()
+            if meeting is not None and meeting.address == source:
+                await trio.sleep_forever()  # that it came by the relay does not end the punching
+            return endpoint, source
+
         nursery.start_soon(run, punch.wait_punched)
-        nursery.start_soon(run, stream.wait_contact)
+        nursery.start_soon(run, wait_direct_contact)
         nursery.start_soon(run, talk.wait_failed)
     if contacts:
         return contacts[0]

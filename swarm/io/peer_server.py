@@ -240,7 +240,9 @@ class PeerServer:
         if through is None:
             return
         is_initiator = meeting.through is not None
-        meeting.relay = RelayMeeting(through, meeting.stream, is_initiator=is_initiator)
+        meeting.relay = RelayMeeting(
+            through, meeting.stream, is_initiator=is_initiator, is_caller=False
+        )
         nursery = await stack.enter_async_context(open_background_nursery())
         nursery.start_soon(meeting.relay.run, self._connect)
 

@@ -22,8 +22,12 @@ from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
 from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
+from swarm.udx.packet import MESSAGE, encode_packet
 
 PAIRING_SECONDS = 15.0
+
+SHOW_UP_SECONDS = (0.0, 0.5, 1.0, 2.0)
+"""Pauses before each empty packet by which an end that waits shows where it is."""
 
 Connect = Callable[[bytes, KeyPair], AbstractAsyncContextManager[Connection]]
 """Connects to a key, as `HyperDht.connect` does."""
@@ -41,7 +45,11 @@ class RelayLeg:
 class RelayMeeting:
     """Waits at a relay for the other end; `run` holds the connection with the relay."""
 
-    def __init__(self, through: RelayThrough, stream: UdxTransport, *, is_initiator: bool) -> None:
+    def __init__(
+        self, through: RelayThrough, stream: UdxTransport, *, is_initiator: bool, is_caller: bool
+    ) -> None:
+        """`is_initiator` says whose relay it is, `is_caller` who speaks first on the stream."""
+        self._is_caller = is_caller
         self._through = through
         self._stream = stream
         self._is_initiator = is_initiator
@@ -73,6 +81,8 @@ class RelayMeeting:
                     channel = await mux.open_channel(PROTOCOL, own.public_key)
                     self._leg = await self._pair(connection, channel)
                 self._settled.set()
+                if self._leg is not None and not self._is_caller:
+                    await self._show_up(self._leg)
                 await mux.wait_ended()
         except (
             SwarmError, trio.TooSlowError, trio.EndOfChannel, trio.BrokenResourceError,
@@ -81,6 +91,15 @@ class RelayMeeting:
             pass  # no way; whoever waits for it is told
         finally:
             self._settled.set()
+
+    async def _show_up(self, leg: RelayLeg) -> None:
+        """The relays of the originals do not know where an end is until it has sent something."""
+        datagram = encode_packet(MESSAGE, leg.remote_id, 0, 0, 0)
+        for seconds in SHOW_UP_SECONDS:
+            await trio.sleep(seconds)
+            if self._stream.statistics().packets_received:
+                return
+            leg.endpoint.send_datagram(datagram, leg.address)
 
     async def _pair(self, connection: Connection, channel: Channel) -> RelayLeg | None:
         ours = Pair(self._is_initiator, self._through.token, self._stream.local_id)

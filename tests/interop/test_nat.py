@@ -13,7 +13,15 @@ import pytest
 import trio
 
 from tests.support.nat_lab import INTERNET_HOSTS, is_possible
-from tests.swarm.nat_campaign import BOOTSTRAP, INTEROP, ROOT, open_guest, open_lab, open_peer
+from tests.swarm.nat_campaign import (
+    BOOTSTRAP,
+    INTEROP,
+    ROOT,
+    open_guest,
+    open_lab,
+    open_peer,
+    open_relay,
+)
 
 pytestmark = [
     pytest.mark.interop,
@@ -62,3 +70,29 @@ async def test_the_doctor_knows_what_kind_of_nat_this_is(mode: str, verdict: str
             assert (report["verdict"], report["udp_passes"]) == (verdict, True)
             assert report["addresses"] == ["192.168.1.2"]
             assert report["seen_as"][0].startswith("20.1.0.1")
+
+
+@pytest.mark.parametrize("relay_kind", ["py", "js"])
+async def test_two_random_nats_take_a_relay(relay_kind: str) -> None:
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            prefix = await enter(open_lab("random", "random"))
+            members = ["node", "dht_peer.cjs", "members", ",".join(INTERNET_HOSTS)]
+            network = await enter(open_peer(f"{prefix}net", members, INTEROP))
+            ours = await enter(open_guest("py", f"{prefix}0"))
+            theirs = await enter(open_guest("js", f"{prefix}1"))
+            alone = (await theirs("serveEcho", seed="10" * 32))["key"]
+            with pytest.raises(AssertionError, match=r"NATs|gave up"):
+                await ours("callEcho", key=alone, seed="44" * 32)
+
+            relaying = network if relay_kind == "js" else await enter(open_relay(f"{prefix}net"))
+            relay = (await relaying("serveRelay", seed="33" * 32))["key"]
+            for client, server in ((ours, theirs), (theirs, ours)):
+                key = (await server("serveEcho", seed="11" * 32, relay=relay))["key"]
+                answer = await client("callEcho", key=key, seed="44" * 32)
+                assert answer["address"].startswith("11."), "not at the other's home"
+                assert answer.get("reach", "relayed") == "relayed"
+            key = (await theirs("serveEcho", seed="12" * 32))["key"]
+            answer = await ours("callEcho", key=key, seed="44" * 32, relay=relay)
+            assert answer["reach"] == "relayed", "the client may name it, too"
