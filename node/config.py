@@ -73,7 +73,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin: Endpoint = Endpoint("127.0.0.1", 4280, may_move=True)
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
-    discovery: tuple[Literal["lan"], ...] = ("lan",)
+    discovery: tuple[Literal["lan", "dht"], ...] = ("lan",)
+    """How other nodes are found, besides by address; `dht` writes to nodes on the internet."""
+    bootstrap: tuple[str, ...] = ()
+    """Where to begin in the DHT; without any, at the public nodes of HyperDHT."""
     store: Literal["bee", "sqlite", "hybrid"] = "bee"
     sqlite: Path | None = None
     """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
@@ -128,6 +131,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
+
+    @property
+    def table_path(self) -> Path:
+        return self.data / "dht.json"
 
     @property
     def usage_path(self) -> Path:
@@ -342,11 +349,18 @@ def _discovery(value: object) -> tuple[str, ...]:
     if ways == ("off",):
         return ()
     for way in ways:
-        if way == "dht":
-            raise ValueError("'dht' comes with a later version; use lan, and --join HOST:PORT")
-        if way != "lan":
-            raise ValueError(f"{way!r} is neither lan nor off")
+        if way not in ("lan", "dht"):
+            raise ValueError(f"{way!r} is neither lan, dht nor off")
     return ways
+
+
+def _bootstrap(value: object) -> tuple[str, ...]:
+    from swarm.dht.bootstrap import parse_bootstrap  # of use to few: what is not wanted costs time
+
+    texts = _list(value)
+    for text in texts:
+        parse_bootstrap(text)
+    return texts
 
 
 def _durability(value: object) -> str:
@@ -417,6 +431,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "join": _list,
     "mesh_name": _text,
     "discovery": _discovery,
+    "bootstrap": _bootstrap,
     "store": _choice("bee", "sqlite", "hybrid"),
     "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,

@@ -45,6 +45,7 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
 from node.storing import Storing, open_storing
+from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
@@ -249,6 +250,7 @@ class Node:
                     name=member.name if member is not None else "",
                     address=connection.address,
                     found_by=connection.source.value,
+                    reach=connection.reach.value,
                     is_member=member is not None,
                     is_initiator=connection.is_initiator,
                     key=member.key.hex() if member is not None else "",
@@ -374,6 +376,7 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
         yield
         return
     async with AsyncExitStack() as stack:
+        table = await stack.enter_async_context(open_table(node.config))
 
         async def open_on(host: str, port: int) -> Swarm:
             swarm = open_swarm(
@@ -381,11 +384,15 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
                 partial(node.serve_connection, mesh),
                 listen=(host, port),
                 lan="lan" in node.config.discovery,
+                hyperdht=None if table is None else table[0],
             )
             return await stack.enter_async_context(swarm)
 
         swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
         await node.connect(swarm, mesh, self.joining)
+        if table is not None:
+            for key, relays in table[1].peers.items():
+                swarm.add_candidate(mesh.membership.topic, key, relays)
         yield
 
 

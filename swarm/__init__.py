@@ -8,11 +8,14 @@
         await swarm.join(topic)              # neighbors with the same topic, through mDNS
         swarm.add_peer("example.org", 49737) # and addresses that are known
 
-    async with open_dht() as dht:            # HyperDHT's table, for now beside the swarm
-        await dht.wait_bootstrapped()
-        await dht.announce(topic, key_pair, relay_addresses)
-        async for found in dht.lookup(topic):
-            ...                              # found.records: who else announces it
+    async with (
+        open_hyperdht() as hyperdht,         # or through the network of all Hyperswarm peers
+        open_swarm(key_pair, handler, hyperdht=hyperdht) as swarm,
+    ):
+        await swarm.join(topic)
+
+    async for found in hyperdht.dht.lookup(topic):
+        ...                                  # found.records: who announces it
 
     async with open_udx_endpoint() as endpoint:
         stream = endpoint.open_stream()      # a trio stream over UDP, for `open_connection`
@@ -30,6 +33,7 @@ from swarm.dht.operations import PeerFound, PeersFound
 from swarm.dht.payloads import MutableValue, PeerRecord, immutable_target, peer_target
 from swarm.dht.reachability import Role
 from swarm.errors import (
+    CannotPunch,
     DhtError,
     HandshakeFailed,
     MalformedPacket,
@@ -42,17 +46,22 @@ from swarm.io.carrier import DatagramCarrier
 from swarm.io.channel import Channel, ChannelRejected, RemoteOpen, RemoteOpens
 from swarm.io.connection import Connection, ConnectionStatistics, Link, open_connection
 from swarm.io.dht import Dht, Pong, Stored, open_bootstrap, open_dht
+from swarm.io.hyperdht import HyperDht, open_hyperdht
 from swarm.io.mux import MuxHandle, MuxStatistics, open_mux
-from swarm.io.swarm import ConnectionInfo, Swarm, SwarmStatistics, open_swarm
+from swarm.io.peer_server import PeerServer, PeerServerStatistics
+from swarm.io.swarm import Swarm, open_swarm
+from swarm.io.swarm_report import ConnectionInfo, SwarmStatistics
 from swarm.io.udp import UdxEndpoint, UdxEndpointStatistics, open_udx_endpoint
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle, UdxRelayStatistics
 from swarm.io.udx_transport import UdxTransport
 from swarm.peer_book import PeerInfo, PeerState, Source
+from swarm.reach import Reach
 from swarm.udx.statistics import UdxStatistics
 
 __all__ = [
     "PUBLIC_BOOTSTRAP",
     "Answers",
+    "CannotPunch",
     "Channel",
     "ChannelRejected",
     "Connection",
@@ -63,6 +72,7 @@ __all__ = [
     "DhtError",
     "DhtStatistics",
     "HandshakeFailed",
+    "HyperDht",
     "Link",
     "MalformedPacket",
     "MutableValue",
@@ -72,10 +82,13 @@ __all__ = [
     "PeerFound",
     "PeerInfo",
     "PeerRecord",
+    "PeerServer",
+    "PeerServerStatistics",
     "PeerState",
     "PeerUnreachable",
     "PeersFound",
     "Pong",
+    "Reach",
     "RelayEnd",
     "RemoteOpen",
     "RemoteOpens",
@@ -95,6 +108,7 @@ __all__ = [
     "open_bootstrap",
     "open_connection",
     "open_dht",
+    "open_hyperdht",
     "open_mux",
     "open_swarm",
     "open_udx_endpoint",

@@ -4,7 +4,8 @@ SwarmError
   HandshakeFailed    no connection came about: wrong keys, garbage, silence, or a hang-up
   MalformedPacket    the remote broke the rules of an open connection: it ends
   OutboxOverflow     the remote reads more slowly than it makes us write: its connection ends
-  PeerUnreachable    nobody answers at an address
+  PeerUnreachable    nobody answers at an address, or to a key
+  CannotPunch        the NATs of both ends let nothing through; a blind relay may help
   DhtError           the nodes of the table did not store what they were to store
 """
 
@@ -46,6 +47,10 @@ class PeerUnreachable(SwarmError):
         self.attempts = attempts
         self.is_refused = is_refused
         """Whether a machine at every address says that nobody listens there."""
+
+
+class CannotPunch(SwarmError):
+    """The peer was found, but there is no way to it but through a blind relay."""
 
 
 class DhtError(SwarmError):

@@ -1,4 +1,4 @@
-"""Whom to dial and when: static peers, neighbors on the local network, back-off; a machine.
+"""Whom to dial and when: static peers, neighbors, those the table tells of; a machine.
 
 Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
 do not stay in step. A connection that lasted STABLE_SECONDS clears them.
@@ -16,7 +16,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hypercore.crypto import Entropy, system_entropy
+from hypercore.crypto import Entropy, encode_id, system_entropy
 from swarm.announcement import Address, Announcement
 
 BACK_OFF_SECONDS = (1.0, 5.0, 15.0)
@@ -24,6 +24,12 @@ STABLE_SECONDS = 15.0
 MAX_REFUSALS = 3
 MAX_NEIGHBORS = 1024
 """Neighbors remembered; a network that announces more is playing games."""
+
+MAX_FOUND_PEERS = 1024
+"""Peers remembered that the table told of, whose nodes may invent any number."""
+
+MAX_UNPROVEN_FAILURES = 3
+"""Then such a peer is forgotten, until it is found again."""
 
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
 
@@ -34,6 +40,7 @@ class Source(enum.Enum):
     STATIC = "static"
     LAN = "lan"
     INCOMING = "incoming"
+    DHT = "dht"
 
 
 class PeerState(enum.Enum):
@@ -68,6 +75,8 @@ class _Peer:
     expected_key: bytes | None = None
     public_key: bytes | None = None
     announcement: Announcement | None = None
+    found_topics: frozenset[bytes] = frozenset()
+    is_explicit: bool = False
     topics: frozenset[bytes] = frozenset()
     state: PeerState = PeerState.WAITING
     failures: int = 0
@@ -82,12 +91,22 @@ class _Peer:
 
     @property
     def is_wanted(self) -> bool:
-        return self.source is Source.STATIC or bool(self.topics)
+        return self.source is Source.STATIC or self.is_explicit or bool(self.topics)
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Whether nothing but what strangers said speaks for it, and nothing came of that."""
+        is_found = self.source is Source.DHT and not self.is_explicit
+        return is_found and self.failures > MAX_UNPROVEN_FAILURES
 
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect to one of these addresses, the first that answers."""
+    """Connect to one of these addresses, the first that answers.
+
+    From the table, connect to `expected_key`: the addresses are those of nodes that may know
+    where it is.
+    """
 
     name: str
     source: Source
@@ -98,7 +117,7 @@ class Dial:
 
 @dataclass(slots=True)
 class PeerBook:
-    """The peers that this node may dial, by name: `host:port`, or a neighbor's instance name.
+    """The peers that this node may dial, by name: `host:port`, a neighbor's instance name, a key.
 
     What happens to a dial is told back with `dial_failed` or `dial_succeeded`, and the end of
     any connection with `connection_closed`.
@@ -181,6 +200,31 @@ class PeerBook:
         peer.announcement = announcement
         self._match(peer, now)
 
+    def add_key(self, public_key: bytes, relay_addresses: Sequence[Address], now: float) -> None:
+        """Keep a connection with a key, wherever the table finds it."""
+        peer = self._upsert_found(public_key, relay_addresses, now)
+        if peer is not None:
+            peer.is_explicit = True
+
+    def remove_key(self, public_key: bytes) -> None:
+        """Do not dial it again, unless it is found by a topic."""
+        peer = self._peers.get(_name_of(public_key))
+        if peer is not None:
+            peer.is_explicit = False
+
+    def peer_found(
+        self,
+        public_key: bytes,
+        relay_addresses: Sequence[Address],
+        topics: frozenset[bytes],
+        now: float,
+    ) -> None:
+        """Nodes of the table say that a key announces these topics."""
+        peer = self._upsert_found(public_key, relay_addresses, now)
+        if peer is not None:
+            peer.found_topics |= topics & self._topics
+            self._match(peer, now)
+
     def neighbor_left(self, name: str) -> None:
         """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
         self._peers.pop(name, None)
@@ -215,10 +259,10 @@ class PeerBook:
             return
         peer.last_error = error
         peer.refusals = peer.refusals + 1 if is_refused else 0
-        if peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS:
+        self._postpone(peer, now)
+        is_gone = peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS
+        if is_gone or peer.is_forgettable:
             del self._peers[name]
-        else:
-            self._postpone(peer, now)
 
     def dial_succeeded(self, name: str, public_key: bytes) -> None:
         """Somebody answered and proved this key; connected from now on, by this dial or not."""
@@ -248,6 +292,28 @@ class PeerBook:
                     peer.failures = 0
                 self._postpone(peer, now)
 
+    def forget_failures(self, now: float) -> None:
+        """The network is another one: what failed may work now."""
+        for peer in self._peers.values():
+            peer.failures = peer.refusals = 0
+            peer.next_attempt = min(peer.next_attempt, now)
+
+    def _upsert_found(
+        self, public_key: bytes, relay_addresses: Sequence[Address], now: float
+    ) -> _Peer | None:
+        """Remember a key; None when there are too many, or it is refused."""
+        name = _name_of(public_key)
+        peer = self._peers.get(name)
+        if peer is None:
+            found = sum(peer.source is Source.DHT for peer in self._peers.values())
+            if found >= MAX_FOUND_PEERS or public_key in self._refused:
+                return None
+            peer = self._peers[name] = _Peer(name, Source.DHT, ())
+            peer.expected_key, peer.next_attempt = public_key, now
+        if relay_addresses:
+            peer.addresses = tuple(relay_addresses)
+        return peer
+
     def _may_dial(self, peer: _Peer) -> bool:
         return (
             peer.state is PeerState.WAITING
@@ -268,9 +334,17 @@ class PeerBook:
             self._match(peer, now)
 
     def _match(self, peer: _Peer, now: float) -> None:
-        if peer.announcement is None:
-            return
         was_wanted = peer.is_wanted
-        peer.topics = peer.announcement.common_topics(self._topics)
+        if peer.announcement is not None:
+            peer.topics = peer.announcement.common_topics(self._topics)
+        elif peer.source is Source.DHT:
+            peer.topics = peer.found_topics & self._topics
+        else:
+            return
         if peer.is_wanted and not was_wanted:
             peer.next_attempt = max(peer.next_attempt, now)
+
+
+def _name_of(public_key: bytes) -> str:
+    """What a peer is called whose key is all that is known."""
+    return encode_id(public_key)

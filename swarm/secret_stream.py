@@ -6,6 +6,9 @@
 | header, one each way  | 32 + 24       | stream id of the sender's role, secretstream header |
 | message, any number   | 17 + its size | secretstream; an empty one keeps the peer informed  |
 
+Where a handshake was held before there was a stream, its messages are left out. The responder then
+sends its header when it has the initiator's: who makes us answer somebody else gets nothing sent.
+
 The stream id is H(key = handshake hash; namespace of the sender's role).
 
 Source: @hyperswarm/secret-stream 6.9.2.
@@ -92,7 +95,9 @@ class SecretStream:
         now: float,
         entropy: Entropy = system_entropy,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        handshake: HandshakeResult | None = None,
     ) -> None:
+        """`handshake` is what one that was held elsewhere left."""
         self.is_initiator = is_initiator
         self.messages_received = 0
         """Keep-alives included, as in `messages_sent`."""
@@ -102,10 +107,11 @@ class SecretStream:
         self._handshake = Handshake(
             Pattern.XX, key_pair, is_initiator=is_initiator, entropy=entropy
         )
+        self._result = handshake
         self._decoder = FrameDecoder(_MAX_HANDSHAKE_FRAME_BYTES)
         self._push: Push | None = None
         self._pull: Pull | None = None
-        self._state = _State.HANDSHAKE
+        self._state = _State.HANDSHAKE if handshake is None else _State.HEADER
         self._is_opened = False  # an initiator is before the remote's header has come
         self._deadline = now + HANDSHAKE_SECONDS
 
@@ -116,7 +122,13 @@ class SecretStream:
 
     def start(self) -> list[Output]:
         """The initiator's first message; nothing from a responder."""
-        return [Transmit(encode_frame(self._handshake.send()))] if self.is_initiator else []
+        if not self.is_initiator:
+            return []
+        if self._result is None:
+            return [Transmit(encode_frame(self._handshake.send()))]
+        outputs: list[Output] = [Transmit(self._create_header(self._result))]
+        self._open(self._result, outputs)
+        return outputs
 
     def receive(self, data: bytes, now: float) -> list[Output]:
         """Bytes from the remote, cut anywhere."""
@@ -180,17 +192,20 @@ class SecretStream:
                 reply = b""
                 if self._handshake.result is None:
                     reply = encode_frame(self._handshake.send())
-                if self._handshake.result is not None:
-                    reply += self._create_header(self._handshake.result)
+                self._result = self._handshake.result
+                if self._result is not None:
+                    reply += self._create_header(self._result)
                     self._state = _State.HEADER
                 outputs.append(Transmit(reply))
-                if self.is_initiator and self._handshake.result is not None:
+                if self.is_initiator and self._result is not None:
                     # Both keys are proven: what we have to say leaves a round trip earlier.
-                    self._open(self._handshake.result, outputs)
+                    self._open(self._result, outputs)
             case _State.HEADER:
-                result = self._handshake.result
+                result = self._result
                 assert result is not None
                 self._verify_header(frame, result)
+                if self._push is None:
+                    outputs.append(Transmit(self._create_header(result)))
                 self._state = _State.OPEN
                 self._deadline = now + KEEP_ALIVE_SECONDS
                 if not self._is_opened:

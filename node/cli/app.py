@@ -56,6 +56,12 @@ def build_app() -> App:
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
     app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
+    dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
+    dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
+    doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
+    doctor.command("node.cli.network:net", name="net", help="How others can reach this machine.")
+    app.command(dht)
+    app.command(doctor)
     app.command(core)
     app.command(bee)
     return app

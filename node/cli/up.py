@@ -35,7 +35,20 @@ class UpOptions:
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
     ] = None
-    discovery: Annotated[str | None, _option("lan or off. Default: lan.")] = None
+    discovery: Annotated[
+        str | None,
+        _option(
+            "lan, dht, both (lan,dht) or off. Default: lan. With dht, other nodes are found through"
+            " HyperDHT: nodes on the internet are told this node's address and key."
+        ),
+    ] = None
+    bootstrap: Annotated[
+        list[str] | None,
+        _option(
+            "HOST:PORT where the DHT begins, such as one of `beemesh dht bootstrap`. May be"
+            " repeated. Default: the public nodes of HyperDHT."
+        ),
+    ] = None
     store: Annotated[
         str | None,
         _option("bee, sqlite (no other nodes) or hybrid: where coValues are kept. Default: bee."),

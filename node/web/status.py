@@ -153,7 +153,8 @@ class NodeStatus:
 class PeerStatus:
     """One connected node. Empty text and zeros are not (yet) known.
 
-    `found_by` says how it was met: by an address that was given, on the LAN, or because it called.
+    `found_by` says how it was met: by an address that was given, on the LAN, through the DHT, or
+    because it called; `reach` which way its packets take: lan, direct, punched, relayed or tcp.
     `held` of the `length` blocks of its data core are kept here.
     """
 
@@ -161,6 +162,7 @@ class PeerStatus:
     name: str
     address: str
     found_by: str
+    reach: str
     is_member: bool
     is_initiator: bool
     key: str
@@ -282,8 +284,10 @@ def describe_refusals(status: NodeStatus) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
 
 
-_FOUND_BY = {"static": "address", "lan": "LAN", "incoming": "its call"}
-_PEER_HEADINGS = ("name", "id", "address", "found by", "blocks here", "received", "sent", "for")
+_FOUND_BY = {"static": "address", "lan": "LAN", "dht": "DHT", "incoming": "its call"}
+_PEER_HEADINGS = (
+    "name", "id", "address", "found by", "way", "blocks here", "received", "sent", "for",
+)  # fmt: skip
 _CORE_HEADINGS = ("core", "key", "blocks held", "bytes in all")
 
 
@@ -293,6 +297,7 @@ def peer_row(peer: PeerStatus) -> tuple[str, ...]:
         peer.id[:12],
         peer.address or "-",
         _FOUND_BY.get(peer.found_by, "-"),
+        peer.reach or "-",
         f"{peer.held:,} of {peer.length:,}" if peer.key else "-",
         format_size(peer.bytes_received),
         format_size(peer.bytes_sent),

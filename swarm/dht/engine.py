@@ -41,6 +41,7 @@ from swarm.dht.messages import (
     node_id,
 )
 from swarm.dht.neighborhood import Check, Introduction, Neighborhood, Ping, Swap
+from swarm.dht.payloads import PeerRecord, peer_target
 from swarm.dht.query import (
     CONCURRENCY,
     Ask,
@@ -72,7 +73,8 @@ from swarm.dht.requests import (
     Transmit,
     Via,
 )
-from swarm.dht.responder import Asked, Responder
+from swarm.dht.responder import Responder
+from swarm.dht.router import Asked, PeerAsked
 from swarm.dht.routing_table import ROW_SIZE, RoutingTable
 
 BACKGROUND_CONCURRENCY = 2
@@ -169,6 +171,11 @@ class DhtEngine:
         return self._standing.public_address
 
     @property
+    def asks_via(self) -> Via:
+        """The socket that it asks from, and that is therefore known to those it asks."""
+        return self._standing.via
+
+    @property
     def statistics(self) -> DhtStatistics:
         standing, responder = self._standing, self._responder
         return DhtStatistics(
@@ -186,6 +193,7 @@ class DhtEngine:
             ignored=responder.ignored,
             malformed=self._malformed,
             refused_by_allowance=responder.refused_by_allowance,
+            passed_on=responder.router.passed_on,
             records=responder.records.statistics,
         )
 
@@ -214,7 +222,9 @@ class DhtEngine:
 
         Raises: TooManyRequests.
         """
-        handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
+        via = call.via or self._standing.via
+        id_to_show = self._id_to_show if via is self._standing.via else None
+        handle, outputs = self._requests.open(call, via, id_to_show, now)
         self._purposes[handle] = _ForUser()
         return handle, self._digest(outputs, now)
 
@@ -234,6 +244,24 @@ class DhtEngine:
         running = self._queries.pop(number, None)
         for handle in running.handles if running is not None else ():
             self.cancel_call(handle)
+
+    def serve(self, record: PeerRecord) -> None:
+        """Take handshakes and hole punches for a key of ours, as `PeerAsked`.
+
+        Raises: ValueError when it is served already.
+        """
+        self._responder.router.serve(peer_target(record.public_key), record)
+
+    def stop_serving(self, public_key: bytes) -> None:
+        self._responder.router.stop_serving(peer_target(public_key))
+
+    def answer(
+        self, question: PeerAsked, sealed: bytes, now: float, via: Via | None = None
+    ) -> list[EngineOutput]:
+        """Answer a handshake or a punch, through the socket it came to or another one."""
+        router = self._responder.router
+        through = via or question.asked.via
+        return list(router.answer(question, sealed, through, self._responder.own_id, now))
 
     def refresh(self, now: float) -> list[EngineOutput]:
         """Look around in the table, in the background."""

@@ -9,6 +9,7 @@ limited.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from functools import lru_cache
 
 from swarm.announcement import Address
@@ -69,3 +70,40 @@ def may_refer(referrer: Address, to: Address) -> bool:
     if not is_usable(to):
         return False
     return scope_of(to[0]) is Scope.PUBLIC or scope_of(referrer[0]) is Scope.PRIVATE
+
+
+def is_private(address: Address) -> bool:
+    return scope_of(address[0]) is Scope.PRIVATE
+
+
+def first_public(addresses: Sequence[Address]) -> Address | None:
+    return next((address for address in addresses if scope_of(address[0]) is Scope.PUBLIC), None)
+
+
+def match_address(ours: Sequence[Address], theirs: Sequence[Address]) -> Address | None:
+    """That of their addresses which is most likely in a network of ours.
+
+    The one with the most leading numbers in common with any of ours; None if there is none that
+    has the first.
+
+    Source: hyperdht 6.34.0 lib/holepuncher.js matchAddress.
+    """
+    best: Address | None = None
+    most = 0
+    for address in theirs:
+        parts = address[0].split(".")
+        for host, _ in ours:
+            common = _common_parts(parts, host.split("."))
+            if common > most:
+                best, most = address, common
+    return best
+
+
+def _common_parts(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """How many leading numbers are equal; the last one does not count."""
+    count = 0
+    for our, their in zip(ours[:3], theirs[:3], strict=True):
+        if our != their:
+            break
+        count += 1
+    return count

@@ -10,6 +10,7 @@ from swarm.dht.query import QueryResult, Reply
 from swarm.dht.reachability import Role
 from swarm.dht.records import RecordStatistics
 from swarm.dht.requests import Answered, RequestStatistics, TimedOut, Transmit
+from swarm.dht.router import PeerAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Bootstrapped:
     """The search for neighbors is over, with whatever success; comes once."""
 
 
-EngineOutput = Transmit | Answered | TimedOut | QueryReplied | QueryFinished | Bootstrapped
+EngineOutput = (
+    Transmit | Answered | TimedOut | QueryReplied | QueryFinished | Bootstrapped | PeerAsked
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +74,6 @@ class DhtStatistics:
     ignored: int
     malformed: int
     refused_by_allowance: int
+    passed_on: int
+    """Messages between two peers that are not us, or their answers."""
     records: RecordStatistics

@@ -12,10 +12,14 @@ from collections import Counter, OrderedDict, deque
 
 from swarm.announcement import Address
 from swarm.dht.hosts import party_of
+from swarm.dht.peer_messages import NatKind
 
 MAX_SAMPLES = 16
 RESAMPLE_SECONDS = 1800.0
 """One party has one say in this time."""
+
+MIN_SOCKET_SAMPLES = 4
+"""Nodes asked about one socket."""
 
 _REMEMBERED = 256
 
@@ -80,3 +84,69 @@ class Witnesses:
         if len(self._heard) > _REMEMBERED:
             self._heard.popitem(last=False)
         return True
+
+
+class SocketNat:
+    """What is between one socket and the world, by what a few nodes say that it appears as.
+
+    Three equal answers are enough to call it consistent, three different ones to call it random;
+    what is still unclear after four stays unknown, or is called random after more.
+
+    Source: hyperdht 6.34.0 lib/nat.js.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        self.kind = NatKind.OPEN if is_open else NatKind.UNKNOWN
+        self._is_open = is_open
+        self._is_frozen = False
+        self._witnesses: set[Address] = set()
+        self._seen_as: Counter[Address] = Counter()
+        self._hosts: Counter[str] = Counter()
+
+    @property
+    def samples(self) -> int:
+        return self._seen_as.total()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more samples would hardly change anything."""
+        return self.kind.is_consistent or self.samples >= MIN_SOCKET_SAMPLES
+
+    @property
+    def addresses(self) -> tuple[Address, ...] | None:
+        """Where it appears; with a random NAT only the host counts. None while unknown."""
+        ranked = [address for address, _ in self._seen_as.most_common()]
+        match self.kind:
+            case NatKind.UNKNOWN:
+                return None
+            case NatKind.RANDOM:
+                return tuple((host, 0) for host, _ in self._hosts.most_common(1))
+            case NatKind.OPEN | NatKind.CONSISTENT:
+                often = sum(hits >= 2 for hits in self._seen_as.values())
+                return tuple(ranked[: max(2, often)])
+
+    def freeze(self) -> None:
+        """The remote was told: do not change your mind any more."""
+        self._is_frozen = True
+
+    def add(self, seen_as: Address, witness: Address) -> None:
+        """One node tells. Each is heard once."""
+        if witness in self._witnesses or len(self._witnesses) >= MAX_SAMPLES:
+            return
+        self._witnesses.add(witness)
+        self._seen_as[seen_as] += 1
+        self._hosts[seen_as[0]] += 1
+        if not self._is_frozen and not self._is_open:
+            self.kind = self._judge()
+
+    def _judge(self) -> NatKind:
+        if self.samples < 3:
+            return self.kind
+        (_, most), *others = self._seen_as.most_common(2)
+        if most >= 3:
+            return NatKind.CONSISTENT
+        if most == 1 or (len(self._hosts) == 1 and self.samples > 3):
+            return NatKind.RANDOM
+        if len(self._hosts) > 1 and others and others[0][1] > 1:
+            return NatKind.CONSISTENT
+        return NatKind.RANDOM if self.samples > MIN_SOCKET_SAMPLES else self.kind

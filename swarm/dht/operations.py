@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hypercore.crypto import KEY_BYTES, KeyPair
 from hypercore.encoding import DecodeError, encode_uint
 from swarm.announcement import Address
-from swarm.dht.messages import Command
+from swarm.dht.messages import Command, Response, node_id
 from swarm.dht.payloads import (
     MAX_RECORD_RELAYS,
     MAX_VALUE_BYTES,
@@ -221,3 +221,24 @@ def _commit_value(command: Command, target: bytes, value: bytes) -> Commit:
         ]
 
     return commit
+
+
+def sign_own_announcement(key_pair: KeyPair, reply: Reply) -> Call | None:
+    """Announce a key at one node that was asked for it; None when that keeps no records.
+
+    Without relay addresses: the node passes on to where the announcement comes from.
+    """
+    announcement = Announcement(PeerRecord(key_pair.public_key))
+    target = peer_target(key_pair.public_key)
+    calls = _signed_calls(Command.ANNOUNCE, target, announcement, key_pair, [reply])
+    return calls[0] if calls else None
+
+
+def sign_own_unannouncement(key_pair: KeyPair, node: Address, response: Response) -> Call | None:
+    """Take it back at one node, which answered FIND_PEER; None when that keeps no records."""
+    announcement = Announcement(PeerRecord(key_pair.public_key))
+    target = peer_target(key_pair.public_key)
+    node_name = response.id if response.id == node_id(node) else None
+    replies = [Reply(node, node_name, response, 0.0)]
+    calls = _signed_calls(Command.UNANNOUNCE, target, announcement, key_pair, replies)
+    return calls[0] if calls else None

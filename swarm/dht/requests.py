@@ -11,9 +11,9 @@ Source: dht-rpc 6.27.0 lib/io.js.
 
 from __future__ import annotations
 
-import enum
 import heapq
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hypercore.crypto import Entropy
 from swarm.announcement import Address
@@ -26,11 +26,22 @@ RETRIES = 3
 _TRANSACTIONS = 2**16
 
 
-class Via(enum.Enum):
-    """Which of a node's two sockets: the one that others know, or one that they do not."""
+@dataclass(frozen=True, slots=True)
+class Via:
+    """Which of a node's sockets, as its shell counts them.
 
-    SERVER = "server"
-    CLIENT = "client"
+    Two are always there: the server's, which others know, and the client's, which they do not.
+    Those that a hole is punched with come and go.
+    """
+
+    number: int
+
+    SERVER: ClassVar[Via]
+    CLIENT: ClassVar[Via]
+
+
+Via.SERVER = Via(0)
+Via.CLIENT = Via(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class Call:
     """What is asked of whom.
 
     `timeout_seconds` is per attempt, None means as the node's round-trip time suggests. An urgent
-    call is sent even if the window is full.
+    call is sent even if the window is full. `via` None means the socket that the node asks from.
     """
 
     to: Address
@@ -50,6 +61,7 @@ class Call:
     retries: int = RETRIES
     timeout_seconds: float | None = None
     is_urgent: bool = False
+    via: Via | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ token, which is answered by a fresh one. Nodes that keep no records answer only 
 asks, and refuse the rest, naming closer nodes.
 
 Source: dht-rpc 6.27.0 index.js _onrequest, lib/io.js; hyperdht 6.34.0 index.js onrequest,
-lib/persistent.js, lib/router.js.
+lib/persistent.js.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypercore.crypto import Entropy
@@ -25,7 +26,6 @@ from swarm.dht.messages import (
     ErrorCode,
     Internal,
     NodeId,
-    Request,
     Response,
 )
 from swarm.dht.payloads import (
@@ -38,25 +38,13 @@ from swarm.dht.payloads import (
 )
 from swarm.dht.records import RecordStore
 from swarm.dht.requests import Transmit, Via
+from swarm.dht.router import Asked, PeerAsked, Router
 from swarm.dht.routing_table import RoutingTable
 from swarm.dht.tokens import TokenIssuer
 
 MAX_PING_DELAY_SECONDS = 10.0
 MAX_DELAYED_PINGS = 1024
 MAX_DELAYED_PINGS_PER_HOST = 16
-
-_FROM_CLIENT = 0  # first hop of a handshake or a hole punch
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and how it came."""
-
-    request: Request
-    source: Address
-    via: Via
-    size_bytes: int
-    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +58,7 @@ class _Answer:
     delay_seconds: float = 0.0
 
 
+_BETWEEN_PEERS = (Command.PEER_HANDSHAKE, Command.PEER_HOLEPUNCH)
 _PONG = _Answer()
 _CLOSER_NODES = _Answer(has_closer_nodes=True)
 _STORED = _Answer()
@@ -91,6 +80,7 @@ class Responder:
         self.ignored = 0
         self._tokens = TokenIssuer(entropy, now)
         self._allowance = Allowance(now)
+        self.router = Router(self.records, self._allowance)
         self._unix_ms_at_0 = unix_ms - now * 1000
         self._pings: list[tuple[float, int, Transmit, str]] = []  # heap
         self._pings_by_host: Counter[str] = Counter()
@@ -116,9 +106,11 @@ class Responder:
             outputs.append(transmit)
         return outputs
 
-    def receive(self, asked: Asked) -> list[Transmit]:
-        """Answer a request, or not."""
+    def receive(self, asked: Asked) -> Sequence[Transmit | PeerAsked]:
+        """Answer a request, pass it on, or neither."""
         request = asked.request
+        if not request.is_internal and request.command in _BETWEEN_PEERS:
+            return self._route(asked)
         token = request.token
         if token is not None and not self._tokens.is_valid(token, asked.source[0], asked.now):
             answer: _Answer | None = _Answer(
@@ -133,6 +125,16 @@ class Responder:
             self.ignored += 1
             return []
         return self._delay(asked, answer) if answer.delay_seconds else self._send(asked, answer)
+
+    def _route(self, asked: Asked) -> Sequence[Transmit | PeerAsked]:
+        try:
+            routed = self.router.receive(asked, self.own_id)
+        except DecodeError:
+            routed = []
+        if routed is None:
+            return self._send(asked, _CLOSER_NODES)
+        self.ignored += not routed
+        return routed
 
     def _send(self, asked: Asked, answer: _Answer) -> list[Transmit]:
         host, port = asked.source
@@ -196,8 +198,6 @@ class Responder:
 
     def _external(self, asked: Asked) -> _Answer | None:
         match asked.request.command:
-            case Command.PEER_HANDSHAKE | Command.PEER_HOLEPUNCH:
-                return self._connect(asked)
             case _ if self.own_id is None:
                 return _UNKNOWN
             case Command.FIND_PEER:
@@ -221,16 +221,13 @@ class Responder:
             case _:
                 return _UNKNOWN
 
-    def _connect(self, asked: Asked) -> _Answer | None:
-        """We pass on no handshakes (yet): say who is closer."""
-        reader = Reader(asked.request.value or b"")
-        reader.uint()
-        return _CLOSER_NODES if reader.uint() == _FROM_CLIENT else None
-
     def _find_peer(self, asked: Asked) -> _Answer | None:
         target = asked.request.target
         if target is None:
             return None
+        own = self.router.served(target)
+        if own is not None:
+            return _found(own.encode())
         route = self.records.route(target, asked.now)
         return _found(None if route is None else route.record.encode())
 

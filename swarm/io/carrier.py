@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from swarm.announcement import Address
+from swarm.io.udp import UdxEndpoint
 
 _BATCH_DATAGRAMS = 128  # received in a row, before others get their turn
 _MAX_DATAGRAM_BYTES = 2**16
@@ -75,3 +76,26 @@ class UdpSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class UdxCarrier:
+    """What is not UDX of the traffic of a socket that carries streams, too."""
+
+    def __init__(self, endpoint: UdxEndpoint) -> None:
+        self.endpoint = endpoint
+
+    @property
+    def address(self) -> Address:
+        return self.endpoint.address
+
+    def send_to(self, data: bytes, address: Address) -> None:
+        with contextlib.suppress(ValueError, trio.ClosedResourceError):  # lost, like any other
+            self.endpoint.send_datagram(data, address)
+
+    async def receive(self) -> Sequence[tuple[bytes, Address]]:
+        """What has arrived.
+
+        Raises: trio.ClosedResourceError.
+        Cancel: nothing is lost.
+        """
+        return await self.endpoint.receive_datagrams()

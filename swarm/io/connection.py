@@ -12,6 +12,8 @@ import trio
 from hypercore.crypto import KeyPair
 from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
+from swarm.noise.handshake import HandshakeResult
+from swarm.reach import Reach
 from swarm.secret_stream import (
     KEEP_ALIVE_SECONDS,
     MessagesReceived,
@@ -54,6 +56,8 @@ class Connection:
         self, stream: trio.abc.Stream, machine: SecretStream, remote_address: str | None
     ) -> None:
         self.remote_address = remote_address
+        self.reach = Reach.TCP
+        """The way that it takes now."""
         self._stream = stream
         self._machine = machine
         self._link: Link | None = None
@@ -62,6 +66,11 @@ class Connection:
         self._bytes_received = 0
         self._bytes_sent = 0
         self._opened_at = self._last_received_at = trio.current_time()
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """What it runs over; not to be read or written."""
+        return self._stream
 
     @property
     def link(self) -> Link:
@@ -189,10 +198,12 @@ async def open_connection(
     is_initiator: bool,
     remote_address: str | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    handshake: HandshakeResult | None = None,
 ) -> AsyncIterator[Connection]:
     """Exchange keys over a stream, and keep it alive until the body ends; then hang up.
 
-    `max_message_bytes` bounds what the remote may send in one message. Takes over the stream.
+    `handshake` is what was agreed on before there was a stream. `max_message_bytes` bounds what
+    the remote may send in one message. Takes over the stream.
 
     Raises: HandshakeFailed.
     Cancel: hangs up.
@@ -202,6 +213,7 @@ async def open_connection(
         is_initiator=is_initiator,
         now=trio.current_time(),
         max_message_bytes=max_message_bytes,
+        handshake=handshake,
     )
     connection = Connection(stream, machine, remote_address)
     try:

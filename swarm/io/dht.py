@@ -1,21 +1,12 @@
-"""A node of HyperDHT's table on two UDP sockets.
-
-One task empties each socket, and one keeps time. They hand everything to the engine and carry out
-what it says at once, since sending a datagram never waits: one for which the system has no room is
-lost, like any other.
-"""
+"""A node of HyperDHT's table on two UDP sockets: what it can be asked for."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar, assert_never
 
 import trio
 
@@ -25,14 +16,10 @@ from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP, BootstrapNode, parse_bootstrap
 from swarm.dht.engine import DhtEngine
 from swarm.dht.hosts import Scope, scope_of
 from swarm.dht.interface import (
-    Bootstrapped,
     DhtStatistics,
-    EngineOutput,
-    QueryFinished,
-    QueryReplied,
     Settings,
 )
-from swarm.dht.messages import Internal, Response, is_dht_datagram
+from swarm.dht.messages import Internal, Response
 from swarm.dht.operations import (
     PeerFound,
     PeersFound,
@@ -52,23 +39,15 @@ from swarm.dht.operations import (
 from swarm.dht.payloads import MutableValue
 from swarm.dht.query import QueryPlan, QueryResult, Reply
 from swarm.dht.reachability import Role
-from swarm.dht.requests import Answered, Call, TimedOut, Transmit, Via
-from swarm.dht.upkeep import SLEEP_SECONDS
-from swarm.errors import DhtError, PeerUnreachable
+from swarm.dht.requests import Call
+from swarm.errors import DhtError
 from swarm.io.answers import Answers
 from swarm.io.carrier import DatagramCarrier, UdpSocket
-from swarm.io.tasks import Wakeup, open_background_nursery
-from swarm.io.tcp import format_address
+from swarm.io.dht_driver import DhtDriver, open_driver
 
 DEFAULT_PORT = 49737
 PORTS_TRIED = 5
 """From the wanted one upwards; after that, any port."""
-
-_ISOLATED_SECONDS = 60.0  # between looks at names of bootstrap nodes, while we know nobody
-
-_log = logging.getLogger("beemesh.dht")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,51 +67,30 @@ class Stored:
     """Give them to the next query for the same target, which then starts there."""
 
 
-class _Pending:
-    """A call that somebody waits for."""
-
-    def __init__(self) -> None:
-        self.outcome: Answered | TimedOut | None = None
-        self.done = trio.Event()
-
-
 class Dht:
     """A node of the table; made by `open_dht` or `open_bootstrap`."""
 
-    def __init__(
-        self,
-        engine: DhtEngine,
-        server: DatagramCarrier,
-        client: DatagramCarrier,
-        bootstrap: Sequence[BootstrapNode],
-    ) -> None:
-        self._engine = engine
-        self._carriers = {Via.SERVER: server, Via.CLIENT: client}
-        self._bootstrap = bootstrap
-        self._queries: dict[int, Answers[Any]] = {}
-        self._calls: dict[int, _Pending] = {}
-        self._bootstrapped = trio.Event()
-        self._deadline = float("inf")
-        self._deadline_moved = Wakeup()
-        self._is_closed = False
+    def __init__(self, driver: DhtDriver) -> None:
+        self.driver = driver
+        """What runs it; for what connects peers."""
 
     @property
     def address(self) -> Address:
         """Where the server's socket is bound; the host may be a wildcard."""
-        return self._carriers[Via.SERVER].address
+        return self.driver.address
 
     @property
     def public_address(self) -> Address | None:
         """Where strangers reach us; None when they do not."""
-        return self._engine.public_address
+        return self.driver.engine.public_address
 
     @property
     def nodes(self) -> tuple[Address, ...]:
         """The table. Given to `open_dht` as `nodes`, they make the next start faster."""
-        return tuple(node.address for node in self._engine.table)
+        return tuple(node.address for node in self.driver.engine.table)
 
     def statistics(self) -> DhtStatistics:
-        return self._engine.statistics
+        return self.driver.engine.statistics
 
     async def wait_bootstrapped(self) -> None:
         """Return when the first search for neighbors is over, whatever it found.
@@ -140,7 +98,7 @@ class Dht:
         What is asked before goes to bootstrap nodes with known addresses.
         Cancel: nothing changes.
         """
-        await self._bootstrapped.wait()
+        await self.driver.wait_bootstrapped()
 
     async def request(self, call: Call) -> Response:
         """Ask one node something.
@@ -148,7 +106,7 @@ class Dht:
         Raises: PeerUnreachable, TooManyRequests, trio.ClosedResourceError.
         Cancel: an answer that still comes is ignored.
         """
-        return (await self._call(call)).response
+        return (await self.driver.call(call)).response
 
     async def ping(self, address: Address) -> Pong:
         """Ask a node for a sign of life.
@@ -156,12 +114,12 @@ class Dht:
         Raises: PeerUnreachable, TooManyRequests, trio.ClosedResourceError.
         Cancel: an answer that still comes is ignored.
         """
-        answered = await self._call(Call(address, Internal.PING, True))
+        answered = await self.driver.call(Call(address, Internal.PING, True))
         return Pong(answered.seconds, answered.response.to)
 
     def lookup(self, topic: bytes, *, remembered: Sequence[Address] = ()) -> Answers[PeersFound]:
         """Who announces a topic (32 bytes), as one node after the other tells."""
-        return self._query(plan_lookup(topic), read_lookup, remembered)
+        return self.driver.query(plan_lookup(topic), read_lookup, remembered)
 
     def find_peer(
         self, public_key: bytes, *, remembered: Sequence[Address] = ()
@@ -171,7 +129,7 @@ class Dht:
         def read(reply: Reply) -> PeerFound | None:
             return read_peer(reply, public_key)
 
-        return self._query(plan_find_peer(public_key), read, remembered)
+        return self.driver.query(plan_find_peer(public_key), read, remembered)
 
     async def announce(
         self,
@@ -232,7 +190,7 @@ class Dht:
             return read_mutable(reply, public_key, min_seq)
 
         newest: MutableValue | None = None
-        answers = self._query(plan_mutable_get(public_key, min_seq), read)
+        answers = self.driver.query(plan_mutable_get(public_key, min_seq), read)
         try:
             async for content in answers:
                 if newest is None or content.seq > newest.seq:
@@ -261,7 +219,7 @@ class Dht:
         def read(reply: Reply) -> bytes | None:
             return read_immutable(reply, target)
 
-        answers = self._query(plan_immutable_get(target), read)
+        answers = self.driver.query(plan_immutable_get(target), read)
         try:
             async for value in answers:
                 return value
@@ -269,21 +227,8 @@ class Dht:
             answers.cancel()
         return None
 
-    def _query(
-        self,
-        plan: QueryPlan,
-        read: Callable[[Reply], T | None],
-        remembered: Sequence[Address] = (),
-    ) -> Answers[T]:
-        self._check_open()
-        number, outputs = self._engine.query(plan, trio.current_time(), remembered)
-        answers = Answers(read, partial(self._cancel_query, number))
-        self._queries[number] = answers
-        self._carry_out(outputs)
-        return answers
-
     async def _walk(self, plan: QueryPlan, remembered: Sequence[Address] = ()) -> QueryResult:
-        answers: Answers[None] = self._query(plan, _nothing, remembered)
+        answers: Answers[None] = self.driver.query(plan, _nothing, remembered)
         try:
             return await answers.wait_finished()
         finally:
@@ -295,120 +240,9 @@ class Dht:
             raise DhtError(result.refusals, result.timeouts)
         return Stored(result.stored, tuple(reply.source for reply in result.closest))
 
-    async def _call(self, call: Call) -> Answered:
-        self._check_open()
-        handle, outputs = self._engine.call(call, trio.current_time())
-        pending = self._calls[handle] = _Pending()
-        try:
-            self._carry_out(outputs)
-            await pending.done.wait()
-        finally:
-            self._calls.pop(handle, None)
-            self._engine.cancel_call(handle)
-        match pending.outcome:
-            case Answered():
-                return pending.outcome
-            case TimedOut():
-                raise PeerUnreachable(format_address(call.to), call.retries + 1)
-            case None:
-                raise trio.ClosedResourceError("the node was closed")
-
-    def _cancel_query(self, number: int) -> None:
-        self._queries.pop(number, None)
-        self._engine.cancel_query(number)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("the node was closed")
-
-    def _close(self) -> None:
-        self._is_closed = True
-        for answers in self._queries.values():
-            answers.close()
-        self._queries.clear()
-        for pending in self._calls.values():
-            pending.done.set()
-
-    async def _pump(self, via: Via) -> None:
-        """Hand what arrives at one of the sockets to the engine."""
-        carrier = self._carriers[via]
-        while True:
-            for data, source in await carrier.receive():
-                if is_dht_datagram(data):
-                    now = trio.current_time()
-                    self._carry_out(self._engine.receive(data, source, via, now))
-
-    async def _keep_time(self) -> None:
-        awake = time.time() - trio.current_time()
-        while True:
-            self._deadline = self._engine.deadline
-            with trio.move_on_at(self._deadline):
-                await self._deadline_moved.wait()
-            now = trio.current_time()
-            # The monotonic clock stands still while the machine sleeps, that of the wall does not.
-            clocks_apart = time.time() - now
-            if clocks_apart - awake > SLEEP_SECONDS:
-                _log.info("woke up after %.0f s of sleep", clocks_apart - awake)
-                self._engine.wake_up(now)
-            awake = clocks_apart
-            if now >= self._engine.deadline:
-                self._carry_out(self._engine.advance(now))
-
-    async def _find_neighbors(self) -> None:
-        """Start, and look up the names of bootstrap nodes as long as nobody is known."""
-        names = [node for node in self._bootstrap if node.address is None]
-        addresses = self._engine.bootstrap
-        if names:
-            self._engine.bootstrap = (*addresses, *await _resolve(names))
-        self._carry_out(self._engine.start(trio.current_time()))
-        await self._bootstrapped.wait()
-        while self._bootstrap:
-            if not self.nodes:
-                resolved = await _resolve(self._bootstrap)
-                self._engine.bootstrap = tuple(dict.fromkeys((*addresses, *resolved)))
-                self._carry_out(self._engine.refresh(trio.current_time()))
-            await trio.sleep(_ISOLATED_SECONDS)
-
-    def _carry_out(self, outputs: Sequence[EngineOutput]) -> None:
-        for output in outputs:
-            match output:
-                case Transmit(data, to, via):
-                    self._carriers[via].send_to(data, to)
-                case QueryReplied(number, reply):
-                    if number in self._queries:
-                        self._queries[number].add(reply)
-                case QueryFinished(number, result):
-                    answers = self._queries.pop(number, None)
-                    if answers is not None:
-                        answers.finish(result)
-                case Answered(handle) | TimedOut(handle):
-                    pending = self._calls.get(handle)
-                    if pending is not None:
-                        pending.outcome = output
-                        pending.done.set()
-                case Bootstrapped():
-                    self._bootstrapped.set()
-                case _:
-                    assert_never(output)
-        if self._engine.deadline < self._deadline:
-            self._deadline_moved.set()
-
 
 def _nothing(_: Reply) -> None:
     return None
-
-
-async def _resolve(nodes: Sequence[BootstrapNode]) -> list[Address]:
-    """The addresses that the names of these nodes have now; none for those that have none."""
-    found: list[Address] = []
-    for node in nodes:
-        try:
-            infos = await trio.socket.getaddrinfo(node.name, node.port, family=socket.AF_INET)
-        except OSError as error:
-            _log.warning("no address for bootstrap node %s: %s", node.name, error)
-            continue
-        found.append((str(infos[0][4][0]), node.port))
-    return found
 
 
 def _bind(host: str, port: int, *, is_exact: bool) -> UdpSocket:
@@ -505,13 +339,5 @@ async def _open(
             nodes=tuple(nodes),
         )
         engine = DhtEngine(settings, entropy, trio.current_time(), time.time_ns() // 1_000_000)
-        dht = Dht(engine, *carriers, bootstrap)
-        try:
-            async with open_background_nursery() as nursery:
-                nursery.start_soon(dht._pump, Via.SERVER)
-                nursery.start_soon(dht._pump, Via.CLIENT)
-                nursery.start_soon(dht._keep_time)
-                nursery.start_soon(dht._find_neighbors)
-                yield dht
-        finally:
-            dht._close()
+        async with open_driver(engine, *carriers, bootstrap) as driver:
+            yield Dht(driver)

@@ -1,19 +1,17 @@
 """Topics and addresses in, connections out.
 
 Every connection runs the caller's handler in a task of its own; there is one connection per
-remote key. Of two, the end that dialed the second decides, since it knows whether it still has
-the first: it hangs up, or confirms by a first message, and only then the other end lets the
-first go. When two nodes dial each other at once, the one with the larger key wins.
+remote key (see `duplicates`). Peers come from the local network, from the table, and from whoever
+names their address; all ways to one peer are tried at the same time, and the first that leads to
+it counts.
 
-Source: hyperswarm 4.17.2 lib/connection-set.js, which replaces a live connection by a second one
-in any case; waiting for the first message is compatible with it and costs no transfer.
+Source: hyperswarm 4.17.2 index.js.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,10 +25,16 @@ from hypercore.crypto import Entropy, KeyPair, encode_id, system_entropy
 from hypercore.errors import RemoteProtocolError
 from swarm.announcement import Address, NeighborLeft, NeighborSeen, create_instance_name
 from swarm.errors import HandshakeFailed, PeerUnreachable, SwarmError
-from swarm.io.connection import Connection, ConnectionStatistics, open_connection
+from swarm.io.connection import Connection, open_connection
+from swarm.io.duplicates import Duplicates, Session
+from swarm.io.hyperdht import HyperDht
+from swarm.io.peer_server import PeerServer
+from swarm.io.swarm_report import ConnectionInfo, SwarmStatistics, describe
 from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.tcp import dial, format_address, open_listeners, remote_address, tune
+from swarm.io.topics import Topics, open_topics
 from swarm.peer_book import Dial, PeerBook, PeerInfo, Source
+from swarm.reach import Reach
 
 if TYPE_CHECKING:
     from swarm.io.mdns import Mdns
@@ -43,7 +47,6 @@ host that has most of them: who opens hundreds only gets in the way of itself.""
 MAX_DIALS = 8
 """Dials under way at once."""
 
-_DECISION_SECONDS = 8.0  # for the end that dialed to confirm a second connection, or hang up
 _HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
 
 _log = logging.getLogger("beemesh.swarm")
@@ -60,53 +63,6 @@ _NETWORK_ERRORS = (
     trio.EndOfChannel,
     OSError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionInfo:
-    """One connection now; `since_unix_ms` is when its handshake was done."""
-
-    remote_public_key: bytes
-    address: str
-    source: Source
-    is_initiator: bool
-    since_unix_ms: int
-    statistics: ConnectionStatistics
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmStatistics:
-    """Counts since the swarm was opened, bytes of ended connections included."""
-
-    connections: int
-    connections_opened: int
-    dials: int
-    dials_failed: int
-    refused: int
-    duplicates: int
-    bytes_received: int
-    bytes_sent: int
-    topics: int
-    neighbors: int
-    lan_error: str
-
-
-class _Session:
-    """A connection that has its handler running."""
-
-    def __init__(self, connection: Connection, source: Source) -> None:
-        self.connection = connection
-        self.source = source
-        self.since_unix_ms = time.time_ns() // 1_000_000
-        self.is_replaced = False
-        self.scope = trio.CancelScope()
-        self.done = trio.Event()
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the other end is known to have it, too: something went both ways."""
-        statistics = self.connection.statistics()
-        return bool(statistics.messages_received and statistics.messages_sent)
 
 
 @dataclass(slots=True)
@@ -131,6 +87,8 @@ class Swarm:
         firewall: Firewall,
         max_connections: int,
         book: PeerBook,
+        hyperdht: HyperDht | None,
+        entropy: Entropy,
     ) -> None:
         self.public_key = key_pair.public_key
         self._key_pair = key_pair
@@ -139,9 +97,16 @@ class Swarm:
         self._firewall = firewall
         self._max_connections = max_connections
         self._book = book
+        self._hyperdht = hyperdht
+        self._entropy = entropy
         self._mdns: Mdns | None = None
-        self._sessions: dict[bytes, _Session] = {}
-        self._challenged: set[bytes] = set()  # keys with a second connection under decision
+        self._table_topics: Topics | None = None
+        self._server: PeerServer | None = None
+        self._is_suspended = False
+        self._resumed = trio.Event()
+        self._suspended = trio.Event()
+        self._sessions: dict[bytes, Session] = {}
+        self._duplicates = Duplicates(key_pair.public_key)
         self._unproven: dict[trio.CancelScope, str] = {}  # of which host, oldest first
         self._dialing = 0
         self._wake = Wakeup()
@@ -167,6 +132,7 @@ class Swarm:
                 remote_public_key=key,
                 address=session.connection.remote_address or "",
                 source=session.source,
+                reach=session.connection.reach,
                 is_initiator=session.connection.link.is_initiator,
                 since_unix_ms=session.since_unix_ms,
                 statistics=session.connection.statistics(),
@@ -205,6 +171,11 @@ class Swarm:
         """
         if self._mdns is not None:
             await self._mdns.wait_announced()
+        if self._hyperdht is None:
+            return
+        while self._table_topics is None:
+            await self._changed.wait()
+        await self._table_topics.wait_announced()
 
     async def wait_changed(self) -> None:
         """Return at the next change of connections, peers or the statistics about them."""
@@ -218,6 +189,66 @@ class Swarm:
     def remove_peer(self, host: str, port: int) -> None:
         """Do not dial it again. A connection stays."""
         self._book.remove_static(host, port)
+        self._note_change()
+
+    def add_key(self, public_key: bytes, relay_addresses: Sequence[Address] = ()) -> None:
+        """Keep a connection with a key, wherever the DHT finds it; for a swarm that has one.
+
+        Raises: ValueError without a DHT.
+        """
+        if self._hyperdht is None:
+            raise ValueError("without a DHT there is no way to find a key")
+        self._book.add_key(public_key, relay_addresses, trio.current_time())
+        self._note_change()
+
+    def add_candidate(
+        self, topic: bytes, public_key: bytes, relay_addresses: Sequence[Address]
+    ) -> None:
+        """Dial a key as if the table had told of it for this topic: it was met there before."""
+        now = trio.current_time()
+        self._book.peer_found(public_key, relay_addresses, frozenset((topic,)), now)
+        self._note_change()
+
+    def remove_key(self, public_key: bytes) -> None:
+        """Do not dial it again. A connection stays."""
+        self._book.remove_key(public_key)
+        self._note_change()
+
+    def suspend(self) -> None:
+        """End all connections, and neither dial, announce nor let anybody in, until `resume`."""
+        if self._is_suspended:
+            return
+        self._is_suspended = True
+        self._suspended.set()
+        self._resumed = trio.Event()
+        for session in self._sessions.values():
+            session.scope.cancel()
+        self._note_change()
+
+    def resume(self) -> None:
+        """Go on, perhaps on another network."""
+        if not self._is_suspended:
+            return
+        self._is_suspended = False
+        self._suspended = trio.Event()
+        self._resumed.set()
+        self._book.forget_failures(trio.current_time())
+        if self._hyperdht is not None:
+            self._hyperdht.wake_up()
+        self._note_change()
+
+    def network_changed(self) -> None:
+        """Find out what is different: announce again, look up again, dial again.
+
+        Connections that the change has cut end by themselves, when nothing is acknowledged.
+        """
+        self._book.forget_failures(trio.current_time())
+        if self._hyperdht is not None:
+            self._hyperdht.wake_up()
+        if self._server is not None:
+            self._server.refresh()
+        if self._table_topics is not None:
+            self._table_topics.refresh()
         self._note_change()
 
     def refuse(self, public_key: bytes) -> None:
@@ -242,12 +273,16 @@ class Swarm:
             topics=len(self._book.topics),
             neighbors=sum(peer.source is Source.LAN for peer in self._book.peers),
             lan_error=self._mdns.error if self._mdns is not None else "",
+            found=sum(peer.source is Source.DHT for peer in self._book.peers),
+            is_suspended=self._is_suspended,
         )
 
     def _topics_changed(self) -> None:
         self._note_change()
         if self._mdns is not None:
             self._mdns.announce(sorted(self._book.topics))
+        if self._table_topics is not None:
+            self._table_topics.announce(self._book.topics)
 
     def _note_change(self) -> None:
         """Wake the dialer, and whoever watches."""
@@ -266,6 +301,44 @@ class Swarm:
                         self._book.neighbor_left(name)
             self._note_change()
 
+    async def _use_table(self, hyperdht: HyperDht) -> None:
+        """Be found by our key and our topics, and find others; runs until cancelled."""
+        while True:
+            async with open_background_nursery() as nursery:
+                serve = partial(
+                    hyperdht.serve, self._key_pair, self._accept_peer, firewall=self._lets_in
+                )
+                self._server = await nursery.start(serve)
+                dht = hyperdht.dht
+                async with open_topics(dht, self._key_pair, self._server, self._entropy) as topics:
+                    self._table_topics = topics
+                    self._topics_changed()
+                    nursery.start_soon(self._watch_table, topics)
+                    await self._suspended.wait()
+            self._server = self._table_topics = None
+            await self._resumed.wait()
+
+    async def _watch_table(self, topics: Topics) -> None:
+        while True:
+            for peer in await topics.receive():
+                self._book.peer_found(
+                    peer.public_key, peer.relay_addresses, peer.topics, trio.current_time()
+                )
+            self._note_change()
+
+    def _lets_in(self, public_key: bytes) -> bool:
+        is_full = len(self._sessions) >= self._max_connections
+        is_known = public_key in self._sessions
+        is_welcome = not self._book.is_refused(public_key) and self._firewall(public_key)
+        if is_welcome and (is_known or not is_full):
+            return True
+        self._counters.refused += 1
+        return False
+
+    async def _accept_peer(self, connection: Connection) -> None:
+        """Serve a connection that came by way of our key."""
+        await self._admit(connection, Source.INCOMING)
+
     async def _dial_peers(self) -> None:
         """Start dials when they are due."""
         async with trio.open_nursery() as nursery:
@@ -274,6 +347,8 @@ class Swarm:
                     MAX_DIALS - self._dialing,
                     self._max_connections - len(self._sessions) - self._dialing,
                 )
+                if self._is_suspended:
+                    room = 0
                 for planned in self._book.plan_dials(trio.current_time(), max(room, 0)):
                     self._dialing += 1
                     nursery.start_soon(self._dial, planned)
@@ -287,13 +362,7 @@ class Swarm:
         self._counters.dials += 1
         is_dialing = True
         try:
-            stream = await dial(planned.addresses)
-            async with open_connection(
-                stream,
-                self._key_pair,
-                is_initiator=True,
-                remote_address=remote_address(stream),
-            ) as connection:
+            async with self._connect(planned) as connection:
                 key = connection.link.remote_public_key
                 if planned.expected_key not in (None, key):
                     raise HandshakeFailed(f"{planned.name} has another key: {encode_id(key)}")
@@ -304,7 +373,7 @@ class Swarm:
                     return
                 self._book.dial_succeeded(planned.name, key)
                 await self._admit(connection, planned.source)
-        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("dialing %s failed: %s", planned.name, error)
             self._counters.dials_failed += 1
             is_refused = isinstance(error, PeerUnreachable) and error.is_refused
@@ -315,9 +384,31 @@ class Swarm:
             self._dialing -= is_dialing
             self._note_change()
 
+    @asynccontextmanager
+    async def _connect(self, planned: Dial) -> AsyncIterator[Connection]:
+        """By way of the table, or over TCP."""
+        if planned.source is Source.DHT:
+            if self._hyperdht is None or planned.expected_key is None:
+                raise PeerUnreachable(planned.name, 0)
+            async with self._hyperdht.connect(
+                planned.expected_key, self._key_pair, relay_addresses=planned.addresses
+            ) as connection:
+                yield connection
+            return
+        stream = await dial(planned.addresses)
+        async with open_connection(
+            stream,
+            self._key_pair,
+            is_initiator=True,
+            remote_address=remote_address(stream),
+        ) as connection:
+            if planned.source is Source.LAN:
+                connection.reach = Reach.LAN
+            yield connection
+
     async def _accept(self, stream: trio.SocketStream) -> None:
         """Serve an incoming connection to its end."""
-        if len(self._sessions) >= self._max_connections:
+        if len(self._sessions) >= self._max_connections or self._is_suspended:
             self._counters.refused += 1
             self._note_change()
             await trio.aclose_forcefully(stream)
@@ -359,7 +450,7 @@ class Swarm:
                 self._book.connection_closed(key, trio.current_time())
             return
         while (existing := self._sessions.get(key)) is not None:
-            if not await self._is_better(connection, existing):
+            if not await self._duplicates.is_better(connection, existing):
                 self._counters.duplicates += 1
                 return
             existing.is_replaced = True
@@ -370,29 +461,10 @@ class Swarm:
                 del self._sessions[key]
         await self._serve(connection, source)
 
-    async def _is_better(self, connection: Connection, existing: _Session) -> bool:
-        """Whether to replace the existing connection with the same remote key by this one."""
-        we_win = self.public_key > connection.link.remote_public_key
-        link = connection.link
-        is_crossing = link.is_initiator != existing.connection.link.is_initiator
-        if link.is_initiator:
-            return is_crossing and not existing.is_confirmed and we_win
-        if is_crossing and not existing.is_confirmed and we_win:
-            return False
-        if link.remote_public_key in self._challenged:
-            return False  # one at a time: else a single key could have any number waiting here
-        self._challenged.add(link.remote_public_key)
-        try:
-            with trio.move_on_after(_DECISION_SECONDS):
-                return await connection.wait_confirmed()
-            return False
-        finally:
-            self._challenged.discard(link.remote_public_key)
-
     async def _serve(self, connection: Connection, source: Source) -> None:
         """Run the handler; what the network does to it ends this connection only."""
         key = connection.link.remote_public_key
-        session = _Session(connection, source)
+        session = Session(connection, source)
         self._sessions[key] = session
         self._counters.connections_opened += 1
         self._book.connection_opened(key, trio.current_time())
@@ -403,7 +475,7 @@ class Swarm:
                     await connection.send((b"",))  # confirms it to the other end
                 await self._handler(connection)
         except* _NETWORK_ERRORS as group:
-            _log.info("connection with %s ended: %s", encode_id(key), _describe(group))
+            _log.info("connection with %s ended: %s", encode_id(key), describe(group))
         finally:
             statistics = connection.statistics()
             self._counters.bytes_received += statistics.bytes_received
@@ -414,17 +486,6 @@ class Swarm:
                     self._book.connection_closed(key, trio.current_time())
             session.done.set()
             self._note_change()
-
-
-def _describe(group: BaseExceptionGroup[BaseException]) -> str:
-    """The errors inside, in one line."""
-    texts: list[str] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            texts.append(_describe(error))
-        else:
-            texts.append(str(error) or type(error).__name__)
-    return "; ".join(texts)
 
 
 def _everyone(_: bytes) -> bool:
@@ -441,6 +502,7 @@ async def open_swarm(
     interfaces: Sequence[str] | None = None,
     firewall: Firewall = _everyone,
     max_connections: int = MAX_CONNECTIONS,
+    hyperdht: HyperDht | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Swarm]:
     """Find peers and be found, until the body ends; then all connections end.
@@ -448,7 +510,8 @@ async def open_swarm(
     `handler` is run for each connection, which ends when it returns. What the network does to it
     may leave it as an exception; anything else ends the swarm. `listen` None accepts nobody, and
     port 0 picks a free one. `lan` says whether to announce and look for topics through mDNS, on
-    the interfaces with these IPv4 addresses (None: all). `firewall` tells whether a remote public
+    the interfaces with these IPv4 addresses (None: all). With a `hyperdht` topics are announced and
+    looked up there, too, and our key can be connected to. `firewall` tells whether a remote public
     key may connect, before the handler sees it.
 
     Raises: OSError when the port is taken.
@@ -456,12 +519,15 @@ async def open_swarm(
     """
     listeners = [] if listen is None else await open_listeners(*listen)
     name = create_instance_name(entropy)
-    swarm = Swarm(key_pair, handler, listeners, firewall, max_connections, PeerBook(name, entropy))
+    book = PeerBook(name, entropy)
+    swarm = Swarm(key_pair, handler, listeners, firewall, max_connections, book, hyperdht, entropy)
     async with open_background_nursery() as nursery:
         if listen is not None:
             _log.debug("listening on %s", ", ".join(map(format_address, swarm.addresses)))
             nursery.start_soon(partial(trio.serve_listeners, swarm._accept, listeners))
         nursery.start_soon(swarm._dial_peers)
+        if hyperdht is not None:
+            nursery.start_soon(swarm._use_table, hyperdht)
         if lan and listen is not None:
             from swarm.io.mdns import open_mdns  # costs 60 ms, for nothing without the LAN
 

@@ -21,6 +21,7 @@ from swarm.udx.mtu import MAX_MTU
 from swarm.udx.packet import Packet, decode_packet, is_packet
 from swarm.udx.path import Address, Path
 from swarm.udx.receiver import WINDOW_BYTES
+from swarm.udx.relay import ByteBudget
 from swarm.udx.stream import State, UdxStream
 
 MAX_WAITING_DATAGRAMS = 1024
@@ -131,8 +132,12 @@ class UdxEndpoint:
         streams[local_id] = stream
         return stream
 
-    def open_relay(self, left: RelayEnd, right: RelayEnd) -> UdxRelayHandle:
+    def open_relay(
+        self, left: RelayEnd, right: RelayEnd, *, budget: ByteBudget | None = None
+    ) -> UdxRelayHandle:
         """Pass packets on between two ends, until one of them destroys the stream.
+
+        With a `budget`, also not for longer than that lasts.
 
         Raises: ValueError when an id is taken, trio.ClosedResourceError.
         """
@@ -141,7 +146,7 @@ class UdxEndpoint:
             if end.local_id in ids or not self._is_free(end.local_id):
                 raise ValueError(f"stream id {end.local_id} is taken")
             ids.append(end.local_id)
-        relay = UdxRelayHandle(self, left, right)
+        relay = UdxRelayHandle(self, left, right, budget)
         for origin, local_id in enumerate(ids):
             self._table.relays[local_id] = (relay, origin)
         return relay
@@ -172,6 +177,16 @@ class UdxEndpoint:
                 raise trio.ClosedResourceError("this endpoint was closed")
             await self._other_arrived.wait()
         return self._others.popleft()
+
+    async def receive_datagrams(self) -> list[Datagram]:
+        """All datagrams that are not UDX and have arrived, at least one.
+
+        Raises: trio.BusyResourceError, trio.ClosedResourceError.
+        Cancel: nothing is lost.
+        """
+        received = [await self.receive_datagram(), *self._others]
+        self._others.clear()
+        return received
 
     # For its streams.
 

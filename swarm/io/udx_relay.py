@@ -10,7 +10,7 @@ import trio
 from swarm.udx.outputs import Closed, Transmit
 from swarm.udx.packet import Packet
 from swarm.udx.path import Address
-from swarm.udx.relay import UdxRelay
+from swarm.udx.relay import ByteBudget, UdxRelay
 
 if TYPE_CHECKING:
     from swarm.io.udp import UdxEndpoint
@@ -23,6 +23,8 @@ class RelayEnd:
     local_id: int
     remote_id: int
     address: Address
+    through: UdxEndpoint | None = None
+    """Which socket it is reached from, if not that of the relay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,26 @@ class UdxRelayStatistics:
 class UdxRelayHandle:
     """Passes packets on; made by `UdxEndpoint.open_relay`."""
 
-    def __init__(self, endpoint: UdxEndpoint, left: RelayEnd, right: RelayEnd) -> None:
+    def __init__(
+        self,
+        endpoint: UdxEndpoint,
+        left: RelayEnd,
+        right: RelayEnd,
+        budget: ByteBudget | None,
+    ) -> None:
         self.endpoint = endpoint
         self._machine = UdxRelay(
             (
-                endpoint.create_path(left.remote_id, left.address),
-                endpoint.create_path(right.remote_id, right.address),
-            )
+                (left.through or endpoint).create_path(left.remote_id, left.address),
+                (right.through or endpoint).create_path(right.remote_id, right.address),
+            ),
+            budget,
         )
         self._closed = trio.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
 
     def statistics(self) -> UdxRelayStatistics:
         return UdxRelayStatistics(self._machine.packets, self._machine.bytes)

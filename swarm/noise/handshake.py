@@ -12,6 +12,7 @@ Source: noise-handshake 4; vectors/hypercore/noise.json.
 
 from __future__ import annotations
 
+import copy
 import enum
 from dataclasses import dataclass, field
 
@@ -86,6 +87,21 @@ class Handshake:
         self._mix_hash(prologue)
         if pattern is Pattern.IK:
             self._mix_hash(remote_public_key or key_pair.public_key)
+
+    @property
+    def remote_public_key(self) -> bytes | None:
+        """The remote's static key, as soon as it is known."""
+        return self._remote_static
+
+    def copy(self) -> Handshake:
+        """Another handshake in the same state: what one goes through leaves the other alone.
+
+        Where anybody may answer, a forged answer then does not spoil the genuine one.
+        """
+        twin = copy.copy(self)
+        twin._messages = list(self._messages)
+        twin._cipher = copy.copy(self._cipher)
+        return twin
 
     def send(self, payload: bytes = b"") -> bytes:
         """The next message to transmit. Raises: HandshakeFailed."""

@@ -9,6 +9,7 @@ Source: libudx of udx-native 1.21.3, relay_to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from swarm.udx.outputs import Closed, CloseReason, Output, Transmit
 from swarm.udx.packet import DESTROY, STREAM_ID_BYTES, STREAM_ID_OFFSET, Packet
@@ -17,11 +18,22 @@ from swarm.udx.path import Path
 _ID_STOP = STREAM_ID_OFFSET + STREAM_ID_BYTES
 
 
-class UdxRelay:
-    """Two paths, 0 and 1: what comes from the end of one is sent along the other."""
+@dataclass(slots=True)
+class ByteBudget:
+    """What relays that share it may still pass on."""
 
-    def __init__(self, paths: tuple[Path, Path]) -> None:
+    left: int
+
+
+class UdxRelay:
+    """Two paths, 0 and 1: what comes from the end of one is sent along the other.
+
+    With a `budget` it ends when that is used up.
+    """
+
+    def __init__(self, paths: tuple[Path, Path], budget: ByteBudget | None = None) -> None:
         self.packets = 0
+        self._budget = budget
         self.bytes = 0
         self._paths = paths
         self._is_closed = False
@@ -34,6 +46,11 @@ class UdxRelay:
         remote_id = path.remote_id.to_bytes(STREAM_ID_BYTES, "little")
         datagrams: list[bytes] = []
         for packet, datagram in received:
+            if self._budget is not None:
+                self._budget.left -= len(datagram)
+                if self._budget.left < 0:
+                    self._is_closed = True
+                    break
             datagrams.append(datagram[:STREAM_ID_OFFSET] + remote_id + datagram[_ID_STOP:])
             self.bytes += len(datagram)
             if packet.flags & DESTROY:

@@ -1,17 +1,66 @@
 // A HyperDHT node driven by JSON lines: {"number", "command", ...} in, {"number", ...} out.
 // `node dht_peer.cjs testnet COUNT` makes an isolated network first and is a guest of it;
 // `node dht_peer.cjs guest PORT` is a guest of the network whose bootstrap node is at PORT.
+// `node dht_peer.cjs members HOST,HOST,...` is a network with a node at each of these addresses.
+// `node dht_peer.cjs away HOST:PORT` is a guest that knows one node of a network elsewhere.
 const readline = require('readline')
 const DHT = require('hyperdht')
 const createTestnet = require('@hyperswarm/testnet')
+const Corestore = require('corestore')
+const BlindRelay = require('blind-relay')
+const Hyperswarm = require('hyperswarm')
+const fs = require('fs')
+const os = require('os')
+const path = require('path')
 
-const [mode, number] = [process.argv[2], Number(process.argv[3])]
+const [mode, argument] = [process.argv[2], process.argv[3]]
+const number = Number(argument)
 const bytes = (hex) => Buffer.from(hex, 'hex')
 const hex = (buffer) => buffer && buffer.toString('hex')
 const address = (a) => [a.host, a.port]
 const servers = []
+const connections = new Set()
+let store = null
+let directory = null
+
+async function openStore () {
+  if (store === null) {
+    directory = fs.mkdtempSync(path.join(os.tmpdir(), 'dht-peer-'))
+    store = new Corestore(directory)
+    await store.ready()
+  }
+  return store
+}
+
+function replicate (connection) {
+  connections.add(connection)
+  connection.on('error', () => {}).on('close', () => connections.delete(connection))
+  store.replicate(connection)
+}
+
+const PORT = 49737
+
+async function openMembers (hosts) {
+  const members = []
+  const bootstrap = [{ host: hosts[0], port: PORT }]
+  for (const host of hosts) {
+    const first = members.length === 0
+    members.push(new DHT({
+      bootstrap: first ? [] : bootstrap, host, port: PORT, ephemeral: false, firewalled: false
+    }))
+    await members[members.length - 1].fullyBootstrapped()
+  }
+  return { testnet: null, bootstrap, dht: members[0], members }
+}
 
 async function open () {
+  if (mode === 'members') return openMembers(argument.split(','))
+  if (mode === 'away') {
+    const [host, port] = argument.split(':')
+    const dht = new DHT({ bootstrap: [{ host, port: Number(port) }] })
+    await dht.fullyBootstrapped()
+    return { testnet: null, bootstrap: dht.bootstrapNodes, dht }
+  }
   const testnet = mode === 'testnet' ? await createTestnet(number) : null
   const bootstrap = testnet ? testnet.bootstrap : [{ host: '127.0.0.1', port: number }]
   const dht = new DHT({ bootstrap, host: '127.0.0.1' })
@@ -55,7 +104,112 @@ const commands = {
     servers.push(server)
     return { relays: server.relayAddresses.map(address) }
   },
+  // A core on offer to whoever connects to the key of this seed.
+  async serveCore ({ dht }, { seed, name, blocks, refuse }) {
+    const core = (await openStore()).get({ name })
+    await core.append(blocks.map((block) => Buffer.from(block)))
+    const server = dht.createServer({ firewall: (key) => hex(key) === refuse }, replicate)
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { core: hex(core.key) }
+  },
+  // All blocks of a core, from whoever has this key; the time is until the connection is open.
+  async fetchCore ({ dht }, { peer, core: key, seed, relays }) {
+    const core = (await openStore()).get({ key: bytes(key) })
+    await core.ready()
+    const started = performance.now()
+    const relayAddresses = relays && relays.map(([host, port]) => ({ host, port }))
+    const connection = dht.connect(bytes(peer), { keyPair: DHT.keyPair(bytes(seed)), relayAddresses })
+    await new Promise((resolve, reject) => {
+      connection.once('open', resolve).once('error', reject).once('close', () => reject(new Error('closed')))
+    })
+    const milliseconds = performance.now() - started
+    replicate(connection)
+    await core.update({ wait: true })
+    const blocks = []
+    for (let i = 0; i < core.length; i++) blocks.push((await core.get(i)).toString())
+    const { remoteHost: host, remotePort: port } = connection.rawStream
+    connection.destroy()
+    return { blocks, milliseconds, host, port }
+  },
+  // Whoever connects to the key of this seed gets back what it says.
+  async serveEcho ({ dht }, { seed, relay }) {
+    const server = dht.createServer({ relayThrough: relay ? bytes(relay) : null }, (connection) => {
+      connections.add(connection)
+      connection.on('error', () => {}).on('close', () => connections.delete(connection))
+      connection.on('data', (data) => connection.write(data))
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { key: hex(server.publicKey) }
+  },
+  // How long it takes to connect to such a server and to hear back from it.
+  async callEcho ({ dht }, { key, seed, relay }) {
+    const started = performance.now()
+    const connection = dht.connect(bytes(key), {
+      keyPair: DHT.keyPair(bytes(seed)), relayThrough: relay ? bytes(relay) : null
+    })
+    await new Promise((resolve, reject) => {
+      connection.once('data', resolve).once('error', reject)
+      connection.once('close', () => reject(new Error('closed')))
+      connection.write(Buffer.from('hello'))
+    })
+    const milliseconds = performance.now() - started
+    const { remoteHost: host, remotePort: port } = connection.rawStream
+    connection.destroy()
+    return { milliseconds, address: host + ':' + port }
+  },
+  // Joins a topic, with a core on offer, and replicates with whoever is there.
+  async swarm (context, { topic, seed, name, blocks }) {
+    if (!context.swarm) {
+      const { bootstrap } = context
+      const dht = new DHT({ bootstrap, host: '127.0.0.1' })
+      context.swarm = new Hyperswarm({ keyPair: DHT.keyPair(bytes(seed)), dht })
+      context.swarm.on('connection', replicate)
+    }
+    const core = (await openStore()).get({ name })
+    await core.append(blocks.map((block) => Buffer.from(block)))
+    await context.swarm.join(bytes(topic)).flushed()
+    return { core: hex(core.key), key: hex(context.swarm.keyPair.publicKey) }
+  },
+  async swarmPeers ({ swarm }) {
+    return { keys: [...swarm.connections].map((connection) => hex(connection.remotePublicKey)) }
+  },
+  // All blocks of a core, from whoever has it.
+  async readCore (_, { core: key }) {
+    const core = (await openStore()).get({ key: bytes(key) })
+    await core.ready()
+    while (core.length === 0) await core.update({ wait: true })
+    const blocks = []
+    for (let i = 0; i < core.length; i++) blocks.push((await core.get(i)).toString())
+    return { blocks }
+  },
+  async joinPeer ({ swarm }, { key }) {
+    swarm.joinPeer(bytes(key))
+    return {}
+  },
+  async leaveSwarm ({ swarm }) {
+    await swarm.destroy()
+    return {}
+  },
+  async serveRelay ({ dht }, { seed }) {
+    const relay = new BlindRelay.Server({
+      createStream: (options) => dht.createRawStream({ ...options, framed: true })
+    })
+    const server = dht.createServer((connection) => {
+      const session = relay.accept(connection, { id: connection.remotePublicKey })
+      session.on('error', () => {})
+      connection.on('error', () => {})
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { key: hex(server.publicKey) }
+  },
+  async connections () {
+    return { count: connections.size }
+  },
   async closeServers () {
+    for (const connection of connections) connection.destroy()
     while (servers.length) await servers.pop().close()
     return {}
   },
@@ -110,5 +264,8 @@ open().then((context) => {
     }
     process.stdout.write(JSON.stringify({ number, ...result }) + '\n')
   })
-  lines.on('close', () => process.exit(0))
+  lines.on('close', () => {
+    if (directory !== null) fs.rmSync(directory, { recursive: true, force: true })
+    process.exit(0)
+  })
 })

@@ -12,6 +12,7 @@ import trio
 
 from swarm.dht.reachability import Role
 from swarm.io.dht import Dht, open_bootstrap, open_dht
+from swarm.io.hyperdht import HyperDht, open_hyperdht
 from swarm.io.tasks import open_background_nursery
 from tests.interop.replication_peer import JavaScriptPeer
 
@@ -82,3 +83,11 @@ async def open_guest(port: int) -> AsyncIterator[Dht]:
     async with open_dht(bootstrap=[(LOOPBACK, port)], host=LOOPBACK, port=0) as dht:
         await dht.wait_bootstrapped()
         yield dht
+
+
+@asynccontextmanager
+async def open_connectable_guest(port: int) -> AsyncIterator[HyperDht]:
+    """A guest of ours that connects, and is connected to."""
+    async with open_hyperdht(bootstrap=[(LOOPBACK, port)], host=LOOPBACK, port=0) as hyperdht:
+        await hyperdht.dht.wait_bootstrapped()
+        yield hyperdht

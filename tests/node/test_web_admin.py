@@ -94,7 +94,7 @@ STATUS = NodeStatus(
     hypercore={"hypercore_total_cores": 3, "hypercore_total_wire_data_received": 17},
 )
 PEER = PeerStatus(
-    "cc" * 32, "other", "10.0.0.2:1", "lan", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0
+    "cc" * 32, "other", "10.0.0.2:1", "lan", "lan", True, False, "dd" * 32, 9, 3, 2048, 1, 60.0
 )
 
 

@@ -1,4 +1,4 @@
-"""What the JavaScript originals send and sign, from tests/vectors/swarm/dht.json."""
+"""What the JavaScript originals send and sign, from tests/vectors/swarm."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from swarm.announcement import Address
 
-_FILE = Path(__file__).parents[1] / "vectors/swarm/dht.json"
-VECTORS: dict[str, Any] = json.loads(_FILE.read_text())
+_FOLDER = Path(__file__).parents[1] / "vectors/swarm"
+VECTORS: dict[str, Any] = json.loads((_FOLDER / "dht.json").read_text())
+PEER_VECTORS: dict[str, Any] = json.loads((_FOLDER / "peers.json").read_text())
 
 
 def parse_address(text: str) -> Address:

@@ -318,6 +318,7 @@ async def test_sleep_is_noticed_by_the_clock_on_the_wall(
     wall = [1_800_000_000.0]
     clock = types.SimpleNamespace(time=lambda: wall[0] + trio.current_time(), time_ns=lambda: 0)
     monkeypatch.setattr("swarm.io.dht.time", clock)
+    monkeypatch.setattr("swarm.io.dht_driver.time", clock)
     async with open_network(3) as nodes:
         before = nodes[1].statistics().requests.sent
         await trio.sleep(11)

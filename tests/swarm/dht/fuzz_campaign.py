@@ -23,9 +23,10 @@ from swarm.dht.engine import DhtEngine
 from swarm.dht.interface import Settings
 from swarm.dht.messages import Internal, Request, decode_datagram
 from swarm.dht.payloads import Announcement, LookupAnswer, MutablePut, MutableValue, PeerRecord
+from swarm.dht.peer_messages import PeerHandshake, PeerHolepunch, PeerOffer, PunchRound
 from swarm.dht.reachability import Role
 from swarm.dht.requests import Via
-from tests.support.dht_vectors import VECTORS
+from tests.support.dht_vectors import PEER_VECTORS, VECTORS
 
 _EDGES = (0x00, 0x01, 0x7F, 0x80, 0xFC, 0xFD, 0xFE, 0xFF)
 
@@ -37,6 +38,10 @@ class Message(Protocol):
 
 
 Decoder = Callable[[bytes], Message]
+
+
+def of_peers(kind: str) -> list[bytes]:
+    return [bytes.fromhex(text) for text in PEER_VECTORS[kind]]
 
 
 def valid_messages() -> dict[str, tuple[Decoder, list[bytes]]]:
@@ -58,6 +63,10 @@ def valid_messages() -> dict[str, tuple[Decoder, list[bytes]]]:
         "announcement": (Announcement.decode, announcements),
         "mutable value": (MutableValue.decode, values),
         "mutable put": (MutablePut.decode, puts),
+        "handshake": (PeerHandshake.decode, of_peers("handshakes")),
+        "hole punch": (PeerHolepunch.decode, of_peers("punches")),
+        "offer": (PeerOffer.decode, of_peers("offers")),
+        "punch round": (PunchRound.decode, of_peers("rounds")),
     }
 
 
@@ -124,7 +133,7 @@ def fuzz_node(count: int, seed: int) -> None:
         source = (f"192.0.{chance.randrange(4)}.{chance.randrange(256)}", chance.randrange(65536))
         data = damage(messages, chance)
         try:
-            engine.receive(data, source, chance.choice(list(Via)), now)
+            engine.receive(data, source, chance.choice((Via.SERVER, Via.CLIENT)), now)
             if now >= engine.deadline:
                 engine.advance(now)
             if number % 1000 == 0:

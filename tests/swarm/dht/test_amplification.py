@@ -26,8 +26,9 @@ from swarm.dht.payloads import (
     immutable_target,
     peer_target,
 )
-from swarm.dht.requests import Via
-from swarm.dht.responder import Asked, Responder
+from swarm.dht.requests import Transmit, Via
+from swarm.dht.responder import Responder
+from swarm.dht.router import Asked
 from swarm.dht.routing_table import DhtNode, RoutingTable
 from tests.support.dht_network import public_host
 
@@ -83,6 +84,7 @@ def measure(request: Request) -> tuple[int, int]:
     size = len(request.encode())
     outputs = responder.receive(Asked(request, ("192.0.2.200", 1), Via.SERVER, size, 0.0))
     (transmit,) = outputs or responder.advance(0.0)
+    assert isinstance(transmit, Transmit)
     return size, len(transmit.data)
 
 
@@ -106,7 +108,8 @@ def test_a_victim_gets_no_more_than_its_allowance() -> None:
 
     def ask(now: float) -> int:
         asked = Asked(request, ("192.0.2.200", 1), Via.SERVER, size, now)
-        return sum(len(transmit.data) for transmit in responder.receive(asked))
+        outputs = responder.receive(asked)
+        return sum(len(output.data) for output in outputs if isinstance(output, Transmit))
 
     seconds = 20.0
     received = flood(ask, seconds)

@@ -353,7 +353,7 @@ def test_nobody_answers_from_nowhere() -> None:
         assert engine.receive(ping, source, Via.SERVER, 1.0) == []
 
 
-@given(st.lists(st.binary(max_size=200), max_size=20), st.sampled_from(Via))
+@given(st.lists(st.binary(max_size=200), max_size=20), st.sampled_from([Via.SERVER, Via.CLIENT]))
 def test_any_datagrams_leave_a_node_working(datagrams: list[bytes], via: Via) -> None:
     engine = create_engine()
     source: Address = ("192.0.2.1", 4000)

@@ -34,9 +34,9 @@ from swarm.dht.requests import Transmit, Via
 from swarm.dht.responder import (
     MAX_DELAYED_PINGS,
     MAX_DELAYED_PINGS_PER_HOST,
-    Asked,
     Responder,
 )
+from swarm.dht.router import Asked
 from swarm.dht.routing_table import DhtNode, RoutingTable
 from swarm.dht.tokens import ROTATION_SECONDS
 from tests.support.dht_network import public_host
@@ -63,7 +63,8 @@ class Node:
         self, request: Request, source: Address = ASKER, via: Via = Via.SERVER
     ) -> list[Transmit]:
         size = len(request.encode())
-        return self.responder.receive(Asked(request, source, via, size, self.now))
+        outputs = self.responder.receive(Asked(request, source, via, size, self.now))
+        return [output for output in outputs if isinstance(output, Transmit)]
 
     def ask(
         self,

@@ -1,0 +1,136 @@
+"""Meeting at a third node that passes packets on, without knowing whose they are; a machine.
+
+Both ends connect to the relay, open a channel `blind-relay` named by their own key there, and send
+*pair* with a token that they have agreed on. When both have, each is told the id of a stream at the
+relay, and what one sends to it comes out at the other. The relay sees tokens and sealed packets.
+
+| message  | type | layout                                                              |
+|----------|------|---------------------------------------------------------------------|
+| pair     | 0    | flags 1 (1: sent by, or to, the initiator), token 32, uint stream   |
+|          |      | id, uint first seq                                                  |
+| unpair   | 1    | flags 1, token 32                                                   |
+
+Worked example: the initiator's pair with token 32 x `07` and stream 9 is `01`, 32 x `07`, `09 00`.
+
+Source: blind-relay 1.6.1 index.js.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hypercore.encoding import DecodeError, Reader, encode_uint
+
+PROTOCOL = "blind-relay"
+PAIR, UNPAIR = 0, 1
+TOKEN_BYTES = 32
+
+MAX_WAITING = 1024
+"""Ends that wait for their other one."""
+
+MAX_WAITING_PER_SESSION = 8
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Who wants to meet whom; in the answer, at which stream."""
+
+    is_initiator: bool
+    token: bytes
+    stream_id: int
+    first_seq: int = 0
+
+    def encode(self) -> bytes:
+        numbers = encode_uint(self.stream_id) + encode_uint(self.first_seq)
+        return bytes((self.is_initiator,)) + self.token + numbers
+
+    @classmethod
+    def decode(cls, data: bytes) -> Pair:
+        """Raises: DecodeError."""
+        reader = Reader(data)
+        is_initiator = bool(reader.uint8() & 1)
+        token, stream_id, first_seq = reader.fixed(TOKEN_BYTES), reader.uint(), reader.uint()
+        if max(stream_id, first_seq) >= 2**32:
+            raise DecodeError("a stream's numbers have 32 bits", 33)
+        return cls(is_initiator, token, stream_id, first_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpair:
+    """Whoever sent this token wants it no more."""
+
+    token: bytes
+
+    def encode(self) -> bytes:
+        return b"\0" + self.token
+
+    @classmethod
+    def decode(cls, data: bytes) -> Unpair:
+        """Raises: DecodeError."""
+        reader = Reader(data)
+        reader.uint8()
+        return cls(reader.fixed(TOKEN_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Matched(Generic[S]):
+    """Both ends of a token are there: connect them, and tell both."""
+
+    initiator: S
+    initiator_pair: Pair
+    other: S
+    other_pair: Pair
+
+
+class Pairings(Generic[S]):
+    """The tokens of a relay's sessions, whatever the shell has for these."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._waiting: dict[bytes, tuple[S, Pair]] = {}
+        self._per_session: Counter[S] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def pair(self, session: S, pair: Pair) -> Matched[S] | None:
+        """One end wants to be paired; None while the other is not there, or there are too many."""
+        first = self._waiting.get(pair.token)
+        if first is None:
+            is_too_many = (
+                len(self._waiting) >= MAX_WAITING
+                or self._per_session[session] >= MAX_WAITING_PER_SESSION
+            )
+            if is_too_many:
+                self.refused += 1
+                return None
+            self._waiting[pair.token] = (session, pair)
+            self._per_session[session] += 1
+            return None
+        other, other_pair = first
+        if other_pair.is_initiator == pair.is_initiator:
+            return None  # the same end once more, or two that both say they began
+        self._forget(pair.token)
+        if pair.is_initiator:
+            return Matched(session, pair, other, other_pair)
+        return Matched(other, other_pair, session, pair)
+
+    def unpair(self, session: S, token: bytes) -> None:
+        """An end waits no more."""
+        if token in self._waiting and self._waiting[token][0] == session:
+            self._forget(token)
+
+    def ended(self, session: S) -> None:
+        """A session is over."""
+        for token in [token for token, (owner, _) in self._waiting.items() if owner == session]:
+            self._forget(token)
+
+    def _forget(self, token: bytes) -> None:
+        session, _ = self._waiting.pop(token)
+        self._per_session[session] -= 1
+        if not self._per_session[session]:
+            del self._per_session[session]

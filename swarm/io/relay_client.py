@@ -1,0 +1,119 @@
+"""One end of a meeting at a blind relay.
+
+Source: hyperdht 6.34.0 lib/connect.js relayConnection, lib/server.js _relayConnection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import trio
+
+from hypercore.crypto import KeyPair
+from hypercore.encoding import DecodeError
+from swarm.announcement import Address
+from swarm.blind_relay import PAIR, PROTOCOL, Pair
+from swarm.dht.peer_messages import RelayThrough
+from swarm.errors import SwarmError
+from swarm.io.channel import Channel
+from swarm.io.connection import Connection
+from swarm.io.mux import open_mux
+from swarm.io.udp import UdxEndpoint
+from swarm.io.udx_transport import UdxTransport
+from swarm.udx.packet import MESSAGE, encode_packet
+
+PAIRING_SECONDS = 15.0
+
+SHOW_UP_SECONDS = (0.0, 0.5, 1.0, 2.0)
+"""Pauses before each empty packet by which an end that waits shows where it is."""
+
+Connect = Callable[[bytes, KeyPair], AbstractAsyncContextManager[Connection]]
+"""Connects to a key, as `HyperDht.connect` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLeg:
+    """The way to the relay: from which of our sockets, to which stream at which address."""
+
+    endpoint: UdxEndpoint
+    remote_id: int
+    address: Address
+
+
+class RelayMeeting:
+    """Waits at a relay for the other end; `run` holds the connection with the relay."""
+
+    def __init__(
+        self, through: RelayThrough, stream: UdxTransport, *, is_initiator: bool, is_caller: bool
+    ) -> None:
+        """`is_initiator` says whose relay it is, `is_caller` who speaks first on the stream."""
+        self._is_caller = is_caller
+        self._through = through
+        self._stream = stream
+        self._is_initiator = is_initiator
+        self._leg: RelayLeg | None = None
+        self.address: Address | None = None
+        """Where the relay is, as soon as we are connected to it."""
+        self._settled = trio.Event()
+
+    async def wait_leg(self) -> RelayLeg | None:
+        """The way, once both ends are there; None when that is not to be.
+
+        Cancel: nothing changes.
+        """
+        await self._settled.wait()
+        return self._leg
+
+    async def run(self, connect: Connect) -> None:
+        """Meet, and stay until the relay hangs up; runs until cancelled.
+
+        By a key made for this: the relay need not know who we are.
+        """
+        try:
+            own = KeyPair.generate()
+            async with (
+                connect(self._through.public_key, own) as connection,
+                open_mux(connection) as mux,
+            ):
+                with trio.fail_after(PAIRING_SECONDS):
+                    channel = await mux.open_channel(PROTOCOL, own.public_key)
+                    self._leg = await self._pair(connection, channel)
+                self._settled.set()
+                if self._leg is not None and not self._is_caller:
+                    await self._show_up(self._leg)
+                await mux.wait_ended()
+        except (
+            SwarmError, trio.TooSlowError, trio.EndOfChannel, trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ):  # fmt: skip
+            pass  # no way; whoever waits for it is told
+        finally:
+            self._settled.set()
+
+    async def _show_up(self, leg: RelayLeg) -> None:
+        """The relays of the originals do not know where an end is until it has sent something."""
+        datagram = encode_packet(MESSAGE, leg.remote_id, 0, 0, 0)
+        for seconds in SHOW_UP_SECONDS:
+            await trio.sleep(seconds)
+            if self._stream.statistics().packets_received:
+                return
+            leg.endpoint.send_datagram(datagram, leg.address)
+
+    async def _pair(self, connection: Connection, channel: Channel) -> RelayLeg | None:
+        ours = Pair(self._is_initiator, self._through.token, self._stream.local_id)
+        transport = connection.stream
+        assert isinstance(transport, UdxTransport)
+        path = transport.machine.path
+        assert path is not None
+        self.address = path.address
+        channel.send(PAIR, ours.encode())
+        while True:
+            for message_type, payload in await channel.receive():
+                try:
+                    pair = Pair.decode(payload) if message_type == PAIR else None
+                except DecodeError:
+                    return None
+                if pair is not None and pair.token == ours.token:
+                    return RelayLeg(transport.endpoint, pair.stream_id, path.address)

@@ -1,0 +1,183 @@
+"""Topics in the distributed hash table: announced, looked up, and kept fresh.
+
+Announcing walks to where a topic is kept, and sees on the way who else announces it: one query
+does both. It is repeated every ten to twelve minutes, since records live for twenty. A topic that
+is left is taken back.
+
+Source: hyperswarm 4.17.2 lib/peer-discovery.js.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import trio
+
+from hypercore.crypto import Entropy, KeyPair
+from swarm.announcement import Address
+from swarm.dht.operations import PeersFound, plan_announce, plan_unannounce, read_lookup
+from swarm.dht.query import Reply
+from swarm.io.answers import Answers
+from swarm.io.dht import Dht
+from swarm.io.peer_server import PeerServer
+from swarm.io.tasks import Wakeup, open_background_nursery
+
+REFRESH_SECONDS = 600.0
+JITTER_SECONDS = 120.0
+RETRY_SECONDS = 15.0
+"""After an announcement that no node took: the network may be unreachable just now."""
+
+FAREWELL_SECONDS = 1.0
+"""For taking a topic back."""
+
+MAX_FOUND = 1024
+"""Peers found that nobody has looked at yet; more are dropped, and found again later."""
+
+_log = logging.getLogger("beemesh.swarm")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPeer:
+    """A key that, as nodes of the table say, announces these topics; only a handshake proves it."""
+
+    public_key: bytes
+    relay_addresses: tuple[Address, ...]
+    topics: frozenset[bytes]
+
+
+class Topics:
+    """The topics of one key; made by `open_topics`."""
+
+    def __init__(
+        self, dht: Dht, key_pair: KeyPair, server: PeerServer, nursery: trio.Nursery,
+        entropy: Entropy,
+    ) -> None:  # fmt: skip
+        self._dht = dht
+        self._key_pair = key_pair
+        self._server = server
+        self._nursery = nursery
+        self._entropy = entropy
+        self._scopes: dict[bytes, trio.CancelScope] = {}
+        self._refreshed: dict[bytes, Wakeup] = {}
+        self._announced: set[bytes] = set()
+        self._changed = trio.Event()
+        self._found: dict[bytes, TopicPeer] = {}
+        self._news = Wakeup()
+
+    def announce(self, topics: Iterable[bytes]) -> None:
+        """Announce and look up these, and no others, from now on."""
+        wanted = set(topics)
+        for topic in [topic for topic in self._scopes if topic not in wanted]:
+            self._scopes.pop(topic).cancel()
+            del self._refreshed[topic]
+            self._announced.discard(topic)
+        for topic in sorted(wanted - self._scopes.keys()):
+            scope = self._scopes[topic] = trio.CancelScope()
+            refreshed = self._refreshed[topic] = Wakeup()
+            self._nursery.start_soon(self._keep, topic, scope, refreshed)
+
+    def refresh(self) -> None:
+        """Announce and look up all of them again now: the network has changed."""
+        for refreshed in self._refreshed.values():
+            refreshed.set()
+
+    async def wait_announced(self) -> None:
+        """Return when nodes have taken every topic that is wanted now.
+
+        Cancel: nothing changes.
+        """
+        while not self._scopes.keys() <= self._announced:
+            await self._changed.wait()
+
+    async def receive(self) -> list[TopicPeer]:
+        """Who was found since the last call, at least one.
+
+        Cancel: nothing is lost.
+        """
+        while not self._found:
+            await self._news.wait()
+        found, self._found = list(self._found.values()), {}
+        return found
+
+    async def _keep(self, topic: bytes, scope: trio.CancelScope, refreshed: Wakeup) -> None:
+        """One topic, until it is left."""
+        closest: tuple[Address, ...] = ()
+        is_first = True
+        try:
+            with scope:
+                await self._server.wait_announced()
+                while True:
+                    stored, closest = await self._announce(topic, closest, clear=is_first)
+                    is_first = is_first and not stored
+                    seconds = RETRY_SECONDS
+                    if stored:
+                        jitter = int.from_bytes(self._entropy(2), "little") / 2**16
+                        seconds = REFRESH_SECONDS + jitter * JITTER_SECONDS
+                        self._announced.add(topic)
+                        self._changed.set()
+                        self._changed = trio.Event()
+                    with trio.move_on_after(seconds):
+                        await refreshed.wait()
+        finally:
+            if not is_first:
+                with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                    await self._forget(topic, closest)
+
+    async def _announce(
+        self, topic: bytes, remembered: Sequence[Address], *, clear: bool
+    ) -> tuple[int, tuple[Address, ...]]:
+        """How many nodes took it, and which are closest."""
+        relays = self._server.relay_addresses
+        # An older record of ours may name relays that are gone; the originals keep the first.
+        plan = plan_announce(topic, self._key_pair, relays, clear=clear)
+        answers = self._dht.driver.query(plan, read_lookup, remembered)
+        try:
+            async for found in answers:
+                self._add(topic, found)
+        finally:
+            answers.cancel()
+        result = answers.result
+        assert result is not None  # it ended by itself
+        if not result.stored:
+            _log.info("no node of the DHT took a topic: %d did not answer", result.timeouts)
+        return result.stored, tuple(reply.source for reply in result.closest)
+
+    def _add(self, topic: bytes, found: PeersFound) -> None:
+        for record in found.records:
+            key = record.public_key
+            if key == self._key_pair.public_key:
+                continue
+            known = self._found.get(key)
+            if known is not None:
+                self._found[key] = replace(known, topics=known.topics | {topic})
+            elif len(self._found) < MAX_FOUND:
+                relays = record.relay_addresses
+                self._found[key] = TopicPeer(key, relays, frozenset((topic,)))
+        self._news.set()
+
+    async def _forget(self, topic: bytes, closest: Sequence[Address]) -> None:
+        plan = plan_unannounce(topic, self._key_pair)
+        answers: Answers[None] = self._dht.driver.query(plan, _nothing, closest)
+        try:
+            await answers.wait_finished()
+        finally:
+            answers.cancel()
+
+
+def _nothing(_: Reply) -> None:
+    return None
+
+
+@asynccontextmanager
+async def open_topics(
+    dht: Dht, key_pair: KeyPair, server: PeerServer, entropy: Entropy
+) -> AsyncIterator[Topics]:
+    """Announce topics for a key that `server` serves, until the body ends; then take them back.
+
+    Cancel: takes them back, for at most FAREWELL_SECONDS.
+    """
+    async with open_background_nursery() as nursery:
+        yield Topics(dht, key_pair, server, nursery, entropy)

@@ -1,0 +1,159 @@
+"""Meeting at a relay: the messages, who is matched with whom, and how many bytes that is worth."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercore.crypto import KeyPair
+from hypercore.encoding import DecodeError
+from swarm.blind_relay import (
+    MAX_WAITING,
+    MAX_WAITING_PER_SESSION,
+    PAIR,
+    PROTOCOL,
+    Matched,
+    Pair,
+    Pairings,
+    Unpair,
+)
+from swarm.io.dht import open_bootstrap
+from swarm.io.hyperdht import open_hyperdht
+from swarm.io.mux import open_mux
+from swarm.io.peer_server import PeerServer
+from swarm.io.relay_server import BlindRelay
+from swarm.io.tasks import open_background_nursery
+from swarm.udx.packet import DATA, decode_packet, encode_packet
+from swarm.udx.path import Path
+from swarm.udx.relay import ByteBudget, UdxRelay
+
+TOKEN, OTHER = b"\x07" * 32, b"\x08" * 32
+LOOPBACK = "127.0.0.1"
+RELAY = KeyPair.from_seed(b"\x01" * 32)
+
+
+def test_the_worked_example() -> None:
+    assert Pair(True, TOKEN, 9).encode() == b"\x01" + TOKEN + b"\x09\x00"
+    assert Unpair(TOKEN).encode() == b"\x00" + TOKEN
+
+
+@given(st.booleans(), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_what_is_encoded_is_decoded(is_initiator: bool, stream_id: int, seq: int) -> None:
+    pair = Pair(is_initiator, TOKEN, stream_id, seq)
+    encoded = pair.encode()
+    assert Pair.decode(encoded) == pair
+    assert Unpair.decode(Unpair(TOKEN).encode()) == Unpair(TOKEN)
+    for stop in range(len(encoded)):
+        with pytest.raises(DecodeError):
+            Pair.decode(encoded[:stop])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_message_or_not(data: bytes) -> None:
+    for decode in (Pair.decode, Unpair.decode):
+        try:
+            value = decode(data)
+        except DecodeError:
+            continue
+        assert decode(value.encode()) == value
+
+
+@pytest.mark.parametrize("is_first_initiator", [True, False])
+def test_two_with_one_token_are_matched(is_first_initiator: bool) -> None:
+    pairings: Pairings[str] = Pairings()
+    first, second = Pair(is_first_initiator, TOKEN, 1), Pair(not is_first_initiator, TOKEN, 2)
+    assert pairings.pair("a", first) is None
+    assert pairings.pair("c", Pair(not is_first_initiator, OTHER, 3)) is None
+    assert pairings.pair("d", Pair(is_first_initiator, TOKEN, 4)) is None, "there is one already"
+    matched = pairings.pair("b", second)
+    expected = ("a", first, "b", second) if is_first_initiator else ("b", second, "a", first)
+    assert matched == Matched(*expected)
+    assert len(pairings) == 1, "the other token"
+    assert pairings.pair("b", second) is None, "the token is used up"
+
+
+def test_who_leaves_or_changes_its_mind_waits_no_more() -> None:
+    pairings: Pairings[str] = Pairings()
+    pairings.pair("a", Pair(True, TOKEN, 1))
+    pairings.unpair("b", TOKEN)
+    assert len(pairings) == 1, "somebody else's token"
+    pairings.unpair("a", TOKEN)
+    pairings.unpair("a", TOKEN)
+    assert len(pairings) == 0
+    pairings.pair("a", Pair(True, TOKEN, 1))
+    pairings.pair("a", Pair(True, OTHER, 1))
+    pairings.ended("a")
+    assert len(pairings) == 0
+    assert pairings.pair("b", Pair(False, TOKEN, 2)) is None
+
+
+def test_waiting_is_bounded() -> None:
+    pairings: Pairings[int] = Pairings()
+    for index in range(MAX_WAITING_PER_SESSION + 1):
+        pairings.pair(0, Pair(True, index.to_bytes(32, "big"), 1))
+    assert (len(pairings), pairings.refused) == (MAX_WAITING_PER_SESSION, 1)
+    for index in range(100, 100 + MAX_WAITING):
+        pairings.pair(index, Pair(True, index.to_bytes(32, "big"), 1))
+    assert len(pairings) == MAX_WAITING
+
+
+def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
+    budget = ByteBudget(250)
+    paths = (Path(1, ("192.0.2.1", 1)), Path(2, ("192.0.2.2", 2)))
+    relays = [UdxRelay(paths, budget) for _ in range(2)]
+    datagram = encode_packet(DATA, 9, 0, 0, 0, bytes(80))
+    packet = decode_packet(datagram)
+    sent = [relay.receive(0, [(packet, datagram)]) for relay in (*relays, *relays)]
+    assert [len(outputs) for outputs in sent] == [1, 1, 2, 2], "the third does not go out whole"
+    assert sum(relay.bytes for relay in relays) == 200
+    assert relays[0].receive(1, [(packet, datagram)]) == []
+
+
+async def test_a_relay_serves_only_who_names_itself() -> None:
+    """Over connections that are real: two ends meet, a third under another's name does not."""
+    with trio.fail_after(30):
+        async with (
+            open_bootstrap(LOOPBACK, 0) as boot,
+            open_hyperdht(
+                bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True
+            ) as hyperdht,
+            open_background_nursery() as nursery,
+        ):
+            relay = BlindRelay(max_bytes=1000)
+            server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
+            await server.wait_announced()
+            keys = [KeyPair.from_seed(bytes([n]) * 32) for n in (2, 3)]
+            async with (
+                hyperdht.connect(RELAY.public_key, keys[0]) as one,
+                hyperdht.connect(RELAY.public_key, keys[1]) as two,
+                open_mux(one) as first,
+                open_mux(two) as second,
+            ):
+                with pytest.raises(trio.BrokenResourceError):
+                    await first.open_channel(PROTOCOL, keys[1].public_key)
+                ours = await first.open_channel(PROTOCOL, keys[0].public_key)
+                theirs = await second.open_channel(PROTOCOL, keys[1].public_key)
+                ours.send(PAIR, Pair(True, TOKEN, 5).encode())
+                theirs.send(PAIR, Pair(False, TOKEN, 6).encode())
+                answers = [
+                    Pair.decode(payload)
+                    for channel in (ours, theirs)
+                    for _, payload in await channel.receive()
+                ]
+                assert [(each.is_initiator, each.token) for each in answers] == [
+                    (True, TOKEN),
+                    (False, TOKEN),
+                ]
+                assert answers[0].stream_id != answers[1].stream_id
+                statistics = relay.statistics()
+                assert (statistics.sessions, statistics.links, statistics.waiting) == (2, 1, 0)
+                theirs.send(PAIR, b"nonsense")
+                with pytest.raises(trio.EndOfChannel):
+                    await theirs.receive()
+            while relay.statistics().sessions:
+                await trio.lowlevel.checkpoint()
+            assert relay.statistics().links == 0
