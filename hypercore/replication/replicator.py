@@ -314,7 +314,8 @@ class Replicator:
             self._downloads.cancel(self.peers, pushed)
         if self._conflicts.evidence is not None:
             self._take_evidence(self._conflicts.evidence)
-            if peer.suspicion is not None:
+            is_over = bool(outputs) and isinstance(outputs[-1], EndChannel | AbortConnection)
+            if peer.suspicion is not None and not is_over:
                 # What it holds does not fit us, nor ours it: tell it, and part.
                 outputs += [Transmit(peer, peer.outbox), EndChannel(peer, None)]
                 peer.outbox = []

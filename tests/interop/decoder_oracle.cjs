@@ -4,7 +4,6 @@ const readline = require('readline')
 const c = require('compact-encoding')
 const messages = require('hypercore/lib/messages')
 const schema = require('hypercore-storage/encoding/spec/hyperschema')
-const hyperbee = require('hyperbee/lib/messages')
 
 const node = schema.getEncoding('@core/tree-node')
 
@@ -50,12 +49,8 @@ const codecs = {
   ...messages.wire
 }
 
-const protobufs = { 'bee header': hyperbee.Header, 'bee record': hyperbee.Node }
-
 function recoded(decoder, input) {
   try {
-    const protobuf = protobufs[decoder]
-    if (protobuf) return protobuf.encode(protobuf.decode(input)).toString('hex')
     return c.encode(codecs[decoder], c.decode(codecs[decoder], input)).toString('hex')
   } catch {
     return null

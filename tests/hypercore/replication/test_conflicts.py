@@ -24,6 +24,7 @@ from hypercore.replication.messages import (
     NoDataReason,
     Sync,
 )
+from hypercore.replication.replicator import AbortConnection
 from hypercore.replication.session import CoreReplication
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
@@ -352,6 +353,21 @@ def test_histories_that_part_after_a_prologue(held: list[bytes], theirs: list[by
         assert node.log.fork_proof is not None
         proven = verify_fork_proof(node.log.fork_proof, ours.log.key)
         assert proven.lengths == tuple(sorted((len(held), len(theirs))))
+
+
+def test_evidence_counts_though_what_follows_it_is_no_message() -> None:
+    node = Node(reader_with(SHARED))
+    end = Endpoint(node)
+    end.receive([(MessageType.SYNC, Sync(0, 6, 4, True, True, True, True, False).encode())], 0.0)
+    forged = tree_with(OTHER).answer(upgrade=UpgradeRequest(4, 2)).upgrade
+    assert forged is not None
+    bad = Proof(0, upgrade=replace(forged, signature=bytes(68)))
+    end.receive([(MessageType.DATA, Data(1, bad).encode())], 1.0)
+    told = report(statement([*SHARED[:3], b"not d"], 4))
+    outputs = node.replicator.receive(end.peer, [told, (MessageType.SYNC, b"")], 2.0)
+    assert [type(output) for output in outputs] == [AbortConnection]
+    assert node.log.fork_proof is not None
+    assert node.replicator.peers_refused == 1
 
 
 async def test_a_silent_suspect_is_left_when_its_time_is_up(autojump_clock: MockClock) -> None:
