@@ -27,14 +27,15 @@ class Atom:
 
     def __init__(self, storage: Storage, cores: Sequence[Core]) -> None:
         self._storage = storage
-        # By key: of one core there may be several handles.
-        self._drafts = {core.discovery_key: (core, core.draft()) for core in cores}
+        # By log, not by core: several of them may stand for one log.
+        self._cores = {core.discovery_key: core for core in cores}
+        self._drafts = {key: core.draft() for key, core in self._cores.items()}
         self._is_over = False
 
     def __getitem__(self, core: Core) -> Draft:
         """The core as it will be. Raises: UsageError for a core that the atom is not about."""
-        drafted = self._drafts.get(core.discovery_key)
-        if drafted is None:
+        draft = self._drafts.get(core.discovery_key)
+        if draft is None:
             raise UsageError(f"core {core.discovery_key.hex()} is not one of this atom's")
         if self._is_over:
             raise UsageError("the atom is over: what was not committed is gone")
@@ -52,30 +53,30 @@ class Atom:
 
     def commit(self) -> None:
         """As `flush`, without waiting for the disk."""
-        changed = [(core, draft) for core, draft in self._drafts.values() if draft.is_changed]
-        for _, draft in changed:
+        changed = {key: draft for key, draft in self._drafts.items() if draft.is_changed}
+        for draft in changed.values():
             draft.sign()
         if not changed:
             return
-        for core, draft in changed:
-            core.draft_committing(draft)
+        for key, draft in changed.items():
+            self._cores[key].draft_committing(draft)
         batch = self._storage.batch()
         try:
-            for _, draft in changed:
+            for draft in changed.values():
                 draft.stage(batch)
             sequence = self._storage.commit(batch)
         except BaseException as error:
-            for _, draft in changed:
+            for draft in changed.values():
                 draft.poison(error)
             raise
         # All of them first: whoever is told of one sees the others changed as well.
-        outcomes = [(core, draft.settle(sequence)) for core, draft in changed]
-        for core, outcome in outcomes:
-            core.draft_settled(outcome)
+        outcomes = {key: draft.settle(sequence) for key, draft in changed.items()}
+        for key, outcome in outcomes.items():
+            self._cores[key].draft_settled(outcome)
 
     async def wait_durable(self) -> None:
         """Return when all that was committed is durable. Cancel: takes back nothing."""
-        for core, _ in self._drafts.values():
+        for core in self._cores.values():
             await core.wait_durable()  # the first one waits for all
 
     def end(self) -> None:
@@ -87,7 +88,7 @@ class Atom:
 async def open_atom(storage: Storage, cores: Sequence[Core]) -> AsyncIterator[Atom]:
     """See `Corestore.atom`."""
     async with AsyncExitStack() as locks:
-        for _, core in sorted({core.discovery_key: core for core in cores}.items()):
+        for core in sorted(cores, key=lambda core: core.discovery_key):
             if core.storage is not storage:
                 raise UsageError(f"core {core.discovery_key.hex()} is in another store")
             await locks.enter_async_context(core.exclusive())

@@ -75,13 +75,19 @@ class StoredLog:
         self._nodes: dict[int, MerkleNode] = {node.index: node for node in stored.rebuilt}
         self._durable_length = self.head.length
         self._pending: deque[tuple[int, int]] = deque()
-        self._repair(stored.rebuilt)
         evidence = self.rows.load_fork_proof(self.key)
         self.fork_proof: ForkProof | None = evidence[0] if evidence else None
         """Once it is there, nothing is added to this log any more."""
 
         self._proven_fork: ProvenFork | None = evidence[1] if evidence else None
         self.is_writable = self._may_write()
+        if self.is_writable and self.rows.has_nodes_beyond(self.head.length):
+            # Whoever has seen the rest would be told another history of the same fork.
+            raise CorruptStorage(
+                f"core {self.discovery_key.hex()[:16]}",
+                f"its head, of length {self.head.length}, is older than its tree",
+            )
+        self._repair(stored.rebuilt)
 
     def reload(self) -> bool:
         """Read and check all of it anew, after others had the files; whether the head changed.

@@ -29,6 +29,7 @@ from hypercore.storage.layout import (
     auth_key,
     core_group_key,
     core_key,
+    core_range,
     decode_alias_key,
     group_key,
     group_updates,
@@ -117,8 +118,14 @@ class Catalog:
     def create(
         self, auth: AuthRecord, alias: Alias | None, user_data: Mapping[str, bytes]
     ) -> CoreRecord:
-        """Make an empty core, all its records in one batch."""
+        """Make an empty core, all its records in one batch.
+
+        Raises: CorruptStorage when the pointers that are next are in use.
+        """
         head = self._head
+        for start, stop in (core_range(head.cores), DataKeys(head.datas).everything):
+            if next(self.storage.items(start, stop), None) is not None:
+                raise CorruptStorage("store head", "its counters are below the pointers in use")
         record = CoreRecord(head.cores, head.datas, alias)
         head = replace(
             head,

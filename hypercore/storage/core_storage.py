@@ -146,6 +146,11 @@ class CoreStorage:
             raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
         return head, verifier
 
+    def has_nodes_beyond(self, length: int) -> bool:
+        """Whether there are tree nodes of blocks at or beyond `length`."""
+        rows = self.storage.items(self._node_key(2 * length), self.keys.nodes()[1])
+        return next(rows, None) is not None
+
     def rebuild(self, index: int, rebuilt: list[MerkleNode] | None = None) -> MerkleNode | None:
         """A missing node, hashed from what is below it; None where too little is.
 

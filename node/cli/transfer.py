@@ -99,7 +99,7 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     async def run() -> None:
         config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with (
-            open_corestore(config.corestore_path, durability=durability) as cores,
+            open_corestore(config.corestore_path, durability=durability, read_only=False) as cores,
             open_storing(config, cores, may_leave=True) as storing,
             open_sync_host(storing.values) as host,
             aclosing(perform_transfer(host, verb)) as results,

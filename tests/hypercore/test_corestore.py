@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from hypercore import (
     open_corestore,
 )
 from hypercore.replication.messages import PROTOCOL
-from hypercore.storage.layout import STORE_HEAD_KEY
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.layout import STORE_HEAD_KEY, AuthRecord, StoreHead
+from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.stream_pair import open_mux_pair
@@ -163,6 +166,29 @@ async def test_a_lost_store_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptStorage, match="store head"):
         async with open_corestore(tmp_path):
             pass
+
+
+@pytest.mark.parametrize(("cores", "datas"), [(0, 2), (2, 1)])
+async def test_counters_below_the_pointers_in_use_are_refused(cores: int, datas: int) -> None:
+    """JavaScript gives the next core another one's pointers, and overwrites its blocks."""
+    storage = MemoryStorage()
+    catalog = Catalog(storage, bytes(32))
+
+    def create(number: int) -> None:
+        key = bytes([number]) * 32
+        catalog.create(AuthRecord(key, discovery_key(key)), None, {"note": b"x"})
+
+    create(1)
+    create(2)
+    rows = dict(storage.items(b"", b"\xff"))
+    head = StoreHead.decode(rows[STORE_HEAD_KEY])
+    batch = storage.batch()
+    batch.put(STORE_HEAD_KEY, replace(head, cores=cores, datas=datas).encode())
+    storage.commit(batch)
+    catalog.reload()
+    with pytest.raises(CorruptStorage, match="counters are below"):
+        create(3)
+    assert dict(storage.items(b"\x01", b"\xff")) == {k: v for k, v in rows.items() if k[0]}
 
 
 async def test_opening_can_be_cancelled_anywhere(tmp_path: Path) -> None:

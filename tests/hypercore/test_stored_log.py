@@ -174,6 +174,27 @@ def test_an_older_head_with_a_stale_signature_is_damage(storage: MemoryStorage) 
         open_log(storage)
 
 
+def test_an_older_head_is_damage_though_it_was_signed(storage: MemoryStorage) -> None:
+    """A writer that went on from it would sign two histories; a reader gets the rest again."""
+    older = storage.get(KEYS.head)
+    open_log(storage).append([b"x"] * 3)
+    write(storage, KEYS.head, older)
+    with pytest.raises(CorruptStorage, match="of length 20, is older than its tree"):
+        open_log(storage)
+    auth = AuthRecord.decode(storage.get(auth_key(0)) or b"")
+    write(storage, auth_key(0), replace(auth, secret_key=None).encode())
+    log = open_log(storage)
+    assert (log.head.length, log.is_writable, log.contiguous_length) == (20, False, 20)
+
+
+def test_a_log_without_its_secret_key_is_for_reading(storage: MemoryStorage) -> None:
+    set_auth(storage, public_key=None, secret_key=None)
+    log = open_log(storage)
+    assert log.read_node(15) is not None
+    with pytest.raises(NotWritable, match="secret key is not here"):
+        log.append([b"x"])
+
+
 def test_a_log_made_of_sessions_is_refused(storage: MemoryStorage) -> None:
     write(storage, KEYS.dependency, b"\x01\x05")
     with pytest.raises(StorageError, match="sessions"):
