@@ -39,7 +39,7 @@ class Atom:
             raise UsageError(f"core {core.discovery_key.hex()} is not one of this atom's")
         if self._is_over:
             raise UsageError("the atom is over: what was not committed is gone")
-        return drafted[1]
+        return draft
 
     async def flush(self) -> None:
         """Commit what was drafted so far, durably; the drafts go on from there.
