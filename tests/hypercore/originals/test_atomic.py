@@ -337,3 +337,14 @@ async def test_peers_hear_of_it_when_all_of_it_is_true(store: Corestore, core: C
             assert await copies[1].get(0) == b"first"
             assert [await copies[0].get(index) for index in range(3)] == [b"hello", b"new", b"end"]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_snapshot_outlives_an_atom_that_cuts_the_log(store: Corestore, core: Core) -> None:
+    async with core.snapshot() as snapshot:
+        async with store.atom(core) as atom:
+            atom[core].truncate(1)
+            atom[core].append([b"new", b"end"])
+            atom[core].truncate(0)
+            atom[core].append(b"other")
+        assert [await snapshot.get(index) for index in range(2)] == [b"hello", b"world"]
+    assert [block async for block in core.blocks()] == [b"other"]
