@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidProof
 from hypercore.fork_proof import ForkProof, ProvenFork, make_fork_proof, verify_fork_proof
-from hypercore.log import Head, append
-from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
+from hypercore.log import append
+from hypercore.manifest import Manifest, Prologue, Signer, Verifier
 from hypercore.merkle import MerkleNode, tree_hash
 from hypercore.proof import Proof, ProofRequest, UpgradeProof, UpgradeRequest, build_proof
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
@@ -186,14 +186,7 @@ def test_another_core_is_named() -> None:
 
 def proof_of(verifier: Verifier, blocks: list[bytes], split: int) -> Proof:
     """A head that the key pair signs alone."""
-
-    def sign(head: Head) -> bytes:
-        signature = verifier.sign(head, KEY_PAIR)
-        if len(verifier.manifest.signers) == 1:
-            return signature
-        return verifier.assemble([PartialSignature(0, signature)])
-
-    changes = append(tree_with([]).head, blocks, sign)
+    changes = append(tree_with([]).head, blocks, lambda head: verifier.sign(head, KEY_PAIR))
     assert changes.head is not None
     nodes: dict[int, MerkleNode] = {node.index: node for node in changes.nodes}
     request = ProofRequest(0, upgrade=UpgradeRequest(0, split))

@@ -184,7 +184,7 @@ def spoil(channel: Channel, change: str) -> None:
             return messages
         return [
             (kind, spoiled(Data.decode(payload), change).encode())
-            if kind == MessageType.DATA
+            if kind == MessageType.DATA and Data.decode(payload).proof.hash is not None
             else (kind, payload)
             for kind, payload in messages
         ]
