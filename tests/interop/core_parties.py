@@ -109,7 +109,7 @@ class Party(Protocol):
     async def figures(self) -> dict[str, Any]: ...
     async def peers(self) -> list[dict[str, Any]]: ...
     async def until(
-        self, field: str, least: int = 0, *, exactly: object = None, peer: int | None = None
+        self, field: str, least: int = 0, *, exactly: object = None, peer: int | str | None = None
     ) -> None: ...
     async def push(self, index: int) -> None: ...
     async def set_push(self, mode: PushMode) -> None: ...
@@ -190,7 +190,7 @@ class JavaScriptParty:
         return peers
 
     async def until(
-        self, field: str, least: int = 0, *, exactly: object = None, peer: int | None = None
+        self, field: str, least: int = 0, *, exactly: object = None, peer: int | str | None = None
     ) -> None:
         arguments: dict[str, Any] = {"field": field, "least": least}
         if exactly is not None:
@@ -336,15 +336,10 @@ class OurParty:
         ]
 
     async def until(
-        self, field: str, least: int = 0, *, exactly: object = None, peer: int | None = None
+        self, field: str, least: int = 0, *, exactly: object = None, peer: int | str | None = None
     ) -> None:
         while True:
-            peers = await self.peers()
-            if peer is None:
-                value = (await self.figures())[field]
-            else:
-                value = peers[peer][field] if peer < len(peers) else None
-            if value == exactly if exactly is not None else value is not None and value >= least:
+            if _fits(await self.figures(), await self.peers(), field, least, exactly, peer):
                 return
             await trio.sleep(LOOK_AGAIN_SECONDS)
 
@@ -381,6 +376,27 @@ class OurParty:
     async def reopen(self) -> None:
         await self.core.close()
         self.core = await self.store.get(key=bytes.fromhex(self.key))
+
+
+def _fits(
+    figures: dict[str, Any],
+    peers: list[dict[str, Any]],
+    field: str,
+    least: int,
+    exactly: object,
+    peer: int | str | None,
+) -> bool:
+    """Whether a figure of the core, or of "any" or "all" of its peers, is as it is to be."""
+
+    def fits(value: Any) -> bool:
+        return bool(value == exactly if exactly is not None else value >= least)
+
+    if peer is None:
+        return fits(figures[field])
+    values = [one[field] for one in peers]
+    if isinstance(peer, str):
+        return any(map(fits, values)) if peer == "any" else all(map(fits, values))
+    return peer < len(values) and fits(values[peer])
 
 
 class World:

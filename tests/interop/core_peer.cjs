@@ -12,8 +12,11 @@ const NoiseSecretStream = require('@hyperswarm/secret-stream')
 const LOOK_AGAIN_MS = 2
 const WIRE = ['Sync', 'Request', 'Cancel', 'Data', 'Want', 'Bitfield', 'Range', 'Extension']
 
+const sessions = new Set()
+
 class Session {
   constructor() {
+    sessions.add(this)
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'cores-'))
     this.cores = new Map()
     this.options = new Map()
@@ -66,6 +69,7 @@ class Session {
 
   attach(id, name, socket, isInitiator) {
     socket.setNoDelay(true)
+    socket.on('error', () => {}) // the stream tells
     const stream = new NoiseSecretStream(isInitiator, socket)
     const events = this.events.get(id)
     stream.on('error', (error) => events.push('stream ' + (error.code || error.message)))
@@ -134,14 +138,19 @@ class Session {
     return { stats: named(this.cores.get(id).replicator.stats) }
   }
 
-  // Until a figure of `state`, of `stats`, or of the peers with the index `peer`, is at least that.
+  // Until a figure of `state`, of `stats`, or of "any" or "all" peers (or the one with the index
+  // `peer`; their order changes), is at least or exactly that.
   async until({ id, field, least, peer, exactly }) {
     while (true) {
       const figures = { ...(await this.state({ id })), ...(await this.stats({ id })).stats }
       const peers = (await this.peers({ id })).peers
       figures.peer_count = peers.length
-      const value = peer === undefined ? figures[field] : peers[peer] && peers[peer][field]
-      if (exactly !== undefined ? value === exactly : value >= least) return { value }
+      const fits = (value) => (exactly !== undefined ? value === exactly : value >= least)
+      const values = peers.map((one) => one[field])
+      if (peer === undefined ? fits(figures[field])
+        : peer === 'any' ? values.some(fits)
+        : peer === 'all' ? values.every(fits)
+        : peer < values.length && fits(values[peer])) return {}
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
     }
   }
@@ -319,6 +328,11 @@ class Session {
     for (const server of this.servers) server.close()
     for (const streams of this.streams.values()) for (const stream of streams) stream.destroy()
     for (const core of this.cores.values()) await core.close().catch(() => {})
+    this.remove()
+    sessions.delete(this)
+  }
+
+  remove() {
     fs.rmSync(this.directory, { recursive: true, force: true })
   }
 }
@@ -354,4 +368,8 @@ const control = net.createServer((socket) => {
 })
 control.listen(0, '127.0.0.1', () => console.log(control.address().port))
 process.on('unhandledRejection', () => {})
-process.stdin.on('end', () => process.exit(0)).resume()
+process.on('uncaughtException', (error) => console.error(error.stack))
+process.stdin.on('end', () => {
+  for (const session of sessions) session.remove()
+  process.exit(0)
+}).resume()

@@ -40,7 +40,7 @@ async def test_contiguous_length_is_announced_on_update(
     await world.join(a, b)
     await world.join(b, c)
     await a.append(b"a", b"b")
-    await b.until("contiguous", exactly=2, peer=0)
+    await b.until("contiguous", exactly=2, peer="any")
     assert (await c.peers())[0]["contiguous"] == 0
     ranges = (await a.peers())[0]["wire_range_rx"]
     await b.get(0)

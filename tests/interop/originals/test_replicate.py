@@ -724,16 +724,16 @@ async def test_range_is_broadcast_to_several_peers(world: World, writes: str, re
     await world.join(a, other)
     await other.get(0)
     await world.join(one, other)
-    await one.until("contiguous", 3, peer=0)
-    await other.until("contiguous", 3, peer=0)
+    await one.until("contiguous", 3, peer="any")
+    await other.until("contiguous", 3, peer="any")
     for index in (1, 2):
         await one.get(index)
         await other.get(index)
-    for party, peer in ((a, 0), (a, 1), (one, 1), (other, 1)):
-        await party.until("contiguous", 3, peer=peer)
+    for party in (a, one, other):
+        await party.until("contiguous", 3, peer="all")
     await a.append(b"d", b"e")
-    await one.until("contiguous", 5, peer=0)
-    await other.until("contiguous", 5, peer=0)
+    await one.until("contiguous", 5, peer="any")
+    await other.until("contiguous", 5, peer="any")
 
 
 @both_ways
