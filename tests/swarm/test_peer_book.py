@@ -5,8 +5,10 @@ import pytest
 from swarm.announcement import Announcement
 from swarm.peer_book import (
     BACK_OFF_SECONDS,
+    MAX_FOUND_PEERS,
     MAX_NEIGHBORS,
     MAX_REFUSALS,
+    MAX_UNPROVEN_FAILURES,
     STABLE_SECONDS,
     PeerBook,
     PeerState,
@@ -212,3 +214,61 @@ def test_another_connection_with_a_key_keeps_its_time() -> None:
     assert book.peers[0].failures == 1, "cleared, and the end counts"
     book.connection_closed(KEY, 99.0)
     assert book.peers[0].failures == 2, "one that was not let in clears nothing"
+
+
+FOUND_KEY = b"\x61" * 32
+FOUND_TOPIC = b"\x62" * 32
+RELAYS = (("192.0.2.1", 49737),)
+
+
+def test_a_peer_of_the_table_is_dialed_by_its_key_and_forgotten_if_nothing_comes_of_it() -> None:
+    book = PeerBook("me")
+    book.join(FOUND_TOPIC, 0.0)
+    book.peer_found(FOUND_KEY, RELAYS, frozenset((FOUND_TOPIC, b"\x63" * 32)), 0.0)
+    (info,) = book.peers
+    assert (info.source, info.topics) == (Source.DHT, {FOUND_TOPIC}), "only topics of ours count"
+    now = 0.0
+    for _ in range(MAX_UNPROVEN_FAILURES + 1):
+        assert book.plan_dials(now, 9)[0].expected_key == FOUND_KEY
+        (peer,) = book.peers
+        book.dial_failed(peer.name, "silence", now)
+        now += 100.0
+    assert book.peers == []
+    book.peer_found(FOUND_KEY, RELAYS, frozenset((FOUND_TOPIC,)), now)
+    (dial,) = book.plan_dials(now, 9)
+    assert (dial.failures, dial.addresses) == (0, RELAYS), "found again, it gets another chance"
+
+
+def test_a_key_that_was_asked_for_is_dialed_on_and_others_are_bounded() -> None:
+    book = PeerBook("me")
+    book.join(FOUND_TOPIC, 0.0)
+    book.add_key(FOUND_KEY, (), 0.0)
+    now = 0.0
+    for _ in range(10):
+        (dial,) = book.plan_dials(now, 9)
+        book.dial_failed(dial.name, "silence", now)
+        now += 100.0
+    for index in range(MAX_FOUND_PEERS + 5):
+        book.peer_found(index.to_bytes(32, "big"), RELAYS, frozenset((FOUND_TOPIC,)), now)
+    assert len(book.peers) == MAX_FOUND_PEERS
+    book.remove_key(FOUND_KEY)
+    book.leave(FOUND_TOPIC, now)
+    assert book.plan_dials(now, 9) == []
+
+
+def test_on_another_network_what_failed_is_tried_at_once() -> None:
+    book = PeerBook("me")
+    book.add_key(FOUND_KEY, (), 0.0)
+    for now in (0.0, 100.0, 200.0):
+        (dial,) = book.plan_dials(now, 9)
+        book.dial_failed(dial.name, "silence", now)
+    assert book.plan_dials(201.0, 9) == []
+    book.forget_failures(201.0)
+    assert [dial.failures for dial in book.plan_dials(201.0, 9)] == [0]
+
+
+def test_a_refused_key_is_not_even_remembered() -> None:
+    book = PeerBook("me")
+    book.refuse(FOUND_KEY)
+    book.add_key(FOUND_KEY, RELAYS, 0.0)
+    assert book.peers == []
