@@ -492,6 +492,7 @@ async def test_suspending_can_be_cancelled_anywhere(tmp_path: Path) -> None:
 # --- thousands -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_thousands_of_cores_with_few_files(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.many_cores", str(tmp_path), "5000", "256"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -499,9 +500,10 @@ def test_thousands_of_cores_with_few_files(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["files"] < 128
     assert report["bytes_per_core"] < 32_000
-    assert report["seconds_to_open"] < 30
+    assert report["seconds_to_open"] < 60  # 3 on a quiet machine
 
 
+@pytest.mark.slow
 async def test_a_thousand_cores_over_one_connection() -> None:
     count = 1000
     async with (
