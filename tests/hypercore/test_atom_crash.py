@@ -87,7 +87,7 @@ def test_a_power_cut_at_any_moment(tmp_path: Path, durability: str) -> None:
         if durability == "commit":
             assert found >= int((disk.output or [b"0"])[-1])
         shutil.rmtree(state)
-    assert len(seen) > 2
+    assert max(seen) > 0
 
 
 # --- a commit that fails -------------------------------------------------------------------------
