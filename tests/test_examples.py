@@ -85,4 +85,4 @@ def test_every_example_has_a_test() -> None:
     text = Path(__file__).read_text()
     names = [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".mjs")]
     assert [name for name in names if name not in text] == []
-    assert len(names) == 5
+    assert len(names) == 6
