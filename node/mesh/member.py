@@ -19,6 +19,7 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    Interest,
     Query,
     Sessions,
     Update,
@@ -141,6 +142,10 @@ class MemberListener(Protocol):
         """It holds this much of values that we want, at that version of its data."""
         ...
 
+    def receive_interest(self, member: Member, interest: Interest, /) -> None:
+        """From now on it is told of these; `session.selection` has them already."""
+        ...
+
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
 
 
@@ -197,12 +202,8 @@ class Member:
                 case Query():
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update(version, changes):
-                    self._updates_received += 1
-                    wanted = [item for item in changes if self.session.wants(item[0])]
-                    self._listener.receive_claims(self, version, wanted)
-                case Evidence():
-                    self._listener.receive_evidence(self, output)
+                case Update() | Interest() | Evidence():
+                    self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
                 case Closed(reason):
@@ -210,6 +211,17 @@ class Member:
                     self.state_changed.set()
                 case _:
                     assert_never(output)
+
+    def _hear(self, message: Update | Interest | Evidence) -> None:
+        match message:
+            case Update(version, changes):
+                self._updates_received += 1
+                wanted = [item for item in changes if self.session.wants(item[0])]
+                self._listener.receive_claims(self, version, wanted)
+            case Interest():
+                self._listener.receive_interest(self, message)
+            case Evidence():
+                self._listener.receive_evidence(self, message)
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:

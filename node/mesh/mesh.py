@@ -14,20 +14,21 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import trio
 
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.membership import Membership
-from node.mesh.messages import MAX_QUERY_IDS, Evidence, Sessions, Welcome
+from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.ticket import Grant, Role
@@ -39,6 +40,10 @@ MAX_FETCHES = 4
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
 waits and goes out together. So a member has at most 48 queries of ours to answer (of 64)."""
+
+MAX_RECENT = 8192
+"""Values that moved last (about 3 MB). Who is interested in one of them hears of it even if the
+word of that interest came after the change."""
 
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
@@ -118,6 +123,8 @@ class Mesh:
         self._absent = 0
         self._queries_answered = 0
         self._evidence = 0
+        self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
+        """How far values have got that moved last, those that moved first before the others."""
 
     # What the host and the shell ask.
 
@@ -250,6 +257,17 @@ class Mesh:
             member.needs_catching_up.set()
         self._announcement.set()
 
+    def receive_interest(self, member: Member, interest: Interest) -> None:
+        """What moved shortly before it said so is announced now: it has not heard of that."""
+        recent = self._recent
+        is_wide = interest.everything or bool(interest.prefixes or interest.owners)
+        if interest.added:
+            recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
+        elif not is_wide:
+            return
+        if not member.queue_update(recent):
+            member.carry_out(member.session.close("it does not read its updates"))
+
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
         """Counted only: nothing here judges forks yet."""
         self._evidence += 1
@@ -271,9 +289,19 @@ class Mesh:
         feed = self.host.changes()
         while True:
             moved = dict(await feed.receive_many())
+            self._remember(moved)
             for member in list(self.members.values()):
                 if not member.queue_update(moved):
                     member.carry_out(member.session.close("it does not read its updates"))
+
+    def _remember(self, moved: Mapping[RawCoId, Mapping[CoSessionId, int]]) -> None:
+        recent = self._recent
+        for co_id, counts in moved.items():
+            merged = recent.pop(co_id, {})
+            merge_counts(merged, counts)
+            recent[co_id] = merged
+        for co_id in list(islice(recent, max(0, len(recent) - MAX_RECENT))):
+            del recent[co_id]
 
     async def _follow(self) -> None:
         """Fetch what is announced, `MAX_FETCHES` at a time."""

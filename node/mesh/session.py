@@ -115,6 +115,7 @@ Output: TypeAlias = (
     | QueryEnded
     | Query
     | Update
+    | Interest
     | Evidence
     | Closed
 )
@@ -339,7 +340,7 @@ class MeshSession:
             self.selection.apply(interest)
         except TooManySelected:
             return self._close("too many ids selected one by one")
-        return []
+        return [interest]
 
     def _close(self, reason: str) -> list[Output]:
         self._state = State.CLOSED

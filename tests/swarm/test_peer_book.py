@@ -226,7 +226,9 @@ def test_a_peer_of_the_table_is_dialed_by_its_key_and_forgotten_if_nothing_comes
     book.join(FOUND_TOPIC, 0.0)
     book.peer_found(FOUND_KEY, RELAYS, frozenset((FOUND_TOPIC, b"\x63" * 32)), 0.0)
     (info,) = book.peers
-    assert (info.source, info.topics) == (Source.DHT, frozenset({FOUND_TOPIC})), "only topics of ours count"
+    assert (info.source, info.topics) == (Source.DHT, frozenset({FOUND_TOPIC})), (
+        "only topics of ours count"
+    )
     now = 0.0
     for _ in range(MAX_UNPROVEN_FAILURES + 1):
         assert book.plan_dials(now, 9)[0].expected_key == FOUND_KEY

@@ -400,3 +400,14 @@ async def test_cancelling_a_load_leaves_the_mesh_well(
             assert await asker.mesh.find([value.id], {value.id: KnownState(False)}) == {
                 RawCoId(value.id): ()
             }
+
+
+async def test_an_edit_before_the_interest_is_told_of_is_not_missed() -> None:
+    """Made by a client here, edited there at once, where nobody has heard that we want it."""
+    async with open_mesh_node(1) as maker, open_mesh_node(2) as editor, connected(maker, editor):
+        value = Author(1).value("shared")
+        with maker.host.client("test") as client:
+            await client.receive([value.edit("[]", with_header=True)])
+            assert await editor.host.load(value.id) is not None
+            await edit(editor, value, "there")
+            await maker.wait_counts({value.id: {value.session_id: 2}})
