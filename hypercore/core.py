@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from hypercore import flat_tree
+from hypercore.audit import Audit, AuditProgress, Damage
 from hypercore.bitfield import Bitfield
 from hypercore.block_cipher import BlockCipher
 from hypercore.core_info import CoreInfo, CoreStatistics
@@ -15,6 +16,7 @@ from hypercore.crypto import KeyPair
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
+    DamagedBlock,
     NotWritable,
     OutOfRange,
     UsageError,
@@ -24,6 +26,7 @@ from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.pruning import needed_nodes, prunable
+from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
@@ -300,7 +303,8 @@ class Core:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
-        OutOfRange for what cannot come: beyond the end of our own log, or below 0.
+        OutOfRange for what cannot come: beyond the end of our own log, or below 0; DamagedBlock,
+        see `repair`.
         Cancel: takes the request back.
         """
         block = self.get_local(index)
@@ -312,20 +316,27 @@ class Core:
         return block
 
     def get_local(self, index: int) -> bytes | None:
-        """One block if it is here. Raises: OutOfRange below 0, CorruptStorage."""
+        """One block if it is here. Raises: OutOfRange below 0, DamagedBlock."""
         if self._is_closed:
             self._check_open()
         if index < 0:
             raise OutOfRange(index, self._log.head.length)
-        block = self._log.rows.read_block(index)
+        try:
+            block = self._log.rows.read_block(index)
+        except CorruptStorage as error:
+            raise DamagedBlock(index, self._name, str(error)) from error
         if block is None:
             self._check_absent(index)
             return None
         return block if self._cipher is None else self._decrypted(index, block)
 
+    @property
+    def _name(self) -> str:
+        return f"core {self.discovery_key.hex()}"
+
     def _check_absent(self, index: int) -> None:
         if index < self._log.head.length and self._log.bitfield.get(index):
-            raise CorruptStorage(f"block {index} of core {self.discovery_key.hex()}", "missing")
+            raise DamagedBlock(index, self._name, "missing")
 
     def _decrypted(self, index: int, block: bytes) -> bytes:
         if self._cipher is None:
@@ -333,8 +344,7 @@ class Core:
         try:
             return self._cipher.decrypt(index, block)
         except ValueError as error:
-            where = f"block {index} of core {self.discovery_key.hex()}"
-            raise CorruptStorage(where, f"not encrypted: {error}") from error
+            raise DamagedBlock(index, self._name, f"not encrypted: {error}") from error
 
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
@@ -382,9 +392,12 @@ class Core:
         )
 
     def _local_run(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        for index, block in self._log.rows.blocks(start, stop):
-            self._check_open()
-            yield index, self._decrypted(index, block)
+        try:
+            for index, block in self._log.rows.blocks(start, stop):
+                self._check_open()
+                yield index, self._decrypted(index, block)
+        except CorruptStorage:
+            return  # reading them one by one tells which it is
 
     def has(self, index: int) -> bool:
         """Whether the block is here."""
@@ -423,6 +436,36 @@ class Core:
         length = self.length
         await self.replication.wait_update()
         return self.length > length
+
+    # --- damage -------------------------------------------------------------------------
+
+    async def audit(self, *, is_strict: bool = False) -> AsyncIterator[AuditProgress]:
+        """Check every block and tree node against the signed head; see `Audit`.
+
+        How far it is, about every 3 ms, and in the end what is damaged. Reads and appends go on
+        meanwhile. Raises: StorageError. Cancel: nothing was changed.
+        """
+        self._check_open()
+        audit = Audit(self._log, is_strict=is_strict)
+        while audit.advance():
+            yield audit.progress()
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+        yield audit.progress(is_over=True)
+
+    async def repair(self, damage: Iterable[Damage]) -> list[tuple[int, int]]:
+        """Mend what an audit found, so that reading asks peers for what is lost.
+
+        Returns runs [start, stop) of blocks that were forgotten; of our own core none ever is.
+        A damaged file stays in the store, which stops writing when it comes to rewrite it:
+        `storage.salvage` rids a store of it. Raises: StorageFailed. Cancel: it was done.
+        """
+        self._check_open()
+        runs = repair_log(self._log, damage)
+        for start, stop in runs:
+            self.replication.blocks_dropped(start, stop)
+        await self.wait_durable()
+        return runs
 
     # --- rows beside the log ------------------------------------------------------------
 
@@ -470,7 +513,16 @@ class Core:
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         """Blocks as they are stored: what peers are sent."""
-        return self._log.rows.read_blocks(indices)
+        try:
+            return self._log.rows.read_blocks(indices)
+        except CorruptStorage:
+            return [self._read_undamaged(index) for index in indices]
+
+    def _read_undamaged(self, index: int) -> bytes | None:
+        try:
+            return self._log.rows.read_block(index)
+        except CorruptStorage:
+            return None  # the peer asks somebody else
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.

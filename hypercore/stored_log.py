@@ -15,10 +15,11 @@ from itertools import islice
 from hypercore import log
 from hypercore.bitfield import Bitfield, pages_of
 from hypercore.crypto import KeyPair
-from hypercore.errors import NotWritable, StorageError, StorageFailed, UsageError
+from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, leaf_node
+from hypercore.repair import rebuilt_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -115,10 +116,16 @@ class StoredLog:
             raise StorageFailed(str(self._failure)) from self._failure
 
     def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or the leaf of a stored block."""
+        """A stored tree node, or the leaf of a stored block; None for one that is damaged.
+
+        A damaged one is made anew from what lies below it, as far as that is here.
+        """
         node = self._nodes.get(index)
         if node is None:
-            node = self.rows.read_node(index) or self._leaf(index)
+            try:
+                node = self.rows.read_node(index) or self._leaf(index)
+            except CorruptStorage:
+                node = rebuilt_node(self, index)
             if node is not None:
                 if len(self._nodes) >= _CACHED_NODES:
                     for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
@@ -198,6 +205,31 @@ class StoredLog:
         except BaseException as error:
             self._failure = StorageFailed(f"a write to this core failed: {error}")
             raise
+
+    def restore(self, nodes: Sequence[MerkleNode], blocks: Sequence[int]) -> None:
+        """Put tree nodes that were lost, and mark blocks that are here. Raises: StorageFailed."""
+        self.check_usable()
+        try:
+            batch = self._storage.batch()
+            self.rows.stage_changes(batch, Changeset(nodes=list(nodes)))
+            for index in blocks:
+                self.bitfield.set_range(index, index + 1)
+            for page in {page for index in blocks for page in pages_of(index, index + 1)}:
+                self.rows.stage_page(batch, self.bitfield, page)
+            self._stage_hints(batch, self._hints, self.head.length)
+            self.sequence = self._storage.commit(batch)
+        except BaseException as error:
+            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            raise
+        self._nodes.clear()
+
+    def forget_node(self, index: int) -> None:
+        """Delete a tree node that cannot be read. Raises: StorageFailed."""
+        self.check_usable()
+        batch = self._storage.batch()
+        batch.delete(self.rows.keys.node(index))
+        self.sequence = self._storage.commit(batch)
+        self._nodes.clear()
 
     def prune(self, tops: Iterable[int]) -> None:
         """Remove all tree nodes below these. Raises: StorageFailed."""

@@ -145,10 +145,19 @@ class CoreStorage:
         for key, block in self.storage.items(keys.block(start), keys.block(stop)):
             yield decode_record(self._name, keys.block_index, key), block
 
+    def nodes(self, start: int, stop: int) -> Iterator[MerkleNode]:
+        """Tree nodes with start <= index < stop that are here, in order."""
+        keys = self.keys
+        for key, data in self.storage.items(keys.node(start), keys.node(stop)):
+            yield self._checked_node(decode_record(self._name, keys.node_index, key), data)
+
     def read_node(self, index: int) -> MerkleNode | None:
         data = self._get(self._node_key(index))
         if data is None:
             return None
+        return self._checked_node(index, data)
+
+    def _checked_node(self, index: int, data: bytes) -> MerkleNode:
         node = decode_record(self._name, decode_stored_node, data)
         if node.index != index:
             raise CorruptStorage(self._name, f"tree node {index} says that it is {node.index}")

@@ -64,6 +64,8 @@ _BLOB_AGE_CUTOFF = 0.25
 
 _BLOCK_CACHE_BYTES = 16 << 20
 _STALL_SECONDS = 0.002
+
+_UNUSED_KEY = b"\xff"
 _MIB = 1 << 20
 
 
@@ -146,12 +148,26 @@ class RocksStorage:
         return self._group.durability
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._get(key)
+        try:
+            value: bytes | None = self._get(key)
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._unreadable(error) from error
         return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         get = self._get  # RocksDB's own multi-get is no faster
-        return [get(key) for key in keys]
+        try:
+            return [get(key) for key in keys]
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> Exception:
+        if isinstance(error, trio.ClosedResourceError):
+            return error
+        text = str(error)
+        if "Corruption" in text:
+            return CorruptStorage(str(self.path / "db"), text)
+        return StorageError(f"{self.path} cannot be read: {text}")
 
     def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         while rows := self._read_ahead(start, stop):
@@ -173,8 +189,26 @@ class RocksStorage:
             rows.append((key, value))
             size += len(key) + len(value)
             if len(rows) >= READ_AHEAD_ITEMS or size >= READ_AHEAD_BYTES:
-                break
+                return rows
+        del found
+        error = self._error_at(rows[-1][0] + b"\x00" if rows else start, options)
+        if error is not None:
+            raise self._unreadable(error) from error
         return rows
+
+    def _error_at(self, key: bytes, options: ReadOptions) -> Exception | None:
+        """Why the next row cannot be read: `items` of the binding takes it for the end."""
+        if self._column is None:
+            return None
+        rest = self._column.iter(options)
+        rest.seek(key)
+        try:
+            rest.status()
+        except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
+            return error
+        finally:
+            del rest  # the error remembers this frame
+        return None
 
     def batch(self) -> RocksBatch:
         return RocksBatch(self._handle)
@@ -267,8 +301,15 @@ class RocksStorage:
                 finally:
                     cutoff = str(_BLOB_AGE_CUTOFF)
                     column.set_options({"blob_garbage_collection_age_cutoff": cutoff})
+                self._check_compaction()
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error
+
+    def _check_compaction(self) -> None:
+        """The binding does not say that a compaction failed; the next write does."""
+        batch = NativeBatch(raw_mode=True)
+        batch.delete(_UNUSED_KEY, self._handle)
+        self._db.write(batch, self._synced)
 
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.
