@@ -303,11 +303,15 @@ class Core:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
-        OutOfRange for what cannot come: beyond the end of our own log, or below 0; DamagedBlock,
-        see `repair`.
+        OutOfRange for what cannot come: beyond the end of our own log, or below 0; DamagedBlock
+        for our own log, or when not to wait: of others' it is fetched again.
         Cancel: takes the request back.
         """
-        block = self.get_local(index)
+        try:
+            block = self.get_local(index)
+        except DamagedBlock as error:
+            self._forget_damaged(error, wait)
+            block = None
         if block is None:
             return (await self._fetch((index,), wait))[index]
         self._budget -= 1 + len(block) // _COST_BYTES
@@ -354,7 +358,11 @@ class Core:
         blocks: dict[int, bytes] = {}
         missing = []
         for index in indices:
-            block = self.get_local(index)
+            try:
+                block = self.get_local(index)
+            except DamagedBlock as error:
+                self._forget_damaged(error, wait)
+                block = None
             if block is None:
                 missing.append(index)
             else:
@@ -466,6 +474,13 @@ class Core:
             self.replication.blocks_dropped(start, stop)
         await self.wait_durable()
         return runs
+
+    def _forget_damaged(self, error: DamagedBlock, wait: bool) -> None:
+        """Take the block for one that is not here, so that peers are asked. Raises: `error`."""
+        if not wait or self.is_writable or self._log.rows.storage.is_read_only:
+            raise error
+        self._log.clear(((error.index, error.index + 1),))
+        self.replication.blocks_dropped(error.index, error.index + 1)
 
     # --- rows beside the log ------------------------------------------------------------
 

@@ -170,11 +170,19 @@ class RocksStorage:
         return StorageError(f"{self.path} cannot be read: {text}")
 
     def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while rows := self._read_ahead(start, stop):
+        while True:
+            rows, error = self._read_ahead(start, stop)
             yield from rows
+            if error is not None:
+                raise self._unreadable(error) from error
+            if not rows:
+                return
             start = rows[-1][0] + b"\x00"
 
-    def _read_ahead(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def _read_ahead(
+        self, start: bytes, stop: bytes
+    ) -> tuple[list[tuple[bytes, bytes]], Exception | None]:
+        """Some rows, and why the one after them cannot be read."""
         # An iterator that outlives this call would keep the database locked after `close`.
         if self._column is None:
             raise trio.ClosedResourceError("the store is closed")
@@ -189,15 +197,11 @@ class RocksStorage:
             rows.append((key, value))
             size += len(key) + len(value)
             if len(rows) >= READ_AHEAD_ITEMS or size >= READ_AHEAD_BYTES:
-                return rows
-        del found
-        error = self._error_at(rows[-1][0] + b"\x00" if rows else start, options)
-        if error is not None:
-            raise self._unreadable(error) from error
-        return rows
+                return rows, None
+        return rows, self._error_at(rows[-1][0] + b"\x00" if rows else start, options)
 
     def _error_at(self, key: bytes, options: ReadOptions) -> Exception | None:
-        """Why the next row cannot be read: `items` of the binding takes it for the end."""
+        """Why there is no further row: the binding takes one that it cannot read for the end."""
         if self._column is None:
             return None
         rest = self._column.iter(options)

@@ -1,0 +1,163 @@
+"""[disk] A new database of all that can be read of a damaged one.
+
+RocksDB stops writing when it comes to rewrite a file of which a part cannot be read, and comes to
+it again whenever it is opened. So a damaged store is copied, row by row, into a new one that takes
+its place; where rows cannot be read there is a gap. What the gap means for a core is for
+`hypercore.store_repair` to find out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hypercore.errors import CorruptStorage, StorageFailed
+from hypercore.storage import Durability, Storage
+from hypercore.storage.catalog import Catalog, decode_record
+from hypercore.storage.directory import StoreDirectory
+from hypercore.storage.layout import AuthRecord, CoreRecord, DataKeys, Hints, auth_key
+from hypercore.storage.rocks import RocksStorage
+
+_FIRST_KEY = b"\x00"
+_LAST_KEY = b"\xff"
+_DATA = b"\x04"
+"""Where the rows of cores begin; below are those that say which cores there are."""
+
+_BATCH_BYTES = 1 << 20
+_SPARE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows with start <= key < stop that cannot be read."""
+
+    start: bytes
+    stop: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What was done to a store."""
+
+    gaps: tuple[Gap, ...]
+    damaged: Path | None
+    """Where the damaged database is now, to be deleted; None when nothing was damaged."""
+
+
+def readable_rows(
+    storage: Storage, start: bytes = _FIRST_KEY, stop: bytes = _LAST_KEY
+) -> Iterator[tuple[bytes, bytes] | Gap]:
+    """All rows that can be read, in order, with the gaps between them."""
+    position = start
+    while position < stop:
+        try:
+            for key, value in storage.items(position, stop):
+                yield key, value
+                position = key + b"\x00"
+        except CorruptStorage as error:
+            resumed = _next_readable(storage, position, stop)
+            yield Gap(position, resumed, error.reason)
+            position = resumed
+        else:
+            return
+
+
+def _next_readable(storage: Storage, position: bytes, stop: bytes) -> bytes:
+    """A key after `position` where reading works again, about as close as there is one."""
+    width = len(position) + _SPARE_BYTES
+    bad = int.from_bytes(position.ljust(width, b"\x00"), "big")
+    end = int.from_bytes(stop.ljust(width, b"\x00"), "big")
+    step = 1
+    while bad + step < end and not _is_readable(storage, (bad + step).to_bytes(width, "big"), stop):
+        bad += step
+        step *= 256
+    good = min(bad + step, end)
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        if _is_readable(storage, middle.to_bytes(width, "big"), stop):
+            good = middle
+        else:
+            bad = middle
+    return stop if good == end else good.to_bytes(width, "big")
+
+
+def _is_readable(storage: Storage, key: bytes, stop: bytes) -> bool:
+    try:
+        next(storage.items(key, stop), None)
+    except CorruptStorage:
+        return False
+    return True
+
+
+def salvage(path: Path) -> Salvage:
+    """Replace the database of the closed store in `path`, if it is damaged. Blocks; takes long.
+
+    Afterwards our own cores of which the newest head may be lost refuse appends.
+
+    Raises: StoreLocked, CorruptStorage for damage that nothing can be read around, or to the
+    records that say which cores there are; StorageFailed. Before the end nothing is changed.
+    """
+    directory = StoreDirectory(path)
+    try:
+        storage = RocksStorage(path, Durability.OS, read_only=True)
+        try:
+            gaps = tuple(row for row in readable_rows(storage) if isinstance(row, Gap))
+            for gap in gaps:
+                if gap.start < _DATA:
+                    raise CorruptStorage(
+                        str(path / "db"), f"what cores it has cannot be read: {gap.reason}"
+                    )
+            if not gaps:
+                return Salvage((), None)
+            _copy(storage, directory.salvaged_path, gaps)
+        finally:
+            storage.close()
+        return Salvage(gaps, directory.replace_database())
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be salvaged: {error}") from error
+    finally:
+        directory.close()
+
+
+def _copy(source: Storage, path: Path, gaps: tuple[Gap, ...]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    target = RocksStorage(path, Durability.COMMIT)
+    try:
+        batch, size = target.batch(), 0
+        for row in readable_rows(source):
+            if isinstance(row, Gap):
+                continue
+            batch.put(*row)
+            size += len(row[0]) + len(row[1])
+            if size >= _BATCH_BYTES:
+                target.commit(batch)
+                batch, size = target.batch(), 0
+        target.commit(batch)
+        _mark_recovering(target, gaps)
+        target.compact()
+    finally:
+        target.close()
+
+
+def _mark_recovering(target: Storage, gaps: tuple[Gap, ...]) -> None:
+    """Our own cores of which the head may be lost are not to be appended to: see `Hints`."""
+    catalog = Catalog(target)
+    batch = target.batch()
+    for discovery_key in catalog.discovery_keys():
+        record = catalog.find(discovery_key)
+        if record is None or not _is_ours(target, record):
+            continue
+        keys = DataKeys(record.data_pointer)
+        if any(gap.start < keys.block(0) and gap.stop > keys.head for gap in gaps):
+            data = target.get(keys.hints)
+            hints = Hints() if data is None else decode_record("hints", Hints.decode, data)
+            batch.put(keys.hints, replace(hints, recovering=1).encode())
+    target.commit(batch)
+
+
+def _is_ours(storage: Storage, record: CoreRecord) -> bool:
+    data = storage.get(auth_key(record.core_pointer))
+    return data is not None and decode_record("keys", AuthRecord.decode, data).key_pair is not None
