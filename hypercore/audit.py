@@ -89,10 +89,9 @@ class Audit:
     """One pass over one core; reads the disk, and changes nothing."""
 
     def __init__(self, log: AuditedLog, *, is_strict: bool = False) -> None:
-        """When it `is_strict`, a tree node that a held block's proof needs must be there.
+        """When it `is_strict`, every tree node must be there that another one's proof needs.
 
-        JavaScript deletes some of them when a neighbor is cleared: without them peers cannot be
-        sent the block.
+        JavaScript deletes some of them when a neighbor is cleared.
         """
         self._log = log
         self._position = 0
@@ -121,6 +120,8 @@ class Audit:
         nodes = self._read_nodes(2 * start, 2 * stop)
         self._check_blocks(start, stop, nodes)
         self._check_nodes(nodes)
+        if self._is_strict:
+            self._check_anchors(nodes)
         self._position = stop
         return True
 
@@ -167,7 +168,7 @@ class Audit:
             self._blocks += 1
             if not is_held(index):
                 self._add(DamageKind.MARK, index, "the block is here, and not marked")
-            self._check_way_up(index, nodes)
+            self._unprovable += not self._is_provable(index, nodes)
 
     def _read_blocks(self, start: int, stop: int) -> Mapping[int, bytes | None]:
         """Blocks that are here; None for one that cannot be read."""
@@ -224,8 +225,8 @@ class Audit:
             return None
         return None if block is None else leaf_node(index, block)
 
-    def _check_way_up(self, index: int, nodes: dict[int, MerkleNode]) -> None:
-        """The tree nodes that prove the block to others; each is looked at once in a piece."""
+    def _is_provable(self, index: int, nodes: dict[int, MerkleNode]) -> bool:
+        """Whether all tree nodes are here that prove the block to others."""
         number = 2 * index
         while number not in self._roots:
             parent = flat_tree.parent(number)
@@ -233,17 +234,21 @@ class Audit:
                 break
             for needed in (flat_tree.sibling(number), parent):
                 if self._node(needed, nodes) is None:
-                    self._lost_proof(index, needed)
-                    return
+                    return False
             self._climbed.add(parent)
             number = parent
+        return True
 
-    def _lost_proof(self, index: int, node: int) -> None:
-        if not self._is_strict:
-            self._unprovable += 1
-        elif node not in self._missing:
-            self._missing.add(node)
-            self._add(DamageKind.NODE, node, f"missing, and needed to prove block {index}")
+    def _check_anchors(self, nodes: dict[int, MerkleNode]) -> None:
+        """What is fetched is proven by the nearest node that is here: each must be proven, too."""
+        for index in nodes:
+            if index in self._roots:
+                continue
+            for needed in (flat_tree.sibling(index), flat_tree.parent(index)):
+                if needed not in self._missing and self._node(needed, nodes) is None:
+                    self._missing.add(needed)
+                    reason = f"missing, and needed to prove tree node {index}"
+                    self._add(DamageKind.NODE, needed, reason)
 
     def _check_nodes(self, nodes: dict[int, MerkleNode]) -> None:
         for index, node in nodes.items():

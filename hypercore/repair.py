@@ -31,6 +31,7 @@ class DamagedLog(Protocol):
     def clear(self, runs: Sequence[tuple[int, int]]) -> None: ...
     def restore(self, nodes: Sequence[MerkleNode], blocks: Sequence[int]) -> None: ...
     def forget_node(self, index: int) -> None: ...
+    def prune(self, tops: Iterable[int]) -> None: ...
 
 
 def rebuilt_node(log: DamagedLog, index: int) -> MerkleNode | None:
@@ -60,6 +61,8 @@ def repair_log(log: DamagedLog, damage: Iterable[Damage]) -> list[tuple[int, int
     """
     lost: list[tuple[int, int]] = []
     nodes: list[int] = []
+    tops: list[int] = []
+    """Subtrees of which nothing is to stay."""
     for item in damage:
         match item.kind:
             case DamageKind.BLOCK:
@@ -67,7 +70,7 @@ def repair_log(log: DamagedLog, damage: Iterable[Damage]) -> list[tuple[int, int
             case DamageKind.NODE:
                 nodes.append(item.start)
             case DamageKind.SUBTREE:
-                lost.append(_blocks_below(item.start))
+                tops.append(item.start)
             case DamageKind.MARK:
                 log.restore((), range(item.start, item.stop))
             case DamageKind.HEAD:
@@ -81,10 +84,12 @@ def repair_log(log: DamagedLog, damage: Iterable[Damage]) -> list[tuple[int, int
             log.restore((node,), ())
         else:
             log.forget_node(index)
-            lost.append(_blocks_below(flat_tree.parent(index)))
-    if log.is_writable or not lost:
+            tops.append(flat_tree.parent(index))
+    if log.is_writable or not (lost or tops):
         return []
-    runs = merged(lost)
+    # No node may stay that is not proven by others up to a root: what is fetched relies on it.
+    log.prune(tops)
+    runs = merged([*lost, *map(_blocks_below, tops)])
     log.clear(runs)
     return runs
 

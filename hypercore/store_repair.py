@@ -13,14 +13,19 @@ from pathlib import Path
 
 import trio
 
+from hypercore import flat_tree
 from hypercore.audit import AuditProgress
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.errors import CorruptStorage, UsageError
+from hypercore.flat_tree import TreeIndex
+from hypercore.log import Changeset
+from hypercore.merkle import MerkleNode, leaf_node, parent_node, tree_hash
 from hypercore.repair import merged
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog, decode_record
-from hypercore.storage.layout import AuthRecord, DataKeys, auth_key
+from hypercore.storage.core_storage import CoreStorage
+from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, auth_key
 from hypercore.storage.salvage import Salvage, salvage
 
 _MOST_ROUNDS = 64
@@ -73,7 +78,8 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
         core = await store.find(discovery_key)
     except CorruptStorage as error:
         failure = str(error)
-        if was_reset := _reset(store.storage, discovery_key):
+        was_reset = not restore_roots(store.storage, discovery_key)
+        if not was_reset or _reset(store.storage, discovery_key):
             core = await store.find(discovery_key)
             failure = ""
     if core is None:
@@ -111,6 +117,41 @@ async def _mend(core: Core, is_strict: bool) -> tuple[AuditProgress, tuple[tuple
         if audit.damage == before:
             break
     return audit, tuple(forgotten)
+
+
+def restore_roots(storage: Storage, discovery_key: bytes) -> bool:
+    """Make the roots of a core anew from what lies below them, if that is what its head says."""
+    record = Catalog(storage).find(discovery_key)
+    if record is None:
+        return False
+    rows = CoreStorage(storage, discovery_key, record)
+    data = storage.get(rows.keys.head)
+    if data is None:
+        return False
+    head = decode_record("head", HeadRecord.decode, data)
+    roots = [_subtree(rows, index) for index in flat_tree.full_roots(head.length)]
+    found = [root for root in roots if root is not None]
+    if len(found) < len(roots) or tree_hash(found) != head.tree_hash:
+        return False
+    batch = storage.batch()
+    rows.stage_changes(batch, Changeset(nodes=found))
+    storage.commit(batch)
+    return True
+
+
+def _subtree(rows: CoreStorage, index: TreeIndex) -> MerkleNode | None:
+    """A tree node as stored, or from its children, or from its block."""
+    try:
+        node = rows.read_node(index)
+        if node is not None:
+            return node
+        if not index & 1:
+            block = rows.read_block(index >> 1)
+            return None if block is None else leaf_node(index >> 1, block)
+    except CorruptStorage:
+        return None
+    left, right = (_subtree(rows, child) for child in flat_tree.children(index))
+    return None if left is None or right is None else parent_node(left, right)
 
 
 def _reset(storage: Storage, discovery_key: bytes) -> bool:

@@ -31,7 +31,7 @@ _SPARE_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Rows with start <= key < stop that cannot be read."""
+    """Rows with start <= key < stop that cannot be read; none when all of them were deleted."""
 
     start: bytes
     stop: bytes
@@ -47,11 +47,9 @@ class Salvage:
     """Where the damaged database is now, to be deleted; None when nothing was damaged."""
 
 
-def readable_rows(
-    storage: Storage, start: bytes = _FIRST_KEY, stop: bytes = _LAST_KEY
-) -> Iterator[tuple[bytes, bytes] | Gap]:
+def readable_rows(storage: RocksStorage) -> Iterator[tuple[bytes, bytes] | Gap]:
     """All rows that can be read, in order, with the gaps between them."""
-    position = start
+    position, stop = _FIRST_KEY, _LAST_KEY
     while position < stop:
         try:
             for key, value in storage.items(position, stop):
@@ -59,10 +57,35 @@ def readable_rows(
                 position = key + b"\x00"
         except CorruptStorage as error:
             resumed = _next_readable(storage, position, stop)
-            yield Gap(position, resumed, error.reason)
+            yield from _rows_within(storage, Gap(position, resumed, error.reason))
             position = resumed
         else:
             return
+
+
+def _rows_within(storage: RocksStorage, gap: Gap) -> Iterator[tuple[bytes, bytes] | Gap]:
+    """What can be read in a gap after all, and what is left of it.
+
+    One damaged block stops an iteration over all files that have keys in its range; a single row
+    is read from the one that has it, and its checksums are verified.
+    """
+    lost: list[bytes] = []
+    has_any = False
+    for key in storage.unverified_keys(gap.start, gap.stop):
+        has_any = True
+        try:
+            value = storage.get(key)
+        except CorruptStorage:
+            lost = [*lost[:1], key]
+        else:
+            if value is not None:
+                yield key, value
+    if not has_any:
+        yield gap
+    elif lost:
+        yield Gap(lost[0], lost[-1] + b"\x00", gap.reason)
+    else:
+        yield Gap(gap.start, gap.start, gap.reason)
 
 
 def _next_readable(storage: Storage, position: bytes, stop: bytes) -> bytes:
@@ -106,7 +129,7 @@ def salvage(path: Path) -> Salvage:
         try:
             gaps = tuple(row for row in readable_rows(storage) if isinstance(row, Gap))
             for gap in gaps:
-                if gap.start < _DATA:
+                if gap.start < min(gap.stop, _DATA):
                     raise CorruptStorage(
                         str(path / "db"), f"what cores it has cannot be read: {gap.reason}"
                     )
@@ -122,7 +145,7 @@ def salvage(path: Path) -> Salvage:
         directory.close()
 
 
-def _copy(source: Storage, path: Path, gaps: tuple[Gap, ...]) -> None:
+def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> None:
     shutil.rmtree(path, ignore_errors=True)
     target = RocksStorage(path, Durability.COMMIT)
     try:
@@ -151,7 +174,7 @@ def _mark_recovering(target: Storage, gaps: tuple[Gap, ...]) -> None:
         if record is None or not _is_ours(target, record):
             continue
         keys = DataKeys(record.data_pointer)
-        if any(gap.start < keys.block(0) and gap.stop > keys.head for gap in gaps):
+        if any(max(gap.start, keys.head) < min(gap.stop, keys.block(0)) for gap in gaps):
             data = target.get(keys.hints)
             hints = Hints() if data is None else decode_record("hints", Hints.decode, data)
             batch.put(keys.hints, replace(hints, recovering=1).encode())

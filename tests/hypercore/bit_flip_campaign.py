@@ -28,7 +28,7 @@ from pathlib import Path
 
 import trio
 
-from hypercore import Core, Corestore, Durability, open_corestore
+from hypercore import Core, Corestore, open_corestore
 from hypercore.errors import CorruptStorage, DamagedBlock, StorageError
 from hypercore.replication.messages import PROTOCOL
 from hypercore.store_repair import audit_core, repair_cores, salvage_store
@@ -173,11 +173,11 @@ async def judge(specimen: Specimen, report: Report) -> str:
                 try:
                     block = core.get_local(index)
                 except DamagedBlock as error:
-                    assert error.index == index
-                    damaged.add(index)
+                    damaged.add(error.index)
                 else:
                     assert block is not None, f"{name} {index} is gone without a word"
                     assert block == block_of(name, index), f"{name} {index} is not what it was"
+            assert damaged <= specimen.held[name]
             report.damaged_blocks += len(damaged)
             audit = await audit_core(core, is_strict=True)
             assert audit.damaged_blocks == len(damaged), f"{name}: {audit}"
@@ -221,7 +221,8 @@ async def repair(path: Path, report: Report) -> None:
         assert [cores["replica"].get_local(index) for index in range(LENGTH)] == blocks_of(
             "replica"
         )
-        assert (await audit_core(cores["replica"], is_strict=True)).is_sound
+        audit = await audit_core(cores["replica"], is_strict=True)
+        assert audit.is_sound, f"{audit}"
         await store.reclaim()  # nothing is left that cannot be rewritten
     report.repaired += is_sound
     report.unrepairable += not is_sound
@@ -269,8 +270,7 @@ class Campaign:
         try:
             try:
                 outcome = trio.run(judge, specimen, report)
-            except StorageError as error:
-                assert str(error), "no reason"
+            except StorageError:
                 outcome = "refused"
             if is_healed:
                 self._mend(specimen)
