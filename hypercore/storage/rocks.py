@@ -41,6 +41,7 @@ from hypercore.errors import CorruptStorage, StorageError, StorageFailed, StoreL
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, lock_holder
 from hypercore.storage.durability import GroupCommit
+from hypercore.storage.log_file import may_lack, turned_bit
 
 _COLUMN_FAMILY = "corestore"
 
@@ -122,6 +123,7 @@ class RocksStorage:
         self._directory = None if read_only else StoreDirectory(path)
         self._column: Rdict | None = None
         try:
+            _check_logs(path / "db")
             self._db = _open_database(path / "db", read_only=read_only)
         except BaseException:
             if self._directory is not None:
@@ -392,6 +394,28 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
         if "Corruption" in text:
             raise CorruptStorage(str(path), text) from error
         raise StorageError(f"{path} cannot be opened: {text}") from error
+
+
+def _check_logs(path: Path) -> None:
+    """Do not let RocksDB drop what was acknowledged because a bit of its log was turned.
+
+    Only after a crash is there a log with anything in it.
+    Raises: CorruptStorage.
+    """
+    logs = {log: log.read_bytes() for log in path.glob("*.log") if log.stat().st_size}
+    if not logs or not (path / "CURRENT").exists():
+        return
+    database = _open_database(path, read_only=True)  # writes nothing
+    recovered = database.latest_sequence_number()
+    database.close()
+    del database
+    for log, data in logs.items():
+        bit = turned_bit(data) if may_lack(data, recovered) else None
+        if bit is not None:
+            raise CorruptStorage(str(log), f"{bit}; {_MEND}")
+
+
+_MEND = "`beemesh core verify --repair` turns it back"
 
 
 def _options(cache: Cache) -> Options:

@@ -1,13 +1,15 @@
 """[disk] A new database of all that can be read of a damaged one.
 
 RocksDB stops writing when it comes to rewrite a file of which a part cannot be read, and comes to
-it again whenever it is opened. So a damaged store is copied, row by row, into a new one that takes
+it again whenever it is opened. Log files, of which one bit was turned, are put right in place;
+else a damaged store is copied, row by row, into a new one that takes
 its place; where rows cannot be read there is a gap. What the gap means for a core is for
 `hypercore.store_repair` to find out.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog, decode_record
 from hypercore.storage.directory import StoreDirectory
 from hypercore.storage.layout import AuthRecord, CoreRecord, DataKeys, Hints, auth_key
+from hypercore.storage.log_file import turned_bit
 from hypercore.storage.rocks import RocksStorage
 
 _FIRST_KEY = b"\x00"
@@ -44,7 +47,9 @@ class Salvage:
 
     gaps: tuple[Gap, ...]
     damaged: Path | None
-    """Where the damaged database is now, to be deleted; None when nothing was damaged."""
+    """Where the damaged database is now, to be deleted; None when it had no gaps."""
+    mended: tuple[str, ...]
+    """What was put right in place, in words."""
 
 
 def readable_rows(storage: RocksStorage) -> Iterator[tuple[bytes, bytes] | Gap]:
@@ -125,6 +130,7 @@ def salvage(path: Path) -> Salvage:
     """
     directory = StoreDirectory(path)
     try:
+        mended = tuple(_mend_log_files(path / "db"))
         storage = RocksStorage(path, Durability.OS, read_only=True)
         try:
             gaps = tuple(row for row in readable_rows(storage) if isinstance(row, Gap))
@@ -134,15 +140,40 @@ def salvage(path: Path) -> Salvage:
                         str(path / "db"), f"what cores it has cannot be read: {gap.reason}"
                     )
             if not gaps:
-                return Salvage((), None)
+                return Salvage((), None, mended)
             _copy(storage, directory.salvaged_path, gaps)
         finally:
             storage.close()
-        return Salvage(gaps, directory.replace_database())
+        return Salvage(gaps, directory.replace_database(), mended)
     except OSError as error:
         raise StorageFailed(f"{path} cannot be salvaged: {error}") from error
     finally:
         directory.close()
+
+
+def _mend_log_files(path: Path) -> Iterator[str]:
+    """Turn back a bit of a write-ahead log, or of what names the files; says which."""
+    manifests = sorted(path.glob("MANIFEST-*"))
+    current = path / "CURRENT"
+    if len(manifests) == 1 and current.exists():
+        text = f"{manifests[0].name}\n".encode()
+        if current.read_bytes() != text:
+            _overwrite(current, 0, text)
+            yield f"{current}: names the only manifest there is"
+    for file in [*manifests, *path.glob("*.log")]:
+        data = file.read_bytes()
+        bit = turned_bit(data)
+        if bit is not None:
+            _overwrite(file, bit.offset, bytes((data[bit.offset] ^ 1 << bit.bit,)))
+            yield f"{file}: {bit}; it was turned back"
+
+
+def _overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> None:
