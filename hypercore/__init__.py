@@ -26,6 +26,7 @@ Odd decisions:
 * Only durable lengths of our own logs are announced.
 """
 
+from hypercore.audit import AuditProgress, Damage, DamageKind
 from hypercore.core import Core
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.corestore import Corestore, CorestoreStatistics, open_corestore
@@ -33,6 +34,7 @@ from hypercore.crypto import KeyPair, decode_id, discovery_key, encode_id
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
+    DamagedBlock,
     HypercoreError,
     NotWritable,
     OutOfRange,
@@ -46,6 +48,7 @@ from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.storage import Durability
 
 __all__ = [
+    "AuditProgress",
     "BlockNotAvailable",
     "Core",
     "CoreInfo",
@@ -53,6 +56,9 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Damage",
+    "DamageKind",
+    "DamagedBlock",
     "Durability",
     "HypercoreError",
     "KeyPair",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -447,7 +447,7 @@ class Core:
 
     # --- damage -------------------------------------------------------------------------
 
-    async def audit(self, *, is_strict: bool = False) -> AsyncIterator[AuditProgress]:
+    async def audit(self, *, is_strict: bool = False) -> AsyncGenerator[AuditProgress, None]:
         """Check every block and tree node against the signed head; see `Audit`.
 
         How far it is, about every 3 ms, and in the end what is damaged. Reads and appends go on

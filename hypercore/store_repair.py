@@ -7,7 +7,7 @@ even the head can be trusted begins anew. Our own cores cannot: another history 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ async def salvage_store(path: Path) -> Salvage:
     return await trio.to_thread.run_sync(salvage, path)
 
 
-async def repair_cores(path: Path, *, is_strict: bool) -> AsyncIterator[CoreRepair]:
+async def repair_cores(path: Path, *, is_strict: bool) -> AsyncGenerator[CoreRepair, None]:
     """Audit and mend every core of a closed store, one after the other.
 
     `is_strict` after a salvage that left gaps, see `Audit`.

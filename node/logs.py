@@ -18,6 +18,7 @@ from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
 from hypercore.errors import NotWritable, OutOfRange, RemoteProtocolError
+from node.auditing import verify_core, verify_store
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -28,6 +29,7 @@ from node.verbs import (
     CoreGet,
     CoreInfo,
     CoreList,
+    CoreVerify,
     ExitCode,
     LogVerb,
     Result,
@@ -56,6 +58,10 @@ async def perform_on_store(
                     yield await _describe_named(store, name)
             case CoreAppend() | BeePut():
                 yield await _write(store, verb)
+            case CoreVerify():
+                async with aclosing(_verify(store, verb)) as results:
+                    async for result in results:
+                        yield result
             case BeeCompact():
                 yield await _compact(store, verb)
             case CoreInfo() | CoreGet() | BeeInfo() | BeeGet() | BeeList():
@@ -82,6 +88,20 @@ async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
             return {"version": bee.version, "key": encode_id(core.key)}
         index = await core.append(verb.blocks)
         return {"index": index, "length": core.length, "key": encode_id(core.key)}
+
+
+async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, None]:
+    if not verb.core:
+        async with aclosing(verify_store(store)) as results:
+            async for result in results:
+                yield result
+        return
+    async with (
+        _open_core(store, verb.core, may_create=False) as core,
+        aclosing(verify_core(core)) as results,
+    ):
+        async for result in results:
+            yield result
 
 
 async def _compact(store: Corestore, verb: BeeCompact) -> Result:

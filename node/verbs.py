@@ -72,6 +72,12 @@ class CoreGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class CoreVerify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is stored against its signatures; `core` "" means every core of the store."""
+
+    core: str = ""
+
+
 class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     core: str
     blocks: tuple[bytes, ...]
@@ -131,7 +137,16 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
-    CoreList | CoreInfo | CoreGet | CoreAppend | BeeInfo | BeeGet | BeePut | BeeList | BeeCompact
+    CoreList
+    | CoreInfo
+    | CoreGet
+    | CoreVerify
+    | CoreAppend
+    | BeeInfo
+    | BeeGet
+    | BeePut
+    | BeeList
+    | BeeCompact
 )
 PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
 Verb: TypeAlias = Load | ListValues | PostedVerb
@@ -141,6 +156,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/info": CoreInfo,
     "core/get": CoreGet,
     "core/append": CoreAppend,
+    "core/verify": CoreVerify,
     "bee/info": BeeInfo,
     "bee/get": BeeGet,
     "bee/put": BeePut,
