@@ -558,6 +558,16 @@ class Core:
         if log.head is not head:
             self._length_changed.unpark_all()
 
+    def reload(self) -> None:
+        """The storage has recovered from a failure: go on with what is on the disk.
+
+        Raises: CorruptStorage, StorageError.
+        """
+        self._log.reload()
+        self._fetcher.recovered()
+        self._announced_length = self._log.durable_length
+        self._head_changed()
+
     # --- life ---------------------------------------------------------------------------
 
     def use_encryption(self, encryption_key: bytes) -> None:

@@ -98,6 +98,24 @@ class Corestore:
         """Of all cores in the store, in every namespace."""
         return list(self._store.catalog.discovery_keys())
 
+    async def recover(self) -> None:
+        """Go on after StorageFailed, when there is room again, or the disk works: nothing is lost.
+
+        What was not acknowledged may be there or not; what had been written and never synced is
+        read back and written anew. All cores stay open, and are offered to peers again.
+
+        Raises: StorageFailed when the disk still cannot be written (reads go on as before),
+        CorruptStorage. Cancel: never waits; blocks for as long as opening does.
+        """
+        self._check_open()
+        store = self._store
+        store.storage.recover()
+        store.catalog.reload()
+        store.failures.clear()
+        for core in self.open_cores():
+            core.reload()
+            self._offer(core)
+
     async def reclaim(self) -> None:
         """Give the room of cleared blocks back: no file of the store holds their bytes any more.
 

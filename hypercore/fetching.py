@@ -73,6 +73,10 @@ class BlockFetcher:
         if self._changed:
             self._changed.unpark_all()
 
+    def recovered(self) -> None:
+        """Blocks may come again."""
+        self._failure = None
+
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
         self._failure = error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -110,6 +111,32 @@ class StoredLog:
             signer.public_key == self.key_pair.public_key for signer in manifest.signers
         )
 
+    def reload(self) -> None:
+        """The storage has recovered from a failure: take what is on the disk for what is.
+
+        Raises: CorruptStorage, StorageError.
+        """
+        stored = self.rows.load()
+        self.head = stored.head
+        self.bitfield = stored.bitfield
+        self.verifier = stored.verifier
+        self._auth = stored.auth
+        self._hints = stored.hints
+        self._nodes.clear()
+        self._pending.clear()
+        self._durable_length = stored.head.length
+        self._failure = None
+        self._repair_hints()
+        self.is_writable = self._may_write()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing is written any more. What was staged in memory is not on the disk."""
+        self._failure = StorageFailed(f"a write to this core failed: {error}")
+        with suppress(StorageError):
+            self.bitfield = self.rows.load_bitfield()
+            self._hints = self._hints.moved(min(self.bitfield.first_unset(0), self.head.length))
+            self._nodes.clear()
+
     def check_usable(self) -> None:
         """Raises: StorageFailed after a failed write."""
         if self._failure is not None:
@@ -203,7 +230,7 @@ class StoredLog:
                 self._stage_local(batch, key, value)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self._fail(error)
             raise
 
     def restore(self, nodes: Sequence[MerkleNode], blocks: Sequence[int]) -> None:
@@ -219,7 +246,7 @@ class StoredLog:
             self._stage_hints(batch, self._hints, self.head.length)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self._fail(error)
             raise
         self._nodes.clear()
 
@@ -240,7 +267,7 @@ class StoredLog:
                 self.rows.stage_pruning(batch, top)
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self._fail(error)
             raise
         self._nodes.clear()
 
@@ -274,7 +301,7 @@ class StoredLog:
                 self._stage_local(batch, key, value)
             self._swap(head, self._storage.commit(batch))
         except BaseException as error:
-            self._failure = StorageFailed(f"a write to this core failed: {error}")
+            self._fail(error)
             raise
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:

@@ -76,6 +76,14 @@ class Storage(Protocol):
         """Return when a commit would not be held up by a disk that cannot follow."""
         ...
 
+    def recover(self) -> None:
+        """After a failure: read back what reached the disk, and go on. Blocks, about 50 ms.
+
+        Whoever keeps anything of the rows in memory has to read it anew.
+        Raises: StorageFailed when the disk still cannot be written; reads go on all the same.
+        """
+        ...
+
     async def reclaim(self) -> None:
         """Give the room of deleted rows back: no file of the store holds their bytes any more.
 

@@ -83,6 +83,13 @@ class Catalog:
             self.storage.commit(batch)
         return head
 
+    def reload(self) -> None:
+        """Read the counters anew: the storage has recovered from a failure.
+
+        Raises: StorageError.
+        """
+        self._head = self._load_head(self.primary_key, system_entropy)
+
     def key_pair(self, namespace: bytes, name: str) -> KeyPair:
         """The key pair that a name stands for in this store."""
         return KeyPair.from_seed(

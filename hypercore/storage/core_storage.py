@@ -88,7 +88,7 @@ class CoreStorage:
         head, verifier = self._load_head(auth)
         data = self.storage.get(self.keys.hints)
         hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
-        return StoredCore(auth, verifier, head, hints, self._load_bitfield())
+        return StoredCore(auth, verifier, head, hints, self.load_bitfield())
 
     def _load_auth(self) -> AuthRecord:
         data = self.storage.get(self._auth_key)
@@ -125,7 +125,8 @@ class CoreStorage:
             raise CorruptStorage(self._name, f"nobody signed its head of length {head.length}")
         return head, verifier
 
-    def _load_bitfield(self) -> Bitfield:
+    def load_bitfield(self) -> Bitfield:
+        """Which blocks are here. Raises: CorruptStorage."""
         bitfield = Bitfield()
         for key, data in self.storage.items(*self.keys.pages()):
             number = decode_record(self._name, self.keys.page_number, key)

@@ -11,7 +11,9 @@ Source: hypercore-storage 3.3.1 index.js, for its settings.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +39,14 @@ from rocksdict import (
     WriteBatch as NativeBatch,
 )
 
-from hypercore.errors import CorruptStorage, StorageError, StorageFailed, StoreLocked, UsageError
+from hypercore.errors import (
+    CorruptStorage,
+    HypercoreError,
+    StorageError,
+    StorageFailed,
+    StoreLocked,
+    UsageError,
+)
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, lock_holder
 from hypercore.storage.durability import GroupCommit
@@ -65,9 +74,12 @@ _BLOB_AGE_CUTOFF = 0.25
 
 _BLOCK_CACHE_BYTES = 16 << 20
 _STALL_SECONDS = 0.002
+_MIB = 1 << 20
+
+_SPARE_BYTES = 2 * _MIB
+"""What an open store writes besides its rows, in files of its own."""
 
 _UNUSED_KEY = b"\xff"
-_MIB = 1 << 20
 
 
 class RocksBatch:
@@ -124,14 +136,11 @@ class RocksStorage:
         self._column: Rdict | None = None
         try:
             _check_logs(path / "db")
-            self._db = _open_database(path / "db", read_only=read_only)
+            self._use(_open_database(path / "db", read_only=read_only))
         except BaseException:
             if self._directory is not None:
                 self._directory.close()
             raise
-        self._column = self._db.get_column_family(_COLUMN_FAMILY)
-        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
-        self._get: Any = self._column.get
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -140,6 +149,12 @@ class RocksStorage:
         self._closing = threading.Lock()
         self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
+
+    def _use(self, database: Rdict) -> None:
+        self._db = database
+        self._column = database.get_column_family(_COLUMN_FAMILY)
+        self._handle = database.get_column_family_handle(_COLUMN_FAMILY)
+        self._get: Any = self._column.get
 
     @property
     def is_read_only(self) -> bool:
@@ -240,15 +255,17 @@ class RocksStorage:
     def commit(self, batch: WriteBatch) -> int:
         if not isinstance(batch, RocksBatch) or batch.is_used:
             raise UsageError("a batch is made by this storage, and committed once")
-        if self._group.failure is not None:
-            self._group.check()
-        if self._read_only:
-            raise UsageError("the store is open read-only")
         try:
+            if self._group.failure is not None:
+                self._group.check()
+            if self._read_only:
+                raise UsageError("the store is open read-only")
             if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
                 self._rotate_when_full()
             self._unmeasured_bytes += batch.native.size_in_bytes()
             self._db.write(batch.native, self._write_options)
+        except HypercoreError:
+            raise
         except Exception as error:  # RocksDB's errors have no class of their own
             raise self._group.fail(error) from error
         finally:
@@ -285,6 +302,26 @@ class RocksStorage:
     def _sync(self) -> None:
         with self._closing:
             self._db.flush_wal(True)
+
+    def recover(self) -> None:
+        group = self._group
+        if self._column is None:
+            raise trio.ClosedResourceError("the store is closed")
+        if group.failure is None:
+            return
+        path = self.path / "db"
+        with self._compacting, self._closing:
+            _check_room(self.path)
+            # What has been written, but may not be on the disk, is in the log, which is read
+            # back and goes into new files: a sync that failed is not believed a second time.
+            self._close_database()
+            try:
+                _check_logs(path)
+                self._use(_open_database(path, read_only=False))
+            except (StorageError, StoreLocked) as error:
+                self._use(_open_database(path, read_only=True))  # reads go on
+                raise StorageFailed(f"the store cannot be written yet: {error}") from error
+        group.recovered()
 
     async def reclaim(self) -> None:
         if self._column is None:
@@ -328,6 +365,8 @@ class RocksStorage:
                 self._check_compaction()
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error
+            finally:
+                del column  # the error remembers this frame
 
     def _check_compaction(self) -> None:
         """The binding does not say that a compaction failed; the next write does."""
@@ -342,27 +381,30 @@ class RocksStorage:
         """
         with self._compacting, self._closing:
             if self._column is None:
+                if self._directory is not None:
+                    self._directory.close()
                 return
             error = self._sync_last()
-            self._get = _closed
             self._close_database()
-            self._column = None
-            del self._handle
-            del self._db
-        # RocksDB holds its lock until the last of these objects is gone, garbage included.
-        gc.collect()
         if self._directory is not None:
             self._directory.close()
         if error is not None:
             raise error
 
     def _close_database(self) -> None:
+        self._get = _closed
         for database in (self._column, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
             with contextlib.suppress(Exception):
                 if database is not None:
                     database.close()
+        del database
+        self._column = None
+        del self._handle
+        del self._db
+        # RocksDB holds its lock until the last of these objects is gone, garbage included.
+        gc.collect()
 
     def _sync_last(self) -> StorageFailed | None:
         group = self._group
@@ -373,6 +415,23 @@ class RocksStorage:
         except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
             return group.fail(error)
         return None
+
+
+def _check_room(path: Path) -> None:
+    """Opening writes out what is in the log. Raises: StorageFailed."""
+    logs = sum(log.stat().st_size for log in (path / "db").glob("*.log"))
+    probe = path / "probe"
+    try:
+        try:
+            with probe.open("wb", buffering=0) as file:
+                for _ in range(0, 2 * logs + _SPARE_BYTES, _MIB):
+                    if file.write(bytes(_MIB)) < _MIB:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"the store cannot be written yet: {error}") from error
 
 
 def _closed(key: bytes) -> bytes | None:

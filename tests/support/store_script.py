@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -75,8 +75,15 @@ async def replicating(replica: Core) -> AsyncIterator[Core]:
 class Script:
     """All that happens in one open store; `changes` bounds how much."""
 
-    def __init__(self, store: Corestore, chance: random.Random, changes: float) -> None:
+    def __init__(
+        self,
+        store: Corestore,
+        chance: random.Random,
+        changes: float,
+        tell: Callable[[str], None] = say,
+    ) -> None:
         self.store = store
+        self.say = tell
         self.chance = chance
         self.changes = changes
 
@@ -101,7 +108,7 @@ class Script:
                 await self._write_row(core)
             elif draw < (0.3 if core.length > _LONGEST else 0.08) and core.length > 50:
                 await core.truncate(core.length - chance.randrange(1, core.length // 2))
-                say(f"log = {core.length} {core.fork}")
+                self.say(f"log = {core.length} {core.fork}")
             elif draw < 0.085:
                 await self.store.reclaim()
             else:
@@ -114,7 +121,7 @@ class Script:
             await core.write_local(rows)
         else:
             await core.append([], local=rows)
-        say(f"log row {number}")
+        self.say(f"log row {number}")
 
     async def _append(self, core: Core, draw: float) -> None:
         if draw < 0.1:
@@ -125,7 +132,7 @@ class Script:
             blocks = [block_of(index, core.fork) for index in range(first, first + count)]
         position = b"%d %d" % (core.fork, core.length + len(blocks))
         await core.append(blocks, local={POSITION: position})
-        say(f"log = {core.length} {core.fork}")
+        self.say(f"log = {core.length} {core.fork}")
 
     async def _clear(self, core: Core) -> None:
         chance = self.chance
@@ -134,20 +141,20 @@ class Script:
             if length < 50 or (length < _LONGEST and chance.random() < 0.5):
                 count = chance.randrange(1, 30)
                 await core.append([block_of(index, 0) for index in range(length, length + count)])
-                say(f"cleared + {length} {length + count}")
+                self.say(f"cleared + {length} {length + count}")
                 continue
             start = chance.randrange(length)
             stop = min(length, start + chance.randrange(1, 40))
             if chance.random() < 0.5:
-                say(f"cleared ?- {start} {stop}")
+                self.say(f"cleared ?- {start} {stop}")
                 await core.clear(start, stop)
-                say(f"cleared - {start} {stop}")
+                self.say(f"cleared - {start} {stop}")
             else:
                 indices = sorted(chance.sample(range(start, stop), (stop - start + 1) // 2))
                 numbers = " ".join(map(str, indices))
-                say(f"cleared ?-- {numbers}")
+                self.say(f"cleared ?-- {numbers}")
                 await core.clear_many(indices, local={NUMBER: numbers.encode()})
-                say(f"cleared -- {numbers}")
+                self.say(f"cleared -- {numbers}")
 
     async def _ingest(self, core: Core, source: Core) -> None:
         chance = self.chance
@@ -158,16 +165,16 @@ class Script:
             elif draw < 0.2 and core.length:
                 start = chance.randrange(core.length)
                 stop = min(core.length, start + chance.randrange(1, 40))
-                say(f"replica ?- {start} {stop}")
+                self.say(f"replica ?- {start} {stop}")
                 await core.clear(start, stop)
-                say(f"replica - {start} {stop}")
+                self.say(f"replica - {start} {stop}")
             else:
                 await self._download(core, source)
 
     async def _begin_fork(self, core: Core, source: Core) -> None:
         fork = source.fork + 1
         cut = cut_of(fork)
-        say(f"replica ?fork {cut}")
+        self.say(f"replica ?fork {cut}")
         await source.truncate(cut, fork)
         await source.append(source_blocks(cut, 100, fork))
         with trio.fail_after(_PATIENCE_SECONDS):
@@ -175,7 +182,7 @@ class Script:
                 await core.update()
                 await trio.lowlevel.checkpoint()
         await core.wait_durable()
-        say(f"replica = {core.length} {core.fork}")
+        self.say(f"replica = {core.length} {core.fork}")
 
     async def _download(self, core: Core, source: Core) -> None:
         count = self.chance.choice([0, 1, 1, 30])
@@ -184,8 +191,8 @@ class Script:
             await source.append(source_blocks(length, length + count, source.fork))
         start = self.chance.randrange(source.length)
         stop = min(source.length, start + self.chance.randrange(1, 60))
-        say(f"replica ?+ {start} {stop}")
+        self.say(f"replica ?+ {start} {stop}")
         with trio.fail_after(_PATIENCE_SECONDS):
             await core.download(start, stop)
         await core.wait_durable()
-        say(f"replica + {start} {stop}")
+        self.say(f"replica + {start} {stop}")
