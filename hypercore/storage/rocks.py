@@ -424,7 +424,7 @@ def _check_room(path: Path) -> None:
     try:
         try:
             with probe.open("wb", buffering=0) as file:
-                for _ in range(0, 2 * logs + _SPARE_BYTES, _MIB):
+                for _ in range(0, logs + _SPARE_BYTES, _MIB):
                     if file.write(bytes(_MIB)) < _MIB:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe))
                 os.fsync(file.fileno())
