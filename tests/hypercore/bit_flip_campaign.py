@@ -16,10 +16,12 @@ flips the rest is tried, too: the blocks of the replica are fetched again by who
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -253,8 +255,19 @@ class Campaign:
         self.report = Report()
         self.specimens = trio.run(make_specimens, scratch)
 
-    def run(self, flips: int, first: int = 0, *, healed_every: int = HEALED_EVERY) -> Report:
+    def run(
+        self,
+        flips: int,
+        first: int = 0,
+        *,
+        healed_every: int = HEALED_EVERY,
+        seconds: float = math.inf,
+    ) -> Report:
+        """Go on until so many bits were turned, or so much time is gone."""
+        end = time.monotonic() + seconds
         for number in range(first, first + flips):
+            if time.monotonic() > end:
+                break
             self._flip(number, is_healed=number % healed_every == 0)
         return self.report
 
@@ -306,11 +319,17 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--first", type=int, default=0, help="the number of the first flip")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after that long")
     parser.add_argument("--healed-every", type=int, default=HEALED_EVERY)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         campaign = Campaign(Path(path), options.seed)
-        report = campaign.run(options.flips, options.first, healed_every=options.healed_every)
+        report = campaign.run(
+            options.flips,
+            options.first,
+            healed_every=options.healed_every,
+            seconds=options.seconds,
+        )
     sys.stdout.write(f"seed {options.seed}: {report}\n")
     sys.exit(bool(report.wrong))
 

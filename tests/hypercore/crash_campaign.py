@@ -13,6 +13,7 @@ A failure names the round that repeats it: `--seed S --round R`.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import signal
@@ -172,12 +173,20 @@ def run_round(nest: Nest, path: Path, durability: str, seed: str, report: Report
 
 
 def campaign(
-    scratch: Path, points: int, durability: str, seed: int, only_round: int | None = None
+    scratch: Path,
+    points: int,
+    durability: str,
+    seed: int,
+    *,
+    only_round: int | None = None,
+    seconds: float = math.inf,
 ) -> Report:
+    """Go on until so many points are done, or so much time is gone."""
     report = Report()
+    end = time.monotonic() + seconds
     with open_nest(scratch) as nest:
         number = 0 if only_round is None else only_round
-        while report.points < points:
+        while report.points < points and time.monotonic() < end:
             failures = len(report.lost)
             with tempfile.TemporaryDirectory(dir=scratch) as path:
                 run_round(nest, Path(path), durability, f"{seed}/{number}", report)
@@ -204,11 +213,17 @@ def main() -> None:
         "--durability", default="commit", type=lambda text: str(Durability.parse(text))
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after that long")
     parser.add_argument("--round", type=int, help="only this one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         report = campaign(
-            Path(path), options.points, options.durability, options.seed, options.round
+            Path(path),
+            options.points,
+            options.durability,
+            options.seed,
+            only_round=options.round,
+            seconds=options.seconds,
         )
     sys.stdout.write(f"seed {options.seed}, {options.durability}: {report}\n")
     sys.exit(bool(report.lost))

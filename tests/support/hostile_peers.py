@@ -6,7 +6,7 @@ back at once. They know the core's key and speak the protocol: what a stranger c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -35,6 +35,7 @@ from swarm.errors import SwarmError
 from swarm.io.channel import Channel, ChannelRejected
 
 Address = tuple[str, int]
+Message = tuple[int, bytes]
 Hostile = Callable[[Address, bytes], Awaitable[None]]
 
 _ABSURD = 2**53 - 1
@@ -86,13 +87,13 @@ async def _insist(once: Hostile, address: Address, key: bytes) -> None:
 
 
 async def _pour(
-    address: Address, key: bytes, *, batch: list[tuple[int, bytes]], is_reading: bool = True
+    address: Address, key: bytes, *, batch: list[Message], is_reading: bool = True
 ) -> None:
     """Send these messages as fast as they are taken."""
     async with speaking(address, key) as channel, trio.open_nursery() as nursery:
         channel.send(*_SYNC)
 
-        def take(_: int) -> list[tuple[int, bytes]]:
+        def take(_: int) -> list[Message]:
             return batch
 
         channel.set_source(take)
@@ -106,7 +107,7 @@ async def _read(channel: Channel) -> None:
         await channel.receive()
 
 
-def _request(number: int, index: int) -> tuple[int, bytes]:
+def _request(number: int, index: int) -> Message:
     proof = ProofRequest(0, BlockRequest(index, 0))
     return int(MessageType.REQUEST), Request(number, proof, False, 0).encode()
 
@@ -149,11 +150,7 @@ async def one_byte_a_second(address: Address, key: bytes) -> None:
             await trio.sleep(1)
 
 
-def flooding(kind: int, payloads: list[bytes]) -> Hostile:
-    return partial(_pour, batch=[(kind, payload) for payload in payloads])
-
-
-def _cancels() -> list[tuple[int, bytes]]:
+def _cancels() -> list[Message]:
     messages = []
     for number in range(1, _BATCH):
         messages.append(_request(number, number % 100))
@@ -161,41 +158,48 @@ def _cancels() -> list[tuple[int, bytes]]:
     return messages
 
 
+def _all(kind: MessageType, payloads: Iterable[bytes]) -> list[Message]:
+    return [(int(kind), payload) for payload in payloads]
+
+
+FLOODS: dict[str, list[Message]] = {
+    "requests for what is not there": [
+        _request(number, 10**9 + number) for number in range(1, _BATCH)
+    ],
+    "requests and cancels": _cancels(),
+    "cancels": _all(MessageType.CANCEL, (Cancel(number).encode() for number in range(_BATCH))),
+    "unwanted data": _all(
+        MessageType.DATA,
+        (
+            Data(number, Proof(0, BlockProof(number, bytes(1000), []))).encode()
+            for number in range(1, _BATCH)
+        ),
+    ),
+    "extension messages": _all(
+        MessageType.EXTENSION, [Extension("nobody", bytes(100)).encode()] * _BATCH
+    ),
+    "absurd wants": _all(
+        MessageType.WANT,
+        (Want(number * 2**40, _ABSURD // 2, False).encode() for number in range(_BATCH)),
+    ),
+    "absurd ranges": _all(
+        MessageType.RANGE,
+        (Range(number * 2, _ABSURD // 2 if number % 2 else 1).encode() for number in range(_BATCH)),
+    ),
+    "absurd bitfields": _all(
+        MessageType.BITFIELD,
+        (HaveBits(number * 2**30, b"\x55" * 4096).encode() for number in range(_BATCH)),
+    ),
+}
+"""What a flooding peer sends, over and over."""
+
 KINDS: dict[str, Hostile] = {
     "oversized frames": oversized,
     "large messages": large,
     "slow": slow,
     "silent": silent,
     "1 byte a second": one_byte_a_second,
-    "requests for what is not there": partial(
-        _pour, batch=[_request(number, 10**9 + number) for number in range(1, _BATCH)]
-    ),
-    "requests and cancels": partial(_pour, batch=_cancels()),
-    "cancels": flooding(
-        int(MessageType.CANCEL), [Cancel(number).encode() for number in range(_BATCH)]
-    ),
-    "unwanted data": flooding(
-        int(MessageType.DATA),
-        [
-            Data(number, Proof(0, BlockProof(number, bytes(1000), []))).encode()
-            for number in range(1, _BATCH)
-        ],
-    ),
-    "extension messages": flooding(
-        int(MessageType.EXTENSION), [Extension("nobody", bytes(100)).encode()] * _BATCH
-    ),
-    "absurd wants": flooding(
-        int(MessageType.WANT),
-        [Want(number * 2**40, _ABSURD // 2, False).encode() for number in range(_BATCH)],
-    ),
-    "absurd ranges": flooding(
-        int(MessageType.RANGE),
-        [Range(number * 2, _ABSURD // 2 if number % 2 else 1).encode() for number in range(_BATCH)],
-    ),
-    "absurd bitfields": flooding(
-        int(MessageType.BITFIELD),
-        [HaveBits(number * 2**30, b"\x55" * 4096).encode() for number in range(_BATCH)],
-    ),
+    **{name: partial(_pour, batch=batch) for name, batch in FLOODS.items()},
 }
 
 
