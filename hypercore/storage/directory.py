@@ -38,6 +38,8 @@ _FILE_NAME = "CORESTORE"
 _DATABASE = "db"
 _SALVAGED = "salvaged"
 _DAMAGED = "db.damaged"
+_PROBE = "probe"
+_PIECE_BYTES = 1 << 20
 _ATTRIBUTE = "user.device-file"
 _ORIGINAL = b"original"
 _MAX_FILE_BYTES = 4096
@@ -170,6 +172,22 @@ class StoreDirectory:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def check_room(path: Path, size: int) -> None:
+    """Write a file of about `size` bytes, and delete it. Raises: StorageFailed."""
+    probe = path / _PROBE
+    try:
+        try:
+            with probe.open("wb", buffering=0) as file:
+                for _ in range(0, size, _PIECE_BYTES):
+                    if file.write(bytes(_PIECE_BYTES)) < _PIECE_BYTES:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"the store cannot be written yet: {error}") from error
 
 
 def _make_directory(path: Path) -> None:

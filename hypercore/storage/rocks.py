@@ -11,9 +11,7 @@ Source: hypercore-storage 3.3.1 index.js, for its settings.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,7 +46,7 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
-from hypercore.storage.directory import StoreDirectory, lock_holder
+from hypercore.storage.directory import StoreDirectory, check_room, lock_holder
 from hypercore.storage.durability import GroupCommit
 from hypercore.storage.log_file import may_lack, turned_bit
 
@@ -311,7 +309,8 @@ class RocksStorage:
             return
         path = self.path / "db"
         with self._compacting, self._closing:
-            _check_room(self.path)
+            logs = sum(log.stat().st_size for log in path.glob("*.log"))
+            check_room(self.path, logs + _SPARE_BYTES)  # opening writes out what is in the log
             # What has been written, but may not be on the disk, is in the log, which is read
             # back and goes into new files: a sync that failed is not believed a second time.
             self._close_database()
@@ -415,23 +414,6 @@ class RocksStorage:
         except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
             return group.fail(error)
         return None
-
-
-def _check_room(path: Path) -> None:
-    """Opening writes out what is in the log. Raises: StorageFailed."""
-    logs = sum(log.stat().st_size for log in (path / "db").glob("*.log"))
-    probe = path / "probe"
-    try:
-        try:
-            with probe.open("wb", buffering=0) as file:
-                for _ in range(0, logs + _SPARE_BYTES, _MIB):
-                    if file.write(bytes(_MIB)) < _MIB:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe))
-                os.fsync(file.fileno())
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageFailed(f"the store cannot be written yet: {error}") from error
 
 
 def _closed(key: bytes) -> bytes | None:
