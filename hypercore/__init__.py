@@ -16,6 +16,7 @@ How it hangs together, from values to tasks:
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
 | `core`, `corestore`                                  | what applications hold                 |
+| `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
 
 Odd decisions:
 

@@ -2,7 +2,8 @@
 
 `Storage` has two twins: `rocks.RocksStorage`, a directory that the JavaScript corestore opens too,
 and `memory.MemoryStorage`. Above the seam, `catalog` knows the store's records and `core_storage`
-those of one core; `layout` has the bytes of all of them.
+those of one core; `layout` has the bytes of all of them. `log_file` tells a turned bit of RocksDB's
+log from a torn end, and `salvage` makes a new database of what can be read of a damaged one.
 
 A commit is one batch: after a crash all of it is there or none. Committing does not wait for
 the disk: it returns a sequence number, and whoever must know that it is durable waits for that

@@ -69,8 +69,10 @@ class Report:
     """Stores of which all of the replica was fetched again."""
     repaired: int = 0
     """Stores that were salvaged, and then sound."""
-    unrepairable: int = 0
-    """Stores that nothing is read from, or that lost what only their owner had."""
+    lost_ours: int = 0
+    """Stores that were salvaged, and lost blocks or a head that only their owner had."""
+    unreadable: int = 0
+    """Stores, or cores of ours, that stay closed and say so: what tells of all else is damaged."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -227,7 +229,7 @@ async def repair(path: Path, report: Report) -> None:
         assert audit.is_sound, f"{audit}"
         await store.reclaim()  # nothing is left that cannot be rewritten
     report.repaired += is_sound
-    report.unrepairable += not is_sound
+    report.lost_ours += not is_sound
 
 
 async def _check_ours(store: Corestore, cores: Mapping[str, Core]) -> None:
@@ -300,8 +302,8 @@ class Campaign:
             shutil.copytree(specimen.path / "db", path / "db")
             try:
                 trio.run(action, path, self.report)
-            except StorageError:
-                self.report.unrepairable += 1  # it says so, and serves nothing wrong
+            except StorageError:  # it says so, and serves nothing wrong
+                self.report.unreadable += action is repair
             finally:
                 shutil.rmtree(path)
 

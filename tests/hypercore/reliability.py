@@ -119,8 +119,9 @@ def bit_flips(scratch: Path, amounts: Amounts, seed: int) -> Iterator[Row]:
         "single bits of a store turned",
         f"{report.flips:,} flips: {outcomes['detected']:,} detected, {outcomes['refused']:,} "
         f"refused, {outcomes['dead']:,} in dead data",
-        f"{report.damaged_blocks:,} damaged blocks named; replicas healed {report.healed}, "
-        f"stores repaired {report.repaired}, not {report.unrepairable}",
+        f"{report.damaged_blocks:,} damaged blocks named; {report.healed} replicas healed, "
+        f"{report.repaired} stores repaired, {report.lost_ours} with a loss of ours, "
+        f"{report.unreadable} closed",
         tuple(report.wrong),
     )
 
