@@ -34,10 +34,11 @@ from tests.support.store_promises import (
     verify_store,
     what_is_there,
 )
-from tests.support.store_script import Script
+from tests.support.store_script import Script, replicating
 
 _CHANGES = 24
 _FOR_EVER = 1000
+_PATIENCE_SECONDS = 60
 
 
 class Run:
@@ -126,6 +127,12 @@ async def go_on(cores: Mapping[str, Core]) -> None:
     await log.append(b"after", local={POSITION: b"%d %d" % (log.fork, log.length + 1)})
     await cleared.append(b"after")
     await cleared.clear(0, 1)
+    replica = cores["replica"]
+    async with replicating(replica) as source:
+        with trio.fail_after(_PATIENCE_SECONDS):
+            await replica.wait_length(source.length)
+            await replica.download(0, source.length)
+    await replica.wait_durable()
 
 
 def _check_failures(error: BaseException) -> None:
