@@ -3,7 +3,8 @@
 A node serves a core over TCP, through the whole stack, in a process of its own. A good peer
 downloads all of it, again and again, in turns by itself and while hostile peers of one kind do
 their worst from a third process, which has the lowest priority: what they cost is to be the
-node's time, not the machine's. Each line has the medians, and the ratio of the paired runs.
+node's time, not the machine's. Each line has the medians, the ratio of the paired runs, and the
+share of the node's time that went to the hostile peers, which other jobs do not blur.
 """
 
 from __future__ import annotations
@@ -53,15 +54,21 @@ class Line:
         pairs = zip(self.alone, self.beside, strict=True)
         return statistics.median(beside / alone for alone, beside in pairs)
 
+    @property
+    def share(self) -> float:
+        """Of the node's time, what the hostile peers took; other jobs do not blur it."""
+        rows = zip(self.cpu_alone, self.cpu_beside, self.beside, strict=True)
+        return statistics.median((beside - alone) * rate / LENGTH for alone, beside, rate in rows)
+
     def __str__(self) -> str:
         alone, beside = statistics.median(self.alone), statistics.median(self.beside)
-        cpu = statistics.median(self.cpu_beside) / statistics.median(self.cpu_alone)
         return (
-            f"| {self.kind} | {alone:,.0f} /s | {beside:,.0f} /s | {self.ratio:.2f} | {cpu:.1f} |"
+            f"| {self.kind} | {alone:,.0f} /s | {beside:,.0f} /s | {self.ratio:.2f} "
+            f"| {max(0.0, self.share):.0%} |"
         )
 
 
-HEADING = """| hostile peers | alone | beside them | ratio | the node's CPU |
+HEADING = """| hostile peers | alone | beside them | ratio | of the node's time |
 |---|---:|---:|---:|---:|"""
 
 
