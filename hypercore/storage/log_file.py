@@ -30,7 +30,7 @@ _HEADER = Struct("<IHB")
 _BATCH = Struct("<QI")
 _POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
-_WHOLE, _FIRST = 1, 2
+_WHOLE, _FIRST, _LAST = 1, 2, 4
 _ALL_ONES = 0xFFFFFFFF
 
 
@@ -96,8 +96,8 @@ def records(data: bytes) -> Iterator[Record]:
         if block_stop - position < _HEADER.size:
             position = block_stop
             continue
-        _, length, kind = _HEADER.unpack_from(data, position)
-        if kind == 0 and length == 0:
+        checksum, length, kind = _HEADER.unpack_from(data, position)
+        if kind == length == checksum == 0:
             position = block_stop
             continue
         stop = position + _HEADER.size + length
@@ -125,6 +125,14 @@ def may_lack(data: bytes, sequence: int) -> bool:
     if last is None:
         return bool(data)
     return not _is_whole(data, last.start, last.stop) or any(data[last.stop :])
+
+
+def is_foreign(data: bytes) -> bool:
+    """Whether some record has a type that is not written here, such as those of reused files.
+
+    RocksDB looks for the rest of such a one for ever. Cheap.
+    """
+    return any(record.type > _LAST for record in records(data))
 
 
 def turned_bit(data: bytes) -> TurnedBit | None:

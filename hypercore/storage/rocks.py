@@ -48,7 +48,7 @@ from hypercore.errors import (
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room, lock_holder
 from hypercore.storage.durability import GroupCommit
-from hypercore.storage.log_file import may_lack, turned_bit
+from hypercore.storage.log_file import is_foreign, may_lack, turned_bit
 
 _COLUMN_FAMILY = "corestore"
 
@@ -440,20 +440,36 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
 def _check_logs(path: Path) -> None:
     """Do not let RocksDB drop what was acknowledged because a bit of its log was turned.
 
+    Or, where one was turned in its manifest, look for the rest of a record for ever.
+
     Only after a crash is there a log with anything in it.
     Raises: CorruptStorage.
     """
+    current = path / "CURRENT"
+    if not current.exists():
+        return
     logs = {log: log.read_bytes() for log in path.glob("*.log") if log.stat().st_size}
-    if not logs or not (path / "CURRENT").exists():
+    manifest = path / current.read_text(errors="replace").strip()
+    for log, data in logs.items():
+        if is_foreign(data):
+            _check_bits(log, data)
+    if manifest.is_file():  # else RocksDB says that it is not
+        _check_bits(manifest, manifest.read_bytes())
+    if not logs:
         return
     database = _open_database(path, read_only=True)  # writes nothing
     recovered = database.latest_sequence_number()
     database.close()
     del database
     for log, data in logs.items():
-        bit = turned_bit(data) if may_lack(data, recovered) else None
-        if bit is not None:
-            raise CorruptStorage(str(log), f"{bit}; {_MEND}")
+        if may_lack(data, recovered):
+            _check_bits(log, data)
+
+
+def _check_bits(log: Path, data: bytes) -> None:
+    bit = turned_bit(data)
+    if bit is not None:
+        raise CorruptStorage(str(log), f"{bit}; {_MEND}")
 
 
 _MEND = "`beemesh core verify --repair` turns it back"

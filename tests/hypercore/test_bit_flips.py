@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from hypercore import CorruptStorage, Durability, StorageError, open_corestore
+from hypercore.storage.log_file import records
 from hypercore.store_repair import audit_core, repair_cores, salvage_store
 from tests.hypercore.bit_flip_campaign import Campaign, flip
 
@@ -51,6 +52,26 @@ async def test_an_unreadable_row_does_not_end_an_iteration(tmp_path: Path) -> No
     async with open_corestore(tmp_path, durability=Durability.OS) as store:
         with pytest.raises(CorruptStorage):
             list(store.storage.items(b"\x00", b"\xff"))
+
+
+@pytest.mark.parametrize("bit", range(8))
+async def test_a_turned_bit_does_not_make_opening_endless(tmp_path: Path, bit: int) -> None:
+    """RocksDB waits for ever for the rest of a record that has the type of a reused file's."""
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="log")
+        await core.append(b"one")
+    (manifest,) = (tmp_path / "db").glob("MANIFEST-*")
+    second = next(record for record in records(manifest.read_bytes()) if record.start)
+    flip(manifest, second.start + 6, bit)
+    for read_only in (True, False):
+        with pytest.raises(CorruptStorage, match=f"bit {bit} of byte {second.start + 6}"):
+            async with open_corestore(tmp_path, read_only=read_only):
+                pass
+    salvage = await salvage_store(tmp_path)
+    assert len(salvage.mended) == 1
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="log")
+        assert await core.get(0) == b"one"
 
 
 async def test_a_store_without_damage_is_left_alone(tmp_path: Path) -> None:
