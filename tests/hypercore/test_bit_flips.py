@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import trio
 
 from hypercore import CorruptStorage, Durability, StorageError, open_corestore
 from hypercore.storage.log_file import records
@@ -119,4 +118,3 @@ async def test_our_own_core_does_not_begin_another_history(tmp_path: Path) -> No
     with pytest.raises(CorruptStorage, match="what cores it has"):
         await salvage_store(tmp_path)
     assert not (tmp_path / "db.damaged").exists()
-    await trio.lowlevel.checkpoint()
