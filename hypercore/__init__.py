@@ -23,10 +23,11 @@ How it hangs together, from values to tasks:
 | `pinned_history`, `snapshot`                         | a log as it was                        |
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
 | `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
-| `downloading`, `fetching`                            | waiting for blocks that peers have     |
+| `downloading`, `waiting`                             | waiting for blocks that peers have     |
 | `core`, `corestore`                                  | what applications hold                 |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marking`                                            | which blocks a sweep keeps             |
+| `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
 
 Odd decisions:
 
@@ -44,6 +45,7 @@ Odd decisions:
 """
 
 from hypercore.atom import Atom
+from hypercore.audit import AuditProgress, Damage, DamageKind
 from hypercore.block_cipher import BlockCipher, derive_block_key
 from hypercore.byte_stream import AppendStream, ByteStream
 from hypercore.core import Core
@@ -59,6 +61,7 @@ from hypercore.errors import (
     CopiedStore,
     CoreFrozen,
     CorruptStorage,
+    DamagedBlock,
     HypercoreError,
     InvalidManifest,
     InvalidProof,
@@ -118,6 +121,7 @@ __all__ = [
     "AppendStream",
     "Appended",
     "Atom",
+    "AuditProgress",
     "BlockCipher",
     "BlockEncryption",
     "BlockNotAvailable",
@@ -135,6 +139,9 @@ __all__ = [
     "Corestore",
     "CorestoreStatistics",
     "CorruptStorage",
+    "Damage",
+    "DamageKind",
+    "DamagedBlock",
     "Download",
     "Downloaded",
     "Durability",

@@ -41,6 +41,10 @@ class Bitfield:
         other._pages = {number: page.copy() for number, page in self._pages.items()}
         return other
 
+    def become(self, other: Bitfield) -> None:
+        """Have the bits of `other`, which is not used any more."""
+        self._pages = other._pages
+
     def get(self, index: int) -> bool:
         page = self._pages.get(index >> _SHIFT)
         return page is not None and page[index & _MASK] == 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 
+from hypercore.audit import AuditProgress, Damage, audit_log
 from hypercore.bitfield import Bitfield
 from hypercore.block_reader import CutWatch, FollowingReader
 from hypercore.byte_search import find_byte
@@ -15,7 +16,14 @@ from hypercore.downloading import Download, Order
 from hypercore.draft import Draft, DraftOutcome
 from hypercore.encoded import EncodedCore
 from hypercore.encryption import BlockEncryption, EncryptionChoice
-from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, UsageError
+from hypercore.errors import (
+    BlockNotAvailable,
+    CorruptStorage,
+    DamagedBlock,
+    NotWritable,
+    OutOfRange,
+    UsageError,
+)
 from hypercore.events import CoreEvents
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from hypercore.handle import APPEND_COST, COST_BYTES, Handle
@@ -29,6 +37,7 @@ from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.multisig import sign_part
 from hypercore.open_log import OpenLog
 from hypercore.proposal import Proposal
+from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication, ExtensionHandler
@@ -456,9 +465,14 @@ class Core:
         With `wait` false only what is here counts. `force`: ask peers even where the core is set
         to take only what they push. Raises: BlockNotAvailable (without `wait`),
         SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange for what cannot
-        come: beyond the end of our own log, or below 0. Cancel: takes the request back.
+        come: beyond the end of our own log, or below 0; DamagedBlock for our own log, or without
+        `wait`: of others' it is fetched again. Cancel: takes the request back.
         """
-        block = self.get_local(index)
+        try:
+            block = self.get_local(index)
+        except DamagedBlock as error:
+            self._forget_damaged(error, wait)
+            block = None
         handle = self._handle
         if block is None:
             return (await handle.fetch((index,), wait=wait, is_forced=force))[index]
@@ -468,13 +482,16 @@ class Core:
         return block
 
     def get_local(self, index: int) -> bytes | None:
-        """One block if it is here. Raises: OutOfRange below 0, CorruptStorage."""
+        """One block if it is here. Raises: OutOfRange below 0, DamagedBlock."""
         if self._handle.is_closed:
             self._handle.check_open()
         if index < 0:
             raise OutOfRange(index, self._log.head.length)
-        block = self._read_block(index)
         shared = self._shared
+        try:
+            block = self._read_block(index)
+        except CorruptStorage as error:
+            raise shared.damaged(index, str(error)) from error
         if block is None:
             shared.check_absent(index)
             return None
@@ -488,7 +505,11 @@ class Core:
         blocks: dict[int, bytes] = {}
         missing = []
         for index in indices:
-            block = self.get_local(index)
+            try:
+                block = self.get_local(index)
+            except DamagedBlock as error:
+                self._forget_damaged(error, wait)
+                block = None
             if block is None:
                 missing.append(index)
             else:
@@ -506,9 +527,15 @@ class Core:
         self._handle.check_open()
         if index < 0:
             raise OutOfRange(index, self._log.head.length)
-        block = self._read_block(index)
+        shared = self._shared
+        try:
+            block = self._read_block(index)
+            if block is None:
+                shared.check_absent(index)
+        except CorruptStorage as error:
+            self._forget_damaged(shared.damaged(index, str(error)), wait)
+            block = None
         if block is None:
-            self._shared.check_absent(index)
             return (await self._handle.fetch_stored((index,), wait=wait))[index]
         await self._handle.spend(1 + len(block) // COST_BYTES)
         return block
@@ -634,6 +661,36 @@ class Core:
         await self.replication.wait_update()
         return self.length > length
 
+    # --- damage -------------------------------------------------------------------------
+
+    def audit(self, *, is_strict: bool = False) -> AsyncGenerator[AuditProgress, None]:
+        """Check every block and tree node against the signed head; see `Audit`.
+
+        How far it is, about every 3 ms, and in the end what is damaged. Reads and appends go on
+        meanwhile. Raises: StorageError. Cancel: nothing was changed.
+        """
+        self._handle.check_open()
+        return audit_log(self._log, self._handle.check_open, is_strict=is_strict)
+
+    async def repair(self, damage: Iterable[Damage]) -> list[tuple[int, int]]:
+        """Mend what an audit found, so that reading asks peers for what is lost.
+
+        Returns runs [start, stop) of blocks that were forgotten; of our own core none ever is.
+        A damaged file stays in the store, which stops writing when it comes to rewrite it:
+        `storage.salvage` rids a store of it. Raises: StorageFailed. Cancel: it was done.
+        """
+        self._handle.check_open()
+        runs = repair_log(self._log, damage)
+        for start, stop in runs:
+            self.replication.blocks_dropped(start, stop)
+        await self.wait_durable()
+        return runs
+
+    def _forget_damaged(self, error: DamagedBlock, wait: bool) -> None:
+        if not wait:
+            raise error
+        self._shared.forget_damaged(error)
+
     # --- evidence -------------------------------------------------------------------------
 
     async def prove(self, index: int | None = None) -> InclusionProof:
@@ -728,7 +785,7 @@ class Core:
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         """Blocks as they are stored: what peers are sent."""
-        return self._log.rows.read_blocks(indices)
+        return self._shared.read_blocks(indices)
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.

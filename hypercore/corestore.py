@@ -121,6 +121,14 @@ class _OpenStore:
 
     async def resume(self) -> None:
         await self.storage.resume()
+        self._reload_all()
+
+    def recover(self) -> None:
+        self.storage.recover()
+        self.failures.clear()
+        self._reload_all()
+
+    def _reload_all(self) -> None:
         self.catalog.reload()
         for log in list(self.logs.values()):
             try:
@@ -301,6 +309,20 @@ class Corestore:
         """
         self._check_open()
         await self._store.resume()
+
+    async def recover(self) -> None:
+        """Go on after StorageFailed, when there is room again, or the disk works: nothing is lost.
+
+        What was not acknowledged may be there or not; what had been written and never synced is
+        read back and written anew. All cores stay open, and are offered to peers again; one that
+        is damaged refuses all writes (`statistics`).
+
+        Raises: StorageFailed when the disk still cannot be written (reads go on as before),
+        CorruptStorage, StoreSuspended (`resume` recovers, too).
+        Cancel: never waits; blocks for as long as opening does.
+        """
+        self._check_open()
+        self._store.recover()
 
     async def reclaim(self) -> None:
         """Give the room of cleared blocks back: no file of the store holds their bytes any more.

@@ -149,6 +149,17 @@ class CopiedStore(CorruptStorage):
     """A directory that is not where it was made: it may be read, and not written to."""
 
 
+class DamagedBlock(CorruptStorage):
+    """A block of which the disk has lost the bytes. All others are still to be had.
+
+    Of somebody else's core it can be fetched again: `Core.repair`.
+    """
+
+    def __init__(self, index: int, core: str, reason: str) -> None:
+        super().__init__(f"block {index} of {core}", reason)
+        self.index = index
+
+
 class StorageFailed(StorageError):
     """A write or a sync failed; what reached the disk is unknown until reopened."""
 

@@ -8,7 +8,13 @@ import trio
 
 from hypercore.block_reader import BackwardReader, BlockReader, ReadAhead
 from hypercore.downloading import Download, Order
-from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, SnapshotNotAvailable
+from hypercore.errors import (
+    BlockNotAvailable,
+    CorruptStorage,
+    NotWritable,
+    OutOfRange,
+    SnapshotNotAvailable,
+)
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
@@ -156,9 +162,12 @@ class Handle:
             return BackwardReader(start, stop, has=has, get=get, ahead=ahead)
 
         def read_run(first: int, stop: int) -> Iterator[tuple[int, bytes]]:
-            for index, block in rows(first, stop):
-                self.check_open()
-                yield index, self.shared.decrypted(index, block)
+            try:
+                for index, block in rows(first, stop):
+                    self.check_open()
+                    yield index, self.shared.decrypted(index, block)
+            except CorruptStorage:
+                return  # reading them one by one tells which it is
 
         return BlockReader(start, stop, read_run=read_run, get=get, pause=self.pause, ahead=ahead)
 
@@ -208,6 +217,10 @@ class Handle:
         self._waiters.fail(error)
         self._changed.unpark_all()
         self.shared.replication.activity.unpark_all()
+
+    def recovered(self) -> None:
+        self._failure = self.log.frozen_error
+        self._changed.unpark_all()
 
     def log_closed(self) -> None:
         self.is_closed = True

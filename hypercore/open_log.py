@@ -27,6 +27,7 @@ from hypercore.encryption import (
 from hypercore.errors import (
     BlockTooLarge,
     CorruptStorage,
+    DamagedBlock,
     NotWritable,
     OutOfRange,
     StorageError,
@@ -67,6 +68,9 @@ class User(Protocol):
 
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
+
+    def recovered(self) -> None:
+        """The log was read anew: blocks may come again."""
 
     def log_closed(self) -> None:
         """The log was closed."""
@@ -169,8 +173,17 @@ class OpenLog:
         return self.log.read_node(index)
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
-        """Blocks as they are stored: what peers are sent."""
-        return self.log.rows.read_blocks(indices)
+        """Blocks as they are stored: what peers are sent; None for a damaged one, too."""
+        try:
+            return self.log.rows.read_blocks(indices)
+        except CorruptStorage:
+            return [self._read_undamaged(index) for index in indices]
+
+    def _read_undamaged(self, index: int) -> bytes | None:
+        try:
+            return self.log.rows.read_block(index)
+        except CorruptStorage:
+            return None  # the peer asks somebody else
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.
@@ -393,19 +406,32 @@ class OpenLog:
         self.cipher = cipher
 
     def decrypted(self, index: int, block: bytes) -> bytes:
-        """A stored block as it was appended. Raises: CorruptStorage."""
+        """A stored block as it was appended. Raises: DamagedBlock."""
         if self.cipher is None:
             return block
         try:
             return self.cipher.decrypt(index, block)
         except ValueError as error:
-            where = f"block {index} of core {self.discovery_key.hex()}"
-            raise CorruptStorage(where, f"not encrypted: {error}") from error
+            raise self.damaged(index, f"not encrypted: {error}") from error
 
     def check_absent(self, index: int) -> None:
-        """The block was not found. Raises: CorruptStorage when it should have been."""
+        """The block was not found. Raises: DamagedBlock when it should have been."""
         if index < self.log.head.length and self.log.bitfield.get(index):
-            raise CorruptStorage(f"block {index} of core {self.discovery_key.hex()}", "missing")
+            raise self.damaged(index, "missing")
+
+    def damaged(self, index: int, reason: str) -> DamagedBlock:
+        """What to tell who reads this block."""
+        return DamagedBlock(index, f"core {self.discovery_key.hex()}", reason)
+
+    def forget_damaged(self, error: DamagedBlock) -> None:
+        """Take a block for one that is not here, so that peers are asked for it.
+
+        Raises: `error` when none of them can help: it is ours, or nothing may be written.
+        """
+        log = self.log
+        if log.is_writable or log.fork_proof is not None or log.rows.storage.is_read_only:
+            raise error
+        self.clear(((error.index, error.index + 1),))
 
     def byte_length(self, head: Head) -> int:
         """Bytes of all blocks of a head, without encryption's padding."""
@@ -481,16 +507,21 @@ class OpenLog:
         return self.log.rows.record == record
 
     def reload(self) -> None:
-        """Read everything anew, after others had the files. Raises: StorageError."""
+        """Read everything anew, after others had the files, or the storage has recovered.
+
+        Raises: StorageError, and then it is not to be used.
+        """
         try:
-            is_changed = self.log.reload()
+            self.log.reload()
         except StorageError as error:
             for user in self._users:
                 user.fail(error)
             self._wake()
             raise
-        if is_changed:
-            self._head_changed()
+        for user in self._users:
+            user.recovered()
+        self._announced_length = self.log.durable_length
+        self._head_changed()
 
     async def end_channels(self) -> None:
         """End all channels with peers, and return when they have ended."""

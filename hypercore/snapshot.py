@@ -8,7 +8,7 @@ from hypercore.bitfield import Bitfield
 from hypercore.byte_search import find_byte
 from hypercore.byte_stream import ByteStream
 from hypercore.encoded import EncodedLog
-from hypercore.errors import OutOfRange, SnapshotNotAvailable
+from hypercore.errors import CorruptStorage, DamagedBlock, OutOfRange, SnapshotNotAvailable
 from hypercore.handle import COST_BYTES, Handle
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
@@ -94,26 +94,35 @@ class Snapshot:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
         With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
-        SnapshotNotAvailable, OutOfRange outside [0, length). Cancel: takes the request back.
+        SnapshotNotAvailable, OutOfRange outside [0, length), DamagedBlock as `Core.get` and for
+        what the log does not have any more. Cancel: takes the request back.
         """
-        block = self.get_local(index)
+        try:
+            block = self.get_local(index)
+        except DamagedBlock as error:
+            self._forget_damaged(error, wait)
+            block = None
         if block is None:
             return (await self._fetch((index,), wait))[index]
         await self._handle.spend(1 + len(block) // COST_BYTES)
         return block
 
     def get_local(self, index: int) -> bytes | None:
-        """One block if it is here. Raises: OutOfRange outside [0, length), CorruptStorage."""
+        """One block if it is here. Raises: OutOfRange outside [0, length), DamagedBlock."""
         self._handle.check_open()
         if not 0 <= index < self.head.length:
             raise OutOfRange(index, self.head.length)
         shared = self._shared
-        if index < self._history.intact_length:
-            block = shared.log.rows.read_block(index)
-            if block is None:
-                shared.check_absent(index)
-        else:
-            block = self._history.read_lost_block(index)
+        is_intact = index < self._history.intact_length
+        try:
+            if is_intact:
+                block = shared.log.rows.read_block(index)
+            else:
+                block = self._history.read_lost_block(index)
+        except CorruptStorage as error:
+            raise shared.damaged(index, str(error)) from error
+        if block is None and is_intact:
+            shared.check_absent(index)
         return None if block is None else shared.decrypted(index, block)
 
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
@@ -124,7 +133,11 @@ class Snapshot:
         blocks: dict[int, bytes] = {}
         missing = []
         for index in indices:
-            block = self.get_local(index)
+            try:
+                block = self.get_local(index)
+            except DamagedBlock as error:
+                self._forget_damaged(error, wait)
+                block = None
             if block is None:
                 missing.append(index)
             else:
@@ -133,6 +146,11 @@ class Snapshot:
         if missing:
             blocks.update(await self._fetch(missing, wait))
         return [blocks[index] for index in indices]
+
+    def _forget_damaged(self, error: DamagedBlock, wait: bool) -> None:
+        if not wait or error.index >= self._history.intact_length:
+            raise error
+        self._shared.forget_damaged(error)
 
     async def _fetch(self, indices: Sequence[int], wait: bool) -> dict[int, bytes]:
         intact = self._history.intact_length

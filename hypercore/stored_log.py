@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import NoReturn
@@ -30,6 +31,7 @@ from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode, parent_node
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
+from hypercore.repair import rebuilt_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
@@ -60,6 +62,7 @@ class StoredLog:
         self._spare_key_pair = key_pair
         self._storage: Storage = rows.storage
         self._failure: StorageError | None = None
+        self.bitfield = Bitfield()
         self._load()
 
     def _load(self) -> None:
@@ -67,7 +70,7 @@ class StoredLog:
         self.key = stored.auth.key
         self.discovery_key = self.rows.discovery_key
         self.head: Head = stored.head
-        self.bitfield: Bitfield = stored.bitfield
+        self.bitfield.become(stored.bitfield)
         self.verifier: Verifier | None = stored.verifier
         self.key_pair = stored.auth.key_pair or self._spare_key_pair
         self._auth = stored.auth
@@ -90,11 +93,13 @@ class StoredLog:
         self._repair(stored.rebuilt)
 
     def reload(self) -> bool:
-        """Read and check all of it anew, after others had the files; whether the head changed.
+        """Read and check all of it anew; whether the head changed.
 
+        After others had the files, or after the storage has recovered from a failure.
         Raises: CorruptStorage, StorageError, and the log is then not to be used.
         """
         head = self.head
+        self._failure = None
         try:
             self._load()
         except StorageError as error:
@@ -206,7 +211,7 @@ class StoredLog:
     def adopt_key_pair(self, key_pair: KeyPair) -> None:
         """Sign with this from now on, when no other is here; it is not stored."""
         if self.key_pair is None:
-            self.key_pair = key_pair
+            self.key_pair = self._spare_key_pair = key_pair
             self.is_writable = self._may_write()
 
     def check_usable(self) -> None:
@@ -234,10 +239,18 @@ class StoredLog:
         self.is_writable = False
 
     def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or one over stored blocks."""
+        """A stored tree node, or one over stored blocks; None for one that is damaged.
+
+        A damaged one is made anew from what lies below it, as far as that is here.
+        Raises: CorruptStorage for blocks that are not those that were signed.
+        """
         node = self._nodes.get(index)
         if node is None:
-            node = self.rows.read_node(index) or self._rebuild(index)
+            try:
+                node = self.rows.read_node(index)
+            except CorruptStorage:
+                node = rebuilt_node(self, index)
+            node = node or self._rebuild(index)
             if node is not None:
                 if len(self._nodes) >= _CACHED_NODES:
                     for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
@@ -255,9 +268,12 @@ class StoredLog:
         stop = flat_tree.right_span(index) // 2 + 1
         if not self.bitfield.has_range(start, stop):
             return None
-        node = self.rows.rebuild(index)
-        parent = self.rows.read_node(flat_tree.parent(index))
-        sibling = self.rows.read_node(flat_tree.sibling(index))
+        try:
+            node = self.rows.rebuild(index)
+            parent = self.rows.read_node(flat_tree.parent(index))
+            sibling = self.rows.read_node(flat_tree.sibling(index))
+        except CorruptStorage:
+            return None
         if node is not None and parent is not None and sibling is not None:
             left, right = sorted((node, sibling))
             if parent_node(left, right) != parent:
@@ -389,6 +405,31 @@ class StoredLog:
             self._hints = self._hints.moved(first)
             self.rows.stage_hints(batch, self._hints)
 
+    def restore(self, nodes: Sequence[MerkleNode], blocks: Sequence[int]) -> None:
+        """Put tree nodes that were lost, and mark blocks that are here. Raises: StorageFailed."""
+        self.check_usable()
+        batch = self._storage.batch()
+        try:
+            self.rows.stage_nodes(batch, nodes)
+            for index in blocks:
+                self.bitfield.set_range(index, index + 1)
+            for page in {page for index in blocks for page in pages_of(index, index + 1)}:
+                self.rows.stage_page(batch, self.bitfield, page)
+            self._stage_hints(batch, self._hints, self.head.length)
+            self.sequence = self._storage.commit(batch)
+        except BaseException as error:
+            self.poison(error)
+            raise
+        self._nodes.clear()
+
+    def forget_node(self, index: int) -> None:
+        """Delete a tree node that cannot be read. Raises: StorageFailed."""
+        self.check_usable()
+        batch = self._storage.batch()
+        batch.delete(self.rows.keys.node(index))
+        self.sequence = self._storage.commit(batch)
+        self._nodes.clear()
+
     def prune(self, tops: Iterable[int]) -> None:
         """Remove all tree nodes below these. Raises: StorageFailed."""
         self.check_usable()
@@ -446,8 +487,15 @@ class StoredLog:
         return head
 
     def poison(self, error: BaseException) -> None:
-        """Refuse every later write: nobody knows what reached the disk."""
+        """Refuse every later write: nobody knows what reached the disk.
+
+        What was staged in memory is taken back, as far as it is not there.
+        """
         self._failure = StorageFailed(f"a write to this core failed: {error}")
+        with suppress(StorageError):
+            self.bitfield.become(self.rows.load_bitfield())
+            self._hints = self._hints.moved(min(self.bitfield.first_unset(0), self.head.length))
+            self._nodes.clear()
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
         """Set the bits of these blocks, which come in any order; returns the pages."""

@@ -24,6 +24,7 @@ from hypercore.errors import (
     PrunedHistory,
     RemoteProtocolError,
 )
+from node.auditing import verify_core, verify_store
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -38,6 +39,7 @@ from node.verbs import (
     CoreProof,
     CorePurge,
     CoreTruncate,
+    CoreVerify,
     ExitCode,
     LogVerb,
     Result,
@@ -72,12 +74,10 @@ async def perform_on_store(
                 yield await _cut(store, verb)
             case CorePurge():
                 yield await _purge(store, verb.core)
-            case CoreInfo() | CoreGet() | CoreProof() | BeeInfo() | BeeGet() | BeeList():
-                async with aclosing(_read(store, verb, can_fetch)) as results:
+            case _:
+                async with aclosing(_results(store, verb, can_fetch)) as results:
                     async for result in results:
                         yield result
-            case _:
-                assert_never(verb)
     except (OutOfRange, PrunedHistory) as error:
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
@@ -126,6 +126,20 @@ async def _purge(store: Corestore, name_or_key: str) -> Result:
     return {"key": encode_id(key), "blocks": held}
 
 
+async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, None]:
+    if not verb.core:
+        async with aclosing(verify_store(store)) as results:
+            async for result in results:
+                yield result
+        return
+    async with (
+        _open_core(store, verb.core, may_create=False) as core,
+        aclosing(verify_core(core)) as results,
+    ):
+        async for result in results:
+            yield result
+
+
 async def _compact(store: Corestore, verb: BeeCompact) -> Result:
     name = verb.core or DATA_CORE
     async with _open_core(store, name, may_create=False) as core:
@@ -150,6 +164,14 @@ async def _compact(store: Corestore, verb: BeeCompact) -> Result:
         "nodes_moved": done.rewritten,
         "subtrees_pruned": done.pruned,
     }
+
+
+def _results(
+    store: Corestore,
+    verb: CoreVerify | CoreInfo | CoreGet | CoreProof | BeeInfo | BeeGet | BeeList,
+    can_fetch: bool,
+) -> AsyncGenerator[Result, None]:
+    return _verify(store, verb) if isinstance(verb, CoreVerify) else _read(store, verb, can_fetch)
 
 
 async def _read(

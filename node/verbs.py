@@ -81,6 +81,12 @@ class CoreProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class CoreVerify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is stored against its signatures; `core` "" means every core of the store."""
+
+    core: str = ""
+
+
 class CoreAppend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     core: str
     blocks: tuple[bytes, ...]
@@ -164,6 +170,7 @@ LogVerb: TypeAlias = (
     CoreList
     | CoreInfo
     | CoreGet
+    | CoreVerify
     | CoreAppend
     | CoreTruncate
     | CoreClear
@@ -187,6 +194,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/truncate": CoreTruncate,
     "core/clear": CoreClear,
     "core/purge": CorePurge,
+    "core/verify": CoreVerify,
     "bee/info": BeeInfo,
     "bee/get": BeeGet,
     "bee/put": BeePut,

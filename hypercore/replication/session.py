@@ -23,6 +23,7 @@ from hypercore.fork_proof import ForkProof
 from hypercore.replication.capability import is_capable, replicate_capability
 from hypercore.replication.channel import Link, MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
+from hypercore.replication.effort import Effort
 from hypercore.replication.messages import PROTOCOL, PROTOCOL_ALIASES, Handshake
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -87,7 +88,7 @@ ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
 class _Served:
     """A peer with its channel."""
 
-    __slots__ = ("channel", "error", "extensions", "handle", "peer", "waiting")
+    __slots__ = ("channel", "effort", "error", "extensions", "handle", "peer", "waiting")
 
     def __init__(self, peer: RemotePeer, channel: MessageChannel, handle: PeerHandle) -> None:
         self.peer = peer
@@ -96,6 +97,13 @@ class _Served:
         self.error: StorageError | None = None
         self.waiting: trio.CancelScope | None = None
         self.extensions: list[tuple[str, bytes]] = []
+        self.effort = Effort(trio.current_time())
+
+    def note_effort(self, started: float) -> None:
+        """Something was done for the peer, beginning then."""
+        now = trio.current_time()
+        counters = self.peer.counters
+        self.effort.spent(now - started, counters.blocks_received + counters.blocks_sent, now)
 
 
 class CoreReplication:
@@ -388,6 +396,8 @@ class CoreReplication:
                         self._receive(served, messages[start : start + PIECE_MESSAGES], nursery)
                     if peer.is_gone:
                         break
+                    if pause := served.effort.pause_seconds:
+                        await trio.sleep(pause)
             except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
                 pass
             except StorageError as error:
@@ -411,7 +421,9 @@ class CoreReplication:
     ) -> None:
         head = self._log.head
         had_extensions = bool(served.extensions)
-        self._carry_out(self._replicator.receive(served.peer, messages, trio.current_time()))
+        now = trio.current_time()
+        self._carry_out(self._replicator.receive(served.peer, messages, now))
+        served.note_effort(now)
         if self._log.head is not head or not self._replicator.is_behind:
             self._notify()
         if served.extensions and not had_extensions:
@@ -437,7 +449,9 @@ class CoreReplication:
     def _take(self, served: _Served, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """Called by the channel's writer, which is not to suffer from our disk."""
         try:
+            started = trio.current_time()
             messages = self._replicator.take(served.peer, max_bytes)
+            served.note_effort(started)
             if self.activity:
                 self.activity.unpark_all()
             return messages

@@ -2,7 +2,8 @@
 
 `Storage` has two twins: `rocks.RocksStorage`, a directory that the JavaScript corestore opens too,
 and `memory.MemoryStorage`. Above the seam, `catalog` knows the store's records and `core_storage`
-those of one core; `layout` has the bytes of all of them.
+those of one core; `layout` has the bytes of all of them. `log_file` tells a turned bit of RocksDB's
+log from a torn end, and `salvage` makes a new database of what can be read of a damaged one.
 
 A commit is one batch: after a crash all of it is there or none. Committing does not wait for
 the disk: it returns a sequence number, and whoever must know that it is durable waits for that
@@ -71,7 +72,10 @@ class Storage(Protocol):
         ...
 
     def snapshot(self) -> StorageSnapshot:
-        """What is committed now; close it before the storage."""
+        """What is committed now; close it before the storage.
+
+        Closing the files, in `suspend` or `recover`, ends it: it has no rows then.
+        """
         ...
 
     def batch(self) -> WriteBatch: ...
@@ -100,6 +104,14 @@ class Storage(Protocol):
         """Return when a commit would not be held up by a disk that cannot follow."""
         ...
 
+    def recover(self) -> None:
+        """After a failure: read back what reached the disk, and go on. Blocks, about 50 ms.
+
+        Whoever keeps anything of the rows in memory has to read it anew.
+        Raises: StorageFailed when the disk still cannot be written; reads go on all the same.
+        """
+        ...
+
     async def reclaim(self) -> None:
         """Give the room of deleted rows back: no file of the store holds their bytes any more.
 
@@ -116,7 +128,7 @@ class Storage(Protocol):
         ...
 
     async def resume(self) -> None:
-        """Open the same files again, as somebody else may have left them.
+        """Open the same files again, as somebody else may have left them; recovers, too.
 
         Raises: StoreLocked, CorruptStorage, StorageError; it stays suspended then.
         Cancel: it is finished first.

@@ -80,7 +80,7 @@ class Catalog:
         return head
 
     def reload(self) -> None:
-        """Read the store's head anew, after others had the files.
+        """Read the store's head anew, after others had the files, or a failure.
 
         Raises: CorruptStorage when this is another store now.
         """

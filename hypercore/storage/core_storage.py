@@ -106,7 +106,7 @@ class CoreStorage:
         head, verifier = self._load_head(auth, rebuilt)
         data = self.storage.get(self.keys.hints)
         hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
-        return StoredCore(auth, verifier, head, hints, self._load_bitfield(), rebuilt)
+        return StoredCore(auth, verifier, head, hints, self.load_bitfield(), rebuilt)
 
     def _load_auth(self) -> AuthRecord:
         data = self.storage.get(self._auth_key)
@@ -170,7 +170,8 @@ class CoreStorage:
             rebuilt.append(node)
         return node
 
-    def _load_bitfield(self) -> Bitfield:
+    def load_bitfield(self) -> Bitfield:
+        """Which blocks are here. Raises: CorruptStorage."""
         bitfield = Bitfield()
         for key, data in self.storage.items(*self.keys.pages()):
             number = decode_record(self._name, self.keys.page_number, key)
@@ -203,10 +204,19 @@ class CoreStorage:
         for key, block in self.storage.items(keys.block(start), keys.block(stop)):
             yield decode_record(self._name, keys.block_index, key), block
 
+    def nodes(self, start: int, stop: int) -> Iterator[MerkleNode]:
+        """Tree nodes with start <= index < stop that are here, in order."""
+        keys = self.keys
+        for key, data in self.storage.items(keys.node(start), keys.node(stop)):
+            yield self._checked_node(decode_record(self._name, keys.node_index, key), data)
+
     def read_node(self, index: int) -> MerkleNode | None:
         data = self._get(self._node_key(index))
         if data is None:
             return None
+        return self._checked_node(index, data)
+
+    def _checked_node(self, index: int, data: bytes) -> MerkleNode:
         node = decode_record(self._name, decode_stored_node, data)
         if node.index != index:
             raise CorruptStorage(self._name, f"tree node {index} says that it is {node.index}")

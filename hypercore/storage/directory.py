@@ -9,7 +9,8 @@
 | device/created=N           | Unix ms; the file's own times may be 5 s away at most            |
 | device/attribute=original  | and then the extended attribute `user.device-file` says the same |
 
-It is on the disk before the database's directory `db` is made.
+It is on the disk before the database's directory `db` is made. `salvaged` and `db.damaged` are what
+`salvage` makes, the latter to be deleted by hand.
 
 A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
 not opened for writing until somebody removes the file, and with it says: this is the one.
@@ -25,6 +26,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import struct
 import sys
 import time
@@ -35,6 +37,10 @@ from hypercore.storage.lock_holder import lock_holder
 
 _FILE_NAME = "CORESTORE"
 _DATABASE = "db"
+_SALVAGED = "salvaged"
+_DAMAGED = "db.damaged"
+_PROBE = "probe"
+_PIECE_BYTES = 1 << 20
 _ATTRIBUTE = "user.device-file"
 _ORIGINAL = b"original"
 _MAX_FILE_BYTES = 4096
@@ -65,6 +71,7 @@ class StoreDirectory:
             self._file = os.open(path / _FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._lock()
             self._check_or_write()
+            self._finish_replacement()
             _make_directory(path / _DATABASE)
         except OSError as error:
             self.close()
@@ -134,11 +141,54 @@ class StoreDirectory:
     def _refused(self, reason: str) -> CopiedStore:
         return CopiedStore(str(self.path / _FILE_NAME), f"{reason}; {_ADOPT}")
 
+    @property
+    def salvaged_path(self) -> Path:
+        """A store in here, complete, can take the database's place: `replace_database`."""
+        return self.path / _SALVAGED
+
+    def replace_database(self) -> Path:
+        """Put the database of the salvaged store in place of ours; returns where ours is now.
+
+        A crash leaves one or the other, or none: then opening the store goes on with it.
+        Raises: OSError.
+        """
+        damaged = self.path / _DAMAGED
+        shutil.rmtree(damaged, ignore_errors=True)
+        _sync_names(self.salvaged_path)
+        (self.path / _DATABASE).rename(damaged)
+        _sync_names(self.path)
+        self._finish_replacement()
+        return damaged
+
+    def _finish_replacement(self) -> None:
+        salvaged, database = self.salvaged_path / _DATABASE, self.path / _DATABASE
+        if database.exists() or not (self.path / _DAMAGED).exists() or not salvaged.exists():
+            return
+        salvaged.rename(database)
+        _sync_names(self.path)
+        shutil.rmtree(self.salvaged_path)
+
     def close(self) -> None:
         """Give the lock back."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def check_room(path: Path, size: int) -> None:
+    """Write a file of about `size` bytes, and delete it. Raises: StorageFailed."""
+    probe = path / _PROBE
+    try:
+        try:
+            with probe.open("wb", buffering=0) as file:
+                for _ in range(0, size, _PIECE_BYTES):
+                    if file.write(bytes(_PIECE_BYTES)) < _PIECE_BYTES:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(probe))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"the store cannot be written yet: {error}") from error
 
 
 def _make_directory(path: Path) -> None:

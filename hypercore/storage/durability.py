@@ -90,6 +90,11 @@ class GroupCommit:
         if self.failure is not None:
             raise StorageFailed(str(self.failure)) from self.failure
 
+    def recovered(self) -> None:
+        """All that can be read now is on the disk; writing may go on."""
+        self.failure = None
+        self._synced = self._written
+
     def fail(self, error: BaseException) -> StorageFailed:
         """Remember what went wrong; nothing may be written any more."""
         if self.failure is None:

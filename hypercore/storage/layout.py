@@ -230,6 +230,9 @@ class DataKeys:
         """The block's number in one of these keys. Raises: DecodeError."""
         return decode_number(Reader(key, len(self._block)))
 
+    def node_index(self, key: bytes) -> int:
+        return decode_number(Reader(key, len(self._node)))
+
     def page_number(self, key: bytes) -> int:
         return decode_number(Reader(key, len(self._page)))
 

@@ -125,6 +125,9 @@ class MemoryStorage:
     async def wait_writable(self) -> None:
         """Returns at once."""
 
+    def recover(self) -> None:
+        """Nothing ever fails."""
+
     async def reclaim(self) -> None:
         """Returns at once: what is deleted is garbage."""
         self._check()

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakSet
 
 import trio
 from rocksdict import (
@@ -42,6 +43,7 @@ from rocksdict import (
 
 from hypercore.errors import (
     CorruptStorage,
+    HypercoreError,
     StorageError,
     StorageFailed,
     StoreLocked,
@@ -49,9 +51,10 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
-from hypercore.storage.directory import StoreDirectory
+from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
 from hypercore.storage.lock_holder import lock_holder
+from hypercore.storage.log_file import is_foreign, may_lack, turned_bit
 
 _COLUMN_FAMILY = "corestore"
 
@@ -77,6 +80,11 @@ _BLOCK_CACHE_BYTES = 16 << 20
 _FEWEST_OPEN_FILES = 32
 _STALL_SECONDS = 0.002
 _MIB = 1 << 20
+
+_SPARE_BYTES = 2 * _MIB
+"""What an open store writes besides its rows, in files of its own."""
+
+_UNUSED_KEY = b"\xff"
 
 
 class RocksBatch:
@@ -113,12 +121,16 @@ class RocksSnapshot:
     """A snapshot of the database's own.
 
     Single rows only: the binding's iterators over a snapshot show the present rows.
+    It ends with the database, which may be closed for a while: then all its rows are gone.
     """
 
     def __init__(self, native: Snapshot) -> None:
         self._native: Snapshot | None = native
+        self._is_lost = False
 
     def get(self, key: bytes) -> bytes | None:
+        if self._is_lost:
+            return None
         if self._native is None:
             raise trio.ClosedResourceError("the snapshot is closed")
         try:
@@ -126,10 +138,17 @@ class RocksSnapshot:
         except Exception as error:  # RocksDB's errors have no class of their own
             if str(error) == "key not found":
                 return None
+            if "Corruption" in str(error):
+                raise CorruptStorage("a snapshot", str(error)) from error
             raise StorageError(f"a snapshot cannot be read: {error}") from error
         return value
 
     def close(self) -> None:
+        self._native = None
+
+    def lose(self) -> None:
+        """The database is closed, which this would keep locked."""
+        self._is_lost = self._native is not None
         self._native = None
 
 
@@ -161,6 +180,7 @@ class RocksStorage:
         self._doomed: Rdict | None = None
         """The column of a database that is being closed."""
         self._is_released = True
+        self._snapshots: WeakSet[RocksSnapshot] = WeakSet()
         self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
@@ -181,16 +201,21 @@ class RocksStorage:
             )
         directory = None if self._read_only else StoreDirectory(path)
         try:
-            self._db = _open_database(path / "db", read_only=self._read_only)
+            _check_logs(path / "db")
+            database = _open_database(path / "db", read_only=self._read_only)
         except BaseException:
             if directory is not None:
                 directory.close()
             raise
         self._directory = directory
-        self._is_released = False
-        self._column = self._db.get_column_family(_COLUMN_FAMILY)
-        self._handle = self._db.get_column_family_handle(_COLUMN_FAMILY)
+        self._use(database)
+
+    def _use(self, database: Rdict) -> None:
+        self._db = database
+        self._column = database.get_column_family(_COLUMN_FAMILY)
+        self._handle = database.get_column_family_handle(_COLUMN_FAMILY)
         self._get: Any = self._column.get
+        self._is_released = False
 
     @property
     def is_read_only(self) -> bool:
@@ -209,19 +234,41 @@ class RocksStorage:
         return self._group.durability
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._get(key)
+        try:
+            value: bytes | None = self._get(key)
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._unreadable(error) from error
         return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         get = self._get  # RocksDB's own multi-get is no faster
-        return [get(key) for key in keys]
+        try:
+            return [get(key) for key in keys]
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> Exception:
+        if isinstance(error, trio.ClosedResourceError | HypercoreError):
+            return error
+        text = str(error)
+        if "Corruption" in text:
+            return CorruptStorage(str(self.path / "db"), text)
+        return StorageError(f"{self.path} cannot be read: {text}")
 
     def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while rows := self._read_ahead(start, stop):
+        while True:
+            rows, error = self._read_ahead(start, stop)
             yield from rows
+            if error is not None:
+                raise self._unreadable(error) from error
+            if not rows:
+                return
             start = rows[-1][0] + b"\x00"
 
-    def _read_ahead(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def _read_ahead(
+        self, start: bytes, stop: bytes
+    ) -> tuple[list[tuple[bytes, bytes]], Exception | None]:
+        """Some rows, and why the one after them cannot be read."""
         # An iterator that outlives this call would keep the database locked after `close`.
         if self._column is None:
             raise self._shut()
@@ -236,13 +283,47 @@ class RocksStorage:
             rows.append((key, value))
             size += len(key) + len(value)
             if len(rows) >= READ_AHEAD_ITEMS or size >= READ_AHEAD_BYTES:
-                break
-        return rows
+                return rows, None
+        return rows, self._error_at(rows[-1][0] + b"\x00" if rows else start, options)
+
+    def _error_at(self, key: bytes, options: ReadOptions) -> Exception | None:
+        """Why there is no further row: the binding takes one that it cannot read for the end."""
+        if self._column is None:
+            return None
+        rest = self._column.iter(options)
+        rest.seek(key)
+        try:
+            rest.status()
+        except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
+            return error
+        finally:
+            del rest  # the error remembers this frame
+        return None
+
+    def unverified_keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Keys of [start, stop) in order, from blocks of which the checksum may be wrong.
+
+        Where it is, they may be any bytes, and too few. Reading one with `get` is verified.
+        """
+        if self._column is None:
+            raise self._shut()
+        options = ReadOptions()
+        options.set_verify_checksums(False)
+        # Nothing from the cache would be verified any more. The type stub lacks the argument.
+        options.fill_cache(False)  # type: ignore[call-arg]  # see above
+        options.set_iterate_upper_bound(stop)
+        found = self._column.iter(options)
+        found.seek(start)
+        while found.valid():
+            yield cast("bytes", found.key())
+            found.next()
 
     def snapshot(self) -> RocksSnapshot:
         if self._column is None:
             raise self._shut()
-        return RocksSnapshot(self._column.snapshot())
+        snapshot = RocksSnapshot(self._column.snapshot())
+        self._snapshots.add(snapshot)
+        return snapshot
 
     def _shut(self) -> Exception:
         if self._is_suspended:
@@ -257,15 +338,17 @@ class RocksStorage:
     def commit(self, batch: WriteBatch) -> int:
         if not isinstance(batch, RocksBatch) or batch.is_used:
             raise UsageError("a batch is made by this storage, and committed once")
-        if self._group.failure is not None:
-            self._group.check()
-        if self._read_only:
-            raise UsageError(f"nothing can be written: {self._why_read_only}")
         try:
+            if self._group.failure is not None:
+                self._group.check()
+            if self._read_only:
+                raise UsageError(f"nothing can be written: {self._why_read_only}")
             if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
                 self._rotate_when_full()
             self._unmeasured_bytes += batch.native.size_in_bytes()
             self._db.write(batch.native, self._write_options)
+        except HypercoreError:
+            raise
         except Exception as error:  # RocksDB's errors have no class of their own
             raise self._group.fail(error) from error
         finally:
@@ -304,6 +387,29 @@ class RocksStorage:
             if not self._is_released:  # by then all was synced, or the failure is known
                 self._db.flush_wal(True)
         self._group.check()
+
+    def recover(self) -> None:
+        group = self._group
+        if self._column is None:
+            raise self._shut()
+        if group.failure is None:
+            return
+        path = self.path / "db"
+        with self._compacting, self._closing:
+            logs = sum(log.stat().st_size for log in path.glob("*.log"))
+            check_room(self.path, logs + _SPARE_BYTES)  # opening writes out what is in the log
+            # What has been written, but may not be on the disk, is in the log, which is read
+            # back and goes into new files: a sync that failed is not believed a second time.
+            self._get = _closed
+            self._doomed, self._column = self._column, None
+            self._close_database()
+            try:
+                _check_logs(path)
+                self._use(_open_database(path, read_only=False))
+            except (StorageError, StoreLocked) as error:
+                self._use(_open_database(path, read_only=True))  # reads go on
+                raise StorageFailed(f"the store cannot be written yet: {error}") from error
+            group.recovered()  # before a sync that waits for us asks
 
     async def reclaim(self) -> None:
         if self._column is None:
@@ -344,8 +450,17 @@ class RocksStorage:
                 finally:
                     cutoff = str(_BLOB_AGE_CUTOFF)
                     column.set_options({"blob_garbage_collection_age_cutoff": cutoff})
+                self._check_compaction()
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error
+            finally:
+                del column  # the error remembers this frame
+
+    def _check_compaction(self) -> None:
+        """The binding does not say that a compaction failed; the next write does."""
+        batch = NativeBatch(raw_mode=True)
+        batch.delete(_UNUSED_KEY, self._handle)
+        self._db.write(batch, self._synced)
 
     async def suspend(self) -> None:
         if self._column is None:
@@ -363,6 +478,7 @@ class RocksStorage:
         if self._is_suspended:
             await trio.to_thread.run_sync(self._open)
             self._is_suspended = False
+            self._group.recovered()  # all that is here was read from the disk, as in `recover`
 
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.
@@ -374,29 +490,34 @@ class RocksStorage:
         if self._column is not None:
             self._doomed, self._column = self._column, None
             self._release(is_synced_anyway=False)
+        elif self._directory is not None:
+            self._directory.close()  # when recovering could not even open it for reading
 
     def _release(self, *, is_synced_anyway: bool) -> None:
         with self._compacting, self._closing:
             error = self._sync_last(is_synced_anyway)
             self._close_database()
-            self._doomed = None
-            self._is_released = True
-            del self._handle
-            del self._db
-        # RocksDB holds its lock until the last of these objects is gone, garbage included.
-        gc.collect()
         if self._directory is not None:
             self._directory.close()
         if error is not None:
             raise error
 
     def _close_database(self) -> None:
+        for snapshot in self._snapshots:
+            snapshot.lose()
         for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
             with contextlib.suppress(Exception):
                 if database is not None:
                     database.close()
+        del database
+        self._doomed = None
+        self._is_released = True
+        del self._handle
+        del self._db
+        # RocksDB holds its lock until the last of these objects is gone, garbage included.
+        gc.collect()
 
     def _sync_last(self, is_synced_anyway: bool) -> StorageFailed | None:
         group = self._group
@@ -433,6 +554,44 @@ def _open_database(path: Path, *, read_only: bool) -> Rdict:
         if "Corruption" in text:
             raise CorruptStorage(str(path), text) from error
         raise StorageError(f"{path} cannot be opened: {text}") from error
+
+
+def _check_logs(path: Path) -> None:
+    """Do not let RocksDB drop what was acknowledged because a bit of its log was turned.
+
+    Or, where one was turned in its manifest, look for the rest of a record for ever.
+
+    Only after a crash is there a log with anything in it.
+    Raises: CorruptStorage.
+    """
+    current = path / "CURRENT"
+    if not current.exists():
+        return
+    logs = {log: log.read_bytes() for log in path.glob("*.log") if log.stat().st_size}
+    manifest = path / current.read_text(errors="replace").strip()
+    for log, data in logs.items():
+        if is_foreign(data):
+            _check_bits(log, data)
+    if manifest.is_file():  # else RocksDB says that it is not
+        _check_bits(manifest, manifest.read_bytes())
+    if not logs:
+        return
+    database = _open_database(path, read_only=True)  # writes nothing
+    recovered = database.latest_sequence_number()
+    database.close()
+    del database
+    for log, data in logs.items():
+        if may_lack(data, recovered):
+            _check_bits(log, data)
+
+
+def _check_bits(log: Path, data: bytes) -> None:
+    bit = turned_bit(data)
+    if bit is not None:
+        raise CorruptStorage(str(log), f"{bit}; {_MEND}")
+
+
+_MEND = "`beemesh core verify --repair` turns it back"
 
 
 def _open_files() -> int:

@@ -20,6 +20,7 @@ _IMPORT = "Take over what a cojson server's SQLite file holds."
 _EXPORT = "Write everything into a SQLite file that a cojson server opens."
 _PROOF = "Write what proves a block, or a fork, to anybody."
 _VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
+_VERIFY = "Check all that is stored against its signatures; --repair mends it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
 
@@ -50,6 +51,7 @@ def build_app() -> App:
     core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
     core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")
     core.command("node.cli.core:purge", name="purge", help="Remove a core for good.")
+    core.command("node.cli.verify:verify", name="verify", help=_VERIFY)
     bee = App(name="bee", help="Hyperbees, by name or key.", help_format="plaintext")
     bee.command("node.cli.bee:ls", name="ls", help="List entries in key order.")
     bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
@@ -128,7 +130,8 @@ def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
         case StoreLocked():
             return ExitCode.FAILED, str(error)
         case CorruptStorage():
-            return ExitCode.CORRUPT, f"{error}: restore the data directory from a backup"
+            advice = "run `beemesh core verify --repair`, or restore the directory from a backup"
+            return ExitCode.CORRUPT, f"{error}: {advice}"
         case StorageFailed():
             return ExitCode.FAILED, f"{error}: check the disk, then start again"
         case HypercoreError():

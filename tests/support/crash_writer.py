@@ -1,12 +1,15 @@
-"""A process that is to be killed: appends for ever, and prints what was acknowledged.
+"""A nest of processes that are to be killed: `python -m tests.support.crash_writer`.
 
-`python -m tests.support.crash_writer DIRECTORY DURABILITY SEED` prints lines of `LENGTH FORK`
-after each append or cut that returned. Block i of fork f is `block_of(i, f)`, and local row
-`acknowledged` holds the length that its batch leads to.
+All is imported already, so that a process costs a fork and not a start. A line `DIRECTORY
+DURABILITY SEED CALLS COUNT MOMENT` on standard input forks one that works off a `store_script`
+for ever; `MOMENT` says whether it kills itself `before` or `after` the COUNTth of these calls
+(`power_cut.Calls`, with the shim), or `never`. The answer is `pid N`, then what the process says,
+then `end STATUS`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
@@ -14,35 +17,36 @@ from pathlib import Path
 
 import trio
 
-from hypercore import Core, Durability, open_corestore
-
-NAME = "log"
-ROW = b"length"
-
-
-def block_of(index: int, fork: int) -> bytes:
-    return b"%d %d " % (index, fork) * (index % 40 if index % 500 else 3000)
+from hypercore import Durability, open_corestore
+from tests.support.power_cut import Calls, die_at_call
+from tests.support.store_script import Script
 
 
-async def change(core: Core, chance: random.Random) -> None:
-    if core.length > 400 and chance.random() < 0.01:
-        await core.truncate(core.length - chance.randrange(300))
-        return
-    count = 1 if chance.random() < 0.7 else chance.randrange(1, 60)
-    start = core.length
-    blocks = [block_of(index, core.fork) for index in range(start, start + count)]
-    await core.append(blocks, local={ROW: b"%d" % (start + count)})
-
-
-async def write(path: Path, durability: Durability, seed: int) -> None:
-    chance = random.Random(seed)
+async def write(path: Path, durability: Durability, seed: str) -> None:
     async with open_corestore(path, durability=durability) as store:
-        core = await store.get(name=NAME)
-        while True:
-            await change(core, chance)
-            # One write: a line that is cut off was not acknowledged.
-            os.write(1, b"%d %d\n" % (core.length, core.fork))
+        await Script(store, random.Random(seed), math.inf).run()
+
+
+def be_writer(wish: str) -> None:
+    path, durability, seed, calls, count, moment = wish.split()
+    if moment != "never":
+        die_at_call(Calls(int(calls)), int(count), is_after=moment == "after")
+    trio.run(write, Path(path), Durability.parse(durability), seed)
+
+
+def main() -> None:
+    for wish in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                be_writer(wish)
+            except BaseException:  # noqa: BLE001  # a copy of the nest must not go on
+                sys.excepthook(*sys.exc_info())
+            os._exit(1)  # it is to be killed
+        os.write(1, b"pid %d\n" % pid)
+        _, status = os.waitpid(pid, 0)
+        os.write(1, b"end %d\n" % os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":
-    trio.run(write, Path(sys.argv[1]), Durability.parse(sys.argv[2]), int(sys.argv[3]))
+    main()

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -82,6 +83,31 @@ void power_cut_fail(int kinds, int after, int count, int error) {
 
 /* How many calls failed since then. */
 int power_cut_hits(void) { return fault_hits; }
+
+/* The process kills itself before or after the `count`th call of these kinds, as SIGKILL does. */
+static int death_kinds;
+static int death_count;
+static int is_death_after;
+
+void power_cut_die(int kinds, int count, int is_after) {
+  pthread_mutex_lock(&lock);
+  death_kinds = kinds;
+  death_count = count;
+  is_death_after = is_after;
+  pthread_mutex_unlock(&lock);
+}
+
+static void die(void) {
+  kill(getpid(), SIGKILL);
+  for (;;) pause();
+}
+
+/* To be called before a call of this kind, with the lock; whether to die after it. */
+static int is_last(enum fault kind) {
+  if (!(death_kinds & kind) || --death_count) return 0;
+  if (!is_death_after) die();
+  return 1;
+}
 
 static int is_hit(enum fault kind) {
   if (!(fault_kinds & kind)) return 0;
@@ -201,6 +227,7 @@ static int is_last_to_fit(size_t size) {
 static ssize_t write_file(int fd, const void *data, size_t size, off_t offset) {
   pthread_mutex_lock(&lock);
   ssize_t written = -1;
+  int is_last_call = is_last(FAULT_WRITE);
   if (is_last_to_fit(size)) size /= 2;
   else if (is_hit(FAULT_WRITE)) size = 0;
   if (size)
@@ -210,6 +237,7 @@ static ssize_t write_file(int fd, const void *data, size_t size, off_t offset) {
     if (offset < 0) offset = lseek(fd, 0, SEEK_CUR) - written;
     record(WRITE, fd, offset, data, (size_t)written, NULL, 0);
   }
+  if (is_last_call) die();
   pthread_mutex_unlock(&lock);
   return written;
 }
@@ -275,10 +303,12 @@ static int sync_file(int fd, long call) {
   if (!is_tracked(fd)) return (int)syscall(call, fd);
   pthread_mutex_lock(&lock);
   int64_t ticket = ++tickets;
+  int is_last_call = is_last(FAULT_SYNC);
   int is_failing = is_hit(FAULT_SYNC);
   record(SYNC_BEGIN, fd, ticket, NULL, 0, NULL, 0);
   pthread_mutex_unlock(&lock);
   int result = is_failing ? -1 : (int)syscall(call, fd);
+  if (is_last_call) die();
   pthread_mutex_lock(&lock);
   record(result ? SYNC_FAILED : SYNC_END, fd, ticket, NULL, 0, NULL, 0);
   if (is_failing) errno = fault_error;
@@ -294,9 +324,11 @@ static int change_name(enum kind kind, long call, const char *path, const char *
                        mode_t mode) {
   pthread_mutex_lock(&lock);
   int result = -1;
+  int is_last_call = is_last(FAULT_NAME);
   if (kind == UNLINK || kind == RMDIR || !is_hit(FAULT_NAME)) /* a full disk can be emptied */
     result = (int)(path2 ? syscall(call, path, path2) : syscall(call, path, mode));
   if (!result) record(kind, -1, 0, path, strlen(path), path2, path2 ? strlen(path2) : 0);
+  if (is_last_call) die();
   pthread_mutex_unlock(&lock);
   return result;
 }

@@ -111,3 +111,8 @@ def stop_failing() -> int:
     hits = int(library.power_cut_hits())
     library.power_cut_fail(0, 0, 0, 0)
     return hits
+
+
+def die_at_call(calls: Calls, count: int, *, is_after: bool) -> None:
+    """In a child with the shim: SIGKILL right before or after the `count`th such call from now."""
+    ctypes.CDLL(None).power_cut_die(int(calls), count, int(is_after))

@@ -10,7 +10,7 @@ from hypercore.bitfield import PAGE_BITS
 from hypercore.merkle import leaf_node, parent_node
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog
-from hypercore.storage.core_storage import CoreStorage
+from hypercore.storage.core_storage import CoreStorage, decode_stored_node
 from hypercore.storage.layout import HeadRecord
 from hypercore.storage.rocks import RocksStorage
 
@@ -71,3 +71,42 @@ def verify_core(storage: Storage, discovery_key: bytes, *, may_have_gaps: bool =
     assert len(keys) == len(expected), "no tree node too many"
     assert [root.index for root in stored.head.roots] == flat_tree.full_roots(length)
     return length
+
+
+def verify_sparse_core(storage: Storage, discovery_key: bytes) -> int:
+    """The same for a core of which parts were fetched; returns how many blocks are held.
+
+    Of each block that is held the way up to a root must be there and fit; of other tree nodes
+    all must fit that can be compared.
+    """
+    record = Catalog(storage).find(discovery_key)
+    assert record is not None
+    rows = CoreStorage(storage, discovery_key, record)
+    stored = rows.load()
+    length = stored.head.length
+    blocks = dict(rows.blocks(0, 2**40))
+    assert all(index < length for index in blocks), "blocks beyond the end"
+    assert [index for index in range(length) if stored.bitfield.get(index)] == list(blocks)
+    first_gap = next((index for index in range(length) if index not in blocks), length)
+    assert stored.hints.contiguous_length == first_gap
+    assert stored.bitfield.first_set(length, length + 2 * PAGE_BITS) is None
+    nodes = {}
+    for _, value in storage.items(*rows.keys.nodes()):
+        node = decode_stored_node(value)
+        nodes[node.index] = node
+    roots = {root.index for root in stored.head.roots}
+    for node in nodes.values():
+        assert flat_tree.right_span(node.index) < 2 * length, "tree nodes beyond the end"
+        parent, sibling = flat_tree.parent(node.index), flat_tree.sibling(node.index)
+        if node.index not in roots and sibling in nodes and parent in nodes:
+            pair = sorted((node, nodes[sibling]))
+            assert parent_node(*pair) == nodes[parent]
+    for index, block in blocks.items():
+        leaf = leaf_node(index, block)
+        number = leaf.index
+        assert nodes[number] == leaf
+        while number not in roots:
+            assert flat_tree.sibling(number) in nodes, f"the way up from block {index}"
+            number = flat_tree.parent(number)
+            assert number in nodes, f"the way up from block {index}"
+    return len(blocks)

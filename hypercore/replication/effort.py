@@ -1,0 +1,46 @@
+"""How much of our time a peer may take and give nothing for it.
+
+A peer that sends what costs us time (cancels, requests for what is not here, extension messages
+that nobody handles, bitfields of nothing) breaks no rule by any single one of them. So time that
+is spent on a peer is a debt, which blocks that go either way pay off, and time does, slowly. Who
+owes too much is read from later, and with it its whole connection: TCP makes it wait.
+"""
+
+from __future__ import annotations
+
+FREE_SHARE = 0.05
+"""Of our time a peer that no block comes from or goes to may take so much."""
+
+FREE_SECONDS = 0.02
+"""It may do so at once; about 1,000 small messages."""
+
+BLOCK_SECONDS = 0.001
+"""What a block pays for, some ten times what it costs."""
+
+MAX_PAUSE_SECONDS = 2.0
+"""Its connection is to live: a keep-alive must be seen in time."""
+
+
+class Effort:
+    """The debt of one peer. A machine; seconds are of any clock that goes forward."""
+
+    __slots__ = ("_blocks", "_debt", "_updated_at")
+
+    def __init__(self, now: float) -> None:
+        self._debt = 0.0
+        self._blocks = 0
+        self._updated_at = now
+
+    def spent(self, seconds: float, blocks: int, now: float) -> None:
+        """So much was spent, and so many blocks have gone either way since the beginning."""
+        debt = self._debt - (now - self._updated_at) * FREE_SHARE + seconds
+        debt -= (blocks - self._blocks) * BLOCK_SECONDS
+        self._blocks = blocks
+        self._updated_at = now
+        self._debt = max(0.0, debt)
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long not to read from it; 0 for anybody who is of use."""
+        owed = self._debt - FREE_SECONDS
+        return min(owed / FREE_SHARE, MAX_PAUSE_SECONDS) if owed > 0 else 0.0

@@ -1,0 +1,79 @@
+"""`beemesh core verify`, with and without `--repair`, on the data directory itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from node.cli.app import main
+from node.verbs import ExitCode
+from tests.hypercore.bit_flip_campaign import flip
+
+
+class Beemesh:
+    def __init__(self, data: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.data = data
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        code = main([*arguments, "--data", str(self.data)])
+        captured = self._capture.readouterr()
+        return code, captured.out + captured.err
+
+
+@pytest.fixture
+def beemesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Beemesh:
+    command = Beemesh(tmp_path / "data", capsys)
+    blocks = [f"block {index} " * 60 for index in range(100)]
+    assert command("core", "append", "log", *blocks)[0] == ExitCode.OK
+    return command
+
+
+def damage(beemesh: Beemesh) -> None:
+    """Turn a bit somewhere in the blocks."""
+    (table,) = beemesh.data.rglob("*.sst")
+    flip(table, table.stat().st_size // 3, 1)
+
+
+def test_what_is_sound(beemesh: Beemesh) -> None:
+    code, text = beemesh("core", "verify", "log")
+    assert code == ExitCode.OK
+    assert "sound; length 100, 100 blocks and 97 tree nodes verified" in text
+    code, text = beemesh("core", "verify", "--json")
+    assert code == ExitCode.OK
+    (result,) = [json.loads(line) for line in text.splitlines()]
+    assert result["sound"] is True
+    assert result["blocks_verified"] == 100
+
+
+def test_a_core_that_is_not_there(beemesh: Beemesh) -> None:
+    code, text = beemesh("core", "verify", "lok")
+    assert code == ExitCode.NOT_FOUND
+    assert "did you mean log?" in text
+
+
+def test_damage_is_told_of_and_ours_stays_lost(beemesh: Beemesh) -> None:
+    damage(beemesh)
+    code, text = beemesh("core", "verify")
+    assert code == ExitCode.CORRUPT
+    assert "DAMAGED" in text
+    assert "checksum" in text
+    code, text = beemesh("core", "verify", "--repair")
+    assert code == ExitCode.CORRUPT  # nobody else has what only we wrote
+    assert "1 places of the store could not be read" in text
+    assert "db.damaged" in text
+    code, text = beemesh("core", "verify", "log")
+    assert code == ExitCode.CORRUPT
+    assert "missing" in text
+    code, _ = beemesh("core", "append", "log", "goes on")
+    assert code == ExitCode.OK
+
+
+def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
+    code, text = beemesh("core", "verify", "log", "--repair")
+    assert code == ExitCode.USAGE
+    assert "name no core" in text
+    code, text = beemesh("core", "verify", "--repair")
+    assert (code, "log: sound" in text) == (ExitCode.OK, True)
