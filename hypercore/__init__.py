@@ -24,7 +24,8 @@ How it hangs together, from values to tasks:
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
 | `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
 | `downloading`, `waiting`                             | waiting for blocks that peers have     |
-| `core`, `corestore`                                  | what applications hold                 |
+| `readable_core`, `core`                              | what applications hold                 |
+| `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marking`                                            | which blocks a sweep keeps             |
 | `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |

@@ -5,11 +5,10 @@ Source: corestore 7.12.5 index.js (names, namespaces, key pairs, which cores are
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakSet
 
 import trio
 
@@ -24,33 +23,26 @@ from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest, Verifier
 from hypercore.metrics import hypercore_metrics
-from hypercore.open_log import OpenLog
+from hypercore.open_store import OpenStore
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog, sub_namespace
-from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.version10 import Version10Core
+from hypercore.store_connection import (
+    Allow,
+    StoreConnection,
+    allow_every_core,
+    deny_every_core,
+)
 from hypercore.store_session import StoreSession
-from hypercore.stored_log import StoredLog
 from hypercore.watching import CoreWatch
-
-Allow = Callable[[Core], bool]
 
 _SUMMARIES_AT_ONCE = 64
 """Takes about a millisecond."""
-
-
-def deny_every_core(core: Core) -> bool:
-    """Offer nothing."""
-    return False
-
-
-def allow_every_core(core: Core) -> bool:
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,109 +56,6 @@ class CorestoreStatistics:
 
     metrics: Mapping[str, float]
     """The open cores under the names of `hypercore-stats`."""
-
-
-class _OpenStore:
-    """What all namespaces of one open store share."""
-
-    def __init__(self, storage: Storage, catalog: Catalog) -> None:
-        self.storage = storage
-        self.catalog = catalog
-        self.logs: dict[bytes, OpenLog] = {}
-        self.connections: set[_Connection] = set()
-        self.failures: dict[bytes, StorageError] = {}
-        self.watches: WeakSet[CoreWatch] = WeakSet()
-        self.group_watches: WeakSet[GroupWatch] = WeakSet()
-        self.is_closed = False
-        self._own: dict[OpenLog, Core] = {}
-        self.frozen: dict[bytes, Core] = {}
-        """Cores that were frozen while they were open here, by discovery key, in that order."""
-
-        self.froze = trio.lowlevel.ParkingLot()
-
-    def open_log(self, discovery_key: bytes, key_pair: KeyPair | None) -> OpenLog | None:
-        """An open log, opened now if it is stored; its first handle keeps it open."""
-        log = self.logs.get(discovery_key)
-        if log is None:
-            record = self.catalog.find(discovery_key)
-            if record is None:
-                return None
-            stored = StoredLog(CoreStorage(self.storage, discovery_key, record), key_pair)
-            stored.on_group_update = self.group_updated
-            log = self.logs[discovery_key] = OpenLog(stored, self._forget, self.note_frozen)
-            if log.log.fork_proof is not None:
-                self.note_frozen(log)
-            for watch in self.watches:
-                watch.opened(self.own_handle(log))
-        elif key_pair is not None:
-            log.log.adopt_key_pair(key_pair)
-        return log
-
-    def own_handle(self, log: OpenLog) -> Core:
-        """The store's own, which does not keep the log open."""
-        core = self._own.get(log)
-        if core is None or core.is_closed:
-            core = self._own[log] = Core(log, is_weak=True)
-        return core
-
-    def _forget(self, log: OpenLog) -> None:
-        self._own.pop(log, None)
-        if self.logs.get(log.discovery_key) is log:
-            del self.logs[log.discovery_key]
-
-    async def suspend(self) -> None:
-        for log in list(self.logs.values()):
-            await log.end_channels()
-        await self.storage.suspend()
-
-    async def resume(self) -> None:
-        await self.storage.resume()
-        self._reload_all()
-
-    def recover(self) -> None:
-        self.storage.recover()
-        self.failures.clear()
-        self._reload_all()
-
-    def _reload_all(self) -> None:
-        self.catalog.reload()
-        for log in list(self.logs.values()):
-            try:
-                self._reload(log)
-            except StorageError as error:
-                self.failures[log.discovery_key] = error
-        for connection in self.connections:
-            for log in self.logs.values():
-                connection.offer(self.own_handle(log))
-
-    def _reload(self, log: OpenLog) -> None:
-        record = self.catalog.find(log.discovery_key)
-        if record is None or not log.is_stored_at(record):
-            log.close()  # somebody else removed it meanwhile
-        else:
-            log.reload()
-
-    def shut(self) -> None:
-        self.is_closed = True
-        for log in list(self.logs.values()):
-            log.close()
-        for watch in self.watches:
-            watch.end()
-        for group_watch in self.group_watches:
-            group_watch.end()
-
-    def group_updated(self, log: StoredLog) -> None:
-        group = log.rows.group
-        if self.group_watches and group is not None:
-            update = GroupUpdate(log.key, log.head.length, log.head.fork)
-            for watch in self.group_watches:
-                if watch.topic == group.topic:
-                    watch.updated(update)
-
-    def note_frozen(self, log: OpenLog) -> None:
-        """Called by the log: its writer is known to have signed two histories."""
-        self.frozen.setdefault(log.discovery_key, self.own_handle(log))
-        self.froze.unpark_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +74,7 @@ class Corestore:
 
     def __init__(
         self,
-        store: _OpenStore,
+        store: OpenStore,
         namespace: bytes = ROOT_NAMESPACE,
         session: StoreSession | None = None,
     ) -> None:
@@ -592,7 +481,7 @@ class Corestore:
         self._check_open()
         async with trio.open_nursery() as nursery:
             offers = deny_every_core if is_discreet else is_allowed
-            connection = _Connection(mux, is_allowed, offers, nursery, self._store.failures)
+            connection = StoreConnection(mux, is_allowed, offers, nursery, self._store.failures)
             self._store.connections.add(connection)
             try:
                 for core in self.open_cores():
@@ -616,66 +505,6 @@ class Corestore:
     def _check_open(self) -> None:
         if self._store.is_closed or (self._session is not None and self._session.is_closed):
             raise trio.ClosedResourceError("the store is closed")
-
-
-class _Connection:
-    """One connection on which cores are replicated."""
-
-    def __init__(
-        self,
-        mux: Multiplexer,
-        is_allowed: Allow,
-        is_offered: Allow,
-        nursery: trio.Nursery,
-        failures: dict[bytes, StorageError],
-    ) -> None:
-        self._mux = mux
-        self._is_allowed = is_allowed
-        self._is_offered = is_offered
-        self._nursery = nursery
-        self._failures = failures
-        self._served: set[bytes] = set()
-
-    def offer(self, core: Core) -> None:
-        """Open the core's channel, unless it is open."""
-        if (
-            core.discovery_key not in self._served
-            and self._is_allowed(core)
-            and self._is_offered(core)
-        ):
-            self._served.add(core.discovery_key)
-            self._nursery.start_soon(self._serve, core)
-
-    def serve_asked(self, core: Core | None) -> bool:
-        """Serve a core that the remote opened; False when it is not to have it."""
-        if core is None:
-            return False
-        if not self._is_allowed(core):
-            core.release()
-            return False
-        if core.discovery_key in self._served:
-            # Our own open, on its way or about to leave, answers theirs.
-            core.replication.remote_opened(self._mux)
-            core.release()
-            return True
-        self._served.add(core.discovery_key)
-        self._nursery.start_soon(self._serve_and_release, core)
-        return True
-
-    async def _serve_and_release(self, core: Core) -> None:
-        try:
-            await self._serve(core)
-        finally:
-            core.release()
-
-    async def _serve(self, core: Core) -> None:
-        try:
-            await core.serve(self._mux)
-        except StorageError as error:
-            # A bad disk ends one core, not the connection of all of them.
-            self._failures[core.discovery_key] = error
-        finally:
-            self._served.discard(core.discovery_key)
 
 
 def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) -> AuthRecord:
@@ -711,7 +540,7 @@ async def open_corestore(
     else:
         storage = await trio.to_thread.run_sync(_open_storage, path, durability, read_only)
     try:
-        store = _OpenStore(storage, Catalog(storage, primary_key, entropy))
+        store = OpenStore(storage, Catalog(storage, primary_key, entropy))
         try:
             yield Corestore(store)
         finally:
