@@ -17,6 +17,10 @@ GUESS_SECONDS = 0.2
 GAIN = 2.0
 """How many times sooner the answer must be expected, so that requests do not wander about."""
 
+MAX_SILENT_SECONDS = 30.0
+"""For how long at most a peer's silence is expected to go on: a machine that slept for hours finds
+all peers silent for hours."""
+
 CHECK_SECONDS = 0.25
 MAX_CHECK_SECONDS = 2.0
 """How often to look again while requests are open and nothing arrives: ever less often."""
@@ -71,7 +75,8 @@ class Speed:
             expected = GUESS_SECONDS
         else:
             expected = max((position + 1) * self.seconds_per_block, inflight.round_trip_seconds)
-        return max(expected, self._silent_seconds, self.stalled_seconds(inflight, now))
+        silent = max(self._silent_seconds, self.stalled_seconds(inflight, now))
+        return max(expected, min(silent, MAX_SILENT_SECONDS))
 
 
 def overdue(
