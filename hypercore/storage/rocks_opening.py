@@ -1,0 +1,162 @@
+"""Opening the database of a store: its settings, and what is looked at before RocksDB does.
+
+Source: hypercore-storage 3.3.1 index.js, for its settings.
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from rocksdict import (
+    AccessType,
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+)
+
+from hypercore.errors import (
+    CorruptStorage,
+    StorageError,
+    StoreLocked,
+    UsageError,
+)
+from hypercore.storage.lock_holder import lock_holder
+from hypercore.storage.log_file import is_foreign, may_lack, turned_bit
+
+COLUMN_FAMILY = "corestore"
+
+# A whole bitfield page goes with every small append, so that a buffer holds some 2,000 of them.
+# JavaScript has two of 64 MiB. Three of 8 MiB cost a client that takes in 64 KiB blocks 1.15 s of
+# CPU where four of 4 MiB cost 1.4 s and three of 16 MiB 1.05 s; a busy writer stays at 52 MB,
+# where those stay at 49 and 63 MB.
+WRITE_BUFFER_BYTES = 8 << 20
+WRITE_BUFFERS = 3
+
+# With every buffer begins a new write-ahead log, which RocksDB writes while the old one is not
+# synced. A power cut may keep the new one without the end of the old one, and then the store has
+# a hole that nothing tells of. So it is `rocks` that begins a buffer, with the old log synced.
+# RocksDB does at a commit for which the one before went beyond its own limit; by then ours, which
+# is lower and measured whenever this much was written, has been seen.
+ROCKS_LIMIT_BYTES = WRITE_BUFFER_BYTES * 5 // 4
+
+# Share of the blob files, oldest first, that a compaction of RocksDB's own choice rewrites.
+BLOB_AGE_CUTOFF = 0.25
+
+_BLOCK_CACHE_BYTES = 16 << 20
+_FEWEST_OPEN_FILES = 32
+_MIB = 1 << 20
+
+_MEND = "`beemesh core verify --repair` turns it back"
+
+
+def open_database(path: Path, *, read_only: bool) -> Rdict:
+    """Raises: UsageError, StoreLocked, CorruptStorage, StorageError."""
+    if read_only and not (path / "CURRENT").exists():
+        raise UsageError(f"there is no store in {path.parent}")
+    cache = Cache(_BLOCK_CACHE_BYTES)
+    access = AccessType.read_only(False) if read_only else AccessType.read_write()
+    families = {"default": _options(cache), COLUMN_FAMILY: _log_options(cache)}
+    try:
+        return Rdict(str(path), _options(cache), families, access)
+    except Exception as error:
+        text = str(error)
+        if "While lock file" in text or "lock hold by current process" in text:
+            raise StoreLocked(str(path.parent), lock_holder(path / "LOCK")) from None
+        if "Corruption" in text:
+            raise CorruptStorage(str(path), text) from error
+        raise StorageError(f"{path} cannot be opened: {text}") from error
+
+
+def check_logs(path: Path) -> None:
+    """Do not let RocksDB drop what was acknowledged because a bit of its log was turned.
+
+    Or, where one was turned in its manifest, look for the rest of a record for ever.
+
+    Only after a crash is there a log with anything in it.
+    Raises: CorruptStorage.
+    """
+    current = path / "CURRENT"
+    if not current.exists():
+        return
+    logs = {log: log.read_bytes() for log in path.glob("*.log") if log.stat().st_size}
+    manifest = path / current.read_text(errors="replace").strip()
+    for log, data in logs.items():
+        if is_foreign(data):
+            _check_bits(log, data)
+    if manifest.is_file():  # else RocksDB says that it is not
+        _check_bits(manifest, manifest.read_bytes())
+    if not logs:
+        return
+    database = open_database(path, read_only=True)  # writes nothing
+    recovered = database.latest_sequence_number()
+    database.close()
+    del database
+    for log, data in logs.items():
+        if may_lack(data, recovered):
+            _check_bits(log, data)
+
+
+def _check_bits(log: Path, data: bytes) -> None:
+    bit = turned_bit(data)
+    if bit is not None:
+        raise CorruptStorage(str(log), f"{bit}; {_MEND}")
+
+
+def _open_files() -> int:
+    """How many tables may stay open: half of what the process may have, the rest is for peers.
+
+    RocksDB's default is all of them, however many, and where it cannot open one it fails.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return -1 if allowed == resource.RLIM_INFINITY else max(_FEWEST_OPEN_FILES, allowed // 2)
+
+
+def _options(cache: Cache) -> Options:
+    """Settings of both families; without these three compressions JavaScript opens neither."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_compression_type(DBCompressionType.none())
+    options.set_bottommost_compression_type(DBCompressionType.none())
+    options.set_blob_compression_type(DBCompressionType.none())
+    table = BlockBasedOptions()
+    table.set_format_version(6)  # what JavaScript's RocksDB reads; a newer default may not be
+    table.set_block_size(8192)
+    table.set_bloom_filter(10, False)
+    # Index and filters in pieces that go through the cache: whole ones would not fit into it and
+    # be read again at every get (55 us instead of 5), and outside of it nothing bounds them.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(8192)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_top_level_index_and_filter(True)
+    table.set_block_cache(cache)
+    options.set_block_based_table_factory(table)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_bytes_per_sync(_MIB)
+    options.set_wal_bytes_per_sync(_MIB)  # so that little is left for the sync before a rotation
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(_open_files())
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_MIB)
+    options.set_stats_dump_period_sec(0)
+    options.set_level_compaction_dynamic_level_bytes(True)
+    return options
+
+
+def _log_options(cache: Cache) -> Options:
+    options = _options(cache)
+    options.set_write_buffer_size(ROCKS_LIMIT_BYTES)
+    options.set_max_write_buffer_number(WRITE_BUFFERS)
+    options.set_enable_blob_files(True)
+    options.set_min_blob_size(4096)
+    options.set_blob_file_size(256 * _MIB)
+    options.set_enable_blob_gc(True)
+    options.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF)
+    options.set_blob_gc_force_threshold(1.0)
+    return options
