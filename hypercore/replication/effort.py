@@ -14,6 +14,9 @@ FREE_SHARE = 0.05
 FREE_SECONDS = 0.02
 """It may do so at once; about 1,000 small messages."""
 
+BYTE_SECONDS = 3e-9
+"""What it takes to read and decrypt a byte that is in no block: nobody sees that time from here."""
+
 BLOCK_SECONDS = 0.001
 """What a block pays for, some ten times what it costs."""
 
@@ -31,8 +34,12 @@ class Effort:
         self._blocks = 0
         self._updated_at = now
 
-    def spent(self, seconds: float, blocks: int, now: float) -> None:
-        """So much was spent, and so many blocks have gone either way since the beginning."""
+    def spent(self, seconds: float, blocks: int, now: float, idle_bytes: int = 0) -> None:
+        """So much was spent, and so many blocks have gone either way since the beginning.
+
+        `idle_bytes` have come that are in no block.
+        """
+        seconds += idle_bytes * BYTE_SECONDS
         debt = self._debt - (now - self._updated_at) * FREE_SHARE + seconds
         debt -= (blocks - self._blocks) * BLOCK_SECONDS
         self._blocks = blocks

@@ -99,11 +99,12 @@ class _Served:
         self.extensions: list[tuple[str, bytes]] = []
         self.effort = Effort(trio.current_time())
 
-    def note_effort(self, started: float) -> None:
-        """Something was done for the peer, beginning then."""
+    def note_effort(self, started: float, idle_bytes: int = 0) -> None:
+        """Something was done for the peer, beginning then; so many bytes were in no block."""
         now = trio.current_time()
         counters = self.peer.counters
-        self.effort.spent(now - started, counters.blocks_received + counters.blocks_sent, now)
+        blocks = counters.blocks_received + counters.blocks_sent
+        self.effort.spent(now - started, blocks, now, idle_bytes)
 
 
 class CoreReplication:
@@ -422,8 +423,12 @@ class CoreReplication:
         head = self._log.head
         had_extensions = bool(served.extensions)
         now = trio.current_time()
+        counters = served.peer.counters
+        in_blocks = counters.bytes_received
         self._carry_out(self._replicator.receive(served.peer, messages, now))
-        served.note_effort(now)
+        in_blocks = counters.bytes_received - in_blocks
+        carried = sum(len(payload) for _, payload in messages)
+        served.note_effort(now, max(0, carried - in_blocks))
         if self._log.head is not head or not self._replicator.is_behind:
             self._notify()
         if served.extensions and not had_extensions:

@@ -20,6 +20,14 @@ def test_a_few_messages_are_free() -> None:
     assert effort.pause_seconds == 0
 
 
+def test_bytes_in_no_block_are_paid_for() -> None:
+    effort = Effort(0.0)
+    effort.spent(0.0, 0, 0.0, idle_bytes=1000)
+    assert effort.pause_seconds == 0
+    effort.spent(0.0, 0, 0.0, idle_bytes=16 << 20)
+    assert effort.pause_seconds > 0.1
+
+
 @given(st.lists(st.floats(0.0001, 0.05), min_size=50, max_size=200))
 def test_who_gives_nothing_gets_its_share_and_no_more(costs: list[float]) -> None:
     effort = Effort(0.0)
