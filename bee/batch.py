@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
@@ -119,7 +120,7 @@ class Writer:
         return True
 
 
-class Edits(Generic[K, V]):
+class Edits(ABC, Generic[K, V]):
     """Reads and changes of a batch in one sub-database. Reads see the changes so far."""
 
     __slots__ = ("_keyspace",)
@@ -127,8 +128,9 @@ class Edits(Generic[K, V]):
     def __init__(self, keyspace: Keyspace[K, V]) -> None:
         self._keyspace = keyspace
 
+    @abstractmethod
     def _open_writer(self) -> Writer:
-        raise NotImplementedError
+        """Raises: BatchEnded."""
 
     def sub(
         self,

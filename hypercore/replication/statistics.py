@@ -65,11 +65,6 @@ class WireCounts:
         for message_type, _ in messages:
             sent[message_type] += 1
 
-    def count_received(self, message_type: int) -> None:
-        """Types that a later version has are not told apart."""
-        if message_type < len(self.received):
-            self.received[message_type] += 1
-
     def add(self, other: WireCounts) -> None:
         self.received = list(map(add, self.received, other.received))
         self.sent = list(map(add, self.sent, other.sent))

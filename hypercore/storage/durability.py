@@ -76,10 +76,6 @@ class GroupCommit:
     def durable_sequence(self) -> int:
         return self._synced if self.durability.waits_for_disk else self._written
 
-    @property
-    def is_syncing(self) -> bool:
-        return self._is_led
-
     def wrote(self) -> int:
         """Count one commit; returns its sequence."""
         self._written += 1
