@@ -34,28 +34,36 @@ from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
+from node.explaining import explain
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.logs import DATA_CORE, perform_on_store
+from node.mesh.exchange import Traffic
 from node.mesh.member import MemberStatistics
 from node.mesh.membership import Membership, load_membership, save_membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
+from node.mesh.peer_rules import is_lan_address
+from node.mesh.policy_file import load_policy
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
+from node.policies import Policies
 from node.storing import Storing, open_storing
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    ChangePolicy,
+    Explain,
     ExportValues,
     ImportValues,
     ListForks,
     ListValues,
     Load,
     Result,
+    ShowPolicy,
     Verb,
 )
 from node.web.admin import serve_admin
@@ -85,6 +93,7 @@ class _Self:
     identity: KeyPair = field(repr=False)
     membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
+    policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
 
 
 class Node:
@@ -121,6 +130,7 @@ class Node:
         self._identity = identity
         self._data = storing.data
         self._values = storing.values
+        self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
@@ -191,7 +201,7 @@ class Node:
     async def _serve(self, mesh: Mesh, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                await serve_member(mesh, mux, self.store)
+                await serve_member(mesh, mux, self.store, _traffic(connection))
             except NotSpoken:
                 _log.info("hypercore_peer")
                 # A stranger that dialed us names what it wants; it learns of nothing else.
@@ -217,7 +227,7 @@ class Node:
             mesh_is_open=membership is not None and membership.is_open,
             store=config.store,
             durability=config.durability,
-            replicate=config.replicate,
+            replicate=self._replicate_text(),
             discovery=config.discovery,
             uptime_seconds=round(trio.current_time() - self._started, 3),
             covalues=self._values.count(),
@@ -232,6 +242,9 @@ class Node:
             access=self.access.status(),
             hypercore=self._tally.metrics(),
         )
+
+    def _replicate_text(self) -> str:
+        return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
 
     def _members(self) -> Sequence[MemberStatistics]:
         return () if self.mesh is None else self.mesh.statistics().members
@@ -277,6 +290,10 @@ class Node:
                 async with aclosing(perform_transfer(self.host, verb)) as results:
                     async for result in results:
                         yield result
+            case ShowPolicy() | ChangePolicy():
+                yield await self._policies.perform(verb)
+            case Explain():
+                yield await explain(self.host, self.mesh, self._data, verb)
             case _:
                 async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
                     async for result in results:
@@ -299,6 +316,14 @@ class Node:
     def _client_counts(self) -> ClientCounts:
         statistics = asdict(self.jazz.statistics())
         return ClientCounts(connected=statistics.pop("connections"), **statistics)
+
+
+def _traffic(connection: Connection) -> Traffic:
+    def count() -> int:
+        statistics = connection.statistics()
+        return statistics.bytes_received + statistics.bytes_sent
+
+    return Traffic(is_lan_address(connection.remote_address), count)
 
 
 @asynccontextmanager
@@ -345,7 +370,7 @@ async def _open_mesh(
         self.membership,
         id=self.identity.public_key,
         name=config.name,
-        policy=ReplicaPolicy.parse(config.replicate),
+        policy=self.policy,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -365,7 +390,8 @@ def _prepare(config: Config) -> _Self:
     )
     if membership != stored:
         save_membership(config.mesh_path, membership)
-    return _Self(identity, membership, joining)
+    policy = load_policy(config.policy_path, config.replicate)
+    return _Self(identity, membership, joining, policy)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
 from node.mesh.inquiry import Inquiry
+from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
@@ -25,6 +26,8 @@ from node.mesh.messages import (
     Update,
     Welcome,
 )
+from node.mesh.outline import Outline
+from node.mesh.peer_rules import Direction
 from node.mesh.session import (
     ANSWER_SECONDS,
     Admitted,
@@ -97,6 +100,10 @@ class MemberData(Protocol):
         Needs all of these blocks. Raises: MemberDataError.
         Cancel: nothing is kept but the blocks that came.
         """
+        ...
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """What its rows say of one value, content left out. Raises and Cancel: as `read`."""
         ...
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
@@ -172,6 +179,14 @@ class Member:
         self.state_changed = Wakeup()
         """It was admitted, or is to be closed."""
         self.needs_catching_up = Wakeup()
+        self.policy_changed = Wakeup()
+        """With `needs_catching_up`: there is no point in waiting."""
+        self.direction = Direction.BOTH
+        """What is exchanged with it, while it is connected."""
+        self.is_lan = True
+        self.listing = Listing()
+        """What it wants to be told of, whether it moves or not."""
+        self.updates_taken = Wakeup()
         self.refused = 0
         """Values whose content did not verify."""
         self.failures = 0
@@ -245,6 +260,16 @@ class Member:
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
+    @property
+    def pending_updates(self) -> int:
+        """Values that wait to be announced to it."""
+        return len(self._pending)
+
+    @property
+    def role(self) -> Role | None:
+        """None before it was admitted."""
+        return self._role
+
     def serve_updates(self, durable_length: Callable[[], int]) -> None:
         """From now on let the connection pull the updates that wait."""
 
@@ -269,6 +294,7 @@ class Member:
             outputs = self.session.announce(version, changes)
             if outputs:  # else the member lost interest meanwhile
                 self._updates_sent += len(outputs)
+                self.updates_taken.set()
                 return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
         return []
 
