@@ -237,8 +237,6 @@ async def _watch_exchange(
     """Count what is exchanged; when something else is due now, it starts anew with a connection."""
     counted = 0
     while True:
-        with trio.move_on_after(EXCHANGE_SECONDS):
-            await mesh.exchange.wait_changed()
         if traffic is not None:
             total = traffic.bytes()
             await mesh.exchange.count(member.id, total - counted)
@@ -248,6 +246,8 @@ async def _watch_exchange(
             reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
             member.carry_out(member.session.close(reason))
             return
+        with trio.move_on_after(EXCHANGE_SECONDS):
+            await mesh.exchange.wait_changed()
 
 
 def _is_shared(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> bool:
