@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import pytest
 import trio
@@ -40,7 +41,7 @@ async def wait_ids(node: MeshNode, wanted: Collection[str]) -> None:
     assert await ids_of(node) == set(wanted)
 
 
-async def explained(node: MeshNode, co_id: str) -> dict[str, object]:
+async def explained(node: MeshNode, co_id: str) -> dict[str, Any]:
     return dict(await explain(node.host, node.mesh, node.data, Explain(co_id)))
 
 
@@ -164,8 +165,8 @@ async def test_what_is_denied_comes_when_it_is_allowed_again(
                 assert await keeper.host.load(OF_FIRST) is None, "whoever asks"
             report = await explained(keeper, OF_FIRST)
             assert not report["is_here"]
-            assert [holder["name"] for holder in report["holders"]] == ["node 1"]  # type: ignore[attr-defined]
-            [reason] = report["why_not"]  # type: ignore[misc]
+            assert [holder["name"] for holder in report["holders"]] == ["node 1"]
+            [reason] = report["why_not"]
             assert "denied by" in reason
             keeper.mesh.change_policy(ReplicaPolicy(everything=True))
             await wait_ids(keeper, {*others, OF_FIRST})
@@ -182,7 +183,7 @@ async def test_large_values_are_not_followed_but_loaded() -> None:
         async with connected(holder, keeper):
             await wait_ids(keeper, {small.id})
             report = await explained(keeper, large.id)
-            [reason] = report["why_not"]  # type: ignore[misc]
+            [reason] = report["why_not"]
             assert "too large: about 1" in reason
             assert "at most 100000 are followed" in reason
             assert await keeper.host.load(large.id) is not None
@@ -198,7 +199,7 @@ async def test_old_values_are_not_followed() -> None:
         async with connected(holder, keeper):
             await wait_until(lambda: keeper.mesh.screening.not_taken(value.id) is not None)
             report = await explained(keeper, value.id)
-            [reason] = report["why_not"]  # type: ignore[misc]
+            [reason] = report["why_not"]
             assert "too old: changed" in reason
             assert await ids_of(keeper) == set()
             keeper.mesh.change_policy(ReplicaPolicy(everything=True))
@@ -247,12 +248,12 @@ async def test_since_when_and_from_whom() -> None:
                 assert report["came_from"] == f"node {holder.identity.public_key.hex()}"
                 assert report["updated_unix"] == came
                 assert report["transactions"] == 1
-                [held] = report["holders"]  # type: ignore[misc]
-                assert (held["transactions"], held["ahead"], held["behind"]) == (1, 0, 0)  # type: ignore[index]
+                [held] = report["holders"]
+                assert (held["transactions"], held["ahead"], held["behind"]) == (1, 0, 0)
                 await keeper.mesh.provenance.flush()
             await edit(holder, value, "ahead")
-            [held] = (await explained(keeper, value.id))["holders"]  # type: ignore[misc]
-            assert (held["ahead"], held["behind"]) == (1, 0)  # type: ignore[index]
+            [held] = (await explained(keeper, value.id))["holders"]
+            assert (held["ahead"], held["behind"]) == (1, 0)
             report = await explained(keeper, own.id)
             assert (report["came_from"], report["holders"]) == ("a client", [])
             unknown = Author(3).value("nowhere").id
@@ -270,5 +271,5 @@ async def test_times_of_what_clients_wrote(autojump_clock: trio.testing.MockCloc
             await upload(node, content)
             await trio.sleep(61)
         marks = [(await explained(node, value.id))["came_unix"] for value in values]
-        assert all(mark[0] is not None for mark in marks[1:])  # type: ignore[index]
-        assert all(mark[1] is not None for mark in marks[:-1])  # type: ignore[index]
+        assert all(mark[0] is not None for mark in marks[1:])
+        assert all(mark[1] is not None for mark in marks[:-1])
