@@ -201,6 +201,38 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 PolicyVerb: TypeAlias = ShowPolicy | ChangePolicy
+
+
+class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
+
+    role: str = ""
+    member: str = ""
+    expires_seconds: float | None = None
+
+
+class MeshRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shut out a member (id, the beginning of one, or its name), or who came with a ticket.
+
+    With `cascade` also whom it let in, if it is an admin.
+    """
+
+    subject: str
+    reason: str = ""
+    cascade: bool = False
+
+
+class MeshMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everybody known to be, or to have been, in the mesh."""
+
+
+class MeshInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mesh as this node knows it; the key of encrypted data only if `secrets` are wanted."""
+
+    secrets: bool = False
+
+
+MeshVerb: TypeAlias = MeshInvite | MeshRevoke | MeshMembers | MeshInfo
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList
@@ -218,7 +250,7 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | PolicyVerb | Explain
+PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | MeshVerb | PolicyVerb | Explain
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -242,6 +274,10 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "policy/show": ShowPolicy,
     "policy/change": ChangePolicy,
     "values/explain": Explain,
+    "mesh/invite": MeshInvite,
+    "mesh/revoke": MeshRevoke,
+    "mesh/members": MeshMembers,
+    "mesh/info": MeshInfo,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

@@ -41,6 +41,7 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
+from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
@@ -139,6 +140,10 @@ class MemberStatistics:
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
+    def introduction(self) -> Sequence[TrustMessage]:
+        """What it hears before the welcome."""
+        ...
+
     def welcome(self, member: Member, /) -> Welcome:
         """What it may know of us: it has proved the secret."""
         ...
@@ -154,6 +159,7 @@ class MemberListener(Protocol):
         ...
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
+    def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
 
 class Member:
@@ -171,6 +177,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
+        self.records_summary: bytes | None = None
+        """Of what its admins signed, as it said last; None from an older version."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -206,6 +214,8 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
+                    for message in self._listener.introduction():
+                        self.carry_out(self.session.tell(message))
                     self.carry_out(self.session.welcome(self._listener.welcome(self)))
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
@@ -217,7 +227,7 @@ class Member:
                 case Query():
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence():
+                case Update() | Interest() | Evidence() | Records() | Held() | Farewell():
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -227,7 +237,7 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence) -> None:
+    def _hear(self, message: Update | Interest | Evidence | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -237,6 +247,17 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Records() | Held() | Farewell():
+                self._listener.receive_trust(self, message)
+
+    @property
+    def role(self) -> Role | None:
+        """What it may do; None before it was admitted."""
+        return self._role
+
+    def change_role(self, role: Role) -> None:
+        """An admin granted it something else."""
+        self._role = role
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
@@ -264,11 +285,6 @@ class Member:
     def pending_updates(self) -> int:
         """Values that wait to be announced to it."""
         return len(self._pending)
-
-    @property
-    def role(self) -> Role | None:
-        """None before it was admitted."""
-        return self._role
 
     def serve_updates(self, durable_length: Callable[[], int]) -> None:
         """From now on let the connection pull the updates that wait."""

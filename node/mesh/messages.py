@@ -10,6 +10,8 @@
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 
+Numbers 16 to 18 are about members: `trust_messages`.
+
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held. What does not fit into one message goes into
 several: entries of one id add up, and an answer says whether more of it follows.
@@ -28,6 +30,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.ticket import Grant
+from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
 VERSION = 1
@@ -63,6 +66,9 @@ class MessageType(IntEnum):
     INTEREST = 4
     UPDATE = 5
     EVIDENCE = 6
+    RECORDS = 16
+    HELD = 17
+    FAREWELL = 18
 
 
 class EvidenceKind(IntEnum):
@@ -244,7 +250,7 @@ class Evidence:
         return cls(kind, subject, reader.data(MAX_MESSAGE_BYTES), reader.data(MAX_MESSAGE_BYTES))
 
 
-Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence
+Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence | TrustMessage
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.HELLO: Hello.decode,
@@ -254,6 +260,9 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.INTEREST: Interest.decode,
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
+    MessageType.RECORDS: Records.decode,
+    MessageType.HELD: Held.decode,
+    MessageType.FAREWELL: Farewell.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -264,6 +273,9 @@ _TYPES: dict[type[Message], MessageType] = {
     Interest: MessageType.INTEREST,
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
+    Records: MessageType.RECORDS,
+    Held: MessageType.HELD,
+    Farewell: MessageType.FAREWELL,
 }
 
 
