@@ -45,6 +45,7 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
 from node.storing import Storing, open_storing
+from node.syncing import perform_on_sync
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
@@ -56,7 +57,9 @@ from node.verbs import (
     ListValues,
     Load,
     Result,
+    ShowSync,
     Verb,
+    WaitSync,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
@@ -273,6 +276,10 @@ class Node:
                 async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
                     async for result in results:
                         yield result
+            case ShowSync() | WaitSync():
+                async with aclosing(perform_on_sync(self.host, self.mesh, verb)) as results:
+                    async for result in results:
+                        yield result
             case ImportValues() | ExportValues():
                 async with aclosing(perform_transfer(self.host, verb)) as results:
                     async for result in results:
@@ -328,6 +335,7 @@ def _host_options(config: Config) -> HostOptions:
         memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
+        min_copies=config.min_copies,
     )
 
 

@@ -165,6 +165,19 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sessions of which their author signed two continuations, with the evidence."""
 
 
+class ShowSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far this node and the members of its mesh are in step."""
+
+
+class WaitSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wait until these values, or all, are here and on `min_copies` nodes; 0: as configured."""
+
+    ids: tuple[str, ...] = ()
+    min_copies: int = 0
+    timeout_seconds: float = 60.0
+
+
+SyncVerb: TypeAlias = ShowSync | WaitSync
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList
@@ -182,7 +195,7 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
+PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | SyncVerb
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -203,6 +216,8 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/export": ExportValues,
     "values/forks": ListForks,
     "bee/compact": BeeCompact,
+    "sync/status": ShowSync,
+    "sync/wait": WaitSync,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

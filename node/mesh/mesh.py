@@ -19,11 +19,13 @@ from typing import Protocol
 
 import trio
 
+from node.cojson.copies import CopyGate
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
@@ -31,6 +33,7 @@ from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import ANSWER_SECONDS
+from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.ticket import Grant, Role
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -48,6 +51,9 @@ word of that interest came after the change."""
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
 
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
+
 
 class ChangeSource(Protocol):
     """What became durable, merged per value."""
@@ -58,9 +64,17 @@ class ChangeSource(Protocol):
 class MeshHost(ContentDoor, Protocol):
     """What the mesh needs from `SyncHost`."""
 
+    @property
+    def store(self) -> CoValueStore: ...
+    @property
+    def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None: ...
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
 class OwnData(LocalRows, Protocol):
@@ -119,6 +133,7 @@ class Mesh:
         self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
@@ -198,6 +213,42 @@ class Mesh:
             evidence_received=self._evidence,
         )
 
+    def sync_state(self) -> SyncState:
+        """How far this node and its members are in step."""
+        return SyncState(
+            held=self.host.store.count(),
+            missing=len(self._announced),
+            min_copies=self.host.copies.min_copies,
+            waiting=self.host.copies.held_back,
+            members=tuple(self._member_sync(member) for member in self.members.values()),
+        )
+
+    def _member_sync(self, member: Member) -> MemberSync:
+        about, said = member.statistics(), member.acknowledgements
+        missing = self._announced.open_of(member.id)
+        merged = None
+        if self.policy.everything:
+            merged = self.catch_up.merged(about.key).length
+            if member.is_compared and not missing:
+                merged = about.length  # what came since was announced, and is here
+        return MemberSync(
+            id=about.id.hex(),
+            name=about.name,
+            is_compared=member.is_compared,
+            missing=missing,
+            undelivered=member.undelivered,
+            acknowledges=said.is_spoken,
+            unacknowledged=said.unacknowledged,
+            is_partial=said.is_partial,
+            declined=said.declined,
+            length=about.length,
+            merged=merged,
+            ours=member.told_length,
+            merged_there=said.merged_there if member.session.selection.everything else None,
+            blocks_fetched=about.blocks_fetched,
+            bytes_fetched=about.bytes_fetched,
+        )
+
     def change_membership(self, membership: Membership) -> None:
         """A grant came, or a revocation: who is shut out by it goes at once."""
         self.membership = membership
@@ -208,13 +259,14 @@ class Mesh:
 
     # What `serve_member` asks.
 
-    def welcome(self, _member: Member) -> Welcome:
+    def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
+        member.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.membership.role_of(self.id, grant, time.time())
         return Welcome(
             self.data.key,
-            self.data.durable_length,
+            member.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -242,6 +294,7 @@ class Mesh:
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
+        self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self._members_changed.unpark_all()
@@ -268,6 +321,21 @@ class Mesh:
         if not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        """So much of these is durable there: clients may wait for that."""
+        self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def note_sync_changed(self) -> None:
+        """Something that `sync_state` tells may have changed."""
+        self._sync_changed.unpark_all()
+
+    async def wait_sync_changed(self) -> None:
+        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        await self._sync_changed.park()
+
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
         """Counted only: nothing here judges forks yet."""
         self._evidence += 1
@@ -283,6 +351,7 @@ class Mesh:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self._count_copies)
 
     async def _announce(self) -> None:
         """Tell members which values moved; all that waits at a wake-up goes out together."""
@@ -334,6 +403,36 @@ class Mesh:
             for member in list(self.members.values()):
                 member.carry_out(member.session.tell_interest(self.policy, wanted))
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
+
+    async def _count_copies(self) -> None:
+        """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+        Members acknowledge what is announced to them by themselves: this is for what they were
+        not told of, or heard of before we started.
+        """
+        waited: frozenset[RawCoId] = frozenset()
+        while True:
+            wanted = await self.host.wait_copies_wanted()
+            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+            if again:
+                await self.ask_copies(again)
+            waited = frozenset(wanted)
+            with trio.move_on_after(COPIES_SECONDS):
+                await self._members_changed.park()
+
+    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
+        """Ask all members how much of these they hold, and fetch what is not here.
+
+        At most a second until all have answered, then as long as blocks keep coming.
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        inquiry = Inquiry()
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
+        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
 
     async def _inquire(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]

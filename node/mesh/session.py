@@ -22,6 +22,7 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
+    Held,
     Hello,
     Interest,
     Message,
@@ -117,6 +118,7 @@ Output: TypeAlias = (
     | Update
     | Interest
     | Evidence
+    | Held
     | Closed
 )
 """What the shell must do, in order. A bare message is one that was received and is in order."""
@@ -200,7 +202,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence():
+            case Update() | Evidence() | Held():
                 return [message]
 
     def ask(
@@ -250,6 +252,15 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def acknowledge(
+        self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> list[Output]:
+        """Tell the member what of its own is durable here, as of that version of our data."""
+        if self._state is not State.MEMBER:
+            return []
+        parts = split_values(values, TARGET_MESSAGE_BYTES)
+        return [_transmit(Held(version, merged, part)) for part in parts]
 
     def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""
