@@ -20,7 +20,7 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
-    Held,
+    Stored,
     Interest,
     Query,
     Sessions,
@@ -219,7 +219,7 @@ class Member:
                     self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence() | Held():
+                case Update() | Interest() | Evidence() | Stored():
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -229,7 +229,7 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | Held) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -243,10 +243,10 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
-            case Held(_, merged, values):
-                self._receive_held(merged, values)
+            case Stored(_, merged, values):
+                self._receive_stored(merged, values)
 
-    def _receive_held(self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+    def _receive_stored(self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
         acknowledgements = self.acknowledgements
         acknowledgements.is_spoken = True
         acknowledgements.merged_there = max(acknowledgements.merged_there, merged)

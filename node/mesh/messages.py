@@ -9,10 +9,10 @@
 | 4 | interest | everything (bool), [coID added...], [coID removed...], [prefix...], [owner...] |
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
-| 7 | held     | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
+| 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
-and nil says that not even the header is held; in *held*, that the value is not taken. What does
+and nil says that not even the header is held; in *stored*, that the value is not taken. What does
 not fit into one message goes into several: entries of one id add up, and an answer says whether
 more of it follows.
 
@@ -65,7 +65,7 @@ class MessageType(IntEnum):
     INTEREST = 4
     UPDATE = 5
     EVIDENCE = 6
-    HELD = 7
+    STORED = 7
 
 
 class EvidenceKind(IntEnum):
@@ -248,7 +248,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Stored:
     """What of the receiver's is durable at the sender: it acknowledges updates and answers.
 
     `merged`: blocks [0, merged) of the receiver's data core are, all of them; 0 says nothing.
@@ -266,7 +266,7 @@ class Held:
         return pack_fields(self.version, self.merged, values)
 
     @classmethod
-    def decode(cls, reader: FieldReader) -> Held:
+    def decode(cls, reader: FieldReader) -> Stored:
         version, merged = reader.uint(), reader.uint()
         items = reader.array(MAX_UPDATE_VALUES)
         values = []
@@ -276,7 +276,7 @@ class Held:
         return cls(version, merged, tuple(values))
 
 
-Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence | Held
+Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.HELLO: Hello.decode,
@@ -286,7 +286,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.INTEREST: Interest.decode,
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
-    MessageType.HELD: Held.decode,
+    MessageType.STORED: Stored.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -297,7 +297,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Interest: MessageType.INTEREST,
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
-    Held: MessageType.HELD,
+    Stored: MessageType.STORED,
 }
 
 

@@ -22,7 +22,7 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
-    Held,
+    Stored,
     Hello,
     Interest,
     Message,
@@ -118,7 +118,7 @@ Output: TypeAlias = (
     | Update
     | Interest
     | Evidence
-    | Held
+    | Stored
     | Closed
 )
 """What the shell must do, in order. A bare message is one that was received and is in order."""
@@ -202,7 +202,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Held():
+            case Update() | Evidence() | Stored():
                 return [message]
 
     def ask(
@@ -260,7 +260,7 @@ class MeshSession:
         if self._state is not State.MEMBER:
             return []
         parts = split_values(values, TARGET_MESSAGE_BYTES)
-        return [_transmit(Held(version, merged, part)) for part in parts]
+        return [_transmit(Stored(version, merged, part)) for part in parts]
 
     def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""

@@ -12,7 +12,7 @@ from node.cojson.host import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
-from node.mesh.messages import Held, Interest, MessageType, Update
+from node.mesh.messages import Stored, Interest, MessageType, Update
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.sync_state import MemberSync, SyncState
 from node.syncing import perform_on_sync
@@ -91,24 +91,24 @@ async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> N
 async def test_until_a_member_acknowledges_it_is_not_in_step() -> None:
     value = Author(1).value("wanted")
     async with open_mesh_node(1) as node, raw_member(node) as channel:
-        held = Held(5, 0, ((samples.co_id(1), {}),))
-        channel.send(MessageType.HELD, held.encode())
+        held = Stored(5, 0, ((samples.co_id(1), {}),))
+        channel.send(MessageType.STORED, held.encode())
         channel.send(MessageType.INTEREST, Interest(added=(value.id,)).encode())
         await wait_done(node)
-        assert await receive_one(channel, MessageType.HELD) == Held(node.data.durable_length)
+        assert await receive_one(channel, MessageType.STORED) == Stored(node.data.durable_length)
         await upload(node, value.edit("[]", "[]", with_header=True))
         await receive_one(channel, MessageType.UPDATE)
         [member] = node.mesh.sync_state().members
         assert (member.unacknowledged, member.state, member.left) == (1, "sending", 1)
         for count, left in ((1, 1), (2, 0)):
             counts = ((value.id, {value.session_id: count}),)
-            channel.send(MessageType.HELD, Held(6, 0, counts).encode())
+            channel.send(MessageType.STORED, Stored(6, 0, counts).encode())
             with trio.fail_after(5):
                 await node.mesh.wait_sync_changed()
             assert node.mesh.sync_state().left == left
         await upload(node, value.edit("[]"))
         await receive_one(channel, MessageType.UPDATE)
-        channel.send(MessageType.HELD, Held(6, 0, ((value.id, None),)).encode())
+        channel.send(MessageType.STORED, Stored(6, 0, ((value.id, None),)).encode())
         await wait_done(node)
         [member] = node.mesh.sync_state().members
         assert member.declined == 1
