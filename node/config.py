@@ -73,6 +73,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin: Endpoint = Endpoint("127.0.0.1", 4280, may_move=True)
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
+    mesh_encrypted: bool = False
+    """Whether the mesh that the first start founds is encrypted; see `node/mesh/membership.py`."""
     discovery: tuple[Literal["lan", "dht"], ...] = ("lan",)
     """How other nodes are found, besides by address; `dht` writes to nodes on the internet."""
     bootstrap: tuple[str, ...] = ()
@@ -133,6 +135,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
+
+    @property
+    def members_path(self) -> Path:
+        return self.data / "members.json"
 
     @property
     def table_path(self) -> Path:
@@ -437,6 +443,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "admin": _endpoint("127.0.0.1"),
     "join": _list,
     "mesh_name": _text,
+    "mesh_encrypted": _boolean,
     "discovery": _discovery,
     "bootstrap": _bootstrap,
     "store": _choice("bee", "sqlite", "hybrid"),

@@ -35,6 +35,10 @@ class UpOptions:
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
     ] = None
+    mesh_encrypted: Annotated[
+        bool | None,
+        _option("Found an encrypted mesh: others may keep its data without being able to read it."),
+    ] = None
     discovery: Annotated[
         str | None,
         _option(

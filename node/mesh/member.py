@@ -20,10 +20,10 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
-    Stored,
     Interest,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
 )
@@ -40,6 +40,7 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
+from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
@@ -134,6 +135,10 @@ class MemberStatistics:
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
+    def introduction(self) -> Sequence[TrustMessage]:
+        """What it hears before the welcome."""
+        ...
+
     def welcome(self, member: Member, /) -> Welcome:
         """What it may know of us: it has proved the secret."""
         ...
@@ -149,6 +154,7 @@ class MemberListener(Protocol):
         ...
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
+    def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
@@ -172,6 +178,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
+        self.records_summary: bytes | None = None
+        """Of what its admins signed, as it said last; None from an older version."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -207,6 +215,8 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
+                    for message in self._listener.introduction():
+                        self.carry_out(self.session.tell(message))
                     self.carry_out(self.session.welcome(self._listener.welcome(self)))
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
@@ -219,7 +229,9 @@ class Member:
                     self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence() | Stored():
+                case (
+                    Update() | Interest() | Evidence() | Stored() | Records() | Held() | Farewell()
+                ):
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -229,7 +241,7 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | Stored) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -245,8 +257,12 @@ class Member:
                 self._listener.receive_evidence(self, message)
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
+            case Records() | Held() | Farewell():
+                self._listener.receive_trust(self, message)
 
-    def _receive_stored(self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+    def _receive_stored(
+        self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
         acknowledgements = self.acknowledgements
         acknowledgements.is_spoken = True
         acknowledgements.merged_there = max(acknowledgements.merged_there, merged)
@@ -276,6 +292,15 @@ class Member:
         """Tell it that blocks [0, length) of its data core are merged here."""
         self.acknowledgements.owe_merged(length)
         self._channel.wake_source()
+
+    @property
+    def role(self) -> Role | None:
+        """What it may do; None before it was admitted."""
+        return self._role
+
+    def change_role(self, role: Role) -> None:
+        """An admin granted it something else."""
+        self._role = role
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:

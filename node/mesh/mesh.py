@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +19,7 @@ from typing import Protocol
 
 import trio
 
+from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
@@ -29,12 +30,14 @@ from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, st
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
-from node.mesh.ticket import Grant, Role
+from node.mesh.trust import Trust
+from node.mesh.trust_messages import TrustMessage
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -112,16 +115,19 @@ class Mesh:
         policy: ReplicaPolicy,
         name: str,
         nursery: trio.Nursery,
+        *,
+        identity: KeyPair | None,
+        book: MemberBook | None,
+        clock: Callable[[], float],
     ) -> None:
         self.id = id
         """Public key of this node."""
-        self.membership = membership
-        """Replaced by `change_membership` only."""
         self.policy = policy
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
         self._name = name
         self._nursery = nursery
         self._fetcher = Fetcher(host, self.members, policy)
@@ -140,6 +146,10 @@ class Mesh:
         self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
+
+    @property
+    def membership(self) -> Membership:
+        return self.trust.membership
 
     # What the host and the shell ask.
 
@@ -249,21 +259,16 @@ class Mesh:
             bytes_fetched=about.bytes_fetched,
         )
 
-    def change_membership(self, membership: Membership) -> None:
-        """A grant came, or a revocation: who is shut out by it goes at once."""
-        self.membership = membership
-        for member in list(self.members.values()):
-            grant = None if member.welcome is None else member.welcome.grant
-            if self.judge(member.id, grant) is None:
-                member.carry_out(member.session.close("it was shut out of the mesh"))
-
     # What `serve_member` asks.
+
+    def introduction(self) -> Sequence[TrustMessage]:
+        return self.trust.introduction()
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
         member.told_length = self.data.durable_length
         grant = self.membership.grant
-        role = self.membership.role_of(self.id, grant, time.time())
+        role = self.trust.verdict.role
         return Welcome(
             self.data.key,
             member.told_length,
@@ -272,9 +277,6 @@ class Mesh:
             grant,
             self.policy.brief,
         )
-
-    def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
-        return self.membership.role_of(member_id, grant, time.time())
 
     def add(self, member: Member) -> None:
         """It was admitted: tell it what we want to hear of. It replaces an earlier connection.
@@ -286,6 +288,7 @@ class Mesh:
         self.members[member.id] = member
         self._joins += 1
         self._members_changed.unpark_all()
+        self.trust.admitted(member)
         wanted = self.policy.select(self.host.subscribed_ids())
         member.carry_out(member.session.tell_interest(self.policy, wanted))
         for inquiry in earlier.open_inquiries if earlier is not None else ():
@@ -297,6 +300,7 @@ class Mesh:
         self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
+            self.trust.departed(member)
             self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
 
@@ -340,6 +344,9 @@ class Mesh:
         """Counted only: nothing here judges forks yet."""
         self._evidence += 1
 
+    def receive_trust(self, member: Member, message: TrustMessage) -> None:
+        self.trust.receive(member, message)
+
     def count_query(self) -> None:
         self._queries_answered += 1
 
@@ -352,6 +359,7 @@ class Mesh:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
         """Tell members which values moved; all that waits at a wake-up goes out together."""
@@ -468,9 +476,20 @@ async def open_mesh(
     id: bytes,
     name: str,
     policy: ReplicaPolicy | None = None,
+    identity: KeyPair | None = None,
+    book: MemberBook | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Mesh]:
-    """The mesh of a node, without members yet. Set it as the host's `mesh`."""
+    """The mesh of a node, without members yet. Set it as the host's `mesh`.
+
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    """
     async with open_background_nursery() as nursery:
-        mesh = Mesh(id, host, data, membership, policy or ReplicaPolicy(), name, nursery)
+        mesh = Mesh(
+            *(id, host, data, membership, policy or ReplicaPolicy(), name, nursery),
+            identity=identity,
+            book=book,
+            clock=clock,
+        )
         nursery.start_soon(mesh.run)
         yield mesh

@@ -11,6 +11,8 @@
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
 
+Numbers 16 to 18 are about members: `trust_messages`.
+
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
 not fit into one message goes into several: entries of one id add up, and an answer says whether
@@ -30,6 +32,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.ticket import Grant
+from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
 VERSION = 1
@@ -66,6 +69,9 @@ class MessageType(IntEnum):
     UPDATE = 5
     EVIDENCE = 6
     STORED = 7
+    RECORDS = 16
+    HELD = 17
+    FAREWELL = 18
 
 
 class EvidenceKind(IntEnum):
@@ -276,7 +282,9 @@ class Stored:
         return cls(version, merged, tuple(values))
 
 
-Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored
+Message: TypeAlias = (
+    Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored | TrustMessage
+)
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.HELLO: Hello.decode,
@@ -287,6 +295,9 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
     MessageType.STORED: Stored.decode,
+    MessageType.RECORDS: Records.decode,
+    MessageType.HELD: Held.decode,
+    MessageType.FAREWELL: Farewell.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -298,6 +309,9 @@ _TYPES: dict[type[Message], MessageType] = {
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
     Stored: MessageType.STORED,
+    Records: MessageType.RECORDS,
+    Held: MessageType.HELD,
+    Farewell: MessageType.FAREWELL,
 }
 
 

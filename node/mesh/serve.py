@@ -66,7 +66,8 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
         mesh.membership.key,
         is_initiator=link.is_initiator,
         handshake_hash=link.handshake_hash,
-        judge=lambda grant: mesh.judge(link.remote_public_key, grant),
+        judge=lambda grant: mesh.trust.judge(link.remote_public_key, grant),
+        explain=lambda grant: mesh.trust.explain(link.remote_public_key, grant),
         now=trio.current_time(),
     )
     member = Member(link.remote_public_key, channel, session, mesh)

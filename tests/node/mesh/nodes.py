@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ async def open_mesh_node(
     membership: Membership = MESH,
     policy: ReplicaPolicy | None = None,
     options: HostOptions | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[MeshNode]:
     identity = KeyPair.from_seed(bytes((number,)) * 32)
     async with AsyncExitStack() as stack:
@@ -87,6 +90,8 @@ async def open_mesh_node(
                 id=identity.public_key,
                 name=f"node {number}",
                 policy=policy,
+                identity=identity,
+                clock=clock,
             )
         )
         host.mesh = mesh

@@ -12,7 +12,7 @@ from node.cojson.host import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
-from node.mesh.messages import Stored, Interest, MessageType, Update
+from node.mesh.messages import Interest, MessageType, Stored, Update
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.sync_state import MemberSync, SyncState
 from node.syncing import perform_on_sync
