@@ -84,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
     durability: str = "commit"
     replicate: Literal["lazy", "all"] = "lazy"
+    min_copies: int = 1
+    """On how many nodes something is durable when a client is told that it is synced."""
     covalue_memory: int = 64 * 2**20
     covalue_memory_seconds: float = 600.0
     ws_max_message_bytes: int = 32 * 2**20
@@ -212,6 +214,11 @@ def _check_together(config: Config) -> None:
     if config.sqlite is not None and config.store == "bee":
         raise ConfigError(
             "--sqlite names a file, which --store bee does not use: say sqlite or hybrid"
+        )
+    if not config.has_mesh and config.min_copies > 1:
+        raise ConfigError(
+            f"--min-copies {config.min_copies} needs other nodes, and with --store sqlite there "
+            f"are none: use bee or hybrid"
         )
     if not config.has_mesh and (config.join or config.mesh_name is not None):
         option = "--join" if config.join else "--mesh-name"
@@ -448,6 +455,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
+    "min_copies": _count,
     "covalue_memory": parse_size,
     "covalue_memory_seconds": _age,
     "ws_max_message_bytes": parse_size,

@@ -54,6 +54,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
 from node.policies import Policies
 from node.storing import Storing, open_storing
+from node.syncing import perform_on_sync
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
@@ -67,14 +68,17 @@ from node.verbs import (
     ListForks,
     ListValues,
     Load,
+    LogVerb,
     MeshInfo,
     MeshInvite,
     MeshMembers,
     MeshRevoke,
     Result,
     ShowPolicy,
+    ShowSync,
     Verb,
     VerbError,
+    WaitSync,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
@@ -314,31 +318,32 @@ class Node:
 
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
+        async with aclosing(self._results(verb)) as results:
+            async for result in results:
+                if isinstance(verb, LogVerb):
+                    self._tally.look()  # the core may be closed when the verb is done
+                yield result
+
+    def _results(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        """Raises: VerbError."""
         match verb:
             case Load() | ListValues() | ListForks():
-                async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_on_values(self.host, self.mesh, verb)
+            case ShowSync() | WaitSync():
+                return perform_on_sync(self.host, self.mesh, verb)
             case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
                 if self.keeper is None:
                     text = "this node is in no mesh: other nodes cannot read --store sqlite"
                     raise VerbError(ExitCode.FAILED, text)
-                async with aclosing(perform_on_mesh(self.keeper, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
-                async with aclosing(perform_transfer(self.host, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_transfer(self.host, verb)
             case ShowPolicy() | ChangePolicy():
-                yield await self._policies.perform(verb)
+                return self._policies.perform(verb)
             case Explain():
-                yield await explain(self.host, self.mesh, self._data, verb)
+                return explain(self.host, self.mesh, self._data, verb)
             case _:
-                async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
-                    async for result in results:
-                        self._tally.look()  # the core may be closed when the verb is done
-                        yield result
+                return perform_on_store(self.store, verb, can_fetch=True)
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
@@ -397,6 +402,7 @@ def _host_options(config: Config) -> HostOptions:
         memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
+        min_copies=config.min_copies,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import trio
@@ -28,8 +29,10 @@ _WHY_TEXT = {
 }
 
 
-async def explain(host: SyncHost, mesh: Mesh | None, data: Core | None, verb: Explain) -> Result:
-    """All that this node knows of a value, and who else says to hold it.
+async def explain(
+    host: SyncHost, mesh: Mesh | None, data: Core | None, verb: Explain
+) -> AsyncGenerator[Result, None]:
+    """The one result is all that this node knows of a value, and who else says to hold it.
 
     `found` is false when it is neither here nor at any connected node.
 
@@ -51,7 +54,7 @@ async def explain(host: SyncHost, mesh: Mesh | None, data: Core | None, verb: Ex
         owners = mesh.owners.of(co_id) or ()
     reasons = _reasons(host, mesh, co_id, owners)
     sessions = {} if value is None else {id: item.count for id, item in value.sessions.items()}
-    return {
+    yield {
         "id": co_id,
         "found": value is not None or bool(holders),
         "is_here": value is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import trio
@@ -23,8 +24,8 @@ class Policies:
         self._configured = configured
         self._lock = trio.Lock()
 
-    async def perform(self, verb: ShowPolicy | ChangePolicy) -> Result:
-        """Carry out one verb; the policy as it is then.
+    async def perform(self, verb: ShowPolicy | ChangePolicy) -> AsyncGenerator[Result, None]:
+        """Carry out one verb; the one result is the policy as it is then.
 
         Raises: VerbError.
         Cancel: the change holds and is written down, or neither.
@@ -43,7 +44,7 @@ class Policies:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(save_policy, self._path, policy, self._configured)
                 mesh.change_policy(policy)
-        return describe_policy(mesh.policy)
+        yield describe_policy(mesh.policy)
 
 
 def describe_policy(policy: ReplicaPolicy) -> Result:

@@ -203,6 +203,21 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PolicyVerb: TypeAlias = ShowPolicy | ChangePolicy
 
 
+class ShowSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far this node and the members of its mesh are in step."""
+
+
+class WaitSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wait until these values, or all, are here and on `min_copies` nodes; 0: as configured."""
+
+    ids: tuple[str, ...] = ()
+    min_copies: int = 0
+    timeout_seconds: float = 60.0
+
+
+SyncVerb: TypeAlias = ShowSync | WaitSync
+
+
 class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
 
@@ -250,7 +265,9 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | MeshVerb | PolicyVerb | Explain
+PostedVerb: TypeAlias = (
+    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | Explain
+)
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -274,6 +291,8 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "policy/show": ShowPolicy,
     "policy/change": ChangePolicy,
     "values/explain": Explain,
+    "sync/status": ShowSync,
+    "sync/wait": WaitSync,
     "mesh/invite": MeshInvite,
     "mesh/revoke": MeshRevoke,
     "mesh/members": MeshMembers,

@@ -64,6 +64,7 @@ def build_app() -> App:
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
     app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
+    app.command(_build_sync())
     dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
     dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
     doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
@@ -83,6 +84,15 @@ def _add_policy(app: App) -> None:
     app.command("node.cli.policy:unfollow", name="unfollow", help="Take back a follow.")
     app.command("node.cli.policy:policy", name="policy", help="What the node keeps, and of whom.")
     app.command("node.cli.explain:explain", name="explain", help=_EXPLAIN)
+
+
+def _build_sync() -> App:
+    sync = App(
+        name="sync", help="How far the nodes of the mesh are in step.", help_format="plaintext"
+    )
+    sync.command("node.cli.sync:status", name="status", help="Show it, member by member.")
+    sync.command("node.cli.sync:wait", name="wait", help="Wait until they are, or values are.")
+    return sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

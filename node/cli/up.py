@@ -67,6 +67,14 @@ class UpOptions:
     replicate: Annotated[
         str | None, _option("lazy (what clients ask for) or all. Default: lazy.")
     ] = None
+    min_copies: Annotated[
+        str | None,
+        _option(
+            "On how many nodes something is durable before clients are told that it is synced,"
+            " this one included. They wait while fewer nodes that keep it are connected. Default:"
+            " 1."
+        ),
+    ] = None
     ws_tokens_file: Annotated[
         str | None,
         _option("File of tokens, one a line, NAME:TOKEN or TOKEN: clients need one, /?token=..."),

@@ -43,8 +43,9 @@ class Exchange:
         self._rows = rows
         self._changed = trio.Event()
 
-    def direction(self, member_id: bytes, name: str, *, is_lan: bool) -> Direction:
-        """What is due with a member at this moment."""
+    def due(self, member_id: bytes, name: str, traffic: Traffic | None = None) -> Direction:
+        """What is exchanged with a member at this moment; no traffic counts as of the LAN."""
+        is_lan = traffic is None or traffic.is_lan
         rule = self.rules.find(member_id, name, is_lan=is_lan)
         if rule.day_bytes is None and rule.month_bytes is None:
             return rule.direction

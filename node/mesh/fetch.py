@@ -22,6 +22,7 @@ from node.covalue.dependencies import (
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
+from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.member import Member, MemberData, MemberDataError, Reading
 from node.mesh.messages import Sessions
@@ -72,6 +73,7 @@ class Screen(Protocol):
         *,
         is_asked: bool,
     ) -> dict[RawCoId, KnownState]: ...
+    def declines(self, co_id: RawCoId, /) -> bool: ...
     def note(self, co_id: RawCoId, member_id: bytes, reason: str, /) -> None: ...
 
 
@@ -139,7 +141,8 @@ class Fetcher:
     async def fetch_all(self, found: Announcements, *, is_asked: bool = False) -> None:
         """Bring over everything announced there, as far as it verifies and comes.
 
-        `is_asked` says that somebody waits for it.
+        `is_asked` says that somebody waits for it. Who announced what is durable here by then
+        hears of that.
 
         Cancel: what was stored stays.
         """
@@ -154,6 +157,7 @@ class Fetcher:
         known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
         if lacking is None:
+            self._acknowledge(found, known)
             return
         member = self._members.get(fetch.member_id)
         if member is not None:
@@ -167,6 +171,23 @@ class Fetcher:
             for co_id in lacking.ids:
                 known[co_id] = await stored_state(self._host, co_id)
         found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
+        self._acknowledge(found, known)
+
+    def _acknowledge(self, found: Announcements, known: Mapping[RawCoId, KnownState]) -> None:
+        """Tell members what became of what they announced; what did not come is counted."""
+        for settled in found.take_settled():
+            member = self._members.get(settled.member_id)
+            if member is None:
+                continue
+            held = held_sessions(known.get(settled.co_id, NOTHING))
+            if not self.policy.allows(settled.co_id):
+                member.owe(settled.co_id, None)
+            elif holds(held, settled.sessions):
+                member.owe(settled.co_id, held)
+            elif self.screening is not None and self.screening.declines(settled.co_id):
+                member.owe(settled.co_id, None)
+            elif settled.was_tried:
+                member.undelivered += 1
 
     async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""

@@ -20,24 +20,26 @@ from typing import Protocol
 import trio
 
 from hypercore.crypto import KeyPair
+from node.cojson.copies import CopyGate
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.exchange import Exchange
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
-from node.mesh.listing import ValueIds
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
-from node.mesh.owners import OwnerTable, ValueSource
+from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
+from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
 from swarm.io.tasks import Wakeup, open_background_nursery
@@ -56,6 +58,9 @@ word of that interest came after the change."""
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
 
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
+
 
 class ChangeSource(Protocol):
     """What became durable, merged per value."""
@@ -63,19 +68,21 @@ class ChangeSource(Protocol):
     async def receive_many(self) -> Sequence[tuple[RawCoId, Mapping[CoSessionId, int]]]: ...
 
 
-class MeshStore(ValueSource, ValueIds, Protocol):
-    """What the mesh needs from a store of coValues."""
-
-
 class MeshHost(ContentDoor, Protocol):
     """What the mesh needs from `SyncHost`."""
 
     @property
-    def store(self) -> MeshStore: ...
+    def store(self) -> CoValueStore: ...
+    @property
+    def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None: ...
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
 class OwnData(LocalRows, TimedLog, Protocol):
@@ -144,6 +151,7 @@ class Mesh:
         self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
@@ -268,18 +276,55 @@ class Mesh:
             await inquiry.wait_complete()
         return inquiry.holders(co_id)
 
+    def sync_state(self) -> SyncState:
+        """How far this node and its members are in step."""
+        return SyncState(
+            held=self.host.store.count(),
+            missing=len(self._announced),
+            min_copies=self.host.copies.min_copies,
+            waiting=self.host.copies.held_back,
+            members=tuple(self._member_sync(member) for member in self.members.values()),
+        )
+
+    def _member_sync(self, member: Member) -> MemberSync:
+        about, said = member.statistics(), member.acknowledgements
+        missing = self._announced.open_of(member.id)
+        merged = None
+        if self.policy.everything:
+            merged = self.catch_up.merged(about.key).length
+            if member.is_compared and not missing:
+                merged = about.length  # what came since was announced, and is here
+        return MemberSync(
+            id=about.id.hex(),
+            name=about.name,
+            is_compared=member.is_compared,
+            missing=missing,
+            undelivered=member.undelivered,
+            acknowledges=said.is_spoken,
+            unacknowledged=said.unacknowledged,
+            is_partial=said.is_partial,
+            declined=said.declined,
+            length=about.length,
+            merged=merged,
+            ours=member.told_length,
+            merged_there=said.merged_there if member.session.selection.everything else None,
+            blocks_fetched=about.blocks_fetched,
+            bytes_fetched=about.bytes_fetched,
+        )
+
     # What `serve_member` asks.
 
     def introduction(self) -> Sequence[TrustMessage]:
         return self.trust.introduction()
 
-    def welcome(self, _member: Member) -> Welcome:
+    def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
+        member.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            self.data.durable_length,
+            member.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -305,6 +350,7 @@ class Mesh:
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
+        self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self.trust.departed(member)
@@ -334,6 +380,21 @@ class Mesh:
         if not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        """So much of these is durable there: clients may wait for that."""
+        self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def note_sync_changed(self) -> None:
+        """Something that `sync_state` tells may have changed."""
+        self._sync_changed.unpark_all()
+
+    async def wait_sync_changed(self) -> None:
+        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        await self._sync_changed.park()
+
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
         """Counted only: nothing here judges forks yet."""
         self._evidence += 1
@@ -353,6 +414,7 @@ class Mesh:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
+            nursery.start_soon(self._count_copies)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -407,6 +469,36 @@ class Mesh:
             for member in list(self.members.values()):
                 self.tell_interest(member)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
+
+    async def _count_copies(self) -> None:
+        """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+        Members acknowledge what is announced to them by themselves: this is for what they were
+        not told of, or heard of before we started.
+        """
+        waited: frozenset[RawCoId] = frozenset()
+        while True:
+            wanted = await self.host.wait_copies_wanted()
+            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+            if again:
+                await self.ask_copies(again)
+            waited = frozenset(wanted)
+            with trio.move_on_after(COPIES_SECONDS):
+                await self._members_changed.park()
+
+    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
+        """Ask all members how much of these they hold, and fetch what is not here.
+
+        At most a second until all have answered, then as long as blocks keep coming.
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        inquiry = Inquiry()
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
+        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
 
     async def _inquire(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]

@@ -39,6 +39,8 @@ class NotTaken:
     reason: str
     member_id: bytes
     unix_seconds: float
+    is_declined: bool
+    """By a decision; else it could not be had, or did not verify."""
 
 
 class Screening:
@@ -56,10 +58,17 @@ class Screening:
         """Why it was not taken, if it was offered not long ago."""
         return self._not_taken.get(co_id)
 
-    def note(self, co_id: RawCoId, member_id: bytes, reason: str) -> None:
-        """Something else kept it from being taken."""
+    def declines(self, co_id: RawCoId) -> bool:
+        """Whether it was decided not to take the last offer of this."""
+        not_taken = self._not_taken.get(co_id)
+        return not_taken is not None and not_taken.is_declined
+
+    def note(
+        self, co_id: RawCoId, member_id: bytes, reason: str, *, is_declined: bool = False
+    ) -> None:
+        """Something kept it from being taken."""
         self._not_taken.pop(co_id, None)
-        self._not_taken[co_id] = NotTaken(reason, member_id, time.time())
+        self._not_taken[co_id] = NotTaken(reason, member_id, time.time(), is_declined)
         if len(self._not_taken) > MAX_REFUSALS:
             self._not_taken.popitem(last=False)
 
@@ -75,10 +84,20 @@ class Screening:
 
         Cancel: nothing is changed.
         """
-        reasons: dict[RawCoId, str | None] = {}
+        taken: dict[RawCoId, KnownState] = {}
 
         async def judge(co_id: RawCoId) -> None:
-            reasons[co_id] = await self._objection(member, version, co_id, is_asked=is_asked)
+            try:
+                reason = await self._objection(member, version, co_id, is_asked=is_asked)
+            except MemberDataError as error:
+                member.failures += 1
+                self.note(co_id, member.id, f"its header could not be read: {error}")
+                return
+            if reason is not None:
+                self.note(co_id, member.id, reason, is_declined=True)
+                return
+            self._not_taken.pop(co_id, None)
+            taken[co_id] = offered[co_id]
 
         if self._is_decided_by_ids(is_asked=is_asked):
             for co_id in offered:
@@ -87,12 +106,7 @@ class Screening:
             async with trio.open_nursery() as nursery:
                 for co_id in offered:
                     nursery.start_soon(judge, co_id)
-        for co_id, reason in reasons.items():
-            if reason is not None:
-                self.note(co_id, member.id, reason)
-            else:
-                self._not_taken.pop(co_id, None)
-        return {co_id: state for co_id, state in offered.items() if reasons[co_id] is None}
+        return taken
 
     def _is_decided_by_ids(self, *, is_asked: bool) -> bool:
         """Whether nothing has to be read for it."""
@@ -104,6 +118,7 @@ class Screening:
     async def _objection(
         self, member: Member, version: int, co_id: RawCoId, *, is_asked: bool
     ) -> str | None:
+        """Raises: MemberDataError."""
         policy = self.policy
         denial = policy.denial(co_id)
         if denial is not None:
@@ -113,11 +128,7 @@ class Screening:
             return None
         if not is_wanted and not policy.follows:
             return None  # a late answer to a question: only single ids are asked for
-        try:
-            return await self._look(member, version, co_id, is_wanted=is_wanted)
-        except MemberDataError as error:
-            member.failures += 1
-            return f"its header could not be read: {error}"
+        return await self._look(member, version, co_id, is_wanted=is_wanted)
 
     async def _look(
         self, member: Member, version: int, co_id: RawCoId, *, is_wanted: bool

@@ -81,7 +81,6 @@ async def serve_member(
         owners_of=mesh.owners.of,
     )
     member = Member(link.remote_public_key, channel, session, mesh)
-    member.is_lan = traffic is None or traffic.is_lan
     try:
         async with trio.open_nursery() as nursery:
             member.carry_out(session.open())
@@ -133,7 +132,7 @@ async def _serve_admitted(
         return
     try:
         member.data = CoreData(core)
-        member.direction = mesh.exchange.direction(member.id, welcome.name, is_lan=member.is_lan)
+        member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         _log.info("member_joined", **_about(member))
@@ -186,6 +185,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             mesh.count_query()
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
+            member.answered(values)
             member.carry_out(member.session.answer(query.request_id, version, values))
 
 
@@ -208,6 +208,8 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         is_done = await _compare(mesh, member)
         if mesh.policy.everything:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
+        member.is_compared = member.is_compared or is_done
+        mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
             with trio.move_on_after(RETRY_SECONDS) as pause:
@@ -228,7 +230,7 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
                 held = {co_id: state.sessions for co_id, state in states.items() if state.header}
                 member.queue_update(held)
                 while member.pending_updates > MAX_WAITING_UPDATES:
-                    await member.updates_taken.wait()
+                    await member.listing.room.wait()
                 await trio.lowlevel.checkpoint()
 
 
@@ -242,7 +244,7 @@ async def _watch_exchange(
             total = traffic.bytes()
             await mesh.exchange.count(member.id, total - counted)
             counted = total
-        due = mesh.exchange.direction(member.id, welcome.name, is_lan=member.is_lan)
+        due = mesh.exchange.due(member.id, welcome.name, traffic)
         if due is not member.direction:
             reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
             member.carry_out(member.session.close(reason))

@@ -28,6 +28,7 @@ from node.mesh.messages import (
     Message,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
     decode_message,
@@ -119,6 +120,7 @@ Output: TypeAlias = (
     | Update
     | Interest
     | Evidence
+    | Stored
     | TrustMessage
     | Closed
 )
@@ -220,7 +222,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Records() | Held() | Farewell():
+            case Update() | Evidence() | Stored() | Records() | Held() | Farewell():
                 return [message]
 
     def ask(
@@ -270,6 +272,15 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def acknowledge(
+        self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> list[Output]:
+        """Tell the member what of its own is durable here, as of that version of our data."""
+        if self._state is not State.MEMBER:
+            return []
+        parts = split_values(values, TARGET_MESSAGE_BYTES)
+        return [_transmit(Stored(version, merged, part)) for part in parts]
 
     def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""

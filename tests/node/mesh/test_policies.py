@@ -42,7 +42,8 @@ async def wait_ids(node: MeshNode, wanted: Collection[str]) -> None:
 
 
 async def explained(node: MeshNode, co_id: str) -> dict[str, Any]:
-    return dict(await explain(node.host, node.mesh, node.data, Explain(co_id)))
+    [result] = [result async for result in explain(node.host, node.mesh, node.data, Explain(co_id))]
+    return dict(result)
 
 
 async def test_pins_while_the_node_runs() -> None:
