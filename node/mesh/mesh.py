@@ -21,6 +21,7 @@ import trio
 
 from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
+from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
@@ -38,6 +39,7 @@ from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
+from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -70,6 +72,8 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def store(self) -> CoValueStore: ...
     @property
+    def forks(self) -> ForkWatch: ...
+    @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
@@ -80,7 +84,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, Protocol):
+class OwnData(LocalRows, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -101,6 +105,8 @@ class MeshStatistics:
     absent: int
     queries_answered: int
     evidence_received: int
+    evidence_refused: int
+    forked_cores: int
 
 
 class Mesh:
@@ -119,6 +125,7 @@ class Mesh:
         identity: KeyPair | None,
         book: MemberBook | None,
         clock: Callable[[], float],
+        cores: WitnessedCores | None,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -130,6 +137,7 @@ class Mesh:
         self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
         self._name = name
         self._nursery = nursery
+        self.witness = Witness(host, data, self.members, cores)
         self._fetcher = Fetcher(host, self.members, policy)
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
@@ -143,7 +151,6 @@ class Mesh:
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
-        self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
 
@@ -220,7 +227,9 @@ class Mesh:
             found=self._found,
             absent=self._absent,
             queries_answered=self._queries_answered,
-            evidence_received=self._evidence,
+            evidence_received=self.witness.received,
+            evidence_refused=self.witness.refused,
+            forked_cores=len(self.witness.forked_cores),
         )
 
     def sync_state(self) -> SyncState:
@@ -244,6 +253,7 @@ class Mesh:
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
+            is_frozen=member.is_frozen,
             is_compared=member.is_compared,
             missing=missing,
             undelivered=member.undelivered,
@@ -289,6 +299,7 @@ class Mesh:
         self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
+        self.witness.greet(member)
         wanted = self.policy.select(self.host.subscribed_ids())
         member.carry_out(member.session.tell_interest(self.policy, wanted))
         for inquiry in earlier.open_inquiries if earlier is not None else ():
@@ -308,7 +319,7 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member:
+        if self.members.get(member.id) is not member or member.is_frozen:
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -340,9 +351,8 @@ class Mesh:
         """Return when `sync_state` may be another one. Cancel: undoes nothing."""
         await self._sync_changed.park()
 
-    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
-        """Counted only: nothing here judges forks yet."""
-        self._evidence += 1
+    def receive_evidence(self, member: Member, evidence: Evidence) -> None:
+        self.witness.receive(member, evidence)
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
@@ -359,6 +369,7 @@ class Mesh:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.witness.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -479,10 +490,12 @@ async def open_mesh(
     identity: KeyPair | None = None,
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
+    cores: WitnessedCores | None = None,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
-    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
+    that may turn out to be forked.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -490,6 +503,7 @@ async def open_mesh(
             identity=identity,
             book=book,
             clock=clock,
+            cores=cores,
         )
         nursery.start_soon(mesh.run)
         yield mesh
