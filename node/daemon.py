@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -34,29 +34,42 @@ from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
+from node.governing import Presence, perform_on_mesh
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
+from node.keeping import MeshKeeper, open_keeper
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.logs import DATA_CORE, perform_on_store
 from node.mesh.member import MemberStatistics
-from node.mesh.membership import Membership, load_membership, save_membership
+from node.mesh.member_book import MemberBook, load_book
+from node.mesh.membership import Membership, NotAllowed
+from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
 from node.storing import Storing, open_storing
+from node.syncing import perform_on_sync
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    ExitCode,
     ExportValues,
     ImportValues,
     ListForks,
     ListValues,
     Load,
+    MeshInfo,
+    MeshInvite,
+    MeshMembers,
+    MeshRevoke,
     Result,
+    ShowSync,
     Verb,
+    VerbError,
+    WaitSync,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
@@ -85,6 +98,7 @@ class _Self:
     identity: KeyPair = field(repr=False)
     membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
+    book: MemberBook
 
 
 class Node:
@@ -119,6 +133,13 @@ class Node:
             access.door,
         )
         self._identity = identity
+        self.keeper = (
+            None
+            if mesh is None
+            else MeshKeeper(
+                mesh, identity, config, lambda: self.mesh_addresses, lambda: self._present()
+            )
+        )
         self._data = storing.data
         self._values = storing.values
         self._swarm: Swarm | None = None
@@ -135,10 +156,15 @@ class Node:
         return None if self._data is None else self._data.key
 
     def ticket(self) -> str | None:
-        """Lets its bearer into the mesh: a secret. None without a mesh."""
+        """Lets its bearer into the mesh: a secret. None if there is none, or we may not."""
         if self.mesh is None:
             return None
-        return self.mesh.membership.invite(self._identity, self.mesh_addresses).encode()
+        with suppress(NotAllowed):
+            ticket = self.mesh.membership.invite(
+                self._identity, self.mesh_addresses, unix_seconds=time.time()
+            )
+            return ticket.encode()
+        return None
 
     @property
     def mesh_addresses(self) -> list[str]:
@@ -204,6 +230,7 @@ class Node:
     def status(self) -> NodeStatus:
         config = self.config
         membership = None if self.mesh is None else self.mesh.membership
+        verdict = None if self.mesh is None else self.mesh.trust.verdict
         return NodeStatus(
             name=config.name,
             id=self.id.hex(),
@@ -215,6 +242,10 @@ class Node:
             admin=self.addresses.admin,
             mesh_name="" if membership is None else membership.name,
             mesh_is_open=membership is not None and membership.is_open,
+            mesh_is_encrypted=membership is not None and membership.is_encrypted,
+            mesh_role="" if verdict is None or verdict.role is None else verdict.role.value,
+            mesh_role_expiry=None if verdict is None else verdict.expiry,
+            mesh_trouble="" if self.mesh is None else self.mesh.trust.trouble,
             store=config.store,
             durability=config.durability,
             replicate=config.replicate,
@@ -263,6 +294,11 @@ class Node:
             )
         return peers
 
+    def _present(self) -> dict[str, Presence]:
+        return {
+            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+        }
+
     def missing_for_ready(self) -> list[str]:
         return [] if self.addresses.ws else ["not listening yet"]
 
@@ -271,6 +307,17 @@ class Node:
         match verb:
             case Load() | ListValues() | ListForks():
                 async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
+                    async for result in results:
+                        yield result
+            case ShowSync() | WaitSync():
+                async with aclosing(perform_on_sync(self.host, self.mesh, verb)) as results:
+                    async for result in results:
+                        yield result
+            case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
+                if self.keeper is None:
+                    text = "this node is in no mesh: other nodes cannot read --store sqlite"
+                    raise VerbError(ExitCode.FAILED, text)
+                async with aclosing(perform_on_mesh(self.keeper, verb)) as results:
                     async for result in results:
                         yield result
             case ImportValues() | ExportValues():
@@ -318,7 +365,11 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         _open_mesh(config, self, host, storing) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
-        async with _open_network(node, self), _open_servers(node):
+        async with AsyncExitStack() as stack:
+            if node.keeper is not None:
+                await stack.enter_async_context(open_keeper(node.keeper))
+            await stack.enter_async_context(_open_network(node, self))
+            await stack.enter_async_context(_open_servers(node))
             yield node
 
 
@@ -328,6 +379,7 @@ def _host_options(config: Config) -> HostOptions:
         memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
+        min_copies=config.min_copies,
     )
 
 
@@ -346,6 +398,8 @@ async def _open_mesh(
         id=self.identity.public_key,
         name=config.name,
         policy=ReplicaPolicy.parse(config.replicate),
+        identity=self.identity,
+        book=self.book,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -359,13 +413,19 @@ def _prepare(config: Config) -> _Self:
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = load_or_create_identity(config.key_path, passphrase)
     if not config.has_mesh:
-        return _Self(identity, None, joining)
+        return _Self(identity, None, joining, MemberBook())
     membership = choose_membership(
-        stored, joining, config.mesh_name, config.name, identity.public_key
+        stored,
+        joining,
+        config.mesh_name,
+        config.name,
+        identity.public_key,
+        is_encrypted=config.mesh_encrypted,
+        unix_seconds=time.time(),
     )
     if membership != stored:
         save_membership(config.mesh_path, membership)
-    return _Self(identity, membership, joining)
+    return _Self(identity, membership, joining, load_book(config.members_path))
 
 
 @asynccontextmanager

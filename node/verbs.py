@@ -165,6 +165,51 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sessions of which their author signed two continuations, with the evidence."""
 
 
+class ShowSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far this node and the members of its mesh are in step."""
+
+
+class WaitSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wait until these values, or all, are here and on `min_copies` nodes; 0: as configured."""
+
+    ids: tuple[str, ...] = ()
+    min_copies: int = 0
+    timeout_seconds: float = 60.0
+
+
+SyncVerb: TypeAlias = ShowSync | WaitSync
+
+
+class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
+
+    role: str = ""
+    member: str = ""
+    expires_seconds: float | None = None
+
+
+class MeshRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shut out a member (id, the beginning of one, or its name), or who came with a ticket.
+
+    With `cascade` also whom it let in, if it is an admin.
+    """
+
+    subject: str
+    reason: str = ""
+    cascade: bool = False
+
+
+class MeshMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everybody known to be, or to have been, in the mesh."""
+
+
+class MeshInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mesh as this node knows it; the key of encrypted data only if `secrets` are wanted."""
+
+    secrets: bool = False
+
+
+MeshVerb: TypeAlias = MeshInvite | MeshRevoke | MeshMembers | MeshInfo
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList
@@ -182,7 +227,7 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
+PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -203,6 +248,12 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/export": ExportValues,
     "values/forks": ListForks,
     "bee/compact": BeeCompact,
+    "sync/status": ShowSync,
+    "sync/wait": WaitSync,
+    "mesh/invite": MeshInvite,
+    "mesh/revoke": MeshRevoke,
+    "mesh/members": MeshMembers,
+    "mesh/info": MeshInfo,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

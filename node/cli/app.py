@@ -41,6 +41,10 @@ def build_app() -> App:
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
     app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)
     app.command("node.cli.transfer:export_values", name="export", help=_EXPORT)
+    app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
+    app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
+    app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
+    app.command("node.cli.mesh:mesh", name="mesh", help="Show the mesh that the node is in.")
     core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
@@ -58,6 +62,7 @@ def build_app() -> App:
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
     app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
+    app.command(_build_sync())
     dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
     dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
     doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
@@ -67,6 +72,15 @@ def build_app() -> App:
     app.command(core)
     app.command(bee)
     return app
+
+
+def _build_sync() -> App:
+    sync = App(
+        name="sync", help="How far the nodes of the mesh are in step.", help_format="plaintext"
+    )
+    sync.command("node.cli.sync:status", name="status", help="Show it, member by member.")
+    sync.command("node.cli.sync:wait", name="wait", help="Wait until they are, or values are.")
+    return sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from node.covalue.dependencies import (
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
+from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.member import Member, MemberData, MemberDataError, Reading
 from node.mesh.messages import Sessions
@@ -114,6 +115,8 @@ class Fetcher:
     async def fetch_all(self, found: Announcements) -> None:
         """Bring over everything announced there, as far as it verifies and comes.
 
+        Who announced what is durable here by then hears of that.
+
         Cancel: what was stored stays.
         """
         while (fetch := found.take()) is not None:
@@ -127,6 +130,7 @@ class Fetcher:
         known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
         if lacking is None:
+            self._acknowledge(found, known)
             return
         member = self._members.get(fetch.member_id)
         if member is not None:
@@ -136,6 +140,21 @@ class Fetcher:
             for co_id in lacking.ids:
                 known[co_id] = await stored_state(self._host, co_id)
         found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
+        self._acknowledge(found, known)
+
+    def _acknowledge(self, found: Announcements, known: Mapping[RawCoId, KnownState]) -> None:
+        """Tell members what became of what they announced; what did not come is counted."""
+        for settled in found.take_settled():
+            member = self._members.get(settled.member_id)
+            if member is None:
+                continue
+            held = held_sessions(known.get(settled.co_id, NOTHING))
+            if not self._policy.allows(settled.co_id):
+                member.owe(settled.co_id, None)
+            elif holds(held, settled.sessions):
+                member.owe(settled.co_id, held)
+            elif settled.was_tried:
+                member.undelivered += 1
 
     async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""

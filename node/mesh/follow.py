@@ -232,7 +232,13 @@ class CatchUp:
                     return False
             start = stop
             await self._rows.write_local({key: Merged(data.fork, start).encode()})
+            self._tell_merged(member, start)
+        self._tell_merged(member, start)
         return True
+
+    def _tell_merged(self, member: Member, length: int) -> None:
+        if self._policy.everything:
+            member.owe_merged(length)
 
     async def _bring_survey(self, member: Member, data: MemberData, start: int, stop: int) -> bool:
         """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
@@ -256,6 +262,7 @@ class CatchUp:
     async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
         """Fetch what we lack of a page; whether the member could be read all the time."""
         failures = member.failures
+        member.note_holdings(list(page.items()))
         found = Announcements()
         for co_id, sessions in page.items():
             if not self._policy.keeps(co_id):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,19 +19,25 @@ from typing import Protocol
 
 import trio
 
+from hypercore.crypto import KeyPair
+from node.cojson.copies import CopyGate
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import ANSWER_SECONDS
-from node.mesh.ticket import Grant, Role
+from node.mesh.sync_state import MemberSync, SyncState
+from node.mesh.trust import Trust
+from node.mesh.trust_messages import TrustMessage
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -48,6 +54,9 @@ word of that interest came after the change."""
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
 
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
+
 
 class ChangeSource(Protocol):
     """What became durable, merged per value."""
@@ -58,9 +67,17 @@ class ChangeSource(Protocol):
 class MeshHost(ContentDoor, Protocol):
     """What the mesh needs from `SyncHost`."""
 
+    @property
+    def store(self) -> CoValueStore: ...
+    @property
+    def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None: ...
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
 class OwnData(LocalRows, Protocol):
@@ -98,16 +115,19 @@ class Mesh:
         policy: ReplicaPolicy,
         name: str,
         nursery: trio.Nursery,
+        *,
+        identity: KeyPair | None,
+        book: MemberBook | None,
+        clock: Callable[[], float],
     ) -> None:
         self.id = id
         """Public key of this node."""
-        self.membership = membership
-        """Replaced by `change_membership` only."""
         self.policy = policy
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
         self._name = name
         self._nursery = nursery
         self._fetcher = Fetcher(host, self.members, policy)
@@ -119,12 +139,17 @@ class Mesh:
         self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
         self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
+
+    @property
+    def membership(self) -> Membership:
+        return self.trust.membership
 
     # What the host and the shell ask.
 
@@ -198,31 +223,60 @@ class Mesh:
             evidence_received=self._evidence,
         )
 
-    def change_membership(self, membership: Membership) -> None:
-        """A grant came, or a revocation: who is shut out by it goes at once."""
-        self.membership = membership
-        for member in list(self.members.values()):
-            grant = None if member.welcome is None else member.welcome.grant
-            if self.judge(member.id, grant) is None:
-                member.carry_out(member.session.close("it was shut out of the mesh"))
+    def sync_state(self) -> SyncState:
+        """How far this node and its members are in step."""
+        return SyncState(
+            held=self.host.store.count(),
+            missing=len(self._announced),
+            min_copies=self.host.copies.min_copies,
+            waiting=self.host.copies.held_back,
+            members=tuple(self._member_sync(member) for member in self.members.values()),
+        )
+
+    def _member_sync(self, member: Member) -> MemberSync:
+        about, said = member.statistics(), member.acknowledgements
+        missing = self._announced.open_of(member.id)
+        merged = None
+        if self.policy.everything:
+            merged = self.catch_up.merged(about.key).length
+            if member.is_compared and not missing:
+                merged = about.length  # what came since was announced, and is here
+        return MemberSync(
+            id=about.id.hex(),
+            name=about.name,
+            is_compared=member.is_compared,
+            missing=missing,
+            undelivered=member.undelivered,
+            acknowledges=said.is_spoken,
+            unacknowledged=said.unacknowledged,
+            is_partial=said.is_partial,
+            declined=said.declined,
+            length=about.length,
+            merged=merged,
+            ours=member.told_length,
+            merged_there=said.merged_there if member.session.selection.everything else None,
+            blocks_fetched=about.blocks_fetched,
+            bytes_fetched=about.bytes_fetched,
+        )
 
     # What `serve_member` asks.
 
-    def welcome(self, _member: Member) -> Welcome:
+    def introduction(self) -> Sequence[TrustMessage]:
+        return self.trust.introduction()
+
+    def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
+        member.told_length = self.data.durable_length
         grant = self.membership.grant
-        role = self.membership.role_of(self.id, grant, time.time())
+        role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            self.data.durable_length,
+            member.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
             self.policy.brief,
         )
-
-    def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
-        return self.membership.role_of(member_id, grant, time.time())
 
     def add(self, member: Member) -> None:
         """It was admitted: tell it what we want to hear of. It replaces an earlier connection.
@@ -234,6 +288,7 @@ class Mesh:
         self.members[member.id] = member
         self._joins += 1
         self._members_changed.unpark_all()
+        self.trust.admitted(member)
         wanted = self.policy.select(self.host.subscribed_ids())
         member.carry_out(member.session.tell_interest(self.policy, wanted))
         for inquiry in earlier.open_inquiries if earlier is not None else ():
@@ -242,8 +297,10 @@ class Mesh:
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
+        self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
+            self.trust.departed(member)
             self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
 
@@ -268,9 +325,27 @@ class Mesh:
         if not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        """So much of these is durable there: clients may wait for that."""
+        self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def note_sync_changed(self) -> None:
+        """Something that `sync_state` tells may have changed."""
+        self._sync_changed.unpark_all()
+
+    async def wait_sync_changed(self) -> None:
+        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        await self._sync_changed.park()
+
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
         """Counted only: nothing here judges forks yet."""
         self._evidence += 1
+
+    def receive_trust(self, member: Member, message: TrustMessage) -> None:
+        self.trust.receive(member, message)
 
     def count_query(self) -> None:
         self._queries_answered += 1
@@ -283,6 +358,8 @@ class Mesh:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
         """Tell members which values moved; all that waits at a wake-up goes out together."""
@@ -335,6 +412,36 @@ class Mesh:
                 member.carry_out(member.session.tell_interest(self.policy, wanted))
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
 
+    async def _count_copies(self) -> None:
+        """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+        Members acknowledge what is announced to them by themselves: this is for what they were
+        not told of, or heard of before we started.
+        """
+        waited: frozenset[RawCoId] = frozenset()
+        while True:
+            wanted = await self.host.wait_copies_wanted()
+            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+            if again:
+                await self.ask_copies(again)
+            waited = frozenset(wanted)
+            with trio.move_on_after(COPIES_SECONDS):
+                await self._members_changed.park()
+
+    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
+        """Ask all members how much of these they hold, and fetch what is not here.
+
+        At most a second until all have answered, then as long as blocks keep coming.
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        inquiry = Inquiry()
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
+        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
+
     async def _inquire(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
     ) -> Inquiry:
@@ -369,9 +476,20 @@ async def open_mesh(
     id: bytes,
     name: str,
     policy: ReplicaPolicy | None = None,
+    identity: KeyPair | None = None,
+    book: MemberBook | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Mesh]:
-    """The mesh of a node, without members yet. Set it as the host's `mesh`."""
+    """The mesh of a node, without members yet. Set it as the host's `mesh`.
+
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    """
     async with open_background_nursery() as nursery:
-        mesh = Mesh(id, host, data, membership, policy or ReplicaPolicy(), name, nursery)
+        mesh = Mesh(
+            *(id, host, data, membership, policy or ReplicaPolicy(), name, nursery),
+            identity=identity,
+            book=book,
+            clock=clock,
+        )
         nursery.start_soon(mesh.run)
         yield mesh

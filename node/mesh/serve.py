@@ -66,7 +66,8 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
         mesh.membership.key,
         is_initiator=link.is_initiator,
         handshake_hash=link.handshake_hash,
-        judge=lambda grant: mesh.judge(link.remote_public_key, grant),
+        judge=lambda grant: mesh.trust.judge(link.remote_public_key, grant),
+        explain=lambda grant: mesh.trust.explain(link.remote_public_key, grant),
         now=trio.current_time(),
     )
     member = Member(link.remote_public_key, channel, session, mesh)
@@ -164,6 +165,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             mesh.count_query()
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
+            member.answered(values)
             member.carry_out(member.session.answer(query.request_id, version, values))
 
 
@@ -182,6 +184,8 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         is_done = await _compare(mesh, member)
         if mesh.policy.follows:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
+        member.is_compared = member.is_compared or is_done
+        mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
             await trio.sleep(RETRY_SECONDS)  # let what was announced be fetched first

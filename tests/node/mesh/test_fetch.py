@@ -21,6 +21,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author, Value
+from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
 
 Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
@@ -74,10 +75,6 @@ class Door:
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         return self.states.get(co_id, NOTHING)
-
-
-class NoChannel:
-    """A channel that nobody sends on."""
 
 
 def member(name: bytes, read: Read) -> tuple[Member, FakeData]:

@@ -21,7 +21,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, open_mesh_node
+from tests.node.mesh.nodes import MeshNode, NoChannel, open_mesh_node
 from tests.node.mesh.samples import MESH_KEY
 from tests.support.stream_pair import open_mux_pair
 
@@ -103,7 +103,7 @@ def member_with(node: MeshNode, data: Watched) -> tuple[Member, Welcome]:
     session = MeshSession(
         MESH_KEY, is_initiator=True, handshake_hash=b"", judge=lambda _grant: Role.WRITER, now=0
     )
-    member = Member(b"source", None, session, None)  # type: ignore[arg-type]  # not used here
+    member = Member(b"source", NoChannel(), session, NoChannel())  # type: ignore[arg-type]
     member.data = data
     return member, Welcome(node.data.key, node.data.length, "source", "writer", None, ())
 
