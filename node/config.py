@@ -137,6 +137,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.data / "mesh.toml"
 
     @property
+    def policy_path(self) -> Path:
+        """What is kept of other nodes, as it was decided while the node ran."""
+        return self.data / "policy.toml"
+
+    @property
     def members_path(self) -> Path:
         return self.data / "members.json"
 

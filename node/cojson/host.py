@@ -201,6 +201,10 @@ class SyncHost:
         """Ids that some client is subscribed to."""
         return self._engine.subscribed_ids
 
+    def is_subscribed(self, co_id: RawCoId) -> bool:
+        """Whether some client is subscribed to it."""
+        return self._engine.is_subscribed(co_id)
+
     async def wait_interest_changed(self) -> None:
         """Return when `subscribed_ids` has changed since this last returned; for one task.
 

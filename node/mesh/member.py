@@ -16,7 +16,9 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
 from node.mesh.acknowledgements import Acknowledgements
+from node.mesh.conduct import Conduct
 from node.mesh.inquiry import Inquiry
+from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
@@ -27,6 +29,8 @@ from node.mesh.messages import (
     Update,
     Welcome,
 )
+from node.mesh.outline import Outline
+from node.mesh.peer_rules import Direction
 from node.mesh.session import (
     ANSWER_SECONDS,
     Admitted,
@@ -100,6 +104,10 @@ class MemberData(Protocol):
         Needs all of these blocks. Raises: MemberDataError.
         Cancel: nothing is kept but the blocks that came.
         """
+        ...
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """What its rows say of one value, content left out. Raises and Cancel: as `read`."""
         ...
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
@@ -188,21 +196,19 @@ class Member:
         self.state_changed = Wakeup()
         """It was admitted, or is to be closed."""
         self.needs_catching_up = Wakeup()
+        self.policy_changed = Wakeup()
+        """With `needs_catching_up`: there is no point in waiting."""
+        self.direction = Direction.BOTH
+        """What is exchanged with it, while it is connected."""
+        self.listing = Listing()
+        """What it wants to be told of, whether it moves or not."""
         self.refused = 0
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.undelivered = 0
-        """Values that it announced, and did not have when it was asked for them."""
-        self.evidence_received = 0
-        """Pieces, known ones included."""
-        self.evidence_unproven = 0
+        self.conduct = Conduct()
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
-        self.is_compared = False
-        """Whether what it holds was compared once with all that is wanted here."""
-        self.told_length = 0
-        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
         self.acknowledgements = Acknowledgements()
         self._channel = channel
         self._listener = listener
@@ -333,6 +339,11 @@ class Member:
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
+    @property
+    def pending_updates(self) -> int:
+        """Values that wait to be announced to it."""
+        return len(self._pending)
+
     def serve_updates(self, durable_length: Callable[[], int]) -> None:
         """From now on let the connection pull the updates that wait."""
 
@@ -387,6 +398,7 @@ class Member:
                 for co_id, sessions in self.session.selection.pick(changes):
                     self.acknowledgements.told(co_id, sessions)
                 self._updates_sent += len(outputs)
+                self.listing.room.set()
                 return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
         return []
 

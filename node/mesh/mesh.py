@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.exchange import Exchange
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
@@ -34,7 +35,10 @@ from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
+from node.mesh.owners import OwnerTable
+from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
@@ -76,6 +80,7 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
+    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
     def note_copies(
@@ -84,7 +89,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, WitnessRows, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -130,6 +135,7 @@ class Mesh:
         self.id = id
         """Public key of this node."""
         self.policy = policy
+        """Replaced by `change_policy` only."""
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
@@ -138,7 +144,13 @@ class Mesh:
         self._name = name
         self._nursery = nursery
         self.witness = Witness(host, data, self.members, cores)
+        self.owners = OwnerTable(host.store)
+        self.screening = Screening(policy, host, self.owners)
+        self.provenance = Provenance(data)
+        self.exchange = Exchange(data, policy.peers)
         self._fetcher = Fetcher(host, self.members, policy)
+        self._fetcher.screening = self.screening
+        self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
         self._announcement = Wakeup()
@@ -196,7 +208,7 @@ class Mesh:
                 inquiry = await self._inquire(missing, known)
                 found = await inquiry.wait_enough(missing)
                 claimed.update(co_id for co_id in missing if co_id in found)
-                await self._fetcher.fetch_all(found)
+                await self._fetcher.fetch_all(found, is_asked=True)
                 missing = [
                     co_id
                     for co_id in missing
@@ -232,6 +244,47 @@ class Mesh:
             forked_cores=len(self.witness.forked_cores),
         )
 
+    def change_policy(self, policy: ReplicaPolicy) -> None:
+        """Keep other values from now on: members are told, and read as far as that is new.
+
+        What is not kept any more stays as it is, and is not kept up to date.
+        """
+        self.policy = policy
+        self._fetcher.policy = self.catch_up.policy = self.screening.policy = policy
+        self.exchange.rules = policy.peers
+        for member in list(self.members.values()):
+            self.tell_interest(member)
+            member.needs_catching_up.set()
+            member.policy_changed.set()
+        self.exchange.changed()
+
+    def tell_interest(self, member: Member) -> None:
+        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
+        policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
+        if not member.direction.takes:
+            policy, wanted = ReplicaPolicy(), frozenset()
+        member.carry_out(member.session.tell_interest(policy, wanted))
+
+    def ask_for_listing(self, member: Member) -> None:
+        """Have the member tell once more of all that we follow."""
+        policy = replace(self.policy, prefixes=(), owners=frozenset())
+        wanted = self.policy.select(self.host.subscribed_ids())
+        member.carry_out(member.session.tell_interest(policy, wanted))
+        self.tell_interest(member)
+
+    async def ask_holders(self, co_id: RawCoId) -> Mapping[bytes, Sessions]:
+        """Which connected members hold a value, and how much of it; at most a second.
+
+        Cancel: the answers are not waited for.
+        """
+        inquiry = Inquiry()
+        inquiry.wanted[co_id] = None
+        members = [member for member in self.members.values() if member.direction.takes]
+        inquiry.sent(sum(member.ask(inquiry) for member in members))
+        with trio.move_on_after(ANSWER_SECONDS):
+            await inquiry.wait_complete()
+        return inquiry.holders(co_id)
+
     def sync_state(self) -> SyncState:
         """How far this node and its members are in step."""
         return SyncState(
@@ -248,22 +301,22 @@ class Mesh:
         merged = None
         if self.policy.everything:
             merged = self.catch_up.merged(about.key).length
-            if member.is_compared and not missing:
+            if said.is_compared and not missing:
                 merged = about.length  # what came since was announced, and is here
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
             is_frozen=member.is_frozen,
-            is_compared=member.is_compared,
+            is_compared=said.is_compared,
             missing=missing,
-            undelivered=member.undelivered,
+            undelivered=member.conduct.undelivered,
             acknowledges=said.is_spoken,
             unacknowledged=said.unacknowledged,
             is_partial=said.is_partial,
             declined=said.declined,
             length=about.length,
             merged=merged,
-            ours=member.told_length,
+            ours=said.told_length,
             merged_there=said.merged_there if member.session.selection.everything else None,
             blocks_fetched=about.blocks_fetched,
             bytes_fetched=about.bytes_fetched,
@@ -276,12 +329,12 @@ class Mesh:
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
-        member.told_length = self.data.durable_length
+        member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            member.told_length,
+            member.acknowledgements.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -300,9 +353,9 @@ class Mesh:
         self._members_changed.unpark_all()
         self.trust.admitted(member)
         self.witness.greet(member)
-        wanted = self.policy.select(self.host.subscribed_ids())
-        member.carry_out(member.session.tell_interest(self.policy, wanted))
-        for inquiry in earlier.open_inquiries if earlier is not None else ():
+        self.tell_interest(member)
+        repeats = earlier is not None and member.direction.takes
+        for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
             inquiry.sent(member.ask(inquiry))
 
     def remove(self, member: Member) -> None:
@@ -319,7 +372,11 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member or member.is_frozen:
+        if (
+            self.members.get(member.id) is not member
+            or member.is_frozen
+            or not member.direction.takes
+        ):
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -327,11 +384,13 @@ class Mesh:
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
+        if not member.direction.gives:
+            return
+        member.listing.note(interest)
         recent = self._recent
-        is_wide = interest.everything or bool(interest.prefixes or interest.owners)
         if interest.added:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
-        elif not is_wide:
+        elif not interest.everything:
             return
         if not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
@@ -368,6 +427,7 @@ class Mesh:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
             nursery.start_soon(self.witness.run)
             nursery.start_soon(self.trust.run)
@@ -378,7 +438,10 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
-            for member in list(self.members.values()):
+            members = [member for member in self.members.values() if member.direction.gives]
+            if any(member.session.selection.owners for member in members):
+                await self.owners.resolve(moved)
+            for member in members:
                 if not member.queue_update(moved):
                     member.carry_out(member.session.close("it does not read its updates"))
 
@@ -418,9 +481,8 @@ class Mesh:
             if not self.members:
                 continue  # who comes later is told everything
             started = trio.current_time()
-            wanted = self.policy.select(self.host.subscribed_ids())
             for member in list(self.members.values()):
-                member.carry_out(member.session.tell_interest(self.policy, wanted))
+                self.tell_interest(member)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
 
     async def _count_copies(self) -> None:
@@ -472,6 +534,8 @@ class Mesh:
             self._next_inquiry = None
             queries = 0
             for member in list(self.members.values()):
+                if not member.direction.takes:
+                    continue
                 member.carry_out(member.session.add_interest(inquiry.wanted))
                 queries += member.ask(inquiry)
             inquiry.sent(queries)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import Owners
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     MAX_QUERY_IDS,
@@ -149,6 +150,7 @@ class MeshSession:
         judge: Callable[[Grant | None], Role | None],
         explain: Callable[[Grant | None], Farewell] | None = None,
         now: float,
+        owners_of: Callable[[RawCoId], Owners | None] = lambda _: (),
     ) -> None:
         self._mesh_key = mesh_key
         self._is_initiator = is_initiator
@@ -161,7 +163,7 @@ class MeshSession:
         self._asked: dict[int, _OpenQuery] = {}
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
-        self.selection = Selection()
+        self.selection = Selection(owners_of)
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0

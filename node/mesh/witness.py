@@ -128,8 +128,8 @@ class Witness:
     def receive(self, member: Member, evidence: Evidence) -> None:
         """A member says that somebody forked: to be judged, unless it is known."""
         self.received += 1
-        member.evidence_received += 1
-        if member.evidence_received > MAX_PIECES:
+        member.conduct.evidence_received += 1
+        if member.conduct.evidence_received > MAX_PIECES:
             self._end(member, f"more than {MAX_PIECES} pieces of evidence")
         if evidence.subject in self._kept:
             return
@@ -206,8 +206,8 @@ class Witness:
             case EvidenceVerdict.FALSE:
                 self._refuse(member, evidence, "its author did not sign both")
             case EvidenceVerdict.UNKNOWN:
-                member.evidence_unproven += 1
-                if member.evidence_unproven > MAX_UNPROVEN:
+                member.conduct.evidence_unproven += 1
+                if member.conduct.evidence_unproven > MAX_UNPROVEN:
                     self._refuse(member, evidence, "nor can much else be proven that it sent")
 
     def _refuse(self, member: Member, evidence: Evidence, why: str) -> None:

@@ -14,9 +14,11 @@ from node.covalue.ids import RawCoId
 from node.covalue.keys import value_range
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
+from node.mesh.fields import pack_fields
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
 from node.mesh.member import Member, MemberDataError, Survey
 from node.mesh.messages import Sessions, Welcome
+from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
@@ -35,6 +37,8 @@ def test_any_row_is_read_or_means_nothing_merged(data: bytes) -> None:
 def test_rows_round_trip() -> None:
     assert Merged.decode(Merged(3, 70_000).encode()) == Merged(3, 70_000)
     assert Merged.decode(None) == Merged()
+    assert Merged.decode(pack_fields(3, 70_000)) == Merged(3, 70_000), "as first written"
+    assert Merged.decode(Merged(3, 7, b"s").encode()) == Merged(3, 7, b"s")
 
 
 class Rows:
@@ -83,6 +87,9 @@ class Watched:
             raise MemberDataError("gone")
         self.scans.append((start, stop))
         return await self._data.scan(start, stop)
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        return await self._data.outline(co_id, version, is_dated=is_dated)
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         if len(self.scans) + len(self.surveys) >= self.fail_after:
