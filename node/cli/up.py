@@ -35,6 +35,10 @@ class UpOptions:
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
     ] = None
+    mesh_encrypted: Annotated[
+        bool | None,
+        _option("Found an encrypted mesh: others may keep its data without being able to read it."),
+    ] = None
     discovery: Annotated[
         str | None,
         _option(
@@ -62,6 +66,14 @@ class UpOptions:
     ] = None
     replicate: Annotated[
         str | None, _option("lazy (what clients ask for) or all. Default: lazy.")
+    ] = None
+    min_copies: Annotated[
+        str | None,
+        _option(
+            "On how many nodes something is durable before clients are told that it is synced,"
+            " this one included. They wait while fewer nodes that keep it are connected. Default:"
+            " 1."
+        ),
     ] = None
     ws_tokens_file: Annotated[
         str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,10 @@ class NodeStatus:
     admin: str
     mesh_name: str
     mesh_is_open: bool
+    mesh_is_encrypted: bool
+    mesh_role: str
+    mesh_role_expiry: int | None
+    mesh_trouble: str
     store: str
     durability: str
     replicate: str
@@ -222,6 +227,23 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def format_moment(unix_seconds: object) -> str:
+    """A time for people, to the minute; `-` for none."""
+    if not isinstance(unix_seconds, int | float):
+        return "-"
+    try:
+        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return "never"  # beyond the calendar
+
+
+def describe_role(role: str, expiry: object) -> str:
+    """What a member may do, and until when."""
+    if not role:
+        return "none"
+    return role if expiry is None else f"{role} until {format_moment(expiry)} UTC"
+
+
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
     clients = status.clients
@@ -270,8 +292,13 @@ def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
 
 def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
     kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
+    if status.mesh_is_encrypted:
+        kind += ", encrypted"
+    trouble = [("NOT LET IN", status.mesh_trouble)] if status.mesh_trouble else []
     return [
         ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
+        ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
+        *trouble,
         ("peers", str(status.peers)),
     ]
 
