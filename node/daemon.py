@@ -82,7 +82,7 @@ from node.verbs import (
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -129,6 +129,7 @@ class Node:
         self.host = host
         self.mesh = mesh
         self.access = access
+        self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
@@ -272,6 +273,7 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
         )
 
@@ -505,6 +507,8 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            if node.compacting is not None:
+                nursery.start_soon(node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

@@ -144,7 +144,11 @@ class SyncHost:
         self._memory_seconds = options.memory_seconds
         self.forks = ForkWatch(store, self._ask_for_whole_session)
         """Evidence of sessions that their authors continued in two ways."""
-        self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
+        self._eraser = (
+            Eraser(store, partial(is_deletion_valid, store), access=access)
+            if options.erases
+            else None
+        )
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
