@@ -87,7 +87,7 @@ from node.verbs import (
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -135,6 +135,7 @@ class Node:
         self.host = host
         self.mesh = mesh
         self.access = access
+        self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
@@ -296,6 +297,7 @@ class Node:
             ),
             access=self.access.status(),
             mirrors=() if self.mirrors is None else self.mirrors.statistics(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
         )
 
@@ -376,6 +378,7 @@ class Node:
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
+        mesh = None if self.mesh is None else self.mesh.statistics()
         return SyncCounts(
             in_memory=counts.values_in_memory,
             subscribed=counts.subscribed_ids,
@@ -385,6 +388,8 @@ class Node:
             bad_lines=counts.bad_lines,
             forks=counts.forks_found,
             erased=counts.erased_values,
+            forked_cores=0 if mesh is None else mesh.forked_cores,
+            false_evidence=0 if mesh is None else mesh.evidence_refused,
         )
 
     def _client_counts(self) -> ClientCounts:
@@ -414,7 +419,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         open_storing(config, store) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
-        _open_mesh(config, self, host, storing) as mesh,
+        _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
         async with AsyncExitStack() as stack:
@@ -440,7 +445,7 @@ def _host_options(config: Config) -> HostOptions:
 
 @asynccontextmanager
 async def _open_mesh(
-    config: Config, self: _Self, host: SyncHost, storing: Storing
+    config: Config, self: _Self, host: SyncHost, storing: Storing, store: Corestore
 ) -> AsyncIterator[Mesh | None]:
     """The mesh, if there is something that other nodes can read."""
     if self.membership is None or storing.data is None:
@@ -455,6 +460,7 @@ async def _open_mesh(
         policy=self.policy,
         identity=self.identity,
         book=self.book,
+        cores=store,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -534,6 +540,8 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            if node.compacting is not None:
+                nursery.start_soon(node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:
