@@ -30,6 +30,7 @@ from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
 from node.access.opening import Access, open_access
+from node.block_cache import BlockCache, open_block_cache
 from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
@@ -87,7 +88,14 @@ from node.verbs import (
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import (
+    CacheStatus,
+    ClientCounts,
+    CompactionStatus,
+    NodeStatus,
+    PeerStatus,
+    SyncCounts,
+)
 from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -160,7 +168,8 @@ class Node:
         self._data = storing.data
         self._values = storing.values
         self.mirrors: Mirrors | None = None
-        """None without connections to other nodes."""
+        self.cache: BlockCache | None = None
+        """Both are None without connections to other nodes."""
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
@@ -296,6 +305,7 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            cache=CacheStatus() if self.cache is None else self.cache.statistics(),
             mirrors=() if self.mirrors is None else self.mirrors.statistics(),
             compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
@@ -428,6 +438,10 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             if node.mesh is not None:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
+                cache = open_block_cache(
+                    store, node.mesh.uses, config.cache_bytes, node.mirrors.kept_ranges
+                )
+                node.cache = await stack.enter_async_context(cache)
             await stack.enter_async_context(_open_network(node, self))
             await stack.enter_async_context(_open_servers(node))
             yield node

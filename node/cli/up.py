@@ -75,6 +75,9 @@ class UpOptions:
             " 1."
         ),
     ] = None
+    cache_bytes: Annotated[
+        str | None, _option("SIZE for blocks of other nodes, but for mirrors. Default: 1GiB.")
+    ] = None
     ws_tokens_file: Annotated[
         str | None,
         _option("File of tokens, one a line, NAME:TOKEN or TOKEN: clients need one, /?token=..."),

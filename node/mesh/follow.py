@@ -29,6 +29,7 @@ from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
+from node.mesh.block_uses import BlockUses, UsedLog
 from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member import Member, MemberData, MemberDataError, Reading, Survey
@@ -61,9 +62,11 @@ class LocalRows(Protocol):
 class CoreData:
     """A member's data bee on a hypercore that is replicated sparsely."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, uses: BlockUses | None = None) -> None:
+        """`uses` is told what is read, for a cache that gives up the rest."""
         self._core = core
-        self._bee = Bee(core, cache_bytes=_CACHE_BYTES)
+        log = core if uses is None else UsedLog(core, uses)
+        self._bee = Bee(log, cache_bytes=_CACHE_BYTES)
         self._reading = 0
         self._claimed_blocks = self.blocks_fetched
         self._claimed_bytes = self.bytes_fetched

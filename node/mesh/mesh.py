@@ -27,6 +27,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.block_uses import BlockUses
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
@@ -144,6 +145,7 @@ class Mesh:
         self._name = name
         self._nursery = nursery
         self.witness = Witness(host, data, self.members, cores)
+        self.uses = BlockUses()
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)

@@ -137,7 +137,7 @@ async def _serve_admitted(
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
     try:
-        member.data = CoreData(core)
+        member.data = CoreData(core, mesh.uses)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)

@@ -152,6 +152,17 @@ class AccessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """Blocks of other nodes' cores that may be given up, and what was since the start; bytes."""
+
+    limit: int = 0
+    bytes: int = 0
+    blocks: int = 0
+    evicted_blocks: int = 0
+    evicted_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorStatus:
     """A core of somebody else's that is kept here: `held` of the `wanted` blocks of its range.
 
@@ -204,6 +215,7 @@ class NodeStatus:
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
     mirrors: tuple[MirrorStatus, ...] = ()
+    cache: CacheStatus = field(default_factory=CacheStatus)
     compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
@@ -287,6 +299,7 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
         *_mirror_rows(status.mirrors),
+        *_cache_rows(status.cache),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
         ("access", describe_access(status.access)),
@@ -346,6 +359,16 @@ def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:
         ),
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
     ]
+
+
+def _cache_rows(cache: CacheStatus) -> list[tuple[str, str]]:
+    if not cache.limit:
+        return []
+    text = f"{format_size(cache.bytes)} of {format_size(cache.limit)}, {cache.blocks:,} blocks"
+    if cache.evicted_blocks:
+        gone = format_size(cache.evicted_bytes)
+        text += f"; {cache.evicted_blocks:,} blocks ({gone}) given up"
+    return [("cache of blocks", text)]
 
 
 def _mirror_rows(mirrors: tuple[MirrorStatus, ...]) -> list[tuple[str, str]]:
