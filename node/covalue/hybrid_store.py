@@ -111,6 +111,15 @@ class HybridStore:
         both = (await self._sqlite.erase(co_id), await self._bee.erase(co_id))
         return max(both, key=lambda erased: erased.transactions)
 
+    async def recover(self) -> None:
+        """As the protocol says: brings both together again, if they were left apart."""
+        async with self._writing:
+            await self._sqlite.recover()
+            await self._bee.recover()
+            if self._is_apart:
+                await _bring_together(self._sqlite, self._bee)
+                self._is_apart = False
+
     async def reclaim(self) -> None:
         """As the protocol says."""
         await self._sqlite.reclaim()
@@ -131,10 +140,14 @@ async def open_hybrid_store(sqlite: SqliteStore, bee: BeeStore) -> AsyncIterator
 
     Raises: CorruptStore; what both raise.
     """
+    await _bring_together(sqlite, bee)
+    yield HybridStore(sqlite, bee)
+
+
+async def _bring_together(sqlite: SqliteStore, bee: BeeStore) -> None:
     totals = await sqlite.totals()
     if totals != bee.totals():
         _log.info("reconciling", sqlite=asdict(totals), bee=asdict(bee.totals()))
         result = await reconcile(sqlite, bee)
         await bee.set_transaction_count(result.transactions)
         _log.info("reconciled", **asdict(result))
-    yield HybridStore(sqlite, bee)

@@ -232,7 +232,7 @@ class CatchUp:
         Cancel: what was merged stays, and the next run goes on from the last page.
         """
         data = member.data
-        if data is None:
+        if data is None or self._fetcher.is_paused():
             return False
         key = merged_key(welcome.data_key)
         merged = self.merged(welcome.data_key)
@@ -252,6 +252,8 @@ class CatchUp:
                     return False
             if self.policy.scope != scope or not self.policy.everything:
                 return False  # what was brought was judged by another policy
+            if self._fetcher.is_paused():
+                return False
             start = stop
             await self._rows.write_local({key: Merged(data.fork, start, scope).encode()})
             self._tell_merged(member, start)

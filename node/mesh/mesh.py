@@ -185,6 +185,8 @@ class Mesh:
         Cancel: the question is withdrawn; what was stored stays.
         """
         result: dict[RawCoId, Sequence[Content]] = {}
+        if self._fetcher.pause_reason:
+            return result
         for start in range(0, len(ids), MAX_QUERY_IDS):
             part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
             result.update((co_id, ()) for co_id in await self._find(part, known))
@@ -259,6 +261,17 @@ class Mesh:
             member.needs_catching_up.set()
             member.policy_changed.set()
         self.exchange.changed()
+
+    def pause(self, reason: str) -> None:
+        """Fetch nothing until `resume`, and ask for nothing: there is no room for it."""
+        self._fetcher.pause_reason = reason
+
+    def resume(self) -> None:
+        """Go on, and find out what was missed."""
+        self._fetcher.pause_reason = ""
+        self.change_policy(self.policy)
+        for member in list(self.members.values()):
+            self.ask_for_listing(member)
 
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
