@@ -181,8 +181,8 @@ class NodeReader:
     def _worth_asking(
         self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
     ) -> Sequence[int]:
-        """`wanted` alone if it was hinted at, else all keys of its node that are not here."""
-        if wanted in self.hints:
+        """`wanted` alone if hints name it or will, else all keys of its node that are not here."""
+        if wanted in self.hints or self.hints.wait_for_more():
             return (wanted,)
         seqs = [wanted]
         for key, ref in zip(keys, key_refs, strict=True):
@@ -334,9 +334,9 @@ class Tree:
         self,
         step: Callable[[NodeReader], T],
         counter: ReadCounter,
-        ask: Callable[[], object] | None = None,
+        ask: Callable[[int], object] | None = None,
     ) -> T:
-        """Run `step` until nothing is missing; `ask` is called before the first wait.
+        """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
 
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
@@ -351,7 +351,9 @@ class Tree:
             self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
         )
         if ask is not None:
-            ask()
+            ask(needed[0])
+            if self.hints.wait_for_more():
+                needed = needed[:1]  # the rest comes along, or is hinted at
         while True:
             if max(needed) >= self.log.length:
                 raise CorruptTree(max(needed), "named by the tree, and not in the log")

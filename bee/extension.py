@@ -6,6 +6,11 @@ reader then fetches all at once: a few round trips instead of one per level of t
 
 On the wire a payload has its length before it (the `buffer` of compact encoding).
 
+**One round trip.** The best peer is asked to push the blocks themselves: its hint then says so,
+and names what follows by itself. Until they are late nobody is asked for these. A peer that
+knows nothing of that (JavaScript) answers with a hint as ever, and one that announced blocks
+and did not send them is not asked for pushes again.
+
 Answers are bounded, and hints are only believed as far as they were asked for (`Hints`).
 
 Source: hyperbee 2.27.3 lib/extension.js.
@@ -14,12 +19,15 @@ Source: hyperbee 2.27.3 lib/extension.js.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from weakref import WeakSet
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
 from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, locate, root_ref
 from bee.errors import CorruptTree
 from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
+from bee.log import LogPeer
 from bee.messages import (
     CacheHint,
     GetRequest,
@@ -41,17 +49,21 @@ MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 class HyperbeeExtension:
     """Asks and answers for one bee."""
 
-    __slots__ = ("_tree",)
+    __slots__ = ("_pushers", "_tree")
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._pushers: WeakSet[LogPeer] = WeakSet()
         tree.log.set_extension(NAME, self.receive)
 
-    def ask_get(self, version: int, key: bytes) -> None:
-        self._send(GetRequest(version, key))
+    def ask_get(self, version: int, key: bytes, lacking: int) -> None:
+        """`lacking` is the first seq on the way that is not here."""
+        self._send(GetRequest(version, key), lacking)
 
-    def ask_range(self, version: int, key_range: KeyRange, last_key: bytes | None) -> None:
-        """`last_key` is the last that was read already."""
+    def ask_range(
+        self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
+    ) -> None:
+        """`last_key` is the last that was read already, `lacking` the first seq not here."""
         lower, lower_in = key_range.lower, key_range.includes_lower
         upper, upper_in = key_range.upper, key_range.includes_upper
         if last_key is not None:
@@ -68,14 +80,32 @@ class HyperbeeExtension:
                 lt=None if upper_in else upper,
                 limit=key_range.limit or 0,
                 reverse=key_range.reverse,
-            )
+            ),
+            lacking,
         )
 
-    def _send(self, request: GetRequest | IteratorRequest) -> None:
-        if self._tree.log.send_extension(NAME, encode_buffer(request.encode())):
-            self._tree.hints.expect()
+    def _send(self, request: GetRequest | IteratorRequest, lacking: int) -> None:
+        """Ask the best peer to push, and the others for hints unless it is known to push."""
+        peers = self._tree.log.peers
+        if not peers:
+            return
+        best = min(peers, key=lambda peer: self._rank(peer, request.version))
+        pushing = replace(request, push_from=lacking + 1)
+        for peer in (best,) if best in self._pushers else peers:
+            is_asked = peer is best and not peer.missed_pushes
+            if is_asked:
+                peer.allow_pushes(MAX_HINTS_PER_REQUEST)
+            sent = pushing if is_asked else request
+            peer.send_extension(NAME, encode_buffer(sent.encode()))
+        self._tree.hints.expect()
 
-    async def receive(self, payload: bytes, _peer: object) -> Sequence[bytes]:
+    def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, float]:
+        """The less the better: who surely has it all, knows how to push, and is near."""
+        lacks = (peer.contiguous_length < version) + (peer.length < version)
+        pushes = peer in self._pushers and not peer.missed_pushes
+        return lacks, not pushes, peer.round_trip_seconds
+
+    async def receive(self, payload: bytes, peer: LogPeer) -> Sequence[bytes]:
         """A payload came from a peer; returns the payloads to answer with.
 
         What is no message, or cannot be answered, is ignored, as by the original.
@@ -89,14 +119,26 @@ class HyperbeeExtension:
         for message in messages[:1]:
             if isinstance(message, CacheHint):
                 fresh = tree.hints.add(message.seqs, tree.log.length)
-                tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
+                if message.pushed:
+                    self._pushers.add(peer)
+                    peer.expect_blocks(fresh)
+                else:
+                    tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
             elif 1 < message.version <= tree.log.length:
                 tree.current_fork()
-                seqs = list(_visited(tree.reader, message))
-                for start in range(0, len(seqs), MAX_SEQS_PER_MESSAGE):
-                    hint = CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]))
-                    answers.append(encode_buffer(hint.encode()))
+                seqs: Sequence[int] = list(_visited(tree.reader, message))
+                is_pushed = message.push_from > 0
+                if is_pushed:
+                    seqs = peer.push_blocks(_from(seqs, message.push_from - 1))
+                for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE):
+                    part = tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])
+                    answers.append(encode_buffer(CacheHint(part, is_pushed).encode()))
         return answers
+
+
+def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
+    """What comes from `first` on; all of it where that is not on the way."""
+    return seqs[seqs.index(first) :] if first in seqs else seqs
 
 
 def _visited(reader: NodeReader, request: GetRequest | IteratorRequest) -> dict[int, None]:

@@ -7,6 +7,12 @@ from collections.abc import Iterable, Sequence
 MAX_HINTS_PER_REQUEST = 2176
 """Seqs one request may be answered with (the original sends no more: 2,048 + 128)."""
 
+MAX_UNANSWERED = 2
+"""Requests in a row without an answer, after which hints are not waited for."""
+
+WAITS_FOR_HINTS = 2
+"""Waits of a read in which hints may still come, and little is asked for beside them."""
+
 MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
 """Seqs remembered; the oldest are forgotten first."""
 
@@ -18,19 +24,31 @@ class Hints:
     are ignored.
     """
 
-    __slots__ = ("_count", "_credit", "_numbers")
+    __slots__ = ("_count", "_credit", "_numbers", "_unanswered", "_waits")
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
         self._count = 0
         self._credit = 0
+        self._unanswered = 0
+        self._waits = 0
 
     def expect(self) -> None:
         """A request was sent to our peers."""
         self._credit = min(self._credit + MAX_HINTS_PER_REQUEST, MAX_HINTS)
+        self._unanswered += 1
+        self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
+
+    def wait_for_more(self) -> bool:
+        """Whether hints should come with what a read is about to wait for; counts that wait."""
+        if self._waits == 0:
+            return False
+        self._waits -= 1
+        return True
 
     def add(self, seqs: Iterable[int], length: int) -> Sequence[int]:
         """A hint arrived; returns what of it is worth fetching from a log of that length."""
+        self._unanswered = 0
         fresh = [seq for seq in seqs if 0 < seq < length][: self._credit]
         self._credit -= len(fresh)
         self._count += 1

@@ -8,10 +8,16 @@
 | index    | 1 Level, repeated: level 0 is the root as of this block                 |
 | Level    | 1 packed: seqs of the blocks that hold the keys,                        |
 |          | 2 packed: pairs (seq, offset) = level `offset` of block `seq`           |
-| hint     | 1 start, 2 end, 3 packed: seqs worth having              extension, 1   |
-| get      | 1 version, 2 key                                         extension, 2   |
+| hint     | 1 start, 2 end, 3 packed: seqs worth having,             extension, 1   |
+|          | 15 whether these are pushed (ours)                                      |
+| get      | 1 version, 2 key, 15 push from (ours)                    extension, 2   |
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
-|          | 7 reverse, 8 packed: triples (seq, offset, position)                    |
+|          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
+|          | 15 push from (ours)                                                     |
+
+Field 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks themselves
+and not only for their numbers: 1 + the first seq that the asker lacks on the way, so that what
+it has of the way is left out; 0 asks for numbers alone.
 
 `seq` is Hyperbee's word for the index of a block.
 
@@ -51,6 +57,7 @@ _LEVEL_CHILDREN = 0x12
 _NODE_INDEX = 0x0A
 _NODE_KEY = 0x12
 _NODE_VALUE = 0x1A
+_PUSH = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +244,10 @@ def is_deletion(record: NodeRecord, seq: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Seqs worth having: the answer to the other two."""
+    """Seqs worth having: the answer to the other two. `pushed`: they follow by themselves."""
 
     seqs: tuple[int, ...]
+    pushed: bool = False
 
     def encode(self) -> bytes:
         start = min(self.seqs, default=0)
@@ -247,6 +255,8 @@ class CacheHint:
         body = encode_varint_field(1, start) + encode_varint_field(2, end)
         if self.seqs:
             body += encode_bytes_field(3, encode_packed(self.seqs))
+        if self.pushed:
+            body += encode_varint_field(_PUSH, 1)
         return encode_bytes_field(1, body)
 
 
@@ -256,9 +266,12 @@ class GetRequest:
 
     version: int
     key: bytes
+    push_from: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version) + encode_bytes_field(2, self.key)
+        if self.push_from:
+            body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(2, body)
 
 
@@ -278,6 +291,7 @@ class IteratorRequest:
     limit: int = 0
     reverse: bool = False
     checkpoint: tuple[int, ...] = ()
+    push_from: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version)
@@ -287,6 +301,8 @@ class IteratorRequest:
         body += encode_varint_field(6, self.limit) + encode_varint_field(7, int(self.reverse))
         if self.checkpoint:
             body += encode_bytes_field(8, encode_packed(self.checkpoint))
+        if self.push_from:
+            body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(3, body)
 
 
@@ -301,9 +317,11 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
             continue
         fields = dict(decode_fields(as_bytes(value)))
         if number == 1:
-            messages.append(CacheHint(tuple(decode_packed(as_bytes(fields.get(3, b""))))))
+            seqs = tuple(decode_packed(as_bytes(fields.get(3, b""))))
+            messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1))
         elif number == 2:
-            messages.append(GetRequest(as_int(fields.get(1, 0)), as_bytes(fields.get(2, b""))))
+            version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
+            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from))
         else:
             messages.append(_decode_iterator(fields))
     return messages
@@ -323,4 +341,5 @@ def _decode_iterator(fields: dict[int, int | bytes]) -> IteratorRequest:
         limit=as_int(fields.get(6, 0)),
         reverse=as_int(fields.get(7, 0)) == 1,
         checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")))),
+        push_from=as_int(fields.get(_PUSH, 0)),
     )

@@ -146,9 +146,9 @@ class Snapshot(Generic[K, V]):
         def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
             return look_up(reader, self._root, key)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
-                self._extension.ask_get(self.version, key)
+                self._extension.ask_get(self.version, key, lacking)
 
         return await self._tree.read(step, self._counter, ask)
 
@@ -167,10 +167,10 @@ class Snapshot(Generic[K, V]):
         def step(reader: NodeReader) -> list[tuple[int, NodeRecord] | None]:
             return gather([partial(look_up, reader, root, key) for key in encoded])
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
                 for key in encoded[:MAX_ASKED]:
-                    self._extension.ask_get(self.version, key)
+                    self._extension.ask_get(self.version, key, lacking)
 
         self._tree.effort += GET_EFFORT * len(encoded)
         if self._tree.effort >= PAUSE_EFFORT:
@@ -216,10 +216,10 @@ class Snapshot(Generic[K, V]):
 
         cursor = RangeCursor(self._root, bounds, decode, since)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             # Peers would name all of the range.
             if self._extension is not None and not since:
-                self._extension.ask_range(self.version, bounds, cursor.last_key)
+                self._extension.ask_range(self.version, bounds, cursor.last_key, lacking)
 
         return Results(self._tree, self.fork, cursor, self._counter, ask)
 

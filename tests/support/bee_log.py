@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import trio
 
-from bee.log import ExtensionHandler
+from bee.log import ExtensionHandler, LogPeer
+from bee.messages import GetRequest, IteratorRequest, decode_extension
 from hypercore.bitfield import Bitfield
+from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 
 
@@ -118,18 +121,20 @@ class BeeLog:
     def set_extension(self, name: str, handler: ExtensionHandler) -> None:
         self.handlers[name] = handler
 
-    def send_extension(self, name: str, payload: bytes) -> int:
-        return 0
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return ()
 
 
 class RemoteLog(BeeLog):
     """A log of somebody else, of which nothing is here at first.
 
     `trips` counts the waits; what was prefetched arrives with the next of them. Extension
-    messages reach the owner, and the answers us, before the blocks of that wait.
+    messages reach the owner, and the answers us, before the blocks of that wait, among which is
+    what the owner pushes. With `pushes` false the owner is like a JavaScript peer.
     """
 
-    def __init__(self, owner: BeeLog, *, length: int | None = None) -> None:
+    def __init__(self, owner: BeeLog, *, length: int | None = None, pushes: bool = False) -> None:
         super().__init__()
         self.owner = owner
         self.is_writable = False
@@ -137,6 +142,10 @@ class RemoteLog(BeeLog):
         self.held: dict[int, bytes] = {}
         self.trips = 0
         self.sent: list[bytes] = []
+        self.allowed = 0
+        self.pushes = pushes
+        self._owner_peer = _Owner(self)
+        self._reader_peer = _Reader(self)
         self.asked: list[list[int]] = []
         self._length = owner.length if length is None else length
         self._expected: set[int] = set()
@@ -161,9 +170,11 @@ class RemoteLog(BeeLog):
             self.asked.append(missing)
             arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
-                for answer in await self.owner.handlers[name](payload, self):
-                    await self.handlers[name](answer, self.owner)
+                for answer in await self.owner.handlers[name](payload, self._reader_peer):
+                    await self.handlers[name](answer, self._owner_peer)
             self._mail = []
+            arriving += self._reader_peer.pushed
+            self._reader_peer.pushed = []
             await trio.lowlevel.checkpoint()
             for index in arriving:
                 self.held[index] = self.owner.blocks[index]
@@ -172,9 +183,68 @@ class RemoteLog(BeeLog):
     def prefetch(self, indices: Iterable[int]) -> None:
         self._expected.update(index for index in indices if index not in self.held)
 
-    def send_extension(self, name: str, payload: bytes) -> int:
-        if name not in self.owner.handlers:
-            return 0
-        self._mail.append((name, payload))
-        self.sent.append(payload)
-        return 1
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return (self._owner_peer,)
+
+    def send(self, name: str, payload: bytes) -> None:
+        if name in self.owner.handlers:
+            self._mail.append((name, payload if self.pushes else _without_push(payload)))
+            self.sent.append(payload)
+
+
+def _without_push(payload: bytes) -> bytes:
+    """As a peer reads it that passes over the field."""
+    (request,) = decode_extension(Reader(payload).buffer())
+    assert isinstance(request, GetRequest | IteratorRequest)
+    return encode_buffer(replace(request, push_from=0).encode())
+
+
+class _Peer:
+    """What both ends have in common."""
+
+    round_trip_seconds = 0.1
+    missed_pushes = 0
+
+    def __init__(self, log: RemoteLog) -> None:
+        self.log = log
+
+    @property
+    def length(self) -> int:
+        return self.log.owner.length
+
+    @property
+    def contiguous_length(self) -> int:
+        return self.length
+
+    def send_extension(self, name: str, payload: bytes) -> None:
+        self.log.send(name, payload)
+
+    def allow_pushes(self, count: int) -> None:
+        self.log.allowed += count
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        raise NotImplementedError
+
+    def expect_blocks(self, indices: Iterable[int]) -> None:
+        raise NotImplementedError
+
+
+class _Owner(_Peer):
+    """Who has the log, as the reader sees it."""
+
+    def expect_blocks(self, indices: Iterable[int]) -> None:
+        pass  # they come with this very wait
+
+
+class _Reader(_Peer):
+    """Who lacks blocks, as the owner sees it."""
+
+    def __init__(self, log: RemoteLog) -> None:
+        super().__init__(log)
+        self.pushed: list[int] = []
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        fresh = [index for index in indices if index not in self.log.held]
+        self.pushed += fresh
+        return fresh
