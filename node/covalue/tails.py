@@ -75,9 +75,9 @@ def fits_row(grown: Stretch) -> bool:
     return stored_bytes(grown.transactions) <= (TAIL_BYTES if grown.start else RUN_BYTES)
 
 
-def may_join(grown: Stretch) -> bool:
-    """Whether there may be a run before it that takes it in."""
-    return grown.start > 0 and stored_bytes(grown.transactions) < RUN_BYTES
+def may_join(stretch: Stretch) -> bool:
+    """Whether it is small enough for its neighbor."""
+    return stored_bytes(stretch.transactions) < RUN_BYTES
 
 
 def make_runs(before: Stretch, grown: Stretch) -> list[Stretch]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class SyncCounts:
 
     `refused` are messages of which nothing was kept, `forks` sessions of which a second
     continuation was seen, `erased` deleted values whose content was removed from the disk.
+    Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
     """
 
     in_memory: int
@@ -73,6 +75,36 @@ class SyncCounts:
     bad_lines: int
     forks: int
     erased: int
+    forked_cores: int = 0
+    false_evidence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionStatus:
+    """What is dead in the data bee as of the last look, and what compacting it freed so far.
+
+    Without a data bee, and before the first look, all is 0. Bytes are those of blocks.
+    """
+
+    is_running: bool = False
+    dead_share: float = 0.0
+    dead_bytes: int = 0
+    compactions: int = 0
+    blocks: int = 0
+    bytes: int = 0
+
+    def estimated(self, dead_share: float, dead_bytes: int) -> CompactionStatus:
+        return replace(self, dead_share=dead_share, dead_bytes=dead_bytes)
+
+    def begun(self) -> CompactionStatus:
+        return replace(self, is_running=True)
+
+    def finished(self, blocks: int, size_bytes: int) -> CompactionStatus:
+        return CompactionStatus(
+            compactions=self.compactions + 1,
+            blocks=self.blocks + blocks,
+            bytes=self.bytes + size_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +165,10 @@ class NodeStatus:
     admin: str
     mesh_name: str
     mesh_is_open: bool
+    mesh_is_encrypted: bool
+    mesh_role: str
+    mesh_role_expiry: int | None
+    mesh_trouble: str
     store: str
     durability: str
     replicate: str
@@ -145,6 +181,7 @@ class NodeStatus:
     sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
+    compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
 
@@ -193,6 +230,23 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def format_moment(unix_seconds: object) -> str:
+    """A time for people, to the minute; `-` for none."""
+    if not isinstance(unix_seconds, int | float):
+        return "-"
+    try:
+        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return "never"  # beyond the calendar
+
+
+def describe_role(role: str, expiry: object) -> str:
+    """What a member may do, and until when."""
+    if not role:
+        return "none"
+    return role if expiry is None else f"{role} until {format_moment(expiry)} UTC"
+
+
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
     clients = status.clients
@@ -207,6 +261,7 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
+        *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
@@ -220,15 +275,35 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
     """What somebody may have to look at; nothing as a rule."""
     rows = (
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
+        ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
+        ("false evidence refused", sync.false_evidence, "who sent it was sent away"),
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
 
 
+def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
+    """What deletions and edits left, and what came back; nothing while there is none of either."""
+    parts = []
+    if compaction.is_running:
+        parts.append("running")
+    if compaction.dead_bytes:
+        size = format_size(compaction.dead_bytes)
+        parts.append(f"{size} dead ({compaction.dead_share:.0%})")
+    if compaction.compactions:
+        parts.append(f"{compaction.blocks:,} blocks ({format_size(compaction.bytes)}) freed")
+    return [("compaction", ", ".join(parts))] if parts else []
+
+
 def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
     kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
+    if status.mesh_is_encrypted:
+        kind += ", encrypted"
+    trouble = [("NOT LET IN", status.mesh_trouble)] if status.mesh_trouble else []
     return [
         ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
+        ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
+        *trouble,
         ("peers", str(status.peers)),
     ]
 

@@ -25,7 +25,7 @@ def test_nothing_said_founds_a_mesh_and_stays_in_it() -> None:
     founded = choose(None, [])
     assert founded.name == "bob"
     assert founded.secret
-    assert founded.admins == {BOB.public_key}
+    assert founded.founders == {BOB.public_key}
     assert choose(founded, []) == founded
     assert choose(founded, ["10.0.0.1:1"]) == founded
 
@@ -39,7 +39,7 @@ def test_a_ticket_brings_mesh_grant_and_addresses() -> None:
     joined = choose(None, [TICKET])
     assert joined.key == MESH.key
     assert joined.grant is not None
-    assert joined.admins == {ALICE.public_key}
+    assert joined.founders == {ALICE.public_key}
     assert choose(joined, [TICKET]) == joined
 
 

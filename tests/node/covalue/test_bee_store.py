@@ -69,7 +69,7 @@ async def test_of_an_erased_value_two_rows_are_left() -> None:
     await writer.put(_content(edits(3)), _content(edits(2), session="b"))
     append = writer.appender.append(deletion(ID, ANN), is_deletion=True)
     await writer.store.store([append])
-    assert await writer.store.erase(ID) == 5
+    assert (await writer.store.erase(ID)).transactions == 5
     left = [entry.key async for entry in writer.bee.range()]
     assert left == [header_key(ID), session_key(ID, ANN.delete_session_id(as_agent=True))]
 
@@ -81,7 +81,7 @@ async def test_everything_of_a_session_is_erased_wherever_it_lies() -> None:
         await writer.put(_content(transactions[: count + 1], after=count))
     append = writer.appender.append(deletion(ID, ANN), is_deletion=True)
     await writer.store.store([append])
-    assert await writer.store.erase(ID) == len(transactions)
+    assert (await writer.store.erase(ID)).transactions == len(transactions)
 
 
 async def test_a_remote_bee_reads_the_same_and_lies_are_told_apart() -> None:

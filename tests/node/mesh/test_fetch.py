@@ -17,10 +17,12 @@ from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
 from node.mesh.member import Member, MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
+from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author, Value
+from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
 
 Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
@@ -44,6 +46,9 @@ class FakeData:
         return await self._read(co_id, known)
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        raise MemberDataError("not in this test")
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
         raise MemberDataError("not in this test")
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
@@ -74,10 +79,6 @@ class Door:
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         return self.states.get(co_id, NOTHING)
-
-
-class NoChannel:
-    """A channel that nobody sends on."""
 
 
 def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
