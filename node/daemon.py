@@ -134,7 +134,9 @@ class Node:
             None
             if mesh is None
             else MeshKeeper(
-                mesh, identity, config, lambda: self.mesh_addresses, lambda: self._present()
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
             )
         )
         self._data = storing.data
@@ -217,8 +219,14 @@ class Node:
                 await serve_member(mesh, mux, self.store)
             except NotSpoken:
                 _log.info("hypercore_peer")
+                if mesh.trust.is_barred(connection.link.remote_public_key):
+                    return
                 # A stranger that dialed us names what it wants; it learns of nothing else.
-                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
+                await self.store.replicate(
+                    mux,
+                    lambda core: mesh.trust.serves_strangers(core.key),
+                    is_discreet=not connection.link.is_initiator,
+                )
             finally:
                 self._tally.look()
 
@@ -352,7 +360,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store) as storing,
+        open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
         _open_mesh(config, self, host, storing) as mesh,
@@ -364,6 +372,10 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             await stack.enter_async_context(_open_network(node, self))
             await stack.enter_async_context(_open_servers(node))
             yield node
+
+
+def _data_key(self: _Self) -> bytes | None:
+    return None if self.membership is None else self.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:

@@ -38,11 +38,21 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+)
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
 """Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+MAX_INTRODUCTIONS = 2048
+"""Members whose cores one member may offer (about 1 MB)."""
 
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
@@ -184,6 +194,9 @@ class Member:
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.introductions_arrived = Wakeup()
         self._channel = channel
         self._listener = listener
         self._role: Role | None = None
@@ -212,7 +225,7 @@ class Member:
                 case Query():
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence() | Records() | Held() | Farewell():
+                case Update() | Interest() | Evidence() | Records() | Held() | Farewell() | Kept():
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -226,12 +239,19 @@ class Member:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
+                if not self.may_write:
+                    return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Kept(introductions):
+                self.introductions.extend(introductions)
+                self.introductions_arrived.set()
+                if len(self.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
             case Records() | Held() | Farewell():
                 self._listener.receive_trust(self, message)
 
@@ -240,9 +260,21 @@ class Member:
         """What it may do; None before it was admitted."""
         return self._role
 
+    @property
+    def may_write(self) -> bool:
+        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        return self._role is not None and self._role.may_write
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it is told of values, in answers and updates."""
+        return self._role is not None and self._role is not Role.BLIND
+
     def change_role(self, role: Role) -> None:
         """An admin granted it something else."""
-        self._role = role
+        if role is not self._role:
+            self._role = role
+            self.needs_catching_up.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
@@ -250,7 +282,12 @@ class Member:
         return frozenset(self._inquiries.values())
 
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
-        """Put the question; returns in how many queries, each of which the inquiry sees end."""
+        """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        None to who may not write: what it has is not taken.
+        """
+        if not self.may_write:
+            return 0
         outputs = self.session.ask(
             list(inquiry.wanted.items()), trio.current_time(), patience_seconds
         )
@@ -262,7 +299,8 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
-        late = inquiry.receive(self.id, answer.version, answer.values)
+        values = answer.values if self.may_write else ()
+        late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
@@ -277,6 +315,8 @@ class Member:
 
     def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
         """Announce these when the connection can take it; False when far too many wait."""
+        if not self.may_read:
+            return True
         for co_id, sessions in self.session.selection.pick(changes):
             merge_counts(self._pending.setdefault(co_id, {}), sessions)
         if self._pending:

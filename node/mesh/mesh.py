@@ -19,6 +19,7 @@ from typing import Protocol
 
 import trio
 
+from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
@@ -32,6 +33,7 @@ from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
@@ -113,10 +115,25 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
-        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
+        self.trust = Trust(
+            *(id, membership, self.members),
+            identity=identity,
+            book=book,
+            own_core=data.key,
+            clock=clock,
+        )
         self._name = name
         self._nursery = nursery
-        self._fetcher = Fetcher(host, self.members, policy)
+        self.safekeeping = Safekeeping(
+            self.trust,
+            self.members,
+            data.key,
+            name,
+            identity=identity,
+            wanted=lambda: policy.select(host.subscribed_ids()),
+            follows=lambda: policy.follows,
+        )
+        self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
         self._announcement = Wakeup()
@@ -180,6 +197,11 @@ class Mesh:
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
+            if missing and self.safekeeping.absent:
+                await self.safekeeping.find(missing, known, self._fetcher)
+                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
+                claimed.update(found_here)
+                missing = [co_id for co_id in missing if co_id not in claimed]
             if self._last_departure < started - ANSWER_SECONDS:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
@@ -192,6 +214,10 @@ class Mesh:
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
+
+    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+        """Serve a member as `Safekeeping.serve` says, until cancelled."""
+        await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
@@ -269,7 +295,7 @@ class Mesh:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not is_wide:
             return
-        if not member.queue_update(recent):
+        if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
@@ -298,6 +324,8 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            if not self.trust.may_write:
+                continue  # nobody would take it
             for member in list(self.members.values()):
                 if not member.queue_update(moved):
                     member.carry_out(member.session.close("it does not read its updates"))

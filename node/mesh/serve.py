@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from hypercore.core import Core
-from hypercore.errors import StorageError
+from hypercore.errors import StorageError, UsageError
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from node.covalue.ids import RawCoId
@@ -47,7 +47,7 @@ class NotSpoken(NodeError):
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
-    async def get(self, *, key: bytes) -> Core: ...
+    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(self, mux: Multiplexer, /) -> Awaitable[None]: ...
 
 
@@ -111,19 +111,22 @@ async def _serve_admitted(
         member.carry_out(member.session.close("it shows our own data core as its own"))
         return
     try:
-        core = await cores.get(key=welcome.data_key)
-    except StorageError as error:
+        core = await cores.get(key=welcome.data_key, encryption_key=mesh.membership.data_key)
+    except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
     try:
-        member.data = CoreData(core)
+        if not mesh.safekeeping.is_keeper:  # else it is ciphertext
+            member.data = CoreData(core)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cores.replicate, mux)
             nursery.start_soon(_answer_queries, mesh, member)
-            nursery.start_soon(_stay_current, mesh, member, welcome)
+            if member.data is not None:
+                nursery.start_soon(_stay_current, mesh, member, welcome)
+            nursery.start_soon(mesh.keep_safe, member, core, cores)
             while member.close_reason is None:
                 await member.state_changed.wait()
             nursery.cancel_scope.cancel()
@@ -161,7 +164,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
         await member.query_arrived.wait()
         while member.queries:
             query = member.queries.popleft()
-            values = await _look_up(mesh, query)
+            values = await _look_up(mesh, query) if member.may_read else []
             mesh.count_query()
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
@@ -180,8 +183,8 @@ async def _look_up(mesh: Mesh, query: Query) -> list[tuple[RawCoId, Sessions | N
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
     while True:
-        is_done = await _compare(mesh, member)
-        if mesh.policy.follows:
+        is_done = not member.may_write or await _compare(mesh, member)
+        if mesh.policy.follows and member.may_write:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()

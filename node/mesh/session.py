@@ -35,7 +35,7 @@ from node.mesh.messages import (
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.ticket import Grant, Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 ADMISSION_SECONDS = 10.0
 ANSWER_SECONDS = 1.0
@@ -218,7 +218,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Records() | Held() | Farewell():
+            case Update() | Evidence() | Records() | Held() | Farewell() | Kept():
                 return [message]
 
     def ask(
