@@ -34,43 +34,55 @@ from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
+from node.explaining import explain
 from node.governing import Presence, perform_on_mesh
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.keeping import MeshKeeper, open_keeper
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.logs import DATA_CORE, perform_on_store
+from node.mesh.exchange import Traffic
 from node.mesh.member import MemberStatistics
 from node.mesh.member_book import MemberBook, load_book
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
+from node.mesh.peer_rules import is_lan_address
+from node.mesh.policy_file import load_policy
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, serve_member
+from node.policies import Policies
 from node.storing import Storing, open_storing
+from node.syncing import perform_on_sync
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    ChangePolicy,
     ExitCode,
+    Explain,
     ExportValues,
     ImportValues,
     ListForks,
     ListValues,
     Load,
+    LogVerb,
     MeshInfo,
     MeshInvite,
     MeshMembers,
     MeshRevoke,
     Result,
+    ShowPolicy,
+    ShowSync,
     Verb,
     VerbError,
+    WaitSync,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -96,6 +108,7 @@ class _Self:
     membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
     book: MemberBook
+    policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
 
 
 class Node:
@@ -116,6 +129,7 @@ class Node:
         self.host = host
         self.mesh = mesh
         self.access = access
+        self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
@@ -141,6 +155,7 @@ class Node:
         )
         self._data = storing.data
         self._values = storing.values
+        self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
@@ -216,7 +231,7 @@ class Node:
     async def _serve(self, mesh: Mesh, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                await serve_member(mesh, mux, self.store)
+                await serve_member(mesh, mux, self.store, _traffic(connection))
             except NotSpoken:
                 _log.info("hypercore_peer")
                 if mesh.trust.is_barred(connection.link.remote_public_key):
@@ -253,7 +268,7 @@ class Node:
             mesh_trouble="" if self.mesh is None else self.mesh.trust.trouble,
             store=config.store,
             durability=config.durability,
-            replicate=config.replicate,
+            replicate=self._replicate_text(),
             discovery=config.discovery,
             uptime_seconds=round(trio.current_time() - self._started, 3),
             covalues=self._values.count(),
@@ -266,8 +281,12 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
         )
+
+    def _replicate_text(self) -> str:
+        return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
 
     def _members(self) -> Sequence[MemberStatistics]:
         return () if self.mesh is None else self.mesh.statistics().members
@@ -309,27 +328,32 @@ class Node:
 
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
+        async with aclosing(self._results(verb)) as results:
+            async for result in results:
+                if isinstance(verb, LogVerb):
+                    self._tally.look()  # the core may be closed when the verb is done
+                yield result
+
+    def _results(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        """Raises: VerbError."""
         match verb:
             case Load() | ListValues() | ListForks():
-                async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_on_values(self.host, self.mesh, verb)
+            case ShowSync() | WaitSync():
+                return perform_on_sync(self.host, self.mesh, verb)
             case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
                 if self.keeper is None:
                     text = "this node is in no mesh: other nodes cannot read --store sqlite"
                     raise VerbError(ExitCode.FAILED, text)
-                async with aclosing(perform_on_mesh(self.keeper, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
-                async with aclosing(perform_transfer(self.host, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_transfer(self.host, verb)
+            case ShowPolicy() | ChangePolicy():
+                return self._policies.perform(verb)
+            case Explain():
+                return explain(self.host, self.mesh, self._data, verb)
             case _:
-                async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
-                    async for result in results:
-                        self._tally.look()  # the core may be closed when the verb is done
-                        yield result
+                return perform_on_store(self.store, verb, can_fetch=True)
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
@@ -347,6 +371,14 @@ class Node:
     def _client_counts(self) -> ClientCounts:
         statistics = asdict(self.jazz.statistics())
         return ClientCounts(connected=statistics.pop("connections"), **statistics)
+
+
+def _traffic(connection: Connection) -> Traffic:
+    def count() -> int:
+        statistics = connection.statistics()
+        return statistics.bytes_received + statistics.bytes_sent
+
+    return Traffic(is_lan_address(connection.remote_address), count)
 
 
 @asynccontextmanager
@@ -384,6 +416,7 @@ def _host_options(config: Config) -> HostOptions:
         memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
+        min_copies=config.min_copies,
     )
 
 
@@ -401,7 +434,7 @@ async def _open_mesh(
         self.membership,
         id=self.identity.public_key,
         name=config.name,
-        policy=ReplicaPolicy.parse(config.replicate),
+        policy=self.policy,
         identity=self.identity,
         book=self.book,
     ) as mesh:
@@ -429,7 +462,8 @@ def _prepare(config: Config) -> _Self:
     )
     if membership != stored:
         save_membership(config.mesh_path, membership)
-    return _Self(identity, membership, joining, load_book(config.members_path))
+    policy = load_policy(config.policy_path, config.replicate)
+    return _Self(identity, membership, joining, load_book(config.members_path), policy)
 
 
 @asynccontextmanager
@@ -481,6 +515,8 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            if node.compacting is not None:
+                nursery.start_soon(node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

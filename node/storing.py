@@ -24,6 +24,7 @@ from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.errors import WrongEncryptionKey
 from hypercore.storage import Durability
+from node.compacting import Compacting, CompactionOptions
 from node.config import Config
 from node.covalue.bee_store import BeeStore
 from node.covalue.hybrid_store import open_hybrid_store
@@ -41,6 +42,8 @@ class Storing:
 
     values: CoValueStore
     data: Core | None
+    compacting: Compacting | None = None
+    """Of the data core's bee; somebody has to run it."""
 
 
 @asynccontextmanager
@@ -57,10 +60,12 @@ async def open_storing(
     match config.store:
         case "bee":
             async with open_data_core(cores, data_key) as data:
-                values = BeeStore(Bee(data), data, cores.reclaim)
+                bee = Bee(data)
+                compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
+                values = BeeStore(bee, data, compacting.reclaim)
                 if not may_leave:
                     await _refuse_to_leave_file(config, values)
-                yield Storing(values, data)
+                yield Storing(values, data, compacting)
         case "sqlite":
             async with open_sqlite_store(config.sqlite_path, durability) as sqlite:
                 if not may_leave:
@@ -70,11 +75,16 @@ async def open_storing(
             async with (
                 open_sqlite_store(config.sqlite_path, durability) as sqlite,
                 open_data_core(cores, data_key) as data,
-                open_hybrid_store(
-                    sqlite, BeeStore(Bee(data), data, cores.reclaim, keeps_texts=False)
-                ) as hybrid,
             ):
-                yield Storing(hybrid, data)
+                bee = Bee(data)
+                compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
+                values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
+                async with open_hybrid_store(sqlite, values) as hybrid:
+                    yield Storing(hybrid, data, compacting)
+
+
+def _compaction_options(config: Config) -> CompactionOptions:
+    return CompactionOptions(config.compact_dead_share, config.compact_min_bytes)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -165,6 +165,59 @@ class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sessions of which their author signed two continuations, with the evidence."""
 
 
+class PeerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is exchanged with a member, by id or name, or with all on the LAN or beyond it."""
+
+    name: str
+    direction: Literal["both", "down", "up", "off"] = "both"
+    day_bytes: int = 0
+    month_bytes: int = 0
+
+
+class ShowPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node keeps, and of whom."""
+
+
+class ChangePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `node.mesh.policy_change.PolicyChange`; answered like `ShowPolicy`."""
+
+    pin: tuple[str, ...] = ()
+    unpin: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    unfollow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    replicate: str | None = None
+    max_value_bytes: int | None = None
+    max_age_seconds: float | None = None
+    peers: tuple[PeerChange, ...] = ()
+
+
+class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a coValue is here or not, and who else has it."""
+
+    id: str
+    timeout_seconds: float = 10.0
+
+
+PolicyVerb: TypeAlias = ShowPolicy | ChangePolicy
+
+
+class ShowSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far this node and the members of its mesh are in step."""
+
+
+class WaitSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wait until these values, or all, are here and on `min_copies` nodes; 0: as configured."""
+
+    ids: tuple[str, ...] = ()
+    min_copies: int = 0
+    timeout_seconds: float = 60.0
+
+
+SyncVerb: TypeAlias = ShowSync | WaitSync
+
+
 class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
 
@@ -212,7 +265,9 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks | MeshVerb
+PostedVerb: TypeAlias = (
+    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | Explain
+)
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -233,6 +288,11 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/export": ExportValues,
     "values/forks": ListForks,
     "bee/compact": BeeCompact,
+    "policy/show": ShowPolicy,
+    "policy/change": ChangePolicy,
+    "values/explain": Explain,
+    "sync/status": ShowSync,
+    "sync/wait": WaitSync,
     "mesh/invite": MeshInvite,
     "mesh/revoke": MeshRevoke,
     "mesh/members": MeshMembers,

@@ -23,7 +23,7 @@ from node.access.usage import AccountUse, Charge, Usage
 from node.cojson.gatekeeper import ACCEPTED, Origin, Pace, Ruling
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, session_owner
-from node.covalue.store import SessionAppend, ValueAppend
+from node.covalue.store import SessionAppend, SessionSize, ValueAppend
 
 MAX_FULL = 100_000
 """Accounts remembered as full; when there are more, all are found out again."""
@@ -151,6 +151,11 @@ class Gate:
             self.usage.store(Charge.of(append.header, sessions))
         if origin is not None and append.header is not None:
             self._paces.count_value(origin.address, now)
+
+    def erased(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:
+        """As the protocol says."""
+        if self.quotas.bounds_accounts:
+            self.usage.release(sessions)
 
     def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:
         """As the protocol says."""

@@ -15,16 +15,21 @@ from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
+from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.inquiry import Inquiry
+from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
     Interest,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
 )
+from node.mesh.outline import Outline
+from node.mesh.peer_rules import Direction
 from node.mesh.session import (
     ANSWER_SECONDS,
     Admitted,
@@ -110,6 +115,10 @@ class MemberData(Protocol):
         """
         ...
 
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """What its rows say of one value, content left out. Raises and Cancel: as `read`."""
+        ...
+
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         """Values that changed since `start`, as of `stop` or later, the next ones after a key.
 
@@ -140,6 +149,40 @@ class MemberStatistics:
     round_trip_seconds: float | None
 
 
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
+
+
+class Gossip:
+    """What a member says about members."""
+
+    def __init__(self) -> None:
+        self.summary: bytes | None = None
+        """Of what admins signed, as it knows; None from an older version."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.arrived = Wakeup()
+        self.is_heard = False
+        """Whether it has said whose cores it keeps, and that was looked at."""
+
+
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
@@ -164,6 +207,12 @@ class MemberListener(Protocol):
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None:
+        """So much of these is durable there; None: nothing is."""
+        ...
+
 
 class Member:
     """The remote node; a member of the mesh in fact once `welcome` is set.
@@ -180,8 +229,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
-        self.records_summary: bytes | None = None
-        """Of what its admins signed, as it said last; None from an older version."""
+        self.gossip = Gossip()
+        """What it said about members."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -190,18 +239,29 @@ class Member:
         self.state_changed = Wakeup()
         """It was admitted, or is to be closed."""
         self.needs_catching_up = Wakeup()
+        self.policy_changed = Wakeup()
+        """With `needs_catching_up`: there is no point in waiting."""
+        self.direction = Direction.BOTH
+        """What is exchanged with it, while it is connected."""
+        self.listing = Listing()
+        """What it wants to be told of, whether it moves or not."""
         self.refused = 0
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.introductions: deque[Introduction] = deque()
-        """Of itself, and of those whose cores it keeps; to be looked at."""
-        self.introductions_arrived = Wakeup()
+        self.undelivered = 0
+        """Values that it announced, and did not have when it was asked for them."""
+        self.is_compared = False
+        """Whether what it holds was compared once with all that is wanted here."""
+        self.told_length = 0
+        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
+        self.acknowledgements = Acknowledgements()
         self._channel = channel
         self._listener = listener
         self._role: Role | None = None
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._hears_everything = False
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -222,10 +282,17 @@ class Member:
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query():
+                case Query(_, ids, known):
+                    self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence() | Records() | Held() | Farewell() | Kept():
+                case (
+                    Update()
+                    | Interest()
+                    | Evidence()
+                    | Stored()
+                    | (Records() | Held() | Farewell() | Kept())
+                ):
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -235,25 +302,64 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | TrustMessage) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
+                self.note_holdings(changes)
                 if not self.may_write:
                     return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
+                if message.removed or self._hears_everything:
+                    self.acknowledgements.keep(self.session.selection.matches)
+                self._hears_everything = message.everything
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
             case Kept(introductions):
-                self.introductions.extend(introductions)
-                self.introductions_arrived.set()
-                if len(self.introductions) > MAX_INTRODUCTIONS:
+                self.gossip.introductions.extend(introductions)
+                self.gossip.arrived.set()
+                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
                     self.carry_out(self.session.close("too many introductions"))
+            case Stored(_, merged, values):
+                self._receive_stored(merged, values)
             case Records() | Held() | Farewell():
                 self._listener.receive_trust(self, message)
+
+    def _receive_stored(
+        self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        acknowledgements = self.acknowledgements
+        acknowledgements.is_spoken = True
+        acknowledgements.merged_there = max(acknowledgements.merged_there, merged)
+        for co_id, sessions in values:
+            if sessions is None:
+                acknowledgements.decline(co_id)
+        self.note_holdings(values)
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """It said, in whatever message, that so much of these is durable there."""
+        for co_id, sessions in holdings:
+            self.acknowledgements.note(co_id, sessions)
+        self._listener.receive_holdings(self, holdings)
+
+    def answered(self, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """It was answered this: what it lacks of what it wants, it is to acknowledge."""
+        for co_id, sessions in values:
+            if sessions is not None and self.session.selection.matches(co_id):
+                self.acknowledgements.told(co_id, sessions)
+
+    def owe(self, co_id: RawCoId, sessions: Sessions | None) -> None:
+        """Tell it, soon, that so much of what it announced is durable here; None: not taken."""
+        self.acknowledgements.owe(co_id, sessions)
+        self._channel.wake_source()
+
+    def owe_merged(self, length: int) -> None:
+        """Tell it that blocks [0, length) of its data core are merged here."""
+        self.acknowledgements.owe_merged(length)
+        self._channel.wake_source()
 
     @property
     def role(self) -> Role | None:
@@ -299,17 +405,24 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
+        self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()
         late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
+
+    @property
+    def pending_updates(self) -> int:
+        """Values that wait to be announced to it."""
+        return len(self._pending)
 
     def serve_updates(self, durable_length: Callable[[], int]) -> None:
         """From now on let the connection pull the updates that wait."""
 
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
-            return self._take_updates(durable_length(), max_bytes)
+            version = durable_length()
+            return self._take_acknowledgements(version) + self._take_updates(version, max_bytes)
 
         self._channel.set_source(take)
 
@@ -318,10 +431,18 @@ class Member:
         if not self.may_read:
             return True
         for co_id, sessions in self.session.selection.pick(changes):
-            merge_counts(self._pending.setdefault(co_id, {}), sessions)
+            if self.acknowledgements.lacks(co_id, sessions):
+                merge_counts(self._pending.setdefault(co_id, {}), sessions)
         if self._pending:
             self._channel.wake_source()
         return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
+        if not self.acknowledgements.is_owing:
+            return []
+        merged, values = self.acknowledgements.take(MAX_UPDATE_VALUES)
+        outputs = self.session.acknowledge(version, merged, values)
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
         most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
@@ -329,7 +450,10 @@ class Member:
             changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
             outputs = self.session.announce(version, changes)
             if outputs:  # else the member lost interest meanwhile
+                for co_id, sessions in self.session.selection.pick(changes):
+                    self.acknowledgements.told(co_id, sessions)
                 self._updates_sent += len(outputs)
+                self.listing.room.set()
                 return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
         return []
 

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -21,20 +21,27 @@ import trio
 
 from hypercore.core import Core
 from hypercore.crypto import KeyPair
+from node.cojson.copies import CopyGate
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.exchange import Exchange
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
+from node.mesh.owners import OwnerTable
+from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
+from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
+from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
 from swarm.io.tasks import Wakeup, open_background_nursery
@@ -53,6 +60,9 @@ word of that interest came after the change."""
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
 
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
+
 
 class ChangeSource(Protocol):
     """What became durable, merged per value."""
@@ -63,12 +73,21 @@ class ChangeSource(Protocol):
 class MeshHost(ContentDoor, Protocol):
     """What the mesh needs from `SyncHost`."""
 
+    @property
+    def store(self) -> CoValueStore: ...
+    @property
+    def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
+    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None: ...
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, Protocol):
+class OwnData(LocalRows, TimedLog, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -111,6 +130,7 @@ class Mesh:
         self.id = id
         """Public key of this node."""
         self.policy = policy
+        """Replaced by `change_policy` only."""
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
@@ -130,10 +150,16 @@ class Mesh:
             data.key,
             name,
             identity=identity,
-            wanted=lambda: policy.select(host.subscribed_ids()),
-            follows=lambda: policy.follows,
+            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            keeps_all=lambda: self.policy.everything,
         )
+        self.owners = OwnerTable(host.store)
+        self.screening = Screening(policy, host, self.owners)
+        self.provenance = Provenance(data)
+        self.exchange = Exchange(data, policy.peers)
         self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
+        self._fetcher.screening = self.screening
+        self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
         self._announcement = Wakeup()
@@ -142,6 +168,7 @@ class Mesh:
         self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
@@ -191,13 +218,13 @@ class Mesh:
                 inquiry = await self._inquire(missing, known)
                 found = await inquiry.wait_enough(missing)
                 claimed.update(co_id for co_id in missing if co_id in found)
-                await self._fetcher.fetch_all(found)
+                await self._fetcher.fetch_all(found, is_asked=True)
                 missing = [
                     co_id
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
-            if missing and self.safekeeping.absent:
+            if missing and self.safekeeping.may_find:
                 await self.safekeeping.find(missing, known, self._fetcher)
                 found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
                 claimed.update(found_here)
@@ -234,18 +261,96 @@ class Mesh:
             evidence_received=self._evidence,
         )
 
+    def change_policy(self, policy: ReplicaPolicy) -> None:
+        """Keep other values from now on: members are told, and read as far as that is new.
+
+        What is not kept any more stays as it is, and is not kept up to date.
+        """
+        self.policy = policy
+        self._fetcher.policy = self.catch_up.policy = self.screening.policy = policy
+        self.exchange.rules = policy.peers
+        for member in list(self.members.values()):
+            self.tell_interest(member)
+            member.needs_catching_up.set()
+            member.policy_changed.set()
+        self.exchange.changed()
+
+    def tell_interest(self, member: Member) -> None:
+        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
+        policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
+        if not member.direction.takes:
+            policy, wanted = ReplicaPolicy(), frozenset()
+        member.carry_out(member.session.tell_interest(policy, wanted))
+
+    def ask_for_listing(self, member: Member) -> None:
+        """Have the member tell once more of all that we follow."""
+        policy = replace(self.policy, prefixes=(), owners=frozenset())
+        wanted = self.policy.select(self.host.subscribed_ids())
+        member.carry_out(member.session.tell_interest(policy, wanted))
+        self.tell_interest(member)
+
+    async def ask_holders(self, co_id: RawCoId) -> Mapping[bytes, Sessions]:
+        """Which connected members hold a value, and how much of it; at most a second.
+
+        Cancel: the answers are not waited for.
+        """
+        inquiry = Inquiry()
+        inquiry.wanted[co_id] = None
+        members = [member for member in self.members.values() if member.direction.takes]
+        inquiry.sent(sum(member.ask(inquiry) for member in members))
+        with trio.move_on_after(ANSWER_SECONDS):
+            await inquiry.wait_complete()
+        return inquiry.holders(co_id)
+
+    def sync_state(self) -> SyncState:
+        """How far this node and its members are in step."""
+        return SyncState(
+            held=self.host.store.count(),
+            missing=len(self._announced),
+            min_copies=self.host.copies.min_copies,
+            waiting=self.host.copies.held_back,
+            members=tuple(self._member_sync(member) for member in self.members.values()),
+        )
+
+    def _member_sync(self, member: Member) -> MemberSync:
+        about, said = member.statistics(), member.acknowledgements
+        missing = self._announced.open_of(member.id)
+        merged = None
+        if self.policy.everything:
+            merged = self.catch_up.merged(about.key).length
+            if member.is_compared and not missing:
+                merged = about.length  # what came since was announced, and is here
+        return MemberSync(
+            id=about.id.hex(),
+            name=about.name,
+            is_compared=member.is_compared,
+            missing=missing,
+            undelivered=member.undelivered,
+            acknowledges=said.is_spoken,
+            unacknowledged=said.unacknowledged,
+            is_partial=said.is_partial,
+            declined=said.declined,
+            length=about.length,
+            merged=merged,
+            ours=member.told_length,
+            merged_there=said.merged_there if member.session.selection.everything else None,
+            blocks_fetched=about.blocks_fetched,
+            bytes_fetched=about.bytes_fetched,
+        )
+
     # What `serve_member` asks.
 
     def introduction(self) -> Sequence[TrustMessage]:
         return self.trust.introduction()
 
-    def welcome(self, _member: Member) -> Welcome:
+    def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
+        member.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            self.data.durable_length,
+            member.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -263,14 +368,15 @@ class Mesh:
         self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
-        wanted = self.policy.select(self.host.subscribed_ids())
-        member.carry_out(member.session.tell_interest(self.policy, wanted))
-        for inquiry in earlier.open_inquiries if earlier is not None else ():
+        self.tell_interest(member)
+        repeats = earlier is not None and member.direction.takes
+        for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
             inquiry.sent(member.ask(inquiry))
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
+        self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self.trust.departed(member)
@@ -281,7 +387,7 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member:
+        if self.members.get(member.id) is not member or not member.direction.takes:
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -289,14 +395,31 @@ class Mesh:
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
+        if not member.direction.gives:
+            return
+        member.listing.note(interest)
         recent = self._recent
-        is_wide = interest.everything or bool(interest.prefixes or interest.owners)
         if interest.added:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
-        elif not is_wide:
+        elif not interest.everything:
             return
         if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
+
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        """So much of these is durable there: clients may wait for that."""
+        self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def note_sync_changed(self) -> None:
+        """Something that `sync_state` tells may have changed."""
+        self._sync_changed.unpark_all()
+
+    async def wait_sync_changed(self) -> None:
+        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        await self._sync_changed.park()
 
     def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
         """Counted only: nothing here judges forks yet."""
@@ -316,6 +439,8 @@ class Mesh:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self.provenance.run)
+            nursery.start_soon(self._count_copies)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -326,7 +451,10 @@ class Mesh:
             self._remember(moved)
             if not self.trust.may_write:
                 continue  # nobody would take it
-            for member in list(self.members.values()):
+            members = [member for member in self.members.values() if member.direction.gives]
+            if any(member.session.selection.owners for member in members):
+                await self.owners.resolve(moved)
+            for member in members:
                 if not member.queue_update(moved):
                     member.carry_out(member.session.close("it does not read its updates"))
 
@@ -366,10 +494,39 @@ class Mesh:
             if not self.members:
                 continue  # who comes later is told everything
             started = trio.current_time()
-            wanted = self.policy.select(self.host.subscribed_ids())
             for member in list(self.members.values()):
-                member.carry_out(member.session.tell_interest(self.policy, wanted))
+                self.tell_interest(member)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
+
+    async def _count_copies(self) -> None:
+        """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+        Members acknowledge what is announced to them by themselves: this is for what they were
+        not told of, or heard of before we started.
+        """
+        waited: frozenset[RawCoId] = frozenset()
+        while True:
+            wanted = await self.host.wait_copies_wanted()
+            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+            if again:
+                await self.ask_copies(again)
+            waited = frozenset(wanted)
+            with trio.move_on_after(COPIES_SECONDS):
+                await self._members_changed.park()
+
+    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
+        """Ask all members how much of these they hold, and fetch what is not here.
+
+        At most a second until all have answered, then as long as blocks keep coming.
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        inquiry = Inquiry()
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
+        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
 
     async def _inquire(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
@@ -390,6 +547,8 @@ class Mesh:
             self._next_inquiry = None
             queries = 0
             for member in list(self.members.values()):
+                if not member.direction.takes:
+                    continue
                 member.carry_out(member.session.add_interest(inquiry.wanted))
                 queries += member.ask(inquiry)
             inquiry.sent(queries)

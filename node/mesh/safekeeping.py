@@ -25,7 +25,8 @@ from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.follow import CatchUp, CoreData
 from node.mesh.member import MAX_INTRODUCTIONS, Member, MemberData
-from node.mesh.messages import Welcome
+from node.mesh.messages import Sessions, Welcome
+from node.mesh.ticket import Role
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import Introduction, split_introductions
 
@@ -57,6 +58,12 @@ class AbsentMember:
         self.refused = 0
         self.failures = 0
 
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """Nothing: it is not here to be counted on."""
+
+    def owe_merged(self, length: int) -> None:
+        """Nothing: it is not here to be told."""
+
 
 class Safekeeping:
     """What this node keeps for others, and reads of others who are away."""
@@ -70,7 +77,7 @@ class Safekeeping:
         *,
         identity: KeyPair | None,
         wanted: Callable[[], Iterable[RawCoId]],
-        follows: Callable[[], bool],
+        keeps_all: Callable[[], bool],
     ) -> None:
         self.absent: dict[bytes, AbsentMember] = {}
         """By id; those who are connected themselves are not asked of their keepers."""
@@ -81,7 +88,8 @@ class Safekeeping:
         self._name = name
         self._identity = identity
         self._wanted = wanted
-        self._follows = follows
+        self._keeps_all = keeps_all
+        self._heard = trio.lowlevel.ParkingLot()
 
     @property
     def is_keeper(self) -> bool:
@@ -101,8 +109,9 @@ class Safekeeping:
             if self.is_keeper and member.may_write:
                 nursery.start_soon(_keep, core)
             while True:
-                while member.introductions:
-                    introduction = member.introductions.popleft()
+                await member.gossip.arrived.wait()
+                while member.gossip.introductions:
+                    introduction = member.gossip.introductions.popleft()
                     claim = (introduction.member, introduction.data_key)
                     if claim in seen or len(seen) >= MAX_INTRODUCTIONS:
                         continue
@@ -110,8 +119,9 @@ class Safekeeping:
                         self._note_own(member, introduction)
                     elif self._is_wanted(introduction):
                         seen.add(claim)
-                        nursery.start_soon(self._stand_in, introduction, cores, fetcher, catch_up)
-                await member.introductions_arrived.wait()
+                        await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
+                member.gossip.is_heard = True
+                self._heard.unpark_all()
 
     async def find(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState], fetcher: Fetcher
@@ -120,10 +130,26 @@ class Safekeeping:
 
         Cancel: what was stored stays.
         """
+        with trio.move_on_after(HEAD_SECONDS):
+            while self._is_awaited:
+                await self._heard.park()
         with trio.move_on_after(FIND_SECONDS):
             async with trio.open_nursery() as nursery:
                 for absent in self._away():
                     nursery.start_soon(self._find_in, absent, ids, known, fetcher)
+
+    @property
+    def may_find(self) -> bool:
+        """Whether there is any point in `find`."""
+        return bool(self.absent) or self._is_awaited
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether a keeper has just come, and has not said whose cores it keeps."""
+        return not self.is_keeper and any(
+            member.role is Role.BLIND and not member.gossip.is_heard
+            for member in self._members.values()
+        )
 
     async def _find_in(
         self,
@@ -189,6 +215,8 @@ class Safekeeping:
         cores: KeptCores,
         fetcher: Fetcher,
         catch_up: CatchUp,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Read, or keep, the core of somebody else while its keeper is connected."""
         data_key = self._trust.membership.data_key
@@ -198,15 +226,18 @@ class Safekeeping:
             _log.warning(
                 "kept core not opened", id=introduction.member.hex()[:12], error=str(error)
             )
+            task_status.started()
             return
         try:
             if self.is_keeper:
                 self._trust.keep_introduction(introduction)
+                task_status.started()
                 await _keep(core)
                 return
             absent = AbsentMember(introduction, core)
             self._stand_ins.setdefault(absent.id, []).append(absent)
             self.absent[absent.id] = absent
+            task_status.started()
             try:
                 await self._read_along(absent, fetcher, catch_up)
             finally:
@@ -232,7 +263,7 @@ class Safekeeping:
             length = absent.core.length
             if absent.id in self._members:
                 continue  # it says itself what it has
-            if self._follows():
+            if self._keeps_all():
                 welcome = Welcome(about.data_key, length, about.name, "", about.grant, ())
                 await catch_up.run(absent, welcome)
             await fetcher.bring(absent, sorted(self._wanted()), {})

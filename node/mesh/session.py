@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import Owners
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     MAX_QUERY_IDS,
@@ -27,6 +28,7 @@ from node.mesh.messages import (
     Message,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
     decode_message,
@@ -118,6 +120,7 @@ Output: TypeAlias = (
     | Update
     | Interest
     | Evidence
+    | Stored
     | TrustMessage
     | Closed
 )
@@ -147,6 +150,7 @@ class MeshSession:
         judge: Callable[[Grant | None], Role | None],
         explain: Callable[[Grant | None], Farewell] | None = None,
         now: float,
+        owners_of: Callable[[RawCoId], Owners | None] = lambda _: (),
     ) -> None:
         self._mesh_key = mesh_key
         self._is_initiator = is_initiator
@@ -159,7 +163,7 @@ class MeshSession:
         self._asked: dict[int, _OpenQuery] = {}
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
-        self.selection = Selection()
+        self.selection = Selection(owners_of)
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0
@@ -218,7 +222,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Records() | Held() | Farewell() | Kept():
+            case Update() | Evidence() | Stored() | Records() | Held() | Farewell() | Kept():
                 return [message]
 
     def ask(
@@ -268,6 +272,15 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def acknowledge(
+        self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> list[Output]:
+        """Tell the member what of its own is durable here, as of that version of our data."""
+        if self._state is not State.MEMBER:
+            return []
+        parts = split_values(values, TARGET_MESSAGE_BYTES)
+        return [_transmit(Stored(version, merged, part)) for part in parts]
 
     def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""

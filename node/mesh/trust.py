@@ -137,7 +137,7 @@ class Trust:
             self._shown[member.id] = welcome.grant
         self.note(member)
         summary = self.membership.ledger(self._clock()).summary
-        if member.records_summary not in (None, summary):
+        if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
         self._register(member.id, welcome.grant)
         self._enforce.set()
@@ -172,7 +172,7 @@ class Trust:
         """What a member, or one that has proved the secret, says about members."""
         match message:
             case Records():
-                member.records_summary = message.summary
+                member.gossip.summary = message.summary
                 try:
                     self.take(message.records, source=member)
                 except ForgedRecord as error:

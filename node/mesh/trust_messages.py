@@ -184,6 +184,6 @@ def split_records(summary: bytes, records: Iterable[Record]) -> Iterator[Records
 
 
 def split_introductions(introductions: Sequence[Introduction]) -> Iterator[Kept]:
-    """As many messages as it takes; none for nothing."""
-    for start in range(0, len(introductions), MAX_MESSAGE_RECORDS):
+    """As many messages as it takes; one at least."""
+    for start in range(0, max(1, len(introductions)), MAX_MESSAGE_RECORDS):
         yield Kept(tuple(introductions[start : start + MAX_MESSAGE_RECORDS]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 
@@ -74,6 +74,34 @@ class SyncCounts:
     bad_lines: int
     forks: int
     erased: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionStatus:
+    """What is dead in the data bee as of the last look, and what compacting it freed so far.
+
+    Without a data bee, and before the first look, all is 0. Bytes are those of blocks.
+    """
+
+    is_running: bool = False
+    dead_share: float = 0.0
+    dead_bytes: int = 0
+    compactions: int = 0
+    blocks: int = 0
+    bytes: int = 0
+
+    def estimated(self, dead_share: float, dead_bytes: int) -> CompactionStatus:
+        return replace(self, dead_share=dead_share, dead_bytes=dead_bytes)
+
+    def begun(self) -> CompactionStatus:
+        return replace(self, is_running=True)
+
+    def finished(self, blocks: int, size_bytes: int) -> CompactionStatus:
+        return CompactionStatus(
+            compactions=self.compactions + 1,
+            blocks=self.blocks + blocks,
+            bytes=self.bytes + size_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +178,7 @@ class NodeStatus:
     sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
+    compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
 
@@ -229,6 +258,7 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
+        *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
@@ -245,6 +275,19 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
+
+
+def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
+    """What deletions and edits left, and what came back; nothing while there is none of either."""
+    parts = []
+    if compaction.is_running:
+        parts.append("running")
+    if compaction.dead_bytes:
+        size = format_size(compaction.dead_bytes)
+        parts.append(f"{size} dead ({compaction.dead_share:.0%})")
+    if compaction.compactions:
+        parts.append(f"{compaction.blocks:,} blocks ({format_size(compaction.bytes)}) freed")
+    return [("compaction", ", ".join(parts))] if parts else []
 
 
 def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:

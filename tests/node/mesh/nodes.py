@@ -15,7 +15,7 @@ from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
-from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.messages import Load, Message
 from node.covalue.bee_store import BeeStore
 from node.covalue.ids import CoSessionId, RawCoId
@@ -29,6 +29,16 @@ from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
 
 MESH = Membership("bees", b"secret")
+
+
+class NoChannel:
+    """A channel that nobody sends on, or a mesh that nobody asks."""
+
+    def wake_source(self) -> None:
+        pass
+
+    def receive_holdings(self, *_: object) -> None:
+        pass
 
 
 @dataclass
@@ -61,6 +71,7 @@ async def open_mesh_node(
     number: int,
     membership: Membership = MESH,
     policy: ReplicaPolicy | None = None,
+    options: HostOptions | None = None,
     *,
     clock: Callable[[], float] = time.time,
     path: Path | None = None,
@@ -72,7 +83,7 @@ async def open_mesh_node(
         )
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         store = BeeStore(Bee(data), data)
-        host = await stack.enter_async_context(open_sync_host(store))
+        host = await stack.enter_async_context(open_sync_host(store, options))
         mesh = await stack.enter_async_context(
             open_mesh(
                 host,

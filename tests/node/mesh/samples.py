@@ -16,6 +16,7 @@ from node.mesh.messages import (
     Hello,
     Interest,
     Query,
+    Stored,
     Update,
     Welcome,
 )
@@ -81,6 +82,7 @@ messages = st.one_of(
     ),
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
+    st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
     st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
     st.builds(
         Records,
