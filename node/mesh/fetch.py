@@ -196,7 +196,7 @@ class Fetcher:
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
             elif settled.was_tried:
-                member.undelivered += 1
+                member.conduct.undelivered += 1
 
     async def bring(
         self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]

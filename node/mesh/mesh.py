@@ -22,6 +22,7 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
+from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
@@ -44,6 +45,7 @@ from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
+from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -76,6 +78,8 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def store(self) -> CoValueStore: ...
     @property
+    def forks(self) -> ForkWatch: ...
+    @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
@@ -87,7 +91,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, TimedLog, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -108,6 +112,8 @@ class MeshStatistics:
     absent: int
     queries_answered: int
     evidence_received: int
+    evidence_refused: int
+    forked_cores: int
 
 
 class Mesh:
@@ -126,6 +132,7 @@ class Mesh:
         identity: KeyPair | None,
         book: MemberBook | None,
         clock: Callable[[], float],
+        cores: WitnessedCores | None,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -153,6 +160,7 @@ class Mesh:
             wanted=lambda: self.policy.select(host.subscribed_ids()),
             keeps_all=lambda: self.policy.everything,
         )
+        self.witness = Witness(host, data, self.members, cores)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -172,7 +180,6 @@ class Mesh:
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
-        self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
 
@@ -258,7 +265,9 @@ class Mesh:
             found=self._found,
             absent=self._absent,
             queries_answered=self._queries_answered,
-            evidence_received=self._evidence,
+            evidence_received=self.witness.received,
+            evidence_refused=self.witness.refused,
+            forked_cores=len(self.witness.forked_cores),
         )
 
     def change_policy(self, policy: ReplicaPolicy) -> None:
@@ -318,21 +327,22 @@ class Mesh:
         merged = None
         if self.policy.everything:
             merged = self.catch_up.merged(about.key).length
-            if member.is_compared and not missing:
+            if said.is_compared and not missing:
                 merged = about.length  # what came since was announced, and is here
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
-            is_compared=member.is_compared,
+            is_frozen=member.is_frozen,
+            is_compared=said.is_compared,
             missing=missing,
-            undelivered=member.undelivered,
+            undelivered=member.conduct.undelivered,
             acknowledges=said.is_spoken,
             unacknowledged=said.unacknowledged,
             is_partial=said.is_partial,
             declined=said.declined,
             length=about.length,
             merged=merged,
-            ours=member.told_length,
+            ours=said.told_length,
             merged_there=said.merged_there if member.session.selection.everything else None,
             blocks_fetched=about.blocks_fetched,
             bytes_fetched=about.bytes_fetched,
@@ -345,12 +355,12 @@ class Mesh:
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
-        member.told_length = self.data.durable_length
+        member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            member.told_length,
+            member.acknowledgements.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -368,6 +378,7 @@ class Mesh:
         self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
+        self.witness.greet(member)
         self.tell_interest(member)
         repeats = earlier is not None and member.direction.takes
         for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
@@ -387,7 +398,11 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member or not member.direction.takes:
+        if (
+            self.members.get(member.id) is not member
+            or member.is_frozen
+            or not member.direction.takes
+        ):
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -421,9 +436,8 @@ class Mesh:
         """Return when `sync_state` may be another one. Cancel: undoes nothing."""
         await self._sync_changed.park()
 
-    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
-        """Counted only: nothing here judges forks yet."""
-        self._evidence += 1
+    def receive_evidence(self, member: Member, evidence: Evidence) -> None:
+        self.witness.receive(member, evidence)
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
@@ -441,6 +455,7 @@ class Mesh:
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.witness.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -567,10 +582,12 @@ async def open_mesh(
     identity: KeyPair | None = None,
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
+    cores: WitnessedCores | None = None,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
-    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
+    that may turn out to be forked.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -578,6 +595,7 @@ async def open_mesh(
             identity=identity,
             book=book,
             clock=clock,
+            cores=cores,
         )
         nursery.start_soon(mesh.run)
         yield mesh

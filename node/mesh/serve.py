@@ -28,7 +28,7 @@ from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
-from node.mesh.session import ADMISSION_SECONDS, MeshSession
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
@@ -49,6 +49,10 @@ class NotSpoken(NodeError):
     """The other end of a connection does not speak `beemesh/1`."""
 
 
+class OtherMesh(NotSpoken):
+    """The other end is a node, but knows another secret than ours."""
+
+
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
@@ -66,7 +70,7 @@ async def serve_member(
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
 
-    Raises: NotSpoken when the remote does not open the channel.
+    Raises: NotSpoken when the remote does not open the channel, OtherMesh.
     Cancel: the remote is gone for us.
     """
     channel = await _open_channel(mux)
@@ -96,6 +100,8 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+    if member.welcome is None and member.close_reason == WRONG_SECRET:
+        raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
 
 
@@ -210,7 +216,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
-        member.is_compared = member.is_compared or is_done
+        member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
