@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, new_node
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
-from bee.hints import Hints
+from bee.hints import PUSHED, Hints
 from bee.log import Log
 from bee.messages import (
     PROTOCOL,
@@ -71,8 +71,13 @@ class ReadCounter:
         self._last_hint = 0
 
     def count(self, blocks: int, hint: int) -> None:
-        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none."""
+        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none.
+
+        What is pushed comes in the trip that asked for it: the first wait of a read is one.
+        """
         self.blocks_waited += blocks
+        if hint == PUSHED and self.round_trips:
+            return
         if hint == 0 or hint != self._last_hint:
             self.round_trips += 1
             self._last_hint = hint

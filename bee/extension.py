@@ -32,6 +32,8 @@ from bee.messages import (
     CacheHint,
     GetRequest,
     IteratorRequest,
+    KeysRequest,
+    Request,
     decode_extension,
 )
 from bee.protobuf import decode_varint, encode_varint
@@ -41,6 +43,12 @@ from hypercore.encoding import DecodeError, Reader, encode_buffer
 NAME = "hyperbee"
 
 MAX_SEQS_PER_MESSAGE = 128
+
+MAX_ASKED = 16
+"""Keys of one question that are asked for by name where hints come back; more bring little."""
+
+MAX_KEYS = 512
+"""Keys of one question to a peer that pushes."""
 
 MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 """Children and keys passed for one answer; a sound tree has named enough seqs by then."""
@@ -56,9 +64,11 @@ class HyperbeeExtension:
         self._pushers: WeakSet[LogPeer] = WeakSet()
         tree.log.set_extension(NAME, self.receive)
 
-    def ask_get(self, version: int, key: bytes, lacking: int) -> None:
-        """`lacking` is the first seq on the way that is not here."""
-        self._send(GetRequest(version, key), lacking)
+    def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> None:
+        """`lacking` is the first seq on the way to them that is not here."""
+        plain = [GetRequest(version, key) for key in keys[:MAX_ASKED]]
+        whole = KeysRequest(version, tuple(keys[:MAX_KEYS])) if len(keys) > 1 else None
+        self._send(plain, lacking, whole)
 
     def ask_range(
         self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
@@ -71,39 +81,55 @@ class HyperbeeExtension:
                 upper, upper_in = last_key, False
             else:
                 lower, lower_in = last_key, False
-        self._send(
-            IteratorRequest(
-                version,
-                gte=lower if lower_in else None,
-                gt=None if lower_in else lower,
-                lte=upper if upper_in else None,
-                lt=None if upper_in else upper,
-                limit=key_range.limit or 0,
-                reverse=key_range.reverse,
-            ),
-            lacking,
+        request = IteratorRequest(
+            version,
+            gte=lower if lower_in else None,
+            gt=None if lower_in else lower,
+            lte=upper if upper_in else None,
+            lt=None if upper_in else upper,
+            limit=key_range.limit or 0,
+            reverse=key_range.reverse,
         )
+        self._send([request], lacking)
 
-    def _send(self, request: GetRequest | IteratorRequest, lacking: int) -> None:
-        """Ask the best peer to push, and the others for hints unless it is known to push."""
+    def _send(
+        self,
+        plain: Sequence[GetRequest | IteratorRequest],
+        lacking: int,
+        whole: KeysRequest | None = None,
+    ) -> None:
+        """Ask the best peer to push, and the others for hints unless it is known to push.
+
+        `whole` says in one message what `plain` says in several, to a peer that understands it.
+        """
         peers = self._tree.log.peers
         if not peers:
             return
-        best = min(peers, key=lambda peer: self._rank(peer, request.version))
-        pushing = replace(request, push_from=lacking + 1)
-        for peer in (best,) if best in self._pushers else peers:
-            is_asked = peer is best and not peer.missed_pushes
-            if is_asked:
+        version = plain[0].version
+        best = min(peers, key=lambda peer: self._rank(peer, version))
+        is_known = best in self._pushers
+        for peer in (best,) if is_known else peers:
+            requests: list[Request] = []
+            if peer is best and not peer.missed_pushes:
                 peer.allow_pushes(MAX_HINTS_PER_REQUEST)
-            sent = pushing if is_asked else request
-            peer.send_extension(NAME, encode_buffer(sent.encode()))
-        self._tree.hints.expect()
+                requests.append(replace(whole or plain[0], push_from=lacking + 1))
+                if whole is not None and not is_known:
+                    requests += plain
+            else:
+                requests += plain
+            for request in requests:
+                peer.send_extension(NAME, encode_buffer(request.encode()))
+                self._tree.hints.expect()
 
-    def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, float]:
-        """The less the better: who surely has it all, knows how to push, and is near."""
+    def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
+        """The less the better: who surely has it all, keeps its word, can push, and is near."""
         lacks = (peer.contiguous_length < version) + (peer.length < version)
-        pushes = peer in self._pushers and not peer.missed_pushes
-        return lacks, not pushes, peer.round_trip_seconds
+        return (
+            lacks,
+            peer.missed_pushes > 0,
+            peer not in self._pushers,
+            peer.round_trip_seconds,
+        )
 
     async def receive(self, payload: bytes, peer: LogPeer) -> Sequence[bytes]:
         """A payload came from a peer; returns the payloads to answer with.
@@ -118,8 +144,9 @@ class HyperbeeExtension:
         answers: list[bytes] = []
         for message in messages[:1]:
             if isinstance(message, CacheHint):
-                fresh = tree.hints.add(message.seqs, tree.log.length)
-                if message.pushed:
+                is_pushed = message.pushed and not peer.missed_pushes
+                fresh = tree.hints.add(message.seqs, tree.log.length, is_pushed=is_pushed)
+                if is_pushed:
                     self._pushers.add(peer)
                     peer.expect_blocks(fresh)
                 else:
@@ -141,15 +168,19 @@ def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
     return seqs[seqs.index(first) :] if first in seqs else seqs
 
 
-def _visited(reader: NodeReader, request: GetRequest | IteratorRequest) -> dict[int, None]:
+def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
     """The seqs of all blocks that such a read looks at, as far as they are here."""
     seqs: dict[int, None] = {}
     try:
-        if isinstance(request, GetRequest):
-            for _ in _descend(reader, root_ref(request.version), request.key, seqs):
-                pass
-        else:
+        if isinstance(request, IteratorRequest):
             _visit_range(reader, request, seqs)
+            return seqs
+        keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
+        for key in keys:
+            for _ in _descend(reader, root_ref(request.version), key, seqs):
+                pass
+            if len(seqs) >= MAX_HINTS_PER_REQUEST:
+                break
     except (BlocksNeeded, CorruptTree):
         pass  # the seqs up to here are still worth having
     return seqs

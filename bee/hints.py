@@ -17,6 +17,10 @@ MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
 """Seqs remembered; the oldest are forgotten first."""
 
 
+PUSHED = -1
+"""In the place of a hint's number: what it names was sent along with it."""
+
+
 class Hints:
     """Seqs that peers hinted at and that were therefore asked for, nobody waiting.
 
@@ -46,14 +50,14 @@ class Hints:
         self._waits -= 1
         return True
 
-    def add(self, seqs: Iterable[int], length: int) -> Sequence[int]:
+    def add(self, seqs: Iterable[int], length: int, *, is_pushed: bool = False) -> Sequence[int]:
         """A hint arrived; returns what of it is worth fetching from a log of that length."""
         self._unanswered = 0
         fresh = [seq for seq in seqs if 0 < seq < length][: self._credit]
         self._credit -= len(fresh)
         self._count += 1
         for seq in fresh:
-            self._numbers[seq] = self._count
+            self._numbers[seq] = PUSHED if is_pushed else self._count
         for seq in list(self._numbers)[: max(0, len(self._numbers) - MAX_HINTS)]:
             del self._numbers[seq]
         return fresh
@@ -62,7 +66,10 @@ class Hints:
         return seq in self._numbers
 
     def number_of(self, seqs: Iterable[int]) -> int:
-        """Number (>= 1) of the last hint that named one of these; 0 if one was never named."""
+        """Number (>= 1) of the last hint that named one of these; 0 if one was never named.
+
+        `PUSHED` if all of them follow the hint by themselves.
+        """
         numbers = [self._numbers.get(seq, 0) for seq in seqs]
         return 0 if 0 in numbers else max(numbers, default=0)
 

@@ -14,10 +14,11 @@
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
 |          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
 |          | 15 push from (ours)                                                     |
+| keys     | 1 version, 2 keys (repeated), 15 push from (ours)        extension, 15  |
 
-Field 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks themselves
-and not only for their numbers: 1 + the first seq that the asker lacks on the way, so that what
-it has of the way is left out; 0 asks for numbers alone.
+What is numbered 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks
+themselves and not only for their numbers: 1 + the first seq that the asker lacks on the way, so
+that what it has of the way is left out; 0 asks for numbers alone.
 
 `seq` is Hyperbee's word for the index of a block.
 
@@ -276,6 +277,21 @@ class GetRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysRequest:
+    """Somebody looks for all these keys in that version; only for peers that push."""
+
+    version: int
+    keys: tuple[bytes, ...]
+    push_from: int = 0
+
+    def encode(self) -> bytes:
+        body = encode_varint_field(1, self.version)
+        body += b"".join(encode_bytes_field(2, key) for key in self.keys)
+        body += encode_varint_field(_PUSH, self.push_from)
+        return encode_bytes_field(_PUSH, body)
+
+
+@dataclass(frozen=True, slots=True)
 class IteratorRequest:
     """Somebody reads this range of that version.
 
@@ -306,24 +322,30 @@ class IteratorRequest:
         return encode_bytes_field(3, body)
 
 
-ExtensionMessage = CacheHint | GetRequest | IteratorRequest
+Request = GetRequest | KeysRequest | IteratorRequest
+ExtensionMessage = CacheHint | Request
 
 
 def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
     """The messages in one payload: one, from all we know of. Raises: DecodeError."""
     messages: list[ExtensionMessage] = []
     for number, value in decode_fields(payload):
-        if number not in (1, 2, 3):
+        if number not in (1, 2, 3, _PUSH):
             continue
-        fields = dict(decode_fields(as_bytes(value)))
+        pairs = list(decode_fields(as_bytes(value)))
+        fields = dict(pairs)
         if number == 1:
             seqs = tuple(decode_packed(as_bytes(fields.get(3, b""))))
             messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1))
         elif number == 2:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
             messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from))
-        else:
+        elif number == 3:
             messages.append(_decode_iterator(fields))
+        else:
+            version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
+            keys = tuple(as_bytes(item) for field, item in pairs if field == 2)
+            messages.append(KeysRequest(version, keys, push_from))
     return messages
 
 

@@ -31,9 +31,6 @@ B = TypeVar("B")
 
 GET_EFFORT = 5
 
-MAX_ASKED = 16
-"""Keys of one `get_many` that peers are asked about by name: hints beyond bring little."""
-
 
 class Change(NamedTuple, Generic[K, V]):
     """One block of the history: a put, or a deletion (then the value is None).
@@ -148,7 +145,7 @@ class Snapshot(Generic[K, V]):
 
         def ask(lacking: int) -> None:
             if self._extension is not None:
-                self._extension.ask_get(self.version, key, lacking)
+                self._extension.ask_keys(self.version, (key,), lacking)
 
         return await self._tree.read(step, self._counter, ask)
 
@@ -169,8 +166,7 @@ class Snapshot(Generic[K, V]):
 
         def ask(lacking: int) -> None:
             if self._extension is not None:
-                for key in encoded[:MAX_ASKED]:
-                    self._extension.ask_get(self.version, key, lacking)
+                self._extension.ask_keys(self.version, encoded, lacking)
 
         self._tree.effort += GET_EFFORT * len(encoded)
         if self._tree.effort >= PAUSE_EFFORT:

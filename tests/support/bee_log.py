@@ -9,7 +9,7 @@ from dataclasses import replace
 import trio
 
 from bee.log import ExtensionHandler, LogPeer
-from bee.messages import GetRequest, IteratorRequest, decode_extension
+from bee.messages import Request, decode_extension
 from hypercore.bitfield import Bitfield
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
@@ -142,9 +142,9 @@ class RemoteLog(BeeLog):
         self.held: dict[int, bytes] = {}
         self.trips = 0
         self.sent: list[bytes] = []
-        self.allowed = 0
         self.pushes = pushes
-        self._owner_peer = _Owner(self)
+        self.owner_peer = _Owner(self)
+        self.bystanders: list[Bystander] = []
         self._reader_peer = _Reader(self)
         self.asked: list[list[int]] = []
         self._length = owner.length if length is None else length
@@ -171,7 +171,7 @@ class RemoteLog(BeeLog):
             arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
                 for answer in await self.owner.handlers[name](payload, self._reader_peer):
-                    await self.handlers[name](answer, self._owner_peer)
+                    await self.handlers[name](answer, self.owner_peer)
             self._mail = []
             arriving += self._reader_peer.pushed
             self._reader_peer.pushed = []
@@ -185,7 +185,7 @@ class RemoteLog(BeeLog):
 
     @property
     def peers(self) -> Sequence[LogPeer]:
-        return (self._owner_peer,)
+        return (*self.bystanders, self.owner_peer)
 
     def send(self, name: str, payload: bytes) -> None:
         if name in self.owner.handlers:
@@ -195,56 +195,59 @@ class RemoteLog(BeeLog):
 
 def _without_push(payload: bytes) -> bytes:
     """As a peer reads it that passes over the field."""
+    return encode_buffer(replace(_request(payload), push_from=0).encode())
+
+
+def _request(payload: bytes) -> Request:
     (request,) = decode_extension(Reader(payload).buffer())
-    assert isinstance(request, GetRequest | IteratorRequest)
-    return encode_buffer(replace(request, push_from=0).encode())
+    assert isinstance(request, Request)
+    return request
 
 
-class _Peer:
-    """What both ends have in common."""
+class Bystander:
+    """A peer of the log that never answers."""
 
-    round_trip_seconds = 0.1
-    missed_pushes = 0
-
-    def __init__(self, log: RemoteLog) -> None:
-        self.log = log
-
-    @property
-    def length(self) -> int:
-        return self.log.owner.length
-
-    @property
-    def contiguous_length(self) -> int:
-        return self.length
+    def __init__(self, length: int, round_trip_seconds: float = 0.0) -> None:
+        self.length = self.contiguous_length = length
+        self.round_trip_seconds = round_trip_seconds
+        self.missed_pushes = 0
+        self.allowed = 0
+        self.asked: list[Request] = []
 
     def send_extension(self, name: str, payload: bytes) -> None:
-        self.log.send(name, payload)
+        self.asked.append(_request(payload))
 
     def allow_pushes(self, count: int) -> None:
-        self.log.allowed += count
+        self.allowed += count
 
     def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
-        raise NotImplementedError
+        return ()
 
     def expect_blocks(self, indices: Iterable[int]) -> None:
-        raise NotImplementedError
+        pass  # what the owner pushes comes with this very wait
 
 
-class _Owner(_Peer):
+class _Owner(Bystander):
     """Who has the log, as the reader sees it."""
 
-    def expect_blocks(self, indices: Iterable[int]) -> None:
-        pass  # they come with this very wait
+    def __init__(self, log: RemoteLog) -> None:
+        super().__init__(log.owner.length)
+        self._log = log
+
+    def send_extension(self, name: str, payload: bytes) -> None:
+        super().send_extension(name, payload)
+        self._log.send(name, payload)
 
 
-class _Reader(_Peer):
+class _Reader(Bystander):
     """Who lacks blocks, as the owner sees it."""
 
     def __init__(self, log: RemoteLog) -> None:
-        super().__init__(log)
+        super().__init__(0)
+        self._log = log
         self.pushed: list[int] = []
 
     def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
-        fresh = [index for index in indices if index not in self.log.held]
+        fresh = [index for index in indices if index not in self._log.held]
         self.pushed += fresh
         return fresh
