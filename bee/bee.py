@@ -197,6 +197,10 @@ class Bee(Generic[K, V]):
         )
         return self._with_keyspace(keyspace)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Bee[A, B]:
+        """The same keys and values, read and written by other codecs."""
+        return self._with_keyspace(self._keyspace.encoded(key_encoding, value_encoding))
+
     def _with_keyspace(self, keyspace: Keyspace[A, B]) -> Bee[A, B]:
         bee: Bee[A, B] = Bee.__new__(Bee)
         bee._tree = self._tree

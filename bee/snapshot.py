@@ -123,6 +123,11 @@ class Snapshot(Generic[K, V]):
         )
         return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Snapshot[A, B]:
+        """The same keys and values, read by other codecs."""
+        keyspace = self._keyspace.encoded(key_encoding, value_encoding)
+        return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
+
     async def get(self, key: K) -> Entry[K, V] | None:
         """The entry of `key`, None if there is none."""
         keyspace = self._keyspace
