@@ -349,6 +349,7 @@ class Node:
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
+        mesh = None if self.mesh is None else self.mesh.statistics()
         return SyncCounts(
             in_memory=counts.values_in_memory,
             subscribed=counts.subscribed_ids,
@@ -358,6 +359,8 @@ class Node:
             bad_lines=counts.bad_lines,
             forks=counts.forks_found,
             erased=counts.erased_values,
+            forked_cores=0 if mesh is None else mesh.forked_cores,
+            false_evidence=0 if mesh is None else mesh.evidence_refused,
         )
 
     def _client_counts(self) -> ClientCounts:
@@ -387,7 +390,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         open_storing(config, store) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
-        _open_mesh(config, self, host, storing) as mesh,
+        _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
         async with AsyncExitStack() as stack:
@@ -410,7 +413,7 @@ def _host_options(config: Config) -> HostOptions:
 
 @asynccontextmanager
 async def _open_mesh(
-    config: Config, self: _Self, host: SyncHost, storing: Storing
+    config: Config, self: _Self, host: SyncHost, storing: Storing, store: Corestore
 ) -> AsyncIterator[Mesh | None]:
     """The mesh, if there is something that other nodes can read."""
     if self.membership is None or storing.data is None:
@@ -425,6 +428,7 @@ async def _open_mesh(
         policy=self.policy,
         identity=self.identity,
         book=self.book,
+        cores=store,
     ) as mesh:
         host.mesh = mesh
         yield mesh

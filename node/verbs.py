@@ -162,7 +162,7 @@ class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sessions of which their author signed two continuations, with the evidence."""
+    """Sessions and cores of which their author signed two histories, with the evidence."""
 
 
 class PeerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

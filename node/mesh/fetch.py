@@ -187,7 +187,7 @@ class Fetcher:
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
             elif settled.was_tried:
-                member.undelivered += 1
+                member.conduct.undelivered += 1
 
     async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""

@@ -16,6 +16,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
 from node.mesh.acknowledgements import Acknowledgements
+from node.mesh.conduct import Conduct
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
 from node.mesh.messages import (
@@ -205,12 +206,9 @@ class Member:
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.undelivered = 0
-        """Values that it announced, and did not have when it was asked for them."""
-        self.is_compared = False
-        """Whether what it holds was compared once with all that is wanted here."""
-        self.told_length = 0
-        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
+        self.conduct = Conduct()
+        self.is_frozen = False
+        """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
         self._channel = channel
         self._listener = listener
@@ -218,6 +216,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
+        self._testimony: deque[Evidence] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -322,6 +321,8 @@ class Member:
 
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
         """Put the question; returns in how many queries, each of which the inquiry sees end."""
+        if self.is_frozen:
+            return 0
         outputs = self.session.ask(
             list(inquiry.wanted.items()), trio.current_time(), patience_seconds
         )
@@ -349,7 +350,9 @@ class Member:
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
             version = durable_length()
-            return self._take_acknowledgements(version) + self._take_updates(version, max_bytes)
+            messages = self._take_acknowledgements(version)
+            messages += self._take_updates(version, max_bytes)
+            return messages or self._take_testimony()
 
         self._channel.set_source(take)
 
@@ -361,6 +364,23 @@ class Member:
         if self._pending:
             self._channel.wake_source()
         return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
+        """Tell it of these when the connection has nothing else to carry."""
+        self._testimony.extend(pieces)
+        if self._testimony:
+            self._channel.wake_source()
+
+    def _take_testimony(self) -> list[tuple[int, bytes]]:
+        if not self._testimony:
+            return []
+        outputs = self.session.testify(self._testimony.popleft())
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+
+    def freeze(self) -> None:
+        """Its writer signed two histories: from now on nothing is read from it, or asked."""
+        self.is_frozen = True
+        self.data = None
 
     def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
         if not self.acknowledgements.is_owing:

@@ -21,6 +21,7 @@ import trio
 
 from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
+from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
@@ -42,6 +43,7 @@ from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
+from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -74,6 +76,8 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def store(self) -> CoValueStore: ...
     @property
+    def forks(self) -> ForkWatch: ...
+    @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
@@ -85,7 +89,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, TimedLog, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -106,6 +110,8 @@ class MeshStatistics:
     absent: int
     queries_answered: int
     evidence_received: int
+    evidence_refused: int
+    forked_cores: int
 
 
 class Mesh:
@@ -124,6 +130,7 @@ class Mesh:
         identity: KeyPair | None,
         book: MemberBook | None,
         clock: Callable[[], float],
+        cores: WitnessedCores | None,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -136,6 +143,7 @@ class Mesh:
         self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
         self._name = name
         self._nursery = nursery
+        self.witness = Witness(host, data, self.members, cores)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -155,7 +163,6 @@ class Mesh:
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
-        self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
 
@@ -232,7 +239,9 @@ class Mesh:
             found=self._found,
             absent=self._absent,
             queries_answered=self._queries_answered,
-            evidence_received=self._evidence,
+            evidence_received=self.witness.received,
+            evidence_refused=self.witness.refused,
+            forked_cores=len(self.witness.forked_cores),
         )
 
     def change_policy(self, policy: ReplicaPolicy) -> None:
@@ -292,21 +301,22 @@ class Mesh:
         merged = None
         if self.policy.everything:
             merged = self.catch_up.merged(about.key).length
-            if member.is_compared and not missing:
+            if said.is_compared and not missing:
                 merged = about.length  # what came since was announced, and is here
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
-            is_compared=member.is_compared,
+            is_frozen=member.is_frozen,
+            is_compared=said.is_compared,
             missing=missing,
-            undelivered=member.undelivered,
+            undelivered=member.conduct.undelivered,
             acknowledges=said.is_spoken,
             unacknowledged=said.unacknowledged,
             is_partial=said.is_partial,
             declined=said.declined,
             length=about.length,
             merged=merged,
-            ours=member.told_length,
+            ours=said.told_length,
             merged_there=said.merged_there if member.session.selection.everything else None,
             blocks_fetched=about.blocks_fetched,
             bytes_fetched=about.bytes_fetched,
@@ -319,12 +329,12 @@ class Mesh:
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
-        member.told_length = self.data.durable_length
+        member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            member.told_length,
+            member.acknowledgements.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -342,6 +352,7 @@ class Mesh:
         self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
+        self.witness.greet(member)
         self.tell_interest(member)
         repeats = earlier is not None and member.direction.takes
         for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
@@ -361,7 +372,11 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member or not member.direction.takes:
+        if (
+            self.members.get(member.id) is not member
+            or member.is_frozen
+            or not member.direction.takes
+        ):
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -395,9 +410,8 @@ class Mesh:
         """Return when `sync_state` may be another one. Cancel: undoes nothing."""
         await self._sync_changed.park()
 
-    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
-        """Counted only: nothing here judges forks yet."""
-        self._evidence += 1
+    def receive_evidence(self, member: Member, evidence: Evidence) -> None:
+        self.witness.receive(member, evidence)
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
@@ -415,6 +429,7 @@ class Mesh:
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.witness.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -539,10 +554,12 @@ async def open_mesh(
     identity: KeyPair | None = None,
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
+    cores: WitnessedCores | None = None,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
-    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
+    that may turn out to be forked.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -550,6 +567,7 @@ async def open_mesh(
             identity=identity,
             book=book,
             clock=clock,
+            cores=cores,
         )
         nursery.start_soon(mesh.run)
         yield mesh

@@ -208,7 +208,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         is_done = await _compare(mesh, member)
         if mesh.policy.everything:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
-        member.is_compared = member.is_compared or is_done
+        member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()

@@ -273,6 +273,10 @@ class MeshSession:
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
 
+    def testify(self, evidence: Evidence) -> list[Output]:
+        """Pass evidence on."""
+        return [_transmit(evidence)] if self._state is State.MEMBER else []
+
     def acknowledge(
         self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
     ) -> list[Output]:

@@ -57,6 +57,8 @@ class StatusCollector(Collector):
             "messages_refused": ("Messages of which nothing was kept", sync.refused),
             "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
             "session_forks": ("Sessions with a second continuation", sync.forks),
+            "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),
+            "false_evidence": ("Evidence of forks that showed none", sync.false_evidence),
             "covalues_erased": ("Deleted coValues removed from the disk", sync.erased),
             "compactions": ("Compactions of the data bee", compaction.compactions),
             "compacted_bytes": ("Bytes of blocks that they gave up", compaction.bytes),

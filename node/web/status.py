@@ -64,6 +64,7 @@ class SyncCounts:
 
     `refused` are messages of which nothing was kept, `forks` sessions of which a second
     continuation was seen, `erased` deleted values whose content was removed from the disk.
+    Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
     """
 
     in_memory: int
@@ -74,6 +75,8 @@ class SyncCounts:
     bad_lines: int
     forks: int
     erased: int
+    forked_cores: int = 0
+    false_evidence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,8 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
     """What somebody may have to look at; nothing as a rule."""
     rows = (
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
+        ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
+        ("false evidence refused", sync.false_evidence, "who sent it was sent away"),
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]

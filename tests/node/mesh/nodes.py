@@ -92,6 +92,7 @@ async def open_mesh_node(
                 policy=policy,
                 identity=identity,
                 clock=clock,
+                cores=cores,
             )
         )
         host.mesh = mesh
