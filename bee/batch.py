@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from bee.changes import Compare, TreeChanges
 from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
-from bee.errors import BatchEnded, LogChanged
+from bee.errors import BatchEnded, CorruptTree, LogChanged
 from bee.keyspace import Codec, K, KeyRange, Keyspace, V, encode_name
 from bee.messages import NodeRecord
 
@@ -84,6 +84,8 @@ class Writer:
             self._changes.put(key, value)
         except BlocksNeeded:
             await self._read_missing(lambda changes: changes.put(key, value))
+        except CorruptTree as error:
+            tree.refuse(error)
 
     async def read_next(self, step: Callable[[TreeChanges], T]) -> T:
         """`read`, one of many. Cancel: as ever."""
@@ -99,6 +101,8 @@ class Writer:
             return step(self._changes)
         except BlocksNeeded:
             return await self._read_missing(step)
+        except CorruptTree as error:
+            self._tree.refuse(error)
 
     async def _read_missing(self, step: Callable[[TreeChanges], T]) -> T:
         changes = self._changes

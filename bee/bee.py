@@ -213,15 +213,17 @@ class Bee(Generic[K, V]):
         return bee
 
     def snapshot(self) -> Snapshot[K, V]:
-        """The version of now."""
+        """The version of now. Raises: NotABee, UnknownFormat, if the first block is here."""
         tree = self._tree
+        tree.check_header()
         return Snapshot(tree, self._extension, self._keyspace, self.version, tree.current_fork())
 
     def checkout(self, version: int) -> Snapshot[K, V]:
         """An older version: the bee when its log had that length.
 
-        Raises: OutOfRange. Inside a batch there is no version to check out.
+        Raises: OutOfRange, and as `snapshot`. Inside a batch there is no version to check out.
         """
+        self._tree.check_header()
         if not 0 <= version <= self.version:
             raise OutOfRange(version, self.version + 1)
         tree = self._tree

@@ -72,7 +72,11 @@ class TreeChanges:
             return None
         record = self._record(seq)
         is_past = key_range.is_past
-        return None if is_past is not None and is_past(record.key) else (seq, record)
+        if is_past is not None and is_past(record.key):
+            return None
+        if not key_range.contains(record.key):
+            raise CorruptTree(seq, "keys out of order")
+        return seq, record
 
     def _present(self) -> ChildRef:
         """The root with the changes so far; no bytes if there is none."""
@@ -261,6 +265,8 @@ class TreeChanges:
         cache.add(root_ref(self.start + len(self.blocks)), self._root.close())
 
     def _record(self, seq: int) -> NodeRecord:
+        if seq >= self.start + len(self.blocks):
+            raise CorruptTree(seq, "named by the tree, and not in the log")
         if seq >= self.start:
             pending = self.blocks[seq - self.start]
             return NodeRecord(b"", pending.key, pending.value)

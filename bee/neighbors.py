@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bee.btree import MAX_DEPTH, ChildRef
-from bee.descent import NodeReader, locate, locate_open
-from bee.errors import CorruptTree
+from bee.descent import NodeReader, locate, locate_open, too_deep
 from bee.keyspace import KeyRange
 from bee.protobuf import decode_varint
 
@@ -42,4 +41,4 @@ def first_of(reader: NodeReader, root: ChildRef, key_range: KeyRange) -> int | N
         if not children:
             return None if nearest is None else decode_varint(nearest, 0)[0]
         child = children[position]
-    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+    raise too_deep(parent_ref)

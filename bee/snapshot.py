@@ -145,6 +145,8 @@ class Snapshot(Generic[K, V]):
             found = look_up(tree.reader, root, encoded)
         except BlocksNeeded:
             found = await self._look_up(encoded)
+        except CorruptTree as error:
+            tree.refuse(error)
         return None if found is None else decode_entry(keyspace, *found)
 
     async def _look_up(self, key: bytes) -> tuple[int, NodeRecord] | None:
