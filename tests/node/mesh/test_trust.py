@@ -205,13 +205,20 @@ async def receive_all(channel: Channel) -> list[tuple[int, bytes]]:
             return received
 
 
-async def test_who_only_knows_the_secret_is_told_so() -> None:
+@pytest.mark.parametrize("shows", [MessageType.WELCOME, MessageType.RECORDS])
+async def test_who_only_knows_the_secret_is_told_so(shows: MessageType) -> None:
     founder = founded()
     async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
-        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", None, ()).encode())
-        *_, (number, payload) = await receive_all(channel)
+        said = {
+            MessageType.WELCOME: Welcome(b"k" * 32, 0, "raw", "", None, ()).encode(),
+            MessageType.RECORDS: Records(bytes(32)).encode(),
+        }
+        channel.send(shows, said[shows])
+        received = await receive_all(channel)
+        number, payload = received[-1]
+        assert MessageType.WELCOME not in {kind for kind, _ in received}  # our core has a key
         farewell = Farewell("no admin of this mesh has let it in: join with a ticket")
         assert (number, payload) == (MessageType.FAREWELL, farewell.encode())
 
@@ -243,8 +250,8 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
         rubbish = [Revocation.issue(founder.key, RAW, bytes((n,)) * 32, n) for n in range(100)]
-        for records in split_records(bytes(32), rubbish):
-            channel.send(message_type(records), records.encode())
+        records = Records(bytes(32), (), tuple(rubbish), shown)
+        channel.send(message_type(records), records.encode())
         channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
         await wait_until(lambda: RAW.public_key in node.mesh.members)
         channel.send(MessageType.HELD, Held(frozenset()).encode())
