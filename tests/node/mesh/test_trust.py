@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.errors import ConfigError
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, message_type
@@ -277,6 +278,14 @@ def test_the_book_round_trips_and_is_bounded() -> None:
     assert last is not None
     assert (last.name, last.since, last.seen) == ("renamed", 4099.0, 9999.0)
     assert read.get(f"{0:064x}") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '[{"id": 1}]', '[{"id":"x","name":"","role":"","since":0,"seen":0}]']
+)
+def test_a_damaged_book_is_said_to_be_one(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"members\.json"):
+        MemberBook.decode(text.encode())
 
 
 def test_many_records_take_several_messages() -> None:
