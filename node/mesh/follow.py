@@ -180,7 +180,7 @@ def _note_row(
     row = decode_key(key)
     sessions = changed.setdefault(row.co_id, {})
     if row.kind is RowKind.SESSION:
-        merge_counts(sessions, {row.session_id: decode_session(value or b"").count})
+        merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
 
 
 @dataclass(frozen=True, slots=True)
