@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
 
 from hypercore.crypto import KeyPair
 from node.access.gate import Gate
-from node.config import Config
+from node.config import Config, parse_address
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
@@ -23,6 +23,9 @@ from node.verbs import ExitCode, VerbError
 from swarm.io.tasks import open_background_nursery
 
 RETRY_SECONDS = 10.0
+
+MAX_DIALED = 16
+"""Members whose addresses are tried after a restart: through them the others are found."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,11 +74,29 @@ class MeshKeeper:
     async def save(self) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
         async with self._lock:
-            await trio.to_thread.run_sync(self.save_now)
+            await trio.to_thread.run_sync(self._write, self.membership, self._encode_book())
 
     def save_now(self) -> None:
         """As `save`; blocks on the disk. Raises: OSError."""
-        membership, book = self.membership, self.book.encode()
+        self._write(self.membership, self._encode_book())
+
+    def known_addresses(self) -> list[tuple[bytes, str, int]]:
+        """(id, host, port) of members that were dialed before, and may be again."""
+        known: list[tuple[bytes, str, int]] = []
+        for hex_id, address in self.book.addresses(MAX_DIALED):
+            with suppress(ValueError):
+                id = bytes.fromhex(hex_id)
+                if not self._mesh.trust.is_barred(id):
+                    known.append((id, *parse_address(address)))
+        return known
+
+    def _encode_book(self) -> bytes:
+        for id, presence in self.present().items():
+            if presence.is_dialed and presence.address:
+                self.book.note_address(id, presence.address)
+        return self.book.encode()
+
+    def _write(self, membership: Membership, book: bytes) -> None:
         if membership != self._saved:
             save_membership(self._config.mesh_path, membership)
             self._saved = membership

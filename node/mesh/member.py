@@ -180,6 +180,8 @@ class Gossip:
         self.introductions: deque[Introduction] = deque()
         """Of itself, and of those whose cores it keeps; to be looked at."""
         self.arrived = Wakeup()
+        self.is_told = False
+        """Whether it was sent the records that it lacked when it came."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 
@@ -188,7 +190,7 @@ class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
     def introduction(self) -> Sequence[TrustMessage]:
-        """What it hears before the welcome."""
+        """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -271,11 +273,10 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
-                    for message in self._listener.introduction():
-                        self.carry_out(self.session.tell(message))
-                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                    self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived():
                     self._receive_answer(output)
@@ -300,6 +301,17 @@ class Member:
                     self.state_changed.set()
                 case _:
                     assert_never(output)
+
+    def _introduce_ourselves(self) -> None:
+        introduction = self._listener.introduction()
+        for message in introduction:
+            self.carry_out(self.session.tell(message))
+        if not introduction:
+            self.send_welcome()
+
+    def send_welcome(self) -> None:
+        """Tell it what a member may know of us, if it was not told."""
+        self.carry_out(self.session.welcome(self._listener.welcome(self)))
 
     def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
         match message:
