@@ -78,13 +78,13 @@ class MeshKeeper:
     async def save(self, *, with_book: bool = True) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
         async with self._lock:
-            book = self._encode_book() if with_book else self._saved_book
+            book = self.book.encode() if with_book else self._saved_book
             if self.membership != self._saved or book != self._saved_book:
                 await trio.to_thread.run_sync(self._write, self.membership, book)
 
     def save_now(self) -> None:
         """As `save`; blocks on the disk. Raises: OSError."""
-        self._write(self.membership, self._encode_book())
+        self._write(self.membership, self.book.encode())
 
     def known_addresses(self) -> list[tuple[bytes, str, int]]:
         """(id, host, port) of members that were dialed before, and may be again."""
@@ -96,11 +96,10 @@ class MeshKeeper:
                     known.append((id, *parse_address(address)))
         return known
 
-    def _encode_book(self) -> bytes:
+    def _note_addresses(self) -> None:
         for id, presence in self.present().items():
             if presence.is_dialed and presence.address:
                 self.book.note_address(id, presence.address)
-        return self.book.encode()
 
     def _write(self, membership: Membership, book: bytes) -> None:
         if membership != self._saved:
@@ -121,6 +120,7 @@ class MeshKeeper:
             with trio.move_on_at(book_due) as waiting:
                 await self._mesh.trust.wait_changed()
             self._apply_role()
+            self._note_addresses()
             is_due = waiting.cancelled_caught
             book_due = math.inf if is_due else min(book_due, trio.current_time() + BOOK_SECONDS)
             try:
