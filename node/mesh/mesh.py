@@ -38,6 +38,7 @@ from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
 from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
@@ -149,6 +150,7 @@ class Mesh:
             own_core=data.key,
             clock=clock,
         )
+        self.pusher: ValuePusher | None = None
         self._name = name
         self._nursery = nursery
         self.safekeeping = Safekeeping(
@@ -561,13 +563,22 @@ class Mesh:
         async with self._inquiries:
             self._next_inquiry = None
             queries = 0
-            for member in list(self.members.values()):
-                if not (member.direction.takes and member.may_write):
-                    continue
+            asked = [
+                member
+                for member in self.members.values()
+                if member.direction.takes and member.may_write
+            ]
+            best = min(asked, key=_distance, default=None)
+            for member in asked:
                 member.carry_out(member.session.add_interest(inquiry.wanted))
-                queries += member.ask(inquiry)
+                queries += member.ask(inquiry, wants_push=member is best)
             inquiry.sent(queries)
             await inquiry.wait_complete()
+
+
+def _distance(member: Member) -> tuple[bool, float]:
+    """The less the better to be sent blocks from: who had what we asked for, and is near."""
+    return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0
 
 
 @asynccontextmanager
@@ -583,11 +594,12 @@ async def open_mesh(
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
     cores: WitnessedCores | None = None,
+    pusher: ValuePusher | None = None,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
     An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked.
+    that may turn out to be forked. The `pusher` sends blocks along with answers.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -597,5 +609,6 @@ async def open_mesh(
             clock=clock,
             cores=cores,
         )
+        mesh.pusher = pusher
         nursery.start_soon(mesh.run)
         yield mesh

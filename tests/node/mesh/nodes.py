@@ -22,6 +22,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED, NotSpoken, serve_member
 from swarm.io.connection import open_connection
@@ -82,7 +83,8 @@ async def open_mesh_node(
             open_corestore(path, primary_key=bytes((number,)) * 32)
         )
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
-        store = BeeStore(Bee(data), data)
+        bee = Bee(data)
+        store = BeeStore(bee, data)
         host = await stack.enter_async_context(open_sync_host(store, options))
         mesh = await stack.enter_async_context(
             open_mesh(
@@ -95,6 +97,7 @@ async def open_mesh_node(
                 identity=identity,
                 clock=clock,
                 cores=cores,
+                pusher=ValuePusher(bee, data),
             )
         )
         host.mesh = mesh
