@@ -33,6 +33,7 @@ from node.covalue.session_fork import SessionFork
 from node.covalue.store import StoredSession
 
 _pack = msgpack.Packer(autoreset=True).pack
+_ARRAY_OF_4 = b"\x94"
 
 
 def _unpack(data: bytes) -> object:
@@ -72,15 +73,11 @@ def _check_json(value: object) -> None:
 
 
 def encode_session(
-    count: int,
-    signature: bytes,
-    bytes_since_checkpoint: int,
-    tail: Sequence[Transaction] = (),
+    count: int, signature: bytes, bytes_since_checkpoint: int, tail: bytes = b""
 ) -> bytes:
-    """`tail` are the session's last transactions, which are in no run."""
-    if not tail:
-        return _pack((count, signature, bytes_since_checkpoint))
-    return _pack((count, signature, bytes_since_checkpoint, tail))
+    """`tail` is a run of the session's last transactions, which are in no other."""
+    record = _pack((count, signature, bytes_since_checkpoint))
+    return _ARRAY_OF_4 + record[1:] + tail if tail else record
 
 
 def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
@@ -97,6 +94,31 @@ def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
 
 def encode_run(transactions: Sequence[Transaction]) -> bytes:
     return _pack(transactions)
+
+
+def pack_transactions(transactions: Iterable[Transaction]) -> list[bytes]:
+    """Each as it is in a run."""
+    return list(map(_pack, transactions))
+
+
+def frame_run(count: int, packed: bytes) -> bytes:
+    """The run of so many packed transactions, one after the other."""
+    if count < 16:
+        return bytes((0x90 | count,)) + packed
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big") + packed
+    return b"\xdd" + count.to_bytes(4, "big") + packed
+
+
+def unframe_run(data: bytes) -> tuple[int, bytes]:
+    """How many transactions a run has, and all of them packed. Raises: DecodeError."""
+    kind = data[0] if data else 0
+    if kind & 0xF0 == 0x90:
+        return kind & 0x0F, data[1:]
+    size = {0xDC: 3, 0xDD: 5}.get(kind)
+    if size is None or len(data) < size:
+        raise DecodeError("stored run is not an array", 0)
+    return int.from_bytes(data[1:size], "big"), data[size:]
 
 
 def decode_run(data: bytes) -> list[Transaction]:
