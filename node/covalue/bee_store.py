@@ -80,6 +80,7 @@ from node.covalue.tails import (
     may_join,
     pack_stretches,
 )
+from node.covalue.text_reading import read_text
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
 
@@ -158,7 +159,11 @@ class BeeStore:
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
         """As the protocol says."""
         record = self._local.get_local_value(short_key(co_id))
-        return None if record is None else read_short(co_id, record)
+        if record is not None:
+            return read_short(co_id, record)
+        if not self.has(co_id) or self._is_deleted(co_id):
+            return None
+        return await self._read(co_id, lambda tree: read_text(tree, co_id))
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""

@@ -25,7 +25,7 @@ import msgpack
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import SIGNATURE_BYTES
-from node.covalue.content import SessionContent, Transaction
+from node.covalue.content import SessionContent, Transaction, canonical_text
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, parse_co_id, parse_session_id
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -82,13 +82,24 @@ def encode_session(
 
 def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
     """The session, and its tail. Raises: DecodeError."""
+    session, tail = _session(data)
+    return session, list(map(_transaction, tail))
+
+
+def decode_session_texts(data: bytes) -> tuple[StoredSession, list[str]]:
+    """The same, with the tail as canonical texts. Raises: DecodeError."""
+    session, tail = _session(data)
+    return session, list(map(_text, tail))
+
+
+def _session(data: bytes) -> tuple[StoredSession, list[object]]:
     match _unpack(data):
         case [int(count), bytes(signature), int(since), *rest] if (
             count >= 0 and since >= 0 and len(signature) == SIGNATURE_BYTES
         ):
             tail = rest[0] if rest else []
             if isinstance(tail, list) and len(tail) <= count:
-                return StoredSession(count, signature, since), list(map(_transaction, tail))
+                return StoredSession(count, signature, since), tail
     raise DecodeError("stored session is not [count, signature, bytes, tail]", 0)
 
 
@@ -123,13 +134,30 @@ def unframe_run(data: bytes) -> tuple[int, bytes]:
 
 def decode_run(data: bytes) -> list[Transaction]:
     """Raises: DecodeError."""
+    return list(map(_transaction, _run(data)))
+
+
+def decode_run_texts(data: bytes) -> list[str]:
+    """The canonical text of each transaction of a run. Raises: DecodeError."""
+    return list(map(_text, _run(data)))
+
+
+def _run(data: bytes) -> list[object]:
     items = _unpack(data)
     if not isinstance(items, list) or not items:
         raise DecodeError("stored run is not an array of transactions", 0)
-    return [_transaction(item) for item in items]
+    return items
 
 
 def _transaction(item: object) -> Transaction:
+    return Transaction(*_fields(item))
+
+
+def _text(item: object) -> str:
+    return canonical_text(*_fields(item))
+
+
+def _fields(item: object) -> tuple[int, str, str | None, str | None]:
     # A `match` statement would say the same, and take three times as long.
     if isinstance(item, list) and len(item) >= 4:
         made_at, changes, key_used, meta = item[:4]
@@ -140,7 +168,7 @@ def _transaction(item: object) -> Transaction:
             and (key_used is None or isinstance(key_used, str))
             and (meta is None or isinstance(meta, str))
         ):
-            return Transaction(made_at, changes, key_used, meta)
+            return made_at, changes, key_used, meta
     raise DecodeError("stored transaction is not [made at, changes, key used, meta]", 0)
 
 
