@@ -429,6 +429,7 @@ async def _open_mesh(
         identity=self.identity,
         book=self.book,
         cores=store,
+        rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
         yield mesh

@@ -22,6 +22,7 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    Head,
     Interest,
     Query,
     Sessions,
@@ -164,6 +165,10 @@ class MemberListener(Protocol):
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
+    def receive_head(self, member: Member, head: Head, /) -> None:
+        """So long is our own data core there."""
+        ...
+
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
     ) -> None:
@@ -242,7 +247,14 @@ class Member:
                     self.queries.append(output)
                     self.query_arrived.set()
                 case (
-                    Update() | Interest() | Evidence() | Stored() | Records() | Held() | Farewell()
+                    Update()
+                    | Interest()
+                    | Evidence()
+                    | Stored()
+                    | Head()
+                    | Records()
+                    | Held()
+                    | Farewell()
                 ):
                     self._hear(output)
                 case QuerySent():
@@ -253,7 +265,7 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -267,6 +279,8 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Head():
+                self._listener.receive_head(self, message)
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell():

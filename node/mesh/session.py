@@ -23,6 +23,7 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
+    Head,
     Hello,
     Interest,
     Message,
@@ -121,6 +122,7 @@ Output: TypeAlias = (
     | Interest
     | Evidence
     | Stored
+    | Head
     | TrustMessage
     | Closed
 )
@@ -222,7 +224,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Stored() | Records() | Held() | Farewell():
+            case Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell():
                 return [message]
 
     def ask(
@@ -272,6 +274,10 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def tell_head(self, head: Head) -> list[Output]:
+        """Tell the member how long its own data core is here."""
+        return [_transmit(head)] if self._state is State.MEMBER else []
 
     def testify(self, evidence: Evidence) -> list[Output]:
         """Pass evidence on."""

@@ -19,6 +19,7 @@ from node.cojson.messages import Load, Message
 from node.covalue.bee_store import BeeStore
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.replicas import ReplicaPolicy
@@ -73,6 +74,7 @@ async def open_mesh_node(
     options: HostOptions | None = None,
     *,
     clock: Callable[[], float] = time.time,
+    book: MemberBook | None = None,
 ) -> AsyncIterator[MeshNode]:
     identity = KeyPair.from_seed(bytes((number,)) * 32)
     async with AsyncExitStack() as stack:
@@ -92,7 +94,9 @@ async def open_mesh_node(
                 policy=policy,
                 identity=identity,
                 clock=clock,
+                book=book,
                 cores=cores,
+                rebuild=store.rebuild,
             )
         )
         host.mesh = mesh
