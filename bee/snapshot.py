@@ -123,6 +123,11 @@ class Snapshot(Generic[K, V]):
         )
         return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Snapshot[A, B]:
+        """The same keys and values, read by other codecs."""
+        keyspace = self._keyspace.encoded(key_encoding, value_encoding)
+        return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
+
     async def get(self, key: K) -> Entry[K, V] | None:
         """The entry of `key`, None if there is none."""
         keyspace = self._keyspace
@@ -140,6 +145,8 @@ class Snapshot(Generic[K, V]):
             found = look_up(tree.reader, root, encoded)
         except BlocksNeeded:
             found = await self._look_up(encoded)
+        except CorruptTree as error:
+            tree.refuse(error)
         return None if found is None else decode_entry(keyspace, *found)
 
     async def _look_up(self, key: bytes) -> tuple[int, NodeRecord] | None:

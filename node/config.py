@@ -149,6 +149,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.data / "members.json"
 
     @property
+    def mirrors_path(self) -> Path:
+        return self.data / "mirrors.json"
+
+    @property
     def table_path(self) -> Path:
         return self.data / "dht.json"
 

@@ -51,7 +51,9 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.peer_rules import is_lan_address
 from node.mesh.policy_file import load_policy
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import NotSpoken, serve_member
+from node.mesh.serve import NotSpoken, OtherMesh, serve_member
+from node.mirror_file import MirrorSpec, load_mirrors
+from node.mirrors import Mirrors, open_mirrors
 from node.policies import Policies
 from node.storing import Storing, open_storing
 from node.syncing import perform_on_sync
@@ -60,12 +62,14 @@ from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    AddMirror,
     ChangePolicy,
     ExitCode,
     Explain,
     ExportValues,
     ImportValues,
     ListForks,
+    ListMirrors,
     ListValues,
     Load,
     LogVerb,
@@ -73,6 +77,7 @@ from node.verbs import (
     MeshInvite,
     MeshMembers,
     MeshRevoke,
+    RemoveMirror,
     Result,
     ShowPolicy,
     ShowSync,
@@ -84,7 +89,7 @@ from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
 from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
-from swarm.io.mux import open_mux
+from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
 from swarm.io.tasks import open_background_nursery
 
@@ -109,6 +114,7 @@ class _Self:
     joining: Joining = field(repr=False)
     book: MemberBook
     policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
+    mirrors: list[MirrorSpec] = field(default_factory=list)
 
 
 class Node:
@@ -148,11 +154,15 @@ class Node:
             None
             if mesh is None
             else MeshKeeper(
-                mesh, identity, config, lambda: self.mesh_addresses, lambda: self._present()
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
             )
         )
         self._data = storing.data
         self._values = storing.values
+        self.mirrors: Mirrors | None = None
+        """None without connections to other nodes."""
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
@@ -187,9 +197,13 @@ class Node:
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
+        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+            swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
         await swarm.join(mesh.membership.topic)
+        if self.mirrors is not None:
+            await self.mirrors.connect(swarm)
 
     async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""
@@ -230,12 +244,31 @@ class Node:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
                 await serve_member(mesh, mux, self.store, _traffic(connection))
-            except NotSpoken:
-                _log.info("hypercore_peer")
-                # A stranger that dialed us names what it wants; it learns of nothing else.
-                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
+            except (OtherMesh, NotSpoken) as stranger:
+                is_other_mesh = isinstance(stranger, OtherMesh)
+                if not mesh.trust.is_barred(connection.link.remote_public_key):
+                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
+
+    async def _serve_stranger(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """A stranger that dialed us names what it wants; it learns of nothing else.
+
+        One that we dialed is offered what is here, a node of another mesh only what is mirrored.
+        """
+        mirrors, is_ours = self.mirrors, connection.link.is_initiator
+        if not is_other_mesh:
+            _log.info("hypercore_peer")
+        elif is_ours and mirrors is not None:
+            await self.store.replicate(mux, lambda core: core.key in mirrors)
+            return
+        await self.store.replicate(
+            mux,
+            lambda core: mesh.trust.serves_strangers(core.key),
+            is_discreet=is_other_mesh or not is_ours,
+        )
 
     # What the admin server asks.
 
@@ -273,6 +306,7 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            mirrors=() if self.mirrors is None else self.mirrors.statistics(),
             compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
         )
@@ -312,7 +346,9 @@ class Node:
 
     def _present(self) -> dict[str, Presence]:
         return {
-            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+            peer.id: Presence(peer.address, peer.reach, peer.is_initiator)
+            for peer in self.peers()
+            if peer.is_member
         }
 
     def missing_for_ready(self) -> list[str]:
@@ -340,6 +376,11 @@ class Node:
                 return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
                 return perform_transfer(self.host, verb)
+            case AddMirror() | RemoveMirror() | ListMirrors():
+                if self.mirrors is None:
+                    text = "--store sqlite has no connections to other nodes: use bee or hybrid"
+                    raise VerbError(ExitCode.USAGE, text)
+                return self.mirrors.perform(verb)
             case ShowPolicy() | ChangePolicy():
                 return self._policies.perform(verb)
             case Explain():
@@ -387,7 +428,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store) as storing,
+        open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
         _open_mesh(config, self, host, storing, store) as mesh,
@@ -396,9 +437,18 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
+            if node.mesh is not None:
+                mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
+                node.mirrors = await stack.enter_async_context(mirrors)
             await stack.enter_async_context(_open_network(node, self))
+            if mesh is not None:
+                await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             yield node
+
+
+def _data_key(self: _Self) -> bytes | None:
+    return None if self.membership is None else self.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:
@@ -456,7 +506,8 @@ def _prepare(config: Config) -> _Self:
     if membership != stored:
         save_membership(config.mesh_path, membership)
     policy = load_policy(config.policy_path, config.replicate)
-    return _Self(identity, membership, joining, load_book(config.members_path), policy)
+    mirrors = load_mirrors(config.mirrors_path)
+    return _Self(identity, membership, joining, load_book(config.members_path), policy, mirrors)
 
 
 @asynccontextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
 
 from hypercore.crypto import KeyPair
-from node.config import Config
+from node.access.gate import Gate
+from node.config import Config, parse_address
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
@@ -23,6 +24,9 @@ from swarm.io.tasks import open_background_nursery
 
 RETRY_SECONDS = 10.0
 
+MAX_DIALED = 16
+"""Members whose addresses are tried after a restart: through them the others are found."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -34,6 +38,7 @@ class MeshKeeper:
         mesh: Mesh,
         identity: KeyPair,
         config: Config,
+        gate: Gate,
         addresses: Callable[[], Sequence[str]],
         present: Callable[[], Mapping[str, Presence]],
     ) -> None:
@@ -46,6 +51,8 @@ class MeshKeeper:
         self._saved = mesh.membership
         self._saved_book = mesh.trust.book.encode()
         self._lock = trio.Lock()
+        self._gate = gate
+        self._apply_role()
 
     @property
     def membership(self) -> Membership:
@@ -67,11 +74,29 @@ class MeshKeeper:
     async def save(self) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
         async with self._lock:
-            await trio.to_thread.run_sync(self.save_now)
+            await trio.to_thread.run_sync(self._write, self.membership, self._encode_book())
 
     def save_now(self) -> None:
         """As `save`; blocks on the disk. Raises: OSError."""
-        membership, book = self.membership, self.book.encode()
+        self._write(self.membership, self._encode_book())
+
+    def known_addresses(self) -> list[tuple[bytes, str, int]]:
+        """(id, host, port) of members that were dialed before, and may be again."""
+        known: list[tuple[bytes, str, int]] = []
+        for hex_id, address in self.book.addresses(MAX_DIALED):
+            with suppress(ValueError):
+                id = bytes.fromhex(hex_id)
+                if not self._mesh.trust.is_barred(id):
+                    known.append((id, *parse_address(address)))
+        return known
+
+    def _encode_book(self) -> bytes:
+        for id, presence in self.present().items():
+            if presence.is_dialed and presence.address:
+                self.book.note_address(id, presence.address)
+        return self.book.encode()
+
+    def _write(self, membership: Membership, book: bytes) -> None:
         if membership != self._saved:
             save_membership(self._config.mesh_path, membership)
             self._saved = membership
@@ -79,10 +104,15 @@ class MeshKeeper:
             save_book(self._config.members_path, book)
             self._saved_book = book
 
+    def _apply_role(self) -> None:
+        """Let clients write only what others take."""
+        self._gate.is_read_only = not self._mesh.trust.may_write
+
     async def run(self) -> None:
         """Save whenever something has changed, until cancelled."""
         while True:
             await self._mesh.trust.wait_changed()
+            self._apply_role()
             try:
                 await self.save()
             except OSError as error:

@@ -6,11 +6,12 @@ they hold the log, and nobody but us ever held the rows beside it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from bee.bee import Bee
 from node.cojson.deletion import NotDeletable, deletion_time
+from node.covalue.content import Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
@@ -25,6 +26,7 @@ from node.covalue.keys import (
 from node.covalue.records import (
     decode_header,
     decode_run,
+    decode_session,
     encode_count,
     encode_deletion,
 )
@@ -52,10 +54,10 @@ class _Value:
         self.transactions = 0
         self.deletions = 0
 
-    def add_run(self, session_id: CoSessionId, index: int, data: bytes) -> None:
-        transactions = decode_run(data)
+    def add(self, session_id: CoSessionId, index: int, transactions: Sequence[Transaction]) -> None:
+        """Transactions from `index` on, which are in no other row."""
         self.transactions += len(transactions)
-        if not is_delete_session(session_id) or self.header is None:
+        if not transactions or not is_delete_session(session_id) or self.header is None:
             return
         self.deletions += len(transactions)
         try:
@@ -104,6 +106,9 @@ async def _values(bee: Bee[bytes, bytes]) -> AsyncIterator[_Value]:
         if row.kind is RowKind.HEADER:
             value.header = decode_header(entry.value or b"")
         elif row.kind is RowKind.RUN:
-            value.add_run(row.session_id, row.index, entry.value or b"")
+            value.add(row.session_id, row.index, decode_run(entry.value or b""))
+        elif row.kind is RowKind.SESSION:
+            session, tail = decode_session(entry.value or b"")
+            value.add(row.session_id, session.count - len(tail), tail)
     if value is not None:
         yield value

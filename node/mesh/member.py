@@ -45,11 +45,21 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+)
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
 """Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+MAX_INTRODUCTIONS = 2048
+"""Members whose cores one member may offer (about 1 MB)."""
 
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
@@ -141,11 +151,47 @@ class MemberStatistics:
     round_trip_seconds: float | None
 
 
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
+
+
+class Gossip:
+    """What a member says about members."""
+
+    def __init__(self) -> None:
+        self.summary: bytes | None = None
+        """Of what admins signed, as it knows; None from an older version."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.arrived = Wakeup()
+        self.is_told = False
+        """Whether it was sent the records that it lacked when it came."""
+        self.is_heard = False
+        """Whether it has said whose cores it keeps, and that was looked at."""
+
+
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
     def introduction(self) -> Sequence[TrustMessage]:
-        """What it hears before the welcome."""
+        """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -191,8 +237,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
-        self.records_summary: bytes | None = None
-        """Of what its admins signed, as it said last; None from an older version."""
+        self.gossip = Gossip()
+        """What it said about members."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -232,11 +278,10 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
-                    for message in self._listener.introduction():
-                        self.carry_out(self.session.tell(message))
-                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                    self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived():
                     self._receive_answer(output)
@@ -252,9 +297,7 @@ class Member:
                     | Evidence()
                     | Stored()
                     | Head()
-                    | Records()
-                    | Held()
-                    | Farewell()
+                    | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
                 case QuerySent():
@@ -265,11 +308,24 @@ class Member:
                 case _:
                     assert_never(output)
 
+    def _introduce_ourselves(self) -> None:
+        introduction = self._listener.introduction()
+        for message in introduction:
+            self.carry_out(self.session.tell(message))
+        if not introduction:
+            self.send_welcome()
+
+    def send_welcome(self) -> None:
+        """Tell it what a member may know of us, if it was not told."""
+        self.carry_out(self.session.welcome(self._listener.welcome(self)))
+
     def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
                 self.note_holdings(changes)
+                if not self.may_write:
+                    return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
@@ -281,6 +337,11 @@ class Member:
                 self._listener.receive_evidence(self, message)
             case Head():
                 self._listener.receive_head(self, message)
+            case Kept(introductions):
+                self.gossip.introductions.extend(introductions)
+                self.gossip.arrived.set()
+                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell():
@@ -324,9 +385,21 @@ class Member:
         """What it may do; None before it was admitted."""
         return self._role
 
+    @property
+    def may_write(self) -> bool:
+        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        return self._role is not None and self._role.may_write
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it is told of values, in answers and updates."""
+        return self._role is not None and self._role is not Role.BLIND
+
     def change_role(self, role: Role) -> None:
         """An admin granted it something else."""
-        self._role = role
+        if role is not self._role:
+            self._role = role
+            self.needs_catching_up.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
@@ -334,8 +407,11 @@ class Member:
         return frozenset(self._inquiries.values())
 
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
-        """Put the question; returns in how many queries, each of which the inquiry sees end."""
-        if self.is_frozen:
+        """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        None to who may not write: what it has is not taken.
+        """
+        if self.is_frozen or not self.may_write:
             return 0
         outputs = self.session.ask(
             list(inquiry.wanted.items()), trio.current_time(), patience_seconds
@@ -349,7 +425,8 @@ class Member:
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
         self.note_holdings(answer.values)
-        late = inquiry.receive(self.id, answer.version, answer.values)
+        values = answer.values if self.may_write else ()
+        late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
@@ -372,6 +449,8 @@ class Member:
 
     def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
         """Announce these when the connection can take it; False when far too many wait."""
+        if not self.may_read:
+            return True
         for co_id, sessions in self.session.selection.pick(changes):
             if self.acknowledgements.lacks(co_id, sessions):
                 merge_counts(self._pending.setdefault(co_id, {}), sessions)

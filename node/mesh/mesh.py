@@ -19,6 +19,7 @@ from typing import Protocol
 
 import trio
 
+from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
@@ -47,6 +48,7 @@ from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
@@ -151,9 +153,24 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
-        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
+        self.trust = Trust(
+            *(id, membership, self.members),
+            identity=identity,
+            book=book,
+            own_core=data.key,
+            clock=clock,
+        )
         self._name = name
         self._nursery = nursery
+        self.safekeeping = Safekeeping(
+            self.trust,
+            self.members,
+            data.key,
+            name,
+            identity=identity,
+            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            keeps_all=lambda: self.policy.everything,
+        )
         self.witness = Witness(host, data, self.members, cores)
         asks = any(met.id != id.hex() for met in self.trust.book)
         self.recall = Recall(data, rebuild, instance, asks=asks)
@@ -161,7 +178,7 @@ class Mesh:
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
         self.exchange = Exchange(data, policy.peers)
-        self._fetcher = Fetcher(host, self.members, policy)
+        self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
@@ -227,6 +244,11 @@ class Mesh:
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
+            if missing and self.safekeeping.may_find:
+                await self.safekeeping.find(missing, known, self._fetcher)
+                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
+                claimed.update(found_here)
+                missing = [co_id for co_id in missing if co_id not in claimed]
             if self._last_departure < started - ANSWER_SECONDS:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
@@ -239,6 +261,10 @@ class Mesh:
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
+
+    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+        """Serve a member as `Safekeeping.serve` says, until cancelled."""
+        await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
@@ -406,7 +432,7 @@ class Mesh:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not interest.everything:
             return
-        if not member.queue_update(recent):
+        if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
     def receive_holdings(
@@ -458,6 +484,8 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            if not self.trust.may_write:
+                continue  # nobody would take it
             members = [member for member in self.members.values() if member.direction.gives]
             if any(member.session.selection.owners for member in members):
                 await self.owners.resolve(moved)
@@ -476,6 +504,7 @@ class Mesh:
 
     async def _follow(self) -> None:
         """Fetch what is announced, `MAX_FETCHES` at a time."""
+        await self.recall.wait_settled()
         room = trio.Semaphore(MAX_FETCHES)
 
         async def carry_out(fetch: Fetch) -> None:
@@ -512,6 +541,7 @@ class Mesh:
         Members acknowledge what is announced to them by themselves: this is for what they were
         not told of, or heard of before we started.
         """
+        await self.recall.wait_settled()
         waited: frozenset[RawCoId] = frozenset()
         while True:
             wanted = await self.host.wait_copies_wanted()

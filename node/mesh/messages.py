@@ -12,7 +12,7 @@
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
 | 8 | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
 
-Numbers 16 to 18 are about members: `trust_messages`.
+Numbers 16 to 19 are about members: `trust_messages`.
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
@@ -33,7 +33,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.ticket import Grant
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
 VERSION = 1
@@ -77,6 +77,7 @@ class MessageType(IntEnum):
     RECORDS = 16
     HELD = 17
     FAREWELL = 18
+    KEPT = 19
 
 
 class Doubt(IntEnum):
@@ -337,6 +338,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.RECORDS: Records.decode,
     MessageType.HELD: Held.decode,
     MessageType.FAREWELL: Farewell.decode,
+    MessageType.KEPT: Kept.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -352,6 +354,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Records: MessageType.RECORDS,
     Held: MessageType.HELD,
     Farewell: MessageType.FAREWELL,
+    Kept: MessageType.KEPT,
 }
 
 

@@ -13,12 +13,17 @@ appended here; for `GRACE_SECONDS`, then the node goes on alone.
     our key, another node    two nodes run with it: the younger one stops
 
 A member's word alone decides nothing: who claims a length and cannot show it goes.
+
+Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
+the older state. Should a member show a longer head later, the node stops, and settles it when it
+is started again. The row `recall` beside the log says how much of it we had written ourselves,
+from a start until this is settled: a crash in between goes on with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol, assert_never
@@ -48,12 +53,20 @@ STALL_SECONDS = 5.0
 MAX_FORKS_AHEAD = 1024
 """A claim of a later fork than this many after ours is not believed: forks are counted by us."""
 
+MAX_HEADS = 4
+"""Words about our log from one member on one connection: one, and one answer, are usual."""
+
 OVERLAP_SECONDS = 20.0
 """How long the first append waits when a member saw another run of this node go just before: it
 comes back by then if it lives, and is told apart."""
 
+_ROW = b"recall"
 _FAILED = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
 _log = structlog.get_logger(__name__)
+
+
+class LogWasLonger(NodeError):
+    """A member showed a longer head of our own log than we had, after we had gone on."""
 
 
 class SecondNode(NodeError):
@@ -69,6 +82,8 @@ class OwnLog(Protocol):
     def fork(self) -> int: ...
     def exclusive(self) -> AbstractAsyncContextManager[None]: ...
     def statistics(self) -> CoreStatistics: ...
+    def get_local_value(self, key: bytes, /) -> bytes | None: ...
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
     async def wait_length(self, length: int, /) -> None: ...
     async def download(self, start: int, stop: int, /) -> None: ...
     async def truncate(self, length: int, fork: int | None = None, /) -> None: ...
@@ -103,8 +118,11 @@ class Recall:
         self._log = log
         self._rebuild = rebuild
         self._asks = asks
-        self._known = log.length - log.statistics().blocks_appended
+        marked = log.get_local_value(_ROW)
+        appended = log.statistics().blocks_appended
+        self._known = (log.length if marked is None else int(marked)) - appended
         """How long the log was when we had written all of it, but for what we append since."""
+        self._settled = trio.Event()
         self._claims: dict[Member, Head] = {}
         self._heard = trio.Event()
         self._wake = Wakeup()
@@ -117,6 +135,10 @@ class Recall:
 
     def receive(self, member: Member, head: Head, now: float) -> Head | None:
         """What a member says of our log, or answers; what it is to be told of its own key."""
+        member.conduct.heads += 1
+        if member.conduct.heads > MAX_HEADS:
+            self._end(member, "one length of our log after the other")
+            return None
         if head.doubt is Doubt.UNASKED:
             self._claims[member] = head
             self._wake.set()
@@ -144,17 +166,52 @@ class Recall:
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
 
-        Raises: SecondNode.
+        Raises: SecondNode, LogWasLonger.
         Cancel: the log may be appended to.
         """
         async with self._log.exclusive():
+            await self._mark()
             await self._ask()
             await self._settle()
+            await self._log.write_local({_ROW: None})
+        self._settled.set()
         while True:
             await self._wake.wait()
-            if self._second is not None or self._is_behind:
-                async with self._log.exclusive():
-                    await self._settle()
+            self._check_alone()
+            if self._is_behind:
+                await self._mark()
+                if await self._is_shown():
+                    raise LogWasLonger(
+                        f"a member holds {self._log.length} blocks of our own log, of which we "
+                        f"had {self._appended_to}: start again, and they are fetched back"
+                    )
+                await self._log.write_local({_ROW: None})
+
+    async def wait_settled(self) -> None:
+        """Return when it is known how long our log is, or nobody could say. Cancel: nothing."""
+        await self._settled.wait()
+
+    async def _mark(self) -> None:
+        await self._log.write_local({_ROW: b"%d" % self._appended_to})
+
+    async def _is_shown(self) -> bool:
+        """Whether any of the claims that we are behind is true."""
+        log = self._log
+        for member, head in list(self._claims.items()):
+            if head.fork > log.fork:
+                async with log.exclusive():
+                    await self._follow_fork(member, head)
+            elif head.fork == log.fork and head.length > log.length:
+                await self._wait_shown(member, head)
+            self._claims.pop(member, None)
+        return log.length > self._appended_to
+
+    def _check_alone(self) -> None:
+        if self._second is not None:
+            raise SecondNode(
+                f"another node runs with the same key, {self._second} has seen both: stop it, or "
+                f"start this one on a data directory of its own"
+            )
 
     async def _ask(self) -> None:
         """Wait for a member's word, or for long enough; in doubt, for the whole truth."""
@@ -182,11 +239,7 @@ class Recall:
 
     async def _settle(self) -> None:
         """Get what others hold of our log, as far as they show it. We hold the writer's lock."""
-        if self._second is not None:
-            raise SecondNode(
-                f"another node runs with the same key, {self._second} has seen both: stop it, or "
-                f"start this one on a data directory of its own"
-            )
+        self._check_alone()
         while self._is_behind:
             self.state = RecallState.RECOVERING
             log = self._log
@@ -204,11 +257,18 @@ class Recall:
     async def _follow_fork(self, member: Member, head: Head) -> None:
         """We have cut our log back once already, and do not know of it."""
         del self._claims[member]
-        if head.fork - self._log.fork > MAX_FORKS_AHEAD:
-            self._end(member, f"fork {head.fork} of our log, which is at {self._log.fork}")
+        if not self._is_credible(member, head):
             return
         _log.warning("our log goes on as a new fork", known=head.fork, by=member.id.hex()[:12])
         await self._log.truncate(self._appended_to, head.fork + 1)
+        self._known = self._log.length - self._log.statistics().blocks_appended
+
+    def _is_credible(self, member: Member, head: Head) -> bool:
+        """Nobody but us can have signed a fork, and none is shown: so not too many at once."""
+        if head.fork - self._log.fork <= MAX_FORKS_AHEAD:
+            return True
+        self._end(member, f"fork {head.fork} of our log, which is at {self._log.fork}")
+        return False
 
     async def _wait_shown(self, member: Member, head: Head) -> bool:
         """Whether the head is here that the member claims; our own signature is in it."""

@@ -38,9 +38,12 @@ from node.mesh.messages import (
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.ticket import Grant, Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 ADMISSION_SECONDS = 10.0
+
+WRONG_SECRET = "it does not know the secret of this mesh"
+"""Why a node of another mesh, or of none, is no member; it is a hypercore peer all the same."""
 ANSWER_SECONDS = 1.0
 
 MAX_OPEN_QUERIES = 64
@@ -160,6 +163,7 @@ class MeshSession:
         self._judge = judge
         self._explain = explain
         self._state = State.STRANGER
+        self._has_welcomed = False
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
@@ -184,9 +188,10 @@ class MeshSession:
         return [_transmit(Hello(VERSION, proof))]
 
     def welcome(self, welcome: Welcome) -> list[Output]:
-        """Answer to `WelcomeDue`."""
-        if self._state is not State.PROVED:
+        """Answer to `WelcomeDue`, at once or when the other has shown what it may do."""
+        if self._has_welcomed or self._state not in {State.PROVED, State.MEMBER}:
             return []
+        self._has_welcomed = True
         return [_transmit(welcome)]
 
     def tell(self, message: TrustMessage) -> list[Output]:
@@ -224,7 +229,9 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell():
+            case (
+                Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell() | Kept()
+            ):
                 return [message]
 
     def ask(
@@ -342,7 +349,7 @@ class MeshSession:
         if not is_hello_proof(
             hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
         ):
-            return self._close("it does not know the secret of this mesh")
+            return self._close(WRONG_SECRET)
         self._state = State.PROVED
         return [WelcomeDue()]
 

@@ -152,6 +152,28 @@ class AccessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """A core of somebody else's that is kept here: `held` of the `wanted` blocks of its range.
+
+    `kind` is bee or core once its first block came. `trouble` is empty where there is none.
+    """
+
+    key: str
+    name: str
+    kind: str
+    start: int
+    stop: int | None
+    length: int
+    fork: int
+    byte_length: int
+    wanted: int
+    held: int
+    is_complete: bool
+    peers: int
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node at one moment. `key`, of its data core, and `mesh` are None without a mesh."""
 
@@ -181,6 +203,7 @@ class NodeStatus:
     sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
+    mirrors: tuple[MirrorStatus, ...] = ()
     compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
@@ -263,6 +286,7 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         *_trouble_rows(status.sync),
         *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
+        *_mirror_rows(status.mirrors),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
         ("access", describe_access(status.access)),
@@ -322,6 +346,17 @@ def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:
         ),
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
     ]
+
+
+def _mirror_rows(mirrors: tuple[MirrorStatus, ...]) -> list[tuple[str, str]]:
+    if not mirrors:
+        return []
+    held, wanted = (
+        sum(counts) for counts in zip(*((m.held, m.wanted) for m in mirrors), strict=True)
+    )
+    troubled = sum(bool(mirror.trouble) for mirror in mirrors)
+    text = f"{len(mirrors)}: {held:,} of {wanted:,} blocks"
+    return [("mirrors", f"{text}, {troubled} in trouble" if troubled else text)]
 
 
 def _store_text(status: NodeStatus) -> str:
@@ -426,6 +461,26 @@ def core_row(core: CoreStatus) -> tuple[str, ...]:
         core.key[:12],
         f"{core.held:,} of {core.length:,}" + (", frozen" if core.is_frozen else ""),
         format_size(core.byte_length),
+    )
+
+
+_MIRROR_HEADINGS = ("mirror of", "name", "is a", "range", "held", "peers", "")
+
+
+def mirror_headings() -> tuple[str, ...]:
+    return _MIRROR_HEADINGS
+
+
+def mirror_row(mirror: MirrorStatus) -> tuple[str, ...]:
+    share = f", {100 * mirror.held // mirror.wanted} %" if mirror.wanted else ""
+    return (
+        mirror.key,
+        mirror.name or "-",
+        mirror.kind or "?",
+        f"{mirror.start}:{'' if mirror.stop is None else mirror.stop}",
+        f"{mirror.held:,} of {mirror.wanted:,}{share}",
+        str(mirror.peers),
+        mirror.trouble,
     )
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from hypercore.corestore import open_corestore
+from hypercore.replication.messages import PROTOCOL as REPLICATION
 from node.covalue.content import Content
 from node.mesh.member_book import MemberBook
 from node.mesh.messages import Doubt, Head, MessageType
 from node.mesh.recall import GRACE_SECONDS, MAX_FORKS_AHEAD, OVERLAP_SECONDS, RecallState
 from node.mesh.replicas import ReplicaPolicy
+from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
 from tests.node.mesh.test_serve import raw_member, receive_one
+from tests.support.memory_mux import memory_mux_pair
 
 EVERYTHING = ReplicaPolicy(everything=True)
 AUTHOR = Author(1)
@@ -54,9 +59,11 @@ async def put_back(holder: MeshNode) -> AsyncIterator[MeshNode]:
                 if holder.mesh.policy.everything:
                     await log.download(0, node.data.length)
             log.release()
-    async with open_mesh_node(1) as node:
-        await upload(node, *BEFORE)
+    book = MemberBook()
+    book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
         assert node.data.length == length
+        assert node.mesh.recall.state is RecallState.ASKING
         yield node
 
 
@@ -96,6 +103,52 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
             log = await holder.cores.get(key=node.data.key)
             assert not log.is_frozen
             assert log.fork == 1
+
+
+async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start() -> (
+    None
+):
+    async def go_on_alone(holder: MeshNode) -> None:
+        async with open_mesh_node(1, stored=BEFORE) as node:
+            await upload(node)  # there is nobody that it knows of: it does not wait
+            async with connected(node, holder):
+                with trio.fail_after(5):
+                    await trio.sleep_forever()
+
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
+        with pytest.raises(BaseExceptionGroup) as stopped:
+            await go_on_alone(holder)
+    assert "51 blocks of our own log, of which we had 11: start again" in repr(stopped.value)
+
+
+async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path) -> None:
+    """The node dies when the longer head is here, and what it is about is not."""
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder) as node:
+        key = node.data.key
+        async with open_mesh_node(1, path=tmp_path, stored=BEFORE) as cut_off:
+            assert cut_off.data.key == key
+            before = cut_off.data.length
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="beemesh/data")
+            await log.write_local({b"recall": b"%d" % before})
+            whole = await holder.cores.get(key=key)
+            near, far = memory_mux_pair()
+            for mux in (near, far):
+                mux.expected.add((REPLICATION, log.discovery_key))
+            async with open_background_nursery() as nursery:
+                nursery.start_soon(log.serve, near)
+                nursery.start_soon(whole.serve, far)
+                with trio.fail_after(5):
+                    await log.wait_length(whole.length)
+        book = MemberBook()
+        book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
+        async with open_mesh_node(1, path=tmp_path, book=book) as again:
+            assert again.store.count() == len(BEFORE)
+            async with connected(again, holder):
+                with trio.fail_after(5):
+                    await again.mesh.recall.wait_settled()
+            assert again.store.count() == len([*BEFORE, *SINCE])
+            assert again.data.get_local_value(b"recall") is None
 
 
 async def test_the_first_append_waits_for_a_word_but_not_for_ever(
