@@ -22,6 +22,7 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    EvidenceKind,
     Head,
     Interest,
     Query,
@@ -459,8 +460,13 @@ class Member:
         return len(self._pending) <= MAX_PENDING_UPDATES
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry."""
-        self._testimony.extend(pieces)
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        self._testimony.extend(
+            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
+        )
         if self._testimony:
             self._channel.wake_source()
 
