@@ -22,6 +22,8 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    EvidenceKind,
+    Head,
     Interest,
     Query,
     Sessions,
@@ -210,6 +212,10 @@ class MemberListener(Protocol):
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
+    def receive_head(self, member: Member, head: Head, /) -> None:
+        """So long is our own data core there."""
+        ...
+
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
     ) -> None:
@@ -291,6 +297,7 @@ class Member:
                     | Interest()
                     | Evidence()
                     | Stored()
+                    | Head()
                     | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
@@ -313,7 +320,7 @@ class Member:
         """Tell it what a member may know of us, if it was not told."""
         self.carry_out(self.session.welcome(self._listener.welcome(self)))
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -329,6 +336,8 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Head():
+                self._listener.receive_head(self, message)
             case Kept(introductions):
                 self.gossip.introductions.extend(introductions)
                 self.gossip.arrived.set()
@@ -451,8 +460,13 @@ class Member:
         return len(self._pending) <= MAX_PENDING_UPDATES
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry."""
-        self._testimony.extend(pieces)
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        self._testimony.extend(
+            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
+        )
         if self._testimony:
             self._channel.wake_source()
 
