@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, new_node
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
-from bee.hints import Hints
+from bee.hints import PUSHED, Hints
 from bee.log import Log
 from bee.messages import (
     PROTOCOL,
@@ -71,8 +71,13 @@ class ReadCounter:
         self._last_hint = 0
 
     def count(self, blocks: int, hint: int) -> None:
-        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none."""
+        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none.
+
+        What is pushed comes in the trip that asked for it: the first wait of a read is one.
+        """
         self.blocks_waited += blocks
+        if hint == PUSHED and self.round_trips:
+            return
         if hint == 0 or hint != self._last_hint:
             self.round_trips += 1
             self._last_hint = hint
@@ -183,8 +188,8 @@ class NodeReader:
     def _worth_asking(
         self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
     ) -> Sequence[int]:
-        """`wanted` alone if it was hinted at, else all keys of its node that are not here."""
-        if wanted in self.hints:
+        """`wanted` alone if hints name it or will, else all keys of its node that are not here."""
+        if wanted in self.hints or self.hints.wait_for_more():
             return (wanted,)
         seqs = [wanted]
         for key, ref in zip(keys, key_refs, strict=True):
@@ -348,9 +353,9 @@ class Tree:
         self,
         step: Callable[[NodeReader], T],
         counter: ReadCounter,
-        ask: Callable[[], object] | None = None,
+        ask: Callable[[int], object] | None = None,
     ) -> T:
-        """Run `step` until nothing is missing; `ask` is called before the first wait.
+        """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
 
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
@@ -366,7 +371,9 @@ class Tree:
                 self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
             )
             if ask is not None:
-                ask()
+                ask(needed[0])
+                if self.hints.wait_for_more():
+                    needed = needed[:1]  # the rest comes along, or is hinted at
             while True:
                 if max(needed) >= self.log.length:
                     raise CorruptTree(max(needed), "named by the tree, and not in the log")

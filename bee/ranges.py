@@ -69,7 +69,7 @@ class Results(Generic[T]):
         fork: int,
         cursor: Cursor[T],
         counter: ReadCounter,
-        ask: Callable[[], object] | None = None,
+        ask: Callable[[int], object] | None = None,
     ) -> None:
         self._tree = tree
         self._fork = fork
@@ -100,9 +100,9 @@ class Results(Generic[T]):
                 await self._tree.pause()
         return self._ready.pop()
 
-    def _ask_peers(self) -> None:
+    def _ask_peers(self, lacking: int) -> None:
         assert self._ask is not None
-        self._ask()
+        self._ask(lacking)
         self._since_asked = 0
 
 

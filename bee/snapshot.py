@@ -31,9 +31,6 @@ B = TypeVar("B")
 
 GET_EFFORT = 5
 
-MAX_ASKED = 16
-"""Keys of one `get_many` that peers are asked about by name: hints beyond bring little."""
-
 
 class Change(NamedTuple, Generic[K, V]):
     """One block of the history: a put, or a deletion (then the value is None).
@@ -153,9 +150,9 @@ class Snapshot(Generic[K, V]):
         def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
             return look_up(reader, self._root, key)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
-                self._extension.ask_get(self.version, key)
+                self._extension.ask_keys(self.version, (key,), lacking)
 
         return await self._tree.read(step, self._counter, ask)
 
@@ -174,10 +171,9 @@ class Snapshot(Generic[K, V]):
         def step(reader: NodeReader) -> list[tuple[int, NodeRecord] | None]:
             return gather([partial(look_up, reader, root, key) for key in encoded])
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
-                for key in encoded[:MAX_ASKED]:
-                    self._extension.ask_get(self.version, key)
+                self._extension.ask_keys(self.version, encoded, lacking)
 
         self._tree.effort += GET_EFFORT * len(encoded)
         if self._tree.effort >= PAUSE_EFFORT:
@@ -223,10 +219,10 @@ class Snapshot(Generic[K, V]):
 
         cursor = RangeCursor(self._root, bounds, decode, since)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             # Peers would name all of the range.
             if self._extension is not None and not since:
-                self._extension.ask_range(self.version, bounds, cursor.last_key)
+                self._extension.ask_range(self.version, bounds, cursor.last_key, lacking)
 
         return Results(self._tree, self.fork, cursor, self._counter, ask)
 
