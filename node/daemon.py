@@ -441,6 +441,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
             await stack.enter_async_context(_open_network(node, self))
+            if mesh is not None:
+                await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             yield node
 
@@ -477,6 +479,7 @@ async def _open_mesh(
         identity=self.identity,
         book=self.book,
         cores=store,
+        rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
         yield mesh
