@@ -42,6 +42,7 @@ from node.covalue.keys import (
     value_range,
 )
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.local_rows import rebuild_local_rows
 from node.covalue.reading import Tree, read_last_run, read_pieces, read_value
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import (
@@ -127,6 +128,10 @@ class BeeStore:
         self._reclaim = reclaim
         self._keeps_texts = keeps_texts
         self._ends = EndCache()
+
+    async def rebuild(self) -> int:
+        """Make what is beside the bee anew from it; nobody may write. See `local_rows`."""
+        return await rebuild_local_rows(self._bee, self._local)
 
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
