@@ -243,10 +243,13 @@ class Bee(Generic[K, V]):
         encoded = [(encode(start), encode(stop)) for start, stop in ranges]
         return self._extension.push_ranges(peer, encoded)
 
-    def expect_pushes(self, peer: LogPeer) -> None:
-        """Take blocks that this peer will `push`, for as many as one question may bring."""
-        if self._extension is not None:
-            self._extension.expect_pushes(peer)
+    def expect_pushes(self, peer: LogPeer) -> bool:
+        """Take blocks that this peer will `push`, for as many as one question may bring.
+
+        False where they are not taken: from a peer that announced some and did not send them,
+        or without the extension.
+        """
+        return self._extension is not None and self._extension.expect_pushes(peer)
 
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
         """As `Snapshot.get`."""

@@ -107,11 +107,16 @@ class HyperbeeExtension:
             peer.send_extension(NAME, payload)
         return len(pushed)
 
-    def expect_pushes(self, peer: LogPeer) -> None:
-        """The peer was asked by other means: take what it pushes, and its hints."""
-        if not peer.missed_pushes:
-            peer.allow_pushes(MAX_HINTS_PER_REQUEST)
-            self._tree.hints.expect()
+    def expect_pushes(self, peer: LogPeer) -> bool:
+        """The peer is asked by other means: take what it pushes, and its hints.
+
+        False, and nothing is taken, when it did not keep its word before.
+        """
+        if peer.missed_pushes:
+            return False
+        peer.allow_pushes(MAX_HINTS_PER_REQUEST)
+        self._tree.hints.expect()
+        return True
 
     def _send(
         self,

@@ -442,6 +442,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
             await stack.enter_async_context(_open_network(node, self))
+            if mesh is not None:
+                await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             yield node
 
@@ -479,6 +481,7 @@ async def _open_mesh(
         book=self.book,
         cores=store,
         pusher=None if storing.bee is None else ValuePusher(storing.bee, storing.data),
+        rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
         yield mesh

@@ -81,11 +81,12 @@ class CoreData:
     def length(self) -> int:
         return self._core.length
 
-    def expect_pushes(self, member_id: bytes) -> None:
+    def expect_pushes(self, member_id: bytes) -> bool:
         """As `MemberData.expect_pushes`."""
-        for peer in self._core.peers:
-            if peer.remote_public_key == member_id:
-                self._bee.expect_pushes(peer)
+        return any(
+            peer.remote_public_key == member_id and self._bee.expect_pushes(peer)
+            for peer in self._core.peers
+        )
 
     @property
     def fork(self) -> int:
