@@ -116,6 +116,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
     erase_deleted: bool = True
     """Whether deleted values are removed from the disk; else they stay there, unserved."""
+    compact_dead_share: float | None = 0.5
+    """The data bee is compacted when so much of it is dead, and so many bytes; None is never."""
+    compact_min_bytes: int = 16 * 2**20
     quota_account_bytes: int | None = None
     """What one account may have stored, and how many values it may create; `quotas.py`."""
     quota_account_values: int | None = None
@@ -150,6 +153,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def members_path(self) -> Path:
         return self.data / "members.json"
+
+    @property
+    def mirrors_path(self) -> Path:
+        return self.data / "mirrors.json"
 
     @property
     def table_path(self) -> Path:
@@ -426,6 +433,19 @@ def _count(value: object) -> int:
     return count
 
 
+def _share(value: object) -> float | None:
+    text = str(value).strip()
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(\d{0,3}(?:\.\d{1,6})?)(%?)", text)
+    if match is None or not match.group(1) or match.group(1) == ".":
+        raise ValueError(f"{value!r} is no share; write 0.5, 50% or off")
+    share = float(match.group(1)) / (100 if match.group(2) else 1)
+    if not 0 < share <= 1:
+        raise ValueError(f"{value!r} is not above 0 and at most 1")
+    return share
+
+
 def _age(value: object) -> float:
     seconds = parse_duration(value)
     if seconds < 1:
@@ -499,6 +519,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "deny_accounts_file": _path,
     "enforce_permissions": _boolean,
     "erase_deleted": _boolean,
+    "compact_dead_share": _share,
+    "compact_min_bytes": parse_size,
     "quota_account_bytes": parse_size,
     "quota_account_values": _count,
     "rate_bytes": parse_size,

@@ -52,7 +52,9 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.peer_rules import is_lan_address
 from node.mesh.policy_file import load_policy
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import NotSpoken, serve_member
+from node.mesh.serve import NotSpoken, OtherMesh, serve_member
+from node.mirror_file import MirrorSpec, load_mirrors
+from node.mirrors import Mirrors, open_mirrors
 from node.policies import Policies
 from node.relaying import RelayService
 from node.storing import Storing, open_storing
@@ -62,12 +64,14 @@ from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    AddMirror,
     ChangePolicy,
     ExitCode,
     Explain,
     ExportValues,
     ImportValues,
     ListForks,
+    ListMirrors,
     ListValues,
     Load,
     LogVerb,
@@ -75,6 +79,7 @@ from node.verbs import (
     MeshInvite,
     MeshMembers,
     MeshRevoke,
+    RemoveMirror,
     Result,
     ShowPolicy,
     ShowSync,
@@ -84,9 +89,9 @@ from node.verbs import (
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
-from swarm.io.mux import open_mux
+from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
 from swarm.io.tasks import open_background_nursery
 
@@ -111,6 +116,7 @@ class _Self:
     joining: Joining = field(repr=False)
     book: MemberBook
     policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
+    mirrors: list[MirrorSpec] = field(default_factory=list)
 
 
 class Node:
@@ -131,6 +137,7 @@ class Node:
         self.host = host
         self.mesh = mesh
         self.access = access
+        self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
@@ -149,11 +156,15 @@ class Node:
             None
             if mesh is None
             else MeshKeeper(
-                mesh, identity, config, lambda: self.mesh_addresses, lambda: self._present()
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
             )
         )
         self._data = storing.data
         self._values = storing.values
+        self.mirrors: Mirrors | None = None
+        """None without connections to other nodes."""
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self.relay: RelayService | None = None
@@ -195,6 +206,8 @@ class Node:
         for way in joining.websockets:
             swarm.add_websocket(way.url, way.public_key)
         await swarm.join(mesh.membership.topic)
+        if self.mirrors is not None:
+            await self.mirrors.connect(swarm)
 
     async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""
@@ -235,12 +248,31 @@ class Node:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
                 await serve_member(mesh, mux, self.store, _traffic(connection))
-            except NotSpoken:
-                _log.info("hypercore_peer")
-                # A stranger that dialed us names what it wants; it learns of nothing else.
-                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
+            except (OtherMesh, NotSpoken) as stranger:
+                is_other_mesh = isinstance(stranger, OtherMesh)
+                if not mesh.trust.is_barred(connection.link.remote_public_key):
+                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
+
+    async def _serve_stranger(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """A stranger that dialed us names what it wants; it learns of nothing else.
+
+        One that we dialed is offered what is here, a node of another mesh only what is mirrored.
+        """
+        mirrors, is_ours = self.mirrors, connection.link.is_initiator
+        if not is_other_mesh:
+            _log.info("hypercore_peer")
+        elif is_ours and mirrors is not None:
+            await self.store.replicate(mux, lambda core: core.key in mirrors)
+            return
+        await self.store.replicate(
+            mux,
+            lambda core: mesh.trust.serves_strangers(core.key),
+            is_discreet=is_other_mesh or not is_ours,
+        )
 
     # What the admin server asks.
 
@@ -278,6 +310,8 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            mirrors=() if self.mirrors is None else self.mirrors.statistics(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
             ways=self._ways(),
             relay=None if self.relay is None else self.relay.status(),
@@ -350,6 +384,11 @@ class Node:
                 return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
                 return perform_transfer(self.host, verb)
+            case AddMirror() | RemoveMirror() | ListMirrors():
+                if self.mirrors is None:
+                    text = "--store sqlite has no connections to other nodes: use bee or hybrid"
+                    raise VerbError(ExitCode.USAGE, text)
+                return self.mirrors.perform(verb)
             case ShowPolicy() | ChangePolicy():
                 return self._policies.perform(verb)
             case Explain():
@@ -359,6 +398,7 @@ class Node:
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
+        mesh = None if self.mesh is None else self.mesh.statistics()
         return SyncCounts(
             in_memory=counts.values_in_memory,
             subscribed=counts.subscribed_ids,
@@ -368,6 +408,8 @@ class Node:
             bad_lines=counts.bad_lines,
             forks=counts.forks_found,
             erased=counts.erased_values,
+            forked_cores=0 if mesh is None else mesh.forked_cores,
+            false_evidence=0 if mesh is None else mesh.evidence_refused,
         )
 
     def _client_counts(self) -> ClientCounts:
@@ -394,18 +436,25 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store) as storing,
+        open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
-        _open_mesh(config, self, host, storing) as mesh,
+        _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
+            if node.mesh is not None:
+                mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
+                node.mirrors = await stack.enter_async_context(mirrors)
             await stack.enter_async_context(_open_network(node, self))
             await stack.enter_async_context(_open_servers(node))
             yield node
+
+
+def _data_key(self: _Self) -> bytes | None:
+    return None if self.membership is None else self.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:
@@ -420,7 +469,7 @@ def _host_options(config: Config) -> HostOptions:
 
 @asynccontextmanager
 async def _open_mesh(
-    config: Config, self: _Self, host: SyncHost, storing: Storing
+    config: Config, self: _Self, host: SyncHost, storing: Storing, store: Corestore
 ) -> AsyncIterator[Mesh | None]:
     """The mesh, if there is something that other nodes can read."""
     if self.membership is None or storing.data is None:
@@ -435,6 +484,7 @@ async def _open_mesh(
         policy=self.policy,
         identity=self.identity,
         book=self.book,
+        cores=store,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -461,7 +511,8 @@ def _prepare(config: Config) -> _Self:
     if membership != stored:
         save_membership(config.mesh_path, membership)
     policy = load_policy(config.policy_path, config.replicate)
-    return _Self(identity, membership, joining, load_book(config.members_path), policy)
+    mirrors = load_mirrors(config.mirrors_path)
+    return _Self(identity, membership, joining, load_book(config.members_path), policy, mirrors)
 
 
 @asynccontextmanager
@@ -518,6 +569,8 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            if node.compacting is not None:
+                nursery.start_soon(node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from hypercore.crypto import KeyPair
+from node.access.gate import Gate
 from node.config import Config
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
@@ -34,6 +35,7 @@ class MeshKeeper:
         mesh: Mesh,
         identity: KeyPair,
         config: Config,
+        gate: Gate,
         addresses: Callable[[], Sequence[str]],
         present: Callable[[], Mapping[str, Presence]],
     ) -> None:
@@ -46,6 +48,8 @@ class MeshKeeper:
         self._saved = mesh.membership
         self._saved_book = mesh.trust.book.encode()
         self._lock = trio.Lock()
+        self._gate = gate
+        self._apply_role()
 
     @property
     def membership(self) -> Membership:
@@ -79,10 +83,15 @@ class MeshKeeper:
             save_book(self._config.members_path, book)
             self._saved_book = book
 
+    def _apply_role(self) -> None:
+        """Let clients write only what others take."""
+        self._gate.is_read_only = not self._mesh.trust.may_write
+
     async def run(self) -> None:
         """Save whenever something has changed, until cancelled."""
         while True:
             await self._mesh.trust.wait_changed()
+            self._apply_role()
             try:
                 await self.save()
             except OSError as error:

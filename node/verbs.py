@@ -162,7 +162,7 @@ class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sessions of which their author signed two continuations, with the evidence."""
+    """Sessions and cores of which their author signed two histories, with the evidence."""
 
 
 class PeerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +200,27 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: float = 10.0
 
 
+class AddMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep a core of somebody else's and serve it; `range` is `a:b`, "" is all of it."""
+
+    key: str
+    name: str = ""
+    kind: Literal["", "bee", "core"] = ""
+    range: str = ""
+    peers: tuple[str, ...] = ()
+
+
+class RemoveMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep it no longer; by key or name."""
+
+    mirror: str
+
+
+class ListMirrors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cores mirrored here, and how far they are."""
+
+
+MirrorVerb: TypeAlias = AddMirror | RemoveMirror | ListMirrors
 PolicyVerb: TypeAlias = ShowPolicy | ChangePolicy
 
 
@@ -266,7 +287,7 @@ LogVerb: TypeAlias = (
     | BeeCompact
 )
 PostedVerb: TypeAlias = (
-    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | Explain
+    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | MirrorVerb | Explain
 )
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
@@ -288,6 +309,9 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/export": ExportValues,
     "values/forks": ListForks,
     "bee/compact": BeeCompact,
+    "mirror/add": AddMirror,
+    "mirror/remove": RemoveMirror,
+    "mirror/ls": ListMirrors,
     "policy/show": ShowPolicy,
     "policy/change": ChangePolicy,
     "values/explain": Explain,

@@ -84,6 +84,11 @@ def _add_policy(app: App) -> None:
     app.command("node.cli.policy:unfollow", name="unfollow", help="Take back a follow.")
     app.command("node.cli.policy:policy", name="policy", help="What the node keeps, and of whom.")
     app.command("node.cli.explain:explain", name="explain", help=_EXPLAIN)
+    app.command("node.cli.mirror:mirror", name="mirror", help="Keep and serve another's core.")
+    app.command(
+        "node.cli.mirror:mirrors", name="mirrors", help="Show the mirrors, how far each is."
+    )
+    app.command("node.cli.mirror:unmirror", name="unmirror", help="Take back a mirror.")
 
 
 def _build_sync() -> App:

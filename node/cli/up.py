@@ -139,6 +139,15 @@ class UpOptions:
     erase_deleted: Annotated[
         str | None, _option("false: keep the content of deleted coValues on the disk.")
     ] = None
+    compact_dead_share: Annotated[
+        str | None,
+        _option(
+            "Compact the data bee when so much of it is dead, such as 50%, or off. Default: 50%."
+        ),
+    ] = None
+    compact_min_bytes: Annotated[
+        str | None, _option("SIZE that must be dead for that, too. Default: 16MiB.")
+    ] = None
     log_level: Annotated[str | None, _option("debug, info, warning, error. Default: info.")] = None
     log_format: Annotated[str | None, _option("auto, pretty or json. Default: auto.")] = None
 

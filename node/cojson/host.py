@@ -142,8 +142,13 @@ class SyncHost:
             access=access,
         )
         self._memory_seconds = options.memory_seconds
-        self._forks = ForkWatch(store, self._ask_for_whole_session)
-        self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
+        self.forks = ForkWatch(store, self._ask_for_whole_session)
+        """Evidence of sessions that their authors continued in two ways."""
+        self._eraser = (
+            Eraser(store, partial(is_deletion_valid, store), access=access)
+            if options.erases
+            else None
+        )
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
@@ -308,7 +313,7 @@ class SyncHost:
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
-            forks_found=self._forks.forks_found,
+            forks_found=self.forks.forks_found,
             erased_values=0 if self._eraser is None else self._eraser.erased_values,
             commits=counters.commits,
             messages_stored=counters.messages_stored,
@@ -372,7 +377,7 @@ class SyncHost:
                 case LoadValue() | Rehash() | ReadGroup():
                     self._reader.ask(output)
                 case CheckFork():
-                    self._forks.suspect(output)
+                    self.forks.suspect(output)
                 case Changed(co_id, sessions):
                     for changes in self._feeds:
                         changes.add(co_id, sessions)
@@ -433,7 +438,7 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._reader.run)
-            tasks.start_soon(self._forks.run)
+            tasks.start_soon(self.forks.run)
             tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
                 tasks.start_soon(self._eraser.run)

@@ -41,6 +41,10 @@ class Acknowledgements:
     """Of one member, both ways. Sync and pure."""
 
     def __init__(self) -> None:
+        self.is_compared = False
+        """Whether what it holds was compared once with all that is wanted here."""
+        self.told_length = 0
+        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
         self.is_spoken = False
         """Whether the member ever acknowledged anything: older nodes do not."""
         self.is_partial = False

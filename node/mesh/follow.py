@@ -29,9 +29,15 @@ from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
+from node.mesh.fetch import (
+    ContentDoor,
+    Fetcher,
+    held_sessions,
+    stored_state,
+    unless_stalled,
+)
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member import Member, MemberData, MemberDataError, Reading, Survey
+from node.mesh.member import MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
@@ -223,7 +229,7 @@ class CatchUp:
     def merged(self, data_key: bytes) -> Merged:
         return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
 
-    async def run(self, member: Member, welcome: Welcome) -> bool:
+    async def run(self, member: Source, welcome: Welcome) -> bool:
         """Merge up to the member's length now; False when it failed on the way.
 
         Cancel: what was merged stays, and the next run goes on from the last page.
@@ -255,11 +261,11 @@ class CatchUp:
         self._tell_merged(member, start)
         return True
 
-    def _tell_merged(self, member: Member, length: int) -> None:
+    def _tell_merged(self, member: Source, length: int) -> None:
         if self.policy.everything:
             member.owe_merged(length)
 
-    async def _bring_survey(self, member: Member, data: MemberData, start: int, stop: int) -> bool:
+    async def _bring_survey(self, member: Source, data: MemberData, start: int, stop: int) -> bool:
         """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
 
         Whether the member could be read all the time.
@@ -278,7 +284,7 @@ class CatchUp:
             after = found.last_key
         return True
 
-    async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
+    async def _bring(self, member: Source, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
         """Fetch what we lack of a page; whether the member could be read all the time."""
         failures = member.failures
         member.note_holdings(list(page.items()))

@@ -16,6 +16,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
 from node.mesh.acknowledgements import Acknowledgements
+from node.mesh.conduct import Conduct
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
 from node.mesh.messages import (
@@ -43,11 +44,21 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+)
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
 """Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+MAX_INTRODUCTIONS = 2048
+"""Members whose cores one member may offer (about 1 MB)."""
 
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
@@ -139,6 +150,40 @@ class MemberStatistics:
     round_trip_seconds: float | None
 
 
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
+
+
+class Gossip:
+    """What a member says about members."""
+
+    def __init__(self) -> None:
+        self.summary: bytes | None = None
+        """Of what admins signed, as it knows; None from an older version."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.arrived = Wakeup()
+        self.is_heard = False
+        """Whether it has said whose cores it keeps, and that was looked at."""
+
+
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
@@ -185,8 +230,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
-        self.records_summary: bytes | None = None
-        """Of what its admins signed, as it said last; None from an older version."""
+        self.gossip = Gossip()
+        """What it said about members."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -205,12 +250,9 @@ class Member:
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.undelivered = 0
-        """Values that it announced, and did not have when it was asked for them."""
-        self.is_compared = False
-        """Whether what it holds was compared once with all that is wanted here."""
-        self.told_length = 0
-        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
+        self.conduct = Conduct()
+        self.is_frozen = False
+        """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
         self._channel = channel
         self._listener = listener
@@ -218,6 +260,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
+        self._testimony: deque[Evidence] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -243,7 +286,11 @@ class Member:
                     self.queries.append(output)
                     self.query_arrived.set()
                 case (
-                    Update() | Interest() | Evidence() | Stored() | Records() | Held() | Farewell()
+                    Update()
+                    | Interest()
+                    | Evidence()
+                    | Stored()
+                    | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
                 case QuerySent():
@@ -259,6 +306,8 @@ class Member:
             case Update(version, changes):
                 self._updates_received += 1
                 self.note_holdings(changes)
+                if not self.may_write:
+                    return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
@@ -268,6 +317,11 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Kept(introductions):
+                self.gossip.introductions.extend(introductions)
+                self.gossip.arrived.set()
+                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell():
@@ -311,9 +365,21 @@ class Member:
         """What it may do; None before it was admitted."""
         return self._role
 
+    @property
+    def may_write(self) -> bool:
+        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        return self._role is not None and self._role.may_write
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it is told of values, in answers and updates."""
+        return self._role is not None and self._role is not Role.BLIND
+
     def change_role(self, role: Role) -> None:
         """An admin granted it something else."""
-        self._role = role
+        if role is not self._role:
+            self._role = role
+            self.needs_catching_up.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
@@ -321,7 +387,12 @@ class Member:
         return frozenset(self._inquiries.values())
 
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
-        """Put the question; returns in how many queries, each of which the inquiry sees end."""
+        """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        None to who may not write: what it has is not taken.
+        """
+        if self.is_frozen or not self.may_write:
+            return 0
         outputs = self.session.ask(
             list(inquiry.wanted.items()), trio.current_time(), patience_seconds
         )
@@ -334,7 +405,8 @@ class Member:
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
         self.note_holdings(answer.values)
-        late = inquiry.receive(self.id, answer.version, answer.values)
+        values = answer.values if self.may_write else ()
+        late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
@@ -349,18 +421,39 @@ class Member:
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
             version = durable_length()
-            return self._take_acknowledgements(version) + self._take_updates(version, max_bytes)
+            messages = self._take_acknowledgements(version)
+            messages += self._take_updates(version, max_bytes)
+            return messages or self._take_testimony()
 
         self._channel.set_source(take)
 
     def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
         """Announce these when the connection can take it; False when far too many wait."""
+        if not self.may_read:
+            return True
         for co_id, sessions in self.session.selection.pick(changes):
             if self.acknowledgements.lacks(co_id, sessions):
                 merge_counts(self._pending.setdefault(co_id, {}), sessions)
         if self._pending:
             self._channel.wake_source()
         return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
+        """Tell it of these when the connection has nothing else to carry."""
+        self._testimony.extend(pieces)
+        if self._testimony:
+            self._channel.wake_source()
+
+    def _take_testimony(self) -> list[tuple[int, bytes]]:
+        if not self._testimony:
+            return []
+        outputs = self.session.testify(self._testimony.popleft())
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+
+    def freeze(self) -> None:
+        """Its writer signed two histories: from now on nothing is read from it, or asked."""
+        self.is_frozen = True
+        self.data = None
 
     def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
         if not self.acknowledgements.is_owing:

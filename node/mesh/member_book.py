@@ -12,6 +12,7 @@ import msgspec
 
 from node.errors import ConfigError
 from node.identity import write_private
+from node.mesh.trust_messages import Introduction
 
 MAX_MET = 4096
 """Members remembered; who was not seen for longest is forgotten first."""
@@ -27,6 +28,10 @@ class Met(msgspec.Struct, frozen=True):
     seen: float
     ticket: str = ""
     """Digest of the grant that it showed, in hexadecimal, if others may show it, too."""
+    key: str = ""
+    """Of its data core, in hexadecimal."""
+    introduction: str = ""
+    """What it signed about that, where it is passed on; in hexadecimal."""
 
 
 class MemberBook:
@@ -41,11 +46,35 @@ class MemberBook:
     def get(self, id: str) -> Met | None:
         return self._members.get(id)
 
-    def note(self, id: str, name: str, role: str, unix_seconds: float, ticket: str = "") -> None:
+    def has_core(self, key: str) -> bool:
+        """Whether somebody said that this is its data core."""
+        return any(member.key == key for member in self)
+
+    def note(
+        self,
+        id: str,
+        name: str,
+        role: str,
+        unix_seconds: float,
+        *,
+        ticket: str = "",
+        key: str = "",
+    ) -> None:
         """It is here now."""
         earlier = self._members.pop(id, None)
         since = unix_seconds if earlier is None else earlier.since
-        self._members[id] = Met(id, name, role, since, unix_seconds, ticket)
+        introduction = "" if earlier is None else earlier.introduction
+        self._put(Met(id, name, role, since, unix_seconds, ticket, key, introduction))
+
+    def introduce(self, introduction: Introduction, unix_seconds: float) -> None:
+        """Keep what a member, perhaps one that was never here, signed about its core."""
+        id = introduction.member.hex()
+        met = self._members.get(id) or Met(id, introduction.name, "", unix_seconds, unix_seconds)
+        key, signed = introduction.data_key.hex(), introduction.encode().hex()
+        self._put(msgspec.structs.replace(met, key=key, introduction=signed))
+
+    def _put(self, met: Met) -> None:
+        self._members[met.id] = met
         if len(self._members) > MAX_MET:
             del self._members[min(self, key=lambda member: member.seen).id]
 

@@ -19,8 +19,10 @@ from typing import Protocol
 
 import trio
 
+from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
+from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
@@ -37,11 +39,13 @@ from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welc
 from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
+from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -74,6 +78,8 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def store(self) -> CoValueStore: ...
     @property
+    def forks(self) -> ForkWatch: ...
+    @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
     def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
@@ -85,7 +91,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, TimedLog, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -106,6 +112,8 @@ class MeshStatistics:
     absent: int
     queries_answered: int
     evidence_received: int
+    evidence_refused: int
+    forked_cores: int
 
 
 class Mesh:
@@ -124,6 +132,7 @@ class Mesh:
         identity: KeyPair | None,
         book: MemberBook | None,
         clock: Callable[[], float],
+        cores: WitnessedCores | None,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -133,14 +142,30 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
-        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
+        self.trust = Trust(
+            *(id, membership, self.members),
+            identity=identity,
+            book=book,
+            own_core=data.key,
+            clock=clock,
+        )
         self._name = name
         self._nursery = nursery
+        self.safekeeping = Safekeeping(
+            self.trust,
+            self.members,
+            data.key,
+            name,
+            identity=identity,
+            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            keeps_all=lambda: self.policy.everything,
+        )
+        self.witness = Witness(host, data, self.members, cores)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
         self.exchange = Exchange(data, policy.peers)
-        self._fetcher = Fetcher(host, self.members, policy)
+        self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
@@ -155,7 +180,6 @@ class Mesh:
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
-        self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
 
@@ -207,6 +231,11 @@ class Mesh:
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
+            if missing and self.safekeeping.may_find:
+                await self.safekeeping.find(missing, known, self._fetcher)
+                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
+                claimed.update(found_here)
+                missing = [co_id for co_id in missing if co_id not in claimed]
             if self._last_departure < started - ANSWER_SECONDS:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
@@ -220,6 +249,10 @@ class Mesh:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
 
+    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+        """Serve a member as `Safekeeping.serve` says, until cancelled."""
+        await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
+
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
         return self._fetcher.report(co_id)
@@ -232,7 +265,9 @@ class Mesh:
             found=self._found,
             absent=self._absent,
             queries_answered=self._queries_answered,
-            evidence_received=self._evidence,
+            evidence_received=self.witness.received,
+            evidence_refused=self.witness.refused,
+            forked_cores=len(self.witness.forked_cores),
         )
 
     def change_policy(self, policy: ReplicaPolicy) -> None:
@@ -292,21 +327,22 @@ class Mesh:
         merged = None
         if self.policy.everything:
             merged = self.catch_up.merged(about.key).length
-            if member.is_compared and not missing:
+            if said.is_compared and not missing:
                 merged = about.length  # what came since was announced, and is here
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
-            is_compared=member.is_compared,
+            is_frozen=member.is_frozen,
+            is_compared=said.is_compared,
             missing=missing,
-            undelivered=member.undelivered,
+            undelivered=member.conduct.undelivered,
             acknowledges=said.is_spoken,
             unacknowledged=said.unacknowledged,
             is_partial=said.is_partial,
             declined=said.declined,
             length=about.length,
             merged=merged,
-            ours=member.told_length,
+            ours=said.told_length,
             merged_there=said.merged_there if member.session.selection.everything else None,
             blocks_fetched=about.blocks_fetched,
             bytes_fetched=about.bytes_fetched,
@@ -319,12 +355,12 @@ class Mesh:
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
-        member.told_length = self.data.durable_length
+        member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
         role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            member.told_length,
+            member.acknowledgements.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
@@ -342,6 +378,7 @@ class Mesh:
         self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
+        self.witness.greet(member)
         self.tell_interest(member)
         repeats = earlier is not None and member.direction.takes
         for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
@@ -361,7 +398,11 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member or not member.direction.takes:
+        if (
+            self.members.get(member.id) is not member
+            or member.is_frozen
+            or not member.direction.takes
+        ):
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -377,7 +418,7 @@ class Mesh:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not interest.everything:
             return
-        if not member.queue_update(recent):
+        if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
     def receive_holdings(
@@ -395,9 +436,8 @@ class Mesh:
         """Return when `sync_state` may be another one. Cancel: undoes nothing."""
         await self._sync_changed.park()
 
-    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
-        """Counted only: nothing here judges forks yet."""
-        self._evidence += 1
+    def receive_evidence(self, member: Member, evidence: Evidence) -> None:
+        self.witness.receive(member, evidence)
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
@@ -415,6 +455,7 @@ class Mesh:
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.witness.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -423,6 +464,8 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            if not self.trust.may_write:
+                continue  # nobody would take it
             members = [member for member in self.members.values() if member.direction.gives]
             if any(member.session.selection.owners for member in members):
                 await self.owners.resolve(moved)
@@ -539,10 +582,12 @@ async def open_mesh(
     identity: KeyPair | None = None,
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
+    cores: WitnessedCores | None = None,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
-    An admin needs its `identity` to sign grants; `clock` gives unix seconds.
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
+    that may turn out to be forked.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -550,6 +595,7 @@ async def open_mesh(
             identity=identity,
             book=book,
             clock=clock,
+            cores=cores,
         )
         nursery.start_soon(mesh.run)
         yield mesh

@@ -11,7 +11,7 @@
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
 
-Numbers 16 to 18 are about members: `trust_messages`.
+Numbers 16 to 19 are about members: `trust_messages`.
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
@@ -32,7 +32,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.ticket import Grant
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
 VERSION = 1
@@ -72,6 +72,7 @@ class MessageType(IntEnum):
     RECORDS = 16
     HELD = 17
     FAREWELL = 18
+    KEPT = 19
 
 
 class EvidenceKind(IntEnum):
@@ -298,6 +299,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.RECORDS: Records.decode,
     MessageType.HELD: Held.decode,
     MessageType.FAREWELL: Farewell.decode,
+    MessageType.KEPT: Kept.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -312,6 +314,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Records: MessageType.RECORDS,
     Held: MessageType.HELD,
     Farewell: MessageType.FAREWELL,
+    Kept: MessageType.KEPT,
 }
 
 

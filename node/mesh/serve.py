@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from hypercore.core import Core
-from hypercore.errors import StorageError
+from hypercore.errors import StorageError, UsageError
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
@@ -28,7 +28,7 @@ from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
-from node.mesh.session import ADMISSION_SECONDS, MeshSession
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
@@ -49,10 +49,14 @@ class NotSpoken(NodeError):
     """The other end of a connection does not speak `beemesh/1`."""
 
 
+class OtherMesh(NotSpoken):
+    """The other end is a node, but knows another secret than ours."""
+
+
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
-    async def get(self, *, key: bytes) -> Core: ...
+    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(self, mux: Multiplexer, is_allowed: Allow, /) -> Awaitable[None]: ...
 
 
@@ -66,7 +70,7 @@ async def serve_member(
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
 
-    Raises: NotSpoken when the remote does not open the channel.
+    Raises: NotSpoken when the remote does not open the channel, OtherMesh.
     Cancel: the remote is gone for us.
     """
     channel = await _open_channel(mux)
@@ -96,6 +100,8 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+    if member.welcome is None and member.close_reason == WRONG_SECRET:
+        raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
 
 
@@ -126,12 +132,13 @@ async def _serve_admitted(
         member.carry_out(member.session.close("it shows our own data core as its own"))
         return
     try:
-        core = await cores.get(key=welcome.data_key)
-    except StorageError as error:
+        core = await cores.get(key=welcome.data_key, encryption_key=mesh.membership.data_key)
+    except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
     try:
-        member.data = CoreData(core)
+        if not mesh.safekeeping.is_keeper:  # else it is ciphertext
+            member.data = CoreData(core)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
@@ -140,7 +147,8 @@ async def _serve_admitted(
             nursery.start_soon(cores.replicate, mux, partial(_is_shared, mesh, member, welcome))
             nursery.start_soon(_answer_queries, mesh, member)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
-            if member.direction.takes:
+            nursery.start_soon(mesh.keep_safe, member, core, cores)
+            if member.direction.takes and member.data is not None:
                 nursery.start_soon(_stay_current, mesh, member, welcome)
             if member.direction.gives:
                 nursery.start_soon(_list_what_it_follows, mesh, member)
@@ -193,7 +201,7 @@ async def _look_up(
     mesh: Mesh, member: Member, query: Query
 ) -> list[tuple[RawCoId, Sessions | None]]:
     values: list[tuple[RawCoId, Sessions | None]] = []
-    if not member.direction.gives:
+    if not (member.direction.gives and member.may_read):
         return [(co_id, None) for co_id in query.ids]
     for position, co_id in enumerate(query.ids):
         values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
@@ -205,10 +213,10 @@ async def _look_up(
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
     while True:
-        is_done = await _compare(mesh, member)
-        if mesh.policy.everything:
+        is_done = not member.may_write or await _compare(mesh, member)
+        if mesh.policy.everything and member.may_write:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
-        member.is_compared = member.is_compared or is_done
+        member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()

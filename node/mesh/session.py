@@ -37,9 +37,12 @@ from node.mesh.messages import (
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.ticket import Grant, Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 ADMISSION_SECONDS = 10.0
+
+WRONG_SECRET = "it does not know the secret of this mesh"
+"""Why a node of another mesh, or of none, is no member; it is a hypercore peer all the same."""
 ANSWER_SECONDS = 1.0
 
 MAX_OPEN_QUERIES = 64
@@ -222,7 +225,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Stored() | Records() | Held() | Farewell():
+            case Update() | Evidence() | Stored() | Records() | Held() | Farewell() | Kept():
                 return [message]
 
     def ask(
@@ -272,6 +275,10 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def testify(self, evidence: Evidence) -> list[Output]:
+        """Pass evidence on."""
+        return [_transmit(evidence)] if self._state is State.MEMBER else []
 
     def acknowledge(
         self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
@@ -332,7 +339,7 @@ class MeshSession:
         if not is_hello_proof(
             hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
         ):
-            return self._close("it does not know the secret of this mesh")
+            return self._close(WRONG_SECRET)
         self._state = State.PROVED
         return [WelcomeDue()]
 

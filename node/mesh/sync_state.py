@@ -8,12 +8,13 @@ are wanted; at least one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSync:
-    """One member that is connected.
+    """One member that is connected; its log `is_frozen` if two histories of it were signed.
 
     `missing` values it announced that are not (wholly) here, `undelivered` ones that it did not
     have when asked. `unacknowledged` values it heard of from us and has not said to hold;
@@ -23,6 +24,7 @@ class MemberSync:
 
     id: str
     name: str
+    is_frozen: bool
     is_compared: bool
     missing: int
     undelivered: int
@@ -50,11 +52,14 @@ class MemberSync:
 
     @property
     def is_done(self) -> bool:
-        return self.is_compared and self.acknowledges and self.left == 0
+        is_here = self.is_compared and self.acknowledges and not self.is_frozen
+        return is_here and self.left == 0
 
     @property
     def state(self) -> str:
         """For people."""
+        if self.is_frozen:
+            return "forked"
         if not self.is_compared:
             return "comparing"
         if self.missing or (self.merged is not None and self.merged < self.length):
@@ -88,12 +93,17 @@ class SyncState:
     @property
     def left(self) -> int:
         """What is still to be done: values and blocks."""
-        return self.waiting + sum(member.left for member in self.members)
+        return self.waiting + sum(member.left for member in self._sound)
+
+    @property
+    def _sound(self) -> Sequence[MemberSync]:
+        """Who can be in step at all: not whose log is forked."""
+        return [member for member in self.members if not member.is_frozen]
 
     @property
     def is_done(self) -> bool:
-        is_enough = len(self.members) + 1 >= max(self.min_copies, 2)
-        return is_enough and not self.left and all(member.is_done for member in self.members)
+        is_enough = len(self._sound) + 1 >= max(self.min_copies, 2)
+        return is_enough and not self.left and all(member.is_done for member in self._sound)
 
     @property
     def why(self) -> str:

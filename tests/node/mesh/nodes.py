@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 import trio.testing
@@ -73,13 +74,14 @@ async def open_mesh_node(
     options: HostOptions | None = None,
     *,
     clock: Callable[[], float] = time.time,
+    path: Path | None = None,
 ) -> AsyncIterator[MeshNode]:
     identity = KeyPair.from_seed(bytes((number,)) * 32)
     async with AsyncExitStack() as stack:
         cores = await stack.enter_async_context(
-            open_corestore(None, primary_key=bytes((number,)) * 32)
+            open_corestore(path, primary_key=bytes((number,)) * 32)
         )
-        data = await cores.get(name="beemesh/data")
+        data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         store = BeeStore(Bee(data), data)
         host = await stack.enter_async_context(open_sync_host(store, options))
         mesh = await stack.enter_async_context(
@@ -92,6 +94,7 @@ async def open_mesh_node(
                 policy=policy,
                 identity=identity,
                 clock=clock,
+                cores=cores,
             )
         )
         host.mesh = mesh

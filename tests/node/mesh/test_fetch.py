@@ -88,6 +88,7 @@ def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
     made = Member(name, NoChannel(), session, NoChannel())  # type: ignore[arg-type]  # never used
     data = FakeData(read)
     made.data = data
+    made.change_role(Role.WRITER)
     return made, data
 
 

@@ -112,6 +112,7 @@ def member_with(node: MeshNode, data: Watched) -> tuple[Member, Welcome]:
     )
     member = Member(b"source", NoChannel(), session, NoChannel())  # type: ignore[arg-type]
     member.data = data
+    member.change_role(Role.WRITER)
     return member, Welcome(node.data.key, node.data.length, "source", "writer", None, ())
 
 

@@ -217,7 +217,8 @@ async def test_a_wait_that_fails_says_why(
 
 def member(**changes: object) -> MemberSync:
     facts: dict[str, object] = {
-        "id": "ab" * 32, "name": "b", "is_compared": True, "missing": 0, "undelivered": 0,
+        "id": "ab" * 32, "name": "b", "is_frozen": False, "is_compared": True,
+        "missing": 0, "undelivered": 0,
         "acknowledges": True, "unacknowledged": 0, "is_partial": False, "declined": 0,
         "length": 10, "merged": 10, "ours": 5, "merged_there": 5,
         "blocks_fetched": 0, "bytes_fetched": 0,
@@ -236,12 +237,14 @@ def member(**changes: object) -> MemberSync:
         ({"unacknowledged": 4}, "sending", 4),
         ({"merged_there": 1}, "sending", 4),
         ({"acknowledges": False}, "does not acknowledge", 0),
+        ({"is_frozen": True, "missing": 2}, "forked", 2),
     ],
 )
 def test_one_definition_of_done(changes: dict[str, object], state: str, left: int) -> None:
     one = member(**changes)
     assert (one.state, one.left, one.is_done) == (state, left, state == "in step")
     node = SyncState(3, one.missing, 1, 0, (member(), one))
-    assert node.is_done is one.is_done
+    # A member whose log is forked is not waited for.
+    assert node.is_done is (one.is_done or one.is_frozen)
     assert (node.why == "") is node.is_done
     assert not SyncState(3, 0, 1, 1, (one,)).is_done

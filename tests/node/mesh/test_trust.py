@@ -261,7 +261,7 @@ async def test_records_of_nobody_leave_no_trace() -> None:
 def test_the_book_round_trips_and_is_bounded() -> None:
     book = MemberBook()
     for number in range(4100):
-        book.note(f"{number:064x}", f"node {number}", "writer", float(number), "aa")
+        book.note(f"{number:064x}", f"node {number}", "writer", float(number), ticket="aa")
     book.note(f"{4099:064x}", "renamed", "reader", 9999.0)
     read = MemberBook.decode(book.encode())
     assert list(read) == list(book)
