@@ -201,6 +201,8 @@ class Node:
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
+        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+            swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
         for way in joining.websockets:
@@ -356,7 +358,9 @@ class Node:
 
     def _present(self) -> dict[str, Presence]:
         return {
-            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+            peer.id: Presence(peer.address, peer.reach, peer.is_initiator)
+            for peer in self.peers()
+            if peer.is_member
         }
 
     def missing_for_ready(self) -> list[str]:
@@ -449,6 +453,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
             await stack.enter_async_context(_open_network(node, self))
+            if mesh is not None:
+                await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             yield node
 
@@ -485,6 +491,7 @@ async def _open_mesh(
         identity=self.identity,
         book=self.book,
         cores=store,
+        rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
         yield mesh

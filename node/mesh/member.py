@@ -22,6 +22,8 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    EvidenceKind,
+    Head,
     Interest,
     Query,
     Sessions,
@@ -180,6 +182,8 @@ class Gossip:
         self.introductions: deque[Introduction] = deque()
         """Of itself, and of those whose cores it keeps; to be looked at."""
         self.arrived = Wakeup()
+        self.is_told = False
+        """Whether it was sent the records that it lacked when it came."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 
@@ -188,7 +192,7 @@ class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
     def introduction(self) -> Sequence[TrustMessage]:
-        """What it hears before the welcome."""
+        """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -207,6 +211,10 @@ class MemberListener(Protocol):
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
+
+    def receive_head(self, member: Member, head: Head, /) -> None:
+        """So long is our own data core there."""
+        ...
 
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
@@ -260,7 +268,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
-        self._testimony: deque[Evidence] = deque()
+        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -271,11 +279,10 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
-                    for message in self._listener.introduction():
-                        self.carry_out(self.session.tell(message))
-                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                    self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived():
                     self._receive_answer(output)
@@ -290,6 +297,7 @@ class Member:
                     | Interest()
                     | Evidence()
                     | Stored()
+                    | Head()
                     | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
@@ -301,7 +309,18 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
+    def _introduce_ourselves(self) -> None:
+        introduction = self._listener.introduction()
+        for message in introduction:
+            self.carry_out(self.session.tell(message))
+        if not introduction:
+            self.send_welcome()
+
+    def send_welcome(self) -> None:
+        """Tell it what a member may know of us, if it was not told."""
+        self.carry_out(self.session.welcome(self._listener.welcome(self)))
+
+    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -317,6 +336,8 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Head():
+                self._listener.receive_head(self, message)
             case Kept(introductions):
                 self.gossip.introductions.extend(introductions)
                 self.gossip.arrived.set()
@@ -439,15 +460,29 @@ class Member:
         return len(self._pending) <= MAX_PENDING_UPDATES
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry."""
-        self._testimony.extend(pieces)
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        self._testimony.extend(
+            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
+        )
         if self._testimony:
             self._channel.wake_source()
+
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
 
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        outputs = self.session.testify(self._testimony.popleft())
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                outputs = self.session.testify(evidence)
+            case records:
+                outputs = self.session.tell(records)
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def freeze(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 import trio
@@ -79,13 +80,16 @@ class Trust:
     @property
     def may_write(self) -> bool:
         """Whether others take what this node has."""
-        return self._verdict.role is not None and self._verdict.role.may_write
+        role = self._verdict.role
+        return role is not None and role.may_write and not self.membership.lacks_key
 
     @property
     def trouble(self) -> str:
-        """Why members do not let this node in, if they do not; empty where nothing is wrong."""
+        """Why this node is not let in, or cannot do what it may; empty where nothing is wrong."""
         if self._verdict.role is None:
             return self.explain(self._id, self.membership.grant).reason
+        if self._verdict.role is not Role.BLIND and self.membership.lacks_key:
+            return "it lacks the key of the encrypted data: join again with a new ticket"
         if self.farewell is not None and not self._members:
             return self.farewell.reason
         return ""
@@ -127,7 +131,8 @@ class Trust:
         own = ledger.grants_to(self._id)
         issuers = {item.issuer for item in (*own, *([] if grant is None else [grant]))}
         chains = {link for issuer in issuers for link in ledger.chain_to(issuer)}
-        return list(split_records(ledger.summary, {*own, *chains}))
+        first, *others = split_records(ledger.summary, {*own, *chains})
+        return [replace(first, shown=grant), *others]
 
     def admitted(self, member: Member) -> None:
         """It is a member from now on."""
@@ -177,14 +182,19 @@ class Trust:
                     self.take(message.records, source=member)
                 except ForgedRecord as error:
                     member.carry_out(member.session.close(f"it passes on {error}"))
+                else:
+                    self._consider(member, message.shown)
             case Held(digests):
+                if member.gossip.is_told:
+                    return  # it is told of all that comes since
+                member.gossip.is_told = True
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
                     record
                     for record in ledger.in_force.values()
                     if short_digest(record) not in digests
                 ]
-                self._tell(member, *split_records(ledger.summary, lacking))
+                member.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
                 self._hear_farewell(member, message)
             case Kept():
@@ -277,6 +287,15 @@ class Trust:
                 identity, shown.role, member=member_id, expiry=shown.expiry, unix_seconds=now
             )
             self.take([grant])
+
+    def _consider(self, member: Member, shown: Grant | None) -> None:
+        """Welcome a member-to-be, or not: before it shows its grant it hears nothing of us."""
+        if member.welcome is not None:
+            return
+        if self.judge(member.id, shown) is None:
+            member.carry_out(member.session.dismiss(self.explain(member.id, shown)))
+        else:
+            member.send_welcome()
 
     def _hear_farewell(self, member: Member, farewell: Farewell) -> None:
         revocation = farewell.revocation

@@ -339,7 +339,7 @@ def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
     kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
     if status.mesh_is_encrypted:
         kind += ", encrypted"
-    trouble = [("NOT LET IN", status.mesh_trouble)] if status.mesh_trouble else []
+    trouble = [("TROUBLE", status.mesh_trouble)] if status.mesh_trouble else []
     return [
         ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
         ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
