@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ import trio
 from structlog.contextvars import bound_contextvars
 
 from hypercore.corestore import Corestore, open_corestore
-from hypercore.crypto import KeyPair, encode_id
+from hypercore.crypto import KeyPair, decode_id, encode_id
 from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
@@ -53,11 +54,13 @@ from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.peer_rules import is_lan_address
 from node.mesh.policy_file import load_policy
+from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import NotSpoken, OtherMesh, serve_member
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import Mirrors, open_mirrors
 from node.policies import Policies
+from node.relaying import RelayService
 from node.storing import Storing, open_storing
 from node.syncing import perform_on_sync
 from node.table import open_table
@@ -165,7 +168,9 @@ class Node:
             None
             if mesh is None
             else MeshKeeper(
-                mesh, identity, config, lambda: self.mesh_addresses, lambda: self._present()
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
             )
         )
         self._data = storing.data
@@ -176,6 +181,7 @@ class Node:
         self.guard: DiskGuard | None = None
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
+        self.relay: RelayService | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
 
@@ -203,13 +209,18 @@ class Node:
     def mesh_addresses(self) -> list[str]:
         """Where other nodes can dial this one, the best first."""
         listening = self._swarm.addresses if self._swarm is not None else ()
-        return [text for host, port in listening for text in dialable(host, port)]
+        texts = [text for host, port in listening for text in dialable(host, port)]
+        return [*texts, *self.config.mesh_url]
 
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
+        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+            swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
+        for way in joining.websockets:
+            swarm.add_websocket(way.url, way.public_key)
         await swarm.join(mesh.membership.topic)
         if self.mirrors is not None:
             await self.mirrors.connect(swarm)
@@ -230,6 +241,11 @@ class Node:
             names = await self.access.wait_withdrawn()
             count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
             _log.info("tokens withdrawn", tokens=sorted(names), clients=count)
+
+    def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:
+        """Blocks of others' cores that are no cache, by key: mirrors, and what a blind node has."""
+        kept = {} if self.mesh is None else self.mesh.safekeeping.kept()
+        return kept if self.mirrors is None else {**kept, **self.mirrors.kept_ranges()}
 
     async def mind_room(self, room: Room) -> None:
         """Ask other nodes for nothing while there is no room for it, until cancelled."""
@@ -270,25 +286,31 @@ class Node:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
                 await serve_member(mesh, mux, self.store, _traffic(connection))
-            except OtherMesh:
-                await self._serve_other_mesh(mux, is_ours=connection.link.is_initiator)
-            except NotSpoken:
-                _log.info("hypercore_peer")
-                # A stranger that dialed us names what it wants; it learns of nothing else.
-                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
+            except (OtherMesh, NotSpoken) as stranger:
+                is_other_mesh = isinstance(stranger, OtherMesh)
+                if not mesh.trust.is_barred(connection.link.remote_public_key):
+                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
 
-    async def _serve_other_mesh(self, mux: MuxHandle, *, is_ours: bool) -> None:
-        """Whom we dialed (`is_ours`) is asked for what is mirrored, and told of nothing else.
+    async def _serve_stranger(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """A stranger that dialed us names what it wants; it learns of nothing else.
 
-        Who dialed us names what it wants, as any stranger.
+        One that we dialed is offered what is here, a node of another mesh only what is mirrored.
         """
-        mirrors = self.mirrors
-        if is_ours and mirrors is not None:
+        mirrors, is_ours = self.mirrors, connection.link.is_initiator
+        if not is_other_mesh:
+            _log.info("hypercore_peer")
+        elif is_ours and mirrors is not None:
             await self.store.replicate(mux, lambda core: core.key in mirrors)
-        else:
-            await self.store.replicate(mux, is_discreet=True)
+            return
+        await self.store.replicate(
+            mux,
+            lambda core: mesh.trust.serves_strangers(core.key),
+            is_discreet=is_other_mesh or not is_ours,
+        )
 
     # What the admin server asks.
 
@@ -331,7 +353,13 @@ class Node:
             mirrors=() if self.mirrors is None else self.mirrors.statistics(),
             compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
+            ways=self._ways(),
+            relay=None if self.relay is None else self.relay.status(),
         )
+
+    def _ways(self) -> dict[str, int]:
+        connections = self._swarm.connections if self._swarm is not None else ()
+        return dict(Counter(connection.reach.value for connection in connections))
 
     def _replicate_text(self) -> str:
         return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
@@ -368,7 +396,9 @@ class Node:
 
     def _present(self) -> dict[str, Presence]:
         return {
-            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+            peer.id: Presence(peer.address, peer.reach, peer.is_initiator)
+            for peer in self.peers()
+            if peer.is_member
         }
 
     def missing_for_ready(self) -> list[str]:
@@ -452,7 +482,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     room = Room()
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store) as storing,
+        open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
         open_disk_guard(room, _disk_limits(config), store, storing.values) as guard,
         open_sync_host(
@@ -469,10 +499,12 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
                 cache = open_block_cache(
-                    store, node.mesh.uses, config.cache_bytes, node.mirrors.kept_ranges
+                    store, node.mesh.uses, config.cache_bytes, node.kept_ranges
                 )
                 node.cache = await stack.enter_async_context(cache)
             await stack.enter_async_context(_open_network(node, self))
+            if mesh is not None:
+                await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             nursery = await stack.enter_async_context(open_background_nursery())
             nursery.start_soon(node.mind_room, room)
@@ -483,6 +515,10 @@ def _disk_limits(config: Config) -> DiskLimits:
     is_inside = config.sqlite_path.is_relative_to(config.data)
     paths = (config.data,) if is_inside else (config.data, config.sqlite_path)
     return DiskLimits(paths, config.max_disk_bytes, config.min_free_bytes)
+
+
+def _data_key(self: _Self) -> bytes | None:
+    return None if self.membership is None else self.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:
@@ -513,6 +549,8 @@ async def _open_mesh(
         identity=self.identity,
         book=self.book,
         cores=store,
+        pusher=None if storing.bee is None else ValuePusher(storing.bee, storing.data),
+        rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -560,11 +598,16 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
                 listen=(host, port),
                 lan="lan" in node.config.discovery,
                 hyperdht=None if table is None else table[0],
+                relays=[decode_id(key) for key in node.config.relay],
             )
             return await stack.enter_async_context(swarm)
 
         swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
         await node.connect(swarm, mesh, self.joining)
+        if table is not None and node.config.serve_relay is not None:
+            node.relay = RelayService(self.identity, node.config.serve_relay)
+            nursery = await stack.enter_async_context(open_background_nursery())
+            nursery.start_soon(node.relay.run, table[0])
         if table is not None:
             for key, relays in table[1].peers.items():
                 swarm.add_candidate(mesh.membership.topic, key, relays)

@@ -66,6 +66,8 @@ class Gate:
         usage: Usage | None = None,
     ) -> None:
         self.policy = policy
+        self.is_read_only = False
+        """All content of clients is refused: the node is no writer of its mesh."""
         self.usage = Usage() if usage is None else usage
         self.quotas = quotas
         self._paces = Paces(quotas)
@@ -90,6 +92,9 @@ class Gate:
         is_awaited: bool,
     ) -> Ruling:
         """As the protocol says."""
+        if self.is_read_only and origin is not None:
+            self._count(origin, [Reason.READ_ONLY])
+            return Ruling(Reason.READ_ONLY.text)
         if self.policy.is_open and not any(self._full.values()):
             return ACCEPTED
         refused: dict[CoSessionId, str] = {}

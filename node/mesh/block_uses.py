@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from bee.log import ExtensionHandler
+from bee.log import ExtensionHandler, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.core import Core
 
@@ -105,5 +105,6 @@ class UsedLog:
     def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
         self._core.set_extension(name, handler)
 
-    def send_extension(self, name: str, payload: bytes, /) -> int:
-        return self._core.send_extension(name, payload)
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return self._core.peers

@@ -24,7 +24,7 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.member import Member, MemberData, MemberDataError, Reading
+from node.mesh.member import Member, MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 
@@ -43,6 +43,9 @@ MAX_DEPENDENCIES = 1024
 """Dependencies followed from one fetch, for the same reason."""
 
 MAX_REPORTS = 4096
+
+MAX_BROUGHT = 256
+"""Values of one call read at once: each has a task, and what it brings waits for the others."""
 
 
 class Receipt(Protocol):
@@ -66,7 +69,7 @@ class Screen(Protocol):
 
     async def screen(
         self,
-        member: Member,
+        member: Source,
         version: int,
         offered: Mapping[RawCoId, KnownState],
         /,
@@ -119,13 +122,18 @@ class FetchReport:
 
 
 class Fetcher:
-    """Carries out fetches. `members` is the mesh's own table, by id."""
+    """Carries out fetches. `members` and `absent` are the mesh's own tables, by id."""
 
     def __init__(
-        self, host: ContentDoor, members: Mapping[bytes, Member], policy: ReplicaPolicy
+        self,
+        host: ContentDoor,
+        members: Mapping[bytes, Member],
+        policy: ReplicaPolicy,
+        absent: Mapping[bytes, Source] | None = None,
     ) -> None:
         self._host = host
         self._members = members
+        self._absent = {} if absent is None else absent
         self.policy = policy
         """May be replaced at any time."""
         self.pause_reason = ""
@@ -164,8 +172,9 @@ class Fetcher:
         if lacking is None:
             self._acknowledge(found, known)
             return
-        member = self._members.get(fetch.member_id)
-        if member is not None:
+        member: Source | None = self._members.get(fetch.member_id)
+        member = member or self._absent.get(fetch.member_id)
+        if member is not None and member.may_write:
             wanted = {co_id: known[co_id] for co_id in lacking.ids if self.policy.allows(co_id)}
             if self.pause_reason:
                 wanted = {}
@@ -199,7 +208,24 @@ class Fetcher:
             elif settled.was_tried:
                 member.conduct.undelivered += 1
 
-    async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
+    async def bring(
+        self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> None:
+        """Bring over what a source holds of these beyond what is known, without asking it.
+
+        Cancel: what was stored stays.
+        """
+        for start in range(0, len(ids), MAX_BROUGHT):
+            wanted: dict[RawCoId, KnownState] = {}
+            for co_id in ids[start:][:MAX_BROUGHT]:
+                if self.policy.allows(co_id):
+                    wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
+            if wanted and self.screening is not None:
+                wanted = await self.screening.screen(source, 0, wanted, is_asked=True)
+            if wanted and source.may_write:
+                await _Delivery(self, source, 0).bring(wanted)
+
+    async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
         member.refused += len(receipt.refused)
@@ -215,7 +241,7 @@ class Fetcher:
         return (await stored_state(self._host, co_id)).header
 
     async def read(
-        self, member: Member, co_id: RawCoId, known: KnownState, version: int
+        self, member: Source, co_id: RawCoId, known: KnownState, version: int
     ) -> tuple[Reading, float] | None:
         """Read one value from a member, and how many seconds it took; None when that failed."""
         started = trio.current_time()
@@ -231,6 +257,9 @@ class Fetcher:
         return reading, trio.current_time() - started
 
     def note(self, co_id: RawCoId, report: FetchReport) -> None:
+        """Remember it, unless another read of the same value brought the blocks before."""
+        if not report.blocks and co_id in self._reports:
+            return
         self._reports.pop(co_id, None)
         self._reports[co_id] = report
         if len(self._reports) > MAX_REPORTS:
@@ -240,7 +269,7 @@ class Fetcher:
 class _Delivery:
     """One fetch on its way: what was followed already, and what it took."""
 
-    def __init__(self, fetcher: Fetcher, member: Member, version: int) -> None:
+    def __init__(self, fetcher: Fetcher, member: Source, version: int) -> None:
         self._fetcher = fetcher
         self._member = member
         self._version = version

@@ -30,9 +30,15 @@ from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
 from node.mesh.block_uses import BlockUses, UsedLog
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
+from node.mesh.fetch import (
+    ContentDoor,
+    Fetcher,
+    held_sessions,
+    stored_state,
+    unless_stalled,
+)
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member import Member, MemberData, MemberDataError, Reading, Survey
+from node.mesh.member import MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
@@ -60,13 +66,16 @@ class LocalRows(Protocol):
 
 
 class CoreData:
-    """A member's data bee on a hypercore that is replicated sparsely."""
+    """A member's data bee on a hypercore that is replicated sparsely.
 
-    def __init__(self, core: Core, uses: BlockUses | None = None) -> None:
-        """`uses` is told what is read, for a cache that gives up the rest."""
+    Without `hints` nobody is told what is read in it: they name keys to all who have the core.
+    `uses` is told what is read, for a cache that gives up the rest.
+    """
+
+    def __init__(self, core: Core, uses: BlockUses | None = None, *, hints: bool = True) -> None:
         self._core = core
         log = core if uses is None else UsedLog(core, uses)
-        self._bee = Bee(log, cache_bytes=_CACHE_BYTES)
+        self._bee = Bee(log, cache_bytes=_CACHE_BYTES, extension=hints)
         self._reading = 0
         self._claimed_blocks = self.blocks_fetched
         self._claimed_bytes = self.bytes_fetched
@@ -74,6 +83,13 @@ class CoreData:
     @property
     def length(self) -> int:
         return self._core.length
+
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """As `MemberData.expect_pushes`."""
+        return any(
+            peer.remote_public_key == member_id and self._bee.expect_pushes(peer)
+            for peer in self._core.peers
+        )
 
     @property
     def fork(self) -> int:
@@ -177,7 +193,7 @@ def _note_row(
     row = decode_key(key)
     sessions = changed.setdefault(row.co_id, {})
     if row.kind is RowKind.SESSION:
-        merge_counts(sessions, {row.session_id: decode_session(value or b"").count})
+        merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +242,7 @@ class CatchUp:
     def merged(self, data_key: bytes) -> Merged:
         return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
 
-    async def run(self, member: Member, welcome: Welcome) -> bool:
+    async def run(self, member: Source, welcome: Welcome) -> bool:
         """Merge up to the member's length now; False when it failed on the way.
 
         Cancel: what was merged stays, and the next run goes on from the last page.
@@ -260,11 +276,11 @@ class CatchUp:
         self._tell_merged(member, start)
         return True
 
-    def _tell_merged(self, member: Member, length: int) -> None:
+    def _tell_merged(self, member: Source, length: int) -> None:
         if self.policy.everything:
             member.owe_merged(length)
 
-    async def _bring_survey(self, member: Member, data: MemberData, start: int, stop: int) -> bool:
+    async def _bring_survey(self, member: Source, data: MemberData, start: int, stop: int) -> bool:
         """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
 
         Whether the member could be read all the time.
@@ -283,7 +299,7 @@ class CatchUp:
             after = found.last_key
         return True
 
-    async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
+    async def _bring(self, member: Source, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
         """Fetch what we lack of a page; whether the member could be read all the time."""
         failures = member.failures
         member.note_holdings(list(page.items()))

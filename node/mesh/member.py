@@ -22,6 +22,8 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    EvidenceKind,
+    Head,
     Interest,
     Query,
     Sessions,
@@ -44,11 +46,21 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+)
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
 """Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+MAX_INTRODUCTIONS = 2048
+"""Members whose cores one member may offer (about 1 MB)."""
 
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
@@ -89,6 +101,10 @@ class MemberData(Protocol):
     def blocks_fetched(self) -> int: ...
     @property
     def bytes_fetched(self) -> int: ...
+
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """The member with this id may send blocks of it along with an answer; whether it may."""
+        ...
 
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
         """What is there beyond `known`, at that version of the core or a later one.
@@ -140,11 +156,47 @@ class MemberStatistics:
     round_trip_seconds: float | None
 
 
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
+
+
+class Gossip:
+    """What a member says about members."""
+
+    def __init__(self) -> None:
+        self.summary: bytes | None = None
+        """Of what admins signed, as it knows; None from an older version."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.arrived = Wakeup()
+        self.is_told = False
+        """Whether it was sent the records that it lacked when it came."""
+        self.is_heard = False
+        """Whether it has said whose cores it keeps, and that was looked at."""
+
+
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
     def introduction(self) -> Sequence[TrustMessage]:
-        """What it hears before the welcome."""
+        """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -163,6 +215,10 @@ class MemberListener(Protocol):
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
+
+    def receive_head(self, member: Member, head: Head, /) -> None:
+        """So long is our own data core there."""
+        ...
 
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
@@ -186,8 +242,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
-        self.records_summary: bytes | None = None
-        """Of what its admins signed, as it said last; None from an older version."""
+        self.gossip = Gossip()
+        """What it said about members."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -207,6 +263,8 @@ class Member:
         self.failures = 0
         """Reads of its data that failed."""
         self.conduct = Conduct()
+        self.has_shown_values = False
+        """Whether it held anything that it was asked for."""
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
@@ -216,7 +274,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
-        self._testimony: deque[Evidence] = deque()
+        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -227,22 +285,26 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
-                    for message in self._listener.introduction():
-                        self.carry_out(self.session.tell(message))
-                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                    self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived():
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query(_, ids, known):
+                case Query(ids=ids, known=known):
                     self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
                 case (
-                    Update() | Interest() | Evidence() | Stored() | Records() | Held() | Farewell()
+                    Update()
+                    | Interest()
+                    | Evidence()
+                    | Stored()
+                    | Head()
+                    | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
                 case QuerySent():
@@ -253,11 +315,24 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
+    def _introduce_ourselves(self) -> None:
+        introduction = self._listener.introduction()
+        for message in introduction:
+            self.carry_out(self.session.tell(message))
+        if not introduction:
+            self.send_welcome()
+
+    def send_welcome(self) -> None:
+        """Tell it what a member may know of us, if it was not told."""
+        self.carry_out(self.session.welcome(self._listener.welcome(self)))
+
+    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
                 self.note_holdings(changes)
+                if not self.may_write:
+                    return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
@@ -267,6 +342,13 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Head():
+                self._listener.receive_head(self, message)
+            case Kept(introductions):
+                self.gossip.introductions.extend(introductions)
+                self.gossip.arrived.set()
+                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell():
@@ -310,21 +392,48 @@ class Member:
         """What it may do; None before it was admitted."""
         return self._role
 
+    @property
+    def may_write(self) -> bool:
+        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        return self._role is not None and self._role.may_write
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it is told of values, in answers and updates."""
+        return self._role is not None and self._role is not Role.BLIND
+
     def change_role(self, role: Role) -> None:
         """An admin granted it something else."""
-        self._role = role
+        if role is not self._role:
+            self._role = role
+            self.needs_catching_up.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
         """Questions that it has not answered yet."""
         return frozenset(self._inquiries.values())
 
-    def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
-        """Put the question; returns in how many queries, each of which the inquiry sees end."""
-        if self.is_frozen:
+    def ask(
+        self,
+        inquiry: Inquiry,
+        patience_seconds: float = ANSWER_SECONDS,
+        *,
+        wants_push: bool = False,
+    ) -> int:
+        """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        With `wants_push` the member is to send the blocks of what it has along.
+
+        None to who may not write: what it has is not taken.
+        """
+        if self.is_frozen or not self.may_write:
             return 0
+        wants_push = wants_push and self.data is not None and self.data.expect_pushes(self.id)
         outputs = self.session.ask(
-            list(inquiry.wanted.items()), trio.current_time(), patience_seconds
+            list(inquiry.wanted.items()),
+            trio.current_time(),
+            patience_seconds,
+            wants_push=wants_push,
         )
         sent = [output.request_id for output in outputs if isinstance(output, QuerySent)]
         self._inquiries.update((request_id, inquiry) for request_id in sent)
@@ -334,8 +443,10 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
+        self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
-        late = inquiry.receive(self.id, answer.version, answer.values)
+        values = answer.values if self.may_write else ()
+        late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
@@ -358,6 +469,8 @@ class Member:
 
     def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
         """Announce these when the connection can take it; False when far too many wait."""
+        if not self.may_read:
+            return True
         for co_id, sessions in self.session.selection.pick(changes):
             if self.acknowledgements.lacks(co_id, sessions):
                 merge_counts(self._pending.setdefault(co_id, {}), sessions)
@@ -366,15 +479,29 @@ class Member:
         return len(self._pending) <= MAX_PENDING_UPDATES
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry."""
-        self._testimony.extend(pieces)
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        self._testimony.extend(
+            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
+        )
         if self._testimony:
             self._channel.wake_source()
+
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
 
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        outputs = self.session.testify(self._testimony.popleft())
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                outputs = self.session.testify(evidence)
+            case records:
+                outputs = self.session.tell(records)
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def freeze(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from node.errors import ConfigError
 from node.identity import write_private
+from node.mesh.trust_messages import Introduction
 
 MAX_MET = 4096
 """Members remembered; who was not seen for longest is forgotten first."""
@@ -27,6 +28,12 @@ class Met(msgspec.Struct, frozen=True):
     seen: float
     ticket: str = ""
     """Digest of the grant that it showed, in hexadecimal, if others may show it, too."""
+    key: str = ""
+    """Of its data core, in hexadecimal."""
+    address: str = ""
+    """Where it was dialed last, HOST:PORT."""
+    introduction: str = ""
+    """What it signed about that, where it is passed on; in hexadecimal."""
 
 
 class MemberBook:
@@ -41,11 +48,48 @@ class MemberBook:
     def get(self, id: str) -> Met | None:
         return self._members.get(id)
 
-    def note(self, id: str, name: str, role: str, unix_seconds: float, ticket: str = "") -> None:
+    def has_core(self, key: str) -> bool:
+        """Whether somebody said that this is its data core."""
+        return any(member.key == key for member in self)
+
+    def note(
+        self,
+        id: str,
+        name: str,
+        role: str,
+        unix_seconds: float,
+        *,
+        ticket: str = "",
+        key: str = "",
+    ) -> None:
         """It is here now."""
         earlier = self._members.pop(id, None)
         since = unix_seconds if earlier is None else earlier.since
-        self._members[id] = Met(id, name, role, since, unix_seconds, ticket)
+        address, introduction = (
+            ("", "") if earlier is None else (earlier.address, earlier.introduction)
+        )
+        self._put(Met(id, name, role, since, unix_seconds, ticket, key, address, introduction))
+
+    def note_address(self, id: str, address: str) -> None:
+        """It was reached there."""
+        met = self._members.get(id)
+        if met is not None and met.address != address:
+            self._put(msgspec.structs.replace(met, address=address))
+
+    def addresses(self, count: int) -> list[tuple[str, str]]:
+        """(id, address) of those who were here last, as many as `count`."""
+        known = sorted((met for met in self if met.address), key=lambda met: met.seen)
+        return [(met.id, met.address) for met in known[-count:]]
+
+    def introduce(self, introduction: Introduction, unix_seconds: float) -> None:
+        """Keep what a member, perhaps one that was never here, signed about its core."""
+        id = introduction.member.hex()
+        met = self._members.get(id) or Met(id, introduction.name, "", unix_seconds, unix_seconds)
+        key, signed = introduction.data_key.hex(), introduction.encode().hex()
+        self._put(msgspec.structs.replace(met, key=key, introduction=signed))
+
+    def _put(self, met: Met) -> None:
+        self._members[met.id] = met
         if len(self._members) > MAX_MET:
             del self._members[min(self, key=lambda member: member.seen).id]
 
@@ -56,8 +100,11 @@ class MemberBook:
     def decode(cls, data: bytes) -> MemberBook:
         """Raises: ConfigError."""
         try:
-            return cls(msgspec.json.decode(data, type=list[Met])[:MAX_MET])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            members = msgspec.json.decode(data, type=list[Met])[:MAX_MET]
+            for member in members:
+                bytes.fromhex(member.id + member.ticket)
+            return cls(members)
+        except (ValueError, UnicodeDecodeError) as error:
             raise ConfigError(f"members.json: {error}: delete it, it is for people only") from None
 
 

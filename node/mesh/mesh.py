@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,7 +19,8 @@ from typing import Protocol
 
 import trio
 
-from hypercore.crypto import KeyPair
+from hypercore.core import Core
+from hypercore.crypto import Entropy, KeyPair, system_entropy
 from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
@@ -35,10 +36,21 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
-from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
+from node.mesh.messages import (
+    INSTANCE_BYTES,
+    MAX_QUERY_IDS,
+    Evidence,
+    Head,
+    Interest,
+    Sessions,
+    Welcome,
+)
 from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.pushing import ValuePusher
+from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
@@ -90,7 +102,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -132,6 +144,8 @@ class Mesh:
         book: MemberBook | None,
         clock: Callable[[], float],
         cores: WitnessedCores | None,
+        rebuild: Callable[[], Awaitable[int]] | None,
+        instance: bytes,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -141,16 +155,34 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
-        self.trust = Trust(id, membership, self.members, identity=identity, book=book, clock=clock)
+        self.trust = Trust(
+            *(id, membership, self.members),
+            identity=identity,
+            book=book,
+            own_core=data.key,
+            clock=clock,
+        )
+        self.pusher: ValuePusher | None = None
         self._name = name
         self._nursery = nursery
+        self.safekeeping = Safekeeping(
+            self.trust,
+            self.members,
+            data.key,
+            name,
+            identity=identity,
+            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            keeps_all=lambda: self.policy.everything,
+        )
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
+        asks = any(met.id != id.hex() for met in self.trust.book)
+        self.recall = Recall(data, rebuild, instance, asks=asks)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
         self.exchange = Exchange(data, policy.peers)
-        self._fetcher = Fetcher(host, self.members, policy)
+        self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
@@ -218,6 +250,11 @@ class Mesh:
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
+            if missing and self.safekeeping.may_find:
+                await self.safekeeping.find(missing, known, self._fetcher)
+                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
+                claimed.update(found_here)
+                missing = [co_id for co_id in missing if co_id not in claimed]
             if self._last_departure < started - ANSWER_SECONDS:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
@@ -230,6 +267,10 @@ class Mesh:
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
+
+    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+        """Serve a member as `Safekeeping.serve` says, until cancelled."""
+        await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
@@ -276,7 +317,7 @@ class Mesh:
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
         policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
-        if not member.direction.takes:
+        if not (member.direction.takes and member.may_write):
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
 
@@ -377,6 +418,7 @@ class Mesh:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
         self.note_sync_changed()
+        self.recall.forget(member)
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self.trust.departed(member)
@@ -407,7 +449,7 @@ class Mesh:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not interest.everything:
             return
-        if not member.queue_update(recent):
+        if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
     def receive_holdings(
@@ -428,6 +470,11 @@ class Mesh:
     def receive_evidence(self, member: Member, evidence: Evidence) -> None:
         self.witness.receive(member, evidence)
 
+    def receive_head(self, member: Member, head: Head) -> None:
+        answer = self.recall.receive(member, head, trio.current_time())
+        if answer is not None:
+            member.carry_out(member.session.tell_head(answer))
+
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
 
@@ -445,6 +492,7 @@ class Mesh:
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
             nursery.start_soon(self.witness.run)
+            nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -453,6 +501,8 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            if not self.trust.may_write:
+                continue  # nobody would take it
             members = [member for member in self.members.values() if member.direction.gives]
             if any(member.session.selection.owners for member in members):
                 await self.owners.resolve(moved)
@@ -471,12 +521,14 @@ class Mesh:
 
     async def _follow(self) -> None:
         """Fetch what is announced, `MAX_FETCHES` at a time."""
+        await self.recall.wait_settled()
         room = trio.Semaphore(MAX_FETCHES)
 
         async def carry_out(fetch: Fetch) -> None:
             await self._fetcher.fetch(self._announced, fetch)
             room.release()
             self._announcement.set()
+            self.note_sync_changed()
 
         async with trio.open_nursery() as nursery:
             while True:
@@ -506,6 +558,7 @@ class Mesh:
         Members acknowledge what is announced to them by themselves: this is for what they were
         not told of, or heard of before we started.
         """
+        await self.recall.wait_settled()
         waited: frozenset[RawCoId] = frozenset()
         while True:
             wanted = await self.host.wait_copies_wanted()
@@ -548,13 +601,22 @@ class Mesh:
         async with self._inquiries:
             self._next_inquiry = None
             queries = 0
-            for member in list(self.members.values()):
-                if not member.direction.takes:
-                    continue
+            asked = [
+                member
+                for member in self.members.values()
+                if member.direction.takes and member.may_write
+            ]
+            best = min(asked, key=_distance, default=None)
+            for member in asked:
                 member.carry_out(member.session.add_interest(inquiry.wanted))
-                queries += member.ask(inquiry)
+                queries += member.ask(inquiry, wants_push=member is best)
             inquiry.sent(queries)
             await inquiry.wait_complete()
+
+
+def _distance(member: Member) -> tuple[bool, float]:
+    """The less the better to be sent blocks from: who had what we asked for, and is near."""
+    return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0
 
 
 @asynccontextmanager
@@ -570,11 +632,18 @@ async def open_mesh(
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
     cores: WitnessedCores | None = None,
+    pusher: ValuePusher | None = None,
+    rebuild: Callable[[], Awaitable[int]] | None = None,
+    entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
     An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked.
+    that may turn out to be forked. The `pusher` sends blocks along with answers. `rebuild` makes
+    what is stored beside the data core anew, when more of it comes back from members than is
+    here; without it the core is cut back then.
+
+    Raises: SecondNode, as the group of a background task, when another node runs with our key.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -583,6 +652,9 @@ async def open_mesh(
             book=book,
             clock=clock,
             cores=cores,
+            rebuild=rebuild,
+            instance=entropy(INSTANCE_BYTES),
         )
+        mesh.pusher = pusher
         nursery.start_soon(mesh.run)
         yield mesh

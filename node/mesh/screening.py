@@ -16,7 +16,7 @@ import trio
 
 from node.covalue.ids import RawCoId, is_co_id
 from node.covalue.known_state import KnownState
-from node.mesh.member import Member, MemberDataError
+from node.mesh.member import MemberDataError, Source
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable, owner_in
 from node.mesh.replicas import ReplicaPolicy
@@ -74,7 +74,7 @@ class Screening:
 
     async def screen(
         self,
-        member: Member,
+        member: Source,
         version: int,
         offered: Mapping[RawCoId, KnownState],
         *,
@@ -116,7 +116,7 @@ class Screening:
         return is_asked or not (policy.is_bounded or policy.owners)
 
     async def _objection(
-        self, member: Member, version: int, co_id: RawCoId, *, is_asked: bool
+        self, member: Source, version: int, co_id: RawCoId, *, is_asked: bool
     ) -> str | None:
         """Raises: MemberDataError."""
         policy = self.policy
@@ -131,7 +131,7 @@ class Screening:
         return await self._look(member, version, co_id, is_wanted=is_wanted)
 
     async def _look(
-        self, member: Member, version: int, co_id: RawCoId, *, is_wanted: bool
+        self, member: Source, version: int, co_id: RawCoId, *, is_wanted: bool
     ) -> str | None:
         """Raises: MemberDataError."""
         policy = self.policy
@@ -160,7 +160,7 @@ class Screening:
                 return f"too old: changed {age:.0f} s ago, at most {oldest:.0f} s are followed"
         return None
 
-    async def _outline(self, member: Member, version: int, co_id: RawCoId) -> Outline:
+    async def _outline(self, member: Source, version: int, co_id: RawCoId) -> Outline:
         """Raises: MemberDataError, also when it is not there or does not come."""
         data = member.data
         if data is None:
@@ -174,7 +174,7 @@ class Screening:
             return outline
         raise MemberDataError(f"it did not come within {OUTLINE_SECONDS:g} s")
 
-    async def _owners_of(self, member: Member, version: int, co_id: RawCoId) -> tuple[str, ...]:
+    async def _owners_of(self, member: Source, version: int, co_id: RawCoId) -> tuple[str, ...]:
         """Whoever owns it and owns that, looked up here, else there. Raises: MemberDataError."""
         owner = await self._owner_of(member, version, co_id)
         if not owner:
@@ -182,7 +182,7 @@ class Screening:
         above = await self._owner_of(member, version, RawCoId(owner)) if is_co_id(owner) else ""
         return (owner, above) if above else (owner,)
 
-    async def _owner_of(self, member: Member, version: int, co_id: RawCoId) -> str:
+    async def _owner_of(self, member: Source, version: int, co_id: RawCoId) -> str:
         owner = self._owners.owner(co_id)
         if owner is None:
             await self._owners.resolve([co_id])

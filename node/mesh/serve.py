@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from hypercore.core import Core
-from hypercore.errors import StorageError
+from hypercore.errors import StorageError, UsageError
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
@@ -56,7 +56,7 @@ class OtherMesh(NotSpoken):
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
-    async def get(self, *, key: bytes) -> Core: ...
+    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(self, mux: Multiplexer, is_allowed: Allow, /) -> Awaitable[None]: ...
 
 
@@ -132,21 +132,25 @@ async def _serve_admitted(
         member.carry_out(member.session.close("it shows our own data core as its own"))
         return
     try:
-        core = await cores.get(key=welcome.data_key)
-    except StorageError as error:
+        core = await cores.get(key=welcome.data_key, encryption_key=mesh.membership.data_key)
+    except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
     try:
-        member.data = CoreData(core, mesh.uses)
+        if not mesh.safekeeping.is_keeper:  # else it is ciphertext
+            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
+        head = mesh.recall.meet(core.fork, core.length)
+        member.carry_out(member.session.tell_head(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cores.replicate, mux, partial(_is_shared, mesh, member, welcome))
             nursery.start_soon(_answer_queries, mesh, member)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
-            if member.direction.takes:
+            nursery.start_soon(mesh.keep_safe, member, core, cores)
+            if member.direction.takes and member.data is not None:
                 nursery.start_soon(_stay_current, mesh, member, welcome)
             if member.direction.gives:
                 nursery.start_soon(_list_what_it_follows, mesh, member)
@@ -155,6 +159,8 @@ async def _serve_admitted(
             nursery.cancel_scope.cancel()
     finally:
         mesh.remove(member)
+        if member.close_reason is None:  # cancelled: another connection takes its place
+            mesh.recall.runs.replaced(member.id, trio.current_time())
         member.data = None
         core.release()
 
@@ -192,14 +198,21 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
             member.answered(values)
+            pusher = mesh.pusher if query.wants_push else None
+            known = dict(zip(query.ids, query.known, strict=True))
+            held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
+            if pusher is not None:
+                pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
+            if pusher is not None:
+                await pusher.push_dependencies(member.id, held)
 
 
 async def _look_up(
     mesh: Mesh, member: Member, query: Query
 ) -> list[tuple[RawCoId, Sessions | None]]:
     values: list[tuple[RawCoId, Sessions | None]] = []
-    if not member.direction.gives:
+    if not (member.direction.gives and member.may_read):
         return [(co_id, None) for co_id in query.ids]
     for position, co_id in enumerate(query.ids):
         values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
@@ -210,9 +223,10 @@ async def _look_up(
 
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
+    await mesh.recall.wait_settled()
     while True:
-        is_done = await _compare(mesh, member)
-        if mesh.policy.everything:
+        is_done = not member.may_write or await _compare(mesh, member)
+        if mesh.policy.everything and member.may_write:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
         member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()

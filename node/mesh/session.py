@@ -23,6 +23,7 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
+    Head,
     Hello,
     Interest,
     Message,
@@ -37,7 +38,7 @@ from node.mesh.messages import (
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.ticket import Grant, Role
-from node.mesh.trust_messages import Farewell, Held, Records, TrustMessage
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 ADMISSION_SECONDS = 10.0
 
@@ -124,6 +125,7 @@ Output: TypeAlias = (
     | Interest
     | Evidence
     | Stored
+    | Head
     | TrustMessage
     | Closed
 )
@@ -161,6 +163,7 @@ class MeshSession:
         self._judge = judge
         self._explain = explain
         self._state = State.STRANGER
+        self._has_welcomed = False
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
@@ -185,9 +188,10 @@ class MeshSession:
         return [_transmit(Hello(VERSION, proof))]
 
     def welcome(self, welcome: Welcome) -> list[Output]:
-        """Answer to `WelcomeDue`."""
-        if self._state is not State.PROVED:
+        """Answer to `WelcomeDue`, at once or when the other has shown what it may do."""
+        if self._has_welcomed or self._state not in {State.PROVED, State.MEMBER}:
             return []
+        self._has_welcomed = True
         return [_transmit(welcome)]
 
     def tell(self, message: TrustMessage) -> list[Output]:
@@ -225,7 +229,9 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Stored() | Records() | Held() | Farewell():
+            case (
+                Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell() | Kept()
+            ):
                 return [message]
 
     def ask(
@@ -233,8 +239,10 @@ class MeshSession:
         wanted: Sequence[tuple[RawCoId, Sessions | None]],
         now: float,
         patience_seconds: float = ANSWER_SECONDS,
+        *,
+        wants_push: bool = False,
     ) -> list[Output]:
-        """Ask for values; each comes with what we hold of it.
+        """Ask for values; each comes with what we hold of it, and is to be pushed if `wants_push`.
 
         As many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
         """
@@ -246,7 +254,7 @@ class MeshSession:
             request_id, self._next_request = self._next_request, self._next_request + 1
             self._asked[request_id] = _OpenQuery(frozenset(known), now, now + patience_seconds)
             self.queries_asked += 1
-            query = Query(request_id, tuple(known), tuple(known.values()))
+            query = Query(request_id, tuple(known), tuple(known.values()), wants_push)
             outputs += [QuerySent(request_id, query.ids), _transmit(query)]
         return outputs
 
@@ -275,6 +283,10 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def tell_head(self, head: Head) -> list[Output]:
+        """Tell the member how long its own data core is here."""
+        return [_transmit(head)] if self._state is State.MEMBER else []
 
     def testify(self, evidence: Evidence) -> list[Output]:
         """Pass evidence on."""

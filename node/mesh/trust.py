@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 import trio
@@ -27,6 +28,8 @@ from node.mesh.ticket import Grant, Record, Revocation, Role
 from node.mesh.trust_messages import (
     Farewell,
     Held,
+    Introduction,
+    Kept,
     Records,
     TrustMessage,
     short_digest,
@@ -51,6 +54,7 @@ class Trust:
         *,
         identity: KeyPair | None = None,
         book: MemberBook | None = None,
+        own_core: bytes = b"",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.membership = membership
@@ -59,6 +63,7 @@ class Trust:
         self.farewell: Farewell | None = None
         """What the last member said that did not let us in."""
         self._id = id
+        self._own_core = own_core
         self._identity = identity
         self._members = members
         self._clock = clock
@@ -73,10 +78,18 @@ class Trust:
         return self._verdict
 
     @property
+    def may_write(self) -> bool:
+        """Whether others take what this node has."""
+        role = self._verdict.role
+        return role is not None and role.may_write and not self.membership.lacks_key
+
+    @property
     def trouble(self) -> str:
-        """Why members do not let this node in, if they do not; empty where nothing is wrong."""
+        """Why this node is not let in, or cannot do what it may; empty where nothing is wrong."""
         if self._verdict.role is None:
             return self.explain(self._id, self.membership.grant).reason
+        if self._verdict.role is not Role.BLIND and self.membership.lacks_key:
+            return "it lacks the key of the encrypted data: join again with a new ticket"
         if self.farewell is not None and not self._members:
             return self.farewell.reason
         return ""
@@ -84,6 +97,20 @@ class Trust:
     def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
         """What somebody may do who shows this grant; None: it is not let in."""
         return self._judge(member_id, grant).role
+
+    def is_barred(self, member_id: bytes) -> bool:
+        """Whether it was shut out: it is not even served what strangers are."""
+        return self._judge(member_id, None).revocation is not None
+
+    def serves_strangers(self, data_key: bytes) -> bool:
+        """Whether who is no member may replicate that core, knowing its key.
+
+        Somebody who was shut out knows the keys of all members' data cores, and may come as a
+        stranger: so those cores are for members only, once anybody was.
+        """
+        if not self.membership.revocations:
+            return True
+        return data_key != self._own_core and not self.book.has_core(data_key.hex())
 
     def explain(self, member_id: bytes, grant: Grant | None) -> Farewell:
         """What to tell somebody who is not let in."""
@@ -104,7 +131,8 @@ class Trust:
         own = ledger.grants_to(self._id)
         issuers = {item.issuer for item in (*own, *([] if grant is None else [grant]))}
         chains = {link for issuer in issuers for link in ledger.chain_to(issuer)}
-        return list(split_records(ledger.summary, {*own, *chains}))
+        first, *others = split_records(ledger.summary, {*own, *chains})
+        return [replace(first, shown=grant), *others]
 
     def admitted(self, member: Member) -> None:
         """It is a member from now on."""
@@ -114,7 +142,7 @@ class Trust:
             self._shown[member.id] = welcome.grant
         self.note(member)
         summary = self.membership.ledger(self._clock()).summary
-        if member.records_summary not in (None, summary):
+        if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
         self._register(member.id, welcome.grant)
         self._enforce.set()
@@ -128,28 +156,49 @@ class Trust:
         about = member.statistics()
         grant = self._shown.get(member.id)
         ticket = "" if grant is None or grant.member is not None else grant.digest.hex()
-        self.book.note(member.id.hex(), about.name, about.role, self._clock(), ticket)
+        self.book.note(
+            member.id.hex(),
+            about.name,
+            about.role,
+            self._clock(),
+            ticket=ticket,
+            key=about.key.hex(),
+        )
         self._changed.set()
+
+    def keep_introduction(self, introduction: Introduction) -> None:
+        """Remember which core a member has, for others."""
+        met = self.book.get(introduction.member.hex())
+        if met is None or met.introduction != introduction.encode().hex():
+            self.book.introduce(introduction, self._clock())
+            self._changed.set()
 
     def receive(self, member: Member, message: TrustMessage) -> None:
         """What a member, or one that has proved the secret, says about members."""
         match message:
             case Records():
-                member.records_summary = message.summary
+                member.gossip.summary = message.summary
                 try:
                     self.take(message.records, source=member)
                 except ForgedRecord as error:
                     member.carry_out(member.session.close(f"it passes on {error}"))
+                else:
+                    self._consider(member, message.shown)
             case Held(digests):
+                if member.gossip.is_told:
+                    return  # it is told of all that comes since
+                member.gossip.is_told = True
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
                     record
                     for record in ledger.in_force.values()
                     if short_digest(record) not in digests
                 ]
-                self._tell(member, *split_records(ledger.summary, lacking))
+                member.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
                 self._hear_farewell(member, message)
+            case Kept():
+                pass  # the member holds them for `Safekeeping`
 
     def take(self, records: Iterable[Record], source: Member | None = None) -> None:
         """Have these count from now on, here and everywhere, as far as an admin signed them.
@@ -194,6 +243,7 @@ class Trust:
                 continue
             for member in self._members.values():
                 self.note(member)
+                self.farewell = None  # one lets us in, and has for a while
             self._judge_all()
 
     def _judge_all(self) -> None:
@@ -228,6 +278,8 @@ class Trust:
         ledger = self.membership.ledger(now)
         if identity is None or shown is None or shown.member is not None:
             return
+        if self._judge(member_id, shown).grant != shown:
+            return  # it is let in for another reason
         if not ledger.is_admin(identity.public_key) or ledger.grants_to(member_id):
             return
         with suppress(NotAllowed):  # a ticket that we would not have signed
@@ -236,13 +288,23 @@ class Trust:
             )
             self.take([grant])
 
+    def _consider(self, member: Member, shown: Grant | None) -> None:
+        """Welcome a member-to-be, or not: before it shows its grant it hears nothing of us."""
+        if member.welcome is not None:
+            return
+        if self.judge(member.id, shown) is None:
+            member.carry_out(member.session.dismiss(self.explain(member.id, shown)))
+        else:
+            member.send_welcome()
+
     def _hear_farewell(self, member: Member, farewell: Farewell) -> None:
-        self.farewell = farewell
         revocation = farewell.revocation
-        _log.error("not let in", by=member.id.hex()[:12], reason=farewell.reason)
+        log = _log.debug if farewell == self.farewell else _log.error  # it is dialed on and on
+        log("not let in", by=member.id.hex()[:12], reason=farewell.reason)
         if revocation is not None:
             try:
                 self.take([revocation])
             except ForgedRecord as error:
                 member.carry_out(member.session.close(f"it passes on {error}"))
+        self.farewell = farewell
         self._changed.set()

@@ -7,6 +7,7 @@ const path = require('path')
 const readline = require('readline')
 const Corestore = require('corestore')
 const Hyperbee = require('hyperbee')
+const SubEncoder = require('sub-encoder')
 const NoiseSecretStream = require('@hyperswarm/secret-stream')
 
 const given = process.argv[2]
@@ -27,15 +28,21 @@ function attach (socket, isInitiator) {
   streams.push(stream)
 }
 
-async function one (target, [kind, key, value, accept]) {
-  const options = accept === undefined ? undefined : { cas: () => accept }
+async function one (target, [kind, key, value, accept, names]) {
+  const options = typeof accept === 'boolean' ? { cas: () => accept } : {}
+  for (const name of names || []) {
+    if (target.sub) target = target.sub(bytes(name))
+    // A batch has no subs; the encoding of their keys does the same.
+    else options.keyEncoding = options.keyEncoding ? options.keyEncoding.sub(bytes(name)) : new SubEncoder(bytes(name))
+  }
   if (kind === 'put') await target.put(bytes(key), bytes(value), options)
   else await target.del(bytes(key), options)
 }
 
 const commands = {
-  async open ({ id, name, key, options = {} }) {
-    const core = key ? store.get({ key: bytes(key) }) : store.get({ name })
+  async open ({ id, name, key, encryptionKey, options = {} }) {
+    const encryption = encryptionKey ? { key: bytes(encryptionKey) } : null
+    const core = key ? store.get({ key: bytes(key), encryption }) : store.get({ name })
     await core.ready()
     const bee = new Hyperbee(core, options)
     await bee.ready()
@@ -89,6 +96,18 @@ const commands = {
     for await (const row of bees.get(id).checkout(left).createDiffStream(right)) {
       rows.push([shown(row.left), shown(row.right)])
     }
+    return { rows }
+  },
+  // As `range`, `diff` and the history, of a version and inside subs.
+  async view ({ id, version, names = [], kind, other, options = {} }) {
+    let view = version ? bees.get(id).checkout(version) : bees.get(id)
+    for (const name of names) view = view.sub(bytes(name))
+    const bounds = { ...options }
+    if (kind !== 'history') for (const name of ['gt', 'gte', 'lt', 'lte']) if (name in bounds) bounds[name] = bytes(bounds[name])
+    const rows = []
+    if (kind === 'range') for await (const entry of view.createReadStream(bounds)) rows.push(shown(entry))
+    if (kind === 'history') for await (const entry of view.createHistoryStream(bounds)) rows.push([entry.type, ...shown(entry)])
+    if (kind === 'diff') for await (const row of view.createDiffStream(other, bounds)) rows.push([shown(row.left), shown(row.right)])
     return { rows }
   },
   async header ({ id }) {

@@ -11,8 +11,10 @@ from node.cojson.crypto import base58_encode
 from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.messages import (
     Answer,
+    Doubt,
     Evidence,
     EvidenceKind,
+    Head,
     Hello,
     Interest,
     Query,
@@ -21,7 +23,7 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.ticket import Grant, Revocation, Role
-from node.mesh.trust_messages import Farewell, Held, Records
+from node.mesh.trust_messages import Farewell, Held, Introduction, Kept, Records
 
 MESH_KEY = bytes(range(32))
 ADMIN = KeyPair.from_seed(b"\x01" * 32)
@@ -83,12 +85,28 @@ messages = st.one_of(
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
     st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
+    st.builds(Head, st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),
     st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
     st.builds(
         Records,
         key_bytes,
         st.lists(grants, max_size=3).map(tuple),
         st.lists(revocations, max_size=3).map(tuple),
+        st.none() | grants,
+    ),
+    st.builds(
+        Kept,
+        st.lists(
+            st.builds(
+                Introduction,
+                key_bytes,
+                key_bytes,
+                names,
+                st.none() | grants,
+                st.binary(min_size=64, max_size=64),
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
     st.builds(Held, st.frozensets(st.binary(min_size=16, max_size=16), max_size=5)),
     st.builds(Farewell, names, st.none() | revocations),

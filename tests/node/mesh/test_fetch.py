@@ -45,6 +45,9 @@ class FakeData:
         self.reads.append(co_id)
         return await self._read(co_id, known)
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        return False
+
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         raise MemberDataError("not in this test")
 
@@ -88,6 +91,7 @@ def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
     made = Member(name, NoChannel(), session, NoChannel())  # type: ignore[arg-type]  # never used
     data = FakeData(read)
     made.data = data
+    made.change_role(Role.WRITER)
     return made, data
 
 

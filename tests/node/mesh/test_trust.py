@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.errors import ConfigError
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
-from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, message_type
+from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
 from node.mesh.ticket import Grant, Revocation, Role
 from node.mesh.trust_messages import Farewell, Held, Records, split_records
 from swarm.io.channel import Channel
@@ -205,13 +208,20 @@ async def receive_all(channel: Channel) -> list[tuple[int, bytes]]:
             return received
 
 
-async def test_who_only_knows_the_secret_is_told_so() -> None:
+@pytest.mark.parametrize("shows", [MessageType.WELCOME, MessageType.RECORDS])
+async def test_who_only_knows_the_secret_is_told_so(shows: MessageType) -> None:
     founder = founded()
     async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
-        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", None, ()).encode())
-        *_, (number, payload) = await receive_all(channel)
+        said = {
+            MessageType.WELCOME: Welcome(b"k" * 32, 0, "raw", "", None, ()).encode(),
+            MessageType.RECORDS: Records(bytes(32)).encode(),
+        }
+        channel.send(shows, said[shows])
+        received = await receive_all(channel)
+        number, payload = received[-1]
+        assert MessageType.WELCOME not in {kind for kind, _ in received}  # our core has a key
         farewell = Farewell("no admin of this mesh has let it in: join with a ticket")
         assert (number, payload) == (MessageType.FAREWELL, farewell.encode())
 
@@ -243,8 +253,8 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
         rubbish = [Revocation.issue(founder.key, RAW, bytes((n,)) * 32, n) for n in range(100)]
-        for records in split_records(bytes(32), rubbish):
-            channel.send(message_type(records), records.encode())
+        records = Records(bytes(32), (), tuple(rubbish), shown)
+        channel.send(message_type(records), records.encode())
         channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
         await wait_until(lambda: RAW.public_key in node.mesh.members)
         channel.send(MessageType.HELD, Held(frozenset()).encode())
@@ -258,10 +268,55 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         assert len(node.mesh.membership.grants) == 1  # the one that it was given on meeting
 
 
+async def test_who_lacks_many_records_is_sent_them_once() -> None:
+    founder = founded()
+    shown = founder.invite(ADMIN).grant
+    ids = [number.to_bytes(32, "big") for number in range(2500)]
+    founder = founder.taking(
+        Grant.issue(founder.key, ADMIN, Role.READER, member=member) for member in ids
+    )
+    async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        records = Records(bytes(32), shown=shown)
+        channel.send(message_type(records), records.encode())
+        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
+        await wait_until(lambda: RAW.public_key in node.mesh.members)
+        for _ in range(5):
+            channel.send(MessageType.HELD, Held(frozenset()).encode())
+        received: set[bytes] = set()
+        count = 0
+        with trio.move_on_after(0.5):
+            while True:
+                for number, payload in await channel.receive():
+                    message = decode_message(number, payload)
+                    if isinstance(message, Records):
+                        received |= {grant.member or b"" for grant in message.grants}
+                        count += len(message.grants)
+    assert received >= {*ids, RAW.public_key}
+    assert count <= len(ids) + 2  # and one for itself, that went to all
+
+
+async def test_a_member_of_an_older_version_is_welcomed_by_its_grant() -> None:
+    """It says nothing before its welcome, and ignores what we say."""
+    founder = founded()
+    shown = founder.invite(ADMIN).grant
+    async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
+        await wait_until(lambda: RAW.public_key in node.mesh.members)
+        kinds: list[int] = []
+        with trio.fail_after(5):
+            while MessageType.WELCOME not in kinds:
+                kinds += [number for number, _ in await channel.receive()]
+        assert node.mesh.members[RAW.public_key].role is Role.WRITER
+
+
 def test_the_book_round_trips_and_is_bounded() -> None:
     book = MemberBook()
     for number in range(4100):
-        book.note(f"{number:064x}", f"node {number}", "writer", float(number), "aa")
+        book.note(f"{number:064x}", f"node {number}", "writer", float(number), ticket="aa")
     book.note(f"{4099:064x}", "renamed", "reader", 9999.0)
     read = MemberBook.decode(book.encode())
     assert list(read) == list(book)
@@ -272,8 +327,20 @@ def test_the_book_round_trips_and_is_bounded() -> None:
     assert read.get(f"{0:064x}") is None
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{}", '[{"id": 1}]', '[{"id":"x","name":"","role":"","since":0,"seen":0}]']
+)
+def test_a_damaged_book_is_said_to_be_one(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"members\.json"):
+        MemberBook.decode(text.encode())
+
+
 def test_many_records_take_several_messages() -> None:
     records = [Revocation(bytes((n % 256,)) * 32, n, bytes(32), bytes(64)) for n in range(2500)]
     messages = list(split_records(bytes(32), records))
     assert [len(message.revocations) for message in messages] == [1024, 1024, 452]
     assert list(split_records(bytes(32), [])) == [Records(bytes(32))]
+    large = [replace(record, kept=(bytes(32),) * 256) for record in records[:100]]
+    messages = list(split_records(bytes(32), large))
+    assert sum(len(message.revocations) for message in messages) == 100
+    assert max(len(message.encode()) for message in messages) < 300_000
