@@ -85,7 +85,7 @@ class Ledger:
         self._offices: set[bytes] = set()  # digests of the grants that admins are admins by
         self._weigh()
 
-    @property
+    @cached_property
     def records(self) -> frozenset[Record]:
         return self.grants | self.revocations
 
