@@ -197,7 +197,9 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
         addresses = result["addresses"]
         assert isinstance(addresses, list)
         member, uses = result["member"], result["uses"]
-        everybody = "whoever has it" if uses is None else f"the first {uses} that bring it here"
+        everybody = "whoever has it"
+        if uses is not None:
+            everybody = f"{uses} node{'s'[: uses != 1]}, which must come here first"
         kind = ", encrypted" if result["is_encrypted"] else ""
         print_facts(
             [
