@@ -18,7 +18,7 @@ Source: hyperbee 2.27.3 lib/extension.js.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -92,6 +92,32 @@ class HyperbeeExtension:
         )
         self._send([request], lacking)
 
+    def push_ranges(self, peer: LogPeer, ranges: Iterable[tuple[bytes, bytes]]) -> int:
+        """Send a peer the blocks that reading [start, stop) takes; returns how many.
+
+        It must have been asked for by other means, so that the peer takes them.
+        """
+        tree = self._tree
+        tree.current_fork()
+        seqs: dict[int, None] = {}
+        for start, stop in ranges:
+            seqs.update(_visited(tree.reader, IteratorRequest(tree.log.length, gte=start, lt=stop)))
+        pushed = peer.push_blocks(seqs)
+        for payload in _hints(pushed, is_pushed=True):
+            peer.send_extension(NAME, payload)
+        return len(pushed)
+
+    def expect_pushes(self, peer: LogPeer) -> bool:
+        """The peer is asked by other means: take what it pushes, and its hints.
+
+        False, and nothing is taken, when it did not keep its word before.
+        """
+        if peer.missed_pushes:
+            return False
+        peer.allow_pushes(MAX_HINTS_PER_REQUEST)
+        self._tree.hints.expect()
+        return True
+
     def _send(
         self,
         plain: Sequence[GetRequest | IteratorRequest],
@@ -157,10 +183,18 @@ class HyperbeeExtension:
                 is_pushed = message.push_from > 0
                 if is_pushed:
                     seqs = peer.push_blocks(_from(seqs, message.push_from - 1))
-                for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE):
-                    part = tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])
-                    answers.append(encode_buffer(CacheHint(part, is_pushed).encode()))
+                answers += _hints(seqs, is_pushed=is_pushed)
         return answers
+
+
+def _hints(seqs: Sequence[int], *, is_pushed: bool) -> list[bytes]:
+    """Payloads that name these; one at least where blocks are pushed: it says that we do that."""
+    return [
+        encode_buffer(
+            CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]), is_pushed).encode()
+        )
+        for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE)
+    ]
 
 
 def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
