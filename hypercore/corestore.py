@@ -5,8 +5,8 @@ Source: corestore 7.12.5 index.js (names, namespaces, key pairs, which cores are
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -517,6 +517,21 @@ def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) 
     )
 
 
+@contextmanager
+def corestore_on(
+    storage: Storage, *, primary_key: bytes | None = None, entropy: Entropy = system_entropy
+) -> Iterator[Corestore]:
+    """The store that is in a storage; who opened that closes it afterwards.
+
+    Raises: UsageError for another `primary_key`, CorruptStorage.
+    """
+    store = OpenStore(storage, Catalog(storage, primary_key, entropy))
+    try:
+        yield Corestore(store)
+    finally:
+        store.shut()
+
+
 @asynccontextmanager
 async def open_corestore(
     path: Path | None,
@@ -540,11 +555,8 @@ async def open_corestore(
     else:
         storage = await trio.to_thread.run_sync(_open_storage, path, durability, read_only)
     try:
-        store = OpenStore(storage, Catalog(storage, primary_key, entropy))
-        try:
-            yield Corestore(store)
-        finally:
-            store.shut()
+        with corestore_on(storage, primary_key=primary_key, entropy=entropy) as store:
+            yield store
             del store
     finally:
         # Waits for the disk; short, and the directory must not stay locked.
