@@ -27,7 +27,7 @@ from bee.batch import Batch, Entry, Expected
 from bee.bee import Bee, is_bee
 from bee.blobs import BlobId, BlobReader, Blobs, BlobWriter
 from bee.cache import CacheStatistics
-from bee.compaction import Compaction
+from bee.compaction import Compaction, DeadEstimate
 from bee.descent import ReadStatistics
 from bee.erasure import Erasure
 from bee.errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "Codec",
     "Compaction",
     "CorruptTree",
+    "DeadEstimate",
     "Difference",
     "Entry",
     "Erasure",

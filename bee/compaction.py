@@ -88,6 +88,16 @@ class Compaction:
     """Parts of the Merkle tree of which only the top is left."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeadEstimate:
+    """About how much of what is held here a compaction would give up, without moving nodes."""
+
+    block_share: float = 0.0
+    """Of 1."""
+    byte_share: float = 0.0
+    size_bytes: int = 0
+
+
 @dataclass(slots=True)
 class _Total:
     blocks: int = 0
@@ -281,24 +291,31 @@ class Compactor:
         batch.size_bytes += len(block)
 
 
-async def dead_share(tree: Tree, samples: int) -> float:
-    """As `Bee.dead_share`."""
+async def estimate_dead(tree: Tree, samples: int) -> DeadEstimate:
+    """As `Bee.estimate_dead`."""
     log = tree.log
     version = log.length
     root = root_ref(version)
     counter = ReadCounter()
-    seen = dead = 0
+    seen = dead = seen_bytes = dead_bytes = 0
     for number in range(1, _TRIES_PER_SAMPLE * samples):
         seq = 1 + int(number * _STRIDE % 1.0 * (version - 1))
         if seen == samples or version < 2:
             break
-        if log.bitfield.get(seq):
+        block = log.get_local(seq)
+        if block is not None:
             seen += 1
-            dead += not await tree.read(partial(_is_needed, log=log, root=root, seq=seq), counter)
+            seen_bytes += len(block)
+            if not await tree.read(partial(_is_needed, log=log, root=root, seq=seq), counter):
+                dead += 1
+                dead_bytes += len(block)
             tree.effort += _SAMPLE_EFFORT
             if tree.effort >= PAUSE_EFFORT:
                 await tree.pause()
-    return dead / seen if seen else 0.0
+    if not seen:
+        return DeadEstimate()
+    held = log.bitfield.count(1, version)
+    return DeadEstimate(dead / seen, dead_bytes / max(seen_bytes, 1), held * dead_bytes // seen)
 
 
 def _is_needed(reader: NodeReader, log: Log, root: bytes, seq: int) -> bool:

@@ -73,6 +73,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin: Endpoint = Endpoint("127.0.0.1", 4280, may_move=True)
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
+    mesh_encrypted: bool = False
+    """Whether the mesh that the first start founds is encrypted; see `node/mesh/membership.py`."""
     discovery: tuple[Literal["lan", "dht"], ...] = ("lan",)
     """How other nodes are found, besides by address; `dht` writes to nodes on the internet."""
     bootstrap: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
     durability: str = "commit"
     replicate: Literal["lazy", "all"] = "lazy"
+    min_copies: int = 1
+    """On how many nodes something is durable when a client is told that it is synced."""
     covalue_memory: int = 64 * 2**20
     covalue_memory_seconds: float = 600.0
     ws_max_message_bytes: int = 32 * 2**20
@@ -106,6 +110,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
     erase_deleted: bool = True
     """Whether deleted values are removed from the disk; else they stay there, unserved."""
+    compact_dead_share: float | None = 0.5
+    """The data bee is compacted when so much of it is dead, and so many bytes; None is never."""
+    compact_min_bytes: int = 16 * 2**20
     quota_account_bytes: int | None = None
     """What one account may have stored, and how many values it may create; `quotas.py`."""
     quota_account_values: int | None = None
@@ -131,6 +138,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
+
+    @property
+    def policy_path(self) -> Path:
+        """What is kept of other nodes, as it was decided while the node ran."""
+        return self.data / "policy.toml"
+
+    @property
+    def members_path(self) -> Path:
+        return self.data / "members.json"
+
+    @property
+    def mirrors_path(self) -> Path:
+        return self.data / "mirrors.json"
 
     @property
     def table_path(self) -> Path:
@@ -201,6 +221,11 @@ def _check_together(config: Config) -> None:
     if config.sqlite is not None and config.store == "bee":
         raise ConfigError(
             "--sqlite names a file, which --store bee does not use: say sqlite or hybrid"
+        )
+    if not config.has_mesh and config.min_copies > 1:
+        raise ConfigError(
+            f"--min-copies {config.min_copies} needs other nodes, and with --store sqlite there "
+            f"are none: use bee or hybrid"
         )
     if not config.has_mesh and (config.join or config.mesh_name is not None):
         option = "--join" if config.join else "--mesh-name"
@@ -384,6 +409,19 @@ def _count(value: object) -> int:
     return count
 
 
+def _share(value: object) -> float | None:
+    text = str(value).strip()
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(\d{0,3}(?:\.\d{1,6})?)(%?)", text)
+    if match is None or not match.group(1) or match.group(1) == ".":
+        raise ValueError(f"{value!r} is no share; write 0.5, 50% or off")
+    share = float(match.group(1)) / (100 if match.group(2) else 1)
+    if not 0 < share <= 1:
+        raise ValueError(f"{value!r} is not above 0 and at most 1")
+    return share
+
+
 def _age(value: object) -> float:
     seconds = parse_duration(value)
     if seconds < 1:
@@ -430,12 +468,14 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "admin": _endpoint("127.0.0.1"),
     "join": _list,
     "mesh_name": _text,
+    "mesh_encrypted": _boolean,
     "discovery": _discovery,
     "bootstrap": _bootstrap,
     "store": _choice("bee", "sqlite", "hybrid"),
     "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
+    "min_copies": _count,
     "covalue_memory": parse_size,
     "covalue_memory_seconds": _age,
     "ws_max_message_bytes": parse_size,
@@ -452,6 +492,8 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "deny_accounts_file": _path,
     "enforce_permissions": _boolean,
     "erase_deleted": _boolean,
+    "compact_dead_share": _share,
+    "compact_min_bytes": parse_size,
     "quota_account_bytes": parse_size,
     "quota_account_values": _count,
     "rate_bytes": parse_size,

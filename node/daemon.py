@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -34,35 +34,62 @@ from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
+from node.explaining import explain
+from node.governing import Presence, perform_on_mesh
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
+from node.keeping import MeshKeeper, open_keeper
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.logs import DATA_CORE, perform_on_store
+from node.mesh.exchange import Traffic
 from node.mesh.member import MemberStatistics
-from node.mesh.membership import Membership, load_membership, save_membership
+from node.mesh.member_book import MemberBook, load_book
+from node.mesh.membership import Membership, NotAllowed
+from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
+from node.mesh.peer_rules import is_lan_address
+from node.mesh.policy_file import load_policy
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import NotSpoken, serve_member
+from node.mesh.serve import NotSpoken, OtherMesh, serve_member
+from node.mirror_file import MirrorSpec, load_mirrors
+from node.mirrors import Mirrors, open_mirrors
+from node.policies import Policies
 from node.storing import Storing, open_storing
+from node.syncing import perform_on_sync
 from node.table import open_table
 from node.tally import BlockTally
 from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
+    AddMirror,
+    ChangePolicy,
+    ExitCode,
+    Explain,
     ExportValues,
     ImportValues,
     ListForks,
+    ListMirrors,
     ListValues,
     Load,
+    LogVerb,
+    MeshInfo,
+    MeshInvite,
+    MeshMembers,
+    MeshRevoke,
+    RemoveMirror,
     Result,
+    ShowPolicy,
+    ShowSync,
     Verb,
+    VerbError,
+    WaitSync,
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
 from swarm.io.connection import Connection
-from swarm.io.mux import open_mux
+from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
 from swarm.io.tasks import open_background_nursery
 
@@ -85,6 +112,9 @@ class _Self:
     identity: KeyPair = field(repr=False)
     membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
+    book: MemberBook
+    policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
+    mirrors: list[MirrorSpec] = field(default_factory=list)
 
 
 class Node:
@@ -105,6 +135,7 @@ class Node:
         self.host = host
         self.mesh = mesh
         self.access = access
+        self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
         self.jazz = JazzServer(
@@ -119,8 +150,20 @@ class Node:
             access.door,
         )
         self._identity = identity
+        self.keeper = (
+            None
+            if mesh is None
+            else MeshKeeper(
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
+            )
+        )
         self._data = storing.data
         self._values = storing.values
+        self.mirrors: Mirrors | None = None
+        """None without connections to other nodes."""
+        self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
@@ -135,10 +178,15 @@ class Node:
         return None if self._data is None else self._data.key
 
     def ticket(self) -> str | None:
-        """Lets its bearer into the mesh: a secret. None without a mesh."""
+        """Lets its bearer into the mesh: a secret. None if there is none, or we may not."""
         if self.mesh is None:
             return None
-        return self.mesh.membership.invite(self._identity, self.mesh_addresses).encode()
+        with suppress(NotAllowed):
+            ticket = self.mesh.membership.invite(
+                self._identity, self.mesh_addresses, unix_seconds=time.time()
+            )
+            return ticket.encode()
+        return None
 
     @property
     def mesh_addresses(self) -> list[str]:
@@ -152,6 +200,8 @@ class Node:
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
         await swarm.join(mesh.membership.topic)
+        if self.mirrors is not None:
+            await self.mirrors.connect(swarm)
 
     async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""
@@ -191,19 +241,39 @@ class Node:
     async def _serve(self, mesh: Mesh, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                await serve_member(mesh, mux, self.store)
-            except NotSpoken:
-                _log.info("hypercore_peer")
-                # A stranger that dialed us names what it wants; it learns of nothing else.
-                await self.store.replicate(mux, is_discreet=not connection.link.is_initiator)
+                await serve_member(mesh, mux, self.store, _traffic(connection))
+            except (OtherMesh, NotSpoken) as stranger:
+                is_other_mesh = isinstance(stranger, OtherMesh)
+                if not mesh.trust.is_barred(connection.link.remote_public_key):
+                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
+
+    async def _serve_stranger(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """A stranger that dialed us names what it wants; it learns of nothing else.
+
+        One that we dialed is offered what is here, a node of another mesh only what is mirrored.
+        """
+        mirrors, is_ours = self.mirrors, connection.link.is_initiator
+        if not is_other_mesh:
+            _log.info("hypercore_peer")
+        elif is_ours and mirrors is not None:
+            await self.store.replicate(mux, lambda core: core.key in mirrors)
+            return
+        await self.store.replicate(
+            mux,
+            lambda core: mesh.trust.serves_strangers(core.key),
+            is_discreet=is_other_mesh or not is_ours,
+        )
 
     # What the admin server asks.
 
     def status(self) -> NodeStatus:
         config = self.config
         membership = None if self.mesh is None else self.mesh.membership
+        verdict = None if self.mesh is None else self.mesh.trust.verdict
         return NodeStatus(
             name=config.name,
             id=self.id.hex(),
@@ -215,9 +285,13 @@ class Node:
             admin=self.addresses.admin,
             mesh_name="" if membership is None else membership.name,
             mesh_is_open=membership is not None and membership.is_open,
+            mesh_is_encrypted=membership is not None and membership.is_encrypted,
+            mesh_role="" if verdict is None or verdict.role is None else verdict.role.value,
+            mesh_role_expiry=None if verdict is None else verdict.expiry,
+            mesh_trouble="" if self.mesh is None else self.mesh.trust.trouble,
             store=config.store,
             durability=config.durability,
-            replicate=config.replicate,
+            replicate=self._replicate_text(),
             discovery=config.discovery,
             uptime_seconds=round(trio.current_time() - self._started, 3),
             covalues=self._values.count(),
@@ -230,8 +304,13 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            mirrors=() if self.mirrors is None else self.mirrors.statistics(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
         )
+
+    def _replicate_text(self) -> str:
+        return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
 
     def _members(self) -> Sequence[MemberStatistics]:
         return () if self.mesh is None else self.mesh.statistics().members
@@ -263,28 +342,51 @@ class Node:
             )
         return peers
 
+    def _present(self) -> dict[str, Presence]:
+        return {
+            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+        }
+
     def missing_for_ready(self) -> list[str]:
         return [] if self.addresses.ws else ["not listening yet"]
 
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
+        async with aclosing(self._results(verb)) as results:
+            async for result in results:
+                if isinstance(verb, LogVerb):
+                    self._tally.look()  # the core may be closed when the verb is done
+                yield result
+
+    def _results(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        """Raises: VerbError."""
         match verb:
             case Load() | ListValues() | ListForks():
-                async with aclosing(perform_on_values(self.host, self.mesh, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_on_values(self.host, self.mesh, verb)
+            case ShowSync() | WaitSync():
+                return perform_on_sync(self.host, self.mesh, verb)
+            case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
+                if self.keeper is None:
+                    text = "this node is in no mesh: other nodes cannot read --store sqlite"
+                    raise VerbError(ExitCode.FAILED, text)
+                return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
-                async with aclosing(perform_transfer(self.host, verb)) as results:
-                    async for result in results:
-                        yield result
+                return perform_transfer(self.host, verb)
+            case AddMirror() | RemoveMirror() | ListMirrors():
+                if self.mirrors is None:
+                    text = "--store sqlite has no connections to other nodes: use bee or hybrid"
+                    raise VerbError(ExitCode.USAGE, text)
+                return self.mirrors.perform(verb)
+            case ShowPolicy() | ChangePolicy():
+                return self._policies.perform(verb)
+            case Explain():
+                return explain(self.host, self.mesh, self._data, verb)
             case _:
-                async with aclosing(perform_on_store(self.store, verb, can_fetch=True)) as results:
-                    async for result in results:
-                        self._tally.look()  # the core may be closed when the verb is done
-                        yield result
+                return perform_on_store(self.store, verb, can_fetch=True)
 
     def _sync_counts(self) -> SyncCounts:
         counts = self.host.statistics()
+        mesh = None if self.mesh is None else self.mesh.statistics()
         return SyncCounts(
             in_memory=counts.values_in_memory,
             subscribed=counts.subscribed_ids,
@@ -294,11 +396,21 @@ class Node:
             bad_lines=counts.bad_lines,
             forks=counts.forks_found,
             erased=counts.erased_values,
+            forked_cores=0 if mesh is None else mesh.forked_cores,
+            false_evidence=0 if mesh is None else mesh.evidence_refused,
         )
 
     def _client_counts(self) -> ClientCounts:
         statistics = asdict(self.jazz.statistics())
         return ClientCounts(connected=statistics.pop("connections"), **statistics)
+
+
+def _traffic(connection: Connection) -> Traffic:
+    def count() -> int:
+        statistics = connection.statistics()
+        return statistics.bytes_received + statistics.bytes_sent
+
+    return Traffic(is_lan_address(connection.remote_address), count)
 
 
 @asynccontextmanager
@@ -312,14 +424,25 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     self = await trio.to_thread.run_sync(_prepare, config)
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store) as storing,
+        open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
         open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
-        _open_mesh(config, self, host, storing) as mesh,
+        _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
-        async with _open_network(node, self), _open_servers(node):
+        async with AsyncExitStack() as stack:
+            if node.keeper is not None:
+                await stack.enter_async_context(open_keeper(node.keeper))
+            if node.mesh is not None:
+                mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
+                node.mirrors = await stack.enter_async_context(mirrors)
+            await stack.enter_async_context(_open_network(node, self))
+            await stack.enter_async_context(_open_servers(node))
             yield node
+
+
+def _data_key(self: _Self) -> bytes | None:
+    return None if self.membership is None else self.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:
@@ -328,12 +451,13 @@ def _host_options(config: Config) -> HostOptions:
         memory_seconds=config.covalue_memory_seconds,
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
+        min_copies=config.min_copies,
     )
 
 
 @asynccontextmanager
 async def _open_mesh(
-    config: Config, self: _Self, host: SyncHost, storing: Storing
+    config: Config, self: _Self, host: SyncHost, storing: Storing, store: Corestore
 ) -> AsyncIterator[Mesh | None]:
     """The mesh, if there is something that other nodes can read."""
     if self.membership is None or storing.data is None:
@@ -345,7 +469,10 @@ async def _open_mesh(
         self.membership,
         id=self.identity.public_key,
         name=config.name,
-        policy=ReplicaPolicy.parse(config.replicate),
+        policy=self.policy,
+        identity=self.identity,
+        book=self.book,
+        cores=store,
     ) as mesh:
         host.mesh = mesh
         yield mesh
@@ -359,13 +486,21 @@ def _prepare(config: Config) -> _Self:
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = load_or_create_identity(config.key_path, passphrase)
     if not config.has_mesh:
-        return _Self(identity, None, joining)
+        return _Self(identity, None, joining, MemberBook())
     membership = choose_membership(
-        stored, joining, config.mesh_name, config.name, identity.public_key
+        stored,
+        joining,
+        config.mesh_name,
+        config.name,
+        identity.public_key,
+        is_encrypted=config.mesh_encrypted,
+        unix_seconds=time.time(),
     )
     if membership != stored:
         save_membership(config.mesh_path, membership)
-    return _Self(identity, membership, joining)
+    policy = load_policy(config.policy_path, config.replicate)
+    mirrors = load_mirrors(config.mirrors_path)
+    return _Self(identity, membership, joining, load_book(config.members_path), policy, mirrors)
 
 
 @asynccontextmanager
@@ -417,6 +552,8 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            if node.compacting is not None:
+                nursery.start_soon(node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

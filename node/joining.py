@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from hypercore.crypto import encode_id
 from hypercore.encoding import DecodeError
 from node.config import parse_address
 from node.errors import ConfigError
+from node.mesh.ledger import ForgedRecord
 from node.mesh.membership import Membership
-from node.mesh.ticket import TICKET_PREFIX, Ticket
+from node.mesh.ticket import Ticket, is_ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def parse_joins(joins: Sequence[str]) -> Joining:
     peers: list[StaticPeer] = []
     for text in joins:
         try:
-            if text.startswith(TICKET_PREFIX):
+            if is_ticket(text):
                 ticket = Ticket.decode(text)
                 tickets.append(ticket)
                 addresses = [parse_address(address) for address in ticket.addresses]
@@ -64,34 +67,78 @@ def choose_membership(
     mesh_name: str | None,
     node_name: str,
     node_id: bytes,
+    *,
+    is_encrypted: bool = False,
+    unix_seconds: float = 0,
 ) -> Membership:
     """The mesh to be in from now on; equal to `stored` when nothing changes.
+
+    `is_encrypted` founds an encrypted one, and wants no other.
 
     Raises: ConfigError when what was asked for does not fit together.
     """
     asked = _asked_for(joining, mesh_name)
+    if is_encrypted and (asked is not None or not (stored is None or stored.is_encrypted)):
+        raise ConfigError(
+            "--mesh-encrypted is for founding a mesh: whether one is encrypted stays as it is"
+        )
     if stored is None:
         if asked is not None:
+            _check_grant(asked, node_id, unix_seconds)
             return asked
         if joining.peers:
             raise ConfigError(
                 "--join HOST:PORT is for a mesh this node belongs to: give a ticket, or --mesh-name"
             )
-        return Membership.found(node_name, node_id)
+        return Membership.found(node_name, node_id, is_encrypted=is_encrypted)
     if asked is None or asked.key == stored.key:
-        if asked is not None and stored.grant is None and node_id not in stored.admins:
-            return replace(stored, grant=asked.grant, admins=stored.admins | asked.admins)
-        return stored
+        return stored if asked is None else _renewed(stored, asked, node_id, unix_seconds)
     raise ConfigError(
         f"this node belongs to the mesh {stored.name!r} already: use another --data directory, "
         f"or delete mesh.toml to leave it"
     )
 
 
+def _renewed(
+    stored: Membership, asked: Membership, node_id: bytes, unix_seconds: float
+) -> Membership:
+    """The same mesh, with what a further ticket brings: a grant that allows more, a key."""
+    renewed = replace(stored, founders=stored.founders or asked.founders)
+    renewed = renewed.taking(asked.grants, unix_seconds)
+    if not renewed.data_secret:
+        renewed = replace(renewed, data_secret=asked.data_secret, is_encrypted=asked.is_encrypted)
+    before = renewed.role_of(node_id, stored.grant, unix_seconds)
+    after = renewed.role_of(node_id, asked.grant, unix_seconds)
+    if after is not None and (before is None or after.allows_more_than(before)):
+        return replace(renewed, grant=asked.grant)
+    return renewed
+
+
+def _check_grant(asked: Membership, node_id: bytes, unix_seconds: float) -> None:
+    """Raises: ConfigError when the ticket would not let this node in."""
+    grant = asked.grant
+    if grant is None or asked.role_of(node_id, grant, unix_seconds) is not None:
+        return
+    if grant.expiry is not None and grant.expiry <= unix_seconds:
+        day = datetime.fromtimestamp(grant.expiry, UTC).strftime("%Y-%m-%d %H:%M")
+        raise ConfigError(f"--join: this ticket expired on {day} UTC: ask for a new one")
+    if not grant.is_signed(asked.key):
+        raise ConfigError("--join: no admin of its mesh has signed this ticket: ask for a new one")
+    if grant.member not in (None, node_id):
+        raise ConfigError(
+            f"--join: this ticket is for the node {encode_id(grant.member)}, and this one is "
+            f"{encode_id(node_id)}"
+        )
+    raise ConfigError("--join: who signed this ticket is no admin of its mesh: ask for a new one")
+
+
 def _asked_for(joining: Joining, mesh_name: str | None) -> Membership | None:
     if joining.tickets:
         with_grant = [ticket for ticket in joining.tickets if ticket.grant is not None]
-        asked = Membership.join((with_grant or joining.tickets)[0])
+        try:
+            asked = Membership.join((with_grant or joining.tickets)[0])
+        except ForgedRecord as error:
+            raise ConfigError(f"--join: this ticket holds {error}: ask for a new one") from None
         if mesh_name not in (None, asked.name):
             raise ConfigError(f"--mesh-name {mesh_name!r}, but the ticket is of {asked.name!r}")
         return asked

@@ -18,6 +18,7 @@ from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
 from hypercore.errors import (
+    BlockNotAvailable,
     CoreFrozen,
     NotWritable,
     OutOfRange,
@@ -82,7 +83,7 @@ async def perform_on_store(
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
         raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
-    except (BeeError, RemoteProtocolError, CoreFrozen) as error:
+    except (BeeError, BlockNotAvailable, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
 
 

@@ -22,7 +22,9 @@ import trio
 from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore
+from hypercore.errors import WrongEncryptionKey
 from hypercore.storage import Durability
+from node.compacting import Compacting, CompactionOptions
 from node.config import Config
 from node.covalue.bee_store import BeeStore
 from node.covalue.hybrid_store import open_hybrid_store
@@ -40,44 +42,64 @@ class Storing:
 
     values: CoValueStore
     data: Core | None
+    compacting: Compacting | None = None
+    """Of the data core's bee; somebody has to run it."""
 
 
 @asynccontextmanager
 async def open_storing(
-    config: Config, cores: Corestore, *, may_leave: bool = False
+    config: Config, cores: Corestore, data_key: bytes | None = None, *, may_leave: bool = False
 ) -> AsyncIterator[Storing]:
     """Have the configured store open until the block ends; `may_leave` is for who moves things.
+
+    Blocks of the data core are encrypted with the `data_key` of an encrypted mesh.
 
     Raises: ConfigError when something would be left behind; what the store raises.
     """
     durability = Durability.parse(config.durability)
     match config.store:
         case "bee":
-            async with open_data_core(cores) as data:
-                values = BeeStore(Bee(data), data, cores.reclaim)
+            async with open_data_core(cores, data_key) as data:
+                bee = Bee(data)
+                compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
+                values = BeeStore(bee, data, compacting.reclaim)
                 if not may_leave:
                     await _refuse_to_leave_file(config, values)
-                yield Storing(values, data)
+                yield Storing(values, data, compacting)
         case "sqlite":
             async with open_sqlite_store(config.sqlite_path, durability) as sqlite:
                 if not may_leave:
-                    await _refuse_to_leave_bee(config, cores, sqlite)
+                    await _refuse_to_leave_bee(config, cores, data_key, sqlite)
                 yield Storing(sqlite, None)
         case "hybrid":
             async with (
                 open_sqlite_store(config.sqlite_path, durability) as sqlite,
-                open_data_core(cores) as data,
-                open_hybrid_store(
-                    sqlite, BeeStore(Bee(data), data, cores.reclaim, keeps_texts=False)
-                ) as hybrid,
+                open_data_core(cores, data_key) as data,
             ):
-                yield Storing(hybrid, data)
+                bee = Bee(data)
+                compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
+                values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
+                async with open_hybrid_store(sqlite, values) as hybrid:
+                    yield Storing(hybrid, data, compacting)
+
+
+def _compaction_options(config: Config) -> CompactionOptions:
+    return CompactionOptions(config.compact_dead_share, config.compact_min_bytes)
 
 
 @asynccontextmanager
-async def open_data_core(cores: Corestore) -> AsyncIterator[Core]:
-    """The core that holds the coValues of this node."""
-    core = await cores.get(name=DATA_CORE)
+async def open_data_core(cores: Corestore, data_key: bytes | None = None) -> AsyncIterator[Core]:
+    """The core that holds the coValues of this node.
+
+    Raises: ConfigError when it was written without this key, or with another.
+    """
+    try:
+        core = await cores.get(name=DATA_CORE, encryption_key=data_key)
+    except WrongEncryptionKey as error:
+        raise ConfigError(
+            "the coValues here were not written under the key of this mesh, whose data is "
+            "encrypted: use another --data directory"
+        ) from error
     try:
         yield core
     finally:
@@ -104,10 +126,12 @@ def _totals_of(path: Path) -> Totals | None:
         return reader.totals()
 
 
-async def _refuse_to_leave_bee(config: Config, cores: Corestore, sqlite: SqliteStore) -> None:
+async def _refuse_to_leave_bee(
+    config: Config, cores: Corestore, data_key: bytes | None, sqlite: SqliteStore
+) -> None:
     if DATA_CORE not in cores.names():
         return
-    async with open_data_core(cores) as data:
+    async with open_data_core(cores, data_key) as data:
         held = BeeStore(Bee(data), data).totals()
     if held.is_ahead_of(await sqlite.totals()):
         raise ConfigError(

@@ -17,7 +17,8 @@ from node.covalue.session_fork import SessionFork
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from node.mesh.mesh import Mesh
-from node.verbs import ExitCode, ListForks, ListValues, Load, Result, VerbError
+from node.mesh.witness import ForkedCore
+from node.verbs import ExitCode, ListForks, ListValues, Load, Result, VerbError, encode_bytes
 
 
 async def perform_on_values(
@@ -45,6 +46,8 @@ async def perform_on_values(
                 raise VerbError(ExitCode.CORRUPT, str(error)) from error
             for fork in forks:
                 yield _describe_fork(fork)
+            for core in mesh.witness.forked_cores if mesh is not None else ():
+                yield _describe_core(core)
         case _:
             assert_never(verb)
 
@@ -113,6 +116,11 @@ def _describe_fork(fork: SessionFork) -> Result:
         "kept": _describe_part(fork.kept),
         "refused": _describe_part(fork.refused),
     }
+
+
+def _describe_core(core: ForkedCore) -> Result:
+    """`beemesh core verify-proof` checks the proof, offline."""
+    return {"core": core.key.hex(), "conflict": core.conflict, **encode_bytes("proof", core.proof)}
 
 
 def _describe_part(part: SessionContent) -> Result:

@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -162,9 +162,113 @@ class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sessions of which their author signed two continuations, with the evidence."""
+    """Sessions and cores of which their author signed two histories, with the evidence."""
 
 
+class PeerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is exchanged with a member, by id or name, or with all on the LAN or beyond it."""
+
+    name: str
+    direction: Literal["both", "down", "up", "off"] = "both"
+    day_bytes: int = 0
+    month_bytes: int = 0
+
+
+class ShowPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node keeps, and of whom."""
+
+
+class ChangePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As `node.mesh.policy_change.PolicyChange`; answered like `ShowPolicy`."""
+
+    pin: tuple[str, ...] = ()
+    unpin: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    unfollow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    replicate: str | None = None
+    max_value_bytes: int | None = None
+    max_age_seconds: float | None = None
+    peers: tuple[PeerChange, ...] = ()
+
+
+class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a coValue is here or not, and who else has it."""
+
+    id: str
+    timeout_seconds: float = 10.0
+
+
+class AddMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep a core of somebody else's and serve it; `range` is `a:b`, "" is all of it."""
+
+    key: str
+    name: str = ""
+    kind: Literal["", "bee", "core"] = ""
+    range: str = ""
+    peers: tuple[str, ...] = ()
+
+
+class RemoveMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep it no longer; by key or name."""
+
+    mirror: str
+
+
+class ListMirrors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cores mirrored here, and how far they are."""
+
+
+MirrorVerb: TypeAlias = AddMirror | RemoveMirror | ListMirrors
+PolicyVerb: TypeAlias = ShowPolicy | ChangePolicy
+
+
+class ShowSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far this node and the members of its mesh are in step."""
+
+
+class WaitSync(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wait until these values, or all, are here and on `min_copies` nodes; 0: as configured."""
+
+    ids: tuple[str, ...] = ()
+    min_copies: int = 0
+    timeout_seconds: float = 60.0
+
+
+SyncVerb: TypeAlias = ShowSync | WaitSync
+
+
+class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
+
+    role: str = ""
+    member: str = ""
+    expires_seconds: float | None = None
+
+
+class MeshRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shut out a member (id, the beginning of one, or its name), or who came with a ticket.
+
+    With `cascade` also whom it let in, if it is an admin.
+    """
+
+    subject: str
+    reason: str = ""
+    cascade: bool = False
+
+
+class MeshMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everybody known to be, or to have been, in the mesh."""
+
+
+class MeshInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mesh as this node knows it; the key of encrypted data only if `secrets` are wanted."""
+
+    secrets: bool = False
+
+
+MeshVerb: TypeAlias = MeshInvite | MeshRevoke | MeshMembers | MeshInfo
 TransferVerb: TypeAlias = ImportValues | ExportValues
 LogVerb: TypeAlias = (
     CoreList
@@ -182,7 +286,9 @@ LogVerb: TypeAlias = (
     | BeeList
     | BeeCompact
 )
-PostedVerb: TypeAlias = LogVerb | TransferVerb | ListForks
+PostedVerb: TypeAlias = (
+    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | MirrorVerb | Explain
+)
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
 PATHS: Mapping[str, type[PostedVerb]] = {
@@ -203,6 +309,18 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/export": ExportValues,
     "values/forks": ListForks,
     "bee/compact": BeeCompact,
+    "mirror/add": AddMirror,
+    "mirror/remove": RemoveMirror,
+    "mirror/ls": ListMirrors,
+    "policy/show": ShowPolicy,
+    "policy/change": ChangePolicy,
+    "values/explain": Explain,
+    "sync/status": ShowSync,
+    "sync/wait": WaitSync,
+    "mesh/invite": MeshInvite,
+    "mesh/revoke": MeshRevoke,
+    "mesh/members": MeshMembers,
+    "mesh/info": MeshInfo,
 }
 """Where the admin API takes them, below /api/v1/, by POST."""
 

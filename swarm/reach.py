@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 
 class Reach(enum.Enum):
@@ -18,3 +19,14 @@ class Reach(enum.Enum):
     """Over UDP, by way of a blind relay."""
     TCP = "tcp"
     """Over TCP."""
+    WEBSOCKET = "websocket"
+    """Over a WebSocket, and so through whatever lets web pages through."""
+
+
+@dataclass(slots=True)
+class Route:
+    """The way that one connection takes now; a better one may be found while it is in use."""
+
+    reach: Reach
+    address: str
+    """Of the next one on the way, as `host:port`."""

@@ -23,7 +23,7 @@ from node.access.usage import AccountUse, Charge, Usage
 from node.cojson.gatekeeper import ACCEPTED, Origin, Pace, Ruling
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, session_owner
-from node.covalue.store import SessionAppend, ValueAppend
+from node.covalue.store import SessionAppend, SessionSize, ValueAppend
 
 MAX_FULL = 100_000
 """Accounts remembered as full; when there are more, all are found out again."""
@@ -66,6 +66,8 @@ class Gate:
         usage: Usage | None = None,
     ) -> None:
         self.policy = policy
+        self.is_read_only = False
+        """All content of clients is refused: the node is no writer of its mesh."""
         self.usage = Usage() if usage is None else usage
         self.quotas = quotas
         self._paces = Paces(quotas)
@@ -90,6 +92,9 @@ class Gate:
         is_awaited: bool,
     ) -> Ruling:
         """As the protocol says."""
+        if self.is_read_only and origin is not None:
+            self._count(origin, [Reason.READ_ONLY])
+            return Ruling(Reason.READ_ONLY.text)
         if self.policy.is_open and not any(self._full.values()):
             return ACCEPTED
         refused: dict[CoSessionId, str] = {}
@@ -146,6 +151,11 @@ class Gate:
             self.usage.store(Charge.of(append.header, sessions))
         if origin is not None and append.header is not None:
             self._paces.count_value(origin.address, now)
+
+    def erased(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:
+        """As the protocol says."""
+        if self.quotas.bounds_accounts:
+            self.usage.release(sessions)
 
     def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:
         """As the protocol says."""

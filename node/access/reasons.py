@@ -13,6 +13,7 @@ class Reason(Enum):
     HEADER_ALONE = "header_alone"
     ACCOUNT_BYTES = "account_bytes"
     ACCOUNT_VALUES = "account_values"
+    READ_ONLY = "read_only"
 
     @property
     def text(self) -> str:
@@ -25,4 +26,5 @@ _TEXTS = {
     Reason.HEADER_ALONE: "a header without a session of somebody on the allow list",
     Reason.ACCOUNT_BYTES: "has used up its bytes",
     Reason.ACCOUNT_VALUES: "has made all the values it may",
+    Reason.READ_ONLY: "this node may only read in its mesh: no other would take it",
 }

@@ -26,7 +26,8 @@ from hypercore.encoding import DecodeError
 from node.access.people import Person, person_of
 from node.covalue.content import Transaction
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, session_owner
+from node.covalue.ids import CoSessionId, RawCoId, session_owner
+from node.covalue.store import SessionSize
 
 TRANSACTION_BYTES = 128
 """Counted for every transaction beside its text."""
@@ -125,6 +126,16 @@ class Usage:
         """Count what is stored and was not reserved."""
         _add(self._stored, charge, 1)
         self.unsaved_bytes += 1 + sum(charge.bytes.values())
+
+    def release(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:
+        """So much of these sessions was erased; a value still counts, as its tombstone stays."""
+        for session_id, size in sessions.items():
+            total = self._stored.get(person_of(session_owner(session_id)) or RawCoId(""))
+            if total is not None:
+                freed = TRANSACTION_BYTES * size.transactions + size.characters
+                # What a crash kept from being counted must not be given back.
+                total.bytes = max(total.bytes - freed, 0)
+                self.unsaved_bytes += 1
 
     def encode(self) -> str:
         """The file's text; from here on nothing is unsaved."""

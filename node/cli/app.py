@@ -21,6 +21,7 @@ _EXPORT = "Write everything into a SQLite file that a cojson server opens."
 _PROOF = "Write what proves a block, or a fork, to anybody."
 _VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
 _VERIFY = "Check all that is stored against its signatures; --repair mends it."
+_EXPLAIN = "Tell why a coValue is here or not, and who else has it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
 
@@ -41,6 +42,11 @@ def build_app() -> App:
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
     app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)
     app.command("node.cli.transfer:export_values", name="export", help=_EXPORT)
+    _add_policy(app)
+    app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
+    app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
+    app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
+    app.command("node.cli.mesh:mesh", name="mesh", help="Show the mesh that the node is in.")
     core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
     core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
     core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
@@ -58,6 +64,7 @@ def build_app() -> App:
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
     app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
+    app.command(_build_sync())
     dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
     dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
     doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
@@ -67,6 +74,30 @@ def build_app() -> App:
     app.command(core)
     app.command(bee)
     return app
+
+
+def _add_policy(app: App) -> None:
+    """What the node keeps, and of whom."""
+    app.command("node.cli.policy:pin", name="pin", help="Keep coValues here, up to date.")
+    app.command("node.cli.policy:unpin", name="unpin", help="Take back a pin.")
+    app.command("node.cli.policy:follow", name="follow", help="Keep what begins so or is owned so.")
+    app.command("node.cli.policy:unfollow", name="unfollow", help="Take back a follow.")
+    app.command("node.cli.policy:policy", name="policy", help="What the node keeps, and of whom.")
+    app.command("node.cli.explain:explain", name="explain", help=_EXPLAIN)
+    app.command("node.cli.mirror:mirror", name="mirror", help="Keep and serve another's core.")
+    app.command(
+        "node.cli.mirror:mirrors", name="mirrors", help="Show the mirrors, how far each is."
+    )
+    app.command("node.cli.mirror:unmirror", name="unmirror", help="Take back a mirror.")
+
+
+def _build_sync() -> App:
+    sync = App(
+        name="sync", help="How far the nodes of the mesh are in step.", help_format="plaintext"
+    )
+    sync.command("node.cli.sync:status", name="status", help="Show it, member by member.")
+    sync.command("node.cli.sync:wait", name="wait", help="Wait until they are, or values are.")
+    return sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

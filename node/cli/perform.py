@@ -60,10 +60,14 @@ def at(data: Path) -> str:
 
 
 def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
+    from contextlib import AsyncExitStack
+
     import trio
 
     from hypercore.corestore import open_corestore
-    from node.logs import perform_on_store
+    from node.logs import DATA_CORE, perform_on_store
+    from node.mesh.membership_file import load_membership
+    from node.storing import open_data_core
 
     if not config.corestore_path.is_dir() and not verb_creates(verb):
         raise VerbError(
@@ -71,9 +75,16 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
             f"{config.data} holds no data: start with `beemesh up{at(config.data)}`",
         )
 
+    membership = load_membership(config.mesh_path)
+    data_key = None if membership is None else membership.data_key
+
     async def run() -> list[Result]:
         config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        async with open_corestore(config.corestore_path) as store:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_corestore(config.corestore_path))
+            if data_key is not None and DATA_CORE in store.names():
+                # Whoever opens a core that is open shares its key.
+                await stack.enter_async_context(open_data_core(store, data_key))
             return [result async for result in perform_on_store(store, verb, can_fetch=False)]
 
     return trio.run(run)

@@ -88,6 +88,7 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     from hypercore.storage import Durability
     from node.cojson.host import open_sync_host
     from node.journal import configure_journal
+    from node.mesh.membership_file import load_membership
     from node.storing import open_storing
     from node.transfer import perform_transfer
 
@@ -96,11 +97,14 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     if isinstance(verb, ExportValues) and not config.corestore_path.is_dir():
         raise VerbError(ExitCode.NOT_FOUND, f"{config.data} holds no data: nothing to export")
 
+    membership = load_membership(config.mesh_path)
+    data_key = None if membership is None else membership.data_key
+
     async def run() -> None:
         config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with (
             open_corestore(config.corestore_path, durability=durability, read_only=False) as cores,
-            open_storing(config, cores, may_leave=True) as storing,
+            open_storing(config, cores, data_key, may_leave=True) as storing,
             open_sync_host(storing.values) as host,
             aclosing(perform_transfer(host, verb)) as results,
         ):

@@ -35,6 +35,10 @@ class UpOptions:
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
     ] = None
+    mesh_encrypted: Annotated[
+        bool | None,
+        _option("Found an encrypted mesh: others may keep its data without being able to read it."),
+    ] = None
     discovery: Annotated[
         str | None,
         _option(
@@ -62,6 +66,14 @@ class UpOptions:
     ] = None
     replicate: Annotated[
         str | None, _option("lazy (what clients ask for) or all. Default: lazy.")
+    ] = None
+    min_copies: Annotated[
+        str | None,
+        _option(
+            "On how many nodes something is durable before clients are told that it is synced,"
+            " this one included. They wait while fewer nodes that keep it are connected. Default:"
+            " 1."
+        ),
     ] = None
     ws_tokens_file: Annotated[
         str | None,
@@ -107,6 +119,15 @@ class UpOptions:
     ] = None
     erase_deleted: Annotated[
         str | None, _option("false: keep the content of deleted coValues on the disk.")
+    ] = None
+    compact_dead_share: Annotated[
+        str | None,
+        _option(
+            "Compact the data bee when so much of it is dead, such as 50%, or off. Default: 50%."
+        ),
+    ] = None
+    compact_min_bytes: Annotated[
+        str | None, _option("SIZE that must be dead for that, too. Default: 16MiB.")
     ] = None
     log_level: Annotated[str | None, _option("debug, info, warning, error. Default: info.")] = None
     log_format: Annotated[str | None, _option("auto, pretty or json. Default: auto.")] = None

@@ -55,10 +55,11 @@ def ls(
 
 
 def forks(*, common: Common = DEFAULT_COMMON) -> int:
-    """List sessions of which their author signed two continuations.
+    """List sessions and cores of which their author signed two histories.
 
-    The first one that came is kept and served. With --json each line is the evidence: whoever has
-    the session up to the fork can check both signatures.
+    Of a session the first that came is kept and served; of a core what was held is, and nothing is
+    asked of it any more. With --json each line is the evidence: whoever has the session up to the
+    fork can check both signatures, and a core's proof needs nothing else.
     """
     results = list(ask_node(common, ListForks()))
     if common.json:
@@ -67,6 +68,8 @@ def forks(*, common: Common = DEFAULT_COMMON) -> int:
         return ExitCode.OK
     rows = []
     for result in results:
+        if "core" in result:
+            continue
         kept, refused = result["kept"], result["refused"]
         assert isinstance(kept, dict)
         assert isinstance(refused, dict)
@@ -74,6 +77,8 @@ def forks(*, common: Common = DEFAULT_COMMON) -> int:
         rows.append((str(result["id"]), str(result["session"]), str(result["index"]), *counts))
     columns = ("id", "session", "forks at", "kept", "refused")
     print_renderable(table(columns, rows, "No session was forked."))
+    cores = [(str(each["core"]), str(each["conflict"])) for each in results if "core" in each]
+    print_renderable(table(("core", "its writer signed"), cores, "No core was forked."))
     return ExitCode.OK
 
 

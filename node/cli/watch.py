@@ -40,8 +40,8 @@ def status(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     """Show what the node is and does."""
     client = need_node(common)
     if common.json:
-        return _repeat(watch, lambda: print_json(client.status()))
-    return _show(watch, lambda: _status_view(client))
+        return repeat(watch, lambda: print_json(client.status()))
+    return show(watch, lambda: _status_view(client))
 
 
 def peers(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
@@ -53,8 +53,8 @@ def peers(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
             print_json(peer)
 
     if common.json:
-        return _repeat(watch, print_lines)
-    return _show(watch, lambda: _peers_view(client))
+        return repeat(watch, print_lines)
+    return show(watch, lambda: _peers_view(client))
 
 
 def _status_view(client: AdminClient) -> RenderableType:
@@ -70,7 +70,8 @@ def _peers_view(client: AdminClient) -> RenderableType:
     return table(peer_headings(), rows, "No node is connected.")
 
 
-def _repeat(watch: bool, show: Callable[[], None]) -> int:
+def repeat(watch: bool, show: Callable[[], None]) -> int:
+    """Show it once, or every second until Ctrl-C."""
     with suppress(KeyboardInterrupt):
         show()
         while watch:
@@ -79,11 +80,12 @@ def _repeat(watch: bool, show: Callable[[], None]) -> int:
     return ExitCode.OK
 
 
-def _show(watch: bool, view: Callable[[], RenderableType]) -> int:
+def show(watch: bool, view: Callable[[], RenderableType]) -> int:
+    """As `repeat`, on the whole terminal while it is watched."""
     if not watch:
         print_renderable(view())
         return ExitCode.OK
     from rich.live import Live
 
     with Live(view(), auto_refresh=False, screen=True) as live:
-        return _repeat(watch, lambda: live.update(view(), refresh=True))
+        return repeat(watch, lambda: live.update(view(), refresh=True))

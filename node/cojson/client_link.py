@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -44,7 +44,15 @@ class Inlet(Protocol):
 class ContentSource:
     """Where a client's content comes from: what was stored just now, else the store."""
 
-    def __init__(self, engine: SyncEngine, recent: RecentContent, store: CoValueStore) -> None:
+    def __init__(
+        self,
+        engine: SyncEngine,
+        recent: RecentContent,
+        store: CoValueStore,
+        screen: Callable[[str, Message], Message | None],
+    ) -> None:
+        """`screen` says what a client is told in place of a control message; None: nothing."""
+        self._screen = screen
         self._engine = engine
         self._recent = recent
         self._store = store
@@ -58,7 +66,8 @@ class ContentSource:
         if wanted is None:
             return [], True
         if isinstance(wanted, Known):
-            return [encode_message(wanted)], True
+            said = self._screen(peer_id, wanted)
+            return [] if said is None else [encode_message(said)], True
         if wanted.held is not None:
             line = self._recent.line(co_id, wanted.known, wanted.held)
             if line is None and wanted.known == NOTHING:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from node.cojson.gatekeeper import Gatekeeper
 from node.covalue.ids import RawCoId
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
@@ -33,19 +34,21 @@ _log = structlog.get_logger(__name__)
 
 
 class Eraser:
-    """Run `run` in a task; `wake` it when something was deleted."""
+    """Run `run` in a task; `wake` it when something was deleted. `access` is told what went."""
 
     def __init__(
         self,
         store: CoValueStore,
         may_erase: Callable[[RawCoId], Awaitable[bool]],
         *,
+        access: Gatekeeper | None = None,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self.erased_values = 0
         self.erased_transactions = 0
         self._store = store
         self._may_erase = may_erase
+        self._access = access
         self._pause_seconds = pause_seconds
         self._reclaims_at = -math.inf
         self._is_unreclaimed = False
@@ -77,13 +80,15 @@ class Eraser:
                 if not await self._may_erase(co_id):
                     _log.warning("not erased", co_id=co_id, reason="its deletion is valid no more")
                     continue
-                transactions = await self._store.erase(co_id)
+                erased = await self._store.erase(co_id)
             except CorruptStore as error:
                 _log.error("cannot erase", error=str(error))
                 continue
             self.erased_values += 1
-            self.erased_transactions += transactions
-            _log.info("erased", co_id=co_id, transactions=transactions)
+            self.erased_transactions += erased.transactions
+            if self._access is not None:
+                self._access.erased(erased.sessions)
+            _log.info("erased", co_id=co_id, transactions=erased.transactions)
             self._is_unreclaimed = True
             await trio.lowlevel.checkpoint()
         started = trio.current_time()

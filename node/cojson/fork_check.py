@@ -15,6 +15,7 @@ from enum import Enum, auto
 from node.cojson.crypto import RunningHash, verify_session
 from node.cojson.outputs import CheckFork
 from node.covalue.content import SessionContent, Transaction
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
 from node.covalue.session_fork import MAX_EVIDENCE_BYTES, SessionFork
 from node.covalue.session_log import feed
@@ -46,7 +47,8 @@ async def check_fork(store: CoValueStore, check: CheckFork) -> SessionFork | Ver
     running = RunningHash()
     beside = _Comparison(part)
     position = 0
-    async with aclosing(_stored(store, check, value)) as runs:
+    runs_of = stored_transactions(store, check.co_id, check.session_id, value)
+    async with aclosing(runs_of) as runs:
         async for transactions in runs:
             before = transactions[: max(part.after - position, 0)]
             feed(running, before)
@@ -100,20 +102,24 @@ def _common_length(ours: Sequence[Transaction], theirs: Sequence[Transaction]) -
     return next(different, min(len(ours), len(theirs)))
 
 
-async def _stored(
-    store: CoValueStore, check: CheckFork, value: StoredValue
+async def stored_transactions(
+    store: CoValueStore,
+    co_id: RawCoId,
+    session_id: CoSessionId,
+    value: StoredValue,
+    start: int = 0,
 ) -> AsyncGenerator[Sequence[Transaction], None]:
-    """The stored transactions of the session, from the first one on."""
+    """The stored transactions of a session, from `start` on. Raises: CorruptStore."""
     counts = {key: item.count for key, item in value.sessions.items()}
-    stop, counts[check.session_id] = counts[check.session_id], 0
-    while counts[check.session_id] < stop:
-        loaded = await store.load(check.co_id, KnownState(True, counts), _READ_BYTES)
-        parts = [piece.new.get(check.session_id) for piece in loaded.pieces]
+    stop, counts[session_id] = counts.get(session_id, 0), start
+    while counts[session_id] < stop:
+        loaded = await store.load(co_id, KnownState(True, counts), _READ_BYTES)
+        parts = [piece.new.get(session_id) for piece in loaded.pieces]
         if not any(parts):
             return  # erased meanwhile
         for part in parts:
             if part is not None:
-                counts[check.session_id] = part.stop
+                counts[session_id] = part.stop
                 yield part.transactions
 
 

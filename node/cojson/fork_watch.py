@@ -24,6 +24,9 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 AGAIN_SECONDS = 60.0
 """A session is not looked into twice within this: each time costs reading it."""
 
+MAX_FORKS = 1024
+"""Sessions of which evidence is kept (up to 2 MiB each); whoever forks more is known by then."""
+
 _MAX_REMEMBERED = 4096
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +42,7 @@ class ForkWatch:
         self._pending_bytes = 0
         self._looked_at: OrderedDict[tuple[RawCoId, CoSessionId, int], float] = OrderedDict()
         self._wake = Wakeup()
+        self._kept = trio.lowlevel.ParkingLot()
 
     @property
     def forks_found(self) -> int:
@@ -87,16 +91,32 @@ class ForkWatch:
                 continue
             match found:
                 case SessionFork():
-                    await self._keep(found)
+                    await self.keep(found)
                 case Verdict.UNPROVEN:
                     self._when_unproven(check)
                 case Verdict.FORGED:
                     pass
             await trio.lowlevel.checkpoint()
 
-    async def _keep(self, fork: SessionFork) -> None:
+    def is_known(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
+        """Whether evidence of this session is kept, or could not be kept any more."""
+        return (co_id, session_id) in self._forked or len(self._forked) >= MAX_FORKS
+
+    async def wait_kept(self, more_than: int) -> None:
+        """Return when evidence of more than that many sessions is kept. Cancel: nothing."""
+        while len(self._forked) <= more_than:
+            await self._kept.park()
+
+    async def keep(self, fork: SessionFork) -> None:
+        """Keep evidence that was checked, unless there is some of this session already.
+
+        Cancel: it is kept, or not.
+        """
+        if self.is_known(fork.co_id, fork.session_id):
+            return
         await self._store.keep_fork(fork)
         self._forked.add((fork.co_id, fork.session_id))
+        self._kept.unpark_all()
         _log.warning(
             "session forked",
             co_id=fork.co_id,

@@ -1,11 +1,12 @@
 """The seam between the sync engine and who decides what is taken: `node/access/` keeps it.
 
 The engine knows who may *sign* what; a gatekeeper says what this node is *willing to hold*, and
-from whom. It is asked twice on a message's way and told once:
+from whom. It is asked twice on a message's way, and told twice:
 
     screen   before anything is waited for or verified: by claimed owners, the lists' turn
     judge    after the signatures were verified, before the commit: the quotas' turn
     stored   when it is durable
+    erased   when it is gone from the disk
 
 and `received` sets the pace of a connection. All are plain calls without I/O.
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.store import SessionAppend, ValueAppend
+from node.covalue.store import SessionAppend, SessionSize, ValueAppend
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,10 @@ class Gatekeeper(Protocol):
 
     def stored(self, origin: Origin | None, append: ValueAppend, now: float) -> None:
         """What was let in is durable; `now` is monotonic seconds."""
+        ...
+
+    def erased(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:
+        """So much of these sessions is no longer on the disk: its value was deleted."""
         ...
 
     def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:

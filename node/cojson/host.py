@@ -26,6 +26,7 @@ from node.cojson.client_link import (
     ClientLink,
     ContentSource,
 )
+from node.cojson.copies import CopyGate, CopyLedger, Overdue
 from node.cojson.eraser import Eraser
 from node.cojson.fork_watch import ForkWatch
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
@@ -55,7 +56,7 @@ from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
@@ -120,6 +121,8 @@ class HostOptions:
     """Values are forgotten when nobody used them for so long, at most half as long again."""
     enforces_writes: bool = False
     """Refuse what its author had no right to write, as the owning group says."""
+    min_copies: int = 1
+    """On how many nodes something is durable when clients are told so: here, and on others."""
     erases: bool = True
     """Remove deleted values from the disk; else their content stays there, unserved."""
 
@@ -139,13 +142,21 @@ class SyncHost:
             access=access,
         )
         self._memory_seconds = options.memory_seconds
-        self._forks = ForkWatch(store, self._ask_for_whole_session)
-        self._eraser = Eraser(store, partial(is_deletion_valid, store)) if options.erases else None
+        self.forks = ForkWatch(store, self._ask_for_whole_session)
+        """Evidence of sessions that their authors continued in two ways."""
+        self._eraser = (
+            Eraser(store, partial(is_deletion_valid, store), access=access)
+            if options.erases
+            else None
+        )
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
         self._recent = RecentContent(options.memory_bytes * 3 // 8)
-        self._source = ContentSource(self._engine, self._recent, store)
+        self.copies = CopyGate(options.min_copies)
+        """Who else holds what clients wait for, and what they are not told before that."""
+        self._copies_wanted = Wakeup()
+        self._source = ContentSource(self._engine, self._recent, store, self._screen)
         self._feeds: list[ChangeFeed] = []
         self._commits: deque[Store] = deque()
         self._queued_bytes = 0
@@ -194,6 +205,10 @@ class SyncHost:
         """Ids that some client is subscribed to."""
         return self._engine.subscribed_ids
 
+    def is_subscribed(self, co_id: RawCoId) -> bool:
+        """Whether some client is subscribed to it."""
+        return self._engine.is_subscribed(co_id)
+
     async def wait_interest_changed(self) -> None:
         """Return when `subscribed_ids` has changed since this last returned; for one task.
 
@@ -202,6 +217,41 @@ class SyncHost:
         while self._interest_seen == self._engine.interest_version:
             await self._interest.park()
         self._interest_seen = self._engine.interest_version
+
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, SessionCounts | None]]
+    ) -> None:
+        """A member says that so much of these is durable there; None: nothing is."""
+        ledger = self.copies.ledger
+        for co_id, sessions in holdings:
+            if sessions is None or not ledger.note(member_id, co_id, sessions):
+                continue
+            for peer_id, known in self.copies.due(co_id, self._engine.durable_state(co_id)):
+                outbox = self._outboxes.get(peer_id)
+                if outbox is not None:
+                    outbox.push(encode_message(known))
+
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]:
+        """Values that somebody waits for others to hold, once there are any; for one task.
+
+        Cancel: nothing is changed.
+        """
+        while not (wanted := list(self.copies.ledger.watched)):
+            await self._copies_wanted.wait()
+        return wanted
+
+    @contextmanager
+    def watching_copies(self, co_ids: Sequence[RawCoId]) -> Iterator[CopyLedger]:
+        """Have members asked, while the block lasts, how much of these they hold."""
+        ledger = self.copies.ledger
+        for co_id in co_ids:
+            ledger.watch(co_id)
+        self._copies_wanted.set()
+        try:
+            yield ledger
+        finally:
+            for co_id in co_ids:
+                ledger.unwatch(co_id)
 
     # People.
 
@@ -219,6 +269,7 @@ class SyncHost:
         if value is None and self._mesh is not None:
             source = "mesh"
             with self.client("load") as link:
+                self.copies.exempt(link.peer_id)
                 if await self._wait_found(link, co_id):
                     await self._searches.wait_over(co_id)
                     value = await self.store.load_value(co_id)
@@ -262,7 +313,7 @@ class SyncHost:
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
-            forks_found=self._forks.forks_found,
+            forks_found=self.forks.forks_found,
             erased_values=0 if self._eraser is None else self._eraser.erased_values,
             commits=counters.commits,
             messages_stored=counters.messages_stored,
@@ -282,6 +333,7 @@ class SyncHost:
             yield ClientLink(peer_id, outbox, self._source, self)
         finally:
             del self._outboxes[peer_id]
+            self.copies.forget(peer_id)
             self._engine.remove_peer(peer_id)
             self._tell_interest()
 
@@ -325,7 +377,7 @@ class SyncHost:
                 case LoadValue() | Rehash() | ReadGroup():
                     self._reader.ask(output)
                 case CheckFork():
-                    self._forks.suspect(output)
+                    self.forks.suspect(output)
                 case Changed(co_id, sessions):
                     for changes in self._feeds:
                         changes.add(co_id, sessions)
@@ -342,8 +394,10 @@ class SyncHost:
         if outbox is None:
             return
         match output:
-            case Send(_, message):
-                outbox.push(encode_message(message))
+            case Send(peer_id, message):
+                said = self._screen(peer_id, message)
+                if said is not None:
+                    outbox.push(encode_message(said))
             case Serve(_, co_id, priority):
                 outbox.want(co_id, priority)
             case EndPeer(_, reason):
@@ -354,6 +408,21 @@ class SyncHost:
                     _log.warning("content refused", client=peer_id, co_id=co_id, reason=reason)
             case _:
                 assert_never(output)
+
+    def _screen(self, peer_id: str, message: Message) -> Message | None:
+        """What the client is told now: of `known`s, what is on enough nodes."""
+        copies = self.copies
+        if copies.min_copies == 1 or not isinstance(message, Known | Load):
+            return message
+        said = copies.screen(peer_id, message, self._engine.durable_state(message.co_id))
+        if copies.held_back:
+            self._copies_wanted.set()
+        if isinstance(said, Overdue):
+            outbox = self._outboxes.get(peer_id)
+            if outbox is not None:
+                outbox.end("too many acknowledgements wait for copies on other nodes")
+            return None
+        return said
 
     def _tell_interest(self) -> None:
         if self._interest_seen != self._engine.interest_version:
@@ -369,7 +438,7 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._reader.run)
-            tasks.start_soon(self._forks.run)
+            tasks.start_soon(self.forks.run)
             tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
                 tasks.start_soon(self._eraser.run)

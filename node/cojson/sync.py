@@ -95,6 +95,9 @@ class SyncEngine:
     def subscribed_ids(self) -> frozenset[RawCoId]:
         return frozenset(self._state.subscribers)
 
+    def is_subscribed(self, co_id: RawCoId) -> bool:
+        return co_id in self._state.subscribers
+
     def durable_state(self, co_id: RawCoId) -> KnownState | None:
         """What is stored of a value in memory; None when the store has to be asked."""
         entry = self._state.values.peek(co_id)

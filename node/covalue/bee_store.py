@@ -7,13 +7,14 @@ One `store` is one atomic append: the rows of every message in it, and the local
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
 from bee.bee import Bee
 from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
+from hypercore.errors import BlockNotAvailable
 from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
@@ -41,7 +42,7 @@ from node.covalue.keys import (
     value_range,
 )
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.reading import read_pieces, read_value
+from node.covalue.reading import Tree, read_pieces, read_value
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import (
     decode_count,
@@ -60,9 +61,18 @@ from node.covalue.records import (
 )
 from node.covalue.session_fork import SessionFork
 from node.covalue.short_values import make_short, read_short
-from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
+from node.covalue.store import (
+    Erased,
+    LoadedPieces,
+    SessionSize,
+    StoredText,
+    StoredValue,
+    ValueAppend,
+)
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
+
+T = TypeVar("T")
 
 _PRESENT = b"\xc3"
 """msgpack's true: a row whose existence says everything."""
@@ -112,12 +122,26 @@ class BeeStore:
         if not self.has(co_id):
             return LoadedPieces()
         is_tombstone = self._is_deleted(co_id)
-        try:
-            return await read_pieces(
-                self._bee.snapshot(), co_id, known, max_bytes, is_tombstone=is_tombstone
-            )
-        except (DecodeError, CorruptTree) as error:
-            raise CorruptStore(co_id, str(error)) from error
+        return await self._read(
+            co_id,
+            lambda tree: read_pieces(tree, co_id, known, max_bytes, is_tombstone=is_tombstone),
+        )
+
+    async def _read(self, co_id: RawCoId, step: Callable[[Tree], Awaitable[T]]) -> T:
+        """What `step` reads of the present; again if a compaction or erasure came in between.
+
+        Raises: CorruptStore.
+        """
+        while True:
+            tree = self._bee.snapshot()
+            try:
+                return await step(tree)
+            except (DecodeError, CorruptTree) as error:
+                raise CorruptStore(co_id, str(error)) from error
+            except BlockNotAvailable as error:
+                # What the present needs is never given up; what was the present may be.
+                if tree.version == self._bee.version:
+                    raise CorruptStore(co_id, str(error)) from error
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
         """As the protocol says."""
@@ -128,12 +152,10 @@ class BeeStore:
         """As the protocol says."""
         if not self.has(co_id):
             return None
-        try:
-            return await read_value(
-                self._bee.snapshot(), co_id, is_tombstone=self._is_deleted(co_id)
-            )
-        except (DecodeError, CorruptTree) as error:
-            raise CorruptStore(co_id, str(error)) from error
+        is_tombstone = self._is_deleted(co_id)
+        return await self._read(
+            co_id, lambda tree: read_value(tree, co_id, is_tombstone=is_tombstone)
+        )
 
     def has(self, co_id: RawCoId) -> bool:
         """Whether the value is stored: a point read, where the bee would cost a descent."""
@@ -268,27 +290,20 @@ class BeeStore:
         except DecodeError as error:
             raise CorruptStore("deleted", str(error)) from error
 
-    async def erase(self, co_id: RawCoId) -> int:
+    async def erase(self, co_id: RawCoId) -> Erased:
         """As the protocol says: no block of ours holds any of it then.
 
         Peers that have copies of those blocks keep them; older versions of the bee may not be
         readable any more.
         """
         if not self._is_deleted(co_id):
-            return 0
+            return Erased()
+        start, stop = value_range(co_id)
+        await self._bee.finish_erasures()
+        kept, erased = await self._read(co_id, lambda tree: _survey(tree, start, stop))
         try:
-            await self._bee.finish_erasures()
-            start, stop = value_range(co_id)
-            kept: list[bytes] = []
-            erased = 0
-            async for entry in self._bee.range(gte=start, lt=stop):
-                row = decode_key(entry.key)
-                if row.kind is RowKind.HEADER or is_delete_session(row.session_id):
-                    kept.append(entry.key)
-                elif row.kind is RowKind.RUN:
-                    erased += len(decode_run(entry.value or b""))
             await self._bee.erase(gte=start, lt=stop, keep=kept)
-        except (DecodeError, CorruptTree) as error:
+        except CorruptTree as error:
             raise CorruptStore(co_id, str(error)) from error
         await self._local.write_local({deleted_key(co_id): encode_deletion(is_erased=True)})
         return erased
@@ -310,6 +325,20 @@ class BeeStore:
             return [decode_fork(record) for _, record in self._local.local_items(*FORK_RANGE)]
         except DecodeError as error:
             raise CorruptStore("forks", str(error)) from error
+
+
+async def _survey(tree: Tree, start: bytes, stop: bytes) -> tuple[list[bytes], Erased]:
+    """Keys of a deleted value that stay, and what goes. Raises: DecodeError."""
+    kept: list[bytes] = []
+    sizes: dict[CoSessionId, SessionSize] = {}
+    async for entry in tree.range(gte=start, lt=stop):
+        row = decode_key(entry.key)
+        if row.kind is RowKind.HEADER or is_delete_session(row.session_id):
+            kept.append(entry.key)
+        elif row.kind is RowKind.RUN:
+            size = sizes.get(row.session_id, SessionSize())
+            sizes[row.session_id] = size.plus(decode_run(entry.value or b""))
+    return kept, Erased(sizes)
 
 
 def _session_records(

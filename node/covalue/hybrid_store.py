@@ -30,7 +30,7 @@ from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.reconciling import reconcile
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_store import SqliteStore
-from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
+from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
 
 _log = structlog.get_logger(__name__)
 
@@ -106,12 +106,14 @@ class HybridStore:
         both = [*await self._sqlite.pending_erasures(), *await self._bee.pending_erasures()]
         return list(dict.fromkeys(both))
 
-    async def erase(self, co_id: RawCoId) -> int:
+    async def erase(self, co_id: RawCoId) -> Erased:
         """As the protocol says: from both."""
-        return max(await self._sqlite.erase(co_id), await self._bee.erase(co_id))
+        both = (await self._sqlite.erase(co_id), await self._bee.erase(co_id))
+        return max(both, key=lambda erased: erased.transactions)
 
     async def reclaim(self) -> None:
         """As the protocol says."""
+        await self._sqlite.reclaim()
         await self._bee.reclaim()
 
     async def keep_fork(self, fork: SessionFork) -> None:

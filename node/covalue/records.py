@@ -212,6 +212,19 @@ def decode_fork(data: bytes) -> SessionFork:
     raise DecodeError("stored fork is not [value, session, kept, refused]", 0)
 
 
+def encode_part(part: SessionContent) -> bytes:
+    """One half of a fork by itself."""
+    return _pack(part)
+
+
+def decode_part(data: bytes) -> SessionContent:
+    """Raises: DecodeError."""
+    item = _unpack(data)
+    if not isinstance(item, list):
+        raise DecodeError("stored part is no array", 0)
+    return _part(item)
+
+
 def _part(item: list[object]) -> SessionContent:
     match item:
         case [int(after), list(transactions), bytes(signature), *_] if (

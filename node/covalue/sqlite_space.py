@@ -6,9 +6,10 @@ rewritten once, by a VACUUM, which blocks every writer for about a second per 10
 the space of the file a second time. That happens with the first erasure while the file is small,
 later when an eighth of it is free.
 
-What is erased is overwritten in place (`secure_delete`), then the write-ahead log is cut off. In
-a file that JavaScript wrote to, copies may be left where rows have moved between pages, until it
-is rewritten: JavaScript overwrites nothing.
+What is erased is overwritten in place (`secure_delete`), then the write-ahead log is cut off.
+That does not reach copies which stay behind in a page when it is split and some of its rows move
+to another. So a small file is rewritten when its room is reclaimed, which happens rarely; in a
+large one such copies stay until other rows take their place, or somebody runs VACUUM.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ def is_shrinkable(connection: sqlite3.Connection) -> bool:
     return _pragma(connection, "auto_vacuum") == _INCREMENTAL
 
 
+def is_small(connection: sqlite3.Connection) -> bool:
+    size_bytes = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    return size_bytes <= SMALL_FILE_BYTES
+
+
 def is_worth_rewriting(connection: sqlite3.Connection) -> bool:
     pages = _pragma(connection, "page_count")
-    is_small = pages * _pragma(connection, "page_size") <= SMALL_FILE_BYTES
-    return is_small or 8 * _pragma(connection, "freelist_count") >= pages
+    return is_small(connection) or 8 * _pragma(connection, "freelist_count") >= pages
 
 
 def rewrite(connection: sqlite3.Connection) -> None:

@@ -27,7 +27,7 @@ from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_reader import SqliteReader
 from node.covalue.sqlite_schema import FileClaim, prepare_file
 from node.covalue.sqlite_writer import SqliteWriter
-from node.covalue.store import LoadedPieces, StoredText, StoredValue, ValueAppend
+from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
 from node.covalue.totals import Totals
 from node.errors import CorruptStore
 
@@ -51,6 +51,7 @@ class SqliteStore:
         self._bulk = bulk
         self._waits_for_disk = durability.waits_for_disk
         self._writing = trio.Lock()
+        self._may_hold_copies = False
         self._writer_thread = trio.CapacityLimiter(1)
         self._bulk_thread = trio.CapacityLimiter(1)
 
@@ -156,7 +157,7 @@ class SqliteStore:
         """As the protocol says. Raises: CorruptStore."""
         return self._reader.pending_erasures()
 
-    async def erase(self, co_id: RawCoId) -> int:
+    async def erase(self, co_id: RawCoId) -> Erased:
         """As the protocol says; what was erased is in no free page and not in the log, either.
 
         Cancel: as the protocol says, and what was erased already may be left in the log until
@@ -165,19 +166,31 @@ class SqliteStore:
         async with self._writing:
             erased = await trio.to_thread.run_sync(self._erase, co_id, limiter=self._writer_thread)
         if erased is None:
-            return 0
-        await self.reclaim()
+            return Erased()
+        self._may_hold_copies = True
+        await self._shrink()
         return erased
 
     async def reclaim(self) -> None:
-        """As the protocol says; `erase` does it already."""
+        """As the protocol says; a large file may keep copies inside its pages (`sqlite_space`)."""
+        if self._may_hold_copies:
+            async with self._writing:
+                await trio.to_thread.run_sync(self._scrub, limiter=self._writer_thread)
+            self._may_hold_copies = False
+        await self._shrink()
+
+    def _scrub(self) -> None:
+        with self._undone_on_failure():
+            self._writer.scrub()
+
+    async def _shrink(self) -> None:
         has_more = True
         while has_more:
             # Each step is a turn of its own: who wants to store does not wait for them all.
             async with self._writing:
                 has_more = await trio.to_thread.run_sync(self._reclaim, limiter=self._writer_thread)
 
-    def _erase(self, co_id: RawCoId) -> int | None:
+    def _erase(self, co_id: RawCoId) -> Erased | None:
         with self._undone_on_failure():
             self._writer.begin()
             try:

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hypercore.encoding import DecodeError
 from hypercore.errors import StorageFailed, StoreLocked
 from node.cojson.crypto import encode_signature
 from node.covalue import sqlite_space
@@ -23,7 +24,8 @@ from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import encode_fork
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_reader import FORK_TABLE, LOCK_PREFIX
-from node.covalue.store import ValueAppend
+from node.covalue.store import Erased, SessionSize, ValueAppend
+from node.covalue.transaction_json import parse_transactions
 
 MAX_CACHED_ROWS = 65_536
 """Row ids kept of values and sessions, about 200 bytes each; a lookup in the file is 5 µs."""
@@ -45,8 +47,11 @@ _INSERT_DELETED = """INSERT INTO deletedCoValues (coValueID) VALUES (?)
     ON CONFLICT (coValueID) DO NOTHING"""
 _SET_ERASED = """INSERT INTO deletedCoValues (coValueID, status) VALUES (?, 1)
     ON CONFLICT (coValueID) DO UPDATE SET status = 1"""
-_ERASED_SESSIONS = "SELECT rowID FROM sessions WHERE coValue = ? AND sessionID NOT GLOB ?"
+_ERASED_SESSIONS = (
+    "SELECT rowID, sessionID FROM sessions WHERE coValue = ? AND sessionID NOT GLOB ?"
+)
 _DELETE_SESSIONS = "*_session_d*$"
+_SIZED_AT_ONCE = 256
 _REPLACE_LOCK = """INSERT OR REPLACE INTO storageReconciliationLocks
     (key, holderSessionId, acquiredAt, lastProcessedOffset, releasedAt) VALUES (?, ?, ?, ?, ?)"""
 _MAKE_FORKS = f"""CREATE TABLE IF NOT EXISTS {FORK_TABLE} (
@@ -230,29 +235,45 @@ class SqliteWriter:
 
     # Removing, and giving space back.
 
-    def erase(self, co_id: RawCoId) -> int | None:
-        """Remove all but the tombstone of a deleted value; how many transactions.
+    def erase(self, co_id: RawCoId) -> Erased | None:
+        """Remove all but the tombstone of a deleted value; returns what that was.
 
         None when there was nothing to remove; blocks for as long as it takes.
         """
         status = "SELECT count(*) FROM deletedCoValues WHERE coValueID = ? AND status = 0"
         if not self._number(status, (co_id,)):
             return None
-        erased = 0
+        sizes: dict[CoSessionId, SessionSize] = {}
         value_row = self._number("SELECT rowID FROM coValues WHERE id = ?", (co_id,))
-        for (row_id,) in self._execute(_ERASED_SESSIONS, (value_row, _DELETE_SESSIONS)).fetchall():
-            removed = self._execute("DELETE FROM transactions WHERE ses = ?", (row_id,))
-            erased += removed.rowcount
+        sessions = self._execute(_ERASED_SESSIONS, (value_row, _DELETE_SESSIONS)).fetchall()
+        for row_id, session_id in sessions:
+            sizes[CoSessionId(session_id)] = self._session_size(row_id)
+            self._execute("DELETE FROM transactions WHERE ses = ?", (row_id,))
             self._execute("DELETE FROM signatureAfter WHERE ses = ?", (row_id,))
             self._execute("DELETE FROM sessions WHERE rowID = ?", (row_id,))
         self._execute(_SET_ERASED, (co_id,))
         self._session_rows.clear()
-        return erased
+        return Erased(sizes)
+
+    def _session_size(self, row_id: int) -> SessionSize:
+        size = SessionSize()
+        rows = self._execute("SELECT tx FROM transactions WHERE ses = ?", (row_id,))
+        while texts := [text for (text,) in rows.fetchmany(_SIZED_AT_ONCE)]:
+            try:
+                size = size.plus(parse_transactions(texts))
+            except DecodeError:  # another server's file: what cannot be read goes all the same
+                size = SessionSize(size.transactions + len(texts), size.characters)
+        return size
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file. Blocks: it syncs."""
         self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self.written_bytes = 0
+
+    def scrub(self) -> None:
+        """Make a small file anew: copies that moving rows left in its pages are gone. Blocks."""
+        if sqlite_space.is_small(self._connection):
+            sqlite_space.rewrite(self._connection)
 
     def reclaim(self) -> bool:
         """Give back one step of what was erased; whether there is more to do. Blocks.

@@ -117,6 +117,28 @@ class LoadedPieces:
     """What `load_value` would tell, where a load of everything came upon it by the way."""
 
 
+class SessionSize(NamedTuple):
+    """Transactions of one session, and the characters of their changes and meta."""
+
+    transactions: int = 0
+    characters: int = 0
+
+    def plus(self, transactions: Sequence[Transaction]) -> SessionSize:
+        characters = sum(len(item.changes) + len(item.meta or "") for item in transactions)
+        return SessionSize(self.transactions + len(transactions), self.characters + characters)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure removed, by session."""
+
+    sessions: Mapping[CoSessionId, SessionSize] = field(default_factory=dict)
+
+    @property
+    def transactions(self) -> int:
+        return sum(size.transactions for size in self.sessions.values())
+
+
 class CoValueStore(Protocol):
     """Where coValues are kept. One writer at a time; readers see whole appends only."""
 
@@ -213,8 +235,8 @@ class CoValueStore(Protocol):
         """
         ...
 
-    async def erase(self, co_id: RawCoId) -> int:
-        """Remove all but the tombstone of a deleted value from the disk; how many transactions.
+    async def erase(self, co_id: RawCoId) -> Erased:
+        """Remove all but the tombstone of a deleted value from the disk; returns what that was.
 
         Nothing is done to a value that is not deleted. Repeat it after a crash: it goes on.
 

@@ -7,7 +7,7 @@ what was announced, or when everybody who announced it was tried.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,6 +39,17 @@ class Fetch:
     ids: tuple[RawCoId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A claim that is closed: a member said that it holds this much, and that was looked into."""
+
+    member_id: bytes
+    co_id: RawCoId
+    sessions: Sessions
+    was_tried: bool
+    """Whether this member was asked for it, whatever came of that."""
+
+
 @dataclass(slots=True)
 class _Claim:
     version: int
@@ -54,6 +65,8 @@ class Announcements:
         self._waiting: OrderedDict[RawCoId, None] = OrderedDict()
         self._fetching: set[RawCoId] = set()
         self._sessions = 0
+        self._settled: list[Settlement] = []
+        self._open: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         """Values not settled yet."""
@@ -61,6 +74,10 @@ class Announcements:
 
     def __contains__(self, co_id: RawCoId) -> bool:
         return co_id in self._claims
+
+    def open_of(self, member_id: bytes) -> int:
+        """Values of which this member claims more than we hold, as far as was looked into."""
+        return self._open[member_id]
 
     def announce(
         self, member_id: bytes, version: int, changes: Iterable[tuple[RawCoId, Sessions]]
@@ -76,6 +93,7 @@ class Announcements:
             if claim is None:
                 claim = _Claim(version, dict(sessions))
                 self._claims.setdefault(co_id, {})[member_id] = claim
+                self._open[member_id] += 1
                 self._sessions += 1
             else:
                 claim.version = max(version, claim.version)
@@ -90,6 +108,7 @@ class Announcements:
         """It went away: what only it has cannot be fetched."""
         for co_id in [co_id for co_id, claims in self._claims.items() if member_id in claims]:
             self._drop(co_id, member_id)
+        del self._open[member_id]
 
     def take(self) -> Fetch | None:
         """The next fetch, or None while nothing waits. Its ids must be settled, each of them."""
@@ -130,8 +149,14 @@ class Announcements:
                 was_tried = member_id == fetch.member_id and claim.version <= fetch.version
                 if was_tried or not exceeds(claim.sessions, ours):
                     self._drop(co_id, member_id)
+                    self._settled.append(Settlement(member_id, co_id, claim.sessions, was_tried))
             if co_id in self._claims:
                 self._waiting[co_id] = None
+
+    def take_settled(self) -> list[Settlement]:
+        """Claims that were settled since this was called last."""
+        settled, self._settled = self._settled, []
+        return settled
 
     @staticmethod
     def _best(claims: Mapping[bytes, _Claim]) -> bytes:
@@ -141,6 +166,7 @@ class Announcements:
     def _drop(self, co_id: RawCoId, member_id: bytes) -> None:
         claims = self._claims[co_id]
         self._sessions -= 1 + len(claims.pop(member_id).sessions)
+        self._open[member_id] -= 1
         if not claims:
             del self._claims[co_id]
             self._waiting.pop(co_id, None)

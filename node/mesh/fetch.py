@@ -7,7 +7,7 @@ first, so that the value can be verified when it is handed in.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -22,8 +22,9 @@ from node.covalue.dependencies import (
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
+from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.member import Member, MemberData, MemberDataError, Reading
+from node.mesh.member import Member, MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 
@@ -43,6 +44,9 @@ MAX_DEPENDENCIES = 1024
 
 MAX_REPORTS = 4096
 
+MAX_BROUGHT = 256
+"""Values of one call read at once: each has a task, and what it brings waits for the others."""
+
 
 class Receipt(Protocol):
     """What became of content that was handed in."""
@@ -58,6 +62,28 @@ class ContentDoor(Protocol):
 
     async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
     async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
+
+
+class Screen(Protocol):
+    """What fetching needs from `Screening`."""
+
+    async def screen(
+        self,
+        member: Source,
+        version: int,
+        offered: Mapping[RawCoId, KnownState],
+        /,
+        *,
+        is_asked: bool,
+    ) -> dict[RawCoId, KnownState]: ...
+    def declines(self, co_id: RawCoId, /) -> bool: ...
+    def note(self, co_id: RawCoId, member_id: bytes, reason: str, /) -> None: ...
+
+
+class Provenance(Protocol):
+    """Notes from whom values come."""
+
+    def note(self, member_id: bytes, ids: Iterable[RawCoId], /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +122,23 @@ class FetchReport:
 
 
 class Fetcher:
-    """Carries out fetches. `members` is the mesh's own table, by id."""
+    """Carries out fetches. `members` and `absent` are the mesh's own tables, by id."""
 
     def __init__(
-        self, host: ContentDoor, members: Mapping[bytes, Member], policy: ReplicaPolicy
+        self,
+        host: ContentDoor,
+        members: Mapping[bytes, Member],
+        policy: ReplicaPolicy,
+        absent: Mapping[bytes, Source] | None = None,
     ) -> None:
         self._host = host
         self._members = members
-        self._policy = policy
+        self._absent = {} if absent is None else absent
+        self.policy = policy
+        """May be replaced at any time."""
+        self.screening: Screen | None = None
+        """Decides about what the policy allows as far as ids tell."""
+        self.provenance: Provenance | None = None
         self._reads = trio.CapacityLimiter(MAX_READS)
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
 
@@ -111,15 +146,18 @@ class Fetcher:
         """The last time this value was brought over, if that is not long ago."""
         return self._reports.get(co_id)
 
-    async def fetch_all(self, found: Announcements) -> None:
+    async def fetch_all(self, found: Announcements, *, is_asked: bool = False) -> None:
         """Bring over everything announced there, as far as it verifies and comes.
+
+        `is_asked` says that somebody waits for it. Who announced what is durable here by then
+        hears of that.
 
         Cancel: what was stored stays.
         """
         while (fetch := found.take()) is not None:
-            await self.fetch(found, fetch)
+            await self.fetch(found, fetch, is_asked=is_asked)
 
-    async def fetch(self, found: Announcements, fetch: Fetch) -> None:
+    async def fetch(self, found: Announcements, fetch: Fetch, *, is_asked: bool = False) -> None:
         """Carry out a fetch taken from `found`, as far as anything is lacking, and settle it.
 
         Cancel: what was stored stays.
@@ -127,27 +165,73 @@ class Fetcher:
         known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
         if lacking is None:
+            self._acknowledge(found, known)
             return
-        member = self._members.get(fetch.member_id)
-        if member is not None:
-            wanted = {co_id: known[co_id] for co_id in lacking.ids if self._policy.allows(co_id)}
+        member: Source | None = self._members.get(fetch.member_id)
+        member = member or self._absent.get(fetch.member_id)
+        if member is not None and member.may_write:
+            wanted = {co_id: known[co_id] for co_id in lacking.ids if self.policy.allows(co_id)}
+            if wanted and self.screening is not None:
+                wanted = await self.screening.screen(
+                    member, fetch.version, wanted, is_asked=is_asked
+                )
             if wanted:
                 await _Delivery(self, member, fetch.version).bring(wanted)
             for co_id in lacking.ids:
                 known[co_id] = await stored_state(self._host, co_id)
         found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
+        self._acknowledge(found, known)
 
-    async def receive(self, member: Member, contents: Sequence[Content]) -> frozenset[RawCoId]:
+    def _acknowledge(self, found: Announcements, known: Mapping[RawCoId, KnownState]) -> None:
+        """Tell members what became of what they announced; what did not come is counted."""
+        for settled in found.take_settled():
+            member = self._members.get(settled.member_id)
+            if member is None:
+                continue
+            held = held_sessions(known.get(settled.co_id, NOTHING))
+            if not self.policy.allows(settled.co_id):
+                member.owe(settled.co_id, None)
+            elif holds(held, settled.sessions):
+                member.owe(settled.co_id, held)
+            elif self.screening is not None and self.screening.declines(settled.co_id):
+                member.owe(settled.co_id, None)
+            elif settled.was_tried:
+                member.conduct.undelivered += 1
+
+    async def bring(
+        self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
+    ) -> None:
+        """Bring over what a source holds of these beyond what is known, without asking it.
+
+        Cancel: what was stored stays.
+        """
+        for start in range(0, len(ids), MAX_BROUGHT):
+            wanted: dict[RawCoId, KnownState] = {}
+            for co_id in ids[start:][:MAX_BROUGHT]:
+                if self.policy.allows(co_id):
+                    wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
+            if wanted and self.screening is not None:
+                wanted = await self.screening.screen(source, 0, wanted, is_asked=True)
+            if wanted and source.may_write:
+                await _Delivery(self, source, 0).bring(wanted)
+
+    async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
         member.refused += len(receipt.refused)
+        if self.screening is not None:
+            for co_id, reason in receipt.refused.items():
+                self.screening.note(co_id, member.id, f"refused: {reason}")
+        if self.provenance is not None:
+            taken = {content.co_id for content in contents} - receipt.refused.keys()
+            self.provenance.note(member.id, taken)
         return frozenset(receipt.refused)
 
     async def is_held(self, co_id: RawCoId) -> bool:
         return (await stored_state(self._host, co_id)).header
 
     async def read(
-        self, member: Member, co_id: RawCoId, known: KnownState, version: int
+        self, member: Source, co_id: RawCoId, known: KnownState, version: int
     ) -> tuple[Reading, float] | None:
         """Read one value from a member, and how many seconds it took; None when that failed."""
         started = trio.current_time()
@@ -172,7 +256,7 @@ class Fetcher:
 class _Delivery:
     """One fetch on its way: what was followed already, and what it took."""
 
-    def __init__(self, fetcher: Fetcher, member: Member, version: int) -> None:
+    def __init__(self, fetcher: Fetcher, member: Source, version: int) -> None:
         self._fetcher = fetcher
         self._member = member
         self._version = version
@@ -237,7 +321,11 @@ class _Delivery:
             for co_id in _dependencies(contents):
                 if len(self._seen) >= MAX_DEPENDENCIES:
                     break
-                if co_id not in self._seen and not await self._fetcher.is_held(co_id):
+                if (
+                    co_id not in self._seen
+                    and self._fetcher.policy.allows(co_id)
+                    and not await self._fetcher.is_held(co_id)
+                ):
                     self._seen.add(co_id)
                     lacking[co_id] = NOTHING
         if not lacking:

@@ -6,7 +6,8 @@ two versions would read one block after another.) A member that erased or compac
 of its log any more: when blocks do not come, the rest is read by its tree.
 
 How far that got is in the row `merged:{data core key}` beside our own data core: [fork, blocks
-merged]. A crash or a lost connection costs the page it happens in, or all that was read by tree.
+merged, what was left out]. A crash or a lost connection costs the page it happens in, or all that
+was read by tree; a policy that leaves out something else begins anew.
 """
 
 from __future__ import annotations
@@ -28,10 +29,17 @@ from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state, unless_stalled
+from node.mesh.fetch import (
+    ContentDoor,
+    Fetcher,
+    held_sessions,
+    stored_state,
+    unless_stalled,
+)
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member import Member, MemberData, MemberDataError, Reading, Survey
+from node.mesh.member import MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Sessions, Welcome
+from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
 
 HEAD_SECONDS = 5.0
@@ -114,6 +122,14 @@ class CoreData:
         self._claimed_bytes += size
         return blocks, size
 
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """As `MemberData.outline`."""
+        try:
+            await self._wait_length(version)
+            return await read_outline(self._bee.snapshot(), co_id, is_dated=is_dated)
+        except _UNREADABLE as error:
+            raise MemberDataError(f"{co_id}: {error}") from error
+
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         """As `MemberData.scan`."""
         changed: dict[RawCoId, dict[CoSessionId, int]] = {}
@@ -169,13 +185,17 @@ def _note_row(
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Blocks [0, length) of a member's data core are merged, as of that fork of it."""
+    """Blocks [0, length) of a member's data core are merged, as of that fork of it.
+
+    `scope` tells what the policy of that time left out (`ReplicaPolicy.scope`).
+    """
 
     fork: int = 0
     length: int = 0
+    scope: bytes = b""
 
     def encode(self) -> bytes:
-        return pack_fields(self.fork, self.length)
+        return pack_fields(self.fork, self.length, self.scope)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Merged:
@@ -184,7 +204,8 @@ class Merged:
             return cls()
         try:
             reader = FieldReader.unpack(data, 1024)
-            return cls(reader.uint(), reader.uint())
+            fork, length = reader.uint(), reader.uint()
+            return cls(fork, length, reader.data(32) if reader.remaining else b"")
         except DecodeError:
             return cls()
 
@@ -202,12 +223,13 @@ class CatchUp:
         self._host = host
         self._fetcher = fetcher
         self._rows = rows
-        self._policy = policy
+        self.policy = policy
+        """May be replaced at any time."""
 
     def merged(self, data_key: bytes) -> Merged:
         return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
 
-    async def run(self, member: Member, welcome: Welcome) -> bool:
+    async def run(self, member: Source, welcome: Welcome) -> bool:
         """Merge up to the member's length now; False when it failed on the way.
 
         Cancel: what was merged stays, and the next run goes on from the last page.
@@ -217,7 +239,8 @@ class CatchUp:
             return False
         key = merged_key(welcome.data_key)
         merged = self.merged(welcome.data_key)
-        start = merged.length if merged.fork == data.fork else 0
+        scope = self.policy.scope
+        start = merged.length if (merged.fork, merged.scope) == (data.fork, scope) else 0
         target = max(data.length, welcome.length)
         while start < target:
             stop = min(start + PAGE_BLOCKS, target)
@@ -230,11 +253,19 @@ class CatchUp:
             else:
                 if not await self._bring(member, stop, page):
                     return False
+            if self.policy.scope != scope or not self.policy.everything:
+                return False  # what was brought was judged by another policy
             start = stop
-            await self._rows.write_local({key: Merged(data.fork, start).encode()})
+            await self._rows.write_local({key: Merged(data.fork, start, scope).encode()})
+            self._tell_merged(member, start)
+        self._tell_merged(member, start)
         return True
 
-    async def _bring_survey(self, member: Member, data: MemberData, start: int, stop: int) -> bool:
+    def _tell_merged(self, member: Source, length: int) -> None:
+        if self.policy.everything:
+            member.owe_merged(length)
+
+    async def _bring_survey(self, member: Source, data: MemberData, start: int, stop: int) -> bool:
         """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
 
         Whether the member could be read all the time.
@@ -253,12 +284,13 @@ class CatchUp:
             after = found.last_key
         return True
 
-    async def _bring(self, member: Member, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
+    async def _bring(self, member: Source, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
         """Fetch what we lack of a page; whether the member could be read all the time."""
         failures = member.failures
+        member.note_holdings(list(page.items()))
         found = Announcements()
         for co_id, sessions in page.items():
-            if not self._policy.keeps(co_id):
+            if not self.policy.allows(co_id):
                 continue
             held = await stored_state(self._host, co_id)
             if exceeds(sessions, held_sessions(held)):

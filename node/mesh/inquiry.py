@@ -69,6 +69,11 @@ class Inquiry:
         self._notify()
         return late
 
+    def holders(self, co_id: RawCoId) -> dict[bytes, Sessions]:
+        """Who said to hold it, and how much, as far as nobody has taken that."""
+        claims = self._claims.get(co_id, {})
+        return {member_id: sessions for member_id, (_, sessions) in claims.items()}
+
     async def wait_sent(self) -> None:
         """Return when no more ids can join. Cancel: nothing."""
         await self._sent.wait()

@@ -15,16 +15,22 @@ from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, merge_counts
 from node.errors import NodeError
+from node.mesh.acknowledgements import Acknowledgements
+from node.mesh.conduct import Conduct
 from node.mesh.inquiry import Inquiry
+from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
     Interest,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
 )
+from node.mesh.outline import Outline
+from node.mesh.peer_rules import Direction
 from node.mesh.session import (
     ANSWER_SECONDS,
     Admitted,
@@ -38,10 +44,21 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Role
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+)
 from swarm.io.tasks import Wakeup
 
 MAX_PENDING_UPDATES = 100_000
 """Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+MAX_INTRODUCTIONS = 2048
+"""Members whose cores one member may offer (about 1 MB)."""
 
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
@@ -99,6 +116,10 @@ class MemberData(Protocol):
         """
         ...
 
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """What its rows say of one value, content left out. Raises and Cancel: as `read`."""
+        ...
+
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         """Values that changed since `start`, as of `stop` or later, the next ones after a key.
 
@@ -129,8 +150,46 @@ class MemberStatistics:
     round_trip_seconds: float | None
 
 
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
+
+
+class Gossip:
+    """What a member says about members."""
+
+    def __init__(self) -> None:
+        self.summary: bytes | None = None
+        """Of what admins signed, as it knows; None from an older version."""
+        self.introductions: deque[Introduction] = deque()
+        """Of itself, and of those whose cores it keeps; to be looked at."""
+        self.arrived = Wakeup()
+        self.is_heard = False
+        """Whether it has said whose cores it keeps, and that was looked at."""
+
+
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
+
+    def introduction(self) -> Sequence[TrustMessage]:
+        """What it hears before the welcome."""
+        ...
 
     def welcome(self, member: Member, /) -> Welcome:
         """What it may know of us: it has proved the secret."""
@@ -147,6 +206,13 @@ class MemberListener(Protocol):
         ...
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
+    def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
+
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None:
+        """So much of these is durable there; None: nothing is."""
+        ...
 
 
 class Member:
@@ -164,6 +230,8 @@ class Member:
         self.since_unix_seconds = time.time()
         self.data: MemberData | None = None
         self.welcome: Welcome | None = None
+        self.gossip = Gossip()
+        """What it said about members."""
         self.close_reason: str | None = None
         self.queries: deque[Query] = deque()
         """To be answered; the session bounds how many there can be."""
@@ -172,15 +240,27 @@ class Member:
         self.state_changed = Wakeup()
         """It was admitted, or is to be closed."""
         self.needs_catching_up = Wakeup()
+        self.policy_changed = Wakeup()
+        """With `needs_catching_up`: there is no point in waiting."""
+        self.direction = Direction.BOTH
+        """What is exchanged with it, while it is connected."""
+        self.listing = Listing()
+        """What it wants to be told of, whether it moves or not."""
         self.refused = 0
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
+        self.conduct = Conduct()
+        self.is_frozen = False
+        """Whether its data core is forked: nothing is asked of it."""
+        self.acknowledgements = Acknowledgements()
         self._channel = channel
         self._listener = listener
         self._role: Role | None = None
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._hears_everything = False
+        self._testimony: deque[Evidence] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -191,6 +271,8 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
+                    for message in self._listener.introduction():
+                        self.carry_out(self.session.tell(message))
                     self.carry_out(self.session.welcome(self._listener.welcome(self)))
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
@@ -199,10 +281,17 @@ class Member:
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query():
+                case Query(_, ids, known):
+                    self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
-                case Update() | Interest() | Evidence():
+                case (
+                    Update()
+                    | Interest()
+                    | Evidence()
+                    | Stored()
+                    | (Records() | Held() | Farewell() | Kept())
+                ):
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
@@ -212,16 +301,85 @@ class Member:
                 case _:
                     assert_never(output)
 
-    def _hear(self, message: Update | Interest | Evidence) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
+                self.note_holdings(changes)
+                if not self.may_write:
+                    return
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
+                if message.removed or self._hears_everything:
+                    self.acknowledgements.keep(self.session.selection.matches)
+                self._hears_everything = message.everything
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Kept(introductions):
+                self.gossip.introductions.extend(introductions)
+                self.gossip.arrived.set()
+                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
+            case Stored(_, merged, values):
+                self._receive_stored(merged, values)
+            case Records() | Held() | Farewell():
+                self._listener.receive_trust(self, message)
+
+    def _receive_stored(
+        self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        acknowledgements = self.acknowledgements
+        acknowledgements.is_spoken = True
+        acknowledgements.merged_there = max(acknowledgements.merged_there, merged)
+        for co_id, sessions in values:
+            if sessions is None:
+                acknowledgements.decline(co_id)
+        self.note_holdings(values)
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """It said, in whatever message, that so much of these is durable there."""
+        for co_id, sessions in holdings:
+            self.acknowledgements.note(co_id, sessions)
+        self._listener.receive_holdings(self, holdings)
+
+    def answered(self, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """It was answered this: what it lacks of what it wants, it is to acknowledge."""
+        for co_id, sessions in values:
+            if sessions is not None and self.session.selection.matches(co_id):
+                self.acknowledgements.told(co_id, sessions)
+
+    def owe(self, co_id: RawCoId, sessions: Sessions | None) -> None:
+        """Tell it, soon, that so much of what it announced is durable here; None: not taken."""
+        self.acknowledgements.owe(co_id, sessions)
+        self._channel.wake_source()
+
+    def owe_merged(self, length: int) -> None:
+        """Tell it that blocks [0, length) of its data core are merged here."""
+        self.acknowledgements.owe_merged(length)
+        self._channel.wake_source()
+
+    @property
+    def role(self) -> Role | None:
+        """What it may do; None before it was admitted."""
+        return self._role
+
+    @property
+    def may_write(self) -> bool:
+        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        return self._role is not None and self._role.may_write
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it is told of values, in answers and updates."""
+        return self._role is not None and self._role is not Role.BLIND
+
+    def change_role(self, role: Role) -> None:
+        """An admin granted it something else."""
+        if role is not self._role:
+            self._role = role
+            self.needs_catching_up.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:
@@ -229,7 +387,12 @@ class Member:
         return frozenset(self._inquiries.values())
 
     def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
-        """Put the question; returns in how many queries, each of which the inquiry sees end."""
+        """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        None to who may not write: what it has is not taken.
+        """
+        if self.is_frozen or not self.may_write:
+            return 0
         outputs = self.session.ask(
             list(inquiry.wanted.items()), trio.current_time(), patience_seconds
         )
@@ -241,26 +404,63 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
-        late = inquiry.receive(self.id, answer.version, answer.values)
+        self.note_holdings(answer.values)
+        values = answer.values if self.may_write else ()
+        late = inquiry.receive(self.id, answer.version, values)
         if late:
             self._listener.receive_claims(self, answer.version, late)
+
+    @property
+    def pending_updates(self) -> int:
+        """Values that wait to be announced to it."""
+        return len(self._pending)
 
     def serve_updates(self, durable_length: Callable[[], int]) -> None:
         """From now on let the connection pull the updates that wait."""
 
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
-            return self._take_updates(durable_length(), max_bytes)
+            version = durable_length()
+            messages = self._take_acknowledgements(version)
+            messages += self._take_updates(version, max_bytes)
+            return messages or self._take_testimony()
 
         self._channel.set_source(take)
 
     def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
         """Announce these when the connection can take it; False when far too many wait."""
+        if not self.may_read:
+            return True
         for co_id, sessions in self.session.selection.pick(changes):
-            merge_counts(self._pending.setdefault(co_id, {}), sessions)
+            if self.acknowledgements.lacks(co_id, sessions):
+                merge_counts(self._pending.setdefault(co_id, {}), sessions)
         if self._pending:
             self._channel.wake_source()
         return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
+        """Tell it of these when the connection has nothing else to carry."""
+        self._testimony.extend(pieces)
+        if self._testimony:
+            self._channel.wake_source()
+
+    def _take_testimony(self) -> list[tuple[int, bytes]]:
+        if not self._testimony:
+            return []
+        outputs = self.session.testify(self._testimony.popleft())
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+
+    def freeze(self) -> None:
+        """Its writer signed two histories: from now on nothing is read from it, or asked."""
+        self.is_frozen = True
+        self.data = None
+
+    def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
+        if not self.acknowledgements.is_owing:
+            return []
+        merged, values = self.acknowledgements.take(MAX_UPDATE_VALUES)
+        outputs = self.session.acknowledge(version, merged, values)
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
         most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
@@ -268,7 +468,10 @@ class Member:
             changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
             outputs = self.session.announce(version, changes)
             if outputs:  # else the member lost interest meanwhile
+                for co_id, sessions in self.session.selection.pick(changes):
+                    self.acknowledgements.told(co_id, sessions)
                 self._updates_sent += len(outputs)
+                self.listing.room.set()
                 return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
         return []
 

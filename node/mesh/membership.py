@@ -1,4 +1,4 @@
-"""Which mesh this node belongs to, and who else does: `mesh.toml`.
+"""Which mesh this node belongs to, and who else does. `membership_file` keeps it on the disk.
 
 A mesh is a name and a secret. From both comes the mesh key, and from that the topic under
 which members find one another and the proofs with which they recognize one another:
@@ -7,64 +7,72 @@ which members find one another and the proofs with which they recognize one anot
     topic    = H(key = mesh key; "topic")
     proof    = H(key = mesh key; "hello" || role byte (0 initiator, 1 responder) || handshake hash)
 
-| key     | TOML   | meaning                                                       |
-|---------|--------|---------------------------------------------------------------|
-| name    | text   | name of the mesh                                              |
-| secret  | text   | z-base-32; empty in an open mesh, that its name alone lets in |
-| grant   | text   | z-base-32; what an admin let this node do, if one did         |
-| admins  | texts  | z-base-32 public keys whose grants count                      |
-| revoked | texts  | z-base-32; the revocations known here                         |
+An encrypted mesh has a second secret, that a blind member does not get. From it comes the key
+under which all data cores are encrypted, each with a block key of its own (`block_cipher`):
+
+    data key = H(key = mesh key; "data" || data secret)
+
+Who knows the first secret is *some* member; what a member may do says a grant (`ledger`). In an
+open mesh, and wherever nobody is known to have founded it, knowing the secret is enough to write.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TypeVar
+from functools import cached_property
 
-from hypercore.crypto import (
-    Entropy,
-    KeyPair,
-    decode_id,
-    encode_id,
-    system_entropy,
-    z_base_32_decode,
-    z_base_32_encode,
-)
-from node.errors import ConfigError
-from node.identity import write_private
+from hypercore.crypto import Entropy, KeyPair, blake2b, system_entropy
+from node.errors import NodeError
+from node.mesh.ledger import Ledger, Verdict
 from node.mesh.mesh_key import derive_mesh_key, derive_topic
 from node.mesh.ticket import (
-    MAX_SECRET_BYTES,
+    MAX_ADDRESSES,
+    MAX_KEPT,
+    MAX_PARDONED,
     Grant,
+    Record,
     Revocation,
     Role,
     Ticket,
-    is_mesh_name,
 )
 
 SECRET_BYTES = 32
 
-T = TypeVar("T")
+
+class NotAllowed(NodeError):
+    """What this node may not do in its mesh: the text says who may, or what to do instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Membership:
     """The mesh as this node knows it. `key` is derived from the name and the secret."""
 
     name: str
     secret: bytes = field(repr=False)
     grant: Grant | None = None
-    admins: frozenset[bytes] = frozenset()
-    revocations: tuple[Revocation, ...] = ()
+    """What this node joined with."""
+    founders: frozenset[bytes] = frozenset()
+    grants: frozenset[Grant] = frozenset()
+    """To named members."""
+    revocations: frozenset[Revocation] = frozenset()
+    is_encrypted: bool = False
+    data_secret: bytes = field(default=b"", repr=False)
 
     @classmethod
-    def found(cls, name: str, founder_id: bytes, entropy: Entropy = system_entropy) -> Membership:
-        """A new mesh with a random secret; who founds it is its first admin."""
-        return cls(name, entropy(SECRET_BYTES), admins=frozenset((founder_id,)))
+    def found(
+        cls,
+        name: str,
+        founder_id: bytes,
+        entropy: Entropy = system_entropy,
+        *,
+        is_encrypted: bool = False,
+    ) -> Membership:
+        """A new mesh with random secrets; who founds it is its first admin."""
+        membership = cls(name, entropy(SECRET_BYTES), founders=frozenset((founder_id,)))
+        if not is_encrypted:
+            return membership
+        return replace(membership, is_encrypted=True, data_secret=entropy(SECRET_BYTES))
 
     @classmethod
     def open_mesh(cls, name: str) -> Membership:
@@ -73,15 +81,26 @@ class Membership:
 
     @classmethod
     def join(cls, ticket: Ticket) -> Membership:
-        """The mesh of a ticket. Whoever issued its grant counts as admin from now on."""
-        admins = frozenset() if ticket.grant is None else frozenset((ticket.grant.issuer,))
-        return cls(ticket.mesh_name, ticket.secret, ticket.grant, admins)
+        """The mesh of a ticket. Where it names no founders, who issued its grant is one."""
+        founders = ticket.founders
+        if not founders and ticket.grant is not None:
+            founders = (ticket.grant.issuer,)
+        joined = cls(
+            ticket.mesh_name,
+            ticket.secret,
+            ticket.grant,
+            frozenset(founders),
+            is_encrypted=ticket.is_encrypted,
+            data_secret=ticket.data_secret,
+        )
+        named = [] if ticket.grant is None or ticket.grant.member is None else [ticket.grant]
+        return joined.taking((*ticket.chain, *named))
 
     @property
     def is_open(self) -> bool:
         return not self.secret
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         return derive_mesh_key(self.name, self.secret)
 
@@ -89,133 +108,174 @@ class Membership:
     def topic(self) -> bytes:
         return derive_topic(self.key)
 
-    def invite(self, identity: KeyPair, addresses: Sequence[str] = ()) -> Ticket:
-        """A ticket to this node: an admin's lets its bearer write, others pass on their own."""
-        grant = self.grant
-        if identity.public_key in self.admins:
-            grant = Grant.issue(self.key, identity, Role.WRITER)
-        elif grant is not None and grant.member is not None:
-            grant = None
-        return Ticket(self.name, self.secret, identity.public_key, tuple(addresses), grant)
-
-    def role_of(self, member_id: bytes, grant: Grant | None, unix_seconds: float) -> Role | None:
-        """What somebody who proved the secret may do; None: nothing, shut out.
-
-        An admin needs no grant. Where no grant is shown, or no admin is known that could have
-        issued one, knowing the secret is enough to be a writer.
-        """
-        revoked = {revocation.subject for revocation in self.revocations}
-        if member_id in revoked:
+    @property
+    def data_key(self) -> bytes | None:
+        """Under which data cores are encrypted; None when they are not, or we cannot know it."""
+        if not self.data_secret:
             return None
-        if member_id in self.admins:
-            return Role.ADMIN
-        if grant is None or not self.admins:
-            return Role.WRITER
-        counts = (
-            grant.issuer in self.admins
-            and grant.digest not in revoked
-            and grant.is_for(member_id, unix_seconds)
-            and grant.is_signed(self.key)
+        return blake2b(b"data", self.data_secret, key=self.key)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.founders, self.grants, self.revocations)
+
+    def ledger(self, unix_seconds: float) -> Ledger:
+        """What the mesh's admins have signed, as it counts at that time."""
+        ledger = self._ledger.at(unix_seconds)
+        self.__dict__["_ledger"] = ledger  # the one for now is asked for again and again
+        return ledger
+
+    def judge(self, member_id: bytes, shown: Grant | None, unix_seconds: float) -> Verdict:
+        """What somebody who proved the secret may do, showing this grant."""
+        if not self.founders:
+            return Verdict(Role.WRITER)
+        if shown is not None and not shown.is_signed(self.key):
+            shown = None
+        return self.ledger(unix_seconds).judge(member_id, shown)
+
+    def role_of(self, member_id: bytes, shown: Grant | None, unix_seconds: float) -> Role | None:
+        """As `judge`; None: nothing, shut out."""
+        return self.judge(member_id, shown, unix_seconds).role
+
+    def taking(self, records: Iterable[Record], unix_seconds: float = 0) -> Membership:
+        """The same with more records, as far as an admin signed them; itself if there are none.
+
+        Raises: ForgedRecord.
+        """
+        before = self.ledger(unix_seconds)
+        ledger = before.taking(records, self.key)
+        if ledger is before:
+            return self  # nothing new
+        return replace(self, grants=ledger.grants, revocations=ledger.revocations)
+
+    def invite(
+        self,
+        identity: KeyPair,
+        addresses: Sequence[str] = (),
+        *,
+        role: Role | None = None,
+        member: bytes | None = None,
+        expiry: int | None = None,
+        unix_seconds: float = 0,
+    ) -> Ticket:
+        """A ticket to this node.
+
+        An admin's says what it is told to say (`role` None: writer), others pass on their own. A
+        grant to a named `member` counts once it was taken in, by `taking`; it undoes what was
+        said against that member.
+
+        Raises: NotAllowed.
+        """
+        ticket = Ticket(
+            self.name,
+            self.secret,
+            identity.public_key,
+            tuple(addresses[:MAX_ADDRESSES]),
+            is_encrypted=self.is_encrypted,
+            data_secret=self.data_secret,
         )
-        return grant.role if counts else None
-
-    def with_revocation(self, revocation: Revocation) -> Membership:
-        """The same with one more revocation; unchanged when it is known or not an admin's."""
-        if (
-            revocation in self.revocations
-            or revocation.issuer not in self.admins
-            or not revocation.is_signed(self.key)
-        ):
-            return self
-        return replace(self, revocations=(*self.revocations, revocation))
-
-
-def format_membership(membership: Membership) -> str:
-    """The text of `mesh.toml`."""
-    lines = [
-        "# Who can read this file can join the mesh.",
-        f"name = {json.dumps(membership.name, ensure_ascii=False)}",
-        f'secret = "{z_base_32_encode(membership.secret)}"',
-    ]
-    if membership.grant is not None:
-        lines.append(f'grant = "{z_base_32_encode(membership.grant.encode())}"')
-    lines.extend(
-        (
-            _toml_list("admins", [encode_id(key) for key in sorted(membership.admins)]),
-            _toml_list(
-                "revoked", [z_base_32_encode(item.encode()) for item in membership.revocations]
-            ),
-        )
-    )
-    return "\n".join(lines) + "\n"
-
-
-def parse_membership(text: str) -> Membership:
-    """Read the text of `mesh.toml`.
-
-    Raises: ConfigError for anything that `format_membership` would not write.
-    """
-    try:
-        values = tomllib.loads(text)
-        name = values["name"]
-        if not isinstance(name, str) or not is_mesh_name(name):
-            raise ValueError("name: 1 to 128 printable characters wanted")
-        grant = values.get("grant")
-        return Membership(
-            name,
-            _read_secret(values["secret"]),
-            None if grant is None else Grant.decode_bytes(z_base_32_decode(_text(grant))),
-            frozenset(_read_list(values, "admins", decode_id)),
-            tuple(
-                _read_list(
-                    values, "revoked", lambda item: Revocation.decode_bytes(z_base_32_decode(item))
+        if not self.founders:
+            if role not in (None, Role.WRITER) or member is not None or expiry is not None:
+                raise NotAllowed("this mesh has no admins: everybody in it may read and write")
+            return ticket
+        ledger = self.ledger(unix_seconds)
+        if not ledger.is_admin(identity.public_key):
+            if role is not None or member is not None or expiry is not None:
+                raise NotAllowed(
+                    "only an admin says whom a ticket lets in, and as what: without options this "
+                    "node passes on the ticket it came with"
                 )
-            ),
+            return self._pass_on(ticket, ledger)
+        grant = self.sign_grant(
+            identity, role or Role.WRITER, member=member, expiry=expiry, unix_seconds=unix_seconds
         )
-    except KeyError as error:
-        raise ConfigError(f"mesh.toml lacks {error}: restore it, or join again") from None
-    except ValueError as error:
-        raise ConfigError(f"mesh.toml: {error}: restore it, or join again") from None
+        data_secret = b"" if grant.role is Role.BLIND else self.data_secret
+        return self._with_grant(replace(ticket, data_secret=data_secret), grant, ledger)
 
+    def _pass_on(self, ticket: Ticket, ledger: Ledger) -> Ticket:
+        grant = self.grant
+        if grant is None or grant.member is not None or not ledger.counts(grant):
+            raise NotAllowed("this node cannot invite: what an admin granted it is for it alone")
+        return self._with_grant(ticket, grant, ledger)
 
-def load_membership(path: Path) -> Membership | None:
-    """What the file says, or None where there is none; blocks on the disk.
+    def _with_grant(self, ticket: Ticket, grant: Grant, ledger: Ledger) -> Ticket:
+        """With what shows that the grant's issuer is an admin, unless it is the only founder."""
+        if self.founders == {grant.issuer}:
+            return replace(ticket, grant=grant)
+        chain, founders = ledger.chain_to(grant.issuer), tuple(sorted(self.founders))
+        return replace(ticket, grant=grant, chain=chain, founders=founders)
 
-    Raises: ConfigError.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parse_membership(text)
+    def sign_grant(
+        self,
+        identity: KeyPair,
+        role: Role,
+        *,
+        member: bytes | None,
+        expiry: int | None,
+        unix_seconds: float,
+    ) -> Grant:
+        """What an admin grants; it lasts no longer than what made this one an admin.
 
+        Raises: NotAllowed.
+        """
+        ledger = self.ledger(unix_seconds)
+        if role is Role.BLIND and not self.is_encrypted:
+            raise NotAllowed(
+                "this mesh is not encrypted, so nobody in it is blind: `beemesh up "
+                "--mesh-encrypted` founds one that is"
+            )
+        if role is Role.ADMIN and member is None:
+            raise NotAllowed("an admin is made by name: say for whom, with --for ID")
+        if member in self.founders:
+            raise NotAllowed("that is a founder of this mesh, and admin for good")
+        ends = [grant.expiry for grant in ledger.chain_to(identity.public_key)]
+        expiry = min((end for end in (expiry, *ends) if end is not None), default=None)
+        against = [] if member is None else ledger.revocations_of(member)
+        if len(against) > MAX_PARDONED:
+            raise NotAllowed(f"it was revoked {len(against)} times: it needs a new key")
+        pardoned = tuple(item.digest for item in against)
+        serial = 0
+        while True:
+            grant = Grant.issue(
+                self.key,
+                identity,
+                role,
+                member=member,
+                expiry=expiry,
+                serial=serial,
+                pardoned=pardoned,
+            )
+            if not ledger.revocations_of(grant.digest):
+                return grant
+            serial += 1
 
-def save_membership(path: Path, membership: Membership) -> None:
-    """Replace the file, readable by its owner alone, all or nothing; blocks on the disk."""
-    write_private(path, format_membership(membership).encode())
+    def revoke(
+        self,
+        identity: KeyPair,
+        subject: bytes,
+        reason: str = "",
+        *,
+        keeps: bool = True,
+        unix_seconds: float,
+    ) -> Revocation:
+        """Shut a member out, or those who bear a grant; it counts once taken in, by `taking`.
 
+        What an admin signed stays in force if that admin is revoked and this one `keeps` it.
 
-def _toml_list(name: str, items: list[str]) -> str:
-    return f"{name} = [{', '.join(json.dumps(item) for item in items)}]"
-
-
-def _read_list(values: dict[str, object], name: str, decode: Callable[[str], T]) -> list[T]:
-    items = values.get(name, [])
-    if not isinstance(items, list):
-        raise ValueError(f"{name}: a list wanted")
-    return [decode(_text(item)) for item in items]
-
-
-def _read_secret(value: object) -> bytes:
-    secret = z_base_32_decode(_text(value))
-    if len(secret) > MAX_SECRET_BYTES:
-        raise ValueError(f"secret of {len(secret)} bytes, at most {MAX_SECRET_BYTES}")
-    return secret
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"text wanted, not {value!r}")
-    return value
+        Raises: NotAllowed.
+        """
+        ledger = self.ledger(unix_seconds)
+        if not ledger.is_admin(identity.public_key):
+            raise NotAllowed("only an admin of the mesh can revoke")
+        if subject == identity.public_key:
+            raise NotAllowed("a node cannot shut itself out: stop it and delete its mesh.toml")
+        rank = ledger.admins.get(subject)
+        if rank is not None and rank <= ledger.admins[identity.public_key]:
+            raise NotAllowed("an admin is revoked by those only who are nearer to the founder")
+        kept: tuple[bytes, ...] = ()
+        if rank is not None and keeps:
+            kept = tuple(sorted(record.digest for record in ledger.signed_by(subject)))[:MAX_KEPT]
+        earlier = [item.unix_seconds for item in ledger.revocations_of(subject)]
+        # Two of the same second would be one, which a grant may have pardoned meanwhile.
+        moment = max([int(unix_seconds), *(time + 1 for time in earlier)])
+        return Revocation.issue(self.key, identity, subject, moment, reason, kept)

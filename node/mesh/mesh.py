@@ -11,27 +11,41 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
 import trio
 
+from hypercore.core import Core
+from hypercore.crypto import KeyPair
+from node.cojson.copies import CopyGate
+from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions
+from node.mesh.exchange import Exchange
+from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
+from node.mesh.owners import OwnerTable
+from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.safekeeping import KeptCores, Safekeeping
+from node.mesh.screening import Screening
 from node.mesh.session import ANSWER_SECONDS
-from node.mesh.ticket import Grant, Role
+from node.mesh.sync_state import MemberSync, SyncState
+from node.mesh.trust import Trust
+from node.mesh.trust_messages import TrustMessage
+from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 4
@@ -48,6 +62,9 @@ word of that interest came after the change."""
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
 
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
+
 
 class ChangeSource(Protocol):
     """What became durable, merged per value."""
@@ -58,12 +75,23 @@ class ChangeSource(Protocol):
 class MeshHost(ContentDoor, Protocol):
     """What the mesh needs from `SyncHost`."""
 
+    @property
+    def store(self) -> CoValueStore: ...
+    @property
+    def forks(self) -> ForkWatch: ...
+    @property
+    def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
+    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
+    def note_copies(
+        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
+    ) -> None: ...
+    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -84,6 +112,8 @@ class MeshStatistics:
     absent: int
     queries_answered: int
     evidence_received: int
+    evidence_refused: int
+    forked_cores: int
 
 
 class Mesh:
@@ -98,19 +128,46 @@ class Mesh:
         policy: ReplicaPolicy,
         name: str,
         nursery: trio.Nursery,
+        *,
+        identity: KeyPair | None,
+        book: MemberBook | None,
+        clock: Callable[[], float],
+        cores: WitnessedCores | None,
     ) -> None:
         self.id = id
         """Public key of this node."""
-        self.membership = membership
-        """Replaced by `change_membership` only."""
         self.policy = policy
+        """Replaced by `change_policy` only."""
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self.trust = Trust(
+            *(id, membership, self.members),
+            identity=identity,
+            book=book,
+            own_core=data.key,
+            clock=clock,
+        )
         self._name = name
         self._nursery = nursery
-        self._fetcher = Fetcher(host, self.members, policy)
+        self.safekeeping = Safekeeping(
+            self.trust,
+            self.members,
+            data.key,
+            name,
+            identity=identity,
+            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            keeps_all=lambda: self.policy.everything,
+        )
+        self.witness = Witness(host, data, self.members, cores)
+        self.owners = OwnerTable(host.store)
+        self.screening = Screening(policy, host, self.owners)
+        self.provenance = Provenance(data)
+        self.exchange = Exchange(data, policy.peers)
+        self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
+        self._fetcher.screening = self.screening
+        self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
         self._announcement = Wakeup()
@@ -119,12 +176,16 @@ class Mesh:
         self._last_departure = -math.inf
         self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
         self._found = 0
         self._absent = 0
         self._queries_answered = 0
-        self._evidence = 0
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
+
+    @property
+    def membership(self) -> Membership:
+        return self.trust.membership
 
     # What the host and the shell ask.
 
@@ -164,12 +225,17 @@ class Mesh:
                 inquiry = await self._inquire(missing, known)
                 found = await inquiry.wait_enough(missing)
                 claimed.update(co_id for co_id in missing if co_id in found)
-                await self._fetcher.fetch_all(found)
+                await self._fetcher.fetch_all(found, is_asked=True)
                 missing = [
                     co_id
                     for co_id in missing
                     if co_id not in claimed or not await self._fetcher.is_held(co_id)
                 ]
+            if missing and self.safekeeping.may_find:
+                await self.safekeeping.find(missing, known, self._fetcher)
+                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
+                claimed.update(found_here)
+                missing = [co_id for co_id in missing if co_id not in claimed]
             if self._last_departure < started - ANSWER_SECONDS:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
@@ -183,6 +249,10 @@ class Mesh:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
 
+    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+        """Serve a member as `Safekeeping.serve` says, until cancelled."""
+        await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
+
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """What bringing over this value took, the last time, if that is not long ago."""
         return self._fetcher.report(co_id)
@@ -195,34 +265,107 @@ class Mesh:
             found=self._found,
             absent=self._absent,
             queries_answered=self._queries_answered,
-            evidence_received=self._evidence,
+            evidence_received=self.witness.received,
+            evidence_refused=self.witness.refused,
+            forked_cores=len(self.witness.forked_cores),
         )
 
-    def change_membership(self, membership: Membership) -> None:
-        """A grant came, or a revocation: who is shut out by it goes at once."""
-        self.membership = membership
+    def change_policy(self, policy: ReplicaPolicy) -> None:
+        """Keep other values from now on: members are told, and read as far as that is new.
+
+        What is not kept any more stays as it is, and is not kept up to date.
+        """
+        self.policy = policy
+        self._fetcher.policy = self.catch_up.policy = self.screening.policy = policy
+        self.exchange.rules = policy.peers
         for member in list(self.members.values()):
-            grant = None if member.welcome is None else member.welcome.grant
-            if self.judge(member.id, grant) is None:
-                member.carry_out(member.session.close("it was shut out of the mesh"))
+            self.tell_interest(member)
+            member.needs_catching_up.set()
+            member.policy_changed.set()
+        self.exchange.changed()
+
+    def tell_interest(self, member: Member) -> None:
+        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
+        policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
+        if not member.direction.takes:
+            policy, wanted = ReplicaPolicy(), frozenset()
+        member.carry_out(member.session.tell_interest(policy, wanted))
+
+    def ask_for_listing(self, member: Member) -> None:
+        """Have the member tell once more of all that we follow."""
+        policy = replace(self.policy, prefixes=(), owners=frozenset())
+        wanted = self.policy.select(self.host.subscribed_ids())
+        member.carry_out(member.session.tell_interest(policy, wanted))
+        self.tell_interest(member)
+
+    async def ask_holders(self, co_id: RawCoId) -> Mapping[bytes, Sessions]:
+        """Which connected members hold a value, and how much of it; at most a second.
+
+        Cancel: the answers are not waited for.
+        """
+        inquiry = Inquiry()
+        inquiry.wanted[co_id] = None
+        members = [member for member in self.members.values() if member.direction.takes]
+        inquiry.sent(sum(member.ask(inquiry) for member in members))
+        with trio.move_on_after(ANSWER_SECONDS):
+            await inquiry.wait_complete()
+        return inquiry.holders(co_id)
+
+    def sync_state(self) -> SyncState:
+        """How far this node and its members are in step."""
+        return SyncState(
+            held=self.host.store.count(),
+            missing=len(self._announced),
+            min_copies=self.host.copies.min_copies,
+            waiting=self.host.copies.held_back,
+            members=tuple(self._member_sync(member) for member in self.members.values()),
+        )
+
+    def _member_sync(self, member: Member) -> MemberSync:
+        about, said = member.statistics(), member.acknowledgements
+        missing = self._announced.open_of(member.id)
+        merged = None
+        if self.policy.everything:
+            merged = self.catch_up.merged(about.key).length
+            if said.is_compared and not missing:
+                merged = about.length  # what came since was announced, and is here
+        return MemberSync(
+            id=about.id.hex(),
+            name=about.name,
+            is_frozen=member.is_frozen,
+            is_compared=said.is_compared,
+            missing=missing,
+            undelivered=member.conduct.undelivered,
+            acknowledges=said.is_spoken,
+            unacknowledged=said.unacknowledged,
+            is_partial=said.is_partial,
+            declined=said.declined,
+            length=about.length,
+            merged=merged,
+            ours=said.told_length,
+            merged_there=said.merged_there if member.session.selection.everything else None,
+            blocks_fetched=about.blocks_fetched,
+            bytes_fetched=about.bytes_fetched,
+        )
 
     # What `serve_member` asks.
 
-    def welcome(self, _member: Member) -> Welcome:
+    def introduction(self) -> Sequence[TrustMessage]:
+        return self.trust.introduction()
+
+    def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""
+        member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
-        role = self.membership.role_of(self.id, grant, time.time())
+        role = self.trust.verdict.role
         return Welcome(
             self.data.key,
-            self.data.durable_length,
+            member.acknowledgements.told_length,
             self._name,
             "" if role is None else role.value,
             grant,
             self.policy.brief,
         )
-
-    def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
-        return self.membership.role_of(member_id, grant, time.time())
 
     def add(self, member: Member) -> None:
         """It was admitted: tell it what we want to hear of. It replaces an earlier connection.
@@ -234,16 +377,20 @@ class Mesh:
         self.members[member.id] = member
         self._joins += 1
         self._members_changed.unpark_all()
-        wanted = self.policy.select(self.host.subscribed_ids())
-        member.carry_out(member.session.tell_interest(self.policy, wanted))
-        for inquiry in earlier.open_inquiries if earlier is not None else ():
+        self.trust.admitted(member)
+        self.witness.greet(member)
+        self.tell_interest(member)
+        repeats = earlier is not None and member.direction.takes
+        for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
             inquiry.sent(member.ask(inquiry))
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
+        self.note_sync_changed()
         if self.members.get(member.id) is member:
             del self.members[member.id]
+            self.trust.departed(member)
             self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
 
@@ -251,7 +398,11 @@ class Mesh:
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
     ) -> None:
         """A member holds this much of values that we want: fetch what we lack."""
-        if self.members.get(member.id) is not member:
+        if (
+            self.members.get(member.id) is not member
+            or member.is_frozen
+            or not member.direction.takes
+        ):
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
@@ -259,18 +410,37 @@ class Mesh:
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
+        if not member.direction.gives:
+            return
+        member.listing.note(interest)
         recent = self._recent
-        is_wide = interest.everything or bool(interest.prefixes or interest.owners)
         if interest.added:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
-        elif not is_wide:
+        elif not interest.everything:
             return
-        if not member.queue_update(recent):
+        if self.trust.may_write and not member.queue_update(recent):
             member.carry_out(member.session.close("it does not read its updates"))
 
-    def receive_evidence(self, _member: Member, _evidence: Evidence) -> None:
-        """Counted only: nothing here judges forks yet."""
-        self._evidence += 1
+    def receive_holdings(
+        self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> None:
+        """So much of these is durable there: clients may wait for that."""
+        self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def note_sync_changed(self) -> None:
+        """Something that `sync_state` tells may have changed."""
+        self._sync_changed.unpark_all()
+
+    async def wait_sync_changed(self) -> None:
+        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        await self._sync_changed.park()
+
+    def receive_evidence(self, member: Member, evidence: Evidence) -> None:
+        self.witness.receive(member, evidence)
+
+    def receive_trust(self, member: Member, message: TrustMessage) -> None:
+        self.trust.receive(member, message)
 
     def count_query(self) -> None:
         self._queries_answered += 1
@@ -283,6 +453,10 @@ class Mesh:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self.provenance.run)
+            nursery.start_soon(self._count_copies)
+            nursery.start_soon(self.witness.run)
+            nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
         """Tell members which values moved; all that waits at a wake-up goes out together."""
@@ -290,7 +464,12 @@ class Mesh:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
-            for member in list(self.members.values()):
+            if not self.trust.may_write:
+                continue  # nobody would take it
+            members = [member for member in self.members.values() if member.direction.gives]
+            if any(member.session.selection.owners for member in members):
+                await self.owners.resolve(moved)
+            for member in members:
                 if not member.queue_update(moved):
                     member.carry_out(member.session.close("it does not read its updates"))
 
@@ -330,10 +509,39 @@ class Mesh:
             if not self.members:
                 continue  # who comes later is told everything
             started = trio.current_time()
-            wanted = self.policy.select(self.host.subscribed_ids())
             for member in list(self.members.values()):
-                member.carry_out(member.session.tell_interest(self.policy, wanted))
+                self.tell_interest(member)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
+
+    async def _count_copies(self) -> None:
+        """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+        Members acknowledge what is announced to them by themselves: this is for what they were
+        not told of, or heard of before we started.
+        """
+        waited: frozenset[RawCoId] = frozenset()
+        while True:
+            wanted = await self.host.wait_copies_wanted()
+            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+            if again:
+                await self.ask_copies(again)
+            waited = frozenset(wanted)
+            with trio.move_on_after(COPIES_SECONDS):
+                await self._members_changed.park()
+
+    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
+        """Ask all members how much of these they hold, and fetch what is not here.
+
+        At most a second until all have answered, then as long as blocks keep coming.
+        Cancel: the question is withdrawn; what was stored stays.
+        """
+        inquiry = Inquiry()
+        for co_id in ids:
+            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
+        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
+        inquiry.sent(queries)
+        await inquiry.wait_complete()
+        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
 
     async def _inquire(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
@@ -354,6 +562,8 @@ class Mesh:
             self._next_inquiry = None
             queries = 0
             for member in list(self.members.values()):
+                if not member.direction.takes:
+                    continue
                 member.carry_out(member.session.add_interest(inquiry.wanted))
                 queries += member.ask(inquiry)
             inquiry.sent(queries)
@@ -369,9 +579,23 @@ async def open_mesh(
     id: bytes,
     name: str,
     policy: ReplicaPolicy | None = None,
+    identity: KeyPair | None = None,
+    book: MemberBook | None = None,
+    clock: Callable[[], float] = time.time,
+    cores: WitnessedCores | None = None,
 ) -> AsyncIterator[Mesh]:
-    """The mesh of a node, without members yet. Set it as the host's `mesh`."""
+    """The mesh of a node, without members yet. Set it as the host's `mesh`.
+
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
+    that may turn out to be forked.
+    """
     async with open_background_nursery() as nursery:
-        mesh = Mesh(id, host, data, membership, policy or ReplicaPolicy(), name, nursery)
+        mesh = Mesh(
+            *(id, host, data, membership, policy or ReplicaPolicy(), name, nursery),
+            identity=identity,
+            book=book,
+            clock=clock,
+            cores=cores,
+        )
         nursery.start_soon(mesh.run)
         yield mesh

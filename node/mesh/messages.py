@@ -9,10 +9,14 @@
 | 4 | interest | everything (bool), [coID added...], [coID removed...], [prefix...], [owner...] |
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
+| 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
+
+Numbers 16 to 19 are about members: `trust_messages`.
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
-and nil says that not even the header is held. What does not fit into one message goes into
-several: entries of one id add up, and an answer says whether more of it follows.
+and nil says that not even the header is held; in *stored*, that the value is not taken. What does
+not fit into one message goes into several: entries of one id add up, and an answer says whether
+more of it follows.
 
 Worked example: `Hello(1, 32 zero bytes)` is `92 01 c4 20 00...00`.
 """
@@ -28,6 +32,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.ticket import Grant
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
 VERSION = 1
@@ -63,6 +68,11 @@ class MessageType(IntEnum):
     INTEREST = 4
     UPDATE = 5
     EVIDENCE = 6
+    STORED = 7
+    RECORDS = 16
+    HELD = 17
+    FAREWELL = 18
+    KEPT = 19
 
 
 class EvidenceKind(IntEnum):
@@ -244,7 +254,38 @@ class Evidence:
         return cls(kind, subject, reader.data(MAX_MESSAGE_BYTES), reader.data(MAX_MESSAGE_BYTES))
 
 
-Message: TypeAlias = Hello | Welcome | Query | Answer | Interest | Update | Evidence
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What of the receiver's is durable at the sender: it acknowledges updates and answers.
+
+    `merged`: blocks [0, merged) of the receiver's data core are, all of them; 0 says nothing.
+    None: the sender does not take that value, and will not hold it.
+    """
+
+    version: int
+    merged: int = 0
+    values: tuple[tuple[RawCoId, Sessions | None], ...] = ()
+
+    def encode(self) -> bytes:
+        values: list[Field] = [
+            [co_id, None if sessions is None else dict(sessions)] for co_id, sessions in self.values
+        ]
+        return pack_fields(self.version, self.merged, values)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Stored:
+        version, merged = reader.uint(), reader.uint()
+        items = reader.array(MAX_UPDATE_VALUES)
+        values = []
+        for _ in range(items.remaining):
+            entry = items.array()
+            values.append((entry.co_id(), entry.optional_sessions()))
+        return cls(version, merged, tuple(values))
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored | TrustMessage
+)
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.HELLO: Hello.decode,
@@ -254,6 +295,11 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.INTEREST: Interest.decode,
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
+    MessageType.STORED: Stored.decode,
+    MessageType.RECORDS: Records.decode,
+    MessageType.HELD: Held.decode,
+    MessageType.FAREWELL: Farewell.decode,
+    MessageType.KEPT: Kept.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -264,6 +310,11 @@ _TYPES: dict[type[Message], MessageType] = {
     Interest: MessageType.INTEREST,
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
+    Stored: MessageType.STORED,
+    Records: MessageType.RECORDS,
+    Held: MessageType.HELD,
+    Farewell: MessageType.FAREWELL,
+    Kept: MessageType.KEPT,
 }
 
 

@@ -5,30 +5,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
 
+from hypercore.crypto import blake2b
 from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import OwnerRule, Owners, first_match, read_patterns
 from node.mesh.messages import MAX_INTEREST_IDS, Interest, Sessions
+from node.mesh.peer_rules import PeerRules
 
 MAX_SELECTED_IDS = 100_000
 """Ids that one member may select one by one (about 15 MB); who wants more selects everything."""
+
+
+class Why(StrEnum):
+    """Which part of a policy decided about a value."""
+
+    EVERYTHING = "all"
+    PINNED = "pin"
+    PREFIX = "prefix"
+    OWNER = "owner"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPolicy:
     """What this node keeps besides what its clients ask for (*lazy*, where nothing is set).
 
-    `everything` is a full replica, `pinned` single ids, `prefixes` and `owners` follow all
-    values whose id begins so or that such a group or account owns. `denied` beats them all:
-    such values are neither asked for nor taken from the mesh.
+    `everything` is a full replica, `pinned` single ids, `prefixes` and `owners` follow all values
+    whose id begins so or that somebody owns. What is denied beats them all: such values are
+    neither asked for nor taken from the mesh. The bounds hold for what is only followed: larger
+    values are not taken, nor those that were last changed so long ago, as their authors' clocks
+    say.
     """
 
     everything: bool = False
     pinned: frozenset[RawCoId] = frozenset()
     prefixes: tuple[str, ...] = ()
-    owners: frozenset[str] = frozenset()
+    owners: frozenset[OwnerRule] = frozenset()
     denied: frozenset[RawCoId] = frozenset()
+    denied_prefixes: tuple[str, ...] = ()
+    denied_owners: frozenset[OwnerRule] = frozenset()
+    max_value_bytes: int | None = None
+    max_age_seconds: float | None = None
+    peers: PeerRules = field(default_factory=PeerRules)
 
     @classmethod
     def parse(cls, text: str) -> ReplicaPolicy:
@@ -37,29 +57,67 @@ class ReplicaPolicy:
             raise ValueError(f"{text!r} is neither lazy nor all")
         return cls(everything=text == "all")
 
-    def allows(self, co_id: str) -> bool:
-        """Whether it may come in from the mesh at all."""
-        return co_id not in self.denied
+    def denial(self, co_id: str, owners: Owners = ()) -> str | None:
+        """The rule that denies a value, as text; None when none does, as far as is known of it."""
+        if co_id in self.denied:
+            return co_id
+        if self.denied_prefixes and co_id.startswith(self.denied_prefixes):
+            prefix = next(text for text in self.denied_prefixes if co_id.startswith(text))
+            return f"prefix:{prefix}"
+        rule = first_match(self.denied_owners, co_id, owners) if self.denied_owners else None
+        return None if rule is None else rule.text
 
-    def keeps(self, co_id: str, owner: str | None = None) -> bool:
+    def allows(self, co_id: str) -> bool:
+        """Whether it may come in from the mesh, as far as its id tells."""
+        return self.denial(co_id) is None
+
+    def reason(self, co_id: str, owners: Owners = ()) -> tuple[Why, str] | None:
+        """Why it is kept though no client asked for it, and the rule; None when it is not."""
+        if self.denial(co_id, owners) is not None:
+            return None
+        if co_id in self.pinned:
+            return Why.PINNED, co_id
+        if self.prefixes and co_id.startswith(self.prefixes):
+            prefix = next(text for text in self.prefixes if co_id.startswith(text))
+            return Why.PREFIX, f"prefix:{prefix}"
+        rule = first_match(self.owners, co_id, owners)
+        if rule is not None:
+            return Why.OWNER, rule.text
+        return (Why.EVERYTHING, "all") if self.everything else None
+
+    def keeps(self, co_id: str, owners: Owners = ()) -> bool:
         """Whether it is kept though no client asked for it."""
-        if not self.allows(co_id):
-            return False
-        return (
-            self.everything
-            or co_id in self.pinned
-            or owner in self.owners
-            or co_id.startswith(self.prefixes)
-        )
+        return self.reason(co_id, owners) is not None
 
     def select(self, subscribed: frozenset[RawCoId]) -> frozenset[RawCoId]:
         """The single ids that we want to hear of, when clients subscribed to these."""
-        return (subscribed | self.pinned) - self.denied
+        wanted = (subscribed | self.pinned) - self.denied
+        if self.denied_prefixes:
+            wanted = frozenset(id for id in wanted if not id.startswith(self.denied_prefixes))
+        return wanted
 
     @property
     def follows(self) -> bool:
         """Whether it keeps values whose ids are not known beforehand."""
         return self.everything or bool(self.prefixes or self.owners)
+
+    @property
+    def needs_owners(self) -> bool:
+        """Whether who owns a value may decide about it."""
+        return bool(self.owners or self.denied_owners)
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.max_value_bytes is not None or self.max_age_seconds is not None
+
+    @property
+    def scope(self) -> bytes:
+        """What a full replica leaves out, in 16 bytes; none when it leaves out nothing."""
+        rules = sorted([*self.denied, *self.denied_prefixes, *(r.text for r in self.denied_owners)])
+        bounds = (self.max_value_bytes, self.max_age_seconds)
+        if not rules and not self.is_bounded:
+            return b""
+        return blake2b(repr((rules, bounds)).encode())[:16]
 
     @property
     def brief(self) -> tuple[str, ...]:
@@ -68,7 +126,7 @@ class ReplicaPolicy:
             "all": self.everything,
             "pin": bool(self.pinned),
             "follow": bool(self.prefixes or self.owners),
-            "deny": bool(self.denied),
+            "deny": bool(self.denied or self.denied_prefixes or self.denied_owners),
         }
         return tuple(kind for kind, is_set in kinds.items() if is_set) or ("lazy",)
 
@@ -78,13 +136,18 @@ class TooManySelected(Exception):
 
 
 class Selection:
-    """What a member is interested in, as its `Interest` messages added up."""
+    """What a member is interested in, as its `Interest` messages added up.
 
-    def __init__(self) -> None:
+    `owners_of` tells who owns a value, None when it is not known (any more): then it counts as
+    wanted, since nothing is announced that was not looked up.
+    """
+
+    def __init__(self, owners_of: Callable[[RawCoId], Owners | None] = lambda _: ()) -> None:
         self.everything = False
         self.ids: set[RawCoId] = set()
-        self._prefixes: tuple[str, ...] = ()
-        self._owners: frozenset[str] = frozenset()
+        self.prefixes: tuple[str, ...] = ()
+        self.owners: frozenset[OwnerRule] = frozenset()
+        self._owners_of = owners_of
 
     def apply(self, interest: Interest) -> None:
         """Raises: TooManySelected; nothing is changed then."""
@@ -97,20 +160,20 @@ class Selection:
             ids.difference_update(interest.removed)
         self.ids = ids
         self.everything = interest.everything
-        self._prefixes = interest.prefixes
-        self._owners = frozenset(interest.owners)
+        self.prefixes = interest.prefixes
+        self.owners = read_patterns(interest.owners)
 
-    def matches(self, co_id: str, owner: str | None = None) -> bool:
-        return (
-            self.everything
-            or co_id in self.ids
-            or owner in self._owners
-            or co_id.startswith(self._prefixes)
-        )
+    def matches(self, co_id: RawCoId) -> bool:
+        if self.everything or co_id in self.ids or co_id.startswith(self.prefixes):
+            return True
+        if not self.owners:
+            return False
+        owners = self._owners_of(co_id)
+        return owners is None or first_match(self.owners, co_id, owners) is not None
 
     def pick(self, changes: Mapping[RawCoId, Sessions]) -> Iterator[tuple[RawCoId, Sessions]]:
         """Those of the changes that the member wants to hear of."""
-        if not (self.everything or self._prefixes or self._owners) and len(self.ids) < len(changes):
+        if not (self.everything or self.prefixes or self.owners) and len(self.ids) < len(changes):
             return ((co_id, changes[co_id]) for co_id in self.ids if co_id in changes)
         return ((co_id, state) for co_id, state in changes.items() if self.matches(co_id))
 
@@ -122,12 +185,20 @@ class ToldInterest:
         self._said_anything = False
         self._everything = False
         self._prefixes: tuple[str, ...] = ()
-        self._owners: frozenset[str] = frozenset()
+        self._owners: frozenset[OwnerRule] = frozenset()
         self._ids: set[RawCoId] = set()
 
     def matches(self, co_id: RawCoId) -> bool:
-        """Whether the member was told that we want to hear of this one."""
-        return self._everything or co_id in self._ids or co_id.startswith(self._prefixes)
+        """Whether the member may think that we want to hear of this one.
+
+        Of a value that we lack only the member knows who owns it.
+        """
+        return (
+            self._everything
+            or bool(self._owners)
+            or co_id in self._ids
+            or co_id.startswith(self._prefixes)
+        )
 
     def plan_more(self, ids: Iterable[RawCoId]) -> list[Interest]:
         """Messages that add these at once, ahead of the next `plan`; none before the first."""
@@ -164,7 +235,7 @@ class ToldInterest:
         return self._messages(sorted(added), sorted(removed))
 
     def _messages(self, added: list[RawCoId], removed: list[RawCoId]) -> list[Interest]:
-        owners = tuple(sorted(self._owners))
+        owners = tuple(rule.text for rule in sorted(self._owners))
         return [
             Interest(self._everything, more, fewer, self._prefixes, owners)
             for more, fewer in _pair_up(added, removed)

@@ -6,24 +6,29 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 import structlog
 import trio
 
 from hypercore.core import Core
-from hypercore.errors import StorageError
+from hypercore.errors import StorageError, UsageError
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
+from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
 from node.errors import NodeError
+from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
 from node.mesh.inquiry import Inquiry
+from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
-from node.mesh.session import ADMISSION_SECONDS, MeshSession
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
@@ -44,20 +49,28 @@ class NotSpoken(NodeError):
     """The other end of a connection does not speak `beemesh/1`."""
 
 
+class OtherMesh(NotSpoken):
+    """The other end is a node, but knows another secret than ours."""
+
+
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
-    async def get(self, *, key: bytes) -> Core: ...
-    def replicate(self, mux: Multiplexer, /) -> Awaitable[None]: ...
+    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
+    def replicate(self, mux: Multiplexer, is_allowed: Allow, /) -> Awaitable[None]: ...
 
 
-async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
+async def serve_member(
+    mesh: Mesh, mux: Multiplexer, cores: MemberCores, traffic: Traffic | None = None
+) -> str:
     """Serve whoever is at the other end; returns why it ended.
+
+    `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers.
 
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
 
-    Raises: NotSpoken when the remote does not open the channel.
+    Raises: NotSpoken when the remote does not open the channel, OtherMesh.
     Cancel: the remote is gone for us.
     """
     channel = await _open_channel(mux)
@@ -66,8 +79,10 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
         mesh.membership.key,
         is_initiator=link.is_initiator,
         handshake_hash=link.handshake_hash,
-        judge=lambda grant: mesh.judge(link.remote_public_key, grant),
+        judge=lambda grant: mesh.trust.judge(link.remote_public_key, grant),
+        explain=lambda grant: mesh.trust.explain(link.remote_public_key, grant),
         now=trio.current_time(),
+        owners_of=mesh.owners.of,
     )
     member = Member(link.remote_public_key, channel, session, mesh)
     try:
@@ -77,7 +92,7 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
             nursery.start_soon(_keep_time, member)
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
-                await _serve_admitted(mesh, member, member.welcome, mux, cores)
+                await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
         event = "not_admitted" if member.welcome is None else "member_left"
@@ -85,6 +100,8 @@ async def serve_member(mesh: Mesh, mux: Multiplexer, cores: MemberCores) -> str:
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+    if member.welcome is None and member.close_reason == WRONG_SECRET:
+        raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
 
 
@@ -103,26 +120,38 @@ async def _open_channel(mux: Multiplexer) -> MessageChannel:
 
 
 async def _serve_admitted(
-    mesh: Mesh, member: Member, welcome: Welcome, mux: Multiplexer, cores: MemberCores
+    mesh: Mesh,
+    member: Member,
+    welcome: Welcome,
+    mux: Multiplexer,
+    cores: MemberCores,
+    traffic: Traffic | None,
 ) -> None:
     """Serve a member until it closes; its data core is open meanwhile."""
     if welcome.data_key == mesh.data.key:
         member.carry_out(member.session.close("it shows our own data core as its own"))
         return
     try:
-        core = await cores.get(key=welcome.data_key)
-    except StorageError as error:
+        core = await cores.get(key=welcome.data_key, encryption_key=mesh.membership.data_key)
+    except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
     try:
-        member.data = CoreData(core)
+        if not mesh.safekeeping.is_keeper:  # else it is ciphertext
+            member.data = CoreData(core)
+        member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cores.replicate, mux)
+            nursery.start_soon(cores.replicate, mux, partial(_is_shared, mesh, member, welcome))
             nursery.start_soon(_answer_queries, mesh, member)
-            nursery.start_soon(_stay_current, mesh, member, welcome)
+            nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
+            nursery.start_soon(mesh.keep_safe, member, core, cores)
+            if member.direction.takes and member.data is not None:
+                nursery.start_soon(_stay_current, mesh, member, welcome)
+            if member.direction.gives:
+                nursery.start_soon(_list_what_it_follows, mesh, member)
             while member.close_reason is None:
                 await member.state_changed.wait()
             nursery.cancel_scope.cancel()
@@ -160,15 +189,20 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
         await member.query_arrived.wait()
         while member.queries:
             query = member.queries.popleft()
-            values = await _look_up(mesh, query)
+            values = await _look_up(mesh, member, query)
             mesh.count_query()
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
+            member.answered(values)
             member.carry_out(member.session.answer(query.request_id, version, values))
 
 
-async def _look_up(mesh: Mesh, query: Query) -> list[tuple[RawCoId, Sessions | None]]:
+async def _look_up(
+    mesh: Mesh, member: Member, query: Query
+) -> list[tuple[RawCoId, Sessions | None]]:
     values: list[tuple[RawCoId, Sessions | None]] = []
+    if not (member.direction.gives and member.may_read):
+        return [(co_id, None) for co_id in query.ids]
     for position, co_id in enumerate(query.ids):
         values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
         if position % _QUERY_PAUSE == _QUERY_PAUSE - 1:
@@ -179,12 +213,59 @@ async def _look_up(mesh: Mesh, query: Query) -> list[tuple[RawCoId, Sessions | N
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
     while True:
-        is_done = await _compare(mesh, member)
-        if mesh.policy.follows:
+        is_done = not member.may_write or await _compare(mesh, member)
+        if mesh.policy.everything and member.may_write:
             is_done = await mesh.catch_up.run(member, welcome) and is_done
+        member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
+        mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
-            await trio.sleep(RETRY_SECONDS)  # let what was announced be fetched first
+            with trio.move_on_after(RETRY_SECONDS) as pause:
+                # What was announced is fetched first, unless that is not what is wanted now.
+                await member.policy_changed.wait()
+            if pause.cancelled_caught:
+                mesh.ask_for_listing(member)
+
+
+async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
+    """Tell it of what is held here and matches what it says to follow."""
+    while True:
+        await member.listing.wake.wait()
+        prefixes, owners = member.listing.take()
+        async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
+            async for ids in found:
+                states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
+                held = {co_id: state.sessions for co_id, state in states.items() if state.header}
+                member.queue_update(held)
+                while member.pending_updates > MAX_WAITING_UPDATES:
+                    await member.listing.room.wait()
+                await trio.lowlevel.checkpoint()
+
+
+async def _watch_exchange(
+    mesh: Mesh, member: Member, welcome: Welcome, traffic: Traffic | None
+) -> None:
+    """Count what is exchanged; when something else is due now, it starts anew with a connection."""
+    counted = 0
+    while True:
+        if traffic is not None:
+            total = traffic.bytes()
+            await mesh.exchange.count(member.id, total - counted)
+            counted = total
+        due = mesh.exchange.due(member.id, welcome.name, traffic)
+        if due is not member.direction:
+            reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
+            member.carry_out(member.session.close(reason))
+            return
+        with trio.move_on_after(EXCHANGE_SECONDS):
+            await mesh.exchange.wait_changed()
+
+
+def _is_shared(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> bool:
+    """Whether a core is exchanged with a member: what is not given stays here."""
+    if core.key == welcome.data_key:
+        return member.direction.takes
+    return member.direction.gives
 
 
 async def _compare(mesh: Mesh, member: Member) -> bool:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import Owners
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     MAX_QUERY_IDS,
@@ -27,6 +28,7 @@ from node.mesh.messages import (
     Message,
     Query,
     Sessions,
+    Stored,
     Update,
     Welcome,
     decode_message,
@@ -35,8 +37,12 @@ from node.mesh.messages import (
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.ticket import Grant, Role
+from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 ADMISSION_SECONDS = 10.0
+
+WRONG_SECRET = "it does not know the secret of this mesh"
+"""Why a node of another mesh, or of none, is no member; it is a hypercore peer all the same."""
 ANSWER_SECONDS = 1.0
 
 MAX_OPEN_QUERIES = 64
@@ -117,6 +123,8 @@ Output: TypeAlias = (
     | Update
     | Interest
     | Evidence
+    | Stored
+    | TrustMessage
     | Closed
 )
 """What the shell must do, in order. A bare message is one that was received and is in order."""
@@ -131,7 +139,10 @@ class _OpenQuery:
 
 
 class MeshSession:
-    """`judge` says which role a grant gives to this remote; None shuts it out."""
+    """`judge` says which role a grant gives to this remote; None shuts it out.
+
+    `explain` is what it is told then, if anything.
+    """
 
     def __init__(
         self,
@@ -140,19 +151,22 @@ class MeshSession:
         is_initiator: bool,
         handshake_hash: bytes,
         judge: Callable[[Grant | None], Role | None],
+        explain: Callable[[Grant | None], Farewell] | None = None,
         now: float,
+        owners_of: Callable[[RawCoId], Owners | None] = lambda _: (),
     ) -> None:
         self._mesh_key = mesh_key
         self._is_initiator = is_initiator
         self._handshake_hash = handshake_hash
         self._judge = judge
+        self._explain = explain
         self._state = State.STRANGER
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
-        self.selection = Selection()
+        self.selection = Selection(owners_of)
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0
@@ -176,6 +190,15 @@ class MeshSession:
             return []
         return [_transmit(welcome)]
 
+    def tell(self, message: TrustMessage) -> list[Output]:
+        """Say something about members to who has proved the secret; nothing to strangers."""
+        is_proved = self._state in {State.PROVED, State.MEMBER}
+        return [_transmit(message)] if is_proved else []
+
+    def dismiss(self, farewell: Farewell) -> list[Output]:
+        """It is shut out: say why, and close."""
+        return [*self.tell(farewell), *self.close(farewell.reason)]
+
     def receive(self, number: int, payload: bytes, now: float) -> list[Output]:
         """One message of the channel. Whatever it holds, the answer is a list of outputs."""
         if self._state is State.CLOSED:
@@ -191,6 +214,8 @@ class MeshSession:
                 return self._receive_hello(message)
             case Welcome():
                 return self._receive_welcome(message)
+            case Records() | Farewell() if self._state is State.PROVED:
+                return [message]
         if self._state is not State.MEMBER:
             return self._close(f"message {number} before the welcome")
         match message:
@@ -200,7 +225,7 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence():
+            case Update() | Evidence() | Stored() | Records() | Held() | Farewell() | Kept():
                 return [message]
 
     def ask(
@@ -250,6 +275,19 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def testify(self, evidence: Evidence) -> list[Output]:
+        """Pass evidence on."""
+        return [_transmit(evidence)] if self._state is State.MEMBER else []
+
+    def acknowledge(
+        self, version: int, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+    ) -> list[Output]:
+        """Tell the member what of its own is durable here, as of that version of our data."""
+        if self._state is not State.MEMBER:
+            return []
+        parts = split_values(values, TARGET_MESSAGE_BYTES)
+        return [_transmit(Stored(version, merged, part)) for part in parts]
 
     def tell_interest(self, policy: ReplicaPolicy, wanted: Set[RawCoId]) -> list[Output]:
         """Bring the member's idea of what we want to hear of up to date."""
@@ -301,7 +339,7 @@ class MeshSession:
         if not is_hello_proof(
             hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
         ):
-            return self._close("it does not know the secret of this mesh")
+            return self._close(WRONG_SECRET)
         self._state = State.PROVED
         return [WelcomeDue()]
 
@@ -309,6 +347,8 @@ class MeshSession:
         if self._state is not State.PROVED:
             return self._close("an untimely welcome")
         role = self._judge(welcome.grant)
+        if role is None and self._explain is not None:
+            return self.dismiss(self._explain(welcome.grant))
         if role is None:
             return self._close("its grant is revoked, expired or not an admin's")
         self._state = State.MEMBER

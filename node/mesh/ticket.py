@@ -1,20 +1,28 @@
 """Tickets, that let a node in, and the signed records that say what a member may do.
 
-| record     | MessagePack array                                             |
-|------------|---------------------------------------------------------------|
-| ticket     | 1, mesh name, secret, node id, [address...], grant or nil     |
-| grant      | member id or "bearer", role, expiry or nil, issuer, signature |
-| revocation | member id or digest of a grant, time, issuer, signature       |
+| record     | MessagePack array                                                                 |
+|------------|-----------------------------------------------------------------------------------|
+| ticket     | 1, mesh name, secret, node id, [address...], grant or nil; [founder...], [admin's |
+|            | grant...], encrypted (bool), data secret                                          |
+| grant      | member id or "bearer", role, expiry or nil, issuer, signature; serial, [pardoned] |
+| revocation | member id or digest of a grant, time, issuer, signature; reason, [kept]           |
 
-A ticket is written as `beemesh1` and the z-base-32 of that. Times are unix seconds. Issuers
-sign H(key = mesh key; "grant" or "revocation" || the fields before the signature, packed), so
-that a record of one mesh says nothing in another.
+What follows a semicolon is left out when it says nothing, as it was before there was any of it.
+A ticket is written as `beemesh1` and the z-base-32 of that, in any case: capitals make a smaller
+QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revocation" || all
+fields but the signature, packed), so that a record of one mesh says nothing in another.
+
+`serial` tells grants apart that say the same, once one of them was revoked. `pardoned` are
+digests of revocations of the member that the grant undoes: it was made knowing them, so no clock
+has to tell which came later. `kept` are digests of records that stay in force though the admin
+who signed them is revoked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeAlias
 
 from hypercore.crypto import (
     KEY_BYTES,
@@ -33,7 +41,13 @@ TICKET_VERSION = 1
 BEARER = "bearer"
 
 MAX_TICKET_BYTES = 4096
-MAX_RECORD_BYTES = 1024
+MAX_CHAIN = 8
+"""Admins between the founder and who invites: each made the next one."""
+MAX_RECORD_BYTES = 16 << 10
+MAX_REASON = 256
+MAX_PARDONED = 16
+MAX_KEPT = 256
+"""Records of one admin that survive it; who has signed more names the others anew."""
 MAX_MESH_NAME = 128
 MAX_SECRET_BYTES = 64
 MAX_ADDRESSES = 16
@@ -48,6 +62,15 @@ class Role(StrEnum):
     READER = "reader"
     BLIND = "blind"
 
+    def allows_more_than(self, other: Role) -> bool:
+        roles = list(Role)
+        return roles.index(self) < roles.index(other)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether others take what such a member has."""
+        return self in {Role.ADMIN, Role.WRITER}
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -58,6 +81,8 @@ class Grant:
     expiry: int | None
     issuer: bytes
     signature: bytes = b""
+    serial: int = 0
+    pardoned: tuple[bytes, ...] = ()
 
     @classmethod
     def issue(
@@ -68,13 +93,15 @@ class Grant:
         *,
         member: bytes | None = None,
         expiry: int | None = None,
+        serial: int = 0,
+        pardoned: tuple[bytes, ...] = (),
     ) -> Grant:
-        grant = cls(member, role, expiry, issuer.public_key)
+        grant = cls(member, role, expiry, issuer.public_key, b"", serial, pardoned)
         return replace(grant, signature=sign(grant._signable(mesh_key), issuer.secret_key))
 
     @property
     def fields(self) -> list[Field]:
-        return [*self._claim, self.signature]
+        return [*self._claim[:4], self.signature, *self._claim[4:]]
 
     @property
     def digest(self) -> bytes:
@@ -84,7 +111,10 @@ class Grant:
     @property
     def _claim(self) -> list[Field]:
         member = BEARER if self.member is None else self.member
-        return [member, self.role.value, self.expiry, self.issuer]
+        claim: list[Field] = [member, self.role.value, self.expiry, self.issuer]
+        if self.serial or self.pardoned:
+            claim += [self.serial, list(self.pardoned)]
+        return claim
 
     def _signable(self, mesh_key: bytes) -> bytes:
         return blake2b(b"grant", pack_fields(*self._claim), key=mesh_key)
@@ -106,7 +136,11 @@ class Grant:
         member = _read_member(reader)
         role = _read_role(reader)
         expiry, issuer = reader.optional_uint(), reader.fixed(KEY_BYTES)
-        return cls(member, role, expiry, issuer, reader.fixed(SIGNATURE_BYTES))
+        signature = reader.fixed(SIGNATURE_BYTES)
+        if not reader.remaining:
+            return cls(member, role, expiry, issuer, signature)
+        serial, pardoned = reader.uint(), _read_digests(reader, MAX_PARDONED)
+        return cls(member, role, expiry, issuer, signature, serial, pardoned)
 
     @classmethod
     def decode_bytes(cls, data: bytes) -> Grant:
@@ -116,24 +150,47 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """An admin takes a grant back, or shuts a member out whatever grant it bears."""
+    """An admin takes a grant back, or shuts a member out whatever grant it bears.
+
+    The time is for people: nothing is decided by it.
+    """
 
     subject: bytes
     unix_seconds: int
     issuer: bytes
     signature: bytes = b""
+    reason: str = ""
+    kept: tuple[bytes, ...] = ()
 
     @classmethod
     def issue(
-        cls, mesh_key: bytes, issuer: KeyPair, subject: bytes, unix_seconds: int
+        cls,
+        mesh_key: bytes,
+        issuer: KeyPair,
+        subject: bytes,
+        unix_seconds: int,
+        reason: str = "",
+        kept: tuple[bytes, ...] = (),
     ) -> Revocation:
-        revocation = cls(subject, unix_seconds, issuer.public_key)
+        revocation = cls(subject, unix_seconds, issuer.public_key, b"", reason, kept)
         signature = sign(revocation._signable(mesh_key), issuer.secret_key)
         return replace(revocation, signature=signature)
 
     @property
+    def fields(self) -> list[Field]:
+        return [*self._claim[:3], self.signature, *self._claim[3:]]
+
+    @property
+    def digest(self) -> bytes:
+        """What a grant names that pardons its subject."""
+        return blake2b(pack_fields(*self.fields))
+
+    @property
     def _claim(self) -> list[Field]:
-        return [self.subject, self.unix_seconds, self.issuer]
+        claim: list[Field] = [self.subject, self.unix_seconds, self.issuer]
+        if self.reason or self.kept:
+            claim += [self.reason, list(self.kept)]
+        return claim
 
     def _signable(self, mesh_key: bytes) -> bytes:
         return blake2b(b"revocation", pack_fields(*self._claim), key=mesh_key)
@@ -142,14 +199,27 @@ class Revocation:
         return verify(self._signable(mesh_key), self.signature, self.issuer)
 
     def encode(self) -> bytes:
-        return pack_fields(*self._claim, self.signature)
+        return pack_fields(*self.fields)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Revocation:
+        """Raises: DecodeError."""
+        subject, unix_seconds = reader.fixed(KEY_BYTES), reader.uint()
+        issuer, signature = reader.fixed(KEY_BYTES), reader.fixed(SIGNATURE_BYTES)
+        if not reader.remaining:
+            return cls(subject, unix_seconds, issuer, signature)
+        reason = reader.text(MAX_REASON)
+        kept = _read_digests(reader, MAX_KEPT)
+        return cls(subject, unix_seconds, issuer, signature, reason, kept)
 
     @classmethod
     def decode_bytes(cls, data: bytes) -> Revocation:
         """Raises: DecodeError."""
-        reader = FieldReader.unpack(data, MAX_RECORD_BYTES)
-        subject, unix_seconds = reader.fixed(KEY_BYTES), reader.uint()
-        return cls(subject, unix_seconds, reader.fixed(KEY_BYTES), reader.fixed(SIGNATURE_BYTES))
+        return cls.decode(FieldReader.unpack(data, MAX_RECORD_BYTES))
+
+
+Record: TypeAlias = Grant | Revocation
+"""What an admin signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +231,22 @@ class Ticket:
     node_id: bytes
     addresses: tuple[str, ...] = ()
     grant: Grant | None = None
+    founders: tuple[bytes, ...] = ()
+    """Whose grants count from the start; without any, those of who issued the grant."""
+    chain: tuple[Grant, ...] = ()
+    """How who issued the grant became an admin, from a founder's grant on."""
+    is_encrypted: bool = False
+    data_secret: bytes = field(default=b"", repr=False)
+    """What readers of an encrypted mesh need; the ticket of a blind member lacks it."""
 
     def encode(self) -> str:
         grant = None if self.grant is None else self.grant.fields
-        fields = pack_fields(
-            TICKET_VERSION, self.mesh_name, self.secret, self.node_id, list(self.addresses), grant
-        )
-        return TICKET_PREFIX + z_base_32_encode(fields)
+        fields: list[Field] = [TICKET_VERSION, self.mesh_name, self.secret, self.node_id]
+        fields += [list(self.addresses), grant]
+        if self.founders or self.chain or self.is_encrypted:
+            chain = [grant.fields for grant in self.chain]
+            fields += [list(self.founders), chain, self.is_encrypted, self.data_secret]
+        return TICKET_PREFIX + z_base_32_encode(pack_fields(*fields))
 
     @classmethod
     def decode(cls, text: str) -> Ticket:
@@ -175,7 +254,7 @@ class Ticket:
 
         Raises: DecodeError for anything else than a ticket of version 1.
         """
-        text = text.strip()
+        text = text.strip().lower()
         if not text.startswith(TICKET_PREFIX) or len(text) > 2 * MAX_TICKET_BYTES:
             raise FieldError(f"a ticket begins with {TICKET_PREFIX}", 0)
         try:
@@ -189,8 +268,20 @@ class Ticket:
         name = read_mesh_name(reader)
         secret, node_id = reader.data(MAX_SECRET_BYTES), reader.fixed(KEY_BYTES)
         addresses = reader.texts(MAX_ADDRESSES, MAX_ADDRESS)
-        grant = reader.optional_array()
-        return cls(name, secret, node_id, addresses, None if grant is None else Grant.decode(grant))
+        found = reader.optional_array()
+        grant = None if found is None else Grant.decode(found)
+        if not reader.remaining:
+            return cls(name, secret, node_id, addresses, grant)
+        founders, admins = _read_digests(reader, MAX_CHAIN), reader.array(MAX_CHAIN)
+        chain = tuple(Grant.decode(admins.array()) for _ in range(admins.remaining))
+        ticket = cls(name, secret, node_id, addresses, grant, founders, chain)
+        is_encrypted, data_secret = reader.flag(), reader.data(MAX_SECRET_BYTES)
+        return replace(ticket, is_encrypted=is_encrypted, data_secret=data_secret)
+
+
+def is_ticket(text: str) -> bool:
+    """Whether it was meant for a ticket; `decode` tells whether it is one."""
+    return text.strip().lower().startswith(TICKET_PREFIX)
 
 
 def is_mesh_name(name: str) -> bool:
@@ -211,6 +302,11 @@ def _read_member(reader: FieldReader) -> bytes | None:
             raise FieldError(f"member id or {BEARER!r} wanted", 0)
         return None
     return reader.fixed(KEY_BYTES)
+
+
+def _read_digests(reader: FieldReader, maximum: int) -> tuple[bytes, ...]:
+    items = reader.array(maximum)
+    return tuple(items.fixed(KEY_BYTES) for _ in range(items.remaining))
 
 
 def _read_role(reader: FieldReader) -> Role:

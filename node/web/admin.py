@@ -9,7 +9,7 @@
 | `/metrics` | GET | token | Prometheus text |
 | `/api/v1/status`, `/api/v1/peers` | GET | token | JSON |
 | `/api/v1/ls?prefix=&details=`, `/api/v1/load/{id}?timeout_seconds=` | GET | token | JSON lines |
-| `/api/v1/{core,bee,values}/...` | POST | token | JSON lines; see `node.verbs` |
+| `/api/v1/{core,bee,values,policy,mirror}/...` | POST | token | JSON lines; see `node.verbs` |
 
 Requests must name a host that is ours, so that a web page cannot reach in by rebinding its own
 name (DNS rebinding), and the cookie opens nothing but the page. An error is

@@ -32,6 +32,7 @@ class StatusCollector(Collector):
             {"id": status.id, "name": status.name, "version": status.version},
         )
         blocks, clients, sync = status.blocks, status.clients, status.sync
+        compaction = status.compaction
         gauges: dict[str, tuple[str, float]] = {
             "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
             "covalues": ("coValues held", status.covalues),
@@ -40,6 +41,8 @@ class StatusCollector(Collector):
             "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
             "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
             "blocks_held": ("Blocks stored, of all open cores", blocks.held),
+            "dead_bytes": ("Dead blocks of the data bee at the last look", compaction.dead_bytes),
+            "compacting": ("Whether the data bee is being compacted", compaction.is_running),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"beemesh_{name}", text, value)
@@ -54,7 +57,11 @@ class StatusCollector(Collector):
             "messages_refused": ("Messages of which nothing was kept", sync.refused),
             "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
             "session_forks": ("Sessions with a second continuation", sync.forks),
+            "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),
+            "false_evidence": ("Evidence of forks that showed none", sync.false_evidence),
             "covalues_erased": ("Deleted coValues removed from the disk", sync.erased),
+            "compactions": ("Compactions of the data bee", compaction.compactions),
+            "compacted_bytes": ("Bytes of blocks that they gave up", compaction.bytes),
             "clients_accepted": ("Jazz clients accepted", clients.accepted),
             "clients_unauthorized": ("Jazz clients without a token", clients.unauthorized),
             "clients_slowed": ("Times a client was left unread", status.access.slowed),

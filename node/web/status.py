@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class SyncCounts:
 
     `refused` are messages of which nothing was kept, `forks` sessions of which a second
     continuation was seen, `erased` deleted values whose content was removed from the disk.
+    Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
     """
 
     in_memory: int
@@ -73,6 +75,36 @@ class SyncCounts:
     bad_lines: int
     forks: int
     erased: int
+    forked_cores: int = 0
+    false_evidence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionStatus:
+    """What is dead in the data bee as of the last look, and what compacting it freed so far.
+
+    Without a data bee, and before the first look, all is 0. Bytes are those of blocks.
+    """
+
+    is_running: bool = False
+    dead_share: float = 0.0
+    dead_bytes: int = 0
+    compactions: int = 0
+    blocks: int = 0
+    bytes: int = 0
+
+    def estimated(self, dead_share: float, dead_bytes: int) -> CompactionStatus:
+        return replace(self, dead_share=dead_share, dead_bytes=dead_bytes)
+
+    def begun(self) -> CompactionStatus:
+        return replace(self, is_running=True)
+
+    def finished(self, blocks: int, size_bytes: int) -> CompactionStatus:
+        return CompactionStatus(
+            compactions=self.compactions + 1,
+            blocks=self.blocks + blocks,
+            bytes=self.bytes + size_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +152,28 @@ class AccessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """A core of somebody else's that is kept here: `held` of the `wanted` blocks of its range.
+
+    `kind` is bee or core once its first block came. `trouble` is empty where there is none.
+    """
+
+    key: str
+    name: str
+    kind: str
+    start: int
+    stop: int | None
+    length: int
+    fork: int
+    byte_length: int
+    wanted: int
+    held: int
+    is_complete: bool
+    peers: int
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node at one moment. `key`, of its data core, and `mesh` are None without a mesh."""
 
@@ -133,6 +187,10 @@ class NodeStatus:
     admin: str
     mesh_name: str
     mesh_is_open: bool
+    mesh_is_encrypted: bool
+    mesh_role: str
+    mesh_role_expiry: int | None
+    mesh_trouble: str
     store: str
     durability: str
     replicate: str
@@ -145,6 +203,8 @@ class NodeStatus:
     sync: SyncCounts
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
+    mirrors: tuple[MirrorStatus, ...] = ()
+    compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
 
@@ -193,6 +253,23 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def format_moment(unix_seconds: object) -> str:
+    """A time for people, to the minute; `-` for none."""
+    if not isinstance(unix_seconds, int | float):
+        return "-"
+    try:
+        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return "never"  # beyond the calendar
+
+
+def describe_role(role: str, expiry: object) -> str:
+    """What a member may do, and until when."""
+    if not role:
+        return "none"
+    return role if expiry is None else f"{role} until {format_moment(expiry)} UTC"
+
+
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
     clients = status.clients
@@ -207,7 +284,9 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
+        *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
+        *_mirror_rows(status.mirrors),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
         ("access", describe_access(status.access)),
@@ -220,15 +299,35 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
     """What somebody may have to look at; nothing as a rule."""
     rows = (
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
+        ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
+        ("false evidence refused", sync.false_evidence, "who sent it was sent away"),
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
 
 
+def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
+    """What deletions and edits left, and what came back; nothing while there is none of either."""
+    parts = []
+    if compaction.is_running:
+        parts.append("running")
+    if compaction.dead_bytes:
+        size = format_size(compaction.dead_bytes)
+        parts.append(f"{size} dead ({compaction.dead_share:.0%})")
+    if compaction.compactions:
+        parts.append(f"{compaction.blocks:,} blocks ({format_size(compaction.bytes)}) freed")
+    return [("compaction", ", ".join(parts))] if parts else []
+
+
 def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
     kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
+    if status.mesh_is_encrypted:
+        kind += ", encrypted"
+    trouble = [("NOT LET IN", status.mesh_trouble)] if status.mesh_trouble else []
     return [
         ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
+        ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
+        *trouble,
         ("peers", str(status.peers)),
     ]
 
@@ -247,6 +346,17 @@ def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:
         ),
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
     ]
+
+
+def _mirror_rows(mirrors: tuple[MirrorStatus, ...]) -> list[tuple[str, str]]:
+    if not mirrors:
+        return []
+    held, wanted = (
+        sum(counts) for counts in zip(*((m.held, m.wanted) for m in mirrors), strict=True)
+    )
+    troubled = sum(bool(mirror.trouble) for mirror in mirrors)
+    text = f"{len(mirrors)}: {held:,} of {wanted:,} blocks"
+    return [("mirrors", f"{text}, {troubled} in trouble" if troubled else text)]
 
 
 def _store_text(status: NodeStatus) -> str:
@@ -351,6 +461,26 @@ def core_row(core: CoreStatus) -> tuple[str, ...]:
         core.key[:12],
         f"{core.held:,} of {core.length:,}" + (", frozen" if core.is_frozen else ""),
         format_size(core.byte_length),
+    )
+
+
+_MIRROR_HEADINGS = ("mirror of", "name", "is a", "range", "held", "peers", "")
+
+
+def mirror_headings() -> tuple[str, ...]:
+    return _MIRROR_HEADINGS
+
+
+def mirror_row(mirror: MirrorStatus) -> tuple[str, ...]:
+    share = f", {100 * mirror.held // mirror.wanted} %" if mirror.wanted else ""
+    return (
+        mirror.key,
+        mirror.name or "-",
+        mirror.kind or "?",
+        f"{mirror.start}:{'' if mirror.stop is None else mirror.stop}",
+        f"{mirror.held:,} of {mirror.wanted:,}{share}",
+        str(mirror.peers),
+        mirror.trouble,
     )
 
 

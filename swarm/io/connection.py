@@ -13,7 +13,7 @@ from hypercore.crypto import KeyPair
 from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
 from swarm.noise.handshake import HandshakeResult
-from swarm.reach import Reach
+from swarm.reach import Reach, Route
 from swarm.secret_stream import (
     KEEP_ALIVE_SECONDS,
     MessagesReceived,
@@ -52,12 +52,8 @@ class ConnectionStatistics:
 class Connection:
     """Messages to and from one remote public key; made by `open_connection`."""
 
-    def __init__(
-        self, stream: trio.abc.Stream, machine: SecretStream, remote_address: str | None
-    ) -> None:
-        self.remote_address = remote_address
-        self.reach = Reach.TCP
-        """The way that it takes now."""
+    def __init__(self, stream: trio.abc.Stream, machine: SecretStream, route: Route) -> None:
+        self._route = route
         self._stream = stream
         self._machine = machine
         self._link: Link | None = None
@@ -66,6 +62,16 @@ class Connection:
         self._bytes_received = 0
         self._bytes_sent = 0
         self._opened_at = self._last_received_at = trio.current_time()
+
+    @property
+    def reach(self) -> Reach:
+        """The way that it takes now."""
+        return self._route.reach
+
+    @property
+    def remote_address(self) -> str:
+        """Where that leads to first, as `host:port`; empty if nobody knows."""
+        return self._route.address
 
     @property
     def stream(self) -> trio.abc.Stream:
@@ -196,13 +202,14 @@ async def open_connection(
     key_pair: KeyPair,
     *,
     is_initiator: bool,
-    remote_address: str | None = None,
+    route: Route | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     handshake: HandshakeResult | None = None,
 ) -> AsyncIterator[Connection]:
     """Exchange keys over a stream, and keep it alive until the body ends; then hang up.
 
-    `handshake` is what was agreed on before there was a stream. `max_message_bytes` bounds what
+    `route` is the way that the stream takes, TCP if not given; whoever made the stream may change
+    it. `handshake` is what was agreed on before there was a stream. `max_message_bytes` bounds what
     the remote may send in one message. Takes over the stream.
 
     Raises: HandshakeFailed.
@@ -215,7 +222,7 @@ async def open_connection(
         max_message_bytes=max_message_bytes,
         handshake=handshake,
     )
-    connection = Connection(stream, machine, remote_address)
+    connection = Connection(stream, machine, route or Route(Reach.TCP, ""))
     try:
         await connection._shake_hands()
         async with open_background_nursery() as nursery:

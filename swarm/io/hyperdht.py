@@ -97,8 +97,8 @@ class HyperDht:
         """Run the handler for everyone who connects to this key, until cancelled.
 
         `firewall` says of a remote key whether it is let in, before it is answered anything.
-        `relay_through` is the key of a blind relay that clients are met at when the NATs of both
-        let nothing through. What the network does to a connection may leave the handler as an
+        `relay_through` is the key of a blind relay that clients behind NATs are met at until there
+        is a better way. What the network does to a connection may leave the handler as an
         exception.
 
         Raises: ValueError when the key is served already.
@@ -127,7 +127,7 @@ class HyperDht:
         """Connect to a key until the body ends.
 
         `relay_addresses` are nodes that may know the way, or the remote's own address.
-        `relay_through` is the key of a blind relay, for when the NATs of both let nothing through.
+        `relay_through` is the key of a blind relay, to go through until there is a better way.
 
         Raises: PeerUnreachable, CannotPunch when only a blind relay could help, HandshakeFailed,
         trio.ClosedResourceError.
@@ -136,16 +136,15 @@ class HyperDht:
         async with AsyncExitStack() as stack:
             dial = PeerDial(self._sockets, public_key, key_pair, stack, self.connect, relay_through)
             relays = (*relay_addresses, *self._relays.get(public_key, ()))
-            stream, introduced, reach = await dial.run(relays)
+            stream, introduced, route = await dial.run(relays)
             self._remember(public_key, introduced.offer.relay_addresses or (introduced.relay,))
             async with open_connection(
                 stream,
                 key_pair,
                 is_initiator=True,
-                remote_address=stream.remote_address,
+                route=route,
                 handshake=introduced.result,
             ) as connection:
-                connection.reach = reach
                 yield connection
 
     def wake_up(self) -> None:

@@ -36,14 +36,19 @@ from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection, open_connection
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import HolePunch, open_hole_punch
-from swarm.io.relay_client import PAIRING_SECONDS, Connect, RelayMeeting
+from swarm.io.relay_client import PAIRING_SECONDS, Connect, RelayMeeting, open_meeting
 from swarm.io.tasks import open_background_nursery
+from swarm.io.tcp import format_address
 from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
-from swarm.reach import Reach
+from swarm.io.way import Way, leave_relay, reach_of
+from swarm.reach import Reach, Route
 
 MAX_MEETINGS = 256
 """Clients that are on their way at the same time; more are not answered."""
+
+IMPROVING_SECONDS = 120.0
+"""For a client that came by a relay to find a better way; punching at random takes its time."""
 
 NUDGE_SECONDS = (0.0, 0.5, 1.0)
 """Pauses before a client that waits for us is written to: 20 bytes each time, until it answers."""
@@ -202,19 +207,18 @@ class PeerServer:
         assert visitor.answer is not None
         meeting.is_ready.set()
         driver.answer(question, visitor.answer, meeting.via)
-        reach = await self._come_together(meeting, question, is_expected=is_expected)
+        route = await self._come_together(meeting, question, is_expected=is_expected)
         nursery = await stack.enter_async_context(open_background_nursery())
         if is_expected and not visitor.is_direct:
             nursery.start_soon(_nudge, stream)
+        is_relayed = route.reach is Reach.RELAYED
+        if is_relayed:
+            nursery.start_soon(self._improve, meeting, route)
         async with open_connection(
-            stream,
-            self._key_pair,
-            is_initiator=False,
-            remote_address=stream.remote_address,
-            handshake=result,
+            stream, self._key_pair, is_initiator=False, route=route, handshake=result
         ) as connection:
-            connection.reach = reach
-            self._meetings.pop(visitor.id, None)
+            if not is_relayed:
+                self._meetings.pop(visitor.id, None)
             self._connections += 1
             await self._handler(connection)
 
@@ -240,11 +244,11 @@ class PeerServer:
         if through is None:
             return
         is_initiator = meeting.through is not None
-        meeting.relay = RelayMeeting(
-            through, meeting.stream, is_initiator=is_initiator, is_caller=False
+        meeting.relay = await stack.enter_async_context(
+            open_meeting(
+                through, meeting.stream, self._connect, is_initiator=is_initiator, is_caller=False
+            )
         )
-        nursery = await stack.enter_async_context(open_background_nursery())
-        nursery.start_soon(meeting.relay.run, self._connect)
 
     def _offer(self, meeting: _Meeting) -> PeerOffer:
         visitor, stream = meeting.visitor, meeting.stream
@@ -264,7 +268,7 @@ class PeerServer:
 
     async def _come_together(
         self, meeting: _Meeting, question: PeerAsked, *, is_expected: bool
-    ) -> Reach:
+    ) -> Route:
         """Connect the stream, to where the client is or to where it comes from."""
         visitor, stream = meeting.visitor, meeting.stream
         assert visitor.offer.stream is not None
@@ -274,34 +278,49 @@ class PeerServer:
             if visitor.is_direct:
                 through = self._sockets.endpoint(question.asked.via)
             stream.connect(remote.id, visitor.client, through=through, first_ack=remote.first_seq)
-            return _reach_of(visitor.client, is_punched=False)
+            return Way(through, visitor.client, reach_of(visitor.client)).route
         seconds = MEETING_SECONDS if meeting.relay is None else PAIRING_SECONDS
         with trio.move_on_after(seconds) as scope:
-            endpoint, source = await self._wait_contact(meeting, scope)
+            endpoint, source = await _wait_contact(meeting, scope)
             relay = meeting.relay
             if relay is not None and relay.address == source:
-                # The client gave up on a better way, or did not wait for one.
+                # The client is there before anything better is found.
                 leg = await relay.wait_leg()
                 if leg is None:
                     raise trio.BrokenResourceError("the relay let us down")
                 stream.connect(leg.remote_id, leg.address, through=leg.endpoint)
-                return Reach.RELAYED
+                return Route(Reach.RELAYED, format_address(leg.address))
+            if meeting.punch is not None:
+                meeting.punch.stop()
+            if relay is not None:
+                relay.leave()
             stream.connect(remote.id, source, through=endpoint, first_ack=remote.first_seq)
-            return _reach_of(source, is_punched=meeting.punch is not None)
+            return Way(
+                endpoint, source, reach_of(source, is_punched=meeting.punch is not None)
+            ).route
         raise trio.BrokenResourceError("the client did not come through")
 
-    async def _wait_contact(
-        self, meeting: _Meeting, scope: trio.CancelScope
-    ) -> tuple[UdxEndpoint, Address]:
-        """A punch that has begun may take as long as it takes."""
-        async with trio.open_nursery() as nursery:
-            if meeting.punch is not None:
-                nursery.start_soon(_wait_while_punching, meeting.punch, scope)
-            contact = await meeting.stream.wait_contact()
-            nursery.cancel_scope.cancel()
-        if meeting.punch is not None:
-            meeting.punch.stop()
-        return contact
+    async def _improve(self, meeting: _Meeting, route: Route) -> None:
+        """Leave the relay when the client has found a better way."""
+        visitor, relay = meeting.visitor, meeting.relay
+        assert visitor.offer.stream is not None
+        assert relay is not None
+        assert relay.address is not None
+        try:
+            with trio.move_on_after(IMPROVING_SECONDS):
+                way = await _wait_better_way(meeting, relay.address)
+                if meeting.punch is not None:
+                    meeting.punch.stop()
+                await leave_relay(
+                    meeting.stream, visitor.offer.stream.id, way, relay.address, route
+                )
+                relay.leave()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, RuntimeError):
+            pass  # the stream is over, as whoever reads it learns
+        finally:
+            self._meetings.pop(visitor.id, None)
+        if route.reach is Reach.RELAYED and meeting.punch is not None:
+            meeting.punch.release()
 
     def _take_punch(self, question: PeerAsked, nursery: trio.Nursery) -> None:
         visitor = self._reception.find(question, trio.current_time())
@@ -374,12 +393,6 @@ def _judge(offer: PeerOffer) -> PeerError:
     return PeerError.NONE if offer.stream is not None else PeerError.ABORTED
 
 
-def _reach_of(address: Address, *, is_punched: bool) -> Reach:
-    if is_private(address):
-        return Reach.LAN
-    return Reach.PUNCHED if is_punched else Reach.DIRECT
-
-
 async def _nudge(stream: UdxTransport) -> None:
     """Open our NAT for a client that waits for us, and tell it where we are.
 
@@ -401,3 +414,24 @@ async def _wait_while_punching(punch: HolePunch, scope: trio.CancelScope) -> Non
     scope.deadline = float("inf")
     await punch.wait_ended()
     scope.deadline = trio.current_time() + MEETING_SECONDS
+
+
+async def _wait_contact(meeting: _Meeting, scope: trio.CancelScope) -> tuple[UdxEndpoint, Address]:
+    """A punch that has begun may take as long as it takes."""
+    async with trio.open_nursery() as nursery:
+        if meeting.punch is not None:
+            nursery.start_soon(_wait_while_punching, meeting.punch, scope)
+        contact = await meeting.stream.wait_contact()
+        nursery.cancel_scope.cancel()
+    return contact
+
+
+async def _wait_better_way(meeting: _Meeting, relay: Address) -> Way:
+    """Where the client shows up besides; what others send who have guessed an id is no way."""
+    visitor = meeting.visitor
+    hosts = {visitor.client[0], *(host for host, _ in visitor.offer.addresses)}
+    while True:
+        endpoint, source = await meeting.stream.wait_contact_beyond(relay)
+        if source[0] in hosts:
+            is_punched = meeting.punch is not None
+            return Way(endpoint, source, reach_of(source, is_punched=is_punched))

@@ -135,6 +135,12 @@ class HolePunch:
         self.machine.stop()
         self._end_random()
 
+    def release(self) -> None:
+        """Nothing came of it: close all sockets."""
+        self.stop()
+        for scope in list(self._scopes.values()):
+            scope.cancel()
+
     async def close(self) -> None:
         """Let the stream that runs here deliver what it has, and close the socket.
 

@@ -5,8 +5,8 @@ Source: hyperdht 6.34.0 lib/connect.js relayConnection, lib/server.js _relayConn
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -20,6 +20,7 @@ from swarm.errors import SwarmError
 from swarm.io.channel import Channel
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
+from swarm.io.tasks import open_background_nursery
 from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
 from swarm.udx.packet import MESSAGE, encode_packet
@@ -28,6 +29,12 @@ PAIRING_SECONDS = 15.0
 
 SHOW_UP_SECONDS = (0.0, 0.5, 1.0, 2.0)
 """Pauses before each empty packet by which an end that waits shows where it is."""
+
+LINGER_SECONDS = 5.0
+"""For what is under way through a relay that is not needed any more."""
+
+FAREWELL_SECONDS = 2.0
+"""For what a stream that was closed has under way through the relay."""
 
 Connect = Callable[[bytes, KeyPair], AbstractAsyncContextManager[Connection]]
 """Connects to a key, as `HyperDht.connect` does."""
@@ -43,12 +50,11 @@ class RelayLeg:
 
 
 class RelayMeeting:
-    """Waits at a relay for the other end; `run` holds the connection with the relay."""
+    """Waits at a relay for the other end; made by `open_meeting`."""
 
     def __init__(
         self, through: RelayThrough, stream: UdxTransport, *, is_initiator: bool, is_caller: bool
     ) -> None:
-        """`is_initiator` says whose relay it is, `is_caller` who speaks first on the stream."""
         self._is_caller = is_caller
         self._through = through
         self._stream = stream
@@ -57,6 +63,12 @@ class RelayMeeting:
         self.address: Address | None = None
         """Where the relay is, as soon as we are connected to it."""
         self._settled = trio.Event()
+        self._scope = trio.CancelScope()
+
+    @property
+    def leg(self) -> RelayLeg | None:
+        """The way, once both ends are there."""
+        return self._leg
 
     async def wait_leg(self) -> RelayLeg | None:
         """The way, once both ends are there; None when that is not to be.
@@ -66,24 +78,18 @@ class RelayMeeting:
         await self._settled.wait()
         return self._leg
 
-    async def run(self, connect: Connect) -> None:
-        """Meet, and stay until the relay hangs up; runs until cancelled.
+    def leave(self) -> None:
+        """There is a better way: hang up, once the remote has what it needs of this one.
 
-        By a key made for this: the relay need not know who we are.
+        What it has sent through the relay it repeats through the relay until it arrives.
         """
+        self._scope.deadline = trio.current_time() + LINGER_SECONDS
+
+    async def run(self, connect: Connect) -> None:
+        """Meet, and stay until the relay hangs up; runs until cancelled."""
         try:
-            own = KeyPair.generate()
-            async with (
-                connect(self._through.public_key, own) as connection,
-                open_mux(connection) as mux,
-            ):
-                with trio.fail_after(PAIRING_SECONDS):
-                    channel = await mux.open_channel(PROTOCOL, own.public_key)
-                    self._leg = await self._pair(connection, channel)
-                self._settled.set()
-                if self._leg is not None and not self._is_caller:
-                    await self._show_up(self._leg)
-                await mux.wait_ended()
+            with self._scope:
+                await self._meet(connect)
         except (
             SwarmError, trio.TooSlowError, trio.EndOfChannel, trio.BrokenResourceError,
             trio.ClosedResourceError,
@@ -91,6 +97,21 @@ class RelayMeeting:
             pass  # no way; whoever waits for it is told
         finally:
             self._settled.set()
+
+    async def _meet(self, connect: Connect) -> None:
+        """By a key made for this: the relay need not know who we are."""
+        own = KeyPair.generate()
+        async with (
+            connect(self._through.public_key, own) as connection,
+            open_mux(connection) as mux,
+        ):
+            with trio.fail_after(PAIRING_SECONDS):
+                channel = await mux.open_channel(PROTOCOL, own.public_key)
+                self._leg = await self._pair(connection, channel)
+            self._settled.set()
+            if self._leg is not None and not self._is_caller:
+                await self._show_up(self._leg)
+            await mux.wait_ended()
 
     async def _show_up(self, leg: RelayLeg) -> None:
         """The relays of the originals do not know where an end is until it has sent something."""
@@ -117,3 +138,27 @@ class RelayMeeting:
                     return None
                 if pair is not None and pair.token == ours.token:
                     return RelayLeg(transport.endpoint, pair.stream_id, path.address)
+
+
+@asynccontextmanager
+async def open_meeting(
+    through: RelayThrough,
+    stream: UdxTransport,
+    connect: Connect,
+    *,
+    is_initiator: bool,
+    is_caller: bool,
+) -> AsyncIterator[RelayMeeting]:
+    """Go to a relay, and stay there until the body ends and the stream is delivered.
+
+    `is_initiator` says whose relay it is, `is_caller` who speaks first on the stream.
+
+    Cancel: leaves at once.
+    """
+    meeting = RelayMeeting(through, stream, is_initiator=is_initiator, is_caller=is_caller)
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(meeting.run, connect)
+        yield meeting
+        if meeting.leg is not None:
+            with trio.move_on_after(FAREWELL_SECONDS):
+                await stream.wait_over()

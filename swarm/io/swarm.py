@@ -34,7 +34,7 @@ from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.tcp import dial, format_address, open_listeners, remote_address, tune
 from swarm.io.topics import Topics, open_topics
 from swarm.peer_book import Dial, PeerBook, PeerInfo, Source
-from swarm.reach import Reach
+from swarm.reach import Reach, Route
 
 if TYPE_CHECKING:
     from swarm.io.mdns import Mdns
@@ -130,7 +130,7 @@ class Swarm:
         return tuple(
             ConnectionInfo(
                 remote_public_key=key,
-                address=session.connection.remote_address or "",
+                address=session.connection.remote_address,
                 source=session.source,
                 reach=session.connection.reach,
                 is_initiator=session.connection.link.is_initiator,
@@ -400,10 +400,10 @@ class Swarm:
             stream,
             self._key_pair,
             is_initiator=True,
-            remote_address=remote_address(stream),
+            route=Route(
+                Reach.LAN if planned.source is Source.LAN else Reach.TCP, remote_address(stream)
+            ),
         ) as connection:
-            if planned.source is Source.LAN:
-                connection.reach = Reach.LAN
             yield connection
 
     async def _accept(self, stream: trio.SocketStream) -> None:
@@ -422,7 +422,7 @@ class Swarm:
             with scope:
                 tune(stream)
                 async with open_connection(
-                    stream, self._key_pair, is_initiator=False, remote_address=address
+                    stream, self._key_pair, is_initiator=False, route=Route(Reach.TCP, address)
                 ) as connection:
                     self._unproven.pop(scope, None)
                     await self._admit(connection, Source.INCOMING)

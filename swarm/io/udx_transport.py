@@ -49,6 +49,20 @@ class _Ownership(enum.Enum):
     LEFT = enum.auto()  # closed by its user; what is under way is still delivered
 
 
+class _Lookout:
+    """Waits for a packet from somewhere else than `known`."""
+
+    def __init__(self, known: Address | None) -> None:
+        self.known = known
+        self.seen = trio.Event()
+        self.contact: tuple[UdxEndpoint, Address] | None = None
+
+    async def wait(self) -> tuple[UdxEndpoint, Address]:
+        await self.seen.wait()
+        assert self.contact is not None
+        return self.contact
+
+
 class UdxTransport(trio.abc.HalfCloseableStream):
     """One stream of an endpoint; made by `UdxEndpoint.open_stream`."""
 
@@ -62,8 +76,9 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._readable = Wakeup()
         self._writable = Wakeup()
         self._changed = trio.Event()
-        self._contacted = trio.Event()
-        self._contact: tuple[UdxEndpoint, Address] | None = None
+        self._over = trio.Event()
+        self._first_contact = _Lookout(None)
+        self._lookouts = [self._first_contact] if is_contactable else []
         self._messages: deque[bytes] = deque()
         self._message_arrival = Wakeup()
         self._is_sending = False
@@ -132,13 +147,33 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(self._describe())
 
     async def wait_contact(self) -> tuple[UdxEndpoint, Address]:
-        """Whence the first packet came, and to which of our sockets, before `connect`.
+        """Whence the first packet came, and to which of our sockets.
 
         Cancel: nothing is lost.
         """
-        await self._contacted.wait()
-        assert self._contact is not None
-        return self._contact
+        return await self._first_contact.wait()
+
+    async def wait_over(self) -> None:
+        """Return when nothing is sent any more, whichever end closed it.
+
+        Cancel: nothing changes.
+        """
+        await self._over.wait()
+
+    async def wait_contact_beyond(self, known: Address) -> tuple[UdxEndpoint, Address]:
+        """Whence the next packet came that did not come from there, and to which socket.
+
+        Nobody proved that it is the remote's: who knows this stream's id can send one.
+
+        Cancel: nothing changes.
+        """
+        lookout = _Lookout(known)
+        self._lookouts.append(lookout)
+        try:
+            return await lookout.wait()
+        finally:
+            if lookout in self._lookouts:
+                self._lookouts.remove(lookout)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes; return when the stream has taken them.
@@ -266,6 +301,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
                     self._changed.set()
                 case Closed(reason):
                     self._reason = reason
+                    self._over.set()
                     self._wake()
                     self._changed.set()
                     self._endpoint.note_closed(self)
@@ -296,12 +332,9 @@ class UdxTransport(trio.abc.HalfCloseableStream):
 
     def admit(self, endpoint: UdxEndpoint, source: Address) -> bool:
         """Whether it takes a packet that came to this endpoint from there."""
-        if self._machine.state is not State.IDLE:
-            return True
-        if self._is_contactable and self._contact is None:
-            self._contact = (endpoint, source)
-            self._contacted.set()
-        return self._is_contactable
+        if self._lookouts:
+            self._note_contact(endpoint, source)
+        return self._is_contactable or self._machine.state is not State.IDLE
 
     def _verify_open(self) -> None:
         if self._ownership is not _Ownership.HELD:
@@ -310,6 +343,12 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(self._describe())
         if self._machine.state is State.IDLE:
             raise RuntimeError(f"stream {self.local_id} is not connected")
+
+    def _note_contact(self, endpoint: UdxEndpoint, source: Address) -> None:
+        for lookout in [each for each in self._lookouts if each.known != source]:
+            self._lookouts.remove(lookout)
+            lookout.contact = (endpoint, source)
+            lookout.seen.set()
 
     def _choose_endpoint(self, through: UdxEndpoint | None) -> UdxEndpoint:
         if through is None:

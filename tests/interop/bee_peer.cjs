@@ -34,8 +34,9 @@ async function one (target, [kind, key, value, accept]) {
 }
 
 const commands = {
-  async open ({ id, name, key, options = {} }) {
-    const core = key ? store.get({ key: bytes(key) }) : store.get({ name })
+  async open ({ id, name, key, encryptionKey, options = {} }) {
+    const encryption = encryptionKey ? { key: bytes(encryptionKey) } : null
+    const core = key ? store.get({ key: bytes(key), encryption }) : store.get({ name })
     await core.ready()
     const bee = new Hyperbee(core, options)
     await bee.ready()

@@ -144,7 +144,7 @@ const commands = {
     return { key: hex(server.publicKey) }
   },
   // How long it takes to connect to such a server and to hear back from it.
-  async callEcho ({ dht }, { key, seed, relay }) {
+  async callEcho ({ dht }, { key, seed, relay, settle }) {
     const started = performance.now()
     const connection = dht.connect(bytes(key), {
       keyPair: DHT.keyPair(bytes(seed)), relayThrough: relay ? bytes(relay) : null
@@ -155,6 +155,11 @@ const commands = {
       connection.write(Buffer.from('hello'))
     })
     const milliseconds = performance.now() - started
+    const first = connection.rawStream.remoteHost
+    for (let i = 0; i < (settle || 0) * 20 && connection.rawStream.remoteHost === first; i++) {
+      connection.write(Buffer.from('still there?'))
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
     const { remoteHost: host, remotePort: port } = connection.rawStream
     connection.destroy()
     return { milliseconds, address: host + ':' + port }

@@ -28,6 +28,7 @@ class JavaScriptPeer:
         self._number = 0
         self._answers: dict[int, dict[str, Any]] = {}
         self._arrived = trio.Event()
+        self._is_over = False
 
     async def __call__(self, command: str, **arguments: Any) -> dict[str, Any]:
         self._number += 1
@@ -36,6 +37,7 @@ class JavaScriptPeer:
         assert self._process.stdin is not None
         await self._process.stdin.send_all(line.encode())
         while number not in self._answers:
+            assert not self._is_over, f"the process ended before it had answered {command}"
             await self._arrived.wait()
         answer = self._answers.pop(number)
         assert "error" not in answer, answer
@@ -51,6 +53,8 @@ class JavaScriptPeer:
                 self._answers[answer["number"]] = answer
             self._arrived.set()
             self._arrived = trio.Event()
+        self._is_over = True
+        self._arrived.set()
 
 
 @asynccontextmanager

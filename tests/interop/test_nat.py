@@ -96,3 +96,25 @@ async def test_two_random_nats_take_a_relay(relay_kind: str) -> None:
             key = (await theirs("serveEcho", seed="12" * 32))["key"]
             answer = await ours("callEcho", key=key, seed="44" * 32, relay=relay)
             assert answer["reach"] == "relayed", "the client may name it, too"
+
+
+@pytest.mark.parametrize("pair", ["py-js", "js-py"])
+async def test_a_relayed_connection_becomes_a_punched_one(pair: str) -> None:
+    """A random NAT takes thousands of probes; meanwhile the relay that the server named serves."""
+    client_kind, server_kind = pair.split("-")
+    with trio.fail_after(90):
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            prefix = await enter(open_lab("random", "cone"))
+            members = ["node", "dht_peer.cjs", "members", ",".join(INTERNET_HOSTS)]
+            await enter(open_peer(f"{prefix}net", members, INTEROP))
+            client = await enter(open_guest(client_kind, f"{prefix}0"))
+            server = await enter(open_guest(server_kind, f"{prefix}1"))
+            relaying = await enter(open_relay(f"{prefix}net"))
+            relay = (await relaying("serveRelay", seed="33" * 32))["key"]
+            key = (await server("serveEcho", seed="11" * 32, relay=relay))["key"]
+            answer = await client("callEcho", key=key, seed="44" * 32, settle=40)
+            assert answer["milliseconds"] < 2000, "nobody waits for the hole"
+            assert answer["address"].startswith("20.2.0.1")
+            ways = answer.get("reach", "relayed"), answer.get("reach_later", "punched")
+            assert ways == ("relayed", "punched")

@@ -10,6 +10,7 @@ from hypercore.crypto import KeyPair
 from node.errors import ConfigError
 from node.joining import Joining, StaticPeer, choose_membership, parse_joins
 from node.mesh.membership import Membership
+from node.mesh.ticket import Role
 
 ALICE = KeyPair.from_seed(b"a" * 32)
 BOB = KeyPair.from_seed(b"b" * 32)
@@ -25,7 +26,7 @@ def test_nothing_said_founds_a_mesh_and_stays_in_it() -> None:
     founded = choose(None, [])
     assert founded.name == "bob"
     assert founded.secret
-    assert founded.admins == {BOB.public_key}
+    assert founded.founders == {BOB.public_key}
     assert choose(founded, []) == founded
     assert choose(founded, ["10.0.0.1:1"]) == founded
 
@@ -39,7 +40,7 @@ def test_a_ticket_brings_mesh_grant_and_addresses() -> None:
     joined = choose(None, [TICKET])
     assert joined.key == MESH.key
     assert joined.grant is not None
-    assert joined.admins == {ALICE.public_key}
+    assert joined.founders == {ALICE.public_key}
     assert choose(joined, [TICKET]) == joined
 
 
@@ -71,6 +72,39 @@ def test_contradictions(
 ) -> None:
     with pytest.raises(ConfigError, match=match):
         choose(stored, joins, mesh_name)
+
+
+def test_whether_a_mesh_is_encrypted_is_decided_when_it_is_founded() -> None:
+    def choose_encrypted(stored: Membership | None, joins: list[str]) -> Membership:
+        return choose_membership(
+            stored, parse_joins(joins), None, "bob", BOB.public_key, is_encrypted=True
+        )
+
+    founded = choose_encrypted(None, [])
+    assert founded.is_encrypted
+    assert founded.data_key is not None
+    assert choose_encrypted(founded, []) == founded
+    assert choose(founded, []) == founded
+    for stored, joins in ((MESH, []), (None, [TICKET])):
+        with pytest.raises(ConfigError, match="stays as it is"):
+            choose_encrypted(stored, joins)
+
+
+def test_a_further_ticket_brings_what_was_lacking() -> None:
+    founder = Membership.found("hive", ALICE.public_key, is_encrypted=True)
+
+    def ticket(role: Role) -> str:
+        return founder.invite(ALICE, role=role).encode()
+
+    blind = choose(None, [ticket(Role.BLIND)])
+    assert blind.data_key is None
+    reader = choose(blind, [ticket(Role.READER)])
+    assert reader.data_key == founder.data_key
+    assert reader.role_of(BOB.public_key, reader.grant, 0) is Role.READER
+    assert choose(reader, [ticket(Role.BLIND)]) == reader  # nothing is lost
+    own = founder.invite(ALICE, role=Role.ADMIN, member=BOB.public_key).encode()
+    admin = choose(reader, [own])
+    assert admin.role_of(BOB.public_key, None, 0) is Role.ADMIN
 
 
 @given(st.lists(st.text(max_size=40) | st.text(max_size=60).map("beemesh1".__add__), max_size=3))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hypercore.corestore import open_corestore
 from hypercore.errors import StoreLocked
 from node.config import Config, load_config
 from node.covalue.ids import RawCoId
@@ -138,4 +139,26 @@ async def test_a_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> 
     (tmp_path / "covalues.sqlite").write_text("no database" * 100)
     with pytest.raises(ConfigError, match="cannot be read"):
         async with open_node(config(tmp_path, "bee")):
+            pass
+
+
+@pytest.mark.parametrize("store", ["bee", "hybrid"])
+async def test_data_of_an_encrypted_mesh(tmp_path: Path, store: str) -> None:
+    """Nothing in the core can be read without the key, and a plain core does not become one."""
+    marker = HEADERS[0].id.encode()
+    for data, is_encrypted in (("plain", False), ("encrypted", True)):
+        encrypted = config(tmp_path / data, store, mesh_encrypted=is_encrypted)
+        async with open_node(encrypted) as node:
+            await put(node, 0)
+        async with open_node(config(tmp_path / data, store)) as node:
+            assert await ids(node) == ids_of(0)
+            assert node.key is not None
+            key = node.key
+        async with open_corestore(tmp_path / data / "corestore") as cores:
+            core = await cores.get(key=key)
+            blocks = [await core.get(index) for index in range(core.length)]
+            assert any(marker in block for block in blocks) is not is_encrypted
+    os.replace(tmp_path / "encrypted" / "mesh.toml", tmp_path / "plain" / "mesh.toml")
+    with pytest.raises(ConfigError, match="not written under the key"):
+        async with open_node(config(tmp_path / "plain", store)):
             pass

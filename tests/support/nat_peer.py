@@ -18,6 +18,7 @@ from swarm.errors import SwarmError
 from swarm.io.connection import Connection
 from swarm.io.hyperdht import HyperDht, open_hyperdht
 from swarm.io.relay_server import BlindRelay
+from swarm.reach import Reach
 
 
 async def echo(connection: Connection) -> None:
@@ -25,17 +26,27 @@ async def echo(connection: Connection) -> None:
         await connection.send(await connection.receive())
 
 
-async def call(hyperdht: HyperDht, key: bytes, seed: bytes, relay: bytes | None) -> dict[str, Any]:
+async def call(
+    hyperdht: HyperDht, key: bytes, seed: bytes, relay: bytes | None, settle_seconds: float
+) -> dict[str, Any]:
+    """Also how it is reached in the end, when a relay was only the beginning."""
     started = trio.current_time()
     key_pair = KeyPair.from_seed(seed)
     async with hyperdht.connect(key, key_pair, relay_through=relay) as connection:
         await connection.send([b"hello"])
         await connection.receive()
         milliseconds = (trio.current_time() - started) * 1000
+        first = connection.reach.value
+        with trio.move_on_after(settle_seconds):
+            while connection.reach is Reach.RELAYED:
+                await connection.send([b"still there?"])
+                await connection.receive()
+                await trio.sleep(0.05)
         return {
             "milliseconds": milliseconds,
             "address": connection.remote_address,
-            "reach": connection.reach.value,
+            "reach": first,
+            "reach_later": connection.reach.value,
         }
 
 
@@ -51,7 +62,8 @@ async def carry_out(
         await server.wait_announced()
         return {"key": key_pair.public_key.hex(), "relays": server.statistics().relays}
     if command == "callEcho":
-        return await call(hyperdht, bytes.fromhex(arguments["key"]), seed, relay)
+        settle_seconds = arguments.get("settle", 0.0)
+        return await call(hyperdht, bytes.fromhex(arguments["key"]), seed, relay, settle_seconds)
     if command == "serveRelay":
         key_pair = KeyPair.from_seed(seed)
         server = await nursery.start(partial(hyperdht.serve, key_pair, BlindRelay(2**24).handle))
@@ -81,8 +93,8 @@ async def main(bootstrap: str, open_host: str | None) -> None:
                 number, command = request.pop("number"), request.pop("command")
                 try:
                     result = await carry_out(hyperdht, nursery, command, request)
-                except SwarmError as error:
-                    result = {"error": str(error)}
+                except (SwarmError, trio.BrokenResourceError, trio.EndOfChannel) as error:
+                    result = {"error": f"{type(error).__name__}: {error}"}
                 sys.stdout.write(json.dumps({"number": number, **result}) + "\n")
                 sys.stdout.flush()
         nursery.cancel_scope.cancel()

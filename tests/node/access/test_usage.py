@@ -14,6 +14,7 @@ from node.access.usage import TRANSACTION_BYTES, AccountUse, Charge, Usage
 from node.cojson.messages import Known
 from node.covalue.content import Content, Transaction
 from node.covalue.known_state import KnownState
+from node.covalue.store import SessionSize
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.engine_shell import EngineShell
 
@@ -219,3 +220,21 @@ def test_the_largest_come_first() -> None:
 def test_a_file_that_is_none_is_told(text: str) -> None:
     with pytest.raises(DecodeError):
         Usage.decode(text)
+
+
+def test_what_is_erased_is_given_back() -> None:
+    gate = Gate(quotas=Quotas(account_bytes=cost(edits(5))))
+    shell = open_shell(gate)
+    shell.say("a", free(5))
+    shell.commit()
+    assert gate.usage.of(ANN.account_id).bytes == cost(edits(5))
+    gate.erased({AGENT_SESSION: SessionSize().plus(edits(3)), BOB.session_id(): SessionSize(1, 1)})
+    assert gate.usage.of(ANN.account_id) == AccountUse(ANN.account_id, cost(edits(2)), 1)
+    assert gate.usage.unsaved_bytes
+    # More than was counted is not owed to anybody.
+    gate.erased({AGENT_SESSION: SessionSize().plus(edits(90))})
+    assert gate.usage.of(ANN.account_id).bytes == 0
+    # And without quotas nothing is counted.
+    free_gate = Gate()
+    free_gate.erased({AGENT_SESSION: SessionSize().plus(edits(3))})
+    assert free_gate.statistics().accounts == 0

@@ -21,7 +21,7 @@ from node.covalue.content import Transaction
 from node.covalue.hybrid_store import open_hybrid_store
 from node.covalue.ids import RawCoId
 from node.covalue.sqlite_store import open_sqlite_store
-from node.covalue.store import CoValueStore
+from node.covalue.store import CoValueStore, Erased, SessionSize
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
 
@@ -41,11 +41,11 @@ class PendingStore(BeeStore):
     async def pending_erasures(self) -> list[RawCoId]:
         return list(self.pending)
 
-    async def erase(self, co_id: RawCoId) -> int:
+    async def erase(self, co_id: RawCoId) -> Erased:
         await trio.sleep(1)
         self.pending.remove(co_id)
         self.events.append((trio.current_time(), co_id))
-        return 3
+        return Erased({ANN.session_id(): SessionSize(3, 30)})
 
     async def reclaim(self) -> None:
         await trio.sleep(10)

@@ -222,6 +222,9 @@ class Slow:
     def stored(self, *_: object) -> None:
         pass
 
+    def erased(self, *_: object) -> None:
+        pass
+
     def received(self, origin: Origin, size: int, messages: int, now: float) -> Pace:
         self.received_from.append((origin, messages))
         return self.paces.pop(0) if self.paces else Pace()

@@ -69,7 +69,7 @@ async def test_of_an_erased_value_three_rows_are_left() -> None:
     await writer.put(_content(edits(3)), _content(edits(2), session="b"))
     append = writer.appender.append(deletion(ID, ANN), is_deletion=True)
     await writer.store.store([append])
-    assert await writer.store.erase(ID) == 5
+    assert (await writer.store.erase(ID)).transactions == 5
     left = [entry.key async for entry in writer.bee.range()]
     assert len(left) == 3  # header, delete session, its run
 

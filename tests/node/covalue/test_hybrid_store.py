@@ -132,7 +132,7 @@ async def test_a_deletion_that_only_one_was_told_of_is_copied(tmp_path: Path) ->
         await store.store([ValueAppend(HEADERS[0].id, None, {}, is_deletion=True)])
     async with home.open() as store:
         assert await store.pending_erasures() == [HEADERS[0].id]
-        assert await store.erase(HEADERS[0].id) == 3
+        assert (await store.erase(HEADERS[0].id)).transactions == 3
         (piece,) = (await store.load(HEADERS[0].id)).pieces
         assert piece == replace(delete, header=HEADERS[0])
     for part in (home.sqlite, home.bee):

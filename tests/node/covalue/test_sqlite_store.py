@@ -454,7 +454,7 @@ async def test_what_was_erased_is_nowhere_in_the_file(
         await store.store([appender.append(deletion(HEADER.id, ANN), is_deletion=True)])
         assert secret in raw_bytes(path)
         size = len(raw_bytes(path))
-        assert await store.erase(HEADER.id) == 3000
+        assert (await store.erase(HEADER.id)).transactions == 3000
         assert secret not in raw_bytes(path)
         assert len(raw_bytes(path)) < size / 4
         assert joined((await store.load(OTHER.id)).pieces)[SESSION] == others
@@ -475,7 +475,7 @@ async def test_others_may_store_while_space_is_given_back(tmp_path: Path) -> Non
         stored = 0
 
         async def erase() -> None:
-            assert await store.erase(HEADER.id) == 100
+            assert (await store.erase(HEADER.id)).transactions == 100
             erased.set()
 
         async with trio.open_nursery() as nursery:
@@ -517,6 +517,6 @@ async def test_a_large_file_of_javascript_is_rewritten_when_much_of_it_is_free(
         assert secret not in raw_bytes(path)
         assert path.stat().st_size > SMALL_FILE_BYTES
         await store.store([appender.append(deletion(OTHER.id, ANN), is_deletion=True)])
-        assert await store.erase(OTHER.id) == 70
+        assert (await store.erase(OTHER.id)).transactions == 70
         assert ask(path, "PRAGMA auto_vacuum") == [(2,)]
         assert path.stat().st_size < 200_000

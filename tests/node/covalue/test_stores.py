@@ -200,14 +200,14 @@ async def test_of_a_deleted_value_the_tombstone_is_loaded_and_the_rest_is_erased
             assert loaded.is_complete
             assert list(loaded.pieces) == [replace(tombstone, header=HEADER)]
             assert not (await store.load(ID, value.known_state)).pieces
-            assert await store.erase(ID) == (0 if is_erased else 5)
+            assert (await store.erase(ID)).transactions == (0 if is_erased else 5)
         assert store.count() == 1
 
 
 async def test_nothing_is_erased_of_a_value_that_is_not_deleted(home: StoreHome) -> None:
     async with home.open() as store:
         await Appender().put(store, _content(edits(3)))
-        assert await store.erase(ID) == 0
+        assert not (await store.erase(ID)).sessions
         assert joined((await store.load(ID)).pieces)[ANN.session_id(as_agent=True)]
 
 
@@ -356,7 +356,7 @@ class _Machine:
         if value is not None and value.tombstone is not None and not value.is_erased:
             value.is_erased = True
             expected = sum(map(len, value.sessions.values()))
-        assert await self.store.erase(HEADERS[number].id) == expected
+        assert (await self.store.erase(HEADERS[number].id)).transactions == expected
 
     async def track(self, number: int, peer: str, is_synced: bool) -> None:
         key = (HEADERS[number].id, peer)

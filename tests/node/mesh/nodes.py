@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 import trio.testing
@@ -13,7 +15,7 @@ from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
-from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.messages import Load, Message
 from node.covalue.bee_store import BeeStore
 from node.covalue.ids import CoSessionId, RawCoId
@@ -27,6 +29,16 @@ from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
 
 MESH = Membership("bees", b"secret")
+
+
+class NoChannel:
+    """A channel that nobody sends on, or a mesh that nobody asks."""
+
+    def wake_source(self) -> None:
+        pass
+
+    def receive_holdings(self, *_: object) -> None:
+        pass
 
 
 @dataclass
@@ -56,16 +68,22 @@ class MeshNode:
 
 @asynccontextmanager
 async def open_mesh_node(
-    number: int, membership: Membership = MESH, policy: ReplicaPolicy | None = None
+    number: int,
+    membership: Membership = MESH,
+    policy: ReplicaPolicy | None = None,
+    options: HostOptions | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    path: Path | None = None,
 ) -> AsyncIterator[MeshNode]:
     identity = KeyPair.from_seed(bytes((number,)) * 32)
     async with AsyncExitStack() as stack:
         cores = await stack.enter_async_context(
-            open_corestore(None, primary_key=bytes((number,)) * 32)
+            open_corestore(path, primary_key=bytes((number,)) * 32)
         )
-        data = await cores.get(name="beemesh/data")
+        data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         store = BeeStore(Bee(data), data)
-        host = await stack.enter_async_context(open_sync_host(store))
+        host = await stack.enter_async_context(open_sync_host(store, options))
         mesh = await stack.enter_async_context(
             open_mesh(
                 host,
@@ -74,6 +92,9 @@ async def open_mesh_node(
                 id=identity.public_key,
                 name=f"node {number}",
                 policy=policy,
+                identity=identity,
+                clock=clock,
+                cores=cores,
             )
         )
         host.mesh = mesh

@@ -16,10 +16,12 @@ from node.mesh.messages import (
     Hello,
     Interest,
     Query,
+    Stored,
     Update,
     Welcome,
 )
-from node.mesh.ticket import Grant, Role
+from node.mesh.ticket import Grant, Revocation, Role
+from node.mesh.trust_messages import Farewell, Held, Records
 
 MESH_KEY = bytes(range(32))
 ADMIN = KeyPair.from_seed(b"\x01" * 32)
@@ -42,6 +44,7 @@ sessions = st.dictionaries(st.integers(0, 50).map(session_id), counts, max_size=
 known = st.none() | sessions
 names = st.text(max_size=20)
 key_bytes = st.binary(min_size=32, max_size=32)
+digests = st.lists(key_bytes, max_size=2).map(tuple)
 grants = st.builds(
     Grant,
     st.none() | key_bytes,
@@ -49,6 +52,11 @@ grants = st.builds(
     st.none() | counts,
     key_bytes,
     st.binary(min_size=64, max_size=64),
+    counts,
+    digests,
+)
+revocations = st.builds(
+    Revocation, key_bytes, counts, key_bytes, st.binary(min_size=64, max_size=64), names, digests
 )
 id_tuples = st.lists(ids, max_size=6).map(tuple)
 patterns = st.lists(names, max_size=3).map(tuple)
@@ -74,5 +82,14 @@ messages = st.one_of(
     ),
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
+    st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
     st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
+    st.builds(
+        Records,
+        key_bytes,
+        st.lists(grants, max_size=3).map(tuple),
+        st.lists(revocations, max_size=3).map(tuple),
+    ),
+    st.builds(Held, st.frozensets(st.binary(min_size=16, max_size=16), max_size=5)),
+    st.builds(Farewell, names, st.none() | revocations),
 )

@@ -17,10 +17,12 @@ from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
 from node.mesh.member import Member, MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
+from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author, Value
+from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
 
 Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
@@ -44,6 +46,9 @@ class FakeData:
         return await self._read(co_id, known)
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        raise MemberDataError("not in this test")
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
         raise MemberDataError("not in this test")
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
@@ -76,10 +81,6 @@ class Door:
         return self.states.get(co_id, NOTHING)
 
 
-class NoChannel:
-    """A channel that nobody sends on."""
-
-
 def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
     session = MeshSession(
         MESH_KEY, is_initiator=True, handshake_hash=b"", judge=lambda _grant: Role.WRITER, now=0
@@ -87,6 +88,7 @@ def member(name: bytes, read: Read) -> tuple[Member, FakeData]:
     made = Member(name, NoChannel(), session, NoChannel())  # type: ignore[arg-type]  # never used
     data = FakeData(read)
     made.data = data
+    made.change_role(Role.WRITER)
     return made, data
 
 

@@ -14,14 +14,16 @@ from node.covalue.ids import RawCoId
 from node.covalue.keys import value_range
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
+from node.mesh.fields import pack_fields
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
 from node.mesh.member import Member, MemberDataError, Survey
 from node.mesh.messages import Sessions, Welcome
+from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, open_mesh_node
+from tests.node.mesh.nodes import MeshNode, NoChannel, open_mesh_node
 from tests.node.mesh.samples import MESH_KEY
 from tests.support.stream_pair import open_mux_pair
 
@@ -35,6 +37,8 @@ def test_any_row_is_read_or_means_nothing_merged(data: bytes) -> None:
 def test_rows_round_trip() -> None:
     assert Merged.decode(Merged(3, 70_000).encode()) == Merged(3, 70_000)
     assert Merged.decode(None) == Merged()
+    assert Merged.decode(pack_fields(3, 70_000)) == Merged(3, 70_000), "as first written"
+    assert Merged.decode(Merged(3, 7, b"s").encode()) == Merged(3, 7, b"s")
 
 
 class Rows:
@@ -84,6 +88,9 @@ class Watched:
         self.scans.append((start, stop))
         return await self._data.scan(start, stop)
 
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        return await self._data.outline(co_id, version, is_dated=is_dated)
+
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         if len(self.scans) + len(self.surveys) >= self.fail_after:
             raise MemberDataError("gone")
@@ -103,8 +110,9 @@ def member_with(node: MeshNode, data: Watched) -> tuple[Member, Welcome]:
     session = MeshSession(
         MESH_KEY, is_initiator=True, handshake_hash=b"", judge=lambda _grant: Role.WRITER, now=0
     )
-    member = Member(b"source", None, session, None)  # type: ignore[arg-type]  # not used here
+    member = Member(b"source", NoChannel(), session, NoChannel())  # type: ignore[arg-type]
     member.data = data
+    member.change_role(Role.WRITER)
     return member, Welcome(node.data.key, node.data.length, "source", "writer", None, ())
 
 

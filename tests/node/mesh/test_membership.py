@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from hypercore.crypto import blake2b
 from node.errors import ConfigError
-from node.mesh.membership import (
-    Membership,
+from node.mesh.ledger import ForgedRecord
+from node.mesh.membership import Membership, NotAllowed
+from node.mesh.membership_file import (
     format_membership,
     load_membership,
     parse_membership,
     save_membership,
 )
 from node.mesh.mesh_key import hello_proof, is_hello_proof
-from node.mesh.ticket import Grant, Revocation, Role, is_mesh_name
+from node.mesh.ticket import Grant, Revocation, Role, Ticket, is_mesh_name
 from tests.node.mesh import samples
 from tests.node.mesh.samples import ADMIN, MEMBER, STRANGER
 
@@ -27,16 +28,10 @@ memberships = st.builds(
     st.binary(max_size=64),
     st.none() | samples.grants,
     st.frozensets(samples.key_bytes, max_size=3),
-    st.lists(
-        st.builds(
-            Revocation,
-            samples.key_bytes,
-            samples.counts,
-            samples.key_bytes,
-            st.binary(min_size=64, max_size=64),
-        ),
-        max_size=2,
-    ).map(tuple),
+    st.frozensets(samples.grants, max_size=3),
+    st.frozensets(samples.revocations, max_size=3),
+    st.booleans(),
+    st.binary(max_size=64),
 )
 
 
@@ -87,8 +82,58 @@ def test_from_founder_to_the_guest_of_a_guest() -> None:
 def test_a_grant_for_one_member_is_not_passed_on() -> None:
     founder = founded()
     grant = Grant.issue(founder.key, ADMIN, Role.READER, member=MEMBER.public_key)
-    guest = Membership("bees", founder.secret, grant, founder.admins)
-    assert guest.invite(MEMBER).grant is None
+    guest = Membership("bees", founder.secret, grant, founder.founders)
+    with pytest.raises(NotAllowed, match="for it alone"):
+        guest.invite(MEMBER)
+
+
+def test_who_is_no_admin_passes_on_what_it_has_and_nothing_else() -> None:
+    founder = founded()
+    guest = Membership.join(founder.invite(ADMIN, role=Role.READER, expiry=100))
+    passed_on = guest.invite(MEMBER, unix_seconds=99)
+    assert passed_on.grant == guest.grant
+    assert Membership.join(passed_on).role_of(STRANGER.public_key, passed_on.grant, 99) is (
+        Role.READER
+    )
+    with pytest.raises(NotAllowed, match="only an admin"):
+        guest.invite(MEMBER, role=Role.WRITER)
+    with pytest.raises(NotAllowed):
+        guest.invite(MEMBER, unix_seconds=100)
+    with pytest.raises(NotAllowed, match="only an admin"):
+        guest.revoke(MEMBER, STRANGER.public_key, unix_seconds=1)
+
+
+def test_an_admin_made_later_invites_with_what_proves_it() -> None:
+    founder = founded()
+    ticket = founder.invite(ADMIN, role=Role.ADMIN, member=MEMBER.public_key, expiry=100)
+    second = Membership.join(ticket)
+    assert second.role_of(MEMBER.public_key, ticket.grant, 0) is Role.ADMIN
+    invitation = Ticket.decode(second.invite(MEMBER, expiry=200).encode())
+    assert invitation.grant is not None
+    assert invitation.grant.expiry == 100  # not after what made it an admin
+    assert (invitation.founders, invitation.chain) == ((ADMIN.public_key,), (ticket.grant,))
+    guest = Membership.join(invitation)
+    assert guest.founders == founder.founders
+    assert guest.role_of(STRANGER.public_key, guest.grant, 99) is Role.WRITER
+    assert guest.role_of(STRANGER.public_key, guest.grant, 100) is None
+    # The founder knows nothing of the second admin until it is shown the chain.
+    assert founder.role_of(STRANGER.public_key, guest.grant, 0) is None
+    told = founder.taking(invitation.chain)
+    assert told.role_of(STRANGER.public_key, guest.grant, 0) is Role.WRITER
+
+
+def test_what_an_admin_must_not_ask_for() -> None:
+    founder = founded()
+    with pytest.raises(NotAllowed, match="--for"):
+        founder.invite(ADMIN, role=Role.ADMIN)
+    with pytest.raises(NotAllowed, match="not encrypted"):
+        founder.invite(ADMIN, role=Role.BLIND)
+    with pytest.raises(NotAllowed, match="founder"):
+        founder.invite(ADMIN, role=Role.READER, member=ADMIN.public_key)
+    with pytest.raises(NotAllowed, match="itself"):
+        founder.revoke(ADMIN, ADMIN.public_key, unix_seconds=1)
+    with pytest.raises(NotAllowed, match="no admins"):
+        Membership.open_mesh("demo").invite(ADMIN, role=Role.READER)
 
 
 def test_grants_that_do_not_count_shut_out() -> None:
@@ -96,27 +141,60 @@ def test_grants_that_do_not_count_shut_out() -> None:
     key, member = founder.key, MEMBER.public_key
     assert founder.role_of(member, Grant.issue(key, ADMIN, Role.READER), 0) is Role.READER
     for grant in (
+        None,
         Grant.issue(key, STRANGER, Role.WRITER),
         Grant.issue(key, ADMIN, Role.WRITER, expiry=10),
         Grant.issue(key, ADMIN, Role.WRITER, member=STRANGER.public_key),
         Grant.issue(bytes(32), ADMIN, Role.WRITER),
+        Grant.issue(key, ADMIN, Role.ADMIN),
     ):
         assert founder.role_of(member, grant, 10) is None
 
 
-def test_revocations_by_admins_shut_out_members_and_grants() -> None:
+def test_a_revoked_ticket_is_followed_by_another() -> None:
     founder = founded()
-    grant = Grant.issue(founder.key, ADMIN, Role.WRITER)
-    member = MEMBER.public_key
-    forged = Revocation.issue(founder.key, STRANGER, member, 1)
-    assert founder.with_revocation(forged) is founder
-    without_grant = founder.with_revocation(Revocation.issue(founder.key, ADMIN, grant.digest, 1))
-    assert without_grant.role_of(member, grant, 0) is None
-    assert without_grant.role_of(member, None, 0) is Role.WRITER
+    ticket = founder.invite(ADMIN)
+    assert ticket == founder.invite(ADMIN)
+    assert ticket.grant is not None
+    after = founder.taking([founder.revoke(ADMIN, ticket.grant.digest, unix_seconds=1)])
+    another = after.invite(ADMIN)
+    assert after.role_of(MEMBER.public_key, ticket.grant, 0) is None
+    assert after.role_of(MEMBER.public_key, another.grant, 0) is Role.WRITER
+    assert Ticket.decode(another.encode()) == another
+
+
+def test_a_revoked_member_comes_back_by_a_grant_that_says_so() -> None:
+    founder, member = founded(), MEMBER.public_key
+    bearer = founder.invite(ADMIN).grant
+    revoked = founder.taking([founder.revoke(ADMIN, member, "left", unix_seconds=5)])
+    assert revoked.role_of(member, bearer, 0) is None
+    back = revoked.invite(ADMIN, member=member, role=Role.READER).grant
+    assert back is not None
+    pardoned = revoked.taking([back])
+    assert pardoned.role_of(member, bearer, 0) is Role.READER  # the ticket is not pardoned
+    again = pardoned.revoke(ADMIN, member, "left", unix_seconds=5)
+    assert pardoned.taking([again]).role_of(member, back, 0) is None
+
+
+def test_what_no_admin_signed_is_not_taken() -> None:
+    founder, member = founded(), MEMBER.public_key
+    assert founder.taking([Revocation.issue(founder.key, STRANGER, member, 1)]) is founder
+    with pytest.raises(ForgedRecord):
+        founder.taking([Revocation.issue(bytes(32), ADMIN, member, 1)])
     revocation = Revocation.issue(founder.key, ADMIN, member, 1)
-    without_member = founder.with_revocation(revocation)
-    assert without_member.role_of(member, None, 0) is None
-    assert without_member.with_revocation(revocation) is without_member
+    taken = founder.taking([revocation])
+    assert taken.taking([revocation]) is taken
+
+
+def test_only_a_ticket_for_readers_has_the_data_secret() -> None:
+    founder = Membership.found("bees", ADMIN.public_key, is_encrypted=True)
+    reader = Membership.join(Ticket.decode(founder.invite(ADMIN, role=Role.READER).encode()))
+    blind = Membership.join(Ticket.decode(founder.invite(ADMIN, role=Role.BLIND).encode()))
+    assert founder.data_key is not None
+    assert reader.data_key == founder.data_key
+    assert (blind.is_encrypted, blind.data_secret, blind.data_key) == (True, b"", None)
+    assert blind.key == founder.key
+    assert blind.invite(MEMBER).data_secret == b""
 
 
 def test_an_open_mesh_lets_everybody_write() -> None:
@@ -150,11 +228,27 @@ def test_any_text_gives_a_membership_or_the_one_error(text: str) -> None:
         'name = "a"\nsecret = ""\nadmins = "x"',
         'name = "a"\nsecret = ""\nadmins = ["x"]',
         'name = "a"\nsecret = ""\ngrant = "yy"',
+        'name = "a"\nsecret = ""\nencrypted = 1',
+        'name = "a"\nsecret = ""\ngranted = ["yy"]',
     ],
 )
 def test_damaged_files(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_membership(text)
+
+
+def test_a_file_of_version_0_3_is_read() -> None:
+    founder = founded()
+    old = Membership.join(founder.invite(ADMIN))
+    text = format_membership(old)
+    assert [line.partition(" ")[0] for line in text.splitlines()[1:]] == [
+        "name",
+        "secret",
+        "grant",
+        "admins",
+        "revoked",
+    ]
+    assert parse_membership(text) == old
 
 
 def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -345,12 +345,12 @@ async def test_a_revoked_member_goes_at_once_and_stays_out() -> None:
     async with open_mesh_node(1, founder) as admin, open_mesh_node(2, guest) as member:
         async with connected(admin, member):
             revocation = Revocation.issue(founder.key, samples.ADMIN, member.identity.public_key, 1)
-            admin.mesh.change_membership(founder.with_revocation(revocation))
+            admin.mesh.trust.take([revocation])
             await wait_until(lambda: not admin.mesh.members and not member.mesh.members)
         async with connected(admin, member, admitted=False):
             await wait_until(lambda: len(admin.goodbyes) == 2)
             assert not admin.mesh.members
-        assert "shut out" in admin.goodbyes[0]
+        assert "shut it out" in admin.goodbyes[0]
 
 
 async def test_a_member_that_shows_our_own_core_is_turned_away() -> None:

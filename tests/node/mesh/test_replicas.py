@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import OwnerKind, OwnerRule
 from node.mesh.messages import MAX_INTEREST_IDS, Interest
 from node.mesh.replicas import (
     MAX_SELECTED_IDS,
@@ -12,11 +15,13 @@ from node.mesh.replicas import (
     Selection,
     ToldInterest,
     TooManySelected,
+    Why,
 )
 from tests.node.mesh import samples
 from tests.node.mesh.samples import co_id
 
 A, B, C = co_id(1), co_id(2), co_id(3)
+OWNER = OwnerRule(OwnerKind.GROUP, "co_zOwner")
 
 
 def test_policies() -> None:
@@ -25,29 +30,37 @@ def test_policies() -> None:
     assert everything.keeps(A)
     with pytest.raises(ValueError, match="neither"):
         ReplicaPolicy.parse("some")
-    mixed = ReplicaPolicy(
-        pinned=frozenset([A]), prefixes=(B[:10],), owners=frozenset(["co_zOwner"])
-    )
-    assert mixed.keeps(A)
-    assert mixed.keeps(B)
+    mixed = ReplicaPolicy(pinned=frozenset([A]), prefixes=(B[:10],), owners=frozenset([OWNER]))
+    assert mixed.reason(A) == (Why.PINNED, A)
+    assert mixed.reason(B) == (Why.PREFIX, f"prefix:{B[:10]}")
     assert not mixed.keeps(C)
-    assert mixed.keeps(C, "co_zOwner")
+    assert mixed.reason(C, ["co_zOwner"]) == (Why.OWNER, "group:co_zOwner")
     strict = ReplicaPolicy(everything=True, denied=frozenset([A]))
     assert not strict.keeps(A)
     assert not strict.allows(A)
     assert strict.keeps(B)
+    assert strict.reason(B) == (Why.EVERYTHING, "all")
+    stricter = replace(
+        strict, denied_prefixes=(B[:10],), denied_owners=frozenset([OWNER]), pinned=frozenset([B])
+    )
+    assert stricter.denial(B) == f"prefix:{B[:10]}"
+    assert not stricter.keeps(B), "deny wins over pin"
+    assert stricter.select(frozenset([A, B, C])) == {C}
+    assert stricter.denial(C) is None
+    assert stricter.denial(C, ("co_zOwner",)) == "group:co_zOwner"
 
 
 def test_policies_in_brief() -> None:
     assert ReplicaPolicy().brief == ("lazy",)
     assert ReplicaPolicy(everything=True).brief == ("all",)
     assert ReplicaPolicy(
-        pinned=frozenset([A]), owners=frozenset([B]), denied=frozenset([C])
+        pinned=frozenset([A]), owners=frozenset([OWNER]), denied=frozenset([C])
     ).brief == ("pin", "follow", "deny")
 
 
 def test_selection_adds_up() -> None:
-    selection = Selection()
+    owners: dict[RawCoId, tuple[str, ...] | None] = {A: (), B: ("co_zOwner",), C: None}
+    selection = Selection(owners.__getitem__)
     assert not selection.matches(A)
     selection.apply(Interest(added=(A, B)))
     selection.apply(Interest(added=(C,), removed=(A,)))
@@ -55,9 +68,25 @@ def test_selection_adds_up() -> None:
     assert dict(selection.pick({A: {}, B: {}})) == {B: {}}
     selection.apply(Interest(everything=True))
     assert dict(selection.pick({A: {}, B: {}})) == {A: {}, B: {}}
-    selection.apply(Interest(prefixes=(A[:12],), owners=("co_zOwner",)))
+    selection.apply(Interest(prefixes=(A[:12],), owners=("later:co_zOwner",)))
     assert dict(selection.pick({A: {}, B: {}})) == {A: {}}
-    assert selection.matches(B, "co_zOwner")
+    selection.apply(Interest(owners=("owner:co_zOwner",)))
+    assert dict(selection.pick({A: {}, B: {}, C: {}})) == {B: {}, C: {}}, "C is not known any more"
+
+
+def test_what_a_full_replica_leaves_out_has_a_name() -> None:
+    policy = ReplicaPolicy(everything=True)
+    assert policy.scope == b""
+    others = [
+        replace(policy, denied=frozenset([A])),
+        replace(policy, denied_prefixes=(A,)),
+        replace(policy, denied_owners=frozenset([OWNER])),
+        replace(policy, max_value_bytes=5),
+        replace(policy, max_age_seconds=5),
+    ]
+    assert len({other.scope for other in others}) >= 4
+    assert all(other.scope for other in others)
+    assert replace(policy, pinned=frozenset([A])).scope == b""
 
 
 def test_a_selection_is_bounded() -> None:

@@ -29,7 +29,11 @@ tickets = st.builds(
     samples.key_bytes,
     st.lists(st.text(max_size=40), max_size=4).map(tuple),
     st.none() | samples.grants,
-)
+    samples.digests,
+    st.lists(samples.grants, max_size=2).map(tuple),
+    st.just(True),
+    st.binary(max_size=64),
+) | st.builds(Ticket, mesh_names, st.binary(max_size=64), samples.key_bytes)
 
 
 @given(tickets)
@@ -37,6 +41,7 @@ def test_ticket_round_trip(ticket: Ticket) -> None:
     text = ticket.encode()
     assert text.startswith("beemesh1")
     assert Ticket.decode(f"  {text}\n") == ticket
+    assert Ticket.decode(text.upper()) == ticket
 
 
 @given(st.text(max_size=60) | st.text(max_size=60).map("beemesh1".__add__))
@@ -86,9 +91,22 @@ def test_a_secret_is_not_printed() -> None:
     assert "hush" not in repr(Ticket("mesh", b"hush", bytes(32)))
 
 
+def test_a_plain_ticket_is_as_it_was_in_the_first_version() -> None:
+    grant = Grant.issue(MESH_KEY, ADMIN, Role.WRITER)
+    ticket = Ticket("mesh", b"secret", bytes(32), ("10.0.0.1:1",), grant)
+    fields = ["bearer", "writer", None, ADMIN.public_key, grant.signature]
+    packed = pack_fields(1, "mesh", b"secret", bytes(32), ["10.0.0.1:1"], fields)
+    assert ticket.encode() == TICKET_PREFIX + z_base_32_encode(packed)
+
+
 @given(samples.grants)
 def test_grant_round_trip(grant: Grant) -> None:
     assert Grant.decode_bytes(grant.encode()) == grant
+
+
+@given(samples.revocations)
+def test_revocation_round_trip(revocation: Revocation) -> None:
+    assert Revocation.decode_bytes(revocation.encode()) == revocation
 
 
 @given(st.binary(max_size=200))
@@ -107,6 +125,8 @@ def test_a_grant_is_bound_to_mesh_issuer_and_claim() -> None:
     assert not replace(grant, role=Role.ADMIN).is_signed(MESH_KEY)
     assert not replace(grant, expiry=None).is_signed(MESH_KEY)
     assert not replace(grant, member=None).is_signed(MESH_KEY)
+    assert not replace(grant, serial=1).is_signed(MESH_KEY)
+    assert not replace(grant, pardoned=(bytes(32),)).is_signed(MESH_KEY)
     assert not replace(grant, issuer=STRANGER.public_key).is_signed(MESH_KEY)
     assert not replace(grant, signature=b"").is_signed(MESH_KEY)
 
@@ -125,5 +145,7 @@ def test_a_revocation_is_no_grant_and_bound_to_its_mesh() -> None:
     assert revocation.is_signed(MESH_KEY)
     assert not revocation.is_signed(bytes(32))
     assert not replace(revocation, subject=STRANGER.public_key).is_signed(MESH_KEY)
+    assert not replace(revocation, reason="x").is_signed(MESH_KEY)
+    assert not replace(revocation, kept=(bytes(32),)).is_signed(MESH_KEY)
     with pytest.raises(DecodeError):
         Grant.decode_bytes(revocation.encode())

@@ -16,7 +16,7 @@ from node.covalue.local.erasure_schedule import STARTUP_SECONDS, THROTTLE_SECOND
 from node.covalue.local.storage import LocalStorage, NotCorrected, open_local_storage
 from node.covalue.local.sync_notes import BATCH_SECONDS
 from node.covalue.reconciliation_lock import INTERVAL_MS, LockRefusal, ReconciliationLock
-from node.covalue.store import StoredValue, ValueAppend
+from node.covalue.store import Erased, StoredValue, ValueAppend
 from node.errors import CorruptStore
 from tests.support.authors import Author, edits, map_header
 from tests.support.cancel_everywhere import cancel_everywhere
@@ -60,7 +60,7 @@ class SlowStore(BeeStore):
         self.tracked.append(len(changes))
         await super().track_sync(changes)
 
-    async def erase(self, co_id: RawCoId) -> int:
+    async def erase(self, co_id: RawCoId) -> Erased:
         if co_id in self.damaged:
             raise CorruptStore(co_id, "a test said so")
         await self.gate.wait()

@@ -1,0 +1,195 @@
+"""What clients are told that this node holds, where that must mean more than its own disk.
+
+With `min_copies` N a client's `known` names what is durable on N nodes: here, and on N - 1
+members of the mesh, as they said themselves. Until then the client is told as much as N nodes
+hold, and the rest as soon as they do. How long that takes is up to them: with fewer members
+connected it waits until there are more. What was sent is stored here all the while, and served.
+
+Pure; the host carries out what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from node.cojson.deletion import only_deletions
+from node.cojson.messages import Known, Load, Message
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
+from node.covalue.known_state import KnownState, SessionCounts, merge_counts
+
+MAX_HELD_BACK = 500_000
+"""Acknowledgements held back in all (about 300 MB); whose would be one more is sent away."""
+
+
+class CopyLedger:
+    """Who holds how much of the values that somebody waits for."""
+
+    def __init__(self) -> None:
+        self._watched: dict[RawCoId, int] = {}
+        self._held: dict[RawCoId, dict[bytes, dict[CoSessionId, int]]] = {}
+
+    def watch(self, co_id: RawCoId) -> None:
+        """Remember from now on what members say of it; ends with as many `unwatch`."""
+        self._watched[co_id] = self._watched.get(co_id, 0) + 1
+
+    def unwatch(self, co_id: RawCoId) -> None:
+        self._watched[co_id] -= 1
+        if not self._watched[co_id]:
+            del self._watched[co_id]
+            self._held.pop(co_id, None)
+
+    @property
+    def watched(self) -> Iterable[RawCoId]:
+        return self._watched
+
+    def note(self, member_id: bytes, co_id: RawCoId, sessions: SessionCounts) -> bool:
+        """A member holds that much, durably; whether somebody waits to hear so."""
+        if co_id not in self._watched:
+            return False
+        members = self._held.setdefault(co_id, {})
+        merge_counts(members.setdefault(member_id, {}), sessions)
+        return True
+
+    def held_by(self, co_id: RawCoId, members: int) -> KnownState:
+        """How much of it at least so many members hold."""
+        held = self._held.get(co_id, {})
+        if len(held) < members:
+            return KnownState(False)
+        sessions: dict[CoSessionId, int] = {}
+        for session_id in {key for counts in held.values() for key in counts}:
+            counts = sorted((each.get(session_id, 0) for each in held.values()), reverse=True)
+            if counts[members - 1]:
+                sessions[session_id] = counts[members - 1]
+        return KnownState(True, sessions)
+
+    def is_ahead(self, co_id: RawCoId, state: KnownState) -> bool:
+        """Whether a member holds more of it than this."""
+        return any(
+            count > state.sessions.get(session_id, 0)
+            for counts in self._held.get(co_id, {}).values()
+            for session_id, count in needed_copies(KnownState(True, counts), state).sessions.items()
+        )
+
+    def holders(self, co_id: RawCoId, wanted: KnownState) -> int:
+        """How many members hold all of that."""
+        return sum(
+            KnownState(True, counts).covers(wanted) for counts in self._held.get(co_id, {}).values()
+        )
+
+
+def needed_copies(known: KnownState, durable: KnownState | None) -> KnownState:
+    """What of `known` others must hold; of a deleted value its tombstone is all that anybody does.
+
+    `durable` is what is stored here; None if that is not known.
+    """
+    if durable is None or not durable.sessions:
+        return known
+    if not all(is_delete_session(session_id) for session_id in durable.sessions):
+        return known
+    return KnownState(known.header, only_deletions(known.sessions))
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A client for which more is held back than may be: send it away."""
+
+    peer_id: str
+
+
+class CopyGate:
+    """Holds back what clients are told until enough nodes hold it."""
+
+    def __init__(self, min_copies: int = 1) -> None:
+        self.min_copies = min_copies
+        self.ledger = CopyLedger()
+        self._held_back: dict[RawCoId, dict[str, KnownState]] = {}
+        self._by_peer: dict[str, set[RawCoId]] = {}
+        self._exempt: set[str] = set()
+        self._count = 0
+
+    @property
+    def held_back(self) -> int:
+        """Acknowledgements that wait for copies."""
+        return self._count
+
+    def exempt(self, peer_id: str) -> None:
+        """That one is the node itself."""
+        self._exempt.add(peer_id)
+
+    def screen(
+        self, peer_id: str, message: Message, durable: KnownState | None
+    ) -> Message | Overdue | None:
+        """What a client is told now in place of this; None is nothing.
+
+        `durable` is what is stored here of the value that it is about; None if that is not known.
+        """
+        if self.min_copies == 1 or peer_id in self._exempt:
+            return message
+        match message:
+            case Known(co_id, known, _) if known.header:
+                if not self._hold(peer_id, co_id, known, durable):
+                    return Overdue(peer_id)
+            case Load(co_id, known) if known.header:
+                pass
+            case _:
+                return message
+        confirmed = self.ledger.held_by(co_id, self.min_copies - 1)
+        if confirmed.covers(needed_copies(known, durable)):
+            self._release(peer_id, co_id)
+            return message
+        sessions = {
+            key: min(count, confirmed.sessions[key])
+            for key, count in known.sessions.items()
+            if key in confirmed.sessions
+        }
+        capped = KnownState(True, sessions)
+        if isinstance(message, Load):
+            return Load(co_id, capped)
+        if not known.sessions:
+            return None  # the header is all there is to acknowledge
+        return Known(co_id, capped, message.is_correction)
+
+    def due(self, co_id: RawCoId, durable: KnownState | None) -> list[tuple[str, Known]]:
+        """Members were found to hold more of it: who is told what because of that."""
+        waiting = self._held_back.get(co_id)
+        if not waiting:
+            return []
+        confirmed = self.ledger.held_by(co_id, self.min_copies - 1)
+        due: list[tuple[str, Known]] = []
+        for peer_id, known in list(waiting.items()):
+            if confirmed.covers(needed_copies(known, durable)):
+                self._release(peer_id, co_id)
+                due.append((peer_id, Known(co_id, known)))
+        return due
+
+    def forget(self, peer_id: str) -> None:
+        """The client has gone."""
+        self._exempt.discard(peer_id)
+        for co_id in list(self._by_peer.get(peer_id, ())):
+            self._release(peer_id, co_id)
+
+    def _hold(
+        self, peer_id: str, co_id: RawCoId, known: KnownState, durable: KnownState | None
+    ) -> bool:
+        waiting = self._held_back.setdefault(co_id, {})
+        if peer_id not in waiting:
+            if self._count >= MAX_HELD_BACK:
+                return False
+            self._count += 1
+            self.ledger.watch(co_id)
+            self._by_peer.setdefault(peer_id, set()).add(co_id)
+        waiting[peer_id] = known
+        return True
+
+    def _release(self, peer_id: str, co_id: RawCoId) -> None:
+        waiting = self._held_back.get(co_id, {})
+        if waiting.pop(peer_id, None) is None:
+            return
+        if not waiting:
+            del self._held_back[co_id]
+        self._by_peer[peer_id].discard(co_id)
+        if not self._by_peer[peer_id]:
+            del self._by_peer[peer_id]
+        self._count -= 1
+        self.ledger.unwatch(co_id)

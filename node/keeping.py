@@ -1,0 +1,145 @@
+"""[trio] What a node knows of its mesh, on the disk: `mesh.toml` and `members.json`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from hypercore.crypto import KeyPair
+from node.access.gate import Gate
+from node.config import Config
+from node.governing import Presence
+from node.identity import load_or_create_identity, read_passphrase
+from node.listening import dialable
+from node.mesh.member_book import MemberBook, load_book, save_book
+from node.mesh.membership import Membership
+from node.mesh.membership_file import load_membership, save_membership
+from node.mesh.mesh import Mesh
+from node.mesh.ticket import Record
+from node.verbs import ExitCode, VerbError
+from swarm.io.tasks import open_background_nursery
+
+RETRY_SECONDS = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class MeshKeeper:
+    """The `Seat` of a running node. Open it with `open_keeper`."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        identity: KeyPair,
+        config: Config,
+        gate: Gate,
+        addresses: Callable[[], Sequence[str]],
+        present: Callable[[], Mapping[str, Presence]],
+    ) -> None:
+        self.identity = identity
+        self.name = config.name
+        self.addresses = addresses
+        self.present = present
+        self._mesh = mesh
+        self._config = config
+        self._saved = mesh.membership
+        self._saved_book = mesh.trust.book.encode()
+        self._lock = trio.Lock()
+        self._gate = gate
+        self._apply_role()
+
+    @property
+    def membership(self) -> Membership:
+        return self._mesh.membership
+
+    @property
+    def book(self) -> MemberBook:
+        return self._mesh.trust.book
+
+    @property
+    def trouble(self) -> str:
+        return self._mesh.trust.trouble
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """As the protocol says."""
+        self._mesh.trust.take(records)
+        await self.save()
+
+    async def save(self) -> None:
+        """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
+        async with self._lock:
+            await trio.to_thread.run_sync(self.save_now)
+
+    def save_now(self) -> None:
+        """As `save`; blocks on the disk. Raises: OSError."""
+        membership, book = self.membership, self.book.encode()
+        if membership != self._saved:
+            save_membership(self._config.mesh_path, membership)
+            self._saved = membership
+        if book != self._saved_book:
+            save_book(self._config.members_path, book)
+            self._saved_book = book
+
+    def _apply_role(self) -> None:
+        """Let clients write only what others take."""
+        self._gate.is_read_only = not self._mesh.trust.may_write
+
+    async def run(self) -> None:
+        """Save whenever something has changed, until cancelled."""
+        while True:
+            await self._mesh.trust.wait_changed()
+            self._apply_role()
+            try:
+                await self.save()
+            except OSError as error:
+                _log.error("mesh.toml cannot be written", reason=str(error))
+                await trio.sleep(RETRY_SECONDS)
+
+
+@asynccontextmanager
+async def open_keeper(keeper: MeshKeeper) -> AsyncIterator[MeshKeeper]:
+    """Save what changes until the block ends, and then once more."""
+    try:
+        async with open_background_nursery() as nursery:
+            nursery.start_soon(keeper.run)
+            yield keeper
+    finally:
+        try:
+            keeper.save_now()
+        except OSError as error:
+            _log.error("mesh.toml cannot be written", reason=str(error))
+
+
+class DirectorySeat:
+    """The `Seat` of a data directory that no node has open. Blocks on the disk.
+
+    Raises: ConfigError; VerbError when there is no mesh in it.
+    """
+
+    trouble = ""
+
+    def __init__(self, config: Config) -> None:
+        membership = load_membership(config.mesh_path)
+        if membership is None:
+            raise VerbError(
+                ExitCode.NOT_FOUND, f"{config.data} belongs to no mesh: start with `beemesh up`"
+            )
+        self.membership = membership
+        self.name = config.name
+        self.identity = load_or_create_identity(config.key_path, read_passphrase())
+        self.book = load_book(config.members_path)
+        self._config = config
+
+    def addresses(self) -> Sequence[str]:
+        return dialable(self._config.mesh.host, self._config.mesh.port)
+
+    def present(self) -> Mapping[str, Presence]:
+        return {}
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """As the protocol says."""
+        self.membership = self.membership.taking(records)
+        await trio.to_thread.run_sync(save_membership, self._config.mesh_path, self.membership)

@@ -1,0 +1,130 @@
+"""What one member is known to hold durably of ours, and what we owe it to say of its own.
+
+Whatever a member says that it holds (an update, an answer, a question, an acknowledgement) is
+durable there: that is when nodes say so. What it was told and has not said to hold is
+*unacknowledged*. Nothing here is resent: a member that reconnects compares known states.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
+from node.covalue.known_state import has_counts, merge_counts
+from node.mesh.messages import Sessions
+
+MAX_UNACKNOWLEDGED = 100_000
+"""Values that one member may leave unacknowledged (about 30 MB) before their number is a lower
+bound: the oldest are forgotten."""
+
+MAX_OWED = 100_000
+"""Acknowledgements that may wait for a slow member; what does not fit it has to ask for."""
+
+MAX_STATED = 2048
+"""Values whose last statement is remembered, so that a member is not told what it told us."""
+
+
+def holds(held: Sessions | None, wanted: Sessions) -> bool:
+    """Whether who holds `held` lacks nothing of `wanted`.
+
+    Of a deleted value a tombstone is all that anybody holds: its delete sessions count alone.
+    """
+    if held is None:
+        return False
+    if held and all(is_delete_session(session_id) for session_id in held):
+        wanted = {key: count for key, count in wanted.items() if is_delete_session(key)}
+    return has_counts(held, wanted)
+
+
+class Acknowledgements:
+    """Of one member, both ways. Sync and pure."""
+
+    def __init__(self) -> None:
+        self.is_compared = False
+        """Whether what it holds was compared once with all that is wanted here."""
+        self.told_length = 0
+        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
+        self.is_spoken = False
+        """Whether the member ever acknowledged anything: older nodes do not."""
+        self.is_partial = False
+        """Whether more is unacknowledged than is remembered."""
+        self.merged_there = 0
+        """Blocks [0, merged_there) of our data core are merged there, as the member says."""
+        self.declined = 0
+        """Values that it said not to take."""
+        self._unacknowledged: OrderedDict[RawCoId, dict[CoSessionId, int]] = OrderedDict()
+        self._stated: OrderedDict[RawCoId, dict[CoSessionId, int]] = OrderedDict()
+        self._owed: dict[RawCoId, Sessions | None] = {}
+        self._merged_here = 0
+        self._merged_told = -1
+        """Below any length: the first word tells the member that we acknowledge at all."""
+
+    # What it holds of ours.
+
+    @property
+    def unacknowledged(self) -> int:
+        """Values that it heard of and has not said to hold."""
+        return len(self._unacknowledged)
+
+    def lacks(self, co_id: RawCoId, sessions: Sessions) -> bool:
+        """Whether it has not said lately that it holds that much."""
+        return not holds(self._stated.get(co_id), sessions)
+
+    def told(self, co_id: RawCoId, sessions: Sessions) -> None:
+        """It was told that we hold that much, and wants it."""
+        if not self.lacks(co_id, sessions):
+            return
+        merge_counts(self._unacknowledged.setdefault(co_id, {}), sessions)
+        if len(self._unacknowledged) > MAX_UNACKNOWLEDGED:
+            self._unacknowledged.popitem(last=False)
+            self.is_partial = True
+
+    def note(self, co_id: RawCoId, sessions: Sessions | None) -> None:
+        """It says that it holds that much; with None, not even the header."""
+        if sessions is None:
+            return
+        stated = self._stated.setdefault(co_id, {})
+        merge_counts(stated, sessions)
+        self._stated.move_to_end(co_id)
+        wanted = self._unacknowledged.get(co_id)
+        if wanted is not None and holds(stated, wanted):
+            self._settle(co_id)
+        if len(self._stated) > MAX_STATED:
+            self._stated.popitem(last=False)
+
+    def decline(self, co_id: RawCoId) -> None:
+        """It does not take this value."""
+        self.declined += 1
+        self._settle(co_id)
+
+    def _settle(self, co_id: RawCoId) -> None:
+        self._unacknowledged.pop(co_id, None)
+        if not self._unacknowledged:
+            self.is_partial = False
+
+    def keep(self, is_wanted: Callable[[RawCoId], bool]) -> None:
+        """It lost interest in what is not wanted: that stays unacknowledged for good."""
+        for co_id in [co_id for co_id in self._unacknowledged if not is_wanted(co_id)]:
+            self._settle(co_id)
+
+    # What we hold of its.
+
+    @property
+    def is_owing(self) -> bool:
+        return bool(self._owed) or self._merged_here > self._merged_told
+
+    def owe(self, co_id: RawCoId, sessions: Sessions | None) -> None:
+        """So much of a value is durable here; None: it is not taken."""
+        if co_id in self._owed or len(self._owed) < MAX_OWED:
+            self._owed[co_id] = sessions
+
+    def owe_merged(self, length: int) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        self._merged_here = max(self._merged_here, length)
+
+    def take(self, max_values: int) -> tuple[int, list[tuple[RawCoId, Sessions | None]]]:
+        """(Blocks merged, values) to tell it now: each is told once."""
+        co_ids = [co_id for co_id, _ in zip(self._owed, range(max_values), strict=False)]
+        self._merged_told = self._merged_here
+        return self._merged_here, [(co_id, self._owed.pop(co_id)) for co_id in co_ids]

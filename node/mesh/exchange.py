@@ -1,0 +1,75 @@
+"""[trio] What is due with which member now: its rule, and what its budget has left.
+
+Bytes are counted in the row `traffic:{member id}` beside our data core. A crash forgets those of
+the last seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from node.mesh.peer_rules import Direction, PeerRules, direction_now, traffic_key
+from node.mesh.peer_rules import Traffic as Counted
+
+EXCHANGE_SECONDS = 5.0
+"""How often bytes are counted, and what is due is looked at."""
+
+
+class LocalRows(Protocol):
+    """The local key-value space of our data core."""
+
+    def get_local_value(self, key: bytes, /) -> bytes | None: ...
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """One connection: where it goes, and what went through it so far in both directions."""
+
+    is_lan: bool
+    bytes: Callable[[], int]
+
+
+class Exchange:
+    """`rules` may be replaced at any time; call `changed` then."""
+
+    def __init__(self, rows: LocalRows, rules: PeerRules) -> None:
+        self.rules = rules
+        self._rows = rows
+        self._changed = trio.Event()
+
+    def due(self, member_id: bytes, name: str, traffic: Traffic | None = None) -> Direction:
+        """What is exchanged with a member at this moment; no traffic counts as of the LAN."""
+        is_lan = traffic is None or traffic.is_lan
+        rule = self.rules.find(member_id, name, is_lan=is_lan)
+        if rule.day_bytes is None and rule.month_bytes is None:
+            return rule.direction
+        return direction_now(rule, self.counted(member_id), time.time())
+
+    def counted(self, member_id: bytes) -> Counted:
+        """What was exchanged with a member this day and this month."""
+        return Counted.decode(self._rows.get_local_value(traffic_key(member_id)))
+
+    async def count(self, member_id: bytes, size: int) -> None:
+        """So many bytes more, which count for those who have any budget.
+
+        Cancel: they may not be counted.
+        """
+        rules = self.rules.named.values()
+        if size and any(rule.day_bytes or rule.month_bytes for rule in rules):
+            counted = self.counted(member_id).counted(size, time.time())
+            await self._rows.write_local({traffic_key(member_id): counted.encode()})
+
+    def changed(self) -> None:
+        """Whoever watches looks at once."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_changed(self) -> None:
+        """Return when the rules change. Cancel: nothing."""
+        await self._changed.wait()

@@ -1,0 +1,297 @@
+"""Who may do what in a mesh: what its admins signed, weighed against one another.
+
+Founders are admins of rank 0. A grant of the role admin *to a named member* makes an admin whose
+rank is one more than that of who signed it. Everything follows from the set of records alone, so
+all who have the same set judge alike, in whatever order it came and whatever their clocks say;
+clocks end grants that have an expiry, and nothing else.
+
+* A revocation counts if an admin signed it. An admin is revoked by one of a smaller rank, a
+  founder by nobody (a mesh whose founder's key has leaked is left for a new one). So two admins
+  cannot shut each other out, and a stolen key never reaches those who made it an admin.
+* A revocation beats every grant but those that *pardon* it: they name it, so they were made
+  later, by an admin of no greater rank than who revoked.
+* What a revoked admin signed is void, lest whoever has its key signs more, dated back. What was
+  known and meant to stay is named by the revocation: `kept`.
+* What an admin whose own grant has expired signed has expired with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+from hypercore.crypto import blake2b
+from node.mesh.ticket import Grant, Record, Revocation, Role
+
+MAX_RECORDS = 16_384
+"""Records kept of one mesh (about 4 MB): a grant a member, and what was revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """An admin by this grant, or who was one: then only what is `kept` of its records counts."""
+
+    rank: int
+    grant: Grant | None = None
+    kept: frozenset[bytes] | None = None
+
+    def vouches_for(self, record: Record) -> bool:
+        return self.kept is None or record.digest in self.kept
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a member may do: `role` None is nothing, and `revocation` says who wanted it so.
+
+    `grant` is the one that counts; a founder has none.
+    """
+
+    role: Role | None
+    grant: Grant | None = None
+    revocation: Revocation | None = None
+
+    @property
+    def expiry(self) -> int | None:
+        return None if self.grant is None else self.grant.expiry
+
+
+NOTHING_GRANTED = Verdict(None)
+
+
+class Ledger:
+    """The records of a mesh, judged at one time. Immutable; `taking` gives the next one.
+
+    Records are trusted to be signed: `taking` lets in no others.
+    """
+
+    def __init__(
+        self,
+        founders: Collection[bytes],
+        grants: Iterable[Grant] = (),
+        revocations: Iterable[Revocation] = (),
+        unix_seconds: float = 0,
+    ) -> None:
+        self.founders = frozenset(founders)
+        self.grants = frozenset(grants)
+        self.revocations = frozenset(revocations)
+        self.unix_seconds = unix_seconds
+        self._by_member: dict[bytes | None, list[Grant]] = {}
+        for grant in self.grants:
+            self._by_member.setdefault(grant.member, []).append(grant)
+        self._against: dict[bytes, list[Revocation]] = {}
+        self._standings: dict[bytes, _Standing] = {}
+        self._offices: set[bytes] = set()  # digests of the grants that admins are admins by
+        self._weigh()
+
+    @property
+    def records(self) -> frozenset[Record]:
+        return self.grants | self.revocations
+
+    @property
+    def admins(self) -> Mapping[bytes, int]:
+        """Ranks of those who are admins now."""
+        standings = self._standings.items()
+        return {key: standing.rank for key, standing in standings if standing.kept is None}
+
+    def is_admin(self, member: bytes) -> bool:
+        standing = self._standings.get(member)
+        return standing is not None and standing.kept is None
+
+    @cached_property
+    def in_force(self) -> Mapping[bytes, Record]:
+        """What an admin stands for, by digest: this is what members tell one another."""
+        return {record.digest: record for record in self.records if self._counts(record)}
+
+    @cached_property
+    def summary(self) -> bytes:
+        """Equal where the same records are in force."""
+        return blake2b(*sorted(self.in_force))
+
+    def judge(self, member: bytes, shown: Grant | None = None) -> Verdict:
+        """The most that a grant lets a member do: one that is here, or the one it has `shown`.
+
+        That one is trusted to be signed.
+        """
+        if self.is_admin(member):
+            return Verdict(Role.ADMIN, self._standings[member].grant)
+        grant, against = self._best(member, shown)
+        if grant is not None:
+            return Verdict(grant.role, grant)
+        if not against and shown is not None:
+            against = self._against.get(shown.digest, [])
+        return Verdict(None, None, next(iter(sorted(against, key=_by_age)), None))
+
+    def counts(self, grant: Grant) -> bool:
+        """Whether a grant lets in whom it is for, as far as it alone decides."""
+        return self._is_good(grant, self._against.get(grant.member or b"", []))
+
+    def revocations_of(self, subject: bytes) -> list[Revocation]:
+        """Those of a member or grant that count, the oldest first; pardoned ones, too."""
+        return sorted(self._against.get(subject, ()), key=_by_age)
+
+    def grants_to(self, member: bytes | None) -> list[Grant]:
+        """Those to a member, or with None to bearers, that let it in."""
+        return [grant for grant in self._by_member.get(member, ()) if self.counts(grant)]
+
+    def signed_by(self, admin: bytes) -> list[Record]:
+        return [record for record in self.in_force.values() if record.issuer == admin]
+
+    def chain_to(self, admin: bytes) -> tuple[Grant, ...]:
+        """The grants that lead from a founder to this admin; none for a founder.
+
+        An admin's grants last no longer than the first of these to expire.
+        """
+        chain: list[Grant] = []
+        while (standing := self._standings.get(admin)) and standing.grant is not None:
+            chain.insert(0, standing.grant)
+            admin = standing.grant.issuer
+        return tuple(chain)
+
+    def next_expiry(self, shown: Iterable[Grant] = ()) -> int | None:
+        """When somebody's grant runs out next, of those here and those `shown`."""
+        return min(
+            (
+                grant.expiry
+                for grant in (*self.grants, *shown)
+                if grant.expiry is not None and grant.expiry > self.unix_seconds
+            ),
+            default=None,
+        )
+
+    def at(self, unix_seconds: float) -> Ledger:
+        """The same records, judged at another time."""
+        if unix_seconds == self.unix_seconds:
+            return self
+        expiry = self.next_expiry()
+        if self.unix_seconds <= unix_seconds and (expiry is None or unix_seconds < expiry):
+            same = copy(self)  # nothing that is here runs out meanwhile: no need to weigh it
+            same.unix_seconds = unix_seconds
+            return same
+        return Ledger(self.founders, self.grants, self.revocations, unix_seconds)
+
+    def taking(self, records: Iterable[Record], mesh_key: bytes) -> Ledger:
+        """With those of the records that an admin signed; the same ledger if none is new.
+
+        What counts for nothing makes room when there are too many.
+
+        Raises: ForgedRecord for what has the name of an admin and not its signature.
+        """
+        ledger = self
+        waiting = [record for record in set(records) if record not in self.records]
+        while True:
+            good = [record for record in waiting if ledger._counts(record)]
+            for record in good:
+                if not record.is_signed(mesh_key):
+                    raise ForgedRecord(record)
+            if not good:
+                return ledger
+            # One round for each link of a chain: a new admin's own records count in the next.
+            ledger = ledger._with(good)
+            waiting = [record for record in waiting if record not in ledger.records]
+
+    def _with(self, added: Collection[Record]) -> Ledger:
+        records = [*self.records, *added]
+        if len(records) > MAX_RECORDS:
+            records = [record for record in records if self._counts(record)][:MAX_RECORDS]
+        grants = [record for record in records if isinstance(record, Grant)]
+        revocations = [record for record in records if isinstance(record, Revocation)]
+        return Ledger(self.founders, grants, revocations, self.unix_seconds)
+
+    def _counts(self, record: Record) -> bool:
+        standing = self._standings.get(record.issuer)
+        return standing is not None and standing.vouches_for(record)
+
+    def _weigh(self) -> None:
+        """Rank by rank: who is an admin, and whose revocations count."""
+        by_issuer: dict[bytes, list[Revocation]] = {}
+        for revocation in self.revocations:
+            by_issuer.setdefault(revocation.issuer, []).append(revocation)
+        rank = 0
+        level = {founder: _Standing(0) for founder in self.founders}
+        while level:
+            self._standings.update(level)
+            self._offices.update(item.grant.digest for item in level.values() if item.grant)
+            for issuer, standing in level.items():
+                for revocation in by_issuer.get(issuer, ()):
+                    if standing.vouches_for(revocation):
+                        self._note(revocation)
+            rank += 1
+            level = dict(self._appointed(rank, level))
+
+    def _note(self, revocation: Revocation) -> None:
+        subject = revocation.subject
+        if subject in self._offices or self.is_admin(subject):
+            return  # of an admin of the same rank, or a smaller one
+        self._against.setdefault(subject, []).append(revocation)
+
+    def _appointed(
+        self, rank: int, issuers: Collection[bytes]
+    ) -> Iterator[tuple[bytes, _Standing]]:
+        """Whom these made admins, though it may have been taken back."""
+        for member, grants in self._by_member.items():
+            if member is None or member in self._standings:
+                continue
+            offices = [
+                grant
+                for grant in grants
+                if grant.role is Role.ADMIN and grant.issuer in issuers and self._is_meant(grant)
+            ]
+            if not offices:
+                continue
+            against = self._against.get(member, [])
+            good = [grant for grant in offices if self._is_good(grant, against)]
+            if good:
+                yield member, _Standing(rank, min(good, key=_by_role))
+                continue
+            objections = [*against]
+            for grant in offices:
+                objections += self._against.get(grant.digest, ())
+            kept = frozenset.intersection(*(frozenset(item.kept) for item in objections))
+            yield member, _Standing(rank, None, kept)
+
+    def _best(
+        self, member: bytes, shown: Grant | None
+    ) -> tuple[Grant | None, Collection[Revocation]]:
+        grants = list(self._by_member.get(member, ()))
+        if shown is not None and shown.member in (None, member):
+            grants.append(shown)
+        against = self._against.get(member, [])
+        good = [grant for grant in grants if self._is_good(grant, against)]
+        return min(good, key=_by_role, default=None), against
+
+    def _is_meant(self, grant: Grant) -> bool:
+        """Whether an admin stands for it, and its time is not over."""
+        if grant.role is Role.ADMIN and grant.member is None:
+            return False  # admins are known by name
+        in_time = grant.expiry is None or self.unix_seconds < grant.expiry
+        return in_time and self._counts(grant)
+
+    def _is_good(self, grant: Grant, against: Collection[Revocation]) -> bool:
+        """Whether it counts, in spite of what was said against its member."""
+        if not self._is_meant(grant) or self._against.get(grant.digest):
+            return False
+        rank = self._standings[grant.issuer].rank
+        return all(
+            revocation.digest in grant.pardoned and rank <= self._standings[revocation.issuer].rank
+            for revocation in against
+        )
+
+
+class ForgedRecord(Exception):
+    """A record that claims to be an admin's and is not: whoever passes it on lies."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"a record that {record.issuer.hex()[:12]} has not signed")
+        self.record = record
+
+
+def _by_role(grant: Grant) -> tuple[int, float, bytes]:
+    """The most powerful first, then what lasts longest."""
+    expiry = float("inf") if grant.expiry is None else grant.expiry
+    return list(Role).index(grant.role), -expiry, grant.digest
+
+
+def _by_age(revocation: Revocation) -> tuple[int, bytes]:
+    return revocation.unix_seconds, revocation.digest

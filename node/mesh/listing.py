@@ -1,0 +1,92 @@
+"""Telling a member of all that is held here of what it follows, once it says so.
+
+An update tells what moves. Who begins to follow a prefix or an owner also wants what does not move:
+each value held is announced as if it had just done so, at the pace at which the member takes it.
+What it has already, as the counts say, it does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+from node.covalue.ids import RawCoId
+from node.mesh.follow_rules import PREFIX, OwnerRule, first_match, read_patterns
+from node.mesh.messages import Interest
+from node.mesh.owners import OwnerTable
+from swarm.io.tasks import Wakeup
+
+MAX_WAITING_UPDATES = 4096
+"""Of the values listed, so many may wait to be sent."""
+
+LISTED_AT_ONCE = 64
+
+
+class ValueIds(Protocol):
+    """What is needed of a store."""
+
+    def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]: ...
+
+
+class Listing:
+    """The patterns of which a member was not told yet."""
+
+    def __init__(self) -> None:
+        self.wake = Wakeup()
+        self.room = Wakeup()
+        """It took some of what waits to be sent."""
+        self._standing: frozenset[str] = frozenset()
+        self._due: frozenset[str] = frozenset()
+
+    def note(self, interest: Interest) -> None:
+        """It is interested in this; a full replica reads the log instead."""
+        patterns: frozenset[str] = frozenset()
+        if not interest.everything:
+            patterns = frozenset((*(f"{PREFIX}:{p}" for p in interest.prefixes), *interest.owners))
+        self._due = (self._due | (patterns - self._standing)) & patterns
+        self._standing = patterns
+        if self._due:
+            self.wake.set()
+
+    def take(self) -> tuple[tuple[str, ...], frozenset[OwnerRule]]:
+        """Prefixes and owners that are due; they count as done."""
+        due, self._due = self._due, frozenset()
+        prefixes = tuple(
+            text.removeprefix(f"{PREFIX}:") for text in sorted(due) if text.startswith(PREFIX)
+        )
+        return prefixes, read_patterns(due)
+
+
+async def matching_ids(
+    store: ValueIds, table: OwnerTable, prefixes: tuple[str, ...], owners: frozenset[OwnerRule]
+) -> AsyncGenerator[list[RawCoId], None]:
+    """Ids of values held here that begin so or are owned so, a few at a time; some perhaps twice.
+
+    Owners take a look at every value.
+
+    Raises: CorruptStore.
+    """
+    for prefix in prefixes:
+        part: list[RawCoId] = []
+        async for co_id in store.ids(prefix):
+            part.append(co_id)
+            if len(part) >= LISTED_AT_ONCE:
+                yield part
+                part = []
+        yield part
+    if not owners:
+        return
+    part = []
+    async for co_id in store.ids():
+        part.append(co_id)
+        if len(part) >= LISTED_AT_ONCE:
+            yield await _owned(table, owners, part)
+            part = []
+    yield await _owned(table, owners, part)
+
+
+async def _owned(
+    table: OwnerTable, rules: frozenset[OwnerRule], ids: list[RawCoId]
+) -> list[RawCoId]:
+    await table.resolve(ids)
+    return [co_id for co_id in ids if first_match(rules, co_id, table.of(co_id) or ())]

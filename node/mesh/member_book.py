@@ -1,0 +1,105 @@
+"""Whom this node has met in its mesh: `members.json`, for people and for nothing else.
+
+It is what `beemesh members` knows of those who are away. Nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from node.errors import ConfigError
+from node.identity import write_private
+from node.mesh.trust_messages import Introduction
+
+MAX_MET = 4096
+"""Members remembered; who was not seen for longest is forgotten first."""
+
+
+class Met(msgspec.Struct, frozen=True):
+    """One member as it was when it was last here; times are unix seconds."""
+
+    id: str
+    name: str
+    role: str
+    since: float
+    seen: float
+    ticket: str = ""
+    """Digest of the grant that it showed, in hexadecimal, if others may show it, too."""
+    key: str = ""
+    """Of its data core, in hexadecimal."""
+    introduction: str = ""
+    """What it signed about that, where it is passed on; in hexadecimal."""
+
+
+class MemberBook:
+    """Everybody met, by id."""
+
+    def __init__(self, members: list[Met] | None = None) -> None:
+        self._members = {member.id: member for member in members or ()}
+
+    def __iter__(self) -> Iterator[Met]:
+        return iter(self._members.values())
+
+    def get(self, id: str) -> Met | None:
+        return self._members.get(id)
+
+    def has_core(self, key: str) -> bool:
+        """Whether somebody said that this is its data core."""
+        return any(member.key == key for member in self)
+
+    def note(
+        self,
+        id: str,
+        name: str,
+        role: str,
+        unix_seconds: float,
+        *,
+        ticket: str = "",
+        key: str = "",
+    ) -> None:
+        """It is here now."""
+        earlier = self._members.pop(id, None)
+        since = unix_seconds if earlier is None else earlier.since
+        introduction = "" if earlier is None else earlier.introduction
+        self._put(Met(id, name, role, since, unix_seconds, ticket, key, introduction))
+
+    def introduce(self, introduction: Introduction, unix_seconds: float) -> None:
+        """Keep what a member, perhaps one that was never here, signed about its core."""
+        id = introduction.member.hex()
+        met = self._members.get(id) or Met(id, introduction.name, "", unix_seconds, unix_seconds)
+        key, signed = introduction.data_key.hex(), introduction.encode().hex()
+        self._put(msgspec.structs.replace(met, key=key, introduction=signed))
+
+    def _put(self, met: Met) -> None:
+        self._members[met.id] = met
+        if len(self._members) > MAX_MET:
+            del self._members[min(self, key=lambda member: member.seen).id]
+
+    def encode(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(list(self)), indent=1)
+
+    @classmethod
+    def decode(cls, data: bytes) -> MemberBook:
+        """Raises: ConfigError."""
+        try:
+            return cls(msgspec.json.decode(data, type=list[Met])[:MAX_MET])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"members.json: {error}: delete it, it is for people only") from None
+
+
+def load_book(path: Path) -> MemberBook:
+    """What the file says; blocks on the disk. Raises: ConfigError."""
+    try:
+        return MemberBook.decode(path.read_bytes())
+    except FileNotFoundError:
+        return MemberBook()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def save_book(path: Path, encoded: bytes) -> None:
+    """Replace the file; blocks on the disk."""
+    write_private(path, encoded)

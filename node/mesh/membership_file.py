@@ -1,0 +1,129 @@
+"""`mesh.toml`: which mesh this node belongs to, and what its admins signed, as far as known here.
+
+| key         | TOML  | meaning                                                           |
+|-------------|-------|-------------------------------------------------------------------|
+| name        | text  | name of the mesh                                                  |
+| secret      | text  | z-base-32; empty in an open mesh, that its name alone lets in     |
+| encrypted   | bool  | whether data cores are encrypted; left out when they are not      |
+| data_secret | text  | z-base-32; what reads them, where this node has it                |
+| grant       | text  | z-base-32; what an admin let this node do, if one did             |
+| admins      | texts | z-base-32 public keys of the founders, whose grants count         |
+| granted     | texts | z-base-32; grants to named members                                |
+| revoked     | texts | z-base-32; revocations                                            |
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from hypercore.crypto import decode_id, encode_id, z_base_32_decode, z_base_32_encode
+from node.errors import ConfigError
+from node.identity import write_private
+from node.mesh.membership import Membership
+from node.mesh.ticket import MAX_SECRET_BYTES, Grant, Revocation, is_mesh_name
+
+T = TypeVar("T")
+
+
+def format_membership(membership: Membership) -> str:
+    """The text of `mesh.toml`."""
+    lines = [
+        "# Who can read this file can join the mesh.",
+        f"name = {json.dumps(membership.name, ensure_ascii=False)}",
+        f'secret = "{z_base_32_encode(membership.secret)}"',
+    ]
+    if membership.is_encrypted:
+        lines.append("encrypted = true")
+    if membership.data_secret:
+        lines.append(f'data_secret = "{z_base_32_encode(membership.data_secret)}"')
+    if membership.grant is not None:
+        lines.append(f'grant = "{z_base_32_encode(membership.grant.encode())}"')
+    lines.append(_toml_list("admins", [encode_id(key) for key in sorted(membership.founders)]))
+    for name, records in (("granted", membership.grants), ("revoked", membership.revocations)):
+        texts = sorted(z_base_32_encode(record.encode()) for record in records)
+        if texts or name == "revoked":
+            lines.append(_toml_list(name, texts))
+    return "\n".join(lines) + "\n"
+
+
+def parse_membership(text: str) -> Membership:
+    """Read the text of `mesh.toml`, also of an older version.
+
+    Raises: ConfigError for anything that `format_membership` would not write.
+    """
+    try:
+        values = tomllib.loads(text)
+        name = values["name"]
+        if not isinstance(name, str) or not is_mesh_name(name):
+            raise ValueError("name: 1 to 128 printable characters wanted")
+        is_encrypted = values.get("encrypted", False)
+        if not isinstance(is_encrypted, bool):
+            raise ValueError("encrypted: true or false wanted")
+        grant = values.get("grant")
+        return Membership(
+            name,
+            _read_secret(values["secret"]),
+            None if grant is None else Grant.decode_bytes(z_base_32_decode(_text(grant))),
+            frozenset(_read_list(values, "admins", decode_id)),
+            frozenset(_read_list(values, "granted", _record_reader(Grant.decode_bytes))),
+            frozenset(_read_list(values, "revoked", _record_reader(Revocation.decode_bytes))),
+            is_encrypted,
+            _read_secret(values.get("data_secret", "")),
+        )
+    except KeyError as error:
+        raise ConfigError(f"mesh.toml lacks {error}: restore it, or join again") from None
+    except ValueError as error:
+        raise ConfigError(f"mesh.toml: {error}: restore it, or join again") from None
+
+
+def load_membership(path: Path) -> Membership | None:
+    """What the file says, or None where there is none; blocks on the disk.
+
+    Raises: ConfigError.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse_membership(text)
+
+
+def save_membership(path: Path, membership: Membership) -> None:
+    """Replace the file, readable by its owner alone, all or nothing; blocks on the disk."""
+    write_private(path, format_membership(membership).encode())
+
+
+def _toml_list(name: str, items: list[str]) -> str:
+    if len(items) < 2:
+        return f"{name} = [{', '.join(json.dumps(item) for item in items)}]"
+    return "\n".join([f"{name} = [", *(f"  {json.dumps(item)}," for item in items), "]"])
+
+
+def _record_reader(decode: Callable[[bytes], T]) -> Callable[[str], T]:
+    return lambda text: decode(z_base_32_decode(text))
+
+
+def _read_list(values: dict[str, object], name: str, decode: Callable[[str], T]) -> list[T]:
+    items = values.get(name, [])
+    if not isinstance(items, list):
+        raise ValueError(f"{name}: a list wanted")
+    return [decode(_text(item)) for item in items]
+
+
+def _read_secret(value: object) -> bytes:
+    secret = z_base_32_decode(_text(value))
+    if len(secret) > MAX_SECRET_BYTES:
+        raise ValueError(f"secret of {len(secret)} bytes, at most {MAX_SECRET_BYTES}")
+    return secret
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text wanted, not {value!r}")
+    return value

@@ -1,0 +1,71 @@
+"""What can be known of a value in a member's bee before its content is fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bee.bee import Snapshot
+from node.covalue.content import PIECE_BYTES
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.keys import RowKind, decode_key, session_runs_range, summary_range
+from node.covalue.records import decode_header, decode_run, decode_session
+
+MAX_DATED_SESSIONS = 64
+"""Sessions whose last change is looked at, each of which takes a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a member's rows say; only the header is checked, by the value's id.
+
+    `size_bytes` is that of all transactions, within a checkpoint's distance of each session.
+    `changed_unix_ms` is when it was last changed, by its authors' clocks; None was not asked for.
+    """
+
+    header: CoValueHeader
+    size_bytes: int
+    changed_unix_ms: int | None
+
+
+async def read_outline(
+    tree: Snapshot[bytes, bytes], co_id: RawCoId, *, is_dated: bool
+) -> Outline | None:
+    """Header, and sizes by counting checkpoints; None when there is no value with that id.
+
+    Raises: DecodeError for rows that are none; what the bee raises.
+    Cancel: nothing is changed.
+    """
+    header: CoValueHeader | None = None
+    size = 0
+    sessions: list[CoSessionId] = []
+    start, stop = summary_range(co_id)
+    async for entry in tree.range(gte=start, lt=stop):
+        row = decode_key(entry.key)
+        match row.kind:
+            case RowKind.HEADER:
+                header = decode_header(entry.value or b"")
+            case RowKind.SESSION:
+                size += decode_session(entry.value or b"").bytes_since_checkpoint
+                sessions.append(row.session_id)
+            case RowKind.CHECKPOINT:
+                size += PIECE_BYTES
+            case RowKind.RUN:
+                break
+    if header is None or not header.has_id(co_id):
+        return None
+    changed = await _last_change(tree, co_id, sessions) if is_dated else None
+    return Outline(header, size, changed)
+
+
+async def _last_change(
+    tree: Snapshot[bytes, bytes], co_id: RawCoId, sessions: list[CoSessionId]
+) -> int | None:
+    last: int | None = None
+    for session_id in sessions[:MAX_DATED_SESSIONS]:
+        start, stop = session_runs_range(co_id, session_id)
+        entry = await tree.peek(gte=start, lt=stop, reverse=True)
+        run = [] if entry is None else decode_run(entry.value or b"")
+        if run:
+            last = max(last or 0, run[-1].made_at)
+    return last

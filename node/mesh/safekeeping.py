@@ -1,0 +1,279 @@
+"""Data cores of members that are away: kept by blind members, read by all others.
+
+A blind member of an encrypted mesh fetches the data cores of all writers, of which it can read
+nothing, and serves them. Each writer *introduces* itself with a signature that ties its data core
+to its id; who keeps the core passes the introduction on. So a reader that never met the writer
+knows whose core that is, judges that member by its grant, and reads the core as if it were here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+import trio
+
+from hypercore.core import Core
+from hypercore.crypto import KeyPair
+from hypercore.downloading import LIVE
+from hypercore.encoding import DecodeError
+from hypercore.errors import StorageError, UsageError
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
+from node.mesh.fetch import Fetcher
+from node.mesh.follow import CatchUp, CoreData
+from node.mesh.member import MAX_INTRODUCTIONS, Member, MemberData
+from node.mesh.messages import Sessions, Welcome
+from node.mesh.ticket import Role
+from node.mesh.trust import Trust
+from node.mesh.trust_messages import Introduction, split_introductions
+
+FIND_SECONDS = 5.0
+"""How long a value is looked for in the data of those who are away."""
+
+HEAD_SECONDS = 1.0
+"""How long the head of such a core may take to arrive, once somebody offers it."""
+
+_log = structlog.get_logger(__name__)
+
+
+class KeptCores(Protocol):
+    """What safekeeping needs from the corestore."""
+
+    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
+
+
+class AbsentMember:
+    """A writer whose core is read from those who keep it."""
+
+    may_write = True
+
+    def __init__(self, introduction: Introduction, core: Core) -> None:
+        self.id = introduction.member
+        self.introduction = introduction
+        self.core = core
+        self.data: MemberData | None = CoreData(core)
+        self.refused = 0
+        self.failures = 0
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
+        """Nothing: it is not here to be counted on."""
+
+    def owe_merged(self, length: int) -> None:
+        """Nothing: it is not here to be told."""
+
+
+class Safekeeping:
+    """What this node keeps for others, and reads of others who are away."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        members: Mapping[bytes, Member],
+        data_key: bytes,
+        name: str,
+        *,
+        identity: KeyPair | None,
+        wanted: Callable[[], Iterable[RawCoId]],
+        keeps_all: Callable[[], bool],
+    ) -> None:
+        self.absent: dict[bytes, AbsentMember] = {}
+        """By id; those who are connected themselves are not asked of their keepers."""
+        self._stand_ins: dict[bytes, list[AbsentMember]] = {}  # one for each connected keeper
+        self._trust = trust
+        self._members = members
+        self._data_key = data_key
+        self._name = name
+        self._identity = identity
+        self._wanted = wanted
+        self._keeps_all = keeps_all
+        self._heard = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_keeper(self) -> bool:
+        """Whether this node is a blind one."""
+        membership = self._trust.membership
+        return membership.is_encrypted and membership.data_key is None
+
+    async def serve(
+        self, member: Member, core: Core, cores: KeptCores, fetcher: Fetcher, catch_up: CatchUp
+    ) -> None:
+        """Keep what a member has, and read what it keeps for others, until cancelled."""
+        if not self._trust.membership.is_encrypted:
+            return
+        self._tell(member, self._introductions())
+        seen: set[tuple[bytes, bytes]] = set()
+        async with trio.open_nursery() as nursery:
+            if self.is_keeper and member.may_write:
+                nursery.start_soon(_keep, core)
+            while True:
+                await member.gossip.arrived.wait()
+                while member.gossip.introductions:
+                    introduction = member.gossip.introductions.popleft()
+                    claim = (introduction.member, introduction.data_key)
+                    if claim in seen or len(seen) >= MAX_INTRODUCTIONS:
+                        continue
+                    if introduction.member == member.id:
+                        self._note_own(member, introduction)
+                    elif self._is_wanted(introduction):
+                        seen.add(claim)
+                        await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
+                member.gossip.is_heard = True
+                self._heard.unpark_all()
+
+    async def find(
+        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState], fetcher: Fetcher
+    ) -> None:
+        """Bring over what those hold of these who are away.
+
+        Cancel: what was stored stays.
+        """
+        with trio.move_on_after(HEAD_SECONDS):
+            while self._is_awaited:
+                await self._heard.park()
+        with trio.move_on_after(FIND_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for absent in self._away():
+                    nursery.start_soon(self._find_in, absent, ids, known, fetcher)
+
+    @property
+    def may_find(self) -> bool:
+        """Whether there is any point in `find`."""
+        return bool(self.absent) or self._is_awaited
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether a keeper has just come, and has not said whose cores it keeps."""
+        return not self.is_keeper and any(
+            member.role is Role.BLIND and not member.gossip.is_heard
+            for member in self._members.values()
+        )
+
+    async def _find_in(
+        self,
+        absent: AbsentMember,
+        ids: Sequence[RawCoId],
+        known: Mapping[RawCoId, KnownState],
+        fetcher: Fetcher,
+    ) -> None:
+        with trio.move_on_after(HEAD_SECONDS):
+            await absent.core.wait_length(1)
+        await fetcher.bring(absent, ids, known)
+
+    def _away(self) -> list[AbsentMember]:
+        return [absent for absent in self.absent.values() if absent.id not in self._members]
+
+    def _introductions(self) -> list[Introduction]:
+        """Of ourselves, and of those whose cores we keep."""
+        own: list[Introduction] = []
+        trust = self._trust
+        if self._identity is not None and trust.may_write:
+            grant = trust.membership.grant
+            own = [
+                Introduction.issue(
+                    trust.membership.key, self._identity, self._data_key, self._name, grant
+                )
+            ]
+        if not self.is_keeper:
+            return own
+        for met in trust.book:
+            with suppress(DecodeError, ValueError):
+                if met.introduction:
+                    own.append(Introduction.decode_bytes(bytes.fromhex(met.introduction)))
+        return own
+
+    def _note_own(self, member: Member, introduction: Introduction) -> None:
+        """A member introduces itself: who keeps its core tells the others."""
+        welcome = member.welcome
+        if (
+            not self.is_keeper
+            or welcome is None
+            or introduction.data_key != welcome.data_key
+            or not introduction.is_signed(self._trust.membership.key)
+        ):
+            return
+        self._trust.keep_introduction(introduction)
+        for other in self._members.values():
+            if other is not member:
+                self._tell(other, [introduction])
+
+    def _is_wanted(self, introduction: Introduction) -> bool:
+        membership = self._trust.membership
+        role = self._trust.judge(introduction.member, introduction.grant)
+        return (
+            introduction.data_key != self._data_key
+            and introduction.is_signed(membership.key)
+            and role is not None
+            and role.may_write
+        )
+
+    async def _stand_in(
+        self,
+        introduction: Introduction,
+        cores: KeptCores,
+        fetcher: Fetcher,
+        catch_up: CatchUp,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Read, or keep, the core of somebody else while its keeper is connected."""
+        data_key = self._trust.membership.data_key
+        try:
+            core = await cores.get(key=introduction.data_key, encryption_key=data_key)
+        except (StorageError, UsageError) as error:
+            _log.warning(
+                "kept core not opened", id=introduction.member.hex()[:12], error=str(error)
+            )
+            task_status.started()
+            return
+        try:
+            if self.is_keeper:
+                self._trust.keep_introduction(introduction)
+                task_status.started()
+                await _keep(core)
+                return
+            absent = AbsentMember(introduction, core)
+            self._stand_ins.setdefault(absent.id, []).append(absent)
+            self.absent[absent.id] = absent
+            task_status.started()
+            try:
+                await self._read_along(absent, fetcher, catch_up)
+            finally:
+                self._leave(absent)
+        finally:
+            core.release()
+
+    def _leave(self, absent: AbsentMember) -> None:
+        """Its keeper went; another one may be here."""
+        others = self._stand_ins[absent.id]
+        others.remove(absent)
+        if others:
+            self.absent[absent.id] = others[-1]
+        else:
+            del self._stand_ins[absent.id], self.absent[absent.id]
+
+    async def _read_along(self, absent: AbsentMember, fetcher: Fetcher, catch_up: CatchUp) -> None:
+        """Bring over what is wanted, now and whenever the core has grown, until cancelled."""
+        about = absent.introduction
+        length = 0
+        while True:
+            await absent.core.wait_length(length + 1)
+            length = absent.core.length
+            if absent.id in self._members:
+                continue  # it says itself what it has
+            if self._keeps_all():
+                welcome = Welcome(about.data_key, length, about.name, "", about.grant, ())
+                await catch_up.run(absent, welcome)
+            await fetcher.bring(absent, sorted(self._wanted()), {})
+
+    def _tell(self, member: Member, introductions: Sequence[Introduction]) -> None:
+        for kept in split_introductions(introductions):
+            member.carry_out(member.session.tell(kept))
+
+
+async def _keep(core: Core) -> None:
+    """Fetch all of a core, and what is appended, until cancelled."""
+    async with core.downloading(0, LIVE):
+        await trio.sleep_forever()

@@ -1,0 +1,291 @@
+"""Who is let into the mesh, now: judging members, and telling them what admins signed.
+
+What comes in by one member goes on to all others, and ends the connections of those whom it shuts
+out. Who was away is told when it comes back: both say what they hold, and send what the other
+lacks. A grant that runs out ends its member's connection, too.
+
+An admin that meets somebody who came in with a ticket that others may use signs a grant for that
+member alone. So a ticket can be revoked without all who came in with it, and a member with its
+ticket.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+import structlog
+import trio
+
+from hypercore.crypto import KeyPair
+from node.mesh.ledger import ForgedRecord, Verdict
+from node.mesh.member import Member
+from node.mesh.member_book import MemberBook
+from node.mesh.membership import Membership, NotAllowed
+from node.mesh.ticket import Grant, Record, Revocation, Role
+from node.mesh.trust_messages import (
+    Farewell,
+    Held,
+    Introduction,
+    Kept,
+    Records,
+    TrustMessage,
+    short_digest,
+    split_records,
+)
+from swarm.io.tasks import Wakeup
+
+LOOK_SECONDS = 60.0
+"""How often members are judged anew, at the latest: the clock may have been set."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Trust:
+    """The mesh's own judge; `members` are those admitted, by id."""
+
+    def __init__(
+        self,
+        id: bytes,
+        membership: Membership,
+        members: Mapping[bytes, Member],
+        *,
+        identity: KeyPair | None = None,
+        book: MemberBook | None = None,
+        own_core: bytes = b"",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.membership = membership
+        """Replaced by `change` only."""
+        self.book = book or MemberBook()
+        self.farewell: Farewell | None = None
+        """What the last member said that did not let us in."""
+        self._id = id
+        self._own_core = own_core
+        self._identity = identity
+        self._members = members
+        self._clock = clock
+        self._verdict = self._own_verdict()
+        self._shown: dict[bytes, Grant] = {}
+        self._enforce = Wakeup()
+        self._changed = Wakeup()
+
+    @property
+    def verdict(self) -> Verdict:
+        """What this node may do, as far as it knows."""
+        return self._verdict
+
+    @property
+    def may_write(self) -> bool:
+        """Whether others take what this node has."""
+        return self._verdict.role is not None and self._verdict.role.may_write
+
+    @property
+    def trouble(self) -> str:
+        """Why members do not let this node in, if they do not; empty where nothing is wrong."""
+        if self._verdict.role is None:
+            return self.explain(self._id, self.membership.grant).reason
+        if self.farewell is not None and not self._members:
+            return self.farewell.reason
+        return ""
+
+    def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
+        """What somebody may do who shows this grant; None: it is not let in."""
+        return self._judge(member_id, grant).role
+
+    def is_barred(self, member_id: bytes) -> bool:
+        """Whether it was shut out: it is not even served what strangers are."""
+        return self._judge(member_id, None).revocation is not None
+
+    def serves_strangers(self, data_key: bytes) -> bool:
+        """Whether who is no member may replicate that core, knowing its key.
+
+        Somebody who was shut out knows the keys of all members' data cores, and may come as a
+        stranger: so those cores are for members only, once anybody was.
+        """
+        if not self.membership.revocations:
+            return True
+        return data_key != self._own_core and not self.book.has_core(data_key.hex())
+
+    def explain(self, member_id: bytes, grant: Grant | None) -> Farewell:
+        """What to tell somebody who is not let in."""
+        revocation = self._judge(member_id, grant).revocation
+        if revocation is not None:
+            why = f": {revocation.reason}" if revocation.reason else ""
+            return Farewell(f"an admin shut it out{why}", revocation)
+        if grant is not None and grant.expiry is not None and grant.expiry <= self._clock():
+            return Farewell("its grant has expired: join with a new ticket")
+        return Farewell("no admin of this mesh has let it in: join with a ticket")
+
+    def introduction(self) -> list[Records]:
+        """What shows a member-to-be what we may do, ahead of our welcome."""
+        if not self.membership.founders:
+            return []  # all may write, and nobody could sign anything
+        ledger = self.membership.ledger(self._clock())
+        grant = self.membership.grant
+        own = ledger.grants_to(self._id)
+        issuers = {item.issuer for item in (*own, *([] if grant is None else [grant]))}
+        chains = {link for issuer in issuers for link in ledger.chain_to(issuer)}
+        return list(split_records(ledger.summary, {*own, *chains}))
+
+    def admitted(self, member: Member) -> None:
+        """It is a member from now on."""
+        welcome = member.welcome
+        assert welcome is not None
+        if welcome.grant is not None:
+            self._shown[member.id] = welcome.grant
+        self.note(member)
+        summary = self.membership.ledger(self._clock()).summary
+        if member.gossip.summary not in (None, summary):
+            self._tell(member, self._held())
+        self._register(member.id, welcome.grant)
+        self._enforce.set()
+
+    def departed(self, member: Member) -> None:
+        self.note(member)
+        self._shown.pop(member.id, None)
+
+    def note(self, member: Member) -> None:
+        """Write down that it is here."""
+        about = member.statistics()
+        grant = self._shown.get(member.id)
+        ticket = "" if grant is None or grant.member is not None else grant.digest.hex()
+        self.book.note(
+            member.id.hex(),
+            about.name,
+            about.role,
+            self._clock(),
+            ticket=ticket,
+            key=about.key.hex(),
+        )
+        self._changed.set()
+
+    def keep_introduction(self, introduction: Introduction) -> None:
+        """Remember which core a member has, for others."""
+        met = self.book.get(introduction.member.hex())
+        if met is None or met.introduction != introduction.encode().hex():
+            self.book.introduce(introduction, self._clock())
+            self._changed.set()
+
+    def receive(self, member: Member, message: TrustMessage) -> None:
+        """What a member, or one that has proved the secret, says about members."""
+        match message:
+            case Records():
+                member.gossip.summary = message.summary
+                try:
+                    self.take(message.records, source=member)
+                except ForgedRecord as error:
+                    member.carry_out(member.session.close(f"it passes on {error}"))
+            case Held(digests):
+                ledger = self.membership.ledger(self._clock())
+                lacking = [
+                    record
+                    for record in ledger.in_force.values()
+                    if short_digest(record) not in digests
+                ]
+                self._tell(member, *split_records(ledger.summary, lacking))
+            case Farewell():
+                self._hear_farewell(member, message)
+            case Kept():
+                pass  # the member holds them for `Safekeeping`
+
+    def take(self, records: Iterable[Record], source: Member | None = None) -> None:
+        """Have these count from now on, here and everywhere, as far as an admin signed them.
+
+        Raises: ForgedRecord.
+        """
+        before = self.membership
+        membership = before.taking(records, self._clock())
+        if membership is before:
+            return
+        added: list[Record] = [
+            *(membership.grants - before.grants),
+            *(membership.revocations - before.revocations),
+        ]
+        for record in added:
+            if isinstance(record, Revocation):
+                _log.info("revoked", subject=record.subject.hex()[:12], reason=record.reason)
+        # Members are told before they are judged: who is shut out hears it as well.
+        news = list(split_records(membership.ledger(self._clock()).summary, added))
+        for member in list(self._members.values()):
+            if member is not source:
+                self._tell(member, *news)
+        self.change(membership)
+
+    def change(self, membership: Membership) -> None:
+        """Have this be so from now on: who is shut out by it goes at once."""
+        self.membership = membership
+        self._judge_all()
+
+    async def wait_changed(self) -> None:
+        """Return when there is something to be saved; for one task. Cancel: nothing is lost."""
+        await self._changed.wait()
+
+    async def run(self) -> None:
+        """End the connections of those whose grants run out, until cancelled."""
+        while True:
+            now = self._clock()
+            expiry = self.membership.ledger(now).next_expiry(self._shown.values())
+            left = LOOK_SECONDS if expiry is None else expiry - now
+            with trio.move_on_after(min(max(left, 0.0), LOOK_SECONDS)):
+                await self._enforce.wait()
+                continue
+            for member in self._members.values():
+                self.note(member)
+                self.farewell = None  # one lets us in, and has for a while
+            self._judge_all()
+
+    def _judge_all(self) -> None:
+        self._verdict = self._own_verdict()
+        for member in list(self._members.values()):
+            shown = self._shown.get(member.id)
+            role = self.judge(member.id, shown)
+            if role is None:
+                member.carry_out(member.session.dismiss(self.explain(member.id, shown)))
+            else:
+                member.change_role(role)
+        self._enforce.set()
+        self._changed.set()
+
+    def _judge(self, member_id: bytes, grant: Grant | None) -> Verdict:
+        return self.membership.judge(member_id, grant, self._clock())
+
+    def _own_verdict(self) -> Verdict:
+        return self._judge(self._id, self.membership.grant)
+
+    def _held(self) -> Held:
+        in_force = self.membership.ledger(self._clock()).in_force
+        return Held(frozenset(short_digest(record) for record in in_force.values()))
+
+    def _tell(self, member: Member, *messages: TrustMessage) -> None:
+        for message in messages:
+            member.carry_out(member.session.tell(message))
+
+    def _register(self, member_id: bytes, shown: Grant | None) -> None:
+        """Sign a grant for a member that came in with somebody's ticket."""
+        identity, now = self._identity, self._clock()
+        ledger = self.membership.ledger(now)
+        if identity is None or shown is None or shown.member is not None:
+            return
+        if self._judge(member_id, shown).grant != shown:
+            return  # it is let in for another reason
+        if not ledger.is_admin(identity.public_key) or ledger.grants_to(member_id):
+            return
+        with suppress(NotAllowed):  # a ticket that we would not have signed
+            grant = self.membership.sign_grant(
+                identity, shown.role, member=member_id, expiry=shown.expiry, unix_seconds=now
+            )
+            self.take([grant])
+
+    def _hear_farewell(self, member: Member, farewell: Farewell) -> None:
+        revocation = farewell.revocation
+        log = _log.debug if farewell == self.farewell else _log.error  # it is dialed on and on
+        log("not let in", by=member.id.hex()[:12], reason=farewell.reason)
+        if revocation is not None:
+            try:
+                self.take([revocation])
+            except ForgedRecord as error:
+                member.carry_out(member.session.close(f"it passes on {error}"))
+        self.farewell = farewell
+        self._changed.set()

@@ -1,0 +1,290 @@
+"""[trio] Evidence that somebody signed two histories: judged, kept, and passed on to all members.
+
+Two kinds: of a core, whose proof needs nothing beside it (`hypercore.fork_proof`), and of a session
+of a coValue (`node.cojson.fork_evidence`). Whatever comes is judged here before anything is
+believed, one piece at a time. What is proven is kept, once for each core and session, told in the
+log, and sent on; a member that joins is sent all there is.
+
+A core that is proven to be forked is frozen: what is held of it is served, and nothing is asked of
+it any more. If it is a member's data core, the member may go on reading ours.
+
+False evidence costs its sender the connection. What cannot be judged here (a session of which the
+beginning is not here) costs nothing at first: a few times, it may be honest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+import trio
+
+from hypercore.core import Core
+from hypercore.crypto import discovery_key
+from hypercore.encoding import DecodeError
+from hypercore.errors import InvalidProof, UsageError
+from hypercore.fork_proof import ForkProof, verify_fork_proof
+from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
+from node.cojson.fork_watch import ForkWatch
+from node.covalue.ids import parse_co_id, parse_session_id
+from node.covalue.records import decode_part, encode_part
+from node.covalue.session_fork import SessionFork
+from node.covalue.store import CoValueStore
+from node.errors import CorruptStore
+from node.mesh.member import Member
+from node.mesh.messages import Evidence, EvidenceKind
+from swarm.io.tasks import Wakeup
+
+MAX_FORKED_CORES = 256
+"""Cores of which evidence is kept (at most 256 KiB each)."""
+
+MAX_WAITING = 64
+MAX_WAITING_BYTES = 16 << 20
+"""Evidence of one member that waits to be judged. More is dropped: it is sent again to whoever
+joins, and what one node does not take another does."""
+
+MAX_UNPROVEN = 8
+"""Pieces of evidence from one member that cannot be judged here; one more, and it goes."""
+
+MAX_PIECES = 2048
+"""Pieces from one member on one connection: all that a node keeps, and some that is new."""
+
+_ROW_PREFIX = b"evidence:"
+_log = structlog.get_logger(__name__)
+
+
+class WitnessRows(Protocol):
+    """The local key-value space of our data core."""
+
+    def local_items(self, start: bytes, stop: bytes, /) -> Iterable[tuple[bytes, bytes]]: ...
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
+
+
+class WitnessedCores(Protocol):
+    """What is needed of the corestore."""
+
+    async def find(self, discovery_key: bytes, /) -> Core | None: ...
+    def frozen_cores(self) -> AsyncIterator[Core]: ...
+
+
+class WitnessHost(Protocol):
+    """What is needed of the sync host."""
+
+    @property
+    def store(self) -> CoValueStore: ...
+    @property
+    def forks(self) -> ForkWatch: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedCore:
+    """A core whose writer signed two histories; `proof` convinces everybody."""
+
+    key: bytes
+    conflict: str
+    proof: bytes
+
+
+class Witness:
+    """Open evidence, and what is kept; `members` are those admitted, by id."""
+
+    def __init__(
+        self,
+        host: WitnessHost,
+        rows: WitnessRows,
+        members: Mapping[bytes, Member],
+        cores: WitnessedCores | None,
+    ) -> None:
+        self._host = host
+        self._rows = rows
+        self._members = members
+        self._cores = cores
+        self._kept: dict[str, Evidence] = {}
+        """What is passed on, by subject."""
+        self._forked: dict[bytes, ForkedCore] = {}
+        self._waiting: deque[tuple[Member, Evidence]] = deque()
+        self._wake = Wakeup()
+        self.received = 0
+        self.refused = 0
+        """Pieces that were false."""
+
+    @property
+    def forked_cores(self) -> Sequence[ForkedCore]:
+        """Cores of which evidence is kept, that of earlier runs included."""
+        return list(self._forked.values())
+
+    def is_forked(self, key: bytes) -> bool:
+        return key in self._forked
+
+    def greet(self, member: Member) -> None:
+        """It was admitted: it is told all there is."""
+        member.queue_evidence(list(self._kept.values()))
+        if member.welcome is not None and self.is_forked(member.welcome.data_key):
+            member.freeze()
+
+    def receive(self, member: Member, evidence: Evidence) -> None:
+        """A member says that somebody forked: to be judged, unless it is known."""
+        self.received += 1
+        member.conduct.evidence_received += 1
+        if member.conduct.evidence_received > MAX_PIECES:
+            self._end(member, f"more than {MAX_PIECES} pieces of evidence")
+        if evidence.subject in self._kept:
+            return
+        theirs = [item for sender, item in self._waiting if sender is member]
+        size = sum(len(item.first) + len(item.second) for item in theirs)
+        if len(theirs) < MAX_WAITING and size < MAX_WAITING_BYTES:
+            self._waiting.append((member, evidence))
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Judge what comes, and find out what is found here, until cancelled.
+
+        Cancel: what was not judged is forgotten.
+        """
+        self._load()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._judge_all)
+            nursery.start_soon(self._watch_sessions)
+            if self._cores is not None:
+                nursery.start_soon(self._watch_cores, self._cores)
+
+    def _load(self) -> None:
+        for row, proof in self._rows.local_items(_ROW_PREFIX, _ROW_PREFIX[:-1] + b";"):
+            try:
+                key = bytes.fromhex(row.removeprefix(_ROW_PREFIX).decode())
+                self._note_core(key, proof)
+            except (ValueError, InvalidProof) as error:
+                _log.error("kept evidence is damaged", core=row.decode(), error=str(error))
+
+    async def _judge_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            while self._waiting:
+                member, evidence = self._waiting.popleft()
+                if member.close_reason is None and evidence.subject not in self._kept:
+                    await self._judge(member, evidence)
+                await trio.lowlevel.checkpoint()
+
+    async def _judge(self, member: Member, evidence: Evidence) -> None:
+        try:
+            if evidence.kind is EvidenceKind.CORE:
+                await self._judge_core(member, evidence)
+            else:
+                await self._judge_session(member, evidence)
+        except (DecodeError, InvalidProof, ValueError) as error:
+            self._refuse(member, evidence, str(error))
+        except CorruptStore as error:
+            _log.error("cannot judge evidence", subject=evidence.subject, error=str(error))
+
+    async def _judge_core(self, member: Member, evidence: Evidence) -> None:
+        key = bytes.fromhex(evidence.subject)
+        verify_fork_proof(evidence.first, key)
+        core = None if self._cores is None else await self._cores.find(discovery_key(key))
+        if core is None:
+            return  # true, and nobody here has to do with it
+        try:
+            if not core.is_frozen:
+                await core.freeze(ForkProof.decode(evidence.first))
+        except UsageError:
+            pass  # about a history that was left since: kept all the same
+        finally:
+            core.release()
+        await self._keep_core(key, evidence.first, source=member)
+
+    async def _judge_session(self, member: Member, evidence: Evidence) -> None:
+        fork = decode_session_evidence(evidence)
+        store, forks = self._host.store, self._host.forks
+        if forks.is_known(fork.co_id, fork.session_id):
+            return
+        match await judge_fork(store, fork):
+            case EvidenceVerdict.PROVEN:
+                # `_watch_sessions` passes it on.
+                await forks.keep(await as_kept_here(store, fork))
+            case EvidenceVerdict.FALSE:
+                self._refuse(member, evidence, "its author did not sign both")
+            case EvidenceVerdict.UNKNOWN:
+                member.conduct.evidence_unproven += 1
+                if member.conduct.evidence_unproven > MAX_UNPROVEN:
+                    self._refuse(member, evidence, "nor can much else be proven that it sent")
+
+    def _refuse(self, member: Member, evidence: Evidence, why: str) -> None:
+        self.refused += 1
+        kind = evidence.kind.name.lower()
+        self._end(member, f"false evidence about {kind} {evidence.subject[:80]}: {why}")
+
+    def _end(self, member: Member, reason: str) -> None:
+        member.carry_out(member.session.close(reason))
+
+    async def _keep_core(self, key: bytes, proof: bytes, source: Member | None = None) -> None:
+        if self.is_forked(key):
+            return
+        if len(self._forked) >= MAX_FORKED_CORES:
+            _log.error("evidence not kept: there is too much", core=key.hex())
+            return
+        await self._rows.write_local({_ROW_PREFIX + key.hex().encode(): proof})
+        self._note_core(key, proof)
+        told_by = "found here" if source is None else source.id.hex()[:12]
+        _log.warning("evidence of a fork kept", core=key.hex()[:12], told_by=told_by)
+        self._pass_on(self._kept[key.hex()], source)
+        for member in list(self._members.values()):
+            if member.welcome is not None and member.welcome.data_key == key:
+                member.freeze()
+
+    def _note_core(self, key: bytes, proof: bytes) -> None:
+        """Raises: InvalidProof."""
+        self._forked[key] = ForkedCore(key, str(verify_fork_proof(proof, key)), proof)
+        self._kept[key.hex()] = Evidence(EvidenceKind.CORE, key.hex(), proof, b"")
+
+    def _pass_on(self, evidence: Evidence, source: Member | None = None) -> None:
+        for member in list(self._members.values()):
+            if member is not source:
+                member.queue_evidence([evidence])
+
+    async def _watch_cores(self, cores: WitnessedCores) -> None:
+        async for core in cores.frozen_cores():
+            proof = core.fork_proof
+            if proof is not None:
+                await self._keep_core(core.key, proof.encode())
+
+    async def _watch_sessions(self) -> None:
+        """Pass on what is kept of sessions, as far as others can judge it, too."""
+        seen = 0
+        store, forks = self._host.store, self._host.forks
+        while True:
+            await forks.wait_kept(seen)
+            seen = forks.forks_found
+            try:
+                for fork in await store.forks():
+                    await self._pass_on_session(store, fork)
+            except CorruptStore as error:
+                _log.error("cannot read forks", error=str(error))
+
+    async def _pass_on_session(self, store: CoValueStore, fork: SessionFork) -> None:
+        evidence = encode_session_evidence(fork)
+        # Of a very long half only the beginning is kept, which its signature does not cover.
+        if (
+            evidence.subject not in self._kept
+            and await judge_fork(store, fork) is EvidenceVerdict.PROVEN
+        ):
+            self._kept[evidence.subject] = evidence
+            self._pass_on(evidence)
+
+
+def encode_session_evidence(fork: SessionFork) -> Evidence:
+    """Halves in an order of their own, so that all nodes make the same of one fork."""
+    first, second = sorted((encode_part(fork.kept), encode_part(fork.refused)))
+    return Evidence(EvidenceKind.SESSION, f"{fork.co_id}:{fork.session_id}", first, second)
+
+
+def decode_session_evidence(evidence: Evidence) -> SessionFork:
+    """Raises: DecodeError for anything else than `encode_session_evidence` makes."""
+    co_id, _, session_id = evidence.subject.partition(":")
+    return SessionFork(
+        parse_co_id(co_id),
+        parse_session_id(session_id),
+        decode_part(evidence.first),
+        decode_part(evidence.second),
+    )

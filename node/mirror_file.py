@@ -1,0 +1,74 @@
+"""`mirrors.json` in the data directory: which cores of others this node keeps and serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from hypercore.crypto import decode_id
+from node.config import parse_address
+from node.errors import ConfigError
+from node.identity import write_private
+
+MAX_MIRRORS = 1024
+"""Each is a topic to announce and look for."""
+
+
+class MirrorSpec(msgspec.Struct, frozen=True):
+    """Blocks [start, stop) of a core, `stop` None with all that comes; `key` in hexadecimal.
+
+    `kind` is `bee` or `core` if whoever asked for it said so: a bee that is none is not mirrored.
+    `peers` are dialed for it, as HOST:PORT.
+    """
+
+    key: str
+    name: str = ""
+    kind: str = ""
+    start: int = 0
+    stop: int | None = None
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(decode_id(self.key)) != 32:
+            raise ValueError(f"{self.key!r} is no key")
+        if self.kind not in ("", "bee", "core"):
+            raise ValueError(f"kind {self.kind!r} is neither bee nor core")
+        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise ValueError(f"no block is in {self.start}:{self.stop}")
+        for peer in self.peers:
+            parse_address(peer)
+        if len(self.name) > 128 or not self.name.isprintable():
+            raise ValueError(f"name {self.name!r}: at most 128 printable characters wanted")
+
+    @property
+    def key_bytes(self) -> bytes:
+        return decode_id(self.key)
+
+    def is_meant(self, key_or_name: str) -> bool:
+        """Whether somebody who says this means it."""
+        if key_or_name == self.name and self.name:
+            return True
+        try:
+            return decode_id(key_or_name) == self.key_bytes
+        except ValueError:
+            return False
+
+
+def load_mirrors(path: Path) -> list[MirrorSpec]:
+    """What the file says, nothing where there is none; blocks on the disk.
+
+    Raises: ConfigError.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[MirrorSpec])[:MAX_MIRRORS]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}: mend it, or remove it to begin anew") from error
+
+
+def save_mirrors(path: Path, mirrors: Sequence[MirrorSpec]) -> None:
+    """Replace the file, all or nothing; blocks on the disk."""
+    write_private(path, msgspec.json.format(msgspec.json.encode(list(mirrors)), indent=1) + b"\n")

@@ -1,0 +1,274 @@
+"""[trio] Cores of others that this node keeps whole or by range, and serves while they are away.
+
+A mirror is an open core with a download that never ends. It is announced, and looked for, under
+its discovery key like any core by its owner, so whoever knows the key finds the mirror as well
+and gets the blocks with the owner's own proofs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from bee.bee import is_bee
+from hypercore.core import Core
+from hypercore.corestore import Corestore
+from hypercore.crypto import decode_id, discovery_key, encode_id
+from hypercore.downloading import LIVE, Download
+from hypercore.errors import HypercoreError
+from node.config import parse_address
+from node.mirror_file import MAX_MIRRORS, MirrorSpec, save_mirrors
+from node.verbs import AddMirror, ExitCode, ListMirrors, RemoveMirror, Result, VerbError
+from node.web.status import MirrorStatus
+from swarm.io.swarm import Swarm
+from swarm.io.tasks import Wakeup, open_background_nursery
+
+KIND_SECONDS = 30.0
+"""For the first block, by which a bee is told from other cores."""
+
+RETRY_SECONDS = 30.0
+"""After an error of the core's or of the disk."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Mirror:
+    spec: MirrorSpec
+    scope: trio.CancelScope
+    ended: trio.Event
+    core: Core | None = None
+    download: Download | None = None
+    kind: str = ""
+    trouble: str = ""
+
+
+class Mirrors:
+    """Open it with `open_mirrors`."""
+
+    def __init__(self, store: Corestore, path: Path, nursery: trio.Nursery) -> None:
+        self._store = store
+        self._path = path
+        self._nursery = nursery
+        self._mirrors: dict[bytes, _Mirror] = {}
+        self._swarm: Swarm | None = None
+        self._is_paused = False
+        self._lock = trio.Lock()
+        self._retry = Wakeup()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._mirrors
+
+    def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:
+        """Blocks [start, stop) that are to stay, by key; None is all that comes."""
+        return {key: (mirror.spec.start, mirror.spec.stop) for key, mirror in self._mirrors.items()}
+
+    async def connect(self, swarm: Swarm) -> None:
+        """Announce all mirrors, look for others that have them, and dial those that are known."""
+        self._swarm = swarm
+        for key, mirror in self._mirrors.items():
+            await self._join(swarm, key, mirror.spec)
+
+    def pause(self) -> None:
+        """Ask for no blocks until `resume`; what is here is served."""
+        self._is_paused = True
+        for mirror in self._mirrors.values():
+            if mirror.download is not None:
+                mirror.download.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._is_paused = False
+        for mirror in self._mirrors.values():
+            if mirror.download is not None:
+                mirror.download.resume()
+
+    def statistics(self) -> tuple[MirrorStatus, ...]:
+        """How far they are, in the order in which they were asked for."""
+        return tuple(_describe(mirror) for mirror in self._mirrors.values())
+
+    async def perform(
+        self, verb: AddMirror | RemoveMirror | ListMirrors
+    ) -> AsyncGenerator[Result, None]:
+        """Carry out one verb; the results are mirrors.
+
+        Raises: VerbError.
+        Cancel: what was asked for holds and is written down, or neither.
+        """
+        match verb:
+            case AddMirror():
+                yield _as_result(await self._add(_parse(verb)))
+            case RemoveMirror():
+                yield _as_result(await self._remove(verb.mirror))
+            case ListMirrors():
+                for status in self.statistics():
+                    yield _as_result(status)
+
+    def start(self, spec: MirrorSpec) -> None:
+        """Keep it from now on, without writing it down."""
+        mirror = _Mirror(spec, trio.CancelScope(), trio.Event())
+        self._mirrors[spec.key_bytes] = mirror
+        self._nursery.start_soon(self._run, mirror)
+
+    async def _add(self, spec: MirrorSpec) -> MirrorStatus:
+        key = spec.key_bytes
+        async with self._lock:
+            if key not in self._mirrors and len(self._mirrors) >= MAX_MIRRORS:
+                raise VerbError(ExitCode.FAILED, f"there are {MAX_MIRRORS} mirrors already")
+            if any(other.spec.name == spec.name for other in self._others(key) if spec.name):
+                raise VerbError(ExitCode.USAGE, f"another mirror is named {spec.name!r}")
+            if await self._is_ours(key):
+                raise VerbError(ExitCode.USAGE, "this node writes that core: it has all of it")
+            with trio.CancelScope(shield=True):
+                await self._write_down([*(m.spec for m in self._others(key)), spec])
+                await self._stop(key)
+                self.start(spec)
+                if self._swarm is not None:
+                    await self._join(self._swarm, key, spec)
+        return _describe(self._mirrors[key])
+
+    async def _remove(self, key_or_name: str) -> MirrorStatus:
+        async with self._lock:
+            mirror = next((m for m in self._mirrors.values() if m.spec.is_meant(key_or_name)), None)
+            if mirror is None:
+                text = f"{key_or_name} is not mirrored: `beemesh mirrors` lists what is"
+                raise VerbError(ExitCode.NOT_FOUND, text)
+            key, status = mirror.spec.key_bytes, _describe(mirror)
+            with trio.CancelScope(shield=True):
+                await self._write_down([m.spec for m in self._others(key)])
+                await self._stop(key)
+        return status
+
+    def _others(self, key: bytes) -> list[_Mirror]:
+        return [mirror for other, mirror in self._mirrors.items() if other != key]
+
+    async def _is_ours(self, key: bytes) -> bool:
+        core = await self._store.find(discovery_key(key))
+        if core is None:
+            return False
+        try:
+            return core.is_writable
+        finally:
+            await core.close()
+
+    async def _write_down(self, specs: list[MirrorSpec]) -> None:
+        await trio.to_thread.run_sync(save_mirrors, self._path, specs)
+
+    async def _stop(self, key: bytes) -> None:
+        mirror = self._mirrors.pop(key, None)
+        if mirror is None:
+            return
+        mirror.scope.cancel()
+        await mirror.ended.wait()
+        if self._swarm is not None:
+            await self._swarm.leave(discovery_key(key))
+            dialed = {peer for other in self._mirrors.values() for peer in other.spec.peers}
+            for peer in set(mirror.spec.peers) - dialed:
+                self._swarm.remove_peer(*parse_address(peer))
+
+    async def _join(self, swarm: Swarm, key: bytes, spec: MirrorSpec) -> None:
+        await swarm.join(discovery_key(key))
+        for peer in spec.peers:
+            swarm.add_peer(*parse_address(peer))
+
+    async def _run(self, mirror: _Mirror) -> None:
+        """Keep it until it is stopped; a bad disk or a core that is frozen is tried again."""
+        with mirror.scope:
+            while True:
+                try:
+                    await self._keep(mirror)
+                except HypercoreError as error:
+                    mirror.trouble = str(error)
+                    _log.warning("mirror_failed", key=mirror.spec.key, reason=str(error))
+                await trio.sleep(RETRY_SECONDS)
+        mirror.core = mirror.download = None
+        mirror.ended.set()
+
+    async def _keep(self, mirror: _Mirror) -> None:
+        spec = mirror.spec
+        core = await self._store.get(key=spec.key_bytes)
+        try:
+            mirror.core = core
+            stop = LIVE if spec.stop is None else spec.stop
+            async with core.downloading(spec.start, stop) as download:
+                mirror.download, mirror.trouble = download, ""
+                if self._is_paused:
+                    download.pause()
+                await core.wait_length(1)
+                with trio.move_on_after(KIND_SECONDS):
+                    mirror.kind = "bee" if await is_bee(core) else "core"
+                if (spec.kind, mirror.kind) == ("bee", "core"):
+                    mirror.trouble = "it is no bee: its first block is no header"
+                    download.cancel()
+                    await trio.sleep_forever()
+                await download.done()  # of a live one that never is, unless it fails
+                await trio.sleep_forever()
+        finally:
+            mirror.core = mirror.download = None
+            await core.close()
+
+
+@asynccontextmanager
+async def open_mirrors(
+    store: Corestore, path: Path, specs: list[MirrorSpec]
+) -> AsyncIterator[Mirrors]:
+    """Keep these, and what is asked for, until the block ends."""
+    async with open_background_nursery() as nursery:
+        mirrors = Mirrors(store, path, nursery)
+        for spec in specs:
+            mirrors.start(spec)
+        yield mirrors
+
+
+def _describe(mirror: _Mirror) -> MirrorStatus:
+    spec, core = mirror.spec, mirror.core
+    length = 0 if core is None else core.length
+    stop = length if spec.stop is None else min(spec.stop, length)
+    wanted = max(0, stop - spec.start)
+    held = 0 if core is None or not wanted else core.bitfield.count(spec.start, stop)
+    trouble = mirror.trouble
+    if core is not None and core.is_frozen:
+        trouble = "frozen: its writer signed two histories"
+    return MirrorStatus(
+        key=encode_id(spec.key_bytes),
+        name=spec.name,
+        kind=mirror.kind,
+        start=spec.start,
+        stop=spec.stop,
+        length=length,
+        fork=0 if core is None else core.fork,
+        byte_length=0 if core is None else core.byte_length,
+        wanted=wanted,
+        held=held,
+        is_complete=bool(length) and held == wanted,
+        peers=0 if core is None else len(core.replication.peers),
+        trouble=trouble,
+    )
+
+
+def _parse(verb: AddMirror) -> MirrorSpec:
+    """Raises: VerbError."""
+    try:
+        start, stop = _parse_range(verb.range)
+        key = decode_id(verb.key).hex()
+        return MirrorSpec(key, verb.name, verb.kind, start, stop, verb.peers)
+    except ValueError as error:
+        raise VerbError(ExitCode.USAGE, str(error)) from None
+
+
+def _parse_range(text: str) -> tuple[int, int | None]:
+    """`a:b`, `a:` or `:b`; all of it when there is none. Raises: ValueError."""
+    match = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text or ":")
+    if match is None:
+        raise ValueError(f"{text!r} is no range of blocks: write 0:1000 or 1000:")
+    return int(match.group(1) or 0), int(match.group(2)) if match.group(2) else None
+
+
+def _as_result(status: MirrorStatus) -> Result:
+    return asdict(status)

@@ -1,0 +1,92 @@
+"""[trio] The verbs about what this node keeps, carried out by a running node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import trio
+
+from node.mesh.mesh import Mesh
+from node.mesh.peer_rules import Direction, PeerRule
+from node.mesh.policy_change import PolicyChange
+from node.mesh.policy_file import follow_texts, save_policy
+from node.mesh.replicas import ReplicaPolicy
+from node.verbs import ChangePolicy, ExitCode, Result, ShowPolicy, VerbError
+
+
+class Policies:
+    """The policy of a running node, and the file that keeps it over restarts."""
+
+    def __init__(self, mesh: Mesh | None, path: Path, configured: str) -> None:
+        self._mesh = mesh
+        self._path = path
+        self._configured = configured
+        self._lock = trio.Lock()
+
+    async def perform(self, verb: ShowPolicy | ChangePolicy) -> AsyncGenerator[Result, None]:
+        """Carry out one verb; the one result is the policy as it is then.
+
+        Raises: VerbError.
+        Cancel: the change holds and is written down, or neither.
+        """
+        mesh = self._mesh
+        if mesh is None:
+            raise VerbError(
+                ExitCode.USAGE, "--store sqlite has no mesh, hence no policy: use bee or hybrid"
+            )
+        if isinstance(verb, ChangePolicy):
+            async with self._lock:
+                try:
+                    policy = _change(verb).apply(mesh.policy)
+                except ValueError as error:
+                    raise VerbError(ExitCode.USAGE, str(error)) from None
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(save_policy, self._path, policy, self._configured)
+                mesh.change_policy(policy)
+        yield describe_policy(mesh.policy)
+
+
+def describe_policy(policy: ReplicaPolicy) -> Result:
+    """All of it, JSON-ready."""
+    return {
+        "replicate": "all" if policy.everything else "lazy",
+        "pin": sorted(policy.pinned),
+        "follow": follow_texts(policy.prefixes, policy.owners),
+        "deny": [
+            *sorted(policy.denied),
+            *follow_texts(policy.denied_prefixes, policy.denied_owners),
+        ],
+        "max_value_bytes": policy.max_value_bytes,
+        "max_age_seconds": policy.max_age_seconds,
+        "peers": {
+            name: {
+                "direction": rule.direction.value,
+                "day_bytes": rule.day_bytes,
+                "month_bytes": rule.month_bytes,
+            }
+            for name, rule in sorted(policy.peers.named.items())
+        },
+    }
+
+
+def _change(verb: ChangePolicy) -> PolicyChange:
+    """Raises: ValueError."""
+    everything = None if verb.replicate is None else ReplicaPolicy.parse(verb.replicate).everything
+    return PolicyChange(
+        pin=verb.pin,
+        unpin=verb.unpin,
+        follow=verb.follow,
+        unfollow=verb.unfollow,
+        deny=verb.deny,
+        allow=verb.allow,
+        everything=everything,
+        max_value_bytes=verb.max_value_bytes,
+        max_age_seconds=verb.max_age_seconds,
+        peers={
+            peer.name: PeerRule(
+                Direction(peer.direction), peer.day_bytes or None, peer.month_bytes or None
+            )
+            for peer in verb.peers
+        },
+    )

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+import trio
+
+from node.cojson.copies import CopyGate
+from node.cojson.host import HostOptions, SyncHost
+from node.cojson.messages import Done, Known, Load, Message, decode_line
+from node.covalue.ids import CoSessionId
+from node.covalue.known_state import NOTHING, KnownState
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import open_mesh_node, wait_until
+from tests.node.mesh.samples import co_id, session_id
+
+A = co_id(1)
+S, T = session_id(1), session_id(2)
+DELETION = CoSessionId(f"{co_id(9)}_session_dz9h5nwaYtTmHkp3Bc$")
+FULL = KnownState(True, {S: 5, T: 2})
+
+
+def test_with_one_copy_nothing_is_held_back() -> None:
+    gate = CopyGate()
+    assert gate.screen("c", Known(A, FULL), FULL) == Known(A, FULL)
+    assert gate.held_back == 0
+
+
+def test_a_client_is_told_as_much_as_enough_nodes_hold_and_then_the_rest() -> None:
+    gate = CopyGate(3)
+    assert gate.screen("c", Known(A, FULL), FULL) == Known(A, KnownState(True, {}))
+    for member, held in ((b"1", {S: 5, T: 2}), (b"2", {S: 4})):
+        assert gate.ledger.note(member, A, held)
+        assert gate.due(A, FULL) == []
+    assert gate.screen("c", Known(A, FULL), FULL) == Known(A, KnownState(True, {S: 4}))
+    gate.ledger.note(b"2", A, {S: 5})
+    assert gate.due(A, FULL) == []
+    gate.ledger.note(b"3", A, {T: 2})
+    assert gate.due(A, FULL) == [("c", Known(A, FULL))]
+    assert gate.held_back == 0
+    assert list(gate.ledger.watched) == []
+
+
+def test_one_member_counts_once_however_often_it_speaks() -> None:
+    gate = CopyGate(3)
+    gate.screen("c", Known(A, FULL), FULL)
+    for _ in range(5):
+        gate.ledger.note(b"1", A, FULL.sessions)
+    assert gate.due(A, FULL) == []
+
+
+def test_what_is_no_acknowledgement_passes() -> None:
+    gate = CopyGate(2)
+    for message in (Known(A, NOTHING), Load(A, NOTHING), Done(A)):
+        assert gate.screen("c", message, NOTHING) == message
+    assert gate.held_back == 0
+
+
+def test_questions_and_corrections_acknowledge_no_more_than_the_rest() -> None:
+    gate = CopyGate(2)
+    assert gate.screen("c", Load(A, FULL), FULL) == Load(A, KnownState(True, {}))
+    assert gate.held_back == 0
+    said = gate.screen("c", Known(A, FULL, True), FULL)
+    assert said == Known(A, KnownState(True, {}), True)
+    gate.ledger.note(b"1", A, FULL.sessions)
+    assert gate.due(A, FULL) == [("c", Known(A, FULL))]
+
+
+def test_of_a_header_alone_nothing_is_said_before_it_is_copied() -> None:
+    gate = CopyGate(2)
+    header = KnownState(True, {})
+    assert gate.screen("c", Known(A, header), header) is None
+    gate.ledger.note(b"1", A, {})
+    assert gate.due(A, header) == [("c", Known(A, header))]
+
+
+def test_of_a_deleted_value_the_tombstone_is_what_others_must_hold() -> None:
+    gate = CopyGate(2)
+    quenching, tombstone = KnownState(True, {S: 5, DELETION: 1}), KnownState(True, {DELETION: 1})
+    gate.screen("c", Known(A, quenching), tombstone)
+    gate.ledger.note(b"1", A, {S: 5})
+    assert gate.due(A, tombstone) == []
+    gate.ledger.note(b"1", A, {DELETION: 1})
+    assert gate.due(A, tombstone) == [("c", Known(A, quenching))]
+
+
+def test_clients_that_went_are_forgotten() -> None:
+    gate = CopyGate(2)
+    gate.screen("c", Known(A, FULL), FULL)
+    gate.screen("d", Known(A, FULL), FULL)
+    gate.forget("c")
+    assert gate.held_back == 1
+    gate.ledger.note(b"1", A, FULL.sessions)
+    assert gate.due(A, FULL) == [("d", Known(A, FULL))]
+    assert list(gate.ledger.watched) == []
+
+
+async def told(host: SyncHost, *messages: Message, until: int = 1) -> list[Known]:
+    with host.client("test") as link:
+        await link.receive(list(messages))
+        known: list[Known] = []
+        with trio.move_on_after(5):
+            while len(known) < until:
+                for line in await link.next_lines(10_000):
+                    message = decode_line(line)
+                    if isinstance(message, Known):
+                        known.append(message)
+                if len(known) < until:
+                    await link.outbox.wake.wait()
+        return known
+
+
+@pytest.mark.parametrize("min_copies", [1, 2])
+async def test_a_client_of_a_host_hears_when_others_hold_it(min_copies: int) -> None:
+    value = Author(1).value("precious")
+    async with open_mesh_node(1, options=HostOptions(min_copies=min_copies)) as node:
+        host = node.host
+        full = Known(value.id, KnownState(True, {value.session_id: 1}))
+        if min_copies == 1:
+            assert await told(host, value.edit("[]", with_header=True)) == [full]
+            return
+
+        capped = Known(value.id, KnownState(True, {}))
+        async with trio.open_nursery() as nursery:
+
+            async def acknowledge() -> None:
+                await wait_until(lambda: host.copies.held_back == 1)
+                host.note_copies(b"member", [(value.id, None)])
+                host.note_copies(b"member", [(value.id, {value.session_id: 1})])
+
+            nursery.start_soon(acknowledge)
+            heard = await told(host, value.edit("[]", with_header=True), until=2)
+        assert heard == [capped, full]
+        # Who holds it is remembered only while somebody waits: the next one has it asked again.
+        again = Load(value.id, KnownState(True, {value.session_id: 1}))
+        assert await told(host, again) == [capped]
+        assert host.copies.held_back == 0

@@ -1,0 +1,191 @@
+"""Who may do what, for every order in which records come."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from hypercore.crypto import KeyPair
+from node.mesh.ledger import ForgedRecord, Ledger
+from node.mesh.ticket import Grant, Record, Revocation, Role
+from tests.node.mesh.samples import MESH_KEY
+
+FOUNDER, ANN, BOB, CARL, DAN = (KeyPair.from_seed(bytes((number,)) * 32) for number in range(1, 6))
+
+
+def grant(issuer: KeyPair, member: KeyPair, role: Role, expiry: int | None = None) -> Grant:
+    return Grant.issue(MESH_KEY, issuer, role, member=member.public_key, expiry=expiry)
+
+
+def pardon(issuer: KeyPair, member: KeyPair, role: Role, *revocations: Revocation) -> Grant:
+    digests = tuple(revocation.digest for revocation in revocations)
+    return Grant.issue(MESH_KEY, issuer, role, member=member.public_key, pardoned=digests)
+
+
+def revocation(issuer: KeyPair, subject: bytes | KeyPair, *kept: Record) -> Revocation:
+    key = subject if isinstance(subject, bytes) else subject.public_key
+    digests = tuple(record.digest for record in kept)
+    return Revocation.issue(MESH_KEY, issuer, key, 1, "", digests)
+
+
+def ledger(*records: Record, at: float = 0) -> Ledger:
+    return Ledger({FOUNDER.public_key}, unix_seconds=at).taking(records, MESH_KEY)
+
+
+def role(of: Ledger, member: KeyPair) -> Role | None:
+    return of.judge(member.public_key).role
+
+
+ANN_ADMIN = grant(FOUNDER, ANN, Role.ADMIN)
+BOB_ADMIN = grant(ANN, BOB, Role.ADMIN)
+CARL_WRITER = grant(BOB, CARL, Role.WRITER)
+
+
+def test_a_chain_of_admins() -> None:
+    whole = ledger(CARL_WRITER, BOB_ADMIN, ANN_ADMIN)
+    ranks = {FOUNDER.public_key: 0, ANN.public_key: 1, BOB.public_key: 2}
+    assert dict(whole.admins) == ranks
+    assert whole.chain_to(BOB.public_key) == (ANN_ADMIN, BOB_ADMIN)
+    assert (role(whole, CARL), role(whole, DAN)) == (Role.WRITER, None)
+    assert not ledger(CARL_WRITER, BOB_ADMIN).records  # nobody knows these signers
+
+
+def test_the_order_in_which_records_come_changes_nothing() -> None:
+    against_bob = revocation(FOUNDER, BOB, CARL_WRITER)
+    records: list[Record] = [
+        ANN_ADMIN,
+        BOB_ADMIN,
+        CARL_WRITER,
+        against_bob,
+        revocation(ANN, CARL),
+        pardon(FOUNDER, BOB, Role.READER, against_bob),
+        grant(BOB, DAN, Role.WRITER),
+    ]
+    seen = set()
+    for seed in range(150):
+        one_by_one = Ledger({FOUNDER.public_key})
+        for _ in range(3):  # each time one more link of the chain is known
+            for record in random.Random(seed).sample(records, len(records)):
+                one_by_one = one_by_one.taking([record], MESH_KEY)
+        roles = tuple(role(one_by_one, member) for member in (ANN, BOB, CARL, DAN))
+        seen.add((roles, one_by_one.summary))
+    assert len(seen) == 1
+    assert seen.pop()[0] == (Role.ADMIN, Role.READER, None, None)
+
+
+def test_a_revoked_admin_takes_what_it_signed_along_but_for_what_is_kept() -> None:
+    dan_writer = grant(BOB, DAN, Role.WRITER)
+    against_dan = revocation(BOB, DAN)
+    known = ledger(ANN_ADMIN, BOB_ADMIN, CARL_WRITER, dan_writer)
+    assert role(known.taking([revocation(ANN, BOB)], MESH_KEY), CARL) is None
+    kept = known.taking([revocation(ANN, BOB, CARL_WRITER)], MESH_KEY)
+    assert [role(kept, member) for member in (BOB, CARL, DAN)] == [None, Role.WRITER, None]
+    # What it signs from now on, or says it has signed before, does not count.
+    later = kept.taking([grant(BOB, DAN, Role.ADMIN), against_dan], MESH_KEY)
+    assert later is kept
+
+
+def test_whom_a_revoked_admin_had_shut_out_stays_out_if_that_is_kept() -> None:
+    against_carl = revocation(ANN, CARL)
+    carl_writer = grant(FOUNDER, CARL, Role.WRITER)
+    known = ledger(ANN_ADMIN, carl_writer, against_carl)
+    assert role(known.taking([revocation(FOUNDER, ANN, against_carl)], MESH_KEY), CARL) is None
+    dropped = known.taking([revocation(FOUNDER, ANN)], MESH_KEY)
+    assert role(dropped, CARL) is Role.WRITER
+
+
+def test_nobody_revokes_who_is_as_near_to_the_founder() -> None:
+    carl_admin = grant(FOUNDER, CARL, Role.ADMIN)
+    for record in (
+        revocation(ANN, FOUNDER),
+        revocation(ANN, CARL),
+        revocation(ANN, carl_admin.digest),
+        revocation(BOB, ANN),
+    ):
+        after = ledger(ANN_ADMIN, BOB_ADMIN, carl_admin, record)
+        assert len(after.admins) == 4
+    for subject in (BOB, BOB_ADMIN.digest):
+        after = ledger(ANN_ADMIN, BOB_ADMIN, carl_admin, revocation(CARL, subject))
+        assert role(after, BOB) is None
+
+
+def test_only_a_grant_that_names_the_revocation_undoes_it() -> None:
+    first, second = revocation(FOUNDER, CARL), revocation(ANN, CARL)
+    writer = grant(FOUNDER, CARL, Role.WRITER)
+    known = ledger(ANN_ADMIN, writer, first, second)
+    for record, expected in (
+        (pardon(FOUNDER, CARL, Role.READER, first), None),
+        (pardon(ANN, CARL, Role.READER, first, second), None),  # the founder's is not Ann's to undo
+        (pardon(FOUNDER, CARL, Role.READER, first, second), Role.READER),
+    ):
+        assert role(known.taking([record], MESH_KEY), CARL) is expected
+    assert known.judge(CARL.public_key).revocation in (first, second)
+
+
+def test_grants_end_and_with_an_admins_what_it_signed() -> None:
+    ann = grant(FOUNDER, ANN, Role.ADMIN, expiry=100)
+    carl = grant(ANN, CARL, Role.WRITER, expiry=50)
+    dan = grant(ANN, DAN, Role.WRITER)
+    known = ledger(ann, carl, dan, at=10)
+    assert known.next_expiry() == 50
+    for time, expected in (
+        (49, [Role.ADMIN, Role.WRITER, Role.WRITER]),
+        (50, [Role.ADMIN, None, Role.WRITER]),
+        (100, [None, None, None]),
+        (10, [Role.ADMIN, Role.WRITER, Role.WRITER]),  # a clock that was set back
+    ):
+        known = known.at(time)
+        assert [role(known, member) for member in (ANN, CARL, DAN)] == expected
+
+
+def test_a_bearer_is_no_admin_and_a_shown_grant_counts_like_a_known_one() -> None:
+    known = ledger(ANN_ADMIN)
+    for shown, expected in (
+        (Grant.issue(MESH_KEY, ANN, Role.READER), Role.READER),
+        (Grant.issue(MESH_KEY, ANN, Role.ADMIN), None),
+        (Grant.issue(MESH_KEY, CARL, Role.READER), None),
+        (grant(ANN, CARL, Role.WRITER), None),
+        (grant(ANN, DAN, Role.WRITER), Role.WRITER),
+    ):
+        assert known.judge(DAN.public_key, shown).role is expected
+
+
+def test_the_best_of_several_grants_counts() -> None:
+    known = ledger(grant(FOUNDER, DAN, Role.READER), grant(FOUNDER, DAN, Role.WRITER))
+    assert role(known, DAN) is Role.WRITER
+
+
+def test_a_forged_record_is_told_apart() -> None:
+    forged = Revocation(DAN.public_key, 1, FOUNDER.public_key, bytes(64))
+    with pytest.raises(ForgedRecord):
+        ledger(forged)
+
+
+def test_two_that_tell_each_other_what_is_in_force_agree() -> None:
+    """Random records, random halves of them: once exchanged, both judge alike."""
+    people = (FOUNDER, ANN, BOB, CARL, DAN)
+    for seed in range(60):
+        chance = random.Random(seed)
+        records: list[Record] = [ANN_ADMIN, BOB_ADMIN]
+        for _ in range(10):
+            issuer, member = chance.choice(people), chance.choice(people)
+            if chance.random() < 0.6:
+                made = [record for record in records if isinstance(record, Revocation)]
+                pardoned = chance.sample(made, min(len(made), chance.randrange(3)))
+                records.append(pardon(issuer, member, chance.choice(list(Role)), *pardoned))
+            else:
+                kept = chance.sample(records, chance.randrange(3))
+                records.append(revocation(issuer, member, *kept))
+        halves = [ledger(*(item for item in records if chance.random() < 0.6)) for _ in range(2)]
+        for _ in range(8):
+            if halves[0].summary == halves[1].summary:
+                break
+            sent = [half.in_force.values() for half in halves]
+            halves = [
+                half.taking(other, MESH_KEY)
+                for half, other in zip(halves, reversed(sent), strict=True)
+            ]
+        assert halves[0].summary == halves[1].summary, seed
+        for person in people:
+            assert role(halves[0], person) == role(halves[1], person), seed

@@ -1,0 +1,125 @@
+"""What members of each role are told, and whether what they have is taken, at both ends."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore.crypto import KeyPair
+from node.access.gate import Gate
+from node.access.reasons import Reason
+from node.cojson.gatekeeper import Origin
+from node.mesh.membership import Membership
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Role
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import (
+    MeshNode,
+    connected,
+    open_mesh_node,
+    subscribed,
+    wait_until,
+)
+from tests.support.authors import Author as Person
+from tests.support.authors import edits, map_header
+from tests.support.engine_shell import EngineShell
+
+ADMIN, MEMBER = (KeyPair.from_seed(bytes((number,)) * 32) for number in range(1, 3))
+
+
+def founded() -> Membership:
+    return Membership.found("bees", ADMIN.public_key, is_encrypted=True)
+
+
+def joined(founder: Membership, role: Role) -> Membership:
+    return Membership.join(founder.invite(ADMIN, role=role, unix_seconds=1))
+
+
+async def upload(node: MeshNode, author: int) -> Author:
+    writer = Author(author)
+    value = writer.value("shared")
+    receipt = await node.host.receive_content("test", [value.edit("[]", with_header=True)])
+    assert not receipt.refused
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("role", "reads", "is_taken"),
+    [(Role.WRITER, True, True), (Role.READER, True, False), (Role.BLIND, False, False)],
+)
+@pytest.mark.parametrize("kept", [False, True], ids=["asked for", "kept"])
+async def test_what_crosses_between_an_admin_and_a_member(
+    role: Role, reads: bool, is_taken: bool, kept: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Both have a value. By a question or by themselves: who gets the other's?"""
+    founder = founded()
+    policy = ReplicaPolicy(everything=kept)
+    ours, theirs = Author(1).value("ours"), Author(2).value("theirs")
+    async with (
+        open_mesh_node(1, founder, policy) as admin,
+        open_mesh_node(2, joined(founder, role), policy) as member,
+    ):
+        await admin.host.receive_content("test", [ours.edit("[]", with_header=True)])
+        await member.host.receive_content("test", [theirs.edit("[]", with_header=True)])
+        async with connected(admin, member):
+            if not kept:
+                assert (await member.host.load(ours.id) is not None) is reads
+                assert (await admin.host.load(theirs.id) is not None) is is_taken
+            else:
+                await trio.sleep(30)  # virtual seconds
+                assert (await member.counts(ours.id) != {}) is reads
+                assert (await admin.counts(theirs.id) != {}) is is_taken
+            # And what moves later.
+            async with subscribed(admin, theirs.id), subscribed(member, ours.id):
+                await admin.host.receive_content("test", [ours.edit("[1]")])
+                await member.host.receive_content("test", [theirs.edit("[1]")])
+                await trio.sleep(30)
+            assert (await member.counts(ours.id) == {ours.session_id: 2}) is reads
+            assert (await admin.counts(theirs.id) == {theirs.session_id: 2}) is is_taken
+
+
+async def test_a_member_that_becomes_a_writer_is_heard_and_one_that_was_is_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    founder = founded()
+    value = Author(2).value("theirs")
+    async with (
+        open_mesh_node(1, founder, ReplicaPolicy(everything=True)) as admin,
+        open_mesh_node(2, joined(founder, Role.READER)) as member,
+    ):
+        await member.host.receive_content("test", [value.edit("[]", with_header=True)])
+        async with connected(admin, member):
+            await trio.sleep(30)
+            assert await admin.counts(value.id) == {}
+            grant = founder.invite(ADMIN, role=Role.WRITER, member=MEMBER.public_key).grant
+            assert grant is not None
+            admin.mesh.trust.take([grant])
+            await trio.sleep(30)
+            assert await admin.counts(value.id) == {value.session_id: 1}
+            await wait_until(lambda: member.mesh.trust.may_write)
+            # Back to reading: its grants go, and it gets a smaller one.
+            membership = admin.mesh.membership
+            admin.mesh.trust.take([membership.revoke(ADMIN, grant.digest, unix_seconds=1)])
+            await wait_until(lambda: not member.mesh.trust.may_write)
+            await member.host.receive_content("test", [value.edit("[1]")])
+            await trio.sleep(30)
+            assert await admin.counts(value.id) == {value.session_id: 1}
+
+
+def test_clients_of_a_reader_write_nothing() -> None:
+    ann = Person("ann")
+    header = map_header("m")
+    gate = Gate()
+    gate.is_read_only = True
+    shell = EngineShell(access=gate)
+    shell.client("a", Origin("192.0.2.1"))
+    shell.say("a", ann.content(header, edits(2), as_agent=True))
+    shell.commit()
+    assert shell.disk.headers == {}
+    assert gate.statistics().refused == {Reason.READ_ONLY: 1}
+    assert "may only read" in shell.refusals["a"][0]
+    gate.is_read_only = False
+    shell.say("a", ann.content(header, edits(2), as_agent=True))
+    shell.commit()
+    assert list(shell.disk.headers) == [header.id]

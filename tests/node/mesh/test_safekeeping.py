@@ -1,0 +1,148 @@
+"""Encrypted meshes: blind members keep what they cannot read, and serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore.crypto import KeyPair
+from node.mesh.membership import Membership
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Role
+from node.mesh.trust_messages import Introduction
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
+
+ADMIN, WRITER = (KeyPair.from_seed(bytes((number,)) * 32) for number in (1, 9))
+MARKER = "nobody-but-readers-may-see-this"
+
+
+def founded(*, is_encrypted: bool = True) -> Membership:
+    return Membership.found("bees", ADMIN.public_key, is_encrypted=is_encrypted)
+
+
+def joined(founder: Membership, role: Role) -> Membership:
+    return Membership.join(founder.invite(ADMIN, role=role, unix_seconds=1))
+
+
+async def keep_all(keeper: MeshNode, owner: MeshNode) -> None:
+    """Wait until the keeper has every block of the owner's core."""
+    with trio.fail_after(10):
+        core = await keeper.cores.get(key=owner.data.key)
+        await core.wait_length(owner.data.length)
+        await core.download()
+        await core.close()
+
+
+def disk_holds(path: Path, text: str) -> bool:
+    return any(text.encode() in file.read_bytes() for file in path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False])
+async def test_what_a_keeper_has_on_its_disk(tmp_path: Path, is_encrypted: bool) -> None:
+    """Nothing that can be read, in an encrypted mesh; the other kind shows that we look well."""
+    founder = founded(is_encrypted=is_encrypted)
+    role = Role.BLIND if is_encrypted else Role.READER
+    value = Author(1).value(MARKER)
+    async with (
+        open_mesh_node(1, founder, path=tmp_path / "owner") as owner,
+        open_mesh_node(2, joined(founder, role), path=tmp_path / "keeper") as keeper,
+    ):
+        content = value.edit(f'["{MARKER}"]', with_header=True)
+        await owner.host.receive_content("test", [content])
+        async with connected(owner, keeper):
+            await keep_all(keeper, owner)
+            assert await keeper.host.load(value.id) is None or not is_encrypted
+    assert disk_holds(tmp_path / "owner", MARKER)
+    assert disk_holds(tmp_path / "keeper", MARKER) is not is_encrypted
+
+
+@pytest.mark.parametrize("policy", [ReplicaPolicy(), ReplicaPolicy(everything=True)])
+async def test_a_reader_gets_from_a_keeper_what_its_owner_wrote(policy: ReplicaPolicy) -> None:
+    founder = founded()
+    values = [Author(1).value(f"value {n}") for n in range(20)]
+    async with open_mesh_node(2, joined(founder, Role.BLIND)) as keeper:
+        async with open_mesh_node(1, founder) as owner:
+            for value in values[:10]:
+                await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+            async with connected(owner, keeper):
+                await keep_all(keeper, owner)
+                for value in values[10:]:  # what comes later is kept as well
+                    await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+                await keep_all(keeper, owner)
+        assert not keeper.mesh.members
+        # The owner is away for good; the reader never met it.
+        reading = joined(founder, Role.READER)
+        async with open_mesh_node(3, reading, policy) as reader, connected(reader, keeper):
+            if policy.everything:
+                await reader.wait_counts({value.id: {value.session_id: 1} for value in values})
+            for value in values:
+                report = await reader.host.load(value.id)
+                assert report is not None
+                assert report.sessions == {value.session_id: 1}
+
+
+async def test_two_keepers_and_one_of_them_goes() -> None:
+    founder = founded()
+    first, second = Author(1).value("first"), Author(1).value("second")
+    blind = joined(founder, Role.BLIND)
+    async with open_mesh_node(2, blind) as near, open_mesh_node(3, blind) as far:
+        async with open_mesh_node(1, founder) as owner:
+            for value in (first, second):
+                await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+            async with connected(owner, near):
+                await keep_all(near, owner)
+                async with connected(near, far):  # it never meets the owner
+                    await keep_all(far, owner)
+        async with open_mesh_node(4, joined(founder, Role.READER)) as reader:
+            async with connected(reader, far):
+                async with connected(reader, near):
+                    assert await reader.host.load(first.id) is not None
+                assert await reader.host.load(second.id) is not None
+            assert reader.mesh.safekeeping.absent == {}
+
+
+async def test_writers_read_one_another() -> None:
+    founder = founded()
+    value = Author(1).value("shared")
+    async with (
+        open_mesh_node(1, founder) as owner,
+        open_mesh_node(2, joined(founder, Role.WRITER)) as writer,
+    ):
+        await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+        async with connected(owner, writer):
+            assert await writer.host.load(value.id) is not None
+            await writer.host.receive_content("test", [value.edit("[1]")])
+            await owner.mesh.find([value.id], {})
+            assert await owner.counts(value.id) == {value.session_id: 2}
+
+
+async def test_what_a_keeper_says_is_judged(autojump_clock: trio.testing.MockClock) -> None:
+    """Cores of nobody, of members that may not write, and of signatures that are wrong."""
+    founder = founded()
+    stranger = KeyPair.from_seed(b"x" * 32)
+    reading = joined(founder, Role.READER)
+    key = founder.key
+    good = Introduction.issue(key, WRITER, b"k" * 32, "writer", founder.invite(ADMIN).grant)
+    for introduction in (
+        Introduction.issue(key, stranger, b"k" * 32, "nobody", None),
+        Introduction.issue(key, stranger, b"k" * 32, "reader", reading.grant),
+        Introduction.issue(bytes(32), WRITER, b"k" * 32, "elsewhere", good.grant),
+        Introduction(good.member, b"l" * 32, good.name, good.grant, good.signature),
+        good,
+    ):
+        async with (
+            open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+            open_mesh_node(3, reading) as reader,
+        ):
+            keeper.mesh.trust.keep_introduction(introduction)
+            async with connected(reader, keeper):
+                await trio.sleep(1)
+                assert bool(reader.mesh.safekeeping.absent) is (introduction is good)
+                await wait_until(lambda: bool(reader.mesh.members))
+                # What nobody holds is known to be nowhere all the same.
+                with trio.fail_after(10):
+                    assert await reader.host.load(Author(9).value("nowhere").id) is None

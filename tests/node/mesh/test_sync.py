@@ -1,0 +1,250 @@
+"""What nodes say of how far they are in step, and what clients are told because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from node.cojson.host import HostOptions
+from node.cojson.messages import Known, Load, decode_line
+from node.covalue.content import Content
+from node.covalue.known_state import KnownState
+from node.mesh.messages import Interest, MessageType, Stored, Update
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.sync_state import MemberSync, SyncState
+from node.syncing import perform_on_sync
+from node.verbs import ExitCode, Result, ShowSync, VerbError, WaitSync
+from tests.node.mesh import samples
+from tests.node.mesh.authors import Author, Value
+from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, subscribed, wait_until
+from tests.node.mesh.test_serve import raw_member, receive_one
+
+EVERYTHING = ReplicaPolicy(everything=True)
+TWO_COPIES = HostOptions(min_copies=2)
+
+
+async def upload(node: MeshNode, *contents: Content) -> None:
+    receipt = await node.host.receive_content("test", contents)
+    assert not receipt.refused
+
+
+async def wait_done(*nodes: MeshNode) -> None:
+    with trio.fail_after(10):
+        for node in nodes:
+            while not node.mesh.sync_state().is_done:
+                await node.mesh.wait_sync_changed()
+
+
+async def results(node: MeshNode, verb: ShowSync | WaitSync) -> list[Result]:
+    return [result async for result in perform_on_sync(node.host, node.mesh, verb)]
+
+
+async def acknowledged(node: MeshNode, value: Value, *contents: Content) -> None:
+    """As a client: send these, and return when it is told that all of the value is synced."""
+    with node.host.client("test") as link:
+        full = KnownState(True, {value.session_id: value.count})
+        await link.receive(contents or [Load(value.id, full)])
+        while True:
+            for line in await link.next_lines(10_000):
+                message = decode_line(line)
+                if isinstance(message, Known) and message.known.covers(full):
+                    return
+            await link.outbox.wake.wait()
+
+
+async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> None:
+    author = Author(1)
+    old = [author.created(f"old {number}") for number in range(40)]
+    async with (
+        open_mesh_node(1, policy=EVERYTHING) as left,
+        open_mesh_node(2, policy=EVERYTHING) as right,
+    ):
+        await upload(left, *old[:30])
+        await upload(right, *old[30:])
+        assert not left.mesh.sync_state().is_done
+        assert "no member" in left.mesh.sync_state().why
+        async with connected(left, right):
+            await wait_done(left, right)
+            for node in (left, right):
+                state = node.mesh.sync_state()
+                assert (state.held, state.missing, state.wanted, state.why) == (40, 0, 40, "")
+                [member] = state.members
+                assert member.merged == member.length
+                assert member.merged_there is not None
+                assert member.merged_there >= member.ours
+                assert member.state == "in step"
+            [before] = left.mesh.statistics().members
+            value = author.value("live")
+            await upload(left, value.edit("[]", with_header=True))
+            for _ in range(5):
+                await upload(left, value.edit("[]"))
+            await right.wait_counts({value.id: {value.session_id: 6}})
+            await wait_done(left, right)
+            # What somebody told us it is not told back.
+            [seen] = left.mesh.statistics().members
+            assert seen.updates_received == before.updates_received
+
+
+async def test_until_a_member_acknowledges_it_is_not_in_step() -> None:
+    value = Author(1).value("wanted")
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        held = Stored(5, 0, ((samples.co_id(1), {}),))
+        channel.send(MessageType.STORED, held.encode())
+        channel.send(MessageType.INTEREST, Interest(added=(value.id,)).encode())
+        await wait_done(node)
+        assert await receive_one(channel, MessageType.STORED) == Stored(node.data.durable_length)
+        await upload(node, value.edit("[]", "[]", with_header=True))
+        await receive_one(channel, MessageType.UPDATE)
+        [member] = node.mesh.sync_state().members
+        assert (member.unacknowledged, member.state, member.left) == (1, "sending", 1)
+        for count, left in ((1, 1), (2, 0)):
+            counts = ((value.id, {value.session_id: count}),)
+            channel.send(MessageType.STORED, Stored(6, 0, counts).encode())
+            with trio.fail_after(5):
+                await node.mesh.wait_sync_changed()
+            assert node.mesh.sync_state().left == left
+        await upload(node, value.edit("[]"))
+        await receive_one(channel, MessageType.UPDATE)
+        channel.send(MessageType.STORED, Stored(6, 0, ((value.id, None),)).encode())
+        await wait_done(node)
+        [member] = node.mesh.sync_state().members
+        assert member.declined == 1
+
+
+async def test_what_was_announced_is_acknowledged_when_it_is_durable_here() -> None:
+    value = Author(1).value("shared")
+    async with open_mesh_node(1) as source, open_mesh_node(2) as node:
+        await upload(source, value.edit("[]", "[]", with_header=True))
+        async with connected(source, node), subscribed(node, value.id):
+            await node.wait_counts({value.id: {value.session_id: 2}})
+            await wait_done(source, node)
+            await upload(source, value.edit("[]"))
+            await node.wait_counts({value.id: {value.session_id: 3}})
+            await wait_done(source, node)
+
+
+async def test_a_claim_that_is_not_delivered_is_counted_and_not_acknowledged() -> None:
+    claimed = samples.co_id(1)
+    async with open_mesh_node(1, policy=EVERYTHING) as node, raw_member(node) as channel:
+        changes = ((claimed, {samples.session_id(1): 3}),)
+        channel.send(MessageType.UPDATE, Update(5, changes).encode())
+        await wait_until(lambda: node.mesh.sync_state().missing == 1)
+        [member] = node.mesh.sync_state().members
+        assert not node.mesh.sync_state().is_done
+        assert (member.missing, member.state) == (1, "comparing")
+
+
+async def test_copies_are_waited_for_and_told_when_a_member_holds_them() -> None:
+    value = Author(1).value("precious")
+    async with (
+        open_mesh_node(1, options=TWO_COPIES) as node,
+        open_mesh_node(2, policy=EVERYTHING) as keeper,
+        open_mesh_node(3) as idler,
+    ):
+        created = value.edit("[]", with_header=True)
+        with trio.move_on_after(0.2) as lonely:
+            await acknowledged(node, value, created)
+        assert lonely.cancelled_caught
+        assert (await node.host.known_state(value.id)).sessions == {value.session_id: 1}
+        async with connected(node, idler):
+            with trio.move_on_after(0.2) as idle:
+                await acknowledged(node, value)
+            assert idle.cancelled_caught
+            async with connected(node, keeper):
+                with trio.fail_after(5):
+                    await acknowledged(node, value)
+                    await acknowledged(node, value, value.edit("[]"))
+                assert dict(await keeper.counts(value.id)) == {value.session_id: 2}
+        assert node.host.copies.held_back == 0
+
+
+async def test_a_waiting_client_shows_in_the_state() -> None:
+    value = Author(1).value("precious")
+    async with open_mesh_node(1, options=TWO_COPIES) as node, trio.open_nursery() as nursery:
+        nursery.start_soon(acknowledged, node, value, value.edit("[]", with_header=True))
+        await wait_until(lambda: node.mesh.sync_state().waiting == 1)
+        state = node.mesh.sync_state()
+        assert not state.is_done
+        assert "1 acknowledgements wait for copies" in state.why
+        nursery.cancel_scope.cancel()
+
+
+async def test_waiting_for_values_brings_them_and_counts_their_copies() -> None:
+    value = Author(1).value("wanted")
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as node:
+        await upload(holder, value.edit("[]", "[]", with_header=True))
+        async with connected(holder, node):
+            lines = await results(node, WaitSync((value.id,), 2, 5))
+            assert lines[-1] == {
+                "wanted": 1,
+                "held": 1,
+                "copied": 1,
+                "copies": 2,
+                "min_copies": 2,
+                "nodes": 2,
+                "is_done": True,
+            }
+            assert dict(await node.counts(value.id)) == {value.session_id: 2}
+            assert (await results(node, WaitSync()))[-1]["is_done"]
+            [shown] = await results(node, ShowSync())
+            assert shown["is_done"]
+        assert (await results(node, WaitSync((value.id,))))[-1]["copies"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "copies", "code", "text"),
+    [
+        ((samples.co_id(7),), 0, ExitCode.NOT_FOUND, "neither here nor at any of 0"),
+        (("co_nonsense",), 0, ExitCode.USAGE, "no coValue id"),
+        ((), 0, ExitCode.TIMEOUT, "no member is connected"),
+        (None, 2, ExitCode.TIMEOUT, "0 on 2 nodes; 1 nodes are connected"),
+    ],
+)
+async def test_a_wait_that_fails_says_why(
+    ids: Sequence[str] | None, copies: int, code: ExitCode, text: str
+) -> None:
+    value = Author(1).value("mine")
+    async with open_mesh_node(1) as node:
+        await upload(node, value.edit("[]", with_header=True))
+        verb = WaitSync((value.id,) if ids is None else tuple(ids), copies, 0.2)
+        with pytest.raises(VerbError, match=text) as failed:
+            await results(node, verb)
+        assert failed.value.code is code
+
+
+def member(**changes: object) -> MemberSync:
+    facts: dict[str, object] = {
+        "id": "ab" * 32, "name": "b", "is_frozen": False, "is_compared": True,
+        "missing": 0, "undelivered": 0,
+        "acknowledges": True, "unacknowledged": 0, "is_partial": False, "declined": 0,
+        "length": 10, "merged": 10, "ours": 5, "merged_there": 5,
+        "blocks_fetched": 0, "bytes_fetched": 0,
+    }  # fmt: skip
+    return MemberSync(**{**facts, **changes})  # type: ignore[arg-type]  # as the test says
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "left"),
+    [
+        ({}, "in step", 0),
+        ({"is_compared": False}, "comparing", 0),
+        ({"missing": 2}, "fetching", 2),
+        ({"merged": 7}, "fetching", 3),
+        ({"merged": None, "merged_there": None}, "in step", 0),
+        ({"unacknowledged": 4}, "sending", 4),
+        ({"merged_there": 1}, "sending", 4),
+        ({"acknowledges": False}, "does not acknowledge", 0),
+        ({"is_frozen": True, "missing": 2}, "forked", 2),
+    ],
+)
+def test_one_definition_of_done(changes: dict[str, object], state: str, left: int) -> None:
+    one = member(**changes)
+    assert (one.state, one.left, one.is_done) == (state, left, state == "in step")
+    node = SyncState(3, one.missing, 1, 0, (member(), one))
+    # A member whose log is forked is not waited for.
+    assert node.is_done is (one.is_done or one.is_frozen)
+    assert (node.why == "") is node.is_done
+    assert not SyncState(3, 0, 1, 1, (one,)).is_done

@@ -1,0 +1,173 @@
+"""`beemesh invite`, `members`, `revoke` and `mesh`, on a directory and between real nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.cli.qr import draw_qr
+from node.client import AdminClient
+from node.mesh.membership import Membership
+from node.mesh.membership_file import load_membership, save_membership
+from node.mesh.ticket import Role, Ticket
+from node.verbs import ExitCode, MeshMembers
+from tests.node.mesh.samples import ADMIN, STRANGER
+from tests.node.test_cli import Beemesh
+from tests.node.test_cli import beemesh as beemesh_fixture
+from tests.support.running_node import RunningNode, open_running_node, run_beemesh, wait_members
+
+beemesh = beemesh_fixture
+
+
+def founded(data: Path, **options: Any) -> Membership:
+    """A data directory as its first start leaves it; its node is the founder."""
+    from node.identity import load_or_create_identity
+
+    data.mkdir()
+    identity = load_or_create_identity(data / "node.key")
+    membership = Membership.found("hive", identity.public_key, **options)
+    save_membership(data / "mesh.toml", membership)
+    return membership
+
+
+def test_a_code_is_drawn_in_half_blocks() -> None:
+    text = draw_qr("BEEMESH1ABC", colors=False)
+    lines = text.splitlines()
+    assert {len(line) for line in lines} == {21 + 4}
+    assert len(lines) == (21 + 4 + 1) // 2
+    assert set(text) <= set("█▀▄ \n")
+    assert lines[0] == "█" * 25  # light all around
+    assert lines[1].startswith("██ ▄▄▄▄▄ █")  # a finder pattern: dark, light, dark
+    assert draw_qr("BEEMESH1ABC", colors=True).count("\x1b[0m") == len(lines)
+
+
+def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    code, _, error = beemesh("invite")
+    assert (code, "holds no data" in error) == (ExitCode.NOT_FOUND, True)
+    founder = founded(data)
+    (invitation,) = beemesh.json("invite", "--role", "reader", "--expires", "7d")
+    ticket = Ticket.decode(invitation["ticket"])
+    assert (ticket.mesh_name, ticket.secret) == ("hive", founder.secret)
+    assert ticket.grant is not None
+    assert (ticket.grant.role, ticket.grant.expiry) == (Role.READER, invitation["expiry"])
+    code, out, _ = beemesh("invite", "--role", "reader", "--qr")
+    *drawn, line = out.splitlines()
+    assert Ticket.decode(line).grant is not None
+    assert all(set(text) <= set("█▀▄ ") for text in drawn)
+    assert len(drawn) > 20
+    (info,) = beemesh.json("mesh")
+    assert (info["mesh"], info["role"], info["members"], info["banned"]) == ("hive", "admin", 1, 0)
+    guest = STRANGER.public_key.hex()
+    (made,) = beemesh.json("invite", "--for", guest, "--role", "admin")
+    assert made["member"] == guest
+    (revoked,) = beemesh.json("revoke", guest[:8], "--reason", "a reason")
+    assert (revoked["member"], revoked["shut_out"]) == (guest, [guest])
+    *_, row = beemesh.json("members")
+    assert (row["id"], row["role"], row["banned"]["reason"]) == (guest, "", "a reason")
+    assert "a reason" in beemesh("members")[1]
+    (ended,) = beemesh.json("revoke", invitation["ticket"].upper())
+    assert (ended["member"], ended["ticket"]) == (None, True)
+    stored = load_membership(data / "mesh.toml")
+    assert stored is not None
+    assert stored.role_of(STRANGER.public_key, ticket.grant, 0) is None
+    (back,) = beemesh.json("invite", "--for", guest)
+    assert back["role"] == "writer"
+    rows = beemesh.json("members")
+    assert [(row["role"], row["is_known"]) for row in rows] == [
+        ("admin", True),
+        ("writer", True),
+        ("", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "arguments"),
+    [
+        (ExitCode.USAGE, "none of blind, reader, writer, admin", ["invite", "--role", "king"]),
+        (ExitCode.USAGE, "no duration", ["invite", "--expires", "soon"]),
+        (ExitCode.USAGE, "over at once", ["invite", "--expires", "0"]),
+        (ExitCode.FAILED, "made by name", ["invite", "--role", "admin"]),
+        (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
+        (ExitCode.NOT_FOUND, "no member is called", ["invite", "--for", "nobody"]),
+        (ExitCode.NOT_FOUND, "no member is called", ["revoke", "nobody"]),
+        (ExitCode.USAGE, "copy the whole ticket", ["revoke", "beemesh1abc"]),
+        (ExitCode.USAGE, "of the mesh 'other'", ["revoke", "OTHER"]),
+        (ExitCode.FAILED, "shut itself out", ["revoke", "SELF"]),
+        (
+            ExitCode.USAGE,
+            "more than 256",
+            ["revoke", STRANGER.public_key.hex(), "--reason", "LONG"],
+        ),
+    ],
+)
+def test_what_does_not_work_is_one_line(
+    beemesh: Beemesh, tmp_path: Path, code: ExitCode, text: str, arguments: list[str]
+) -> None:
+    membership = founded(tmp_path / "data")
+    other = Membership.found("other", ADMIN.public_key).invite(ADMIN).encode()
+    words = {"OTHER": other, "SELF": next(iter(membership.founders)).hex(), "LONG": "x" * 300}
+    got, out, error = beemesh(*(words.get(argument, argument) for argument in arguments))
+    assert (got, out) == (code, "")
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_tickets_that_let_nobody_in(beemesh: Beemesh, tmp_path: Path) -> None:
+    founder = Membership.found("hive", ADMIN.public_key)
+    other = Membership.found("other", ADMIN.public_key)
+    for ticket, text in (
+        (founder.invite(ADMIN, expiry=1000), "expired on 1970-01-01 00:16 UTC: ask for a new one"),
+        (founder.invite(ADMIN, role=Role.READER, member=STRANGER.public_key), "is for the node"),
+        (
+            Ticket("hive", founder.secret, ADMIN.public_key, (), other.invite(ADMIN).grant),
+            "no admin of its mesh has signed",
+        ),
+    ):
+        code, out, error = beemesh("up", "--join", ticket.encode())
+        assert (code, out) == (ExitCode.USAGE, "")
+        assert text in error
+        assert error.count("\n") == 1
+
+
+async def members_of(node: RunningNode) -> dict[str, Mapping[str, Any]]:
+    """By name, or id where the name is not known."""
+    client = AdminClient.find(node.data)
+    assert client is not None
+    rows = await trio.to_thread.run_sync(lambda: list(client.perform(MeshMembers())))
+    return {str(row["name"] or row["id"]): row for row in rows}
+
+
+@pytest.mark.slow
+async def test_three_nodes_and_one_of_them_is_shut_out(tmp_path: Path) -> None:
+    async with open_running_node(tmp_path / "a", "--name", "alice") as alice:
+        invitation = await alice.beemesh("invite", "--expires", "1h", "--json")
+        (ticket,) = invitation.lines
+        join = ("--join", ticket["ticket"])
+        async with (
+            open_running_node(tmp_path / "b", "--name", "bob", *join) as bob,
+            open_running_node(tmp_path / "c", "--name", "carol", *join) as carol,
+        ):
+            with trio.fail_after(20):
+                await wait_members(bob, carol, alice)
+                while len(found := await members_of(alice)) < 3:
+                    await trio.lowlevel.checkpoint()
+            assert {row["role"] for row in found.values()} == {"admin", "writer"}
+            assert found["bob"]["expiry"] == ticket["expiry"]
+            refused = await bob.beemesh("revoke", "alice")
+            assert (refused.code, "only an admin" in refused.error) == (ExitCode.FAILED, True)
+            done = await alice.beemesh("revoke", "bob", "--reason", "lost laptop")
+            assert (done.code, "is shut out" in done.out) == (0, True)
+            with trio.fail_after(2):
+                while (await members_of(alice))["bob"]["connected"]:
+                    await trio.lowlevel.checkpoint()
+                while not any(row["banned"] for row in (await members_of(carol)).values()):
+                    await trio.lowlevel.checkpoint()
+            assert "an admin shut it out: lost laptop" in (await bob.beemesh("status")).out
+    # All of it is on the disk.
+    rows = (await run_beemesh("members", "--json", "--data", str(tmp_path / "c"))).lines
+    assert [row["banned"]["reason"] for row in rows if row["banned"]] == ["lost laptop"]
