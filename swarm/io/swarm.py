@@ -44,8 +44,8 @@ MAX_UNPROVEN_CONNECTIONS = 64
 """Incoming connections that have not finished their handshake. One more ends the oldest of the
 host that has most of them: who opens hundreds only gets in the way of itself."""
 
-MAX_DIALS = 8
-"""Dials under way at once."""
+MAX_DIALS = 32
+"""Dials under way at once: so many nodes that do not answer hold up nobody else."""
 
 _HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
 
@@ -471,8 +471,9 @@ class Swarm:
         self._note_change()
         try:
             with session.scope:
-                if connection.link.is_initiator:
-                    await connection.send((b"",))  # confirms it to the other end
+                await connection.send(
+                    (b"",)
+                )  # confirms it to the other end, and that we keep alive
                 await self._handler(connection)
         except* _NETWORK_ERRORS as group:
             _log.info("connection with %s ended: %s", encode_id(key), describe(group))
