@@ -467,20 +467,26 @@ class Corestore:
         return await self._get_or_create(auth, alias, wanted)
 
     async def replicate(
-        self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
+        self,
+        mux: Multiplexer,
+        is_allowed: Allow = allow_every_core,
+        *,
+        is_offered: Allow = allow_every_core,
+        is_discreet: bool = False,
     ) -> None:
         """Replicate over one connection until it ends.
 
-        Every core that is open now or later is offered, and any stored core is opened when
-        the remote asks for it, as far as `is_allowed` says yes. Who `is_discreet` offers
-        nothing: a remote that does not know a core's discovery key does not learn it.
+        Every core that is open now or later is offered, as far as `is_offered` says yes, and any
+        stored core is opened when the remote asks for it; both as far as `is_allowed` does, too.
+        Who `is_discreet` offers nothing: a remote that does not know a core's discovery key does
+        not learn it. What was not offered may be later, see `offer`.
         A core that cannot be read or written any more is left out; `statistics` tells.
 
         Cancel: closes the channels of all cores; the connection stays.
         """
         self._check_open()
         async with trio.open_nursery() as nursery:
-            offers = deny_every_core if is_discreet else is_allowed
+            offers = deny_every_core if is_discreet else is_offered
             connection = StoreConnection(mux, is_allowed, offers, nursery, self._store.failures)
             self._store.connections.add(connection)
             try:
@@ -492,6 +498,13 @@ class Corestore:
             finally:
                 self._store.connections.discard(connection)
                 nursery.cancel_scope.cancel()
+
+    def offer(self, key: bytes) -> None:
+        """Ask every connection anew whether to offer a core; nothing if it is not open here."""
+        log = self._store.logs.get(derive_discovery_key(key))
+        if log is not None:
+            for connection in self._store.connections:
+                connection.offer(self._store.own_handle(log))
 
     def _find_asked(self, discovery_key: bytes | None) -> Core | None:
         if discovery_key is None or self.is_suspended:
