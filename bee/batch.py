@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from enum import Enum
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from bee.changes import Compare, TreeChanges
 from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
-from bee.errors import BatchEnded, LogChanged
-from bee.keyspace import Codec, K, Keyspace, V, encode_name
+from bee.errors import BatchEnded, CorruptTree, LogChanged
+from bee.keyspace import Codec, K, KeyRange, Keyspace, V, encode_name
 from bee.messages import NodeRecord
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ B = TypeVar("B")
 
 
 CHANGE_EFFORT = 8
+READ_EFFORT = 5
 
 
 class Entry(NamedTuple, Generic[K, V]):
@@ -82,6 +84,16 @@ class Writer:
             self._changes.put(key, value)
         except BlocksNeeded:
             await self._read_missing(lambda changes: changes.put(key, value))
+        except CorruptTree as error:
+            tree.refuse(error)
+
+    async def read_next(self, step: Callable[[TreeChanges], T]) -> T:
+        """`read`, one of many. Cancel: as ever."""
+        tree = self._tree
+        tree.effort += READ_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()
+        return await self.read(step)
 
     async def read(self, step: Callable[[TreeChanges], T]) -> T:
         """Run a get. Cancel: as ever."""
@@ -89,6 +101,8 @@ class Writer:
             return step(self._changes)
         except BlocksNeeded:
             return await self._read_missing(step)
+        except CorruptTree as error:
+            self._tree.refuse(error)
 
     async def _read_missing(self, step: Callable[[TreeChanges], T]) -> T:
         changes = self._changes
@@ -144,11 +158,48 @@ class Edits(ABC, Generic[K, V]):
         keyspace = self._keyspace.sub(encode_name(name), separator, key_encoding, value_encoding)
         return _SubEdits(self, keyspace)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Edits[A, B]:
+        """The same batch, read and written by other codecs."""
+        return _SubEdits(self, self._keyspace.encoded(key_encoding, value_encoding))
+
     async def get(self, key: K) -> Entry[K, V] | None:
         """Raises: CorruptTree, BatchEnded."""
         encoded = self._keyspace.encode_key(key)
         found = await self._open_writer().read(lambda changes: changes.get(encoded))
         return None if found is None else decode_entry(self._keyspace, *found)
+
+    def range(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> BatchRange[K, V]:
+        """The entries between the bounds as they are when each is reached, changes included.
+
+        Each costs a descent. Raises: CorruptTree, BatchEnded.
+        """
+        bounds = self._keyspace.key_range(
+            gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
+        )
+        return BatchRange(self, self._keyspace, bounds)
+
+    async def peek(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+        reverse: bool = False,
+    ) -> Entry[K, V] | None:
+        """The first entry between the bounds. Raises: CorruptTree, BatchEnded."""
+        async for entry in self.range(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse):
+            return entry
+        return None
 
     async def put(
         self,
@@ -189,6 +240,42 @@ class Edits(ABC, Generic[K, V]):
         """
         step = delete_step(self._keyspace, key, cas, expected)
         return await self._open_writer().change(step)
+
+
+class BatchRange(Generic[K, V]):
+    """Asynchronous iterator over entries of a batch; the batch may be changed meanwhile.
+
+    Cancel: the entry that was waited for is yielded by the next call.
+    """
+
+    __slots__ = ("_edits", "_keyspace", "_left", "_range")
+
+    def __init__(self, edits: Edits[K, V], keyspace: Keyspace[K, V], key_range: KeyRange) -> None:
+        self._edits = edits
+        self._keyspace = keyspace
+        self._range = key_range
+        self._left = key_range.limit
+
+    def __aiter__(self) -> BatchRange[K, V]:
+        return self
+
+    async def __anext__(self) -> Entry[K, V]:
+        """Raises: CorruptTree, BatchEnded."""
+        if self._left == 0:
+            raise StopAsyncIteration
+        bounds = self._range
+        found = await self._edits._open_writer().read_next(lambda changes: changes.first(bounds))
+        if found is None:
+            self._left = 0
+            raise StopAsyncIteration
+        seq, record = found
+        if self._left is not None:
+            self._left -= 1
+        if bounds.reverse:
+            self._range = replace(bounds, upper=record.key, includes_upper=False)
+        else:
+            self._range = replace(bounds, lower=record.key, includes_lower=False)
+        return decode_entry(self._keyspace, seq, record)
 
 
 class _SubEdits(Edits[K, V]):

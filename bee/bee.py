@@ -197,6 +197,10 @@ class Bee(Generic[K, V]):
         )
         return self._with_keyspace(keyspace)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Bee[A, B]:
+        """The same keys and values, read and written by other codecs."""
+        return self._with_keyspace(self._keyspace.encoded(key_encoding, value_encoding))
+
     def _with_keyspace(self, keyspace: Keyspace[A, B]) -> Bee[A, B]:
         bee: Bee[A, B] = Bee.__new__(Bee)
         bee._tree = self._tree
@@ -209,15 +213,17 @@ class Bee(Generic[K, V]):
         return bee
 
     def snapshot(self) -> Snapshot[K, V]:
-        """The version of now."""
+        """The version of now. Raises: NotABee, UnknownFormat, if the first block is here."""
         tree = self._tree
+        tree.check_header()
         return Snapshot(tree, self._extension, self._keyspace, self.version, tree.current_fork())
 
     def checkout(self, version: int) -> Snapshot[K, V]:
         """An older version: the bee when its log had that length.
 
-        Raises: OutOfRange. Inside a batch there is no version to check out.
+        Raises: OutOfRange, and as `snapshot`. Inside a batch there is no version to check out.
         """
+        self._tree.check_header()
         if not 0 <= version <= self.version:
             raise OutOfRange(version, self.version + 1)
         tree = self._tree

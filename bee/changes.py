@@ -20,7 +20,9 @@ from typing import NamedTuple
 from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
 from bee.descent import Found, NodeReader, find, has_node, locate_open, root_ref
 from bee.errors import CorruptTree
+from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, encode_record
+from bee.neighbors import first_of
 from bee.protobuf import decode_varint, encode_varint
 
 Compare = Callable[[int, NodeRecord, int], bool]
@@ -54,15 +56,31 @@ class TreeChanges:
 
     def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
         """Read with the changes so far."""
-        root: ChildRef = self._origin
-        if self._root is not None:
-            root = Pointer(self._root, b"", 0, None)
-        elif not self._origin:
+        root = self._present()
+        if not root:
             return None
         found: Found | None = find(self.reader, root, key)
         if found is None:
             return None
         return found.seq, found.record or self._record(found.seq)
+
+    def first(self, key_range: KeyRange) -> tuple[int, NodeRecord] | None:
+        """The entry with which a range begins, with the changes so far."""
+        root = self._present()
+        seq = first_of(self.reader, root, key_range) if root else None
+        if seq is None:
+            return None
+        record = self._record(seq)
+        is_past = key_range.is_past
+        if is_past is not None and is_past(record.key):
+            return None
+        if not key_range.contains(record.key):
+            raise CorruptTree(seq, "keys out of order")
+        return seq, record
+
+    def _present(self) -> ChildRef:
+        """The root with the changes so far; no bytes if there is none."""
+        return self._origin if self._root is None else Pointer(self._root, b"", 0, None)
 
     def put(self, key: bytes, value: bytes | None, cas: Compare | None = None) -> bool:
         """Returns whether a block was made: not so if `cas` refused or nothing would change."""
@@ -247,6 +265,8 @@ class TreeChanges:
         cache.add(root_ref(self.start + len(self.blocks)), self._root.close())
 
     def _record(self, seq: int) -> NodeRecord:
+        if seq >= self.start + len(self.blocks):
+            raise CorruptTree(seq, "named by the tree, and not in the log")
         if seq >= self.start:
             pending = self.blocks[seq - self.start]
             return NodeRecord(b"", pending.key, pending.value)

@@ -146,6 +146,7 @@ class NodeCursor:
 
     def __init__(self, root: bytes) -> None:
         self._ahead = [(root, b"", 1)] if root else []
+        self._nodes_left = decode_varint(root, 0)[0] if root else 0
 
     def advance(self, reader: NodeReader) -> Sequence[tuple[int, Refs]]:
         found: list[tuple[int, Refs]] = []
@@ -162,6 +163,9 @@ class NodeCursor:
                     if found:
                         break
                     raise
+            if not self._nodes_left:
+                raise CorruptTree(seq, "tree nodes shared within a tree")
+            self._nodes_left -= 1
             self._ahead.pop()
             self._ahead += [(child, ref, depth + 1) for child in reversed(node[2])]
             found.append((seq, node[1]))

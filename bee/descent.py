@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, new_node
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
-from bee.hints import Hints
+from bee.hints import PUSHED, Hints
 from bee.log import Log
 from bee.messages import (
     PROTOCOL,
@@ -71,8 +71,13 @@ class ReadCounter:
         self._last_hint = 0
 
     def count(self, blocks: int, hint: int) -> None:
-        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none."""
+        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none.
+
+        What is pushed comes in the trip that asked for it: the first wait of a read is one.
+        """
         self.blocks_waited += blocks
+        if hint == PUSHED and self.round_trips:
+            return
         if hint == 0 or hint != self._last_hint:
             self.round_trips += 1
             self._last_hint = hint
@@ -157,7 +162,9 @@ class NodeReader:
                 if block is None:
                     raise BlocksNeeded(self._worth_asking(keys, key_refs, seq))
                 record = parse_record(seq, block)
-                found = keys[middle] = record.key
+                found = record.key
+                _check_order(seq, found, keys[low - 1] if low else None, keys[high:])
+                keys[middle] = found
             if found == key:
                 return middle, record
             if key < found:
@@ -181,8 +188,8 @@ class NodeReader:
     def _worth_asking(
         self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
     ) -> Sequence[int]:
-        """`wanted` alone if it was hinted at, else all keys of its node that are not here."""
-        if wanted in self.hints:
+        """`wanted` alone if hints name it or will, else all keys of its node that are not here."""
+        if wanted in self.hints or self.hints.wait_for_more():
             return (wanted,)
         seqs = [wanted]
         for key, ref in zip(keys, key_refs, strict=True):
@@ -190,6 +197,13 @@ class NodeReader:
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
         return seqs
+
+
+def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[bytes | None]) -> None:
+    if (before is not None and key <= before) or (
+        after and after[0] is not None and key >= after[0]
+    ):
+        raise CorruptTree(seq, "keys out of order")
 
 
 def parse_record(seq: int, block: bytes) -> NodeRecord:
@@ -273,7 +287,12 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
         if not children:
             return None
         child = children[position]
-    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+    raise too_deep(parent_ref)
+
+
+def too_deep(ref: bytes) -> CorruptTree:
+    """The error of a descent that came as far as the node at `ref`."""
+    return CorruptTree(decode_varint(ref, 0)[0], f"tree deeper than {MAX_DEPTH}")
 
 
 def has_node(reader: NodeReader, root: bytes, ref: bytes, key: bytes) -> bool:
@@ -290,7 +309,7 @@ def has_node(reader: NodeReader, root: bytes, ref: bytes, key: bytes) -> bool:
         if is_there or not node[2]:
             return False
         child, parent_ref = node[2][position], child
-    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+    raise too_deep(child)
 
 
 class Tree:
@@ -334,36 +353,51 @@ class Tree:
         self,
         step: Callable[[NodeReader], T],
         counter: ReadCounter,
-        ask: Callable[[], object] | None = None,
+        ask: Callable[[int], object] | None = None,
     ) -> T:
-        """Run `step` until nothing is missing; `ask` is called before the first wait.
+        """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
 
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
         """
         try:
-            return step(self.reader)
-        except BlocksNeeded as missing:
-            needed = missing.seqs
-        fork = self._fork
-        held: dict[int, bytes] = {}
-        reader = NodeReader(
-            self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
-        )
-        if ask is not None:
-            ask()
-        while True:
-            if max(needed) >= self.log.length:
-                raise CorruptTree(max(needed), "named by the tree, and not in the log")
-            counter.count(len(needed), self.hints.number_of(needed))
-            # What our own log lacks was given up; a peer that still has it may not restore it.
-            wait = not self.log.is_writable
-            held.update(zip(needed, await self.log.get_many(needed, wait=wait), strict=True))
-            self.check_fork(fork)
             try:
-                return step(reader)
+                return step(self.reader)
             except BlocksNeeded as missing:
                 needed = missing.seqs
+            fork = self._fork
+            held: dict[int, bytes] = {}
+            reader = NodeReader(
+                self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
+            )
+            if ask is not None:
+                ask(needed[0])
+                if self.hints.wait_for_more():
+                    needed = needed[:1]  # the rest comes along, or is hinted at
+            while True:
+                if max(needed) >= self.log.length:
+                    raise CorruptTree(max(needed), "named by the tree, and not in the log")
+                counter.count(len(needed), self.hints.number_of(needed))
+                # What our own log lacks was given up; a peer that has it may not restore it.
+                wait = not self.log.is_writable
+                blocks = await self.log.get_many(needed, wait=wait)
+                held.update(zip(needed, blocks, strict=True))
+                self.check_fork(fork)
+                try:
+                    return step(reader)
+                except BlocksNeeded as missing:
+                    needed = missing.seqs
+        except CorruptTree as error:
+            self.refuse(error)
+
+    def refuse(self, error: CorruptTree) -> NoReturn:
+        """Raise it, or what explains it better; nothing that was read on the way is kept.
+
+        Raises: CorruptTree, NotABee, UnknownFormat.
+        """
+        self.cache.clear()
+        self.check_header()
+        raise error
 
     def check_header(self) -> None:
         """Make sure, once, that the log starts as a bee does, if its first block is here.

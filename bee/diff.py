@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from bee.btree import MAX_DEPTH
-from bee.descent import BlocksNeeded, NodeReader, decode_ref
+from bee.descent import BlocksNeeded, NodeReader, decode_ref, too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
@@ -91,7 +91,7 @@ def _height(reader: NodeReader, root: bytes) -> int:
         if not children:
             return height
         ref, parent_ref = children[0], ref
-    raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+    raise too_deep(parent_ref)
 
 
 def _stands_at(frame: Frame) -> object:

@@ -6,6 +6,11 @@ reader then fetches all at once: a few round trips instead of one per level of t
 
 On the wire a payload has its length before it (the `buffer` of compact encoding).
 
+**One round trip.** The best peer is asked to push the blocks themselves: its hint then says so,
+and names what follows by itself. Until they are late nobody is asked for these. A peer that
+knows nothing of that (JavaScript) answers with a hint as ever, and one that announced blocks
+and did not send them is not asked for pushes again.
+
 Answers are bounded, and hints are only believed as far as they were asked for (`Hints`).
 
 Source: hyperbee 2.27.3 lib/extension.js.
@@ -14,16 +19,21 @@ Source: hyperbee 2.27.3 lib/extension.js.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from weakref import WeakSet
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
 from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, locate, root_ref
 from bee.errors import CorruptTree
 from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
+from bee.log import LogPeer
 from bee.messages import (
     CacheHint,
     GetRequest,
     IteratorRequest,
+    KeysRequest,
+    Request,
     decode_extension,
 )
 from bee.protobuf import decode_varint, encode_varint
@@ -34,6 +44,12 @@ NAME = "hyperbee"
 
 MAX_SEQS_PER_MESSAGE = 128
 
+MAX_ASKED = 16
+"""Keys of one question that are asked for by name where hints come back; more bring little."""
+
+MAX_KEYS = 512
+"""Keys of one question to a peer that pushes."""
+
 MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 """Children and keys passed for one answer; a sound tree has named enough seqs by then."""
 
@@ -41,17 +57,23 @@ MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 class HyperbeeExtension:
     """Asks and answers for one bee."""
 
-    __slots__ = ("_tree",)
+    __slots__ = ("_pushers", "_tree")
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._pushers: WeakSet[LogPeer] = WeakSet()
         tree.log.set_extension(NAME, self.receive)
 
-    def ask_get(self, version: int, key: bytes) -> None:
-        self._send(GetRequest(version, key))
+    def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> None:
+        """`lacking` is the first seq on the way to them that is not here."""
+        plain = [GetRequest(version, key) for key in keys[:MAX_ASKED]]
+        whole = KeysRequest(version, tuple(keys[:MAX_KEYS])) if len(keys) > 1 else None
+        self._send(plain, lacking, whole)
 
-    def ask_range(self, version: int, key_range: KeyRange, last_key: bytes | None) -> None:
-        """`last_key` is the last that was read already."""
+    def ask_range(
+        self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
+    ) -> None:
+        """`last_key` is the last that was read already, `lacking` the first seq not here."""
         lower, lower_in = key_range.lower, key_range.includes_lower
         upper, upper_in = key_range.upper, key_range.includes_upper
         if last_key is not None:
@@ -59,23 +81,57 @@ class HyperbeeExtension:
                 upper, upper_in = last_key, False
             else:
                 lower, lower_in = last_key, False
-        self._send(
-            IteratorRequest(
-                version,
-                gte=lower if lower_in else None,
-                gt=None if lower_in else lower,
-                lte=upper if upper_in else None,
-                lt=None if upper_in else upper,
-                limit=key_range.limit or 0,
-                reverse=key_range.reverse,
-            )
+        request = IteratorRequest(
+            version,
+            gte=lower if lower_in else None,
+            gt=None if lower_in else lower,
+            lte=upper if upper_in else None,
+            lt=None if upper_in else upper,
+            limit=key_range.limit or 0,
+            reverse=key_range.reverse,
+        )
+        self._send([request], lacking)
+
+    def _send(
+        self,
+        plain: Sequence[GetRequest | IteratorRequest],
+        lacking: int,
+        whole: KeysRequest | None = None,
+    ) -> None:
+        """Ask the best peer to push, and the others for hints unless it is known to push.
+
+        `whole` says in one message what `plain` says in several, to a peer that understands it.
+        """
+        peers = self._tree.log.peers
+        if not peers:
+            return
+        version = plain[0].version
+        best = min(peers, key=lambda peer: self._rank(peer, version))
+        is_known = best in self._pushers
+        for peer in (best,) if is_known else peers:
+            requests: list[Request] = []
+            if peer is best and not peer.missed_pushes:
+                peer.allow_pushes(MAX_HINTS_PER_REQUEST)
+                requests.append(replace(whole or plain[0], push_from=lacking + 1))
+                if whole is not None and not is_known:
+                    requests += plain
+            else:
+                requests += plain
+            for request in requests:
+                peer.send_extension(NAME, encode_buffer(request.encode()))
+                self._tree.hints.expect()
+
+    def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
+        """The less the better: who surely has it all, keeps its word, can push, and is near."""
+        lacks = (peer.contiguous_length < version) + (peer.length < version)
+        return (
+            lacks,
+            peer.missed_pushes > 0,
+            peer not in self._pushers,
+            peer.round_trip_seconds,
         )
 
-    def _send(self, request: GetRequest | IteratorRequest) -> None:
-        if self._tree.log.send_extension(NAME, encode_buffer(request.encode())):
-            self._tree.hints.expect()
-
-    async def receive(self, payload: bytes, _peer: object) -> Sequence[bytes]:
+    async def receive(self, payload: bytes, peer: LogPeer) -> Sequence[bytes]:
         """A payload came from a peer; returns the payloads to answer with.
 
         What is no message, or cannot be answered, is ignored, as by the original.
@@ -88,26 +144,43 @@ class HyperbeeExtension:
         answers: list[bytes] = []
         for message in messages[:1]:
             if isinstance(message, CacheHint):
-                fresh = tree.hints.add(message.seqs, tree.log.length)
-                tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
+                is_pushed = message.pushed and not peer.missed_pushes
+                fresh = tree.hints.add(message.seqs, tree.log.length, is_pushed=is_pushed)
+                if is_pushed:
+                    self._pushers.add(peer)
+                    peer.expect_blocks(fresh)
+                else:
+                    tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
             elif 1 < message.version <= tree.log.length:
                 tree.current_fork()
-                seqs = list(_visited(tree.reader, message))
-                for start in range(0, len(seqs), MAX_SEQS_PER_MESSAGE):
-                    hint = CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]))
-                    answers.append(encode_buffer(hint.encode()))
+                seqs: Sequence[int] = list(_visited(tree.reader, message))
+                is_pushed = message.push_from > 0
+                if is_pushed:
+                    seqs = peer.push_blocks(_from(seqs, message.push_from - 1))
+                for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE):
+                    part = tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])
+                    answers.append(encode_buffer(CacheHint(part, is_pushed).encode()))
         return answers
 
 
-def _visited(reader: NodeReader, request: GetRequest | IteratorRequest) -> dict[int, None]:
+def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
+    """What comes from `first` on; all of it where that is not on the way."""
+    return seqs[seqs.index(first) :] if first in seqs else seqs
+
+
+def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
     """The seqs of all blocks that such a read looks at, as far as they are here."""
     seqs: dict[int, None] = {}
     try:
-        if isinstance(request, GetRequest):
-            for _ in _descend(reader, root_ref(request.version), request.key, seqs):
-                pass
-        else:
+        if isinstance(request, IteratorRequest):
             _visit_range(reader, request, seqs)
+            return seqs
+        keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
+        for key in keys:
+            for _ in _descend(reader, root_ref(request.version), key, seqs):
+                pass
+            if len(seqs) >= MAX_HINTS_PER_REQUEST:
+                break
     except (BlocksNeeded, CorruptTree):
         pass  # the seqs up to here are still worth having
     return seqs

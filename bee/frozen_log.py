@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bee.log import ExtensionHandler
+from bee.log import ExtensionHandler, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import NotWritable, UsageError
 
@@ -97,9 +97,10 @@ class FrozenLog:
     def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
         """Does nothing: the handler would answer for the log as it is."""
 
-    def send_extension(self, name: str, payload: bytes, /) -> int:
-        """Sends to nobody."""
-        return 0
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        """None: see above."""
+        return ()
 
 
 def _refused() -> NotWritable:

@@ -110,6 +110,10 @@ class Keyspace(Generic[K, V]):
         end = self.separator if separator is None else separator
         return Keyspace(keys, values, self.prefix + name + end, self.separator)
 
+    def encoded(self, keys: Codec[T], values: Codec[A]) -> Keyspace[T, A]:
+        """The same keys and values, shown by other codecs."""
+        return Keyspace(keys, values, self.prefix, self.separator)
+
     @property
     def is_plain(self) -> bool:
         """Whether keys and values are shown just as they are stored."""

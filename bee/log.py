@@ -12,6 +12,35 @@ ExtensionHandler = Callable[[bytes, Any], Awaitable[Sequence[bytes]]]
 """Takes a payload and the peer it came from; what it returns goes back to that peer."""
 
 
+class LogPeer(Protocol):
+    """Somebody who has the log, too; `hypercore.replication.session.PeerHandle` is one."""
+
+    @property
+    def length(self) -> int:
+        """What the peer said it has, perhaps with gaps."""
+
+    @property
+    def contiguous_length(self) -> int: ...
+
+    @property
+    def round_trip_seconds(self) -> float: ...
+
+    @property
+    def missed_pushes(self) -> int:
+        """Blocks that it announced and that did not come in time."""
+
+    def send_extension(self, name: str, payload: bytes, /) -> None: ...
+
+    def push_blocks(self, indices: Iterable[int], /) -> Sequence[int]:
+        """Send blocks without a request; returns those that will be sent, in their order."""
+
+    def allow_pushes(self, count: int, /) -> None:
+        """Take so many blocks without a request from it."""
+
+    def expect_blocks(self, indices: Iterable[int], /) -> None:
+        """These are on their way: do not request them unless they are late."""
+
+
 class Log(Protocol):
     """An append-only log of blocks, perhaps partly here, perhaps ours to write."""
 
@@ -76,5 +105,6 @@ class Log(Protocol):
 
     def set_extension(self, name: str, handler: ExtensionHandler, /) -> None: ...
 
-    def send_extension(self, name: str, payload: bytes, /) -> int:
-        """Send to all peers; returns how many."""
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        """Those that are connected now."""

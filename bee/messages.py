@@ -8,10 +8,17 @@
 | index    | 1 Level, repeated: level 0 is the root as of this block                 |
 | Level    | 1 packed: seqs of the blocks that hold the keys,                        |
 |          | 2 packed: pairs (seq, offset) = level `offset` of block `seq`           |
-| hint     | 1 start, 2 end, 3 packed: seqs worth having              extension, 1   |
-| get      | 1 version, 2 key                                         extension, 2   |
+| hint     | 1 start, 2 end, 3 packed: seqs worth having,             extension, 1   |
+|          | 15 whether these are pushed (ours)                                      |
+| get      | 1 version, 2 key, 15 push from (ours)                    extension, 2   |
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
-|          | 7 reverse, 8 packed: triples (seq, offset, position)                    |
+|          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
+|          | 15 push from (ours)                                                     |
+| keys     | 1 version, 2 keys (repeated), 15 push from (ours)        extension, 15  |
+
+What is numbered 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks
+themselves and not only for their numbers: 1 + the first seq that the asker lacks on the way, so
+that what it has of the way is left out; 0 asks for numbers alone.
 
 `seq` is Hyperbee's word for the index of a block.
 
@@ -51,6 +58,7 @@ _LEVEL_CHILDREN = 0x12
 _NODE_INDEX = 0x0A
 _NODE_KEY = 0x12
 _NODE_VALUE = 0x1A
+_PUSH = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +245,10 @@ def is_deletion(record: NodeRecord, seq: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Seqs worth having: the answer to the other two."""
+    """Seqs worth having: the answer to the other two. `pushed`: they follow by themselves."""
 
     seqs: tuple[int, ...]
+    pushed: bool = False
 
     def encode(self) -> bytes:
         start = min(self.seqs, default=0)
@@ -247,6 +256,8 @@ class CacheHint:
         body = encode_varint_field(1, start) + encode_varint_field(2, end)
         if self.seqs:
             body += encode_bytes_field(3, encode_packed(self.seqs))
+        if self.pushed:
+            body += encode_varint_field(_PUSH, 1)
         return encode_bytes_field(1, body)
 
 
@@ -256,10 +267,28 @@ class GetRequest:
 
     version: int
     key: bytes
+    push_from: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version) + encode_bytes_field(2, self.key)
+        if self.push_from:
+            body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(2, body)
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRequest:
+    """Somebody looks for all these keys in that version; only for peers that push."""
+
+    version: int
+    keys: tuple[bytes, ...]
+    push_from: int = 0
+
+    def encode(self) -> bytes:
+        body = encode_varint_field(1, self.version)
+        body += b"".join(encode_bytes_field(2, key) for key in self.keys)
+        body += encode_varint_field(_PUSH, self.push_from)
+        return encode_bytes_field(_PUSH, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +307,7 @@ class IteratorRequest:
     limit: int = 0
     reverse: bool = False
     checkpoint: tuple[int, ...] = ()
+    push_from: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version)
@@ -287,25 +317,35 @@ class IteratorRequest:
         body += encode_varint_field(6, self.limit) + encode_varint_field(7, int(self.reverse))
         if self.checkpoint:
             body += encode_bytes_field(8, encode_packed(self.checkpoint))
+        if self.push_from:
+            body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(3, body)
 
 
-ExtensionMessage = CacheHint | GetRequest | IteratorRequest
+Request = GetRequest | KeysRequest | IteratorRequest
+ExtensionMessage = CacheHint | Request
 
 
 def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
     """The messages in one payload: one, from all we know of. Raises: DecodeError."""
     messages: list[ExtensionMessage] = []
     for number, value in decode_fields(payload):
-        if number not in (1, 2, 3):
+        if number not in (1, 2, 3, _PUSH):
             continue
-        fields = dict(decode_fields(as_bytes(value)))
+        pairs = list(decode_fields(as_bytes(value)))
+        fields = dict(pairs)
         if number == 1:
-            messages.append(CacheHint(tuple(decode_packed(as_bytes(fields.get(3, b""))))))
+            seqs = tuple(decode_packed(as_bytes(fields.get(3, b""))))
+            messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1))
         elif number == 2:
-            messages.append(GetRequest(as_int(fields.get(1, 0)), as_bytes(fields.get(2, b""))))
-        else:
+            version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
+            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from))
+        elif number == 3:
             messages.append(_decode_iterator(fields))
+        else:
+            version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
+            keys = tuple(as_bytes(item) for field, item in pairs if field == 2)
+            messages.append(KeysRequest(version, keys, push_from))
     return messages
 
 
@@ -323,4 +363,5 @@ def _decode_iterator(fields: dict[int, int | bytes]) -> IteratorRequest:
         limit=as_int(fields.get(6, 0)),
         reverse=as_int(fields.get(7, 0)) == 1,
         checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")))),
+        push_from=as_int(fields.get(_PUSH, 0)),
     )

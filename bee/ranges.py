@@ -28,6 +28,7 @@ from bee.descent import (
     Tree,
     locate,
     parse_record,
+    too_deep,
 )
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
@@ -68,7 +69,7 @@ class Results(Generic[T]):
         fork: int,
         cursor: Cursor[T],
         counter: ReadCounter,
-        ask: Callable[[], object] | None = None,
+        ask: Callable[[int], object] | None = None,
     ) -> None:
         self._tree = tree
         self._fork = fork
@@ -99,9 +100,9 @@ class Results(Generic[T]):
                 await self._tree.pause()
         return self._ready.pop()
 
-    def _ask_peers(self) -> None:
+    def _ask_peers(self, lacking: int) -> None:
         assert self._ask is not None
-        self._ask()
+        self._ask(lacking)
         self._since_asked = 0
 
 
@@ -127,7 +128,7 @@ def seek(reader: NodeReader, root: bytes, key_range: KeyRange) -> list[Frame]:
     ref, parent_ref = root, b""
     while ref:
         if len(frames) == MAX_DEPTH:
-            raise CorruptTree(0, f"tree deeper than {MAX_DEPTH}")
+            raise too_deep(parent_ref)
         node = reader.node(ref, parent_ref)
         if start is None:
             frames.append(Frame(node, ref, 2 * len(node[0]) if key_range.reverse else 0))
@@ -172,6 +173,7 @@ class RangeCursor(Generic[T]):
         self._since = since
         self._left = key_range.limit
         self._group = 1
+        self._nodes_left = _seq(root) if root else 0
         self.last_key: bytes | None = None
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
@@ -280,6 +282,11 @@ class RangeCursor(Generic[T]):
         """
         if depth == MAX_DEPTH:
             raise CorruptTree(_seq(frame.ref), f"tree deeper than {MAX_DEPTH}")
+        # Each node has a key of its own, put by a block of its own. Most keys are not looked at
+        # when only newer ones are wanted: then nothing else would end a circle for ages.
+        if not self._nodes_left:
+            raise CorruptTree(_seq(frame.ref), "tree nodes shared within a tree")
+        self._nodes_left -= 1
         ref = frame.children[frame.position >> 1]
         node = reader.cache.get(ref)
         if node is None:

@@ -31,9 +31,6 @@ B = TypeVar("B")
 
 GET_EFFORT = 5
 
-MAX_ASKED = 16
-"""Keys of one `get_many` that peers are asked about by name: hints beyond bring little."""
-
 
 class Change(NamedTuple, Generic[K, V]):
     """One block of the history: a put, or a deletion (then the value is None).
@@ -123,6 +120,11 @@ class Snapshot(Generic[K, V]):
         )
         return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
 
+    def encoded(self, *, key_encoding: Codec[A], value_encoding: Codec[B]) -> Snapshot[A, B]:
+        """The same keys and values, read by other codecs."""
+        keyspace = self._keyspace.encoded(key_encoding, value_encoding)
+        return Snapshot(self._tree, self._extension, keyspace, self.version, self.fork)
+
     async def get(self, key: K) -> Entry[K, V] | None:
         """The entry of `key`, None if there is none."""
         keyspace = self._keyspace
@@ -140,15 +142,17 @@ class Snapshot(Generic[K, V]):
             found = look_up(tree.reader, root, encoded)
         except BlocksNeeded:
             found = await self._look_up(encoded)
+        except CorruptTree as error:
+            tree.refuse(error)
         return None if found is None else decode_entry(keyspace, *found)
 
     async def _look_up(self, key: bytes) -> tuple[int, NodeRecord] | None:
         def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
             return look_up(reader, self._root, key)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
-                self._extension.ask_get(self.version, key)
+                self._extension.ask_keys(self.version, (key,), lacking)
 
         return await self._tree.read(step, self._counter, ask)
 
@@ -167,10 +171,9 @@ class Snapshot(Generic[K, V]):
         def step(reader: NodeReader) -> list[tuple[int, NodeRecord] | None]:
             return gather([partial(look_up, reader, root, key) for key in encoded])
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             if self._extension is not None:
-                for key in encoded[:MAX_ASKED]:
-                    self._extension.ask_get(self.version, key)
+                self._extension.ask_keys(self.version, encoded, lacking)
 
         self._tree.effort += GET_EFFORT * len(encoded)
         if self._tree.effort >= PAUSE_EFFORT:
@@ -216,10 +219,10 @@ class Snapshot(Generic[K, V]):
 
         cursor = RangeCursor(self._root, bounds, decode, since)
 
-        def ask() -> None:
+        def ask(lacking: int) -> None:
             # Peers would name all of the range.
             if self._extension is not None and not since:
-                self._extension.ask_range(self.version, bounds, cursor.last_key)
+                self._extension.ask_range(self.version, bounds, cursor.last_key, lacking)
 
         return Results(self._tree, self.fork, cursor, self._counter, ask)
 

@@ -27,7 +27,7 @@ from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
-from hypercore.replication.session import CoreReplication, ExtensionHandler
+from hypercore.replication.session import CoreReplication, ExtensionHandler, PeerHandle
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Storage
@@ -423,6 +423,11 @@ class ReadableCore:
     def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
         """Handle messages of this name; what the handler returns goes back to that peer."""
         self.replication.set_extension(name, handler)
+
+    @property
+    def peers(self) -> Sequence[PeerHandle]:
+        """The peers that are connected now."""
+        return self.replication.peers
 
     def send_extension(self, name: str, payload: bytes) -> int:
         """Send to all connected peers; returns how many there are."""

@@ -227,8 +227,13 @@ def _check_together(config: Config) -> None:
             f"--min-copies {config.min_copies} needs other nodes, and with --store sqlite there "
             f"are none: use bee or hybrid"
         )
-    if not config.has_mesh and (config.join or config.mesh_name is not None):
-        option = "--join" if config.join else "--mesh-name"
+    wanted = {
+        "--join": bool(config.join),
+        "--mesh-name": config.mesh_name is not None,
+        "--mesh-encrypted": config.mesh_encrypted,
+    }
+    if not config.has_mesh and any(wanted.values()):
+        option = next(option for option, is_given in wanted.items() if is_given)
         raise ConfigError(
             f"{option} needs a store that other nodes can read, and --store sqlite has none: use "
             f"bee or hybrid"

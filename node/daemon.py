@@ -197,6 +197,8 @@ class Node:
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
+        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+            swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
         await swarm.join(mesh.membership.topic)
@@ -344,7 +346,9 @@ class Node:
 
     def _present(self) -> dict[str, Presence]:
         return {
-            peer.id: Presence(peer.address, peer.reach) for peer in self.peers() if peer.is_member
+            peer.id: Presence(peer.address, peer.reach, peer.is_initiator)
+            for peer in self.peers()
+            if peer.is_member
         }
 
     def missing_for_ready(self) -> list[str]:

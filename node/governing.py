@@ -37,6 +37,8 @@ class Presence:
 
     address: str
     reach: str
+    is_dialed: bool
+    """By us: so others can reach it at this address."""
 
 
 class Seat(Protocol):

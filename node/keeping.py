@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
 
 from hypercore.crypto import KeyPair
 from node.access.gate import Gate
-from node.config import Config
+from node.config import Config, parse_address
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
@@ -23,6 +24,12 @@ from node.verbs import ExitCode, VerbError
 from swarm.io.tasks import open_background_nursery
 
 RETRY_SECONDS = 10.0
+
+BOOK_SECONDS = 5.0
+"""How long what people are told of members may wait to be written."""
+
+MAX_DIALED = 16
+"""Members whose addresses are tried after a restart: through them the others are found."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,14 +75,33 @@ class MeshKeeper:
         self._mesh.trust.take(records)
         await self.save()
 
-    async def save(self) -> None:
+    async def save(self, *, with_book: bool = True) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
         async with self._lock:
-            await trio.to_thread.run_sync(self.save_now)
+            book = self.book.encode() if with_book else self._saved_book
+            if self.membership != self._saved or book != self._saved_book:
+                await trio.to_thread.run_sync(self._write, self.membership, book)
 
     def save_now(self) -> None:
         """As `save`; blocks on the disk. Raises: OSError."""
-        membership, book = self.membership, self.book.encode()
+        self._write(self.membership, self.book.encode())
+
+    def known_addresses(self) -> list[tuple[bytes, str, int]]:
+        """(id, host, port) of members that were dialed before, and may be again."""
+        known: list[tuple[bytes, str, int]] = []
+        for hex_id, address in self.book.addresses(MAX_DIALED):
+            with suppress(ValueError):
+                id = bytes.fromhex(hex_id)
+                if not self._mesh.trust.is_barred(id):
+                    known.append((id, *parse_address(address)))
+        return known
+
+    def _note_addresses(self) -> None:
+        for id, presence in self.present().items():
+            if presence.is_dialed and presence.address:
+                self.book.note_address(id, presence.address)
+
+    def _write(self, membership: Membership, book: bytes) -> None:
         if membership != self._saved:
             save_membership(self._config.mesh_path, membership)
             self._saved = membership
@@ -88,15 +114,20 @@ class MeshKeeper:
         self._gate.is_read_only = not self._mesh.trust.may_write
 
     async def run(self) -> None:
-        """Save whenever something has changed, until cancelled."""
+        """Save what changes, until cancelled: what admins signed at once, the book now and then."""
+        book_due = math.inf
         while True:
-            await self._mesh.trust.wait_changed()
+            with trio.move_on_at(book_due) as waiting:
+                await self._mesh.trust.wait_changed()
             self._apply_role()
+            self._note_addresses()
+            is_due = waiting.cancelled_caught
+            book_due = math.inf if is_due else min(book_due, trio.current_time() + BOOK_SECONDS)
             try:
-                await self.save()
+                await self.save(with_book=is_due)
             except OSError as error:
                 _log.error("mesh.toml cannot be written", reason=str(error))
-                await trio.sleep(RETRY_SECONDS)
+                book_due = trio.current_time() + RETRY_SECONDS
 
 
 @asynccontextmanager

@@ -166,6 +166,24 @@ class Downloads:
             count += 1
         peer.counters.requests_sent += count
 
+    def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
+        """The peer has announced that it sends these: nobody is asked for them meanwhile."""
+        demand = self.demand
+        announced = [
+            index
+            for index in indices
+            if not self._log.bitfield.get(index) and not demand.is_asked(index)
+        ]
+        for index in announced:
+            demand.ask(index)
+        peer.expected.expect(announced, now + patience(peer))
+
+    def give_up_expected(self, peer: RemotePeer) -> None:
+        """What the peer announced did not come: it is requested, as far as it is wanted."""
+        for index in peer.expected.give_up():
+            self.demand.put_back(index)
+            self.is_reassigning = True
+
     def _take_over(
         self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
     ) -> None:
@@ -196,6 +214,7 @@ class Downloads:
 
     def cancel_all(self, peer: RemotePeer) -> None:
         """Withdraw everything asked of this peer; what is wanted waits for the next one."""
+        self.give_up_expected(peer)
         for request in list(peer.inflight):
             self._cancel(peer, request)
 
@@ -212,6 +231,7 @@ class Downloads:
 
     def forget(self, peer: RemotePeer) -> None:
         """The peer is gone: what it owed is wanted of others."""
+        self.give_up_expected(peer)
         for request in list(peer.inflight):
             peer.inflight.finish(request)
             self._put_back(peer, request)
@@ -238,7 +258,7 @@ class Downloads:
         fork, offset = uint_at(payload, offset)
         request = peer.inflight.get(request_id)
         if request is None or request.parked is not None:
-            self._receive_unasked(peer, request_id, payload, intake)
+            self._receive_unasked(peer, request_id, payload, intake, now)
             return
         if flags == _MANIFEST_ONLY:
             # Whatever the fork: the peer has nothing else of what was asked for.
@@ -271,22 +291,26 @@ class Downloads:
             peer.inflight.measure_round_trip(now - request.sent_at)
 
     def _receive_unasked(
-        self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake
+        self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake, now: float
     ) -> None:
         if request_id == REPORT:
             proof = Data.decode(payload).proof
-            if proof.block is not None and self._settings.push is not PushMode.OFF:
-                self._receive_push(peer, proof, intake)
-                return
+            if proof.block is not None:
+                is_asked = peer.expected.admit()
+                is_pushing = self._settings.push is not PushMode.OFF
+                if (is_asked or is_pushing) and self._receive_push(peer, proof, intake, now):
+                    return
+                if is_pushing or (is_asked and proof.upgrade is None):
+                    peer.counters.answers_ignored += 1
+                    return
             self._conflicts.receive(peer, payload)
         peer.counters.answers_ignored += 1
 
-    def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake) -> None:
-        """Verify a block that nobody asked for; one that fits nothing that is here is ignored."""
+    def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake, now: float) -> bool:
+        """Verify a block that nobody requested; False if it fits nothing that is here."""
         wanted = acceptable_push(proof, intake, self._log.bitfield)
         if wanted is None or wanted.block is None:
-            peer.counters.answers_ignored += 1
-            return
+            return False
         changes = intake.accept_proof(wanted)
         if changes.head is not None:
             peer.counters.upgrades_received += 1
@@ -296,9 +320,11 @@ class Downloads:
             peer.counters.pushes_received += 1
             peer.counters.blocks_received += 1
             peer.counters.bytes_received += len(value)
+            peer.expected.arrived(index, now + patience(peer))
             if self.demand.is_asked(index):
                 self.pushed.append(index)
             self.demand.settle(index)
+        return True
 
     def _receive_fork(
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake

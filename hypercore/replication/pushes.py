@@ -1,8 +1,11 @@
-"""Blocks sent to one peer that has not asked for them: it said that it takes them.
+"""Blocks sent to one peer without a request: it said that it takes them, or asked otherwise.
 
 Each leaves with what proves it to the length that the peer has by then: the one it told us, or
 the one that earlier pushes and answers on this channel brought it to. As with answers, nothing
 is read before the connection can carry it.
+
+What was asked for by an extension is many blocks of one tree: of their proofs only those nodes
+are sent that no earlier block on this channel has brought.
 """
 
 from __future__ import annotations
@@ -29,6 +32,10 @@ from hypercore.replication.uploads import UploadSource, levels_below_root
 MAX_WAITING_PUSHES = 2048
 """Pushes to one peer that may wait; further ones are dropped, since the peer can still ask."""
 
+MAX_ASKED_BYTES = 8 << 20
+"""Of what an extension asked for, by the average size of the log's blocks; the rest the peer
+requests, as fast as it can take it."""
+
 
 class Pushes:
     """What is to be pushed to one peer."""
@@ -36,10 +43,11 @@ class Pushes:
     def __init__(self, source: UploadSource) -> None:
         self._source = source
         self._waiting: dict[int, None] = {}
+        self._asked: dict[int, None] = {}
         self._pushed = BitMap64()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._asked)
 
     def add(self, indices: Iterable[int]) -> None:
         for index in indices:
@@ -47,6 +55,30 @@ class Pushes:
                 return
             if 0 <= index < MAX_TRACKED and index not in self._pushed:
                 self._waiting[index] = None
+
+    def add_asked(self, peer: RemotePeer, indices: Iterable[int], head: Head) -> list[int]:
+        """Queue what an extension was asked for; returns what of it will be sent, in that order.
+
+        Not what the peer has or was sent, nor what is not here or not durable.
+        """
+        queued = []
+        average = head.byte_length // max(head.length, 1) + 64
+        room = min(MAX_WAITING_PUSHES, MAX_ASKED_BYTES // average + 1)
+        sent = peer.uploads.sent
+        is_held = self._source.bitfield.get
+        for index in indices:
+            if len(self._asked) >= room:
+                break
+            if (
+                0 <= index < min(head.length, MAX_TRACKED)
+                and index not in sent
+                and index not in self._asked
+                and is_held(index)
+                and not peer.offers(index)
+            ):
+                self._asked[index] = None
+                queued.append(index)
+        return queued
 
     def clear(self) -> None:
         """Forget what waits and what was pushed: the peer has another history, or wants none."""
@@ -59,21 +91,30 @@ class Pushes:
         Blocks beyond it are not durable yet: they wait.
         """
         sync = peer.sync
-        if sync is None or not takes_pushes(peer) or sync.fork != head.fork:
+        if sync is None or sync.fork != head.fork:
+            self._asked.clear()
             self.clear()
+            peer.uploads.sent.clear()
             return []
+        if not takes_pushes(peer):
+            self.clear()
         messages: list[tuple[int, bytes]] = []
         left = max_bytes
-        for index in list(self._waiting):
+        for index in [*self._asked, *self._waiting]:
             if left <= 0:
                 break
             if index >= head.length:
                 continue
-            del self._waiting[index]
-            proof = None if peer.offers(index) else self._prove(peer, sync.length, index, head)
+            is_asked = index in self._asked
+            self._asked.pop(index, None)
+            self._waiting.pop(index, None)
+            if index in peer.uploads.sent or peer.offers(index):
+                continue
+            proof = self._prove(peer, sync.length, index, head, is_asked=is_asked)
             if proof is None or proof.block is None:
                 continue
             self._pushed.add(index)
+            peer.uploads.sent.add(index)
             peer.counters.pushes_sent += 1
             peer.counters.blocks_sent += 1
             peer.counters.bytes_sent += len(proof.block.value or b"")
@@ -82,7 +123,9 @@ class Pushes:
             messages.append((MessageType.DATA, payload))
         return messages
 
-    def _prove(self, peer: RemotePeer, length: int, index: int, head: Head) -> Proof | None:
+    def _prove(
+        self, peer: RemotePeer, length: int, index: int, head: Head, *, is_asked: bool
+    ) -> Proof | None:
         source = self._source
         block = source.read_blocks([index])[0]
         if block is None:
@@ -93,7 +136,11 @@ class Pushes:
         if index >= theirs:
             upgrade = UpgradeRequest(theirs, head.length - theirs)
         else:
-            levels = levels_below_root(index, theirs)
+            levels = (
+                _levels_to_known(peer, index, theirs)
+                if is_asked
+                else levels_below_root(index, theirs)
+            )
         prologue = source.verifier.prologue if source.verifier is not None else None
         wanted = ProofRequest(head.fork, block=BlockRequest(index, levels), upgrade=upgrade)
         try:
@@ -107,6 +154,23 @@ class Pushes:
                 proof.fork, proof.block, None, None, proof.upgrade, manifest=source.manifest
             )
         return proof
+
+
+def _levels_to_known(peer: RemotePeer, index: int, length: int) -> int:
+    """How many levels a block's path has to climb to a node that the peer has.
+
+    That is a root of its tree of `length` blocks, or a node that another block has brought: each
+    brings the nodes on its path and their siblings.
+    """
+    node = flat_tree.TreeIndex(2 * index)
+    levels = 0
+    while True:
+        parent = flat_tree.parent(node)
+        stop = flat_tree.right_span(parent)
+        if stop >= 2 * length or peer.has_any(flat_tree.left_span(parent) // 2, stop // 2 + 1):
+            return levels
+        node = parent
+        levels += 1
 
 
 def takes_pushes(peer: RemotePeer) -> bool:

@@ -9,6 +9,7 @@ from bitarray import bitarray
 from pyroaring import BitMap64
 
 from hypercore.errors import RemoteProtocolError
+from hypercore.replication.expected import ExpectedPushes
 from hypercore.replication.hotswap import Speed
 from hypercore.replication.inflight import Inflight, InflightRequest
 from hypercore.replication.messages import HaveBits, Range, Sync
@@ -37,6 +38,7 @@ class RemotePeer:
         self.wire = WireCounts()
         self.inflight = Inflight()
         self.speed = Speed()
+        self.expected = ExpectedPushes()
         self.sync: Sync | None = None
         """What the peer last said of itself."""
 
@@ -101,6 +103,7 @@ class RemotePeer:
                 self._contiguous = start
             if start < min(end, known):
                 self._others.remove_range(start, min(end, known))
+                self.uploads.sent.remove_range(start, min(end, known))
         elif start <= self._contiguous:
             self._contiguous = max(self._contiguous, end)
             if self._lacks:
@@ -143,6 +146,14 @@ class RemotePeer:
         if index in self._lacks:
             return False
         return index < self._contiguous or index in self._others
+
+    def has_any(self, start: int, stop: int) -> bool:
+        """Whether it has one of the blocks [start, stop), or was sent it on this channel."""
+        return (
+            start < self._contiguous
+            or next(self._others.iter_equal_or_larger(start), stop) < stop
+            or next(self.uploads.sent.iter_equal_or_larger(start), stop) < stop
+        )
 
     def has_range(self, start: int, stop: int) -> bool:
         """Whether it has all of [start, stop), as far as is known."""

@@ -242,6 +242,21 @@ class Replicator:
                 outputs.append(Answerable(peer))
         return outputs
 
+    def push_asked(
+        self, peer: RemotePeer, indices: Iterable[int]
+    ) -> tuple[list[int], list[Output]]:
+        """Send the peer what it asked an extension for; also which of the blocks will be sent."""
+        if peer.is_gone:
+            return [], []
+        pushes = self._pushes.setdefault(peer, Pushes(self._log))
+        queued = pushes.add_asked(peer, indices, self._announcer.served)
+        return queued, [Answerable(peer)] if queued else []
+
+    def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
+        """The peer has announced pushes of these blocks: nobody is asked for them meanwhile."""
+        if not peer.is_gone:
+            self._downloads.expect(peer, indices, now)
+
     def log_changed(self, now: float) -> list[Output]:
         """The log was appended to, truncated, or became durable: announce it."""
         fork = self._announcer.served.fork
@@ -454,6 +469,8 @@ class Replicator:
         deadline = min(self._activity.deadline, self._conflicts.deadline)
         if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
             deadline = min(deadline, self._check_at)
+        for peer in self.peers:
+            deadline = min(deadline, peer.expected.deadline)
         return deadline
 
     def advance(self, now: float) -> list[Output]:
@@ -470,6 +487,9 @@ class Replicator:
             self._sync_all()
             for peer in list(self.peers):
                 outputs += self._end_idle(peer)
+        for peer in self.peers:
+            if peer.expected.deadline <= now:
+                self._downloads.give_up_expected(peer)
         self._check_at = now + self._check_seconds
         self._check_seconds = min(2 * self._check_seconds, MAX_CHECK_SECONDS)
         self._fill_all(now)

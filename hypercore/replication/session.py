@@ -76,9 +76,36 @@ class PeerHandle:
         """The blocks that the peer said it has without a gap from 0."""
         return self._peer.contiguous_length
 
+    @property
+    def round_trip_seconds(self) -> float:
+        """How long its answers took lately; 0 before the first."""
+        return self._peer.inflight.round_trip_seconds
+
+    @property
+    def missed_pushes(self) -> int:
+        """Blocks that it announced and that did not come in time."""
+        return self._peer.expected.missed
+
     def send_extension(self, name: str, payload: bytes) -> None:
         """Send to this peer; nothing happens when it is gone."""
         self._replication._send_extension(name, payload, self._peer)
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        """Send blocks that this peer asked for through an extension, in this order.
+
+        Returns those that will be sent: what it has or was sent before is left out, and what is
+        over `pushes.MAX_WAITING_PUSHES`. They leave when the connection can carry them, after
+        extension messages that are sent before the next checkpoint.
+        """
+        return self._replication._push_asked(self._peer, indices)
+
+    def allow_pushes(self, count: int) -> None:
+        """It was asked through an extension: so many blocks may come without a request."""
+        self._peer.expected.allow(count)
+
+    def expect_blocks(self, indices: Iterable[int]) -> None:
+        """It announced that it sends these: they are not requested unless it is late."""
+        self._replication._expect(self._peer, indices)
 
 
 ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
@@ -281,6 +308,15 @@ class CoreReplication:
 
     def _send_extension(self, name: str, payload: bytes, peer: RemotePeer | None) -> None:
         self._carry_out(self._replicator.send_extension(name, payload, peer))
+
+    def _push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
+        queued, outputs = self._replicator.push_asked(peer, indices)
+        self._carry_out(outputs)
+        return queued
+
+    def _expect(self, peer: RemotePeer, indices: Iterable[int]) -> None:
+        self._replicator.expect(peer, indices, trio.current_time())
+        self._poke()
 
     # --- serving ---------------------------------------------------------------------------------
 

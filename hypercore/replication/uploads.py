@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from pyroaring import BitMap64
+
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import RemoteProtocolError
@@ -85,6 +87,9 @@ class Uploads:
 
         self.pushed_length = 0
         """The part of it that pushes did."""
+
+        self.sent = BitMap64()
+        """Blocks that went out on this channel, and that the peer has not said to have dropped."""
 
         self._passed_length = -1
 
@@ -179,6 +184,7 @@ class Uploads:
             and is_held(request[1])
         ]
         values = dict(zip(indices, self._source.read_blocks(indices), strict=True))
+        self.sent.update(indices)
         answers = []
         for request_id, request in batch:
             if isinstance(request, tuple):
@@ -244,6 +250,8 @@ class Uploads:
         if block is not None:
             self._counters.blocks_sent += 1
             self._counters.bytes_sent += len(block)
+            assert wanted.block is not None
+            self.sent.add(wanted.block.index)
         if manifest is not None:
             proof = Proof(proof.fork, proof.block, proof.hash, proof.seek, proof.upgrade, manifest)
         return MessageType.DATA, Data(request.id, proof).encode()

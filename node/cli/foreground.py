@@ -16,6 +16,7 @@ from node.config import Config
 from node.daemon import Node, open_node
 from node.journal import configure_journal
 from node.verbs import ExitCode
+from node.web.status import describe_role
 
 _log = structlog.get_logger(__name__)
 
@@ -107,13 +108,17 @@ def _print_for_people(node: Node, is_first: bool) -> None:
 
 
 def _mesh_facts(node: Node) -> list[tuple[str, str]]:
-    mesh, key, ticket = node.mesh, node.key, node.ticket()
-    if mesh is None or key is None or ticket is None:
+    mesh, key = node.mesh, node.key
+    if mesh is None or key is None:
         return [("mesh", "none: other nodes cannot read --store sqlite")]
+    status = node.status()
     kind = "open to all who know its name" if mesh.membership.is_open else "by ticket only"
+    if mesh.membership.is_encrypted:
+        kind += ", encrypted"
     return [
         ("other nodes", node.addresses.mesh or ""),
         ("mesh", f"{mesh.membership.name} ({kind})"),
+        ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
         ("data core", key.hex()),
-        ("ticket", ticket),
+        ("ticket", node.ticket() or "none: an admin of the mesh has to invite"),
     ]

@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from bee.batch import Batch
 from bee.bee import Bee
 from bee.errors import CorruptTree
 from hypercore.encoding import DecodeError
 from hypercore.errors import BlockNotAvailable
-from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
@@ -42,7 +42,7 @@ from node.covalue.keys import (
     value_range,
 )
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.reading import Tree, read_pieces, read_value
+from node.covalue.reading import Tree, read_last_run, read_pieces, read_value
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import (
     decode_count,
@@ -50,6 +50,7 @@ from node.covalue.records import (
     decode_is_erased,
     decode_lock,
     decode_run,
+    decode_session,
     encode_checkpoint,
     encode_count,
     encode_deletion,
@@ -68,6 +69,16 @@ from node.covalue.store import (
     StoredText,
     StoredValue,
     ValueAppend,
+)
+from node.covalue.tails import (
+    NOTHING_YET,
+    EndCache,
+    SessionEnd,
+    Stretch,
+    fits_row,
+    grow,
+    make_runs,
+    may_join,
 )
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
@@ -114,6 +125,7 @@ class BeeStore:
         self._local = local
         self._reclaim = reclaim
         self._keeps_texts = keeps_texts
+        self._ends = EndCache()
 
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
@@ -164,6 +176,7 @@ class BeeStore:
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
         rows = gather(appends)
+        ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
             added = puts = 0
@@ -179,7 +192,8 @@ class BeeStore:
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
-                    records += _session_records(co_id, session_id, session)
+                    end = await self._extend(batch, co_id, session_id, session, records)
+                    ends[co_id, session_id] = end
                 await batch.put_many(records)
                 puts += len(records)
                 if puts >= _TURN:
@@ -190,6 +204,40 @@ class BeeStore:
             if transactions:
                 local[TRANSACTIONS_KEY] = encode_count(self._count(TRANSACTIONS_KEY) + transactions)
             await batch.flush(local=local)
+        for (co_id, session_id), end in ends.items():
+            self._ends.keep(co_id, session_id, end)
+
+    async def _extend(
+        self,
+        batch: Batch[bytes, bytes],
+        co_id: RawCoId,
+        session_id: CoSessionId,
+        rows: SessionRows,
+        records: list[tuple[bytes, bytes | None]],
+    ) -> SessionEnd:
+        """Add the records that a session gets; how it ends then."""
+        key = session_key(co_id, session_id)
+        run, tail = self._ends.take(co_id, session_id) or SessionEnd()
+        if tail.stop != rows.after:
+            run, tail = None, await _read_tail(batch, key, rows.after)
+        tail = grow(tail, rows.transactions)
+        if not fits_row(tail):
+            if run is None and may_join(tail):
+                run = await read_last_run(self._bee.snapshot(), co_id, session_id)
+            runs = make_runs(run or NOTHING_YET, tail)
+            for made in runs:
+                record = encode_run(made.transactions)
+                records.append((run_key(co_id, session_id, made.start), record))
+            run = runs[-1] if may_join(runs[-1]) else NOTHING_YET
+            tail = Stretch(rows.count)
+        for index, signature in rows.checkpoints:
+            records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
+        last = rows.last
+        counter = last.bytes_since_checkpoint
+        records.append(
+            (key, encode_session(rows.count, last.signature, counter, tail.transactions))
+        )
+        return SessionEnd(run, tail)
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
         """By how much the rows change the number of transactions that are loaded."""
@@ -335,36 +383,25 @@ async def _survey(tree: Tree, start: bytes, stop: bytes) -> tuple[list[bytes], E
         row = decode_key(entry.key)
         if row.kind is RowKind.HEADER or is_delete_session(row.session_id):
             kept.append(entry.key)
-        elif row.kind is RowKind.RUN:
+        elif row.kind in (RowKind.SESSION, RowKind.RUN):
+            value = entry.value or b""
+            is_run = row.kind is RowKind.RUN
+            transactions = decode_run(value) if is_run else decode_session(value)[1]
             size = sizes.get(row.session_id, SessionSize())
-            sizes[row.session_id] = size.plus(decode_run(entry.value or b""))
+            sizes[row.session_id] = size.plus(transactions)
     return kept, Erased(sizes)
 
 
-def _session_records(
-    co_id: RawCoId, session_id: CoSessionId, rows: SessionRows
-) -> list[tuple[bytes, bytes]]:
-    last = rows.last
-    session = encode_session(rows.count, last.signature, last.bytes_since_checkpoint)
-    records = [(session_key(co_id, session_id), session)]
-    for index, signature in rows.checkpoints:
-        records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
-    index = rows.after
-    for run in _split_runs(rows.transactions):
-        records.append((run_key(co_id, session_id, index), encode_run(run)))
-        index += len(run)
-    return records
+async def _read_tail(batch: Batch[bytes, bytes], key: bytes, count: int) -> Stretch:
+    """The tail of a session of which `count` transactions are stored, from its row.
 
-
-def _split_runs(transactions: Sequence[Transaction]) -> list[list[Transaction]]:
-    """Runs of at most PIECE_BYTES, or of one transaction that is larger."""
-    runs: list[list[Transaction]] = []
-    room = 0
-    for transaction in transactions:
-        size = len(transaction.changes) + len(transaction.meta or "") + 64
-        if size > room:
-            runs.append([])
-            room = PIECE_BYTES
-        runs[-1].append(transaction)
-        room -= size
-    return runs
+    Raises: CorruptStore.
+    """
+    entry = await batch.get(key)
+    try:
+        session, tail = decode_session(b"" if entry is None else entry.value or b"")
+    except DecodeError as error:
+        raise CorruptStore(key.decode(), str(error)) from error
+    if session.count != count:
+        raise CorruptStore(key.decode(), f"{session.count} are stored where {count} should be")
+    return Stretch(count - len(tail), tail)

@@ -3,7 +3,7 @@
 | key                             | value                        | sorts |
 |---------------------------------|------------------------------|-------|
 | `{coID}:header`                 | the header                   | 1     |
-| `{coID}:session:{sessionID}`    | how far the session goes     | 2     |
+| `{coID}:session:{sessionID}`    | how far it goes, and its end | 2     |
 | `{coID}:sig:{sessionID}:{idx}`  | a signature checkpoint       | 3     |
 | `{coID}:tx:{sessionID}:{idx}`   | a run of transactions        | 4     |
 
@@ -80,6 +80,11 @@ def value_range(co_id: RawCoId) -> tuple[bytes, bytes]:
 def summary_range(co_id: RawCoId) -> tuple[bytes, bytes]:
     """Header, sessions and checkpoints: everything but the transactions."""
     return f"{co_id}:".encode(), f"{co_id}:tx:".encode()
+
+
+def row_order(session_id: CoSessionId) -> str:
+    """By this sessions sort as their rows do: `:` follows an id there, and sorts above digits."""
+    return session_id + ":"
 
 
 def session_runs_range(co_id: RawCoId, session_id: CoSessionId) -> tuple[bytes, bytes]:

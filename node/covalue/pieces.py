@@ -10,13 +10,14 @@ Source: cojson 0.20.19 coValueContentMessage.ts, storage/storageSync.ts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
-from node.covalue.keys import RowKind, decode_key
+from node.covalue.keys import RowKind, decode_key, row_order
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.records import decode_checkpoint, decode_header, decode_run, decode_session
 from node.covalue.store import StoredSession
@@ -70,11 +71,11 @@ class PieceBuilder:
 def sessions_beyond(
     sessions: Mapping[CoSessionId, StoredSession], known: KnownState
 ) -> dict[CoSessionId, int]:
-    """Sessions that go beyond `known`, sorted by id, and from which count on."""
+    """Sessions that go beyond `known`, in order, and from which count on."""
     counts = known.sessions
     return {
         session_id: counts.get(session_id, 0)
-        for session_id in sorted(sessions)
+        for session_id in sorted(sessions, key=row_order)
         if sessions[session_id].count > counts.get(session_id, 0)
     }
 
@@ -82,17 +83,31 @@ def sessions_beyond(
 class ValueReader:
     """Reads the rows of one value, in the order of their keys, into pieces beyond `known`.
 
+    Of the runs only those are needed that `wanted_runs` tells. Once it `is_full`, which it is
+    with `max_bytes` of changes, it takes no more.
+
     Rows may come from somebody else's bee: any bytes give pieces or DecodeError. That they
     verify is for the engine to find out. Of a tombstone only the delete sessions count.
     """
 
-    def __init__(self, co_id: RawCoId, known: KnownState, *, is_tombstone: bool = False) -> None:
+    def __init__(
+        self,
+        co_id: RawCoId,
+        known: KnownState,
+        *,
+        max_bytes: int | None = None,
+        is_tombstone: bool = False,
+    ) -> None:
+        self._max_bytes = max_bytes
         self._is_tombstone = is_tombstone
         self.header: CoValueHeader | None = None
         self.sessions: dict[CoSessionId, StoredSession] = {}
         self._co_id = co_id
         self._known = known
+        self._tails: dict[CoSessionId, list[Transaction]] = {}
         self._checkpoints: dict[CoSessionId, list[tuple[int, bytes]]] = {}
+        self._unread: deque[CoSessionId] = deque()
+        """Lacking sessions that were not come to yet, in order."""
         self._builder: PieceBuilder | None = None
         self._session_id: CoSessionId | None = None
         self._next = 0
@@ -112,7 +127,10 @@ class ValueReader:
             case _ if self._is_tombstone and not is_delete_session(row.session_id):
                 pass
             case RowKind.SESSION:
-                self.sessions[row.session_id] = decode_session(value)
+                session, tail = decode_session(value)
+                self.sessions[row.session_id] = session
+                if tail:
+                    self._tails[row.session_id] = tail
             case RowKind.CHECKPOINT:
                 checkpoints = self._checkpoints.setdefault(row.session_id, [])
                 checkpoints.append((row.index + 1, decode_checkpoint(value)))
@@ -125,32 +143,46 @@ class ValueReader:
         return sessions_beyond(self.sessions, self._known)
 
     @property
+    def wanted_runs(self) -> dict[CoSessionId, int]:
+        """Lacking sessions whose tails do not bring all, in order, and from which count on."""
+        return {
+            session_id: count
+            for session_id, count in self.lacking.items()
+            if count < self.sessions[session_id].count - len(self._tails.get(session_id, ()))
+        }
+
+    @property
     def is_complete(self) -> bool:
         """Whether header and session rows say that there is nothing beyond `known`."""
         return self.header is None or (self._known.header and not self.lacking)
 
     @property
-    def size(self) -> int:
-        """Bytes of changes read so far, to stop at."""
-        return 0 if self._builder is None else self._builder.size
+    def is_full(self) -> bool:
+        """Whether it has as many bytes of changes as it was to read."""
+        if self._builder is None or self._max_bytes is None:
+            return False
+        return self._builder.size >= self._max_bytes
 
-    def finish(self, *, is_cut: bool = False) -> list[Content]:
-        """The pieces. `is_cut` says that reading stopped early: only whole parts are given.
+    def finish(self) -> tuple[list[Content], bool]:
+        """The pieces, and whether they are all; only whole parts are given if not.
 
         Raises: DecodeError when something is missing although reading went to the end.
         """
         if self.header is None:
             if self.sessions:
                 raise DecodeError("stored sessions without their header", 0)
-            return []
-        if not is_cut:
-            self._end_session()
+            return [], True
         builder = self._start()
-        until = {key: self.sessions[key].count for key in self.lacking}
-        pieces = builder.finish(until)
-        if not is_cut:
-            self._check_all_read(pieces)
-        return pieces
+        if not self.is_full:
+            self._end_session()
+            self._read_tails()
+        lacking = self.lacking
+        pieces = builder.finish({key: self.sessions[key].count for key in lacking})
+        reached = {key: part.stop for piece in pieces for key, part in piece.new.items()}
+        is_all = all(reached.get(key, 0) == self.sessions[key].count for key in lacking)
+        if not is_all and not self.is_full:
+            raise DecodeError("stored session without its transactions", 0)
+        return pieces, is_all
 
     def _start(self) -> PieceBuilder:
         if self._builder is None:
@@ -159,6 +191,7 @@ class ValueReader:
                 raise DecodeError("stored transactions without their header", 0)
             wanted = None if self._known.header else header
             self._builder = PieceBuilder(self._co_id, wanted, header.priority)
+            self._unread.extend(self.lacking)
         return self._builder
 
     def _receive_run(self, session_id: CoSessionId, index: int, run: list[Transaction]) -> None:
@@ -168,8 +201,10 @@ class ValueReader:
             raise DecodeError("stored transactions of an unknown session", 0)
         if session_id != self._session_id:
             self._end_session()
-            self._session_id = session_id
-            self._next = self._known.sessions.get(session_id, 0)
+            self._read_tails(before=session_id)
+            if self.is_full:
+                return
+            self._begin_session(session_id)
         skipped = self._next - index
         if skipped < 0 or index + len(run) > session.count:
             raise DecodeError("stored transactions with a gap, or beyond their session", 0)
@@ -191,29 +226,40 @@ class ValueReader:
             fresh = fresh[count:]
             self._next = stop
             if signature is not None and stop < session.count:
-                self._end_part(signature, is_checkpoint=True)
+                self._end_part(session_id, signature, is_checkpoint=True)
+
+    def _begin_session(self, session_id: CoSessionId) -> None:
+        if self._unread and self._unread[0] == session_id:
+            self._unread.popleft()
+        self._session_id = session_id
+        self._next = self._known.sessions.get(session_id, 0)
+
+    def _read_tails(self, before: CoSessionId | None = None) -> None:
+        """Read the sessions that come next and have no runs, until it is enough."""
+        while self._unread and not self.is_full:
+            if before is not None and row_order(self._unread[0]) >= row_order(before):
+                return
+            self._begin_session(self._unread[0])
+            self._end_session()
 
     def _end_session(self) -> None:
-        """Close the session that was being read: it must be whole."""
+        """Close the session that was being read with its tail: it must be whole."""
         session_id = self._session_id
-        if session_id is None or not self._part:
+        if session_id is None:
             return
+        self._session_id = None
         session = self.sessions[session_id]
-        if self._next != session.count:
+        tail = self._tails.get(session_id, [])
+        skipped = self._next - (session.count - len(tail))
+        if skipped < 0:
             raise DecodeError("stored session is cut short", 0)
-        checkpoints = self._checkpoints.get(session_id, [])
-        is_checkpoint = bool(checkpoints) and checkpoints[-1][0] == session.count
-        self._end_part(session.signature, is_checkpoint=is_checkpoint)
+        self._add_transactions(session_id, session, tail[skipped:])
+        if self._part:
+            checkpoints = self._checkpoints.get(session_id, [])
+            is_checkpoint = bool(checkpoints) and checkpoints[-1][0] == session.count
+            self._end_part(session_id, session.signature, is_checkpoint=is_checkpoint)
 
-    def _end_part(self, signature: bytes, *, is_checkpoint: bool) -> None:
-        session_id = self._session_id
-        if session_id is not None:
-            part = SessionContent(self._next - len(self._part), self._part, signature)
-            self._start().add(session_id, part, is_checkpoint=is_checkpoint)
-            self._part = []
-
-    def _check_all_read(self, pieces: list[Content]) -> None:
-        reached = {key: part.stop for piece in pieces for key, part in piece.new.items()}
-        for session_id in self.lacking:
-            if reached.get(session_id, 0) != self.sessions[session_id].count:
-                raise DecodeError("stored session without its transactions", 0)
+    def _end_part(self, session_id: CoSessionId, signature: bytes, *, is_checkpoint: bool) -> None:
+        part = SessionContent(self._next - len(self._part), self._part, signature)
+        self._start().add(session_id, part, is_checkpoint=is_checkpoint)
+        self._part = []

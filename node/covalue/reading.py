@@ -2,7 +2,8 @@
 
 All rows of a value lie side by side, so a value that nobody knows yet is one range read. Of a
 value known in part only the summary (header, sessions, checkpoints) and the missing runs are
-read: on a remote bee that is what has to be fetched.
+read: on a remote bee that is what has to be fetched. Often nothing is missing then: the last
+transactions of a session are in its summary (`tails.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from node.covalue.content import Content
 from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.keys import run_key, session_runs_range, summary_range, value_range
+from node.covalue.keys import decode_key, run_key, session_runs_range, summary_range, value_range
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
+from node.covalue.records import decode_run
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
+from node.covalue.tails import Stretch
 
 Tree = Snapshot[bytes, bytes]
 
@@ -41,7 +44,7 @@ async def read_known_state(tree: Tree, co_id: RawCoId) -> KnownState | None:
     Raises, Cancel: as `read_covalue`.
     """
     reader = ValueReader(co_id, NOTHING)
-    await _read_range(tree, reader, summary_range(co_id), None)
+    await _read_range(tree, reader, summary_range(co_id))
     if reader.header is None:
         return None
     return KnownState(True, {key: item.count for key, item in reader.sessions.items()})
@@ -55,7 +58,7 @@ async def read_value(
     Raises, Cancel: as `read_covalue`.
     """
     reader = ValueReader(co_id, NOTHING, is_tombstone=is_tombstone)
-    await _read_range(tree, reader, summary_range(co_id), None)
+    await _read_range(tree, reader, summary_range(co_id))
     header = reader.header
     if header is None:
         return None
@@ -75,24 +78,34 @@ async def read_pieces(
 
     Raises, Cancel: as `read_covalue`.
     """
-    reader = ValueReader(co_id, known, is_tombstone=is_tombstone)
-    is_cut = False
+    reader = ValueReader(co_id, known, max_bytes=max_bytes, is_tombstone=is_tombstone)
     if not known.sessions and not is_tombstone:
-        is_cut = await _read_range(tree, reader, value_range(co_id), max_bytes)
+        await _read_range(tree, reader, value_range(co_id))
     else:
-        await _read_range(tree, reader, summary_range(co_id), None)
+        await _read_range(tree, reader, summary_range(co_id))
         if reader.is_complete:
             return LoadedPieces()
-        for session_id, count in reader.lacking.items():
-            bounds = await _runs_from(tree, co_id, session_id, count)
-            is_cut = await _read_range(tree, reader, bounds, max_bytes)
-            if is_cut:
+        for session_id, count in reader.wanted_runs.items():
+            await _read_range(tree, reader, await _runs_from(tree, co_id, session_id, count))
+            if reader.is_full:
                 break
-    pieces = reader.finish(is_cut=is_cut)
+    pieces, is_all = reader.finish()
     value: StoredValue | None = None
-    if known == NOTHING and not is_cut and reader.header is not None:
+    if known == NOTHING and is_all and reader.header is not None:
         value = _describe(co_id, reader.header, reader.sessions, pieces, is_tombstone)
-    return LoadedPieces(pieces, not is_cut, value)
+    return LoadedPieces(pieces, is_all, value)
+
+
+async def read_last_run(tree: Tree, co_id: RawCoId, session_id: CoSessionId) -> Stretch:
+    """The last run of a session; an empty one when it has none.
+
+    Raises, Cancel: as `read_covalue`.
+    """
+    start, stop = session_runs_range(co_id, session_id)
+    run = await tree.peek(gte=start, lt=stop, reverse=True)
+    if run is None:
+        return Stretch()
+    return Stretch(decode_key(run.key).index, decode_run(run.value or b""))
 
 
 def _describe(
@@ -124,13 +137,10 @@ async def _runs_from(
     return (start if run is None else run.key), stop
 
 
-async def _read_range(
-    tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes], max_bytes: int | None
-) -> bool:
-    """Feed the rows to the reader; whether it was stopped at `max_bytes`."""
+async def _read_range(tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes]) -> None:
+    """Feed the rows to the reader, until it has enough."""
     start, stop = bounds
     async for entry in tree.range(gte=start, lt=stop):
         reader.receive(entry.key, entry.value or b"")
-        if max_bytes is not None and reader.size >= max_bytes:
-            return True
-    return False
+        if reader.is_full:
+            return

@@ -3,15 +3,16 @@
 | record     | is                                                                         |
 |------------|----------------------------------------------------------------------------|
 | header     | a map: the header's fields                                                 |
-| session    | [count, last signature (64 bytes), bytes since the last checkpoint]        |
-| run        | an array of transactions: [made at, changes, key used or nil, meta or nil] |
+| session    | [count, last signature (64 bytes), bytes since the last checkpoint, tail]  |
+| run, tail  | an array of transactions: [made at, changes, key used or nil, meta or nil] |
 | checkpoint | a signature (64 bytes)                                                     |
 | deletion   | 0 while it waits to be erased, 1 when it is                                |
 | short      | [header as JSON, [session, count, signature, bytes, transactions as JSON]...]   |
 | lock       | [holder's session id, acquired at, next offset, released at or nil]        |
 | fork       | [value, session, [after, run, signature] kept, the same refused]           |
 
-Further array items are ignored: that is how the formats grow. Worked example: the run of
+Further array items are ignored: that is how the formats grow. (A session had no tail at first: a
+missing one is empty.) Worked example: the run of
 `Transaction(5, "[]")` is 91 94 05 a2 5b 5d c0 c0.
 """
 
@@ -70,18 +71,28 @@ def _check_json(value: object) -> None:
             raise DecodeError("stored header holds what JSON cannot", 0)
 
 
-def encode_session(count: int, signature: bytes, bytes_since_checkpoint: int) -> bytes:
-    return _pack((count, signature, bytes_since_checkpoint))
+def encode_session(
+    count: int,
+    signature: bytes,
+    bytes_since_checkpoint: int,
+    tail: Sequence[Transaction] = (),
+) -> bytes:
+    """`tail` are the session's last transactions, which are in no run."""
+    if not tail:
+        return _pack((count, signature, bytes_since_checkpoint))
+    return _pack((count, signature, bytes_since_checkpoint, tail))
 
 
-def decode_session(data: bytes) -> StoredSession:
-    """Raises: DecodeError."""
+def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
+    """The session, and its tail. Raises: DecodeError."""
     match _unpack(data):
-        case [int(count), bytes(signature), int(since), *_] if (
+        case [int(count), bytes(signature), int(since), *rest] if (
             count >= 0 and since >= 0 and len(signature) == SIGNATURE_BYTES
         ):
-            return StoredSession(count, signature, since)
-    raise DecodeError("stored session is not [count, signature, bytes]", 0)
+            tail = rest[0] if rest else []
+            if isinstance(tail, list) and len(tail) <= count:
+                return StoredSession(count, signature, since), list(map(_transaction, tail))
+    raise DecodeError("stored session is not [count, signature, bytes, tail]", 0)
 
 
 def encode_run(transactions: Sequence[Transaction]) -> bytes:

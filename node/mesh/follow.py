@@ -65,11 +65,14 @@ class LocalRows(Protocol):
 
 
 class CoreData:
-    """A member's data bee on a hypercore that is replicated sparsely."""
+    """A member's data bee on a hypercore that is replicated sparsely.
 
-    def __init__(self, core: Core) -> None:
+    Without `hints` nobody is told what is read in it: they name keys to all who have the core.
+    """
+
+    def __init__(self, core: Core, *, hints: bool = True) -> None:
         self._core = core
-        self._bee = Bee(core, cache_bytes=_CACHE_BYTES)
+        self._bee = Bee(core, cache_bytes=_CACHE_BYTES, extension=hints)
         self._reading = 0
         self._claimed_blocks = self.blocks_fetched
         self._claimed_bytes = self.bytes_fetched
@@ -180,7 +183,7 @@ def _note_row(
     row = decode_key(key)
     sessions = changed.setdefault(row.co_id, {})
     if row.kind is RowKind.SESSION:
-        merge_counts(sessions, {row.session_id: decode_session(value or b"").count})
+        merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,14 +151,17 @@ class Ledger:
 
     def next_expiry(self, shown: Iterable[Grant] = ()) -> int | None:
         """When somebody's grant runs out next, of those here and those `shown`."""
+        ends = [grant.expiry for grant in shown]
         return min(
-            (
-                grant.expiry
-                for grant in (*self.grants, *shown)
-                if grant.expiry is not None and grant.expiry > self.unix_seconds
-            ),
+            (end for end in (self._first_end, *ends) if end and end > self.unix_seconds),
             default=None,
         )
+
+    @cached_property
+    def _first_end(self) -> int | None:
+        """The first expiry to come; the same until then."""
+        ends = [grant.expiry for grant in self.grants]
+        return min((end for end in ends if end and end > self.unix_seconds), default=None)
 
     def at(self, unix_seconds: float) -> Ledger:
         """The same records, judged at another time."""
@@ -194,10 +197,15 @@ class Ledger:
     def _with(self, added: Collection[Record]) -> Ledger:
         records = [*self.records, *added]
         if len(records) > MAX_RECORDS:
-            records = [record for record in records if self._counts(record)][:MAX_RECORDS]
+            useful = [record for record in records if self._is_useful(record)]
+            records = useful[:MAX_RECORDS]
         grants = [record for record in records if isinstance(record, Grant)]
         revocations = [record for record in records if isinstance(record, Revocation)]
         return Ledger(self.founders, grants, revocations, self.unix_seconds)
+
+    def _is_useful(self, record: Record) -> bool:
+        is_over = isinstance(record, Grant) and record.expiry and record.expiry <= self.unix_seconds
+        return not is_over and self._counts(record)
 
     def _counts(self, record: Record) -> bool:
         standing = self._standings.get(record.issuer)

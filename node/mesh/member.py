@@ -22,6 +22,7 @@ from node.mesh.listing import Listing
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
+    EvidenceKind,
     Interest,
     Query,
     Sessions,
@@ -180,6 +181,8 @@ class Gossip:
         self.introductions: deque[Introduction] = deque()
         """Of itself, and of those whose cores it keeps; to be looked at."""
         self.arrived = Wakeup()
+        self.is_told = False
+        """Whether it was sent the records that it lacked when it came."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 
@@ -188,7 +191,7 @@ class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
     def introduction(self) -> Sequence[TrustMessage]:
-        """What it hears before the welcome."""
+        """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -271,11 +274,10 @@ class Member:
                 case Transmit(number, payload):
                     self._channel.send(number, payload)
                 case WelcomeDue():
-                    for message in self._listener.introduction():
-                        self.carry_out(self.session.tell(message))
-                    self.carry_out(self.session.welcome(self._listener.welcome(self)))
+                    self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived():
                     self._receive_answer(output)
@@ -300,6 +302,17 @@ class Member:
                     self.state_changed.set()
                 case _:
                     assert_never(output)
+
+    def _introduce_ourselves(self) -> None:
+        introduction = self._listener.introduction()
+        for message in introduction:
+            self.carry_out(self.session.tell(message))
+        if not introduction:
+            self.send_welcome()
+
+    def send_welcome(self) -> None:
+        """Tell it what a member may know of us, if it was not told."""
+        self.carry_out(self.session.welcome(self._listener.welcome(self)))
 
     def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
         match message:
@@ -439,8 +452,13 @@ class Member:
         return len(self._pending) <= MAX_PENDING_UPDATES
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry."""
-        self._testimony.extend(pieces)
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        self._testimony.extend(
+            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
+        )
         if self._testimony:
             self._channel.wake_source()
 

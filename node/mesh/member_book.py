@@ -30,6 +30,8 @@ class Met(msgspec.Struct, frozen=True):
     """Digest of the grant that it showed, in hexadecimal, if others may show it, too."""
     key: str = ""
     """Of its data core, in hexadecimal."""
+    address: str = ""
+    """Where it was dialed last, HOST:PORT."""
     introduction: str = ""
     """What it signed about that, where it is passed on; in hexadecimal."""
 
@@ -63,8 +65,21 @@ class MemberBook:
         """It is here now."""
         earlier = self._members.pop(id, None)
         since = unix_seconds if earlier is None else earlier.since
-        introduction = "" if earlier is None else earlier.introduction
-        self._put(Met(id, name, role, since, unix_seconds, ticket, key, introduction))
+        address, introduction = (
+            ("", "") if earlier is None else (earlier.address, earlier.introduction)
+        )
+        self._put(Met(id, name, role, since, unix_seconds, ticket, key, address, introduction))
+
+    def note_address(self, id: str, address: str) -> None:
+        """It was reached there."""
+        met = self._members.get(id)
+        if met is not None and met.address != address:
+            self._put(msgspec.structs.replace(met, address=address))
+
+    def addresses(self, count: int) -> list[tuple[str, str]]:
+        """(id, address) of those who were here last, as many as `count`."""
+        known = sorted((met for met in self if met.address), key=lambda met: met.seen)
+        return [(met.id, met.address) for met in known[-count:]]
 
     def introduce(self, introduction: Introduction, unix_seconds: float) -> None:
         """Keep what a member, perhaps one that was never here, signed about its core."""
@@ -85,8 +100,11 @@ class MemberBook:
     def decode(cls, data: bytes) -> MemberBook:
         """Raises: ConfigError."""
         try:
-            return cls(msgspec.json.decode(data, type=list[Met])[:MAX_MET])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            members = msgspec.json.decode(data, type=list[Met])[:MAX_MET]
+            for member in members:
+                bytes.fromhex(member.id + member.ticket)
+            return cls(members)
+        except (ValueError, UnicodeDecodeError) as error:
             raise ConfigError(f"members.json: {error}: delete it, it is for people only") from None
 
 

@@ -290,7 +290,7 @@ class Mesh:
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
         policy, wanted = self.policy, self.policy.select(self.host.wanted_ids())
-        if not member.direction.takes:
+        if not (member.direction.takes and member.may_write):
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
 
@@ -579,7 +579,7 @@ class Mesh:
             self._next_inquiry = None
             queries = 0
             for member in list(self.members.values()):
-                if not member.direction.takes:
+                if not (member.direction.takes and member.may_write):
                     continue
                 member.carry_out(member.session.add_interest(inquiry.wanted))
                 queries += member.ask(inquiry)

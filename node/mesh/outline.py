@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from bee.bee import Snapshot
-from node.covalue.content import PIECE_BYTES
+from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.keys import RowKind, decode_key, session_runs_range, summary_range
-from node.covalue.records import decode_header, decode_run, decode_session
+from node.covalue.keys import RowKind, decode_key, summary_range
+from node.covalue.reading import read_last_run
+from node.covalue.records import decode_header, decode_session
 
 MAX_DATED_SESSIONS = 64
-"""Sessions whose last change is looked at, each of which takes a block."""
+"""Sessions whose last change is looked at, each of which may take a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ async def read_outline(
     """
     header: CoValueHeader | None = None
     size = 0
-    sessions: list[CoSessionId] = []
+    tails: dict[CoSessionId, list[Transaction]] = {}
     start, stop = summary_range(co_id)
     async for entry in tree.range(gte=start, lt=stop):
         row = decode_key(entry.key)
@@ -46,26 +49,25 @@ async def read_outline(
             case RowKind.HEADER:
                 header = decode_header(entry.value or b"")
             case RowKind.SESSION:
-                size += decode_session(entry.value or b"").bytes_since_checkpoint
-                sessions.append(row.session_id)
+                session, tails[row.session_id] = decode_session(entry.value or b"")
+                size += session.bytes_since_checkpoint
             case RowKind.CHECKPOINT:
                 size += PIECE_BYTES
             case RowKind.RUN:
                 break
     if header is None or not header.has_id(co_id):
         return None
-    changed = await _last_change(tree, co_id, sessions) if is_dated else None
+    changed = await _last_change(tree, co_id, tails) if is_dated else None
     return Outline(header, size, changed)
 
 
 async def _last_change(
-    tree: Snapshot[bytes, bytes], co_id: RawCoId, sessions: list[CoSessionId]
+    tree: Snapshot[bytes, bytes], co_id: RawCoId, tails: Mapping[CoSessionId, list[Transaction]]
 ) -> int | None:
+    """When the last transaction of any session was made, by the ends of the sessions."""
     last: int | None = None
-    for session_id in sessions[:MAX_DATED_SESSIONS]:
-        start, stop = session_runs_range(co_id, session_id)
-        entry = await tree.peek(gte=start, lt=stop, reverse=True)
-        run = [] if entry is None else decode_run(entry.value or b"")
-        if run:
-            last = max(last or 0, run[-1].made_at)
+    for session_id, tail in islice(tails.items(), MAX_DATED_SESSIONS):
+        end = tail or (await read_last_run(tree, co_id, session_id)).transactions
+        if end:
+            last = max(last or 0, end[-1].made_at)
     return last

@@ -4,6 +4,8 @@ A blind member of an encrypted mesh fetches the data cores of all writers, of wh
 nothing, and serves them. Each writer *introduces* itself with a signature that ties its data core
 to its id; who keeps the core passes the introduction on. So a reader that never met the writer
 knows whose core that is, judges that member by its grant, and reads the core as if it were here.
+
+A blind member does not learn what is read, either: it is asked for blocks by their numbers.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class AbsentMember:
         self.id = introduction.member
         self.introduction = introduction
         self.core = core
-        self.data: MemberData | None = CoreData(core)
+        self.data: MemberData | None = CoreData(core, hints=False)
         self.refused = 0
         self.failures = 0
 

@@ -161,6 +161,7 @@ class MeshSession:
         self._judge = judge
         self._explain = explain
         self._state = State.STRANGER
+        self._has_welcomed = False
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
@@ -185,9 +186,10 @@ class MeshSession:
         return [_transmit(Hello(VERSION, proof))]
 
     def welcome(self, welcome: Welcome) -> list[Output]:
-        """Answer to `WelcomeDue`."""
-        if self._state is not State.PROVED:
+        """Answer to `WelcomeDue`, at once or when the other has shown what it may do."""
+        if self._has_welcomed or self._state not in {State.PROVED, State.MEMBER}:
             return []
+        self._has_welcomed = True
         return [_transmit(welcome)]
 
     def tell(self, message: TrustMessage) -> list[Output]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 import trio
@@ -127,7 +128,8 @@ class Trust:
         own = ledger.grants_to(self._id)
         issuers = {item.issuer for item in (*own, *([] if grant is None else [grant]))}
         chains = {link for issuer in issuers for link in ledger.chain_to(issuer)}
-        return list(split_records(ledger.summary, {*own, *chains}))
+        first, *others = split_records(ledger.summary, {*own, *chains})
+        return [replace(first, shown=grant), *others]
 
     def admitted(self, member: Member) -> None:
         """It is a member from now on."""
@@ -177,7 +179,12 @@ class Trust:
                     self.take(message.records, source=member)
                 except ForgedRecord as error:
                     member.carry_out(member.session.close(f"it passes on {error}"))
+                else:
+                    self._consider(member, message.shown)
             case Held(digests):
+                if member.gossip.is_told:
+                    return  # it is told of all that comes since
+                member.gossip.is_told = True
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
                     record
@@ -277,6 +284,15 @@ class Trust:
                 identity, shown.role, member=member_id, expiry=shown.expiry, unix_seconds=now
             )
             self.take([grant])
+
+    def _consider(self, member: Member, shown: Grant | None) -> None:
+        """Welcome a member-to-be, or not: before it shows its grant it hears nothing of us."""
+        if member.welcome is not None:
+            return
+        if self.judge(member.id, shown) is None:
+            member.carry_out(member.session.dismiss(self.explain(member.id, shown)))
+        else:
+            member.send_welcome()
 
     def _hear_farewell(self, member: Member, farewell: Farewell) -> None:
         revocation = farewell.revocation

@@ -1,14 +1,15 @@
 """The messages of `beemesh/1` that are about members: what admins signed, and farewells.
 
-| #  | message  | fields                                                          |
-|----|----------|-----------------------------------------------------------------|
-| 16 | records  | summary (32 bytes), [grant...], [revocation...]                 |
-| 17 | held     | first 16 bytes of the digest of every record held               |
-| 18 | farewell | reason, revocation or nil                                       |
-| 19 | kept     | [[member id, data core key, name, grant or nil, signature]...]  |
+| #  | message  | fields                                                            |
+|----|----------|-------------------------------------------------------------------|
+| 16 | records  | summary (32 bytes), own grant or nil, [grant...], [revocation...] |
+| 17 | held     | first 16 bytes of the digest of every record held                 |
+| 18 | farewell | reason, revocation or nil                                         |
+| 19 | kept     | [[member id, data core key, name, grant or nil, signature]...]    |
 
-Before its welcome a node sends the records that show what it may do, and the summary of all it
-holds. Who holds others says which (`held`) once the other is a member, and is sent what it lacks.
+Where there are admins, a node that has proved the secret sends the grant that it came with, the
+records that show what it may do, and the summary of all it holds; and is welcomed, or not, by
+these. Who holds others says which (`held`) once the other is a member, and is sent what it lacks.
 Later records go to all members as they come. A node that is shut out is told why (`farewell`).
 
 In an encrypted mesh writers introduce themselves (`kept`, of itself alone), and who keeps their
@@ -40,6 +41,8 @@ class Records:
     summary: bytes
     grants: tuple[Grant, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    shown: Grant | None = None
+    """What the sender came with; said before the welcome only."""
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -48,16 +51,18 @@ class Records:
     def encode(self) -> bytes:
         grants: list[Field] = [grant.fields for grant in self.grants]
         revocations: list[Field] = [revocation.fields for revocation in self.revocations]
-        return pack_fields(self.summary, grants, revocations)
+        shown = None if self.shown is None else self.shown.fields
+        return pack_fields(self.summary, shown, grants, revocations)
 
     @classmethod
     def decode(cls, reader: FieldReader) -> Records:
-        summary = reader.fixed(32)
+        summary, shown = reader.fixed(32), reader.optional_array()
         grants, revocations = reader.array(MAX_MESSAGE_RECORDS), reader.array(MAX_MESSAGE_RECORDS)
         return cls(
             summary,
             tuple(Grant.decode(grants.array()) for _ in range(grants.remaining)),
             tuple(Revocation.decode(revocations.array()) for _ in range(revocations.remaining)),
+            None if shown is None else Grant.decode(shown),
         )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bee import Bee, BeeError, CorruptTree, Header
+from bee import Bee, BeeError, CorruptTree, Header, NotABee, UnknownFormat, Version
 from bee.messages import GetRequest, IteratorRequest, encode_level, encode_record
 from bee.protobuf import encode_packed
 from hypercore.encoding import encode_buffer
@@ -187,5 +189,162 @@ def test_spoiled_blocks(data: st.DataObject) -> None:
 
 async def test_a_log_of_something_else_is_named_as_such() -> None:
     log = BeeLog([b"hello", b"world"])
-    with pytest.raises(CorruptTree):
-        await Bee(log).get(b"a")
+    for read in readers(Bee(log)):
+        with pytest.raises(NotABee):
+            await read()
+    with pytest.raises(NotABee):
+        await Bee(log).put(b"a", b"1")
+
+
+async def test_a_header_of_another_format_is_named_as_such() -> None:
+    """Also when everything behind it looks like a bee."""
+    log = BeeLog([Header(protocol="hyperbee2").encode(), *(await written(20)).blocks[1:]])
+    for read in readers(Bee(log)):
+        with pytest.raises(UnknownFormat, match="hyperbee2"):
+            await read()
+    remote = Bee(RemoteLog(log))
+    assert await remote.get(b"key-00005") is not None, "its first block is not here"
+    with pytest.raises(UnknownFormat):
+        await remote.header()
+    with pytest.raises(UnknownFormat):
+        remote.snapshot()
+
+
+async def written(count: int) -> BeeLog:
+    log = BeeLog()
+    bee = Bee(log)
+    for number in range(count):
+        await bee.put(b"key-%05d" % (number * 7 % count), b"value %d" % number)
+    return log
+
+
+Read = Callable[[], Awaitable[object]]
+
+
+def readers(bee: Bee) -> list[Read]:
+    """Each way to read; those that read all of the bee come first."""
+
+    async def scan(**bounds: Any) -> object:
+        return [entry async for entry in bee.range(**bounds)]
+
+    async def history() -> object:
+        return [change async for change in bee.history()]
+
+    async def diff() -> object:
+        return [difference async for difference in bee.diff(1)]
+
+    async def watch() -> object:
+        version = Version(1, bee.snapshot().fork)
+        with bee.watch(since=version) as updates:
+            return [difference async for difference in await anext(updates)]
+
+    async def get_all() -> object:
+        return [await bee.get(b"key-%05d" % number) for number in range(60)]
+
+    async def batch() -> object:
+        async with bee.batch() as edits:
+            return [entry async for entry in edits.range()]
+
+    everything: list[Read] = [
+        scan,
+        partial(scan, reverse=True),
+        history,
+        diff,
+        watch,
+        get_all,
+        partial(bee.get_many, [b"key-%05d" % number for number in range(60)]),
+    ]
+    if bee.is_writable:
+        everything.append(batch)
+    return [
+        *everything,
+        partial(scan, gte=b"key-00020", limit=10),
+        partial(scan, since=30),
+        partial(bee.peek, reverse=True),
+        partial(bee.get, b"key-00030"),
+    ]
+
+
+ALWAYS_FOUND = 8
+"""So many of the readers need every block of a bee of which nothing was overwritten."""
+
+
+async def error_of(read: Read) -> CorruptTree | None:
+    with trio.fail_after(10):
+        try:
+            await read()
+        except CorruptTree as error:
+            return error
+    return None
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+async def test_a_damaged_block_is_named_and_nothing_of_it_is_kept(is_remote: bool) -> None:
+    whole = await written(60)
+    reference = Bee(RemoteLog(whole) if is_remote else whole)
+    expected = [await read() for read in readers(reference)]
+    for seq in range(1, 60, 7):
+        for damage in (b"\xff\xff\xff", b"", whole.blocks[seq][:-3], b"\x00" * 50):
+            owner = BeeLog(whole.blocks)
+            owner.blocks[seq] = damage
+            log = RemoteLog(owner) if is_remote else owner
+            bee = Bee(log)
+            found = 0
+            ways = readers(bee)
+            for number in range(len(ways)):
+                owner.blocks[seq] = damage
+                if isinstance(log, RemoteLog):
+                    log.held.clear()
+                error = await error_of(ways[number])
+                if error is not None:
+                    assert error.seq == seq
+                    assert f"block {seq}:" in str(error)
+                    assert bee.cache_statistics().nodes == 0
+                    found += 1
+                # Mended, the same bee reads it: what was read of the damaged one is forgotten.
+                owner.blocks[seq] = whole.blocks[seq]
+                if isinstance(log, RemoteLog):
+                    log.held.clear()
+                assert await ways[number]() == expected[number]
+            assert found >= ALWAYS_FOUND - is_remote
+
+
+SHAPES: dict[str, tuple[Sequence[bytes], set[int]]] = {
+    "a child beyond the log": ([leaf(1), block([([1], [(99, 0), (1, 0)])], b"k")], {2, 99}),
+    "a child ahead": (
+        [leaf(1), block([([1], [(3, 0), (1, 0)])], b"k"), block([([1], [(2, 0)] * 2)], b"l")],
+        {2, 3},
+    ),
+    "a key beyond the log": ([block([([99], [])], b"k")], {99}),
+    "a circle": ([leaf(1), block([([1], [(2, 0)] * 2)], b"k")], {1, 2}),
+    "keys out of order": (
+        [leaf(1), block([([1], [])], b"b"), block([([2, 1, 3], [])], b"c")],
+        {1, 2, 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("is_remote", [False, True])
+async def test_what_is_no_tree_names_its_block(name: str, is_remote: bool) -> None:
+    blocks, named = SHAPES[name]
+    owner = BeeLog([HEADER, *blocks])
+    told = 0
+    for number in range(len(readers(Bee(RemoteLog(owner))))):
+        bee = Bee(RemoteLog(owner) if is_remote else owner)
+        error = await error_of(readers(bee)[number])
+        if error is not None:
+            assert error.seq in named
+            assert bee.cache_statistics().nodes == 0, "nothing of it is kept"
+            told += 1
+    assert told >= 5
+
+
+async def test_a_tree_of_shared_children_ends_also_where_only_newer_keys_are_wanted() -> None:
+    """Its nodes are new, its only key is old: nothing in order that could be out of order."""
+    blocks = [block([([1], [(seq - 1, 0), (seq - 1, 0)])], b"key-%d" % seq) for seq in range(2, 31)]
+    bee = Bee(BeeLog([HEADER, leaf(1), *blocks]))
+    with trio.fail_after(10), pytest.raises(CorruptTree, match="shared"):
+        assert [entry async for entry in bee.range(since=2)]
+    with trio.fail_after(10), pytest.raises(CorruptTree, match="shared"):
+        await bee.compact(dry_run=True)

@@ -114,6 +114,35 @@ def test_reads_are_those_of_the_model(
     trio.run(read)
 
 
+@given(steps, st.lists(operations, max_size=40), cache_sizes, bounds, st.booleans())
+def test_a_batch_reads_its_changes_in_order(
+    todo: list[Step], changes: list[Operation], cache_bytes: int, limits: Bounds, reverse: bool
+) -> None:
+    log, model = built(todo, 1 << 20)
+
+    async def read() -> None:
+        async with Bee(log, cache_bytes=cache_bytes).batch() as batch:
+            for step in changes:
+                await change(batch.put, batch.delete, step)
+            model.apply(changes)
+            for reversed_, limit in ((reverse, None), (not reverse, 3)):
+                entries = batch.range(
+                    gt=limits.gt,
+                    gte=limits.gte,
+                    lt=limits.lt,
+                    lte=limits.lte,
+                    reverse=reversed_,
+                    limit=limit,
+                )
+                expected = model.range(model.version, limits, reverse=reversed_, limit=limit)
+                assert [tuple(entry) async for entry in entries] == expected
+            first = await batch.peek(gte=limits.gte, lt=limits.lt)
+            rows = model.range(model.version, Bounds(gte=limits.gte, lt=limits.lt), limit=1)
+            assert ([] if first is None else [tuple(first)]) == rows
+
+    trio.run(read)
+
+
 @given(steps, st.data(), bounds, cache_sizes)
 def test_differences_are_those_of_the_model(
     todo: list[Step], data: st.DataObject, limits: Bounds, cache_bytes: int

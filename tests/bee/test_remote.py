@@ -14,7 +14,7 @@ from bee.messages import (
     decode_extension,
 )
 from hypercore.encoding import Reader, encode_buffer
-from tests.support.bee_log import BeeLog, RemoteLog
+from tests.support.bee_log import BeeLog, Bystander, RemoteLog
 
 COUNT = 10_000
 
@@ -64,6 +64,84 @@ async def test_a_get_with_hints_takes_two_round_trips_and_the_least_blocks() -> 
     again = bee.snapshot()
     assert await again.get(b"04321") == found
     assert again.reads == ReadStatistics(0, 0)
+
+
+async def test_a_get_that_is_pushed_takes_one_round_trip_and_the_least_blocks() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    bee = Bee(remote)
+    snapshot = bee.snapshot()
+    found = await snapshot.get(b"04321")
+    assert found is not None
+    assert snapshot.reads.round_trips == remote.trips == 1
+    assert len(remote.held) <= 24
+    # Of the next one only the part is sent that differs.
+    before = len(remote.held)
+    assert await bee.get(b"04322") is not None
+    assert remote.trips == 2
+    assert len(remote.held) - before <= 8
+
+
+async def test_several_keys_that_are_pushed_take_one_round_trip() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    keys = [b"%05d" % number for number in range(0, COUNT, 500)]
+    bee = Bee(remote)
+    found = await bee.get_many(keys)
+    assert [entry.key for entry in found if entry is not None] == keys
+    assert remote.trips == 1
+    # Now that the owner is known to push, one message says it.
+    asked = len(remote.owner_peer.asked)
+    assert all(await bee.get_many([b"%05d" % number for number in range(250, COUNT, 500)]))
+    assert remote.trips == 2
+    assert len(remote.owner_peer.asked) == asked + 1
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_a_range_that_is_pushed_takes_one_round_trip(reverse: bool) -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    snapshot = Bee(remote).snapshot()
+    entries = [e.key async for e in snapshot.range(gte=b"04000", lt=b"04100", reverse=reverse)]
+    assert len(entries) == 100
+    assert snapshot.reads.round_trips == remote.trips == 1
+    assert len(remote.held) <= 150
+
+
+async def test_a_full_scan_that_is_pushed_takes_a_few_round_trips() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    assert len([entry async for entry in Bee(remote).range()]) == COUNT
+    assert remote.trips <= COUNT // 600
+    assert len(remote.held) <= COUNT
+
+
+async def test_pushes_are_asked_of_the_best_peer_and_of_no_other() -> None:
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    far, short, near = Bystander(COUNT + 1, 0.5), Bystander(COUNT, 0.1), Bystander(COUNT + 1, 0.2)
+    remote.bystanders += (far, short, near)
+    remote.owner_peer.round_trip_seconds = 0.3
+    bee = Bee(remote)
+    await bee.get(b"04321")
+    # Nobody is known to push: the nearest that has it all is asked to, the others for hints.
+    assert [[item.push_from > 0 for item in peer.asked] for peer in (far, short, near)] == [
+        [False],
+        [False],
+        [True],
+    ]
+    near.missed_pushes = 3  # it announced some and did not keep its word
+    await bee.get(b"00321")
+    # The owner has shown that it pushes.
+    assert remote.trips >= 2
+    before = [len(peer.asked) for peer in (far, short, near)]
+    await bee.get(b"09321")
+    assert [len(peer.asked) for peer in (far, short, near)] == before
 
 
 async def test_a_get_without_hints_asks_for_the_keys_of_a_node_at_once() -> None:

@@ -7,6 +7,7 @@ const path = require('path')
 const readline = require('readline')
 const Corestore = require('corestore')
 const Hyperbee = require('hyperbee')
+const SubEncoder = require('sub-encoder')
 const NoiseSecretStream = require('@hyperswarm/secret-stream')
 
 const given = process.argv[2]
@@ -27,8 +28,13 @@ function attach (socket, isInitiator) {
   streams.push(stream)
 }
 
-async function one (target, [kind, key, value, accept]) {
-  const options = accept === undefined ? undefined : { cas: () => accept }
+async function one (target, [kind, key, value, accept, names]) {
+  const options = typeof accept === 'boolean' ? { cas: () => accept } : {}
+  for (const name of names || []) {
+    if (target.sub) target = target.sub(bytes(name))
+    // A batch has no subs; the encoding of their keys does the same.
+    else options.keyEncoding = options.keyEncoding ? options.keyEncoding.sub(bytes(name)) : new SubEncoder(bytes(name))
+  }
   if (kind === 'put') await target.put(bytes(key), bytes(value), options)
   else await target.del(bytes(key), options)
 }

@@ -11,13 +11,15 @@ from typing import Any
 
 import trio
 
-from bee import Batch, Bee
+from bee import BINARY, Batch, Bee
+from bee.batch import Edits
 from tests.interop.replication_peer import JavaScriptPeer
 
 HERE = Path(__file__).parent
 
 Operation = list[Any]
-"""["put" or "del", key, value, whether a condition accepts (absent: no condition)], in hex."""
+"""["put" or "del", key, value, whether a condition accepts (absent or None: no condition),
+names of the subs that lead to the key (absent: none)], in hex."""
 
 
 @asynccontextmanager
@@ -58,13 +60,16 @@ async def apply(bee: Bee, operations: list[Any]) -> None:
 
 
 async def _apply_one(target: Bee | Batch[bytes, bytes], operation: Operation) -> None:
-    kind, key, value, *condition = operation
-    cas = (lambda _old, _new: bool(condition[0])) if condition else None
+    kind, key, value, accepts, names = [*operation, None, None][:5]
+    cas = None if accepts is None else (lambda _old, _new: bool(accepts))
+    place: Bee | Edits[bytes, bytes] = target
+    for name in names or ():
+        place = place.sub(bytes.fromhex(name), key_encoding=BINARY, value_encoding=BINARY)
     if kind == "put":
         encoded = None if value is None else bytes.fromhex(value)
-        await target.put(bytes.fromhex(key), encoded, cas=cas)
+        await place.put(bytes.fromhex(key), encoded, cas=cas)
     else:
-        await target.delete(bytes.fromhex(key), cas=cas)
+        await place.delete(bytes.fromhex(key), cas=cas)
 
 
 def shown(entry: tuple[int, bytes, bytes | None] | None) -> list[Any] | None:

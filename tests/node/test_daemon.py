@@ -172,6 +172,17 @@ async def test_members_see_each_other_and_strangers_do_not(tmp_path: Path) -> No
                 await trio.lowlevel.checkpoint()
 
 
+async def test_a_member_finds_the_others_again_without_its_ticket(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with open_node(config(tmp_path / "a", name="alice")) as a:
+            joined = config(tmp_path / "b", name="bob", join=[ticket_of(a)])
+            async with open_node(joined) as b:
+                await _members(b)
+            async with open_node(config(tmp_path / "b", name="bob")) as b:
+                (alice,) = await _members(b)
+                assert (alice.name, alice.found_by) == ("alice", "static")
+
+
 async def _members(node: Node) -> list[PeerStatus]:
     while not (members := [peer for peer in node.peers() if peer.is_member]):
         await trio.lowlevel.checkpoint()

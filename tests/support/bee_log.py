@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import trio
 
-from bee.log import ExtensionHandler
+from bee.log import ExtensionHandler, LogPeer
+from bee.messages import Request, decode_extension
 from hypercore.bitfield import Bitfield
+from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 
 
@@ -118,18 +121,20 @@ class BeeLog:
     def set_extension(self, name: str, handler: ExtensionHandler) -> None:
         self.handlers[name] = handler
 
-    def send_extension(self, name: str, payload: bytes) -> int:
-        return 0
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return ()
 
 
 class RemoteLog(BeeLog):
     """A log of somebody else, of which nothing is here at first.
 
     `trips` counts the waits; what was prefetched arrives with the next of them. Extension
-    messages reach the owner, and the answers us, before the blocks of that wait.
+    messages reach the owner, and the answers us, before the blocks of that wait, among which is
+    what the owner pushes. With `pushes` false the owner is like a JavaScript peer.
     """
 
-    def __init__(self, owner: BeeLog, *, length: int | None = None) -> None:
+    def __init__(self, owner: BeeLog, *, length: int | None = None, pushes: bool = False) -> None:
         super().__init__()
         self.owner = owner
         self.is_writable = False
@@ -137,6 +142,10 @@ class RemoteLog(BeeLog):
         self.held: dict[int, bytes] = {}
         self.trips = 0
         self.sent: list[bytes] = []
+        self.pushes = pushes
+        self.owner_peer = _Owner(self)
+        self.bystanders: list[Bystander] = []
+        self._reader_peer = _Reader(self)
         self.asked: list[list[int]] = []
         self._length = owner.length if length is None else length
         self._expected: set[int] = set()
@@ -161,9 +170,11 @@ class RemoteLog(BeeLog):
             self.asked.append(missing)
             arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
-                for answer in await self.owner.handlers[name](payload, self):
-                    await self.handlers[name](answer, self.owner)
+                for answer in await self.owner.handlers[name](payload, self._reader_peer):
+                    await self.handlers[name](answer, self.owner_peer)
             self._mail = []
+            arriving += self._reader_peer.pushed
+            self._reader_peer.pushed = []
             await trio.lowlevel.checkpoint()
             for index in arriving:
                 self.held[index] = self.owner.blocks[index]
@@ -172,9 +183,71 @@ class RemoteLog(BeeLog):
     def prefetch(self, indices: Iterable[int]) -> None:
         self._expected.update(index for index in indices if index not in self.held)
 
-    def send_extension(self, name: str, payload: bytes) -> int:
-        if name not in self.owner.handlers:
-            return 0
-        self._mail.append((name, payload))
-        self.sent.append(payload)
-        return 1
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return (*self.bystanders, self.owner_peer)
+
+    def send(self, name: str, payload: bytes) -> None:
+        if name in self.owner.handlers:
+            self._mail.append((name, payload if self.pushes else _without_push(payload)))
+            self.sent.append(payload)
+
+
+def _without_push(payload: bytes) -> bytes:
+    """As a peer reads it that passes over the field."""
+    return encode_buffer(replace(_request(payload), push_from=0).encode())
+
+
+def _request(payload: bytes) -> Request:
+    (request,) = decode_extension(Reader(payload).buffer())
+    assert isinstance(request, Request)
+    return request
+
+
+class Bystander:
+    """A peer of the log that never answers."""
+
+    def __init__(self, length: int, round_trip_seconds: float = 0.0) -> None:
+        self.length = self.contiguous_length = length
+        self.round_trip_seconds = round_trip_seconds
+        self.missed_pushes = 0
+        self.allowed = 0
+        self.asked: list[Request] = []
+
+    def send_extension(self, name: str, payload: bytes) -> None:
+        self.asked.append(_request(payload))
+
+    def allow_pushes(self, count: int) -> None:
+        self.allowed += count
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        return ()
+
+    def expect_blocks(self, indices: Iterable[int]) -> None:
+        pass  # what the owner pushes comes with this very wait
+
+
+class _Owner(Bystander):
+    """Who has the log, as the reader sees it."""
+
+    def __init__(self, log: RemoteLog) -> None:
+        super().__init__(log.owner.length)
+        self._log = log
+
+    def send_extension(self, name: str, payload: bytes) -> None:
+        super().send_extension(name, payload)
+        self._log.send(name, payload)
+
+
+class _Reader(Bystander):
+    """Who lacks blocks, as the owner sees it."""
+
+    def __init__(self, log: RemoteLog) -> None:
+        super().__init__(0)
+        self._log = log
+        self.pushed: list[int] = []
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        fresh = [index for index in indices if index not in self._log.held]
+        self.pushed += fresh
+        return fresh

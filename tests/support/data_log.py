@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from bee.log import ExtensionHandler
+from bee.log import ExtensionHandler, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable
 
@@ -78,8 +78,9 @@ class DataLog:
     def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
         pass
 
-    def send_extension(self, name: str, payload: bytes, /) -> int:
-        return 0
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return ()
 
     def get_local_value(self, key: bytes, /) -> bytes | None:
         return self.rows.get(key)

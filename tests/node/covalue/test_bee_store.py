@@ -64,14 +64,24 @@ async def test_several_messages_are_one_append_and_few_blocks() -> None:
     assert loaded.pieces[-1].new[ANN.session_id(as_agent=True)].signature == ANN.sign(transactions)
 
 
-async def test_of_an_erased_value_three_rows_are_left() -> None:
+async def test_of_an_erased_value_two_rows_are_left() -> None:
     writer = Writer()
     await writer.put(_content(edits(3)), _content(edits(2), session="b"))
     append = writer.appender.append(deletion(ID, ANN), is_deletion=True)
     await writer.store.store([append])
     assert (await writer.store.erase(ID)).transactions == 5
     left = [entry.key async for entry in writer.bee.range()]
-    assert len(left) == 3  # header, delete session, its run
+    assert left == [header_key(ID), session_key(ID, ANN.delete_session_id(as_agent=True))]
+
+
+async def test_everything_of_a_session_is_erased_wherever_it_lies() -> None:
+    writer = Writer()
+    transactions = edits(100)
+    for count in range(len(transactions)):
+        await writer.put(_content(transactions[: count + 1], after=count))
+    append = writer.appender.append(deletion(ID, ANN), is_deletion=True)
+    await writer.store.store([append])
+    assert (await writer.store.erase(ID)).transactions == len(transactions)
 
 
 async def test_a_remote_bee_reads_the_same_and_lies_are_told_apart() -> None:
@@ -162,7 +172,7 @@ def test_any_rows_are_pieces_that_continue_what_is_known_or_refused(
     try:
         for key in sorted(found):
             reader.receive(key, found[key])
-        contents = reader.finish()
+        contents, _ = reader.finish()
     except DecodeError:
         return
     for transactions in joined(contents).values():

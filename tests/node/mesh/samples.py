@@ -21,7 +21,7 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.ticket import Grant, Revocation, Role
-from node.mesh.trust_messages import Farewell, Held, Records
+from node.mesh.trust_messages import Farewell, Held, Introduction, Kept, Records
 
 MESH_KEY = bytes(range(32))
 ADMIN = KeyPair.from_seed(b"\x01" * 32)
@@ -89,6 +89,21 @@ messages = st.one_of(
         key_bytes,
         st.lists(grants, max_size=3).map(tuple),
         st.lists(revocations, max_size=3).map(tuple),
+        st.none() | grants,
+    ),
+    st.builds(
+        Kept,
+        st.lists(
+            st.builds(
+                Introduction,
+                key_bytes,
+                key_bytes,
+                names,
+                st.none() | grants,
+                st.binary(min_size=64, max_size=64),
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
     st.builds(Held, st.frozensets(st.binary(min_size=16, max_size=16), max_size=5)),
     st.builds(Farewell, names, st.none() | revocations),

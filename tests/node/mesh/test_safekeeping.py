@@ -9,12 +9,33 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.covalue.content import SessionContent
+from node.covalue.session_fork import SessionFork
 from node.mesh.membership import Membership
+from node.mesh.messages import (
+    PROTOCOL,
+    Answer,
+    Interest,
+    Message,
+    MessageType,
+    Query,
+    Welcome,
+    decode_message,
+    message_type,
+)
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
-from node.mesh.trust_messages import Introduction
+from node.mesh.trust_messages import Introduction, Records
+from node.mesh.witness import encode_session_evidence
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
+from tests.node.mesh.nodes import (
+    MeshNode,
+    connected,
+    open_mesh_node,
+    subscribed,
+    wait_until,
+)
+from tests.node.mesh.test_serve import RAW, prove, raw_connection
 
 ADMIN, WRITER = (KeyPair.from_seed(bytes((number,)) * 32) for number in (1, 9))
 MARKER = "nobody-but-readers-may-see-this"
@@ -146,3 +167,66 @@ async def test_what_a_keeper_says_is_judged(autojump_clock: trio.testing.MockClo
                 # What nobody holds is known to be nowhere all the same.
                 with trio.fail_after(10):
                     assert await reader.host.load(Author(9).value("nowhere").id) is None
+
+
+async def test_a_keeper_does_not_learn_what_others_read() -> None:
+    """No message names a value, whether it is asked for, wanted, changed or forked."""
+    founder = founded()
+    shown = founder.invite(ADMIN, role=Role.BLIND).grant
+    ours, wanted, forked = (Author(n).value(f"value {n}") for n in range(1, 4))
+    async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        messages: list[Message] = [
+            Records(bytes(32), shown=shown),
+            Welcome(b"k" * 32, 5, "raw", "blind", shown, ()),
+            Interest(everything=True),
+            Query(1, (ours.id,), (None,)),
+        ]
+        for message in messages:
+            channel.send(message_type(message), message.encode())
+        await wait_until(lambda: RAW.public_key in node.mesh.members)
+        async with subscribed(node, wanted.id):
+            await node.host.receive_content("test", [ours.edit("[]", with_header=True)])
+            half = SessionContent(0, [], b"")
+            fork = SessionFork(forked.id, forked.session_id, half, half)
+            node.mesh.members[RAW.public_key].queue_evidence([encode_session_evidence(fork)])
+            assert await node.host.load(Author(9).value("nowhere").id) is None
+            await node.host.receive_content("test", [ours.edit("[1]")])
+            received: list[tuple[int, bytes]] = []
+            with trio.move_on_after(0.3):
+                while True:
+                    received += await channel.receive()
+    kinds = {number for number, _ in received}
+    assert {MessageType.WELCOME, MessageType.ANSWER, MessageType.INTEREST} <= kinds
+    for number, payload in received:
+        if number == MessageType.ANSWER:  # it names what was asked for, as if nothing was here
+            answer = decode_message(number, payload)
+            assert isinstance(answer, Answer)
+            assert answer.values == ((ours.id, None),)
+        else:
+            assert b"co_z" not in payload
+
+
+async def test_a_keeper_is_sent_no_hints() -> None:
+    founder = founded()
+    values = [Author(1).value(f"value {n}") for n in range(100)]
+    asked: list[bytes] = []
+
+    async def note(payload: bytes, _peer: object) -> list[bytes]:
+        asked.append(payload)
+        return []
+
+    async with open_mesh_node(2, joined(founder, Role.BLIND)) as keeper:
+        async with open_mesh_node(1, founder) as owner:
+            contents = [value.edit("[]", with_header=True) for value in values]
+            await owner.host.receive_content("test", contents)
+            async with connected(owner, keeper):
+                await keep_all(keeper, owner)
+        core = await keeper.cores.get(key=owner.data.key)
+        core.set_extension("hyperbee", note)
+        reading = joined(founder, Role.READER)
+        async with open_mesh_node(3, reading) as reader, connected(reader, keeper):
+            assert await reader.host.load(values[50].id) is not None
+        await core.close()
+    assert asked == []

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.errors import ConfigError
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, message_type
@@ -205,13 +206,20 @@ async def receive_all(channel: Channel) -> list[tuple[int, bytes]]:
             return received
 
 
-async def test_who_only_knows_the_secret_is_told_so() -> None:
+@pytest.mark.parametrize("shows", [MessageType.WELCOME, MessageType.RECORDS])
+async def test_who_only_knows_the_secret_is_told_so(shows: MessageType) -> None:
     founder = founded()
     async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
-        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", None, ()).encode())
-        *_, (number, payload) = await receive_all(channel)
+        said = {
+            MessageType.WELCOME: Welcome(b"k" * 32, 0, "raw", "", None, ()).encode(),
+            MessageType.RECORDS: Records(bytes(32)).encode(),
+        }
+        channel.send(shows, said[shows])
+        received = await receive_all(channel)
+        number, payload = received[-1]
+        assert MessageType.WELCOME not in {kind for kind, _ in received}  # our core has a key
         farewell = Farewell("no admin of this mesh has let it in: join with a ticket")
         assert (number, payload) == (MessageType.FAREWELL, farewell.encode())
 
@@ -243,8 +251,8 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         channel = await mux.open_channel(PROTOCOL, None)
         prove(mux, channel, founder)
         rubbish = [Revocation.issue(founder.key, RAW, bytes((n,)) * 32, n) for n in range(100)]
-        for records in split_records(bytes(32), rubbish):
-            channel.send(message_type(records), records.encode())
+        records = Records(bytes(32), (), tuple(rubbish), shown)
+        channel.send(message_type(records), records.encode())
         channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
         await wait_until(lambda: RAW.public_key in node.mesh.members)
         channel.send(MessageType.HELD, Held(frozenset()).encode())
@@ -270,6 +278,14 @@ def test_the_book_round_trips_and_is_bounded() -> None:
     assert last is not None
     assert (last.name, last.since, last.seen) == ("renamed", 4099.0, 9999.0)
     assert read.get(f"{0:064x}") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '[{"id": 1}]', '[{"id":"x","name":"","role":"","since":0,"seen":0}]']
+)
+def test_a_damaged_book_is_said_to_be_one(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"members\.json"):
+        MemberBook.decode(text.encode())
 
 
 def test_many_records_take_several_messages() -> None:

@@ -1,0 +1,112 @@
+"""Bees of two cores that replicate: what a read takes is pushed, whoever is at the other end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from bee import Bee
+from bee.extension import NAME
+from bee.messages import CacheHint
+from hypercore import Core, open_corestore
+from hypercore.encoding import encode_buffer
+from hypercore.replication.session import PeerHandle
+from tests.support.replicating_cores import replicating
+
+COUNT = 2_000
+
+
+@asynccontextmanager
+async def copies(*, answers: bool = True) -> AsyncIterator[tuple[Core, Core]]:
+    """A core with a bee, and a copy of it of which only the head is here."""
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="bee")
+        bee = Bee(core, extension=answers)
+        async with bee.batch() as batch:
+            for number in range(COUNT):
+                await batch.put(b"%05d" % number, b"value %d" % number)
+        copy = await other.get(key=core.key)
+        async with replicating(core, copy):
+            await copy.wait_length(core.length)
+            yield core, copy
+
+
+async def test_gets_and_scans_take_hardly_a_request() -> None:
+    async with copies() as (_, copy):
+        bee = Bee(copy)
+        for number in (1_500, 3, 1_999):
+            snapshot = bee.snapshot()
+            entry = await snapshot.get(b"%05d" % number)
+            assert entry is not None
+            assert entry.value == b"value %d" % number
+            assert snapshot.reads.round_trips <= 2
+        snapshot = bee.snapshot()
+        found = [entry.key async for entry in snapshot.range(gte=b"00500", lt=b"00600")]
+        assert found == [b"%05d" % number for number in range(500, 600)]
+        assert snapshot.reads.round_trips <= 2
+        total = copy.statistics().replication.total
+        assert total.pushes_received > 100
+        assert total.requests_sent <= 8
+        assert total.answers_ignored <= 8
+
+
+async def test_many_readers_at_once_get_what_they_ask_for() -> None:
+    async with copies() as (core, copy):
+        bee = Bee(copy)
+
+        async def read(number: int) -> None:
+            entry = await bee.get(b"%05d" % number)
+            assert entry is not None
+            assert entry.value == b"value %d" % number
+
+        async with trio.open_nursery() as nursery:
+            for number in range(0, COUNT, 10):
+                nursery.start_soon(read, number)
+        assert core.statistics().replication.total.invalid_requests == 0
+
+
+async def test_a_writer_that_goes_on_writing() -> None:
+    async with copies() as (core, copy):
+        writer, bee = Bee(core), Bee(copy)
+        for number in range(30):
+            await writer.put(b"new %d" % number, b"1")
+            await copy.wait_length(core.length)
+            assert await bee.get(b"new %d" % number) is not None
+            assert await bee.get(b"%05d" % (number * 50)) is not None
+
+
+async def test_a_peer_that_announces_blocks_and_sends_none_costs_little() -> None:
+    async with copies(answers=False) as (core, copy):
+
+        async def lie(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+            hint = CacheHint(tuple(range(1, 120)), pushed=True)
+            return [encode_buffer(hint.encode())]
+
+        core.set_extension(NAME, lie)
+        bee = Bee(copy)
+        started = trio.current_time()
+        for number in range(0, COUNT, 100):
+            assert await bee.get(b"%05d" % number) is not None
+        # It was believed once.
+        assert trio.current_time() - started < 4
+        assert copy.peers[0].missed_pushes > 0
+
+
+async def test_pushes_that_nobody_asked_for_are_not_kept() -> None:
+    async with copies() as (core, copy):
+        core.peers[0].push_blocks(range(100, 200))
+        assert (await copy.get(3)) is not None  # it comes after them
+        assert copy.get_local(150) is None
+
+
+async def test_hints_that_name_what_is_not_there() -> None:
+    async with copies(answers=False) as (core, copy):
+
+        async def lie(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+            hint = CacheHint((0, core.length, 2**40), pushed=True)
+            return [encode_buffer(hint.encode())] * 100
+
+        core.set_extension(NAME, lie)
+        assert await Bee(copy).get(b"00100") is not None

@@ -1,0 +1,188 @@
+"""Blocks that an extension asked for: sent without a request, proved like all others."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from hypercore.errors import InvalidProof
+from hypercore.replication.expected import MAX_ALLOWED
+from hypercore.replication.heads import PATIENCE_SECONDS
+from hypercore.replication.messages import Data, MessageType
+from hypercore.replication.pushes import MAX_WAITING_PUSHES
+from tests.support.memory_log import MemoryLog
+from tests.support.replicated_logs import Recorder, block, of_type, reader, sparse_writer, writer
+from tests.support.replicator_pair import Channel, Message, Node, settle
+
+
+def connect(log: MemoryLog) -> tuple[Node, Node, Channel]:
+    """A node with that log, and a reader that has its head and nothing else."""
+    holder, asker = Node(log), Node(reader())
+    channel = Channel(holder, asker)
+    settle(channel)
+    return holder, asker, channel
+
+
+def ask(channel: Channel, indices: list[int], allowed: int = 100) -> list[int]:
+    """What an extension does at both ends; which blocks will be sent."""
+    holder, asker = channel.ends
+    asker.peer.expected.allow(allowed)
+    queued, outputs = holder.node.replicator.push_asked(holder.peer, indices)
+    holder.node.carry_out(outputs)
+    return queued
+
+
+def test_they_come_without_a_request_in_the_order_asked_for() -> None:
+    _, asker, channel = connect(writer(1000))
+    requests, data = Recorder(channel, 0), Recorder(channel, 1)
+    wanted = [700, 3, 999, 4]
+    assert ask(channel, wanted) == wanted
+    settle(channel)
+    assert asker.log.blocks == {index: block(index) for index in wanted}
+    assert not requests.of(MessageType.REQUEST)
+    proofs = [Data.decode(payload).proof for payload in data.of(MessageType.DATA)]
+    assert [proof.block.index for proof in proofs if proof.block] == wanted
+    counters = channel.ends[1].peer.counters
+    assert (counters.pushes_received, counters.answers_ignored) == (4, 0)
+
+
+def test_no_tree_node_is_sent_twice() -> None:
+    _, asker, channel = connect(writer(4096))
+    data = Recorder(channel, 1)
+    wanted = random.Random(5).sample(range(4096), 1000)
+    ask(channel, wanted[:500], 500)
+    settle(channel)
+    asker.want(wanted[500:600])  # requested ones bring nodes as well
+    settle(channel)
+    ask(channel, wanted[600:], 400)
+    settle(channel)
+    assert asker.log.blocks == {index: block(index) for index in wanted}
+    nodes = [
+        node.index
+        for payload in data.of(MessageType.DATA)
+        if (part := Data.decode(payload).proof.block)
+        for node in part.nodes
+    ]
+    assert len(nodes) == len(set(nodes))
+
+
+def test_the_first_brings_the_head_along() -> None:
+    holder, asker = Node(writer(100)), Node(reader())
+    channel = Channel(holder, asker)
+    holder.replicator.receive(  # its sync alone, before it knows of any head
+        channel.ends[0].peer, channel.ends[1].sent, 0.0
+    )
+    channel.ends[1].sent = []
+    ask(channel, [50, 51])
+    settle(channel)
+    assert asker.log.head == holder.log.head
+    assert asker.log.blocks == {50: block(50), 51: block(51)}
+
+
+def test_what_the_peer_has_or_was_sent_is_left_out() -> None:
+    holder, asker, channel = connect(writer(100))
+    asker.want([7])
+    settle(channel)
+    assert ask(channel, [7, 8]) == [8]
+    assert ask(channel, [8, 9]) == [9]  # not even while it waits
+    settle(channel)
+    assert ask(channel, [7, 8, 9]) == []
+    asker.log.clear(8, 9)
+    asker.carry_out(asker.replicator.blocks_dropped(8, 9))
+    settle(channel)
+    assert ask(channel, [7, 8, 9]) == [8]
+    settle(channel)
+    assert asker.log.blocks.keys() == {7, 8, 9}
+    assert not holder.errors + asker.errors
+
+
+def test_what_is_not_here_or_not_durable_is_left_out() -> None:
+    log = sparse_writer(100, [range(50, 60)])
+    _, _, channel = connect(log)
+    assert ask(channel, [1, 50, 3, 100, -1, 2**60]) == [1, 3]
+
+
+def test_how_many_may_wait_is_bounded() -> None:
+    _, _, channel = connect(writer(3000))
+    assert len(ask(channel, list(range(3000)))) == MAX_WAITING_PUSHES
+    assert ask(channel, [2999]) == []
+
+
+def test_nobody_else_may_send_unasked() -> None:
+    _, asker, channel = connect(writer(100))
+    ask(channel, [1, 2, 3], allowed=2)
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 2}
+    channel.ends[1].peer.expected.allow(2 * MAX_ALLOWED)
+    admitted = 0
+    while channel.ends[1].peer.expected.admit():
+        admitted += 1
+    assert admitted == MAX_ALLOWED
+
+
+@pytest.mark.parametrize("position", [5, 40, -1])
+def test_a_wrong_proof_ends_the_channel_and_nothing_is_kept(position: int) -> None:
+    _, asker, channel = connect(writer(100))
+
+    def spoil(end: int, messages: list[Message]) -> list[Message]:
+        if end == 0:
+            return messages
+        changed = []
+        for number, payload in messages:
+            if number == MessageType.DATA:
+                spoiled = bytearray(payload)
+                spoiled[position] ^= 1
+                payload = bytes(spoiled)
+            changed.append((number, payload))
+        return changed
+
+    channel.change = spoil
+    ask(channel, [10])
+    settle(channel)
+    assert not asker.log.blocks
+    if position == -1:
+        assert isinstance(asker.errors[0], InvalidProof)
+
+
+def test_what_was_announced_is_requested_only_when_it_is_late() -> None:
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    peer.expected.allow(10)
+    asker.replicator.expect(peer, [1, 2], 0.0)
+    asker.want([1, 3])
+    assert len(of_type(channel.ends[1].sent, MessageType.REQUEST)) == 1
+    settle(channel)
+    assert asker.log.blocks.keys() == {3}
+    assert asker.replicator.deadline == PATIENCE_SECONDS
+    asker.carry_out(asker.replicator.advance(PATIENCE_SECONDS))
+    settle(channel)
+    # Nobody wants block 2.
+    assert asker.log.blocks.keys() == {1, 3}
+    assert peer.expected.missed == 2
+    assert asker.replicator.deadline == math.inf
+
+
+def test_what_a_peer_that_went_had_announced_is_requested_of_another() -> None:
+    log = writer(100)
+    _, asker, channel = connect(log)
+    other = Channel(Node(log), asker)
+    settle(channel, other)
+    asker.replicator.expect(channel.ends[1].peer, [1], 0.0)
+    asker.want([1])
+    settle(channel, other)
+    assert not asker.log.blocks
+    channel.ends[1].close(1.0)
+    settle(other)
+    assert asker.log.blocks.keys() == {1}
+
+
+def test_as_long_as_something_comes_the_rest_is_waited_for() -> None:
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [1, 2], 0.0)
+    ask(channel, [1])
+    channel.step(PATIENCE_SECONDS / 2)
+    assert asker.log.blocks.keys() == {1}
+    assert asker.replicator.deadline > PATIENCE_SECONDS

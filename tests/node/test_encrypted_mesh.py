@@ -1,0 +1,70 @@
+"""An encrypted mesh of whole nodes in this process: what is kept comes back after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from node.config import Config, load_config
+from node.covalue.ids import RawCoId
+from node.daemon import Node, open_node
+from node.errors import ConfigError
+from node.verbs import Load, MeshInvite, VerbError
+from tests.support.authors import Author, edits, map_header
+
+ANN, HEADER = Author("ann"), map_header("m")
+
+
+def config(data: Path, **flags: object) -> Config:
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    return load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
+
+
+async def invite(node: Node, role: str) -> str:
+    (invitation,) = [result async for result in node.perform(MeshInvite(role))]
+    return str(invitation["ticket"])
+
+
+async def load(node: Node, co_id: RawCoId) -> bool:
+    try:
+        return [result async for result in node.perform(Load(co_id))] != []
+    except VerbError:
+        return False
+
+
+async def wait_kept(keeper: Node, owner: Node) -> None:
+    assert owner.key is not None
+    with trio.fail_after(10):
+        while not any(
+            core.key == owner.key.hex() and core.held == core.length > 1
+            for core in keeper.status().cores
+        ):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_keeper_serves_what_it_kept_before_it_was_restarted(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        async with open_node(config(tmp_path / "a", mesh_encrypted=True)) as owner:
+            content = ANN.content(HEADER, edits(2), as_agent=True)
+            await owner.host.receive_content("test", [content])
+            blind, reading = await invite(owner, "blind"), await invite(owner, "reader")
+            async with open_node(config(tmp_path / "b", join=[blind])) as keeper:
+                assert keeper.access.gate.is_read_only
+                await wait_kept(keeper, owner)
+                assert owner.status().mesh_is_encrypted
+        async with open_node(config(tmp_path / "b")) as keeper:
+            assert not await load(keeper, HEADER.id)
+            join = [reading, str(keeper.addresses.mesh)]
+            async with open_node(config(tmp_path / "r", join=join)) as reader:
+                assert reader.mesh is not None
+                while not reader.mesh.members:
+                    await reader.mesh.wait_members_changed()
+                assert await load(reader, HEADER.id)
+                assert reader.access.gate.is_read_only
+
+
+def test_an_encrypted_mesh_needs_a_store_that_others_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--mesh-encrypted needs a store"):
+        config(tmp_path, store="sqlite", mesh_encrypted=True)
