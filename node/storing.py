@@ -12,7 +12,7 @@ that the other lacks; else a start is refused, and says which command moves it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ class Storing:
     data: Core | None
     compacting: Compacting | None = None
     """Of the data core's bee; somebody has to run it."""
+    rebuild: Callable[[], Awaitable[int]] | None = None
+    """Makes what is beside the data core anew, after more of it came back from other nodes."""
 
 
 @asynccontextmanager
@@ -65,7 +67,7 @@ async def open_storing(
                 values = BeeStore(bee, data, compacting.reclaim)
                 if not may_leave:
                     await _refuse_to_leave_file(config, values)
-                yield Storing(values, data, compacting)
+                yield Storing(values, data, compacting, values.rebuild)
         case "sqlite":
             async with open_sqlite_store(config.sqlite_path, durability) as sqlite:
                 if not may_leave:
@@ -80,7 +82,7 @@ async def open_storing(
                 compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
                 values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
                 async with open_hybrid_store(sqlite, values) as hybrid:
-                    yield Storing(hybrid, data, compacting)
+                    yield Storing(hybrid, data, compacting, hybrid.rebuild)
 
 
 def _compaction_options(config: Config) -> CompactionOptions:

@@ -44,6 +44,13 @@ class HybridStore:
         self._writing = trio.Lock()
         self._is_apart = False
 
+    async def rebuild(self) -> int:
+        """Make what is beside the bee anew, and take over what SQLite lacks; nobody may write."""
+        values = await self._bee.rebuild()
+        async with self._writing:
+            await _bring_together(self._sqlite, self._bee)
+        return values
+
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
     ) -> LoadedPieces:
@@ -131,10 +138,15 @@ async def open_hybrid_store(sqlite: SqliteStore, bee: BeeStore) -> AsyncIterator
 
     Raises: CorruptStore; what both raise.
     """
+    await _bring_together(sqlite, bee)
+    yield HybridStore(sqlite, bee)
+
+
+async def _bring_together(sqlite: SqliteStore, bee: BeeStore) -> None:
+    """Copy what either lacks, if their totals differ. Raises: CorruptStore."""
     totals = await sqlite.totals()
     if totals != bee.totals():
         _log.info("reconciling", sqlite=asdict(totals), bee=asdict(bee.totals()))
         result = await reconcile(sqlite, bee)
         await bee.set_transaction_count(result.transactions)
         _log.info("reconciled", **asdict(result))
-    yield HybridStore(sqlite, bee)

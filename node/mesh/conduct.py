@@ -11,6 +11,8 @@ class Conduct:
 
     undelivered: int = 0
     """Values that it announced, and did not have when it was asked for them."""
+    heads: int = 0
+    """Words about how long our log is."""
     evidence_received: int = 0
     """Pieces of evidence, known ones included."""
     evidence_unproven: int = 0

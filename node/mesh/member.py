@@ -23,6 +23,7 @@ from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
     EvidenceKind,
+    Head,
     Interest,
     Query,
     Sessions,
@@ -211,6 +212,10 @@ class MemberListener(Protocol):
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
 
+    def receive_head(self, member: Member, head: Head, /) -> None:
+        """So long is our own data core there."""
+        ...
+
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
     ) -> None:
@@ -263,7 +268,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
-        self._testimony: deque[Evidence] = deque()
+        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -292,6 +297,7 @@ class Member:
                     | Interest()
                     | Evidence()
                     | Stored()
+                    | Head()
                     | (Records() | Held() | Farewell() | Kept())
                 ):
                     self._hear(output)
@@ -314,7 +320,7 @@ class Member:
         """Tell it what a member may know of us, if it was not told."""
         self.carry_out(self.session.welcome(self._listener.welcome(self)))
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | TrustMessage) -> None:
+    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -330,6 +336,8 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
+            case Head():
+                self._listener.receive_head(self, message)
             case Kept(introductions):
                 self.gossip.introductions.extend(introductions)
                 self.gossip.arrived.set()
@@ -462,10 +470,19 @@ class Member:
         if self._testimony:
             self._channel.wake_source()
 
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
+
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        outputs = self.session.testify(self._testimony.popleft())
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                outputs = self.session.testify(evidence)
+            case records:
+                outputs = self.session.tell(records)
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def freeze(self) -> None:

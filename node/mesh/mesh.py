@@ -12,7 +12,15 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,7 +29,7 @@ from typing import Protocol
 import trio
 
 from hypercore.core import Core
-from hypercore.crypto import KeyPair
+from hypercore.crypto import Entropy, KeyPair, system_entropy
 from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
@@ -36,9 +44,18 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
-from node.mesh.messages import MAX_QUERY_IDS, Evidence, Interest, Sessions, Welcome
+from node.mesh.messages import (
+    INSTANCE_BYTES,
+    MAX_QUERY_IDS,
+    Evidence,
+    Head,
+    Interest,
+    Sessions,
+    Welcome,
+)
 from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
@@ -93,7 +110,7 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnData(LocalRows, TimedLog, WitnessRows, Protocol):
+class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
     """What the mesh needs from our own data core."""
 
     @property
@@ -135,6 +152,8 @@ class Mesh:
         book: MemberBook | None,
         clock: Callable[[], float],
         cores: WitnessedCores | None,
+        rebuild: Callable[[], Awaitable[int]] | None,
+        instance: bytes,
     ) -> None:
         self.id = id
         """Public key of this node."""
@@ -164,6 +183,8 @@ class Mesh:
             keeps_all=lambda: self.policy.everything,
         )
         self.witness = Witness(host, data, self.members, cores)
+        asks = any(met.id != id.hex() for met in self.trust.book)
+        self.recall = Recall(data, rebuild, instance, asks=asks)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -391,6 +412,7 @@ class Mesh:
         """It went: what only it announced is forgotten."""
         self._last_departure = trio.current_time()
         self.note_sync_changed()
+        self.recall.forget(member)
         if self.members.get(member.id) is member:
             del self.members[member.id]
             self.trust.departed(member)
@@ -456,6 +478,11 @@ class Mesh:
     def receive_evidence(self, member: Member, evidence: Evidence) -> None:
         self.witness.receive(member, evidence)
 
+    def receive_head(self, member: Member, head: Head) -> None:
+        answer = self.recall.receive(member, head, trio.current_time())
+        if answer is not None:
+            member.carry_out(member.session.tell_head(answer))
+
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
 
@@ -473,6 +500,7 @@ class Mesh:
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(self._count_copies)
             nursery.start_soon(self.witness.run)
+            nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
 
     async def _announce(self) -> None:
@@ -501,12 +529,14 @@ class Mesh:
 
     async def _follow(self) -> None:
         """Fetch what is announced, `MAX_FETCHES` at a time."""
+        await self.recall.wait_settled()
         room = trio.Semaphore(MAX_FETCHES)
 
         async def carry_out(fetch: Fetch) -> None:
             await self._fetcher.fetch(self._announced, fetch)
             room.release()
             self._announcement.set()
+            self.note_sync_changed()
 
         async with trio.open_nursery() as nursery:
             while True:
@@ -536,6 +566,7 @@ class Mesh:
         Members acknowledge what is announced to them by themselves: this is for what they were
         not told of, or heard of before we started.
         """
+        await self.recall.wait_settled()
         waited: frozenset[RawCoId] = frozenset()
         while True:
             wanted = await self.host.wait_copies_wanted()
@@ -600,11 +631,16 @@ async def open_mesh(
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
     cores: WitnessedCores | None = None,
+    rebuild: Callable[[], Awaitable[int]] | None = None,
+    entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
     An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked.
+    that may turn out to be forked. `rebuild` makes what is stored beside the data core anew, when
+    more of it comes back from members than is here; without it the core is cut back then.
+
+    Raises: SecondNode, as the group of a background task, when another node runs with our key.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
@@ -613,6 +649,8 @@ async def open_mesh(
             book=book,
             clock=clock,
             cores=cores,
+            rebuild=rebuild,
+            instance=entropy(INSTANCE_BYTES),
         )
         nursery.start_soon(mesh.run)
         yield mesh

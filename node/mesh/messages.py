@@ -10,6 +10,7 @@
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
+| 8 | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
 
 Numbers 16 to 19 are about members: `trust_messages`.
 
@@ -49,6 +50,9 @@ MAX_INTEREST_IDS = 4096
 MAX_PATTERNS = 64
 MAX_NAME = 128
 
+INSTANCE_BYTES = 8
+"""Of the random number that a node takes when it starts."""
+
 TARGET_MESSAGE_BYTES = 256 << 10
 """Where a writer begins the next message, so that one member's list does not hold up the
 blocks that share its connection."""
@@ -69,10 +73,23 @@ class MessageType(IntEnum):
     UPDATE = 5
     EVIDENCE = 6
     STORED = 7
+    HEAD = 8
     RECORDS = 16
     HELD = 17
     FAREWELL = 18
     KEPT = 19
+
+
+class Doubt(IntEnum):
+    """What a member is told of its own key."""
+
+    UNASKED = 0
+    """It has not said yet which run it is: this is the first word, and is answered."""
+    NONE = 1
+    OVERLAP = 2
+    """Another run of it was connected just before, and may be alive."""
+    SECOND = 3
+    """Another run of it is alive, and older."""
 
 
 class EvidenceKind(IntEnum):
@@ -283,8 +300,29 @@ class Stored:
         return cls(version, merged, tuple(values))
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How long the receiver's data core is here, as it signed itself; 0, 0 where nothing is.
+
+    `instance` tells one run of the sender from all others.
+    """
+
+    instance: bytes
+    fork: int
+    length: int
+    doubt: Doubt = Doubt.UNASKED
+
+    def encode(self) -> bytes:
+        return pack_fields(self.instance, self.fork, self.length, int(self.doubt))
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Head:
+        instance = reader.fixed(INSTANCE_BYTES)
+        return cls(instance, reader.uint(), reader.uint(), Doubt(reader.uint(max(Doubt))))
+
+
 Message: TypeAlias = (
-    Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored | TrustMessage
+    Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored | Head | TrustMessage
 )
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
@@ -296,6 +334,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
     MessageType.STORED: Stored.decode,
+    MessageType.HEAD: Head.decode,
     MessageType.RECORDS: Records.decode,
     MessageType.HELD: Held.decode,
     MessageType.FAREWELL: Farewell.decode,
@@ -311,6 +350,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
     Stored: MessageType.STORED,
+    Head: MessageType.HEAD,
     Records: MessageType.RECORDS,
     Held: MessageType.HELD,
     Farewell: MessageType.FAREWELL,

@@ -146,6 +146,8 @@ async def _serve_admitted(
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
+        head = mesh.recall.meet(core.fork, core.length)
+        member.carry_out(member.session.tell_head(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
             is_shared = partial(_is_shared, mesh, member, welcome)
@@ -163,6 +165,8 @@ async def _serve_admitted(
             nursery.cancel_scope.cancel()
     finally:
         mesh.remove(member)
+        if member.close_reason is None:  # cancelled: another connection takes its place
+            mesh.recall.runs.replaced(member.id, trio.current_time())
         member.data = None
         core.release()
 
@@ -218,6 +222,7 @@ async def _look_up(
 
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
+    await mesh.recall.wait_settled()
     while True:
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:

@@ -23,6 +23,7 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
+    Head,
     Hello,
     Interest,
     Message,
@@ -124,6 +125,7 @@ Output: TypeAlias = (
     | Interest
     | Evidence
     | Stored
+    | Head
     | TrustMessage
     | Closed
 )
@@ -227,7 +229,9 @@ class MeshSession:
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
-            case Update() | Evidence() | Stored() | Records() | Held() | Farewell() | Kept():
+            case (
+                Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell() | Kept()
+            ):
                 return [message]
 
     def ask(
@@ -277,6 +281,10 @@ class MeshSession:
             _transmit(Update(version, tuple((co_id, state or {}) for co_id, state in part)))
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
+
+    def tell_head(self, head: Head) -> list[Output]:
+        """Tell the member how long its own data core is here."""
+        return [_transmit(head)] if self._state is State.MEMBER else []
 
     def testify(self, evidence: Evidence) -> list[Output]:
         """Pass evidence on."""

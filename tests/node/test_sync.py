@@ -11,6 +11,7 @@ import trio
 
 from node.client import AdminClient
 from node.cojson.messages import Known, decode_frame, encode_message
+from node.covalue.content import Content
 from node.covalue.known_state import KnownState
 from node.verbs import ExitCode, Load, ShowSync, Verb, VerbError, WaitSync
 from tests.node.mesh.authors import Author, Value
@@ -26,6 +27,13 @@ async def wait_acknowledged(client: WebSocketClient, value: Value) -> None:
             if isinstance(item, Known) and item.co_id == value.id and item.known.covers(full):
                 return
     raise AssertionError("the node closed the connection")
+
+
+async def upload_acknowledged(ready: dict[str, Any], value: Value, content: Content) -> None:
+    """Send it as a client, and wait until the node has it."""
+    async with open_websocket(_port(ready)) as client:
+        await client.send(encode_message(content))
+        await wait_acknowledged(client, value)
 
 
 async def ask(data: Path, verb: Verb) -> tuple[int, Mapping[str, Any]]:

@@ -145,6 +145,7 @@ class SimulatedNode:
                         serve,
                         listen=(self.host.address, PORT),
                         lan=False,
+                        watches_network=False,
                         entropy=self._chance.randbytes,
                     ) as swarm:
                         for number in plan.peers:

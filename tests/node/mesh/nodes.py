@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,10 @@ from hypercore.crypto import KeyPair
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
 from node.cojson.messages import Load, Message
 from node.covalue.bee_store import BeeStore
+from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.replicas import ReplicaPolicy
@@ -74,8 +76,11 @@ async def open_mesh_node(
     options: HostOptions | None = None,
     *,
     clock: Callable[[], float] = time.time,
+    book: MemberBook | None = None,
     path: Path | None = None,
+    stored: Sequence[Content] = (),
 ) -> AsyncIterator[MeshNode]:
+    """`stored` is there before the node has ever heard of a mesh."""
     identity = KeyPair.from_seed(bytes((number,)) * 32)
     async with AsyncExitStack() as stack:
         cores = await stack.enter_async_context(
@@ -84,6 +89,7 @@ async def open_mesh_node(
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         store = BeeStore(Bee(data), data)
         host = await stack.enter_async_context(open_sync_host(store, options))
+        assert not (await host.receive_content("test", stored)).refused
         mesh = await stack.enter_async_context(
             open_mesh(
                 host,
@@ -94,7 +100,10 @@ async def open_mesh_node(
                 policy=policy,
                 identity=identity,
                 clock=clock,
+                book=book,
                 cores=cores,
+                rebuild=store.rebuild,
+                entropy=lambda size: bytes((number,)) * size,
             )
         )
         host.mesh = mesh

@@ -11,8 +11,10 @@ from node.cojson.crypto import base58_encode
 from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.messages import (
     Answer,
+    Doubt,
     Evidence,
     EvidenceKind,
+    Head,
     Hello,
     Interest,
     Query,
@@ -83,6 +85,7 @@ messages = st.one_of(
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
     st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
+    st.builds(Head, st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),
     st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
     st.builds(
         Records,

@@ -1,0 +1,311 @@
+"""[trio] Not forking ourselves: before it appends, a node asks what others know of its own log.
+
+A store that was put back to an older state, or copied, does not know what it signed since. If it
+went on from there it would sign a second history of the same length, and its log would be frozen
+everywhere. Members that replicate the log know better, so each says on meeting us how long it is
+(`Head`), and shows it: the head comes with proofs, like anybody's. Until one has, nothing is
+appended here; for `GRACE_SECONDS`, then the node goes on alone.
+
+    nobody knows more        go on
+    a longer head comes      our own blocks are fetched back, the rows beside the bee made anew
+    not all of it comes      cut back to what we had, as a new fork: a history that nobody else has,
+                             and no lie; what members merged of the rest comes back from them
+    our key, another node    two nodes run with it: the younger one stops
+
+A member's word alone decides nothing: who claims a length and cannot show it goes.
+
+Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
+the older state. Should a member show a longer head later, the node stops, and settles it when it
+is started again. The row `recall` beside the log says how much of it we had written ourselves,
+from a start until this is settled: a crash in between goes on with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import Protocol, assert_never
+
+import structlog
+import trio
+
+from bee.errors import BeeError
+from hypercore.core_info import CoreStatistics
+from hypercore.encoding import DecodeError
+from hypercore.errors import HypercoreError
+from node.errors import NodeError
+from node.mesh.member import Member
+from node.mesh.messages import Doubt, Head
+from node.mesh.runs import Runs
+from swarm.io.tasks import Wakeup
+
+GRACE_SECONDS = 2.0
+"""How long the first append waits for a member's word, where any member was ever met."""
+
+HEAD_SECONDS = 5.0
+"""How long a member may take to show the head that it claims."""
+
+STALL_SECONDS = 5.0
+"""Fetching our own blocks back is given up when none comes for so long."""
+
+MAX_FORKS_AHEAD = 1024
+"""A claim of a later fork than this many after ours is not believed: forks are counted by us."""
+
+MAX_HEADS = 4
+"""Words about our log from one member on one connection: one, and one answer, are usual."""
+
+OVERLAP_SECONDS = 20.0
+"""How long the first append waits when a member saw another run of this node go just before: it
+comes back by then if it lives, and is told apart."""
+
+_ROW = b"recall"
+_FAILED = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
+_log = structlog.get_logger(__name__)
+
+
+class LogWasLonger(NodeError):
+    """A member showed a longer head of our own log than we had, after we had gone on."""
+
+
+class SecondNode(NodeError):
+    """Another node runs with our key."""
+
+
+class OwnLog(Protocol):
+    """Our own data core."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def fork(self) -> int: ...
+    def exclusive(self) -> AbstractAsyncContextManager[None]: ...
+    def statistics(self) -> CoreStatistics: ...
+    def get_local_value(self, key: bytes, /) -> bytes | None: ...
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
+    async def wait_length(self, length: int, /) -> None: ...
+    async def download(self, start: int, stop: int, /) -> None: ...
+    async def truncate(self, length: int, fork: int | None = None, /) -> None: ...
+
+
+class RecallState(Enum):
+    """Whether we append."""
+
+    ASKING = "asking members how long our log is"
+    RECOVERING = "fetching our own log back"
+    GOING_ON = "going on"
+
+
+class Recall:
+    """Of one node. Run `run` from before the first connection; `receive` what members say."""
+
+    def __init__(
+        self,
+        log: OwnLog,
+        rebuild: Callable[[], Awaitable[int]] | None,
+        instance: bytes,
+        *,
+        asks: bool,
+    ) -> None:
+        """`rebuild` makes all that is beside the log anew; `asks`: whether there are members."""
+        self.instance = instance
+        """Tells this run of the node from every other."""
+        self.state = RecallState.ASKING
+        self.recovered_blocks = 0
+        """Of our own log, which had been signed by us and were not here."""
+        self.runs = Runs()
+        self._log = log
+        self._rebuild = rebuild
+        self._asks = asks
+        marked = log.get_local_value(_ROW)
+        appended = log.statistics().blocks_appended
+        self._known = (log.length if marked is None else int(marked)) - appended
+        """How long the log was when we had written all of it, but for what we append since."""
+        self._settled = trio.Event()
+        self._claims: dict[Member, Head] = {}
+        self._heard = trio.Event()
+        self._wake = Wakeup()
+        self._second: str | None = None
+        self._doubted_until = -math.inf
+
+    def meet(self, fork: int, length: int) -> Head:
+        """What to tell a member on meeting it: how long its log is here."""
+        return Head(self.instance, fork, length)
+
+    def receive(self, member: Member, head: Head, now: float) -> Head | None:
+        """What a member says of our log, or answers; what it is to be told of its own key."""
+        member.conduct.heads += 1
+        if member.conduct.heads > MAX_HEADS:
+            self._end(member, "one length of our log after the other")
+            return None
+        if head.doubt is Doubt.UNASKED:
+            self._claims[member] = head
+            self._wake.set()
+            doubt = self.runs.note(member.id, head.instance, now)
+            if doubt is Doubt.SECOND:
+                _log.error("two nodes run with one key", id=member.id.hex())
+            return Head(self.instance, 0, 0, doubt)
+        match head.doubt:
+            case Doubt.SECOND:
+                self._second = member.statistics().name or member.id.hex()[:12]
+            case Doubt.OVERLAP:
+                self._doubted_until = now + OVERLAP_SECONDS
+            case Doubt.NONE:
+                pass
+            case _:
+                assert_never(head.doubt)
+        self._heard.set()
+        self._wake.set()
+        return None
+
+    def forget(self, member: Member) -> None:
+        """It went."""
+        self._claims.pop(member, None)
+
+    async def run(self) -> None:
+        """Keep everybody from appending to our log while it is not known how long it is.
+
+        Raises: SecondNode, LogWasLonger.
+        Cancel: the log may be appended to.
+        """
+        async with self._log.exclusive():
+            await self._mark()
+            await self._ask()
+            await self._settle()
+            await self._log.write_local({_ROW: None})
+        self._settled.set()
+        while True:
+            await self._wake.wait()
+            self._check_alone()
+            if self._is_behind:
+                await self._mark()
+                if await self._is_shown():
+                    raise LogWasLonger(
+                        f"a member holds {self._log.length} blocks of our own log, of which we "
+                        f"had {self._appended_to}: start again, and they are fetched back"
+                    )
+                await self._log.write_local({_ROW: None})
+
+    async def wait_settled(self) -> None:
+        """Return when it is known how long our log is, or nobody could say. Cancel: nothing."""
+        await self._settled.wait()
+
+    async def _mark(self) -> None:
+        await self._log.write_local({_ROW: b"%d" % self._appended_to})
+
+    async def _is_shown(self) -> bool:
+        """Whether any of the claims that we are behind is true."""
+        log = self._log
+        for member, head in list(self._claims.items()):
+            if head.fork > log.fork:
+                async with log.exclusive():
+                    await self._follow_fork(member, head)
+            elif head.fork == log.fork and head.length > log.length:
+                await self._wait_shown(member, head)
+            self._claims.pop(member, None)
+        return log.length > self._appended_to
+
+    def _check_alone(self) -> None:
+        if self._second is not None:
+            raise SecondNode(
+                f"another node runs with the same key, {self._second} has seen both: stop it, or "
+                f"start this one on a data directory of its own"
+            )
+
+    async def _ask(self) -> None:
+        """Wait for a member's word, or for long enough; in doubt, for the whole truth."""
+        if not self._asks:
+            return
+        with trio.move_on_after(GRACE_SECONDS):
+            await self._heard.wait()
+        with trio.move_on_at(self._doubted_until):
+            while self._second is None:
+                await self._wake.wait()
+        if not self._claims:
+            _log.info("no member told how long our log is", length=self._log.length)
+
+    @property
+    def _appended_to(self) -> int:
+        """How long the log would be if only we had written to it."""
+        return self._known + self._log.statistics().blocks_appended
+
+    @property
+    def _is_behind(self) -> bool:
+        log = self._log
+        here = (log.fork, log.length)
+        is_claimed = any((head.fork, head.length) > here for head in self._claims.values())
+        return is_claimed or log.length > self._appended_to
+
+    async def _settle(self) -> None:
+        """Get what others hold of our log, as far as they show it. We hold the writer's lock."""
+        self._check_alone()
+        while self._is_behind:
+            self.state = RecallState.RECOVERING
+            log = self._log
+            for member, head in list(self._claims.items()):
+                if (head.fork, head.length) <= (log.fork, log.length):
+                    continue
+                if head.fork > log.fork:
+                    await self._follow_fork(member, head)
+                elif not await self._wait_shown(member, head):
+                    del self._claims[member]
+            if log.length > self._appended_to:
+                await self._recover()
+        self.state = RecallState.GOING_ON
+
+    async def _follow_fork(self, member: Member, head: Head) -> None:
+        """We have cut our log back once already, and do not know of it."""
+        del self._claims[member]
+        if not self._is_credible(member, head):
+            return
+        _log.warning("our log goes on as a new fork", known=head.fork, by=member.id.hex()[:12])
+        await self._log.truncate(self._appended_to, head.fork + 1)
+        self._known = self._log.length - self._log.statistics().blocks_appended
+
+    def _is_credible(self, member: Member, head: Head) -> bool:
+        """Nobody but us can have signed a fork, and none is shown: so not too many at once."""
+        if head.fork - self._log.fork <= MAX_FORKS_AHEAD:
+            return True
+        self._end(member, f"fork {head.fork} of our log, which is at {self._log.fork}")
+        return False
+
+    async def _wait_shown(self, member: Member, head: Head) -> bool:
+        """Whether the head is here that the member claims; our own signature is in it."""
+        with trio.move_on_after(HEAD_SECONDS):
+            await self._log.wait_length(head.length)
+            return True
+        self._end(member, f"length {head.length} of our log, and does not show it")
+        return False
+
+    def _end(self, member: Member, claim: str) -> None:
+        member.carry_out(member.session.close(f"it claims {claim}"))
+
+    async def _recover(self) -> None:
+        """A longer head of ours is here: fetch what it is about, or cut it off."""
+        log, before = self._log, self._appended_to
+        lacking = log.length - before
+        _log.warning("our own log was longer", here=before, signed=log.length)
+        values: int | None = None
+        try:
+            await self._fetch_unless_stalled(before)
+            values = None if self._rebuild is None else await self._rebuild()
+        except _FAILED as error:
+            _log.error("our own log cannot be read back", blocks=lacking, error=str(error))
+        if values is None:
+            await log.truncate(before, log.fork + 1)
+            _log.error("our log goes on as a new fork", length=before, blocks_lost=lacking)
+        else:
+            self.recovered_blocks += lacking
+            _log.warning("our own log is back", blocks=lacking, values=values)
+        self._known = log.length - log.statistics().blocks_appended
+
+    async def _fetch_unless_stalled(self, start: int) -> None:
+        """Fetch what there is to be had of blocks [start, our length)."""
+        log = self._log
+        received = -1
+        while received != (now := log.statistics().replication.total.blocks_received):
+            received = now
+            with trio.move_on_after(STALL_SECONDS):
+                await log.download(start, log.length)
+                return

@@ -1,0 +1,59 @@
+"""Telling a node that was restarted from two nodes that run with one key.
+
+Every run of a node names itself by a random number. A run that another one has followed is over,
+so if it speaks again both are alive: the younger is the second. A run that comes while the one
+before was still connected may be: its writer had better wait until that is known.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from node.mesh.messages import Doubt
+
+MAX_NODES = 1024
+MAX_RUNS = 8
+"""Runs of one node that are remembered."""
+
+OVERLAP_SECONDS = 10.0
+"""After this a connection that was replaced says nothing any more."""
+
+
+@dataclass(slots=True)
+class _Node:
+    runs: list[bytes] = field(default_factory=list)
+    """The oldest first."""
+    second: set[bytes] = field(default_factory=set)
+    replaced_at: float | None = None
+    """When a living connection of it was replaced by another one."""
+
+
+class Runs:
+    """Of the nodes that were met. Sync and pure; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._nodes: OrderedDict[bytes, _Node] = OrderedDict()
+
+    def note(self, node_id: bytes, instance: bytes, now: float) -> Doubt:
+        """A run of this node speaks; what it is to be told."""
+        node = self._nodes.setdefault(node_id, _Node())
+        self._nodes.move_to_end(node_id)
+        if len(self._nodes) > MAX_NODES:
+            self._nodes.popitem(last=False)
+        runs = node.runs
+        if instance in runs:
+            followers = runs[runs.index(instance) + 1 :]
+            node.second.update(followers)
+        else:
+            runs.append(instance)
+            del runs[:-MAX_RUNS]
+            is_alive = node.replaced_at is not None and now - node.replaced_at < OVERLAP_SECONDS
+            if is_alive and len(runs) > 1:
+                return Doubt.OVERLAP
+        return Doubt.SECOND if instance in node.second else Doubt.NONE
+
+    def replaced(self, node_id: bytes, now: float) -> None:
+        """A living connection of it made room for another one."""
+        if node_id in self._nodes:
+            self._nodes[node_id].replaced_at = now

@@ -1,0 +1,251 @@
+"""Nodes that were put back to an older state: none of them forks its own log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore.corestore import open_corestore
+from hypercore.replication.messages import PROTOCOL as REPLICATION
+from node.covalue.content import Content
+from node.mesh.member_book import MemberBook
+from node.mesh.messages import Doubt, Head, MessageType
+from node.mesh.recall import GRACE_SECONDS, MAX_FORKS_AHEAD, OVERLAP_SECONDS, RecallState
+from node.mesh.replicas import ReplicaPolicy
+from swarm.io.tasks import open_background_nursery
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
+from tests.node.mesh.test_serve import raw_member, receive_one
+from tests.support.memory_mux import memory_mux_pair
+
+EVERYTHING = ReplicaPolicy(everything=True)
+AUTHOR = Author(1)
+BEFORE = [AUTHOR.created(f"before {number}") for number in range(5)]
+SINCE = [AUTHOR.created(f"since {number}", "[]", "[1]") for number in range(20)]
+LATER = AUTHOR.created("later")
+RUN = b"another!"
+
+
+async def upload(node: MeshNode, *contents: Content) -> None:
+    receipt = await node.host.receive_content("test", contents)
+    assert not receipt.refused
+
+
+async def wait_state(node: MeshNode, state: RecallState) -> None:
+    await wait_until(lambda: node.mesh.recall.state is state)
+
+
+async def ids_of(node: MeshNode) -> set[str]:
+    return {co_id async for co_id in node.store.ids()}
+
+
+@asynccontextmanager
+async def put_back(holder: MeshNode) -> AsyncIterator[MeshNode]:
+    """A node as it was before it stored `SINCE`, of which `holder` has the log."""
+    async with open_mesh_node(1) as node:
+        await upload(node, *BEFORE)
+        length = node.data.length
+        await upload(node, *SINCE)
+        async with connected(node, holder):
+            log = await holder.cores.get(key=node.data.key)
+            with trio.fail_after(5):
+                await log.wait_length(node.data.length)
+                await holder.host.load(SINCE[0].co_id)
+                if holder.mesh.policy.everything:
+                    await log.download(0, node.data.length)
+            log.release()
+    book = MemberBook()
+    book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
+        assert node.data.length == length
+        assert node.mesh.recall.state is RecallState.ASKING
+        yield node
+
+
+async def test_a_log_that_others_hold_whole_comes_back() -> None:
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder) as node:
+        async with connected(node, holder):
+            await wait_until(lambda: node.mesh.recall.recovered_blocks > 0)
+            await wait_state(node, RecallState.GOING_ON)
+            assert node.store.count() == 25
+            assert await ids_of(node) == {content.co_id for content in [*BEFORE, *SINCE]}
+            assert node.store.totals().transactions == 5 + 40
+            await upload(node, LATER)
+            counts = {session_id: part.stop for session_id, part in LATER.new.items()}
+            await holder.wait_counts({LATER.co_id: counts})
+        log = await holder.cores.get(key=node.data.key)
+        assert not log.is_frozen
+        assert (log.fork, log.length) == (0, node.data.length)
+        assert not node.mesh.witness.forked_cores
+
+
+async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_mesh_node(2) as holder, put_back(holder) as node:
+        length = node.data.length
+        async with connected(node, holder):
+            with trio.fail_after(60):
+                while node.data.fork == 0:
+                    await node.data.wait_change(node.data.length, 0)
+            assert (node.data.length, node.mesh.recall.recovered_blocks) == (length, 0)
+            assert await ids_of(node) == {content.co_id for content in BEFORE}
+            await upload(node, LATER)
+            assert node.mesh.recall.state is RecallState.GOING_ON
+            # What was merged elsewhere is found there.
+            assert await node.host.load(SINCE[0].co_id) is not None
+            assert await holder.host.load(LATER.co_id) is not None
+            log = await holder.cores.get(key=node.data.key)
+            assert not log.is_frozen
+            assert log.fork == 1
+
+
+async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start() -> (
+    None
+):
+    async def go_on_alone(holder: MeshNode) -> None:
+        async with open_mesh_node(1, stored=BEFORE) as node:
+            await upload(node)  # there is nobody that it knows of: it does not wait
+            async with connected(node, holder):
+                with trio.fail_after(5):
+                    await trio.sleep_forever()
+
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
+        with pytest.raises(BaseExceptionGroup) as stopped:
+            await go_on_alone(holder)
+    assert "51 blocks of our own log, of which we had 11: start again" in repr(stopped.value)
+
+
+async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path) -> None:
+    """The node dies when the longer head is here, and what it is about is not."""
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder) as node:
+        key = node.data.key
+        async with open_mesh_node(1, path=tmp_path, stored=BEFORE) as cut_off:
+            assert cut_off.data.key == key
+            before = cut_off.data.length
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="beemesh/data")
+            await log.write_local({b"recall": b"%d" % before})
+            whole = await holder.cores.get(key=key)
+            near, far = memory_mux_pair()
+            for mux in (near, far):
+                mux.expected.add((REPLICATION, log.discovery_key))
+            async with open_background_nursery() as nursery:
+                nursery.start_soon(log.serve, near)
+                nursery.start_soon(whole.serve, far)
+                with trio.fail_after(5):
+                    await log.wait_length(whole.length)
+        book = MemberBook()
+        book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
+        async with open_mesh_node(1, path=tmp_path, book=book) as again:
+            assert again.store.count() == len(BEFORE)
+            async with connected(again, holder):
+                with trio.fail_after(5):
+                    await again.mesh.recall.wait_settled()
+            assert again.store.count() == len([*BEFORE, *SINCE])
+            assert again.data.get_local_value(b"recall") is None
+
+
+async def test_the_first_append_waits_for_a_word_but_not_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    book = MemberBook()
+    book.note("ab" * 32, "other", "writer", 0)
+    async with open_mesh_node(1, book=book) as node:
+        started = trio.current_time()
+        await upload(node, *BEFORE)
+        assert trio.current_time() - started == pytest.approx(GRACE_SECONDS)
+    async with (
+        open_mesh_node(1, book=book) as node,
+        open_mesh_node(2) as other,
+        connected(node, other),
+    ):
+        started = trio.current_time()
+        await upload(node, *BEFORE)
+        assert trio.current_time() - started < 0.1
+    async with open_mesh_node(1) as lonely:
+        started = trio.current_time()
+        await upload(lonely, *BEFORE)
+        assert trio.current_time() - started < 0.1
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (Head(RUN, 0, 10**6), "length 1000000 of our log, and does not show it"),
+        (Head(RUN, MAX_FORKS_AHEAD + 1, 5), "fork 1025 of our log"),
+    ],
+)
+async def test_a_length_that_is_not_shown_is_a_lie(
+    autojump_clock: trio.testing.MockClock, head: Head, reason: str
+) -> None:
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        await upload(node, *BEFORE)
+        fork, length = node.data.fork, node.data.length
+        channel.send(MessageType.HEAD, head.encode())
+        with trio.fail_after(30):
+            while True:
+                try:
+                    await channel.receive()
+                except trio.EndOfChannel:
+                    break
+        await wait_until(lambda: bool(node.goodbyes))
+        assert reason in node.goodbyes[0]
+        assert (node.data.fork, node.data.length) == (fork, length)
+        await wait_state(node, RecallState.GOING_ON)
+        await upload(node, LATER)
+
+
+async def test_members_are_told_how_long_their_log_is() -> None:
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        told = await receive_one(channel, MessageType.HEAD)
+        assert told == Head(node.mesh.recall.instance, 0, 0)
+
+
+async def runs_seen(node: MeshNode, instances: Sequence[bytes]) -> Doubt:
+    """What a member is told of its key that spoke as these runs, one after the other."""
+    answer = Doubt.NONE
+    for instance in instances:
+        async with raw_member(node) as channel:
+            await receive_one(channel, MessageType.HEAD)
+            channel.send(MessageType.HEAD, Head(instance, 0, 0).encode())
+            told = await receive_one(channel, MessageType.HEAD)
+            assert isinstance(told, Head)
+            answer = told.doubt
+    return answer
+
+
+async def test_a_second_node_with_one_key_is_told_so() -> None:
+    async with open_mesh_node(1) as node:
+        assert await runs_seen(node, [b"original", b"the copy"]) is not Doubt.SECOND
+        assert await runs_seen(node, [b"original", b"the copy"]) is Doubt.SECOND
+
+
+async def test_in_doubt_the_first_append_waits_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    book = MemberBook()
+    book.note("ab" * 32, "other", "writer", 0)
+    async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
+        started = trio.current_time()
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0).encode())
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.OVERLAP).encode())
+        await upload(node, *BEFORE)
+        assert trio.current_time() - started == pytest.approx(OVERLAP_SECONDS, abs=0.1)
+
+
+async def test_a_node_that_is_told_so_stops() -> None:
+    async def be_told() -> None:
+        async with open_mesh_node(1) as node, raw_member(node) as channel:
+            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.SECOND).encode())
+            with trio.fail_after(5):
+                await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as stopped:
+        await be_told()
+    assert "another node runs with the same key" in repr(stopped.value)
