@@ -34,7 +34,7 @@ from node.access.opening import Access, open_access
 from node.block_cache import BlockCache, open_block_cache
 from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
-from node.cojson.room import Room
+from node.cojson.room import Room, run_with_room
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
 from node.disk_guard import DiskGuard, DiskLimits, open_disk_guard
@@ -179,6 +179,7 @@ class Node:
         self.cache: BlockCache | None = None
         """Both are None without connections to other nodes."""
         self.guard: DiskGuard | None = None
+        self.room: Room | None = None
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self.relay: RelayService | None = None
@@ -491,7 +492,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
-        node.guard = guard
+        node.guard, node.room = guard, room
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
@@ -636,7 +637,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
             if node.compacting is not None:
-                nursery.start_soon(node.compacting.run)
+                nursery.start_soon(run_with_room, node.room, node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

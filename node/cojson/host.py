@@ -10,7 +10,7 @@ which never waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,7 @@ from node.cojson.outputs import (
 from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
-from node.cojson.room import Room, is_stored
+from node.cojson.room import Room, is_stored, run_with_room
 from node.cojson.searches import Searches
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
@@ -222,6 +222,10 @@ class SyncHost:
         """Ids that some client is subscribed to."""
         return self._engine.subscribed_ids
 
+    def wanted_ids(self) -> frozenset[RawCoId]:
+        """The same, and those that content of clients waits for: who gets one has to tell us."""
+        return self._engine.wanted_ids
+
     def is_subscribed(self, co_id: RawCoId) -> bool:
         """Whether some client is subscribed to it."""
         return self._engine.is_subscribed(co_id)
@@ -231,8 +235,12 @@ class SyncHost:
         """False while there is no room for anything new."""
         return not self._is_full
 
+    def is_wanted(self, co_id: RawCoId) -> bool:
+        """Whether it is one of `wanted_ids`."""
+        return self._engine.is_wanted(co_id)
+
     async def wait_interest_changed(self) -> None:
-        """Return when `subscribed_ids` has changed since this last returned; for one task.
+        """Return when `wanted_ids` has changed since this last returned; for one task.
 
         Cancel: the change is told to the next call.
         """
@@ -465,12 +473,12 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._reader.run)
-            tasks.start_soon(self._run_with_room, self.forks.run)
+            tasks.start_soon(run_with_room, self._room, self.forks.run)
             if self._room is not None:
                 tasks.start_soon(self._mind_room, self._room)
             tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
-                tasks.start_soon(self._run_with_room, self._eraser.run)
+                tasks.start_soon(run_with_room, self._room, self._eraser.run)
             await self._searches.run()
 
     async def _commit_forever(self) -> None:
@@ -534,18 +542,6 @@ class SyncHost:
                     if outbox.is_owed_room:
                         outbox.end("there was no room for what it sent, and now there is")
             await room.wait_changed()
-
-    async def _run_with_room(self, run: Callable[[], Awaitable[None]]) -> None:
-        """What writes now and then: where that fails for want of room, it begins again later."""
-        while True:
-            try:
-                await run()
-                return
-            except StorageFailed as error:
-                if self._room is None:
-                    raise
-                self._room.close(str(error))
-            await self._room.wait_open()
 
     async def _gather(self) -> None:
         """Let a few more messages come, as long as each round of the other tasks brings some."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from hypercore.errors import StorageFailed
 from node.covalue.store import CoValueStore, ValueAppend
 
 
@@ -44,6 +45,22 @@ class Room:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+async def run_with_room(room: Room | None, run: Callable[[], Awaitable[None]]) -> None:
+    """Run what writes now and then: where that fails for want of room, it begins again later.
+
+    Raises: StorageFailed without a room.
+    """
+    while True:
+        try:
+            await run()
+            return
+        except StorageFailed as error:
+            if room is None:
+                raise
+            room.close(str(error))
+        await room.wait_open()
 
 
 async def is_stored(store: CoValueStore, appends: Sequence[ValueAppend]) -> bool:

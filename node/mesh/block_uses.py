@@ -7,7 +7,7 @@ as used before everything else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 from bee.log import ExtensionHandler, LogPeer
 from hypercore.bitfield import Bitfield
@@ -104,6 +104,12 @@ class UsedLog:
 
     def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
         self._core.set_extension(name, handler)
+
+    async def update(self) -> bool:
+        return await self._core.update()
+
+    def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
+        return self._core.greeting(name, payload, pushes)
 
     @property
     def peers(self) -> Sequence[LogPeer]:

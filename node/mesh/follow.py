@@ -22,7 +22,7 @@ from bee.bee import Bee
 from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import HypercoreError
+from hypercore.errors import HypercoreError, StorageFailed
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key
 from node.covalue.known_state import KnownState, merge_counts
@@ -247,6 +247,12 @@ class CatchUp:
 
         Cancel: what was merged stays, and the next run goes on from the last page.
         """
+        try:
+            return await self._run(member, welcome)
+        except StorageFailed:
+            return False  # our own disk
+
+    async def _run(self, member: Source, welcome: Welcome) -> bool:
         data = member.data
         if data is None or self._fetcher.is_paused():
             return False
