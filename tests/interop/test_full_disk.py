@@ -11,6 +11,8 @@ import trio
 from tests.node.test_disk_guard import BALLAST, fill_disk, small_disk
 from tests.support.running_node import RunningNode, open_jazz_client, open_running_node
 
+pytestmark = pytest.mark.interop
+
 __all__ = ["small_disk"]
 
 
