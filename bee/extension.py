@@ -18,7 +18,7 @@ Source: hyperbee 2.27.3 lib/extension.js.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -46,6 +46,9 @@ MAX_SEQS_PER_MESSAGE = 128
 
 MAX_ASKED = 16
 """Keys of one question that are asked for by name where hints come back; more bring little."""
+
+LATEST = 0
+MAX_VERSION = 2**53
 
 MAX_KEYS = 512
 """Keys of one question to a peer that pushes."""
@@ -91,6 +94,42 @@ class HyperbeeExtension:
             reverse=key_range.reverse,
         )
         self._send([request], lacking)
+
+    async def update_for(self, key: bytes) -> None:
+        """Wait for the newest version that peers have, and have them send what `key` takes.
+
+        Cancel: blocks may still come.
+        """
+        payload = encode_buffer(GetRequest(LATEST, key, push_from=1).encode())
+        self._tree.hints.expect()
+        with self._tree.log.greeting(NAME, payload, MAX_HINTS_PER_REQUEST):
+            await self._tree.log.update()
+
+    def push_ranges(self, peer: LogPeer, ranges: Iterable[tuple[bytes, bytes]]) -> int:
+        """Send a peer the blocks that reading [start, stop) takes; returns how many.
+
+        It must have been asked for by other means, so that the peer takes them.
+        """
+        tree = self._tree
+        tree.current_fork()
+        seqs: dict[int, None] = {}
+        for start, stop in ranges:
+            seqs.update(_visited(tree.reader, IteratorRequest(tree.log.length, gte=start, lt=stop)))
+        pushed = peer.push_blocks(seqs)
+        for payload in _hints(pushed, is_pushed=True):
+            peer.send_extension(NAME, payload)
+        return len(pushed)
+
+    def expect_pushes(self, peer: LogPeer) -> bool:
+        """The peer is asked by other means: take what it pushes, and its hints.
+
+        False, and nothing is taken, when it did not keep its word before.
+        """
+        if peer.missed_pushes:
+            return False
+        peer.allow_pushes(MAX_HINTS_PER_REQUEST)
+        self._tree.hints.expect()
+        return True
 
     def _send(
         self,
@@ -145,22 +184,40 @@ class HyperbeeExtension:
         for message in messages[:1]:
             if isinstance(message, CacheHint):
                 is_pushed = message.pushed and not peer.missed_pushes
-                fresh = tree.hints.add(message.seqs, tree.log.length, is_pushed=is_pushed)
+                fresh = tree.hints.add(
+                    message.seqs, _stop(tree, is_pushed=is_pushed), is_pushed=is_pushed
+                )
                 if is_pushed:
                     self._pushers.add(peer)
-                    peer.expect_blocks(fresh)
+                    peer.expect_blocks([seq for seq in fresh if seq < tree.log.length])
                 else:
                     tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
-            elif 1 < message.version <= tree.log.length:
+                continue
+            if message.version == LATEST and message.push_from:
+                message = replace(message, version=tree.log.length)
+            if 1 < message.version <= tree.log.length:
                 tree.current_fork()
                 seqs: Sequence[int] = list(_visited(tree.reader, message))
                 is_pushed = message.push_from > 0
                 if is_pushed:
                     seqs = peer.push_blocks(_from(seqs, message.push_from - 1))
-                for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE):
-                    part = tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE])
-                    answers.append(encode_buffer(CacheHint(part, is_pushed).encode()))
+                answers += _hints(seqs, is_pushed=is_pushed)
         return answers
+
+
+def _stop(tree: Tree, *, is_pushed: bool) -> int:
+    """Where hints stop being credible: a pushed block may bring the head that it belongs to."""
+    return MAX_VERSION if is_pushed else tree.log.length
+
+
+def _hints(seqs: Sequence[int], *, is_pushed: bool) -> list[bytes]:
+    """Payloads that name these; one at least where blocks are pushed: it says that we do that."""
+    return [
+        encode_buffer(
+            CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]), is_pushed).encode()
+        )
+        for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE)
+    ]
 
 
 def _from(seqs: Sequence[int], first: int) -> Sequence[int]:

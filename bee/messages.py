@@ -18,7 +18,8 @@
 
 What is numbered 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks
 themselves and not only for their numbers: 1 + the first seq that the asker lacks on the way, so
-that what it has of the way is left out; 0 asks for numbers alone.
+that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 stands for
+the newest one that the answerer has.
 
 `seq` is Hyperbee's word for the index of a block.
 

@@ -102,6 +102,10 @@ class MemberData(Protocol):
     @property
     def bytes_fetched(self) -> int: ...
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """The member with this id may send blocks of it along with an answer; whether it may."""
+        ...
+
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
         """What is there beyond `known`, at that version of the core or a later one.
 
@@ -259,6 +263,8 @@ class Member:
         self.failures = 0
         """Reads of its data that failed."""
         self.conduct = Conduct()
+        self.has_shown_values = False
+        """Whether it held anything that it was asked for."""
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
@@ -268,7 +274,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
-        self._testimony: deque[Evidence] = deque()
+        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -288,7 +294,7 @@ class Member:
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query(_, ids, known):
+                case Query(ids=ids, known=known):
                     self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
@@ -407,15 +413,27 @@ class Member:
         """Questions that it has not answered yet."""
         return frozenset(self._inquiries.values())
 
-    def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
+    def ask(
+        self,
+        inquiry: Inquiry,
+        patience_seconds: float = ANSWER_SECONDS,
+        *,
+        wants_push: bool = False,
+    ) -> int:
         """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        With `wants_push` the member is to send the blocks of what it has along.
 
         None to who may not write: what it has is not taken.
         """
         if self.is_frozen or not self.may_write:
             return 0
+        wants_push = wants_push and self.data is not None and self.data.expect_pushes(self.id)
         outputs = self.session.ask(
-            list(inquiry.wanted.items()), trio.current_time(), patience_seconds
+            list(inquiry.wanted.items()),
+            trio.current_time(),
+            patience_seconds,
+            wants_push=wants_push,
         )
         sent = [output.request_id for output in outputs if isinstance(output, QuerySent)]
         self._inquiries.update((request_id, inquiry) for request_id in sent)
@@ -425,6 +443,7 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
+        self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()
         late = inquiry.receive(self.id, answer.version, values)
@@ -470,10 +489,19 @@ class Member:
         if self._testimony:
             self._channel.wake_source()
 
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
+
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        outputs = self.session.testify(self._testimony.popleft())
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                outputs = self.session.testify(evidence)
+            case records:
+                outputs = self.session.tell(records)
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def freeze(self) -> None:

@@ -46,6 +46,7 @@ from node.mesh.messages import (
 )
 from node.mesh.owners import OwnerTable
 from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.pushing import ValuePusher
 from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
@@ -160,6 +161,7 @@ class Mesh:
             own_core=data.key,
             clock=clock,
         )
+        self.pusher: ValuePusher | None = None
         self._name = name
         self._nursery = nursery
         self.safekeeping = Safekeeping(
@@ -584,13 +586,22 @@ class Mesh:
         async with self._inquiries:
             self._next_inquiry = None
             queries = 0
-            for member in list(self.members.values()):
-                if not (member.direction.takes and member.may_write):
-                    continue
+            asked = [
+                member
+                for member in self.members.values()
+                if member.direction.takes and member.may_write
+            ]
+            best = min(asked, key=_distance, default=None)
+            for member in asked:
                 member.carry_out(member.session.add_interest(inquiry.wanted))
-                queries += member.ask(inquiry)
+                queries += member.ask(inquiry, wants_push=member is best)
             inquiry.sent(queries)
             await inquiry.wait_complete()
+
+
+def _distance(member: Member) -> tuple[bool, float]:
+    """The less the better to be sent blocks from: who had what we asked for, and is near."""
+    return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0
 
 
 @asynccontextmanager
@@ -606,14 +617,16 @@ async def open_mesh(
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
     cores: WitnessedCores | None = None,
+    pusher: ValuePusher | None = None,
     rebuild: Callable[[], Awaitable[int]] | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
     An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked. `rebuild` makes what is stored beside the data core anew, when
-    more of it comes back from members than is here; without it the core is cut back then.
+    that may turn out to be forked. The `pusher` sends blocks along with answers. `rebuild` makes
+    what is stored beside the data core anew, when more of it comes back from members than is
+    here; without it the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
     """
@@ -627,5 +640,6 @@ async def open_mesh(
             rebuild=rebuild,
             instance=entropy(INSTANCE_BYTES),
         )
+        mesh.pusher = pusher
         nursery.start_soon(mesh.run)
         yield mesh

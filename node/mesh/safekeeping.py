@@ -98,6 +98,13 @@ class Safekeeping:
         """Whether this node is a blind one."""
         return self._trust.membership.lacks_key
 
+    def kept(self) -> dict[bytes, tuple[int, int | None]]:
+        """Blocks [start, stop) that are not to be given up, by the key of their core: all."""
+        if not self.is_keeper:
+            return {}
+        keys = [met.key for met in self._trust.book if met.introduction]
+        return {bytes.fromhex(key): (0, None) for key in keys}
+
     async def serve(
         self, member: Member, core: Core, cores: KeptCores, fetcher: Fetcher, catch_up: CatchUp
     ) -> None:

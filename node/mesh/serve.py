@@ -198,7 +198,14 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
             member.answered(values)
+            pusher = mesh.pusher if query.wants_push else None
+            known = dict(zip(query.ids, query.known, strict=True))
+            held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
+            if pusher is not None:
+                pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
+            if pusher is not None:
+                await pusher.push_dependencies(member.id, held)
 
 
 async def _look_up(

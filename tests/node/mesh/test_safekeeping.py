@@ -94,6 +94,8 @@ async def test_a_reader_gets_from_a_keeper_what_its_owner_wrote(policy: ReplicaP
                 for value in values[10:]:  # what comes later is kept as well
                     await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
                 await keep_all(keeper, owner)
+                assert keeper.mesh.safekeeping.kept() == {owner.data.key: (0, None)}
+                assert owner.mesh.safekeeping.kept() == {}
         assert not keeper.mesh.members
         # The owner is away for good; the reader never met it.
         reading = joined(founder, Role.READER)
