@@ -154,6 +154,7 @@ class DiffCursor(Generic[T]):
         self._walks: tuple[_Walk, _Walk] | None = None
         self._group = 1
         self._left = key_range.limit
+        self.last_key: bytes | None = None
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
         if self._left == 0 or self._roots[0] == self._roots[1]:
@@ -182,6 +183,7 @@ class DiffCursor(Generic[T]):
                 break
             if self._left is not None:
                 self._left -= 1
+            self.last_key = either[1].key
             results.append(decode(left, right))
         self._group = min(2 * self._group, MAX_GROUP)
         return results
