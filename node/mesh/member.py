@@ -43,6 +43,7 @@ from node.mesh.session import (
     QueryEnded,
     QuerySent,
     Transmit,
+    Unknown,
     WelcomeDue,
 )
 from node.mesh.ticket import Role
@@ -258,7 +259,9 @@ class Member:
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.conduct = Conduct()
+        self.conduct = Conduct(trio.current_time())
+        self.fault: str | None = None
+        """What it did that it must not, if that is why it goes."""
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
@@ -303,8 +306,11 @@ class Member:
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
-                case Closed(reason):
+                case Unknown(size):
+                    self.conduct.note_unknown(size)
+                case Closed(reason, is_fault):
                     self.close_reason = reason
+                    self.fault = reason if is_fault else None
                     self.state_changed.set()
                 case _:
                     assert_never(output)
@@ -358,6 +364,16 @@ class Member:
             if sessions is None:
                 acknowledgements.decline(co_id)
         self.note_holdings(values)
+
+    def expel(self, fault: str) -> None:
+        """It did what no member may: it goes, and does not come back at once."""
+        self.carry_out(self.session.close(fault, is_fault=True))
+
+    def judge(self) -> None:
+        """Look at what it did lately, and expel it if that is too much."""
+        fault = self.conduct.fault(trio.current_time())
+        if fault is not None and self.close_reason is None:
+            self.expel(fault)
 
     def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
         """It said, in whatever message, that so much of these is durable there."""
@@ -425,6 +441,7 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
+        self.conduct.note_true(len(answer.values))
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()
         late = inquiry.receive(self.id, answer.version, values)

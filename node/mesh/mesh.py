@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+import structlog
 import trio
 
 from hypercore.core import Core
@@ -45,6 +46,7 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.owners import OwnerTable
+from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
@@ -57,8 +59,9 @@ from node.mesh.trust_messages import TrustMessage
 from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
-MAX_FETCHES = 4
-"""Fetches of announced values at the same time; each has up to 32 values of one member."""
+MAX_FETCHES = 8
+"""Fetches of announced values at the same time; each has up to 32 values of one member, of whom
+there are two at most."""
 
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
@@ -73,6 +76,8 @@ INTEREST_SECONDS = 0.02
 
 COPIES_SECONDS = 1.0
 """How often at most members are asked for copies that somebody waits for."""
+
+_log = structlog.get_logger(__name__)
 
 
 class ChangeSource(Protocol):
@@ -171,6 +176,7 @@ class Mesh:
             wanted=lambda: self.policy.select(host.subscribed_ids()),
             keeps_all=lambda: self.policy.everything,
         )
+        self.penalties = Penalties()
         self.witness = Witness(host, data, self.members, cores)
         asks = any(met.id != id.hex() for met in self.trust.book)
         self.recall = Recall(data, rebuild, instance, asks=asks)
@@ -457,6 +463,18 @@ class Mesh:
         answer = self.recall.receive(member, head, trio.current_time())
         if answer is not None:
             member.carry_out(member.session.tell_head(answer))
+
+    def punish(self, member: Member, fault: str) -> None:
+        """It went for what it did: it stays away for a while."""
+        penalty = self.penalties.give(member.id, fault, trio.current_time())
+        _log.warning(
+            "member sent away",
+            id=member.id.hex(),
+            name=member.statistics().name,
+            reason=fault,
+            seconds=round(penalty.until - penalty.since),
+            times=penalty.times,
+        )
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
