@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from bee.batch import Entry, decode_entry
 from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, root_ref
 from bee.diff import DiffCursor, Side
+from bee.errors import HistoryReplaced
 from bee.keyspace import K, KeyRange, Keyspace, V
 from bee.ranges import MAX_GROUP, Results
 from bee.snapshot import Change, Difference
@@ -314,16 +315,19 @@ class Watch(Generic[K, V]):
 class KeyWatch(Generic[K, V]):
     """The entry of one key, now and after each change: `async for entry in watch`.
 
-    None while there is none. Values that came and went between two looks are not seen.
+    None while there is none. Values that came and went between two looks are not seen. When the
+    log was truncated, it goes on with what is there then.
     """
 
-    __slots__ = ("_bee", "_has_begun", "_key", "_watch")
+    __slots__ = ("_bee", "_has_begun", "_has_told", "_key", "_told", "_watch")
 
     def __init__(self, bee: Bee[K, V], key: K, watch: Watch[K, V]) -> None:
         self._bee = bee
         self._key = key
         self._watch = watch
         self._has_begun = False
+        self._has_told = False
+        self._told: Entry[K, V] | None = None
 
     def __enter__(self) -> KeyWatch[K, V]:
         self._watch.__enter__()
@@ -341,9 +345,27 @@ class KeyWatch(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Entry[K, V] | None:
-        """Raises: CorruptTree, HistoryReplaced. Cancel: nothing was told; call again."""
+        """Raises: CorruptTree. Cancel: nothing was told; call again."""
+        while True:
+            try:
+                entry = await self._next()
+            except HistoryReplaced:
+                self.__exit__(None, None, None)
+                self._watch = self._bee.watch(gte=self._key, lte=self._key)
+                self._has_begun = False
+                self.__enter__()
+                continue
+            if not self._has_told or entry != self._told:
+                self._has_told, self._told = True, entry
+                return entry
+
+    async def _next(self) -> Entry[K, V] | None:
         if not self._has_begun:
-            entry = await self._bee.checkout(self._watch.version.version).get(self._key)
+            version, fork = self._watch.version
+            current_fork = self._bee.snapshot().fork
+            if current_fork != fork:
+                raise HistoryReplaced(fork, current_fork)
+            entry = await self._bee.checkout(version).get(self._key)
             self._has_begun = True
             return entry
         update = await self._watch.__anext__()

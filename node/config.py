@@ -79,6 +79,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How other nodes are found, besides by address; `dht` writes to nodes on the internet."""
     bootstrap: tuple[str, ...] = ()
     """Where to begin in the DHT; without any, at the public nodes of HyperDHT."""
+    mesh_url: tuple[str, ...] = ()
+    """Where a web server hands WebSockets on to `mesh`; other nodes are told in tickets."""
+    relay: tuple[str, ...] = ()
+    """Keys of blind relays, to be met at where NATs are in the way."""
+    serve_relay: int | None = None
+    """How many bytes this node passes on for others in a day, as a blind relay; None is not one."""
     store: Literal["bee", "sqlite", "hybrid"] = "bee"
     sqlite: Path | None = None
     """Where the SQLite file is, if not in the data directory: a server's file, used in place."""
@@ -222,6 +228,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "--sqlite names a file, which --store bee does not use: say sqlite or hybrid"
         )
+    if "dht" not in config.discovery and (config.relay or config.serve_relay):
+        option = "--relay" if config.relay else "--serve-relay"
+        raise ConfigError(f"{option} goes through the DHT: say --discovery lan,dht, too")
     if not config.has_mesh and config.min_copies > 1:
         raise ConfigError(
             f"--min-copies {config.min_copies} needs other nodes, and with --store sqlite there "
@@ -393,6 +402,21 @@ def _bootstrap(value: object) -> tuple[str, ...]:
     return texts
 
 
+def _websockets(value: object) -> tuple[str, ...]:
+    from swarm.io.websocket import WebSocketAddress  # as above
+
+    return tuple(WebSocketAddress.parse(text).url for text in _list(value))
+
+
+def _relay(value: object) -> tuple[str, ...]:
+    from hypercore.crypto import decode_id  # as above
+
+    texts = _list(value)
+    for text in texts:
+        decode_id(text)
+    return texts
+
+
 def _durability(value: object) -> str:
     text = str(value).strip()
     if not re.fullmatch(r"commit|os|group\(\d{1,5}\)", text):
@@ -476,6 +500,9 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "mesh_encrypted": _boolean,
     "discovery": _discovery,
     "bootstrap": _bootstrap,
+    "mesh_url": _websockets,
+    "relay": _relay,
+    "serve_relay": parse_size,
     "store": _choice("bee", "sqlite", "hybrid"),
     "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
     "durability": _durability,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ import trio
 from structlog.contextvars import bound_contextvars
 
 from hypercore.corestore import Corestore, open_corestore
-from hypercore.crypto import KeyPair, encode_id
+from hypercore.crypto import KeyPair, decode_id, encode_id
 from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
@@ -55,6 +56,7 @@ from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import Mirrors, open_mirrors
 from node.policies import Policies
+from node.relaying import RelayService
 from node.storing import Storing, open_storing
 from node.syncing import perform_on_sync
 from node.table import open_table
@@ -172,6 +174,7 @@ class Node:
         """None without connections to other nodes."""
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
+        self.relay: RelayService | None = None
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
 
@@ -199,7 +202,8 @@ class Node:
     def mesh_addresses(self) -> list[str]:
         """Where other nodes can dial this one, the best first."""
         listening = self._swarm.addresses if self._swarm is not None else ()
-        return [text for host, port in listening for text in dialable(host, port)]
+        texts = [text for host, port in listening for text in dialable(host, port)]
+        return [*texts, *self.config.mesh_url]
 
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
@@ -208,6 +212,8 @@ class Node:
             swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
+        for way in joining.websockets:
+            swarm.add_websocket(way.url, way.public_key)
         await swarm.join(mesh.membership.topic)
         if self.mirrors is not None:
             await self.mirrors.connect(swarm)
@@ -319,7 +325,13 @@ class Node:
             mirrors=() if self.mirrors is None else self.mirrors.statistics(),
             compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
+            ways=self._ways(),
+            relay=None if self.relay is None else self.relay.status(),
         )
+
+    def _ways(self) -> dict[str, int]:
+        connections = self._swarm.connections if self._swarm is not None else ()
+        return dict(Counter(connection.reach.value for connection in connections))
 
     def _replicate_text(self) -> str:
         return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
@@ -549,11 +561,16 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
                 listen=(host, port),
                 lan="lan" in node.config.discovery,
                 hyperdht=None if table is None else table[0],
+                relays=[decode_id(key) for key in node.config.relay],
             )
             return await stack.enter_async_context(swarm)
 
         swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
         await node.connect(swarm, mesh, self.joining)
+        if table is not None and node.config.serve_relay is not None:
+            node.relay = RelayService(self.identity, node.config.serve_relay)
+            nursery = await stack.enter_async_context(open_background_nursery())
+            nursery.start_soon(node.relay.run, table[0])
         if table is not None:
             for key, relays in table[1].peers.items():
                 swarm.add_candidate(mesh.membership.topic, key, relays)

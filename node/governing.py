@@ -54,7 +54,7 @@ class Seat(Protocol):
     def book(self) -> MemberBook: ...
     @property
     def trouble(self) -> str:
-        """Why other members do not let this node in, if they do not."""
+        """Why this node is not let in, or cannot do what it may; empty where nothing is wrong."""
         ...
 
     def addresses(self) -> Sequence[str]:
@@ -123,6 +123,7 @@ async def _revoke(seat: Seat, verb: MeshRevoke, now: float) -> Result:
     if len(verb.reason) > MAX_REASON:
         raise VerbError(ExitCode.USAGE, f"--reason of more than {MAX_REASON} characters")
     membership = seat.membership
+    membership.check_admin(seat.identity, now)
     if is_ticket(verb.subject):
         member, subjects = None, [_read_ticket(membership, verb.subject).digest]
     else:

@@ -29,11 +29,20 @@ class StaticPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketPeer:
+    """A node behind a web server, or reached as if it were one."""
+
+    url: str
+    public_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Joining:
     """What `--join` asks for."""
 
     tickets: tuple[Ticket, ...] = ()
     peers: tuple[StaticPeer, ...] = ()
+    websockets: tuple[WebSocketPeer, ...] = ()
 
 
 def parse_joins(joins: Sequence[str]) -> Joining:
@@ -43,22 +52,40 @@ def parse_joins(joins: Sequence[str]) -> Joining:
     """
     tickets: list[Ticket] = []
     peers: list[StaticPeer] = []
+    websockets: list[WebSocketPeer] = []
     for text in joins:
         try:
             if is_ticket(text):
                 ticket = Ticket.decode(text)
                 tickets.append(ticket)
-                addresses = [parse_address(address) for address in ticket.addresses]
-                peers += [StaticPeer(host, port, ticket.node_id) for host, port in addresses]
+                for address in ticket.addresses:
+                    if is_url(address):
+                        websockets.append(WebSocketPeer(parse_url(address), ticket.node_id))
+                    else:
+                        peers.append(StaticPeer(*parse_address(address), ticket.node_id))
+            elif is_url(text):
+                websockets.append(WebSocketPeer(parse_url(text)))
             else:
                 peers.append(StaticPeer(*parse_address(text)))
         except DecodeError as error:
             raise ConfigError(f"--join: {error}; copy the whole ticket") from error
         except ValueError as error:
-            raise ConfigError(f"--join takes a ticket or HOST:PORT: {error}") from error
+            raise ConfigError(f"--join takes a ticket, HOST:PORT or a URL: {error}") from error
     if len({(ticket.mesh_name, ticket.secret) for ticket in tickets}) > 1:
         raise ConfigError("--join: these tickets are of different meshes; a node is in one")
-    return Joining(tuple(tickets), tuple(peers))
+    return Joining(tuple(tickets), tuple(peers), tuple(websockets))
+
+
+def is_url(text: str) -> bool:
+    """Whether it was meant for a URL; `parse_url` tells whether it is one."""
+    return "://" in text
+
+
+def parse_url(text: str) -> str:
+    """Raises: ValueError for what is no `ws://` or `wss://` URL."""
+    from swarm.io.websocket import WebSocketAddress  # of use to few: what is not wanted costs time
+
+    return WebSocketAddress.parse(text.strip()).url
 
 
 def choose_membership(
@@ -86,7 +113,7 @@ def choose_membership(
         if asked is not None:
             _check_grant(asked, node_id, unix_seconds)
             return asked
-        if joining.peers:
+        if joining.peers or joining.websockets:
             raise ConfigError(
                 "--join HOST:PORT is for a mesh this node belongs to: give a ticket, or --mesh-name"
             )

@@ -3,11 +3,14 @@
 Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
 do not stay in step. A connection that lasted STABLE_SECONDS clears them.
 
+Of those who are due, peers that were named go first; then those whose connection has just broken,
+before strangers, before those that never answered. Among equals who waits longest is first.
+
 A neighbor's goodbye may be lost, and what it announced lives for over an hour in every cache. It
 is forgotten when its machine has said MAX_REFUSALS times in a row that nobody listens; one that
 does not answer at all may be asleep, and is dialed on.
 
-Source: hyperswarm 4.17.2 lib/retry-timer.js for the values.
+Source: hyperswarm 4.17.2 lib/retry-timer.js for the values, lib/peer-info.js for priorities.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ MAX_FOUND_PEERS = 1024
 MAX_UNPROVEN_FAILURES = 3
 """Then such a peer is forgotten, until it is found again."""
 
+_FALLBACK_SECONDS = 1.0  # what goes through a proxy lets a straight way go first
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
 
 
@@ -41,6 +45,20 @@ class Source(enum.Enum):
     LAN = "lan"
     INCOMING = "incoming"
     DHT = "dht"
+
+
+class Priority(enum.IntEnum):
+    """Who is dialed first when there is not room for all."""
+
+    STALE = 0
+    """Failed several times, or never answered at all."""
+    FAILING = 1
+    NEW = 2
+    LOST = 3
+    """Was connected, and is dialed anew."""
+    LOST_JUST_NOW = 4
+    NAMED = 5
+    """By its address or key, by whoever runs this."""
 
 
 class PeerState(enum.Enum):
@@ -65,6 +83,7 @@ class PeerInfo:
     failures: int
     next_attempt: float
     last_error: str
+    priority: Priority
 
 
 @dataclass(slots=True)
@@ -72,6 +91,7 @@ class _Peer:
     name: str
     source: Source
     addresses: tuple[Address, ...]
+    url: str | None = None
     expected_key: bytes | None = None
     public_key: bytes | None = None
     announcement: Announcement | None = None
@@ -90,6 +110,15 @@ class _Peer:
         return self.public_key or self.expected_key
 
     @property
+    def priority(self) -> Priority:
+        if self.source is Source.STATIC or self.is_explicit:
+            return Priority.NAMED
+        if self.failures > 3 or (self.failures and self.public_key is None):
+            return Priority.STALE
+        levels = (Priority.NEW, Priority.LOST_JUST_NOW, Priority.LOST, Priority.FAILING)
+        return levels[self.failures]
+
+    @property
     def is_wanted(self) -> bool:
         return self.source is Source.STATIC or self.is_explicit or bool(self.topics)
 
@@ -102,7 +131,7 @@ class _Peer:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect to one of these addresses, the first that answers.
+    """Connect to one of these addresses, the first that answers, or over a WebSocket to `url`.
 
     From the table, connect to `expected_key`: the addresses are those of nodes that may know
     where it is.
@@ -113,11 +142,12 @@ class Dial:
     addresses: tuple[Address, ...]
     expected_key: bytes | None
     failures: int
+    url: str | None = None
 
 
 @dataclass(slots=True)
 class PeerBook:
-    """The peers that this node may dial, by name: `host:port`, a neighbor's instance name, a key.
+    """The peers that this node may dial, by name: `host:port`, a URL, a neighbor's name, a key.
 
     What happens to a dial is told back with `dial_failed` or `dial_succeeded`, and the end of
     any connection with `connection_closed`.
@@ -143,6 +173,7 @@ class PeerBook:
                 failures=peer.failures,
                 next_attempt=peer.next_attempt,
                 last_error=peer.last_error,
+                priority=peer.priority,
             )
             for peer in self._peers.values()
         ]
@@ -150,6 +181,14 @@ class PeerBook:
     @property
     def topics(self) -> frozenset[bytes]:
         return frozenset(self._topics)
+
+    @property
+    def has_untried(self) -> bool:
+        """Whether a peer that is wanted was not dialed yet, or is being dialed."""
+        return any(
+            peer.state is PeerState.DIALING or (self._may_dial(peer) and not peer.failures)
+            for peer in self._peers.values()
+        )
 
     @property
     def deadline(self) -> float | None:
@@ -177,6 +216,17 @@ class PeerBook:
             peer = self._peers[name] = _Peer(name, Source.STATIC, ((host, port),))
             peer.next_attempt = now
         peer.expected_key = public_key or peer.expected_key
+
+    def add_websocket(self, url: str, public_key: bytes | None, now: float) -> None:
+        """Keep a connection with whoever is reached there, if nothing better leads to it."""
+        peer = self._peers.get(url)
+        if peer is None:
+            peer = self._peers[url] = _Peer(url, Source.STATIC, (), url)
+            peer.next_attempt = now + _FALLBACK_SECONDS
+        peer.expected_key = public_key or peer.expected_key
+
+    def remove_websocket(self, url: str) -> None:
+        self._peers.pop(url, None)
 
     def remove_static(self, host: str, port: int) -> None:
         self._peers.pop(f"{host}:{port}", None)
@@ -233,23 +283,29 @@ class PeerBook:
         """Never dial a key (again)."""
         self._refused.add(public_key)
 
+    def allow(self, public_key: bytes, now: float) -> None:
+        """Refuse a key no longer."""
+        self._refused.discard(public_key)
+        for peer in self._peers.values():
+            if peer.key == public_key:
+                peer.next_attempt = min(peer.next_attempt, now)
+
     def is_refused(self, public_key: bytes) -> bool:
         return public_key in self._refused
 
     def plan_dials(self, now: float, limit: int) -> list[Dial]:
-        """At most `limit` peers to dial now, those who wait longest first."""
+        """At most `limit` peers to dial now, the most important first."""
         due = [
             peer
             for peer in self._peers.values()
             if peer.next_attempt <= now and self._may_dial(peer)
         ]
-        due.sort(key=lambda peer: peer.next_attempt)
+        due.sort(key=lambda peer: (-peer.priority, peer.next_attempt))
         dials: list[Dial] = []
         for peer in due[:limit]:
             peer.state = PeerState.DIALING
-            dials.append(
-                Dial(peer.name, peer.source, peer.addresses, peer.expected_key, peer.failures)
-            )
+            addresses, key = peer.addresses, peer.expected_key
+            dials.append(Dial(peer.name, peer.source, addresses, key, peer.failures, peer.url))
         return dials
 
     def dial_failed(self, name: str, error: str, now: float, *, is_refused: bool = False) -> None:

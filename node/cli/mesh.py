@@ -235,7 +235,7 @@ def _mesh_rows(result: Result) -> list[tuple[str, str]]:
         ("role", describe_role(str(result["role"]), result["expiry"])),
     ]
     if result["trouble"]:
-        rows.append(("NOT LET IN", str(result["trouble"])))
+        rows.append(("TROUBLE", str(result["trouble"])))
     encryption = "no" if not result["is_encrypted"] else "yes"
     if result["is_encrypted"] and not result["reads"]:
         encryption = "yes, and this node lacks the key"

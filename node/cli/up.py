@@ -30,7 +30,8 @@ class UpOptions:
         str | None, _option("HOST:PORT for status page and API. Default: 127.0.0.1:4280.")
     ] = None
     join: Annotated[
-        list[str] | None, _option("A TICKET, or the HOST:PORT of a node. May be repeated.")
+        list[str] | None,
+        _option("A TICKET, or the HOST:PORT or ws:// URL of a node. May be repeated."),
     ] = None
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
@@ -52,6 +53,24 @@ class UpOptions:
             "HOST:PORT where the DHT begins, such as one of `beemesh dht bootstrap`. May be"
             " repeated. Default: the public nodes of HyperDHT."
         ),
+    ] = None
+    mesh_url: Annotated[
+        list[str] | None,
+        _option(
+            "ws:// or wss:// URL at which a web server hands WebSockets on to the port of --mesh:"
+            " tickets name it. May be repeated."
+        ),
+    ] = None
+    relay: Annotated[
+        list[str] | None,
+        _option(
+            "KEY of a blind relay that this node is met at where NATs are in the way, until there"
+            " is a better way. May be repeated."
+        ),
+    ] = None
+    serve_relay: Annotated[
+        str | None,
+        _option("SIZE, such as 10GiB: be a blind relay for others, for so many bytes a day."),
     ] = None
     store: Annotated[
         str | None,

@@ -93,6 +93,9 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 MEMORY_BYTES = 64 * 1024 * 1024
 """Default budget for what is kept of values: that of 5,000 values of ten edits fits into it."""
 
+CONTENT_EIGHTHS = 3
+"""Of the budget; verified state may not have them, content may have all that state leaves."""
+
 MEMORY_SECONDS = 600.0
 """Values are forgotten when nobody used them for so long, at most half as long again."""
 
@@ -137,7 +140,7 @@ class SyncHost:
         self._access = access
         self._counters = _Counters()
         self._engine = SyncEngine(
-            memory_bytes=options.memory_bytes - options.memory_bytes * 3 // 8,
+            memory_bytes=options.memory_bytes - options.memory_bytes * CONTENT_EIGHTHS // 8,
             enforces_writes=options.enforces_writes,
             access=access,
         )
@@ -152,7 +155,8 @@ class SyncHost:
         self._mesh: MeshReader | None = None
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
-        self._recent = RecentContent(options.memory_bytes * 3 // 8)
+        self._memory_bytes = options.memory_bytes
+        self._recent = RecentContent(options.memory_bytes)
         self.copies = CopyGate(options.min_copies)
         """Who else holds what clients wait for, and what they are not told before that."""
         self._copies_wanted = Wakeup()
@@ -477,6 +481,7 @@ class SyncHost:
                 await trio.lowlevel.checkpoint()
                 tickets = [store.ticket for store in stores[start : start + TURN]]
                 self._carry_out(self._engine.stored(tickets))
+            self._share_memory()
             self._committed.unpark_all()
             await trio.lowlevel.checkpoint()
 
@@ -487,8 +492,14 @@ class SyncHost:
             before = len(self._commits)
             await trio.lowlevel.checkpoint()
 
+    def _share_memory(self) -> None:
+        """What verified state does not take of the budget, content may have."""
+        least = self._memory_bytes * CONTENT_EIGHTHS // 8
+        self._recent.allow(max(least, self._memory_bytes - self._engine.state_bytes))
+
     def _carry_out_answer(self, outputs: Sequence[Output]) -> None:
         self._carry_out(outputs)
+        self._share_memory()
         self._committed.unpark_all()
 
     def _ask_for_whole_session(self, check: CheckFork) -> None:

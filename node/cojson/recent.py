@@ -25,7 +25,7 @@ from node.covalue.known_state import KnownState
 from node.covalue.store import StoredText, ValueAppend
 
 RECENT_BYTES = 32 * 1024 * 1024
-"""Content kept, and the lines that were encoded from it."""
+"""Content kept, and the lines that were encoded from it, if nobody says how much."""
 
 MAX_CHUNKS = 64
 """Of one session; when there are more the old ones are joined, and given out as one."""
@@ -38,6 +38,9 @@ _LINE_SHARE = 8
 
 _LATEST_CHUNKS = 8
 """Are not joined: somebody may know one of these edits and not the next."""
+
+_MANY_CHUNKS = 2 * _LATEST_CHUNKS
+"""Are joined when somebody loads the value: whoever comes next gets them as one text."""
 
 _VALUE_BYTES = 700
 _SESSION_BYTES = 600
@@ -74,6 +77,7 @@ class _Run:
         return self.texts[index:] if index else self.texts
 
     def join_old(self) -> None:
+        """Make one chunk of all but the latest."""
         self.texts = [",".join(self.texts[:-_LATEST_CHUNKS]), *self.texts[-_LATEST_CHUNKS:]]
         self.starts = [self.starts[0], *self.starts[-_LATEST_CHUNKS:]]
 
@@ -107,18 +111,36 @@ class _Kept:
             self.text_bytes += len(text)
             self.size += _CHUNK_BYTES + getsizeof(text)
 
+    def join(self, max_chunks: int) -> bool:
+        """Join what is in more chunks than that; whether anything was."""
+        many = [run for run in self.runs.values() if len(run.texts) > max_chunks]
+        for run in many:
+            run.join_old()
+        if many:
+            self._count()
+        return bool(many)
+
     def _fit(self) -> None:
         """Join what is in many chunks, let go of the oldest of what is too much, and count."""
         for run in self.runs.values():
             if len(run.texts) > MAX_CHUNKS:
                 run.join_old()
-        self.text_bytes = sum([run.text_bytes for run in self.runs.values()])
-        while self.text_bytes > KEPT_BYTES:
+        self._count()
+        if self.text_bytes > KEPT_BYTES:
+            self._drop_oldest()
+            self._count()
+
+    def _drop_oldest(self) -> None:
+        size = sum([run.text_bytes for run in self.runs.values()])
+        while size > KEPT_BYTES:
             largest = max(self.runs.values(), key=attrgetter("text_bytes"))
             if len(largest.texts) == 1:
                 break
-            self.text_bytes -= len(largest.texts.pop(0))
+            size -= len(largest.texts.pop(0))
             del largest.starts[0]
+
+    def _count(self) -> None:
+        self.text_bytes = sum([run.text_bytes for run in self.runs.values()])
         self.size = _VALUE_BYTES
         for run in self.runs.values():
             self.size += _SESSION_BYTES + sum(
@@ -131,7 +153,6 @@ class RecentContent:
 
     def __init__(self, max_bytes: int = RECENT_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._max_line_bytes = max_bytes // _LINE_SHARE
         self._used_bytes = 0
         self._values: OrderedDict[RawCoId, _Kept] = OrderedDict()
         self._lines: OrderedDict[RawCoId, tuple[KnownState, Line]] = OrderedDict()
@@ -143,6 +164,12 @@ class RecentContent:
     def used_bytes(self) -> int:
         """Never more than was allowed once a call has returned."""
         return self._used_bytes + self._line_bytes
+
+    def allow(self, max_bytes: int) -> None:
+        """From now on `used_bytes` is at most this."""
+        self._max_bytes = max_bytes
+        self._trim()
+        self._trim_lines()
 
     def add(self, append: ValueAppend, priority: int) -> None:
         """Keep what was stored, which continues what is kept of this value already."""
@@ -216,6 +243,9 @@ class RecentContent:
             return None
         made = self._lines.get(co_id)
         if made is None or made[0] != known:
+            before = kept.size
+            if not known.header and kept.join(_MANY_CHUNKS):
+                self._used_bytes += kept.size - before
             encoded = _encode(co_id, kept, known)
             if encoded is None:
                 return None
@@ -228,7 +258,10 @@ class RecentContent:
         self._forget_line(co_id)
         self._lines[co_id] = made
         self._line_bytes += _LINE_BYTES + getsizeof(made[1].text)
-        while self._line_bytes > self._max_line_bytes:
+        self._trim_lines()
+
+    def _trim_lines(self) -> None:
+        while self._line_bytes > self._max_bytes // _LINE_SHARE:
             self._forget_line(next(iter(self._lines)))
 
     def _forget_line(self, co_id: RawCoId) -> None:
@@ -244,7 +277,7 @@ class RecentContent:
         return kept
 
     def _trim(self) -> None:
-        while self._used_bytes > self._max_bytes - self._max_line_bytes:
+        while self._used_bytes > self._max_bytes - self._max_bytes // _LINE_SHARE:
             self.forget(next(iter(self._values)))
 
 

@@ -60,7 +60,7 @@ class HostStatistics:
     values_stored: int
     values_in_memory: int
     state_bytes: int
-    """Of verified state in memory; its budget is half of `covalue_memory`."""
+    """Of verified state in memory; its budget is five eighths of `covalue_memory`."""
     content_bytes: int
     """Of content kept for those who want it next; the other half."""
     messages_received: int

@@ -58,8 +58,8 @@ from node.covalue.records import (
     encode_fork,
     encode_header,
     encode_lock,
-    encode_run,
     encode_session,
+    pack_transactions,
 )
 from node.covalue.session_fork import SessionFork
 from node.covalue.short_values import make_short, read_short
@@ -77,10 +77,11 @@ from node.covalue.tails import (
     SessionEnd,
     Stretch,
     fits_row,
-    grow,
-    make_runs,
+    join_run,
     may_join,
+    pack_stretches,
 )
+from node.covalue.text_reading import read_text
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
 
@@ -163,7 +164,11 @@ class BeeStore:
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
         """As the protocol says."""
         record = self._local.get_local_value(short_key(co_id))
-        return None if record is None else read_short(co_id, record)
+        if record is not None:
+            return read_short(co_id, record)
+        if not self.has(co_id) or self._is_deleted(co_id):
+            return None
+        return await self._read(co_id, lambda tree: read_text(tree, co_id))
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""
@@ -225,23 +230,21 @@ class BeeStore:
         run, tail = self._ends.take(co_id, session_id) or SessionEnd()
         if tail.stop != rows.after:
             run, tail = None, await _read_tail(batch, key, rows.after)
-        tail = grow(tail, rows.transactions)
-        if not fits_row(tail):
+        first, *others = pack_stretches(rows.after, rows.transactions)
+        tail = tail.joined(first)
+        if others or not fits_row(tail):
             if run is None and may_join(tail):
                 run = await read_last_run(self._bee.snapshot(), co_id, session_id)
-            runs = make_runs(run or NOTHING_YET, tail)
-            for made in runs:
-                record = encode_run(made.transactions)
-                records.append((run_key(co_id, session_id, made.start), record))
-            run = runs[-1] if may_join(runs[-1]) else NOTHING_YET
+            run = join_run(run or NOTHING_YET, tail)
+            for made in (run, *others):
+                records.append((run_key(co_id, session_id, made.start), made.record))
+                run = made
             tail = Stretch(rows.count)
         for index, signature in rows.checkpoints:
             records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
         last = rows.last
         counter = last.bytes_since_checkpoint
-        records.append(
-            (key, encode_session(rows.count, last.signature, counter, tail.transactions))
-        )
+        records.append((key, encode_session(rows.count, last.signature, counter, tail.record)))
         return SessionEnd(run, tail)
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
@@ -409,4 +412,5 @@ async def _read_tail(batch: Batch[bytes, bytes], key: bytes, count: int) -> Stre
         raise CorruptStore(key.decode(), str(error)) from error
     if session.count != count:
         raise CorruptStore(key.decode(), f"{session.count} are stored where {count} should be")
-    return Stretch(count - len(tail), tail)
+    packed = b"".join(pack_transactions(tail))
+    return Stretch(count - len(tail), len(tail), packed)

@@ -44,7 +44,11 @@ class Transaction(NamedTuple):
 
 def canonical_transaction(transaction: Transaction) -> str:
     """The text that is hashed and signed, and sent."""
-    made_at, changes, key_used, meta = transaction
+    return canonical_text(*transaction)
+
+
+def canonical_text(made_at: int, changes: str, key_used: str | None, meta: str | None) -> str:
+    """That of a transaction with these fields."""
     tail = "" if meta is None else f',"meta":{quote(meta)}'
     if key_used is None:
         return f'{{"changes":{quote(changes)},"madeAt":{made_at}{tail},"privacy":"trusting"}}'
@@ -56,7 +60,7 @@ def canonical_transaction(transaction: Transaction) -> str:
 
 def canonical_texts(transactions: Iterable[Transaction]) -> list[str]:
     """Of each transaction the text that is hashed and signed, and sent."""
-    return [canonical_transaction(transaction) for transaction in transactions]
+    return [canonical_text(*transaction) for transaction in transactions]
 
 
 class SessionContent(NamedTuple):

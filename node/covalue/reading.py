@@ -18,9 +18,9 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import decode_key, run_key, session_runs_range, summary_range, value_range
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
-from node.covalue.records import decode_run
+from node.covalue.records import unframe_run
 from node.covalue.store import LoadedPieces, StoredSession, StoredValue
-from node.covalue.tails import Stretch
+from node.covalue.tails import NOTHING_YET, Stretch
 
 Tree = Snapshot[bytes, bytes]
 
@@ -104,8 +104,8 @@ async def read_last_run(tree: Tree, co_id: RawCoId, session_id: CoSessionId) -> 
     start, stop = session_runs_range(co_id, session_id)
     run = await tree.peek(gte=start, lt=stop, reverse=True)
     if run is None:
-        return Stretch()
-    return Stretch(decode_key(run.key).index, decode_run(run.value or b""))
+        return NOTHING_YET
+    return Stretch(decode_key(run.key).index, *unframe_run(run.value or b""))
 
 
 def _describe(

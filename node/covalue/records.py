@@ -25,7 +25,7 @@ import msgpack
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import SIGNATURE_BYTES
-from node.covalue.content import SessionContent, Transaction
+from node.covalue.content import SessionContent, Transaction, canonical_text
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, parse_co_id, parse_session_id
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -33,6 +33,7 @@ from node.covalue.session_fork import SessionFork
 from node.covalue.store import StoredSession
 
 _pack = msgpack.Packer(autoreset=True).pack
+_ARRAY_OF_4 = b"\x94"
 
 
 def _unpack(data: bytes) -> object:
@@ -72,26 +73,33 @@ def _check_json(value: object) -> None:
 
 
 def encode_session(
-    count: int,
-    signature: bytes,
-    bytes_since_checkpoint: int,
-    tail: Sequence[Transaction] = (),
+    count: int, signature: bytes, bytes_since_checkpoint: int, tail: bytes = b""
 ) -> bytes:
-    """`tail` are the session's last transactions, which are in no run."""
-    if not tail:
-        return _pack((count, signature, bytes_since_checkpoint))
-    return _pack((count, signature, bytes_since_checkpoint, tail))
+    """`tail` is a run of the session's last transactions, which are in no other."""
+    record = _pack((count, signature, bytes_since_checkpoint))
+    return _ARRAY_OF_4 + record[1:] + tail if tail else record
 
 
 def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
     """The session, and its tail. Raises: DecodeError."""
+    session, tail = _session(data)
+    return session, list(map(_transaction, tail))
+
+
+def decode_session_texts(data: bytes) -> tuple[StoredSession, list[str]]:
+    """The same, with the tail as canonical texts. Raises: DecodeError."""
+    session, tail = _session(data)
+    return session, list(map(_text, tail))
+
+
+def _session(data: bytes) -> tuple[StoredSession, list[object]]:
     match _unpack(data):
         case [int(count), bytes(signature), int(since), *rest] if (
             count >= 0 and since >= 0 and len(signature) == SIGNATURE_BYTES
         ):
             tail = rest[0] if rest else []
             if isinstance(tail, list) and len(tail) <= count:
-                return StoredSession(count, signature, since), list(map(_transaction, tail))
+                return StoredSession(count, signature, since), tail
     raise DecodeError("stored session is not [count, signature, bytes, tail]", 0)
 
 
@@ -99,15 +107,57 @@ def encode_run(transactions: Sequence[Transaction]) -> bytes:
     return _pack(transactions)
 
 
+def pack_transactions(transactions: Iterable[Transaction]) -> list[bytes]:
+    """Each as it is in a run."""
+    return list(map(_pack, transactions))
+
+
+def frame_run(count: int, packed: bytes) -> bytes:
+    """The run of so many packed transactions, one after the other."""
+    if count < 16:
+        return bytes((0x90 | count,)) + packed
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big") + packed
+    return b"\xdd" + count.to_bytes(4, "big") + packed
+
+
+def unframe_run(data: bytes) -> tuple[int, bytes]:
+    """How many transactions a run has, and all of them packed. Raises: DecodeError."""
+    kind = data[0] if data else 0
+    if kind & 0xF0 == 0x90:
+        return kind & 0x0F, data[1:]
+    size = {0xDC: 3, 0xDD: 5}.get(kind)
+    if size is None or len(data) < size:
+        raise DecodeError("stored run is not an array", 0)
+    return int.from_bytes(data[1:size], "big"), data[size:]
+
+
 def decode_run(data: bytes) -> list[Transaction]:
     """Raises: DecodeError."""
+    return list(map(_transaction, _run(data)))
+
+
+def decode_run_texts(data: bytes) -> list[str]:
+    """The canonical text of each transaction of a run. Raises: DecodeError."""
+    return list(map(_text, _run(data)))
+
+
+def _run(data: bytes) -> list[object]:
     items = _unpack(data)
     if not isinstance(items, list) or not items:
         raise DecodeError("stored run is not an array of transactions", 0)
-    return [_transaction(item) for item in items]
+    return items
 
 
 def _transaction(item: object) -> Transaction:
+    return Transaction(*_fields(item))
+
+
+def _text(item: object) -> str:
+    return canonical_text(*_fields(item))
+
+
+def _fields(item: object) -> tuple[int, str, str | None, str | None]:
     # A `match` statement would say the same, and take three times as long.
     if isinstance(item, list) and len(item) >= 4:
         made_at, changes, key_used, meta = item[:4]
@@ -118,7 +168,7 @@ def _transaction(item: object) -> Transaction:
             and (key_used is None or isinstance(key_used, str))
             and (meta is None or isinstance(meta, str))
         ):
-            return Transaction(made_at, changes, key_used, meta)
+            return made_at, changes, key_used, meta
     raise DecodeError("stored transaction is not [made at, changes, key used, meta]", 0)
 
 

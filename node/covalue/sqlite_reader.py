@@ -34,9 +34,9 @@ from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
-from node.covalue.short_values import MAX_SHORT_BYTES
 from node.covalue.sqlite_schema import add_stand_ins
 from node.covalue.store import LoadedPieces, StoredSession, StoredText, StoredValue
+from node.covalue.text_reading import MAX_TEXT_BYTES
 from node.covalue.totals import Totals
 from node.covalue.transaction_json import check_transactions, parse_transactions
 from node.errors import ConfigError, CorruptStore
@@ -172,7 +172,7 @@ class SqliteReader:
             return None
         rows = self._sessions(value)
         size = sum([row.stored.bytes_since_checkpoint for row in rows.values()])
-        if size > MAX_SHORT_BYTES or any(row.has_checkpoints for row in rows.values()):
+        if size > MAX_TEXT_BYTES or any(row.has_checkpoints for row in rows.values()):
             return None
         texts = {
             session_id: check_transactions(

@@ -94,7 +94,7 @@ class StoredValue:
 
 
 class StoredText(NamedTuple):
-    """A value that is short, with its transactions as the text that is sent.
+    """A value that is not long, with its transactions as the text that is sent.
 
     `texts` are the canonical transactions of each session, commas between them; the sessions
     come sorted by id, and each ends with the signature that `value` tells.
@@ -156,7 +156,7 @@ class CoValueStore(Protocol):
         ...
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
-        """The whole of a short value, where the store has it as text; else None: ask `load`.
+        """The whole of a value that is not long, as text; None for another: ask `load`.
 
         Raises: CorruptStore.
         Cancel: nothing is changed.

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.records import frame_run, pack_transactions
 
 TAIL_BYTES = 512
 """Of a session that has runs: half of it, on average, is written again with each edit."""
@@ -28,80 +29,80 @@ TAIL_BYTES = 512
 RUN_BYTES = 2 * 1024
 """To this a run grows by edits; and this a session may have before it gets its first run."""
 
-CACHED_BYTES = 4 * 1024 * 1024
+CACHED_BYTES = 8 * 1024 * 1024
 """Ends of the sessions written last: those of others are read before they are written."""
 
-_TRANSACTION_BYTES = 64
-_CACHED_TRANSACTION_BYTES = 384
-_CACHED_END_BYTES = 768
-"""What Python needs beside the texts, at most."""
+_CACHED_END_BYTES = 800
+"""What Python needs beside the transactions, ids included."""
 
 
 class Stretch(NamedTuple):
-    """The transactions [start, start + len(transactions)) of a session."""
+    """The transactions [start, start + length) of a session, packed."""
 
     start: int = 0
-    transactions: Sequence[Transaction] = ()
+    length: int = 0
+    packed: bytes = b""
 
     @property
     def stop(self) -> int:
-        return self.start + len(self.transactions)
+        return self.start + self.length
+
+    @property
+    def record(self) -> bytes:
+        """As a run; nothing if it is empty."""
+        return frame_run(self.length, self.packed) if self.length else b""
+
+    def joined(self, following: Stretch) -> Stretch:
+        return Stretch(self.start, self.length + following.length, self.packed + following.packed)
 
 
 NOTHING_YET = Stretch()
 
 
 class SessionEnd(NamedTuple):
-    """The last run of a session, None if it is not known, and the tail behind it."""
+    """The last run of a session, None if it is not known, and the tail behind it.
+
+    Of a run that is too long to take anything in only the place is kept.
+    """
 
     run: Stretch | None = NOTHING_YET
     tail: Stretch = NOTHING_YET
 
 
-def stored_bytes(transactions: Sequence[Transaction]) -> int:
-    """About how much they take."""
-    return sum(
-        [len(item.changes) + len(item.meta or "") + _TRANSACTION_BYTES for item in transactions]
-    )
+def pack_stretches(start: int, transactions: Sequence[Transaction]) -> list[Stretch]:
+    """Transactions from `start` on, in stretches of at most PIECE_BYTES, or of one that is larger.
+
+    At least one stretch.
+    """
+    stretches: list[Stretch] = []
+    parts: list[bytes] = []
+    size = 0
+    for part in pack_transactions(transactions):
+        if parts and size + len(part) > PIECE_BYTES:
+            stretches.append(Stretch(start, len(parts), b"".join(parts)))
+            start, parts, size = stretches[-1].stop, [], 0
+        parts.append(part)
+        size += len(part)
+    stretches.append(Stretch(start, len(parts), b"".join(parts)))
+    return stretches
 
 
-def grow(tail: Stretch, transactions: Sequence[Transaction]) -> Stretch:
-    """The tail, and what is appended to it."""
-    return Stretch(tail.start, [*tail.transactions, *transactions])
-
-
-def fits_row(grown: Stretch) -> bool:
+def fits_row(tail: Stretch) -> bool:
     """Whether it can stay in the session's row."""
-    return stored_bytes(grown.transactions) <= (TAIL_BYTES if grown.start else RUN_BYTES)
+    return len(tail.packed) <= (TAIL_BYTES if tail.start else RUN_BYTES)
 
 
 def may_join(stretch: Stretch) -> bool:
-    """Whether it is small enough for its neighbor."""
-    return stored_bytes(stretch.transactions) < RUN_BYTES
+    """Whether it is short enough for a neighbor to join it."""
+    return 0 < len(stretch.packed) < RUN_BYTES
 
 
-def make_runs(before: Stretch, grown: Stretch) -> list[Stretch]:
-    """Runs of what does not fit into the row; the last run there is, `before`, may be among them.
-
-    They are of at most PIECE_BYTES, or of one transaction that is larger.
-    """
-    if before.transactions and before.stop == grown.start:
-        joined = grow(before, grown.transactions)
-        if stored_bytes(joined.transactions) <= RUN_BYTES:
-            return [joined]
-    runs: list[Stretch] = []
-    run: list[Transaction] = []
-    index, room = grown.start, 0
-    for transaction in grown.transactions:
-        size = stored_bytes([transaction])
-        if size > room:
-            run = []
-            runs.append(Stretch(index, run))
-            room = PIECE_BYTES
-        run.append(transaction)
-        index += 1
-        room -= size
-    return runs
+def join_run(before: Stretch, stretch: Stretch) -> Stretch:
+    """A run of `stretch`, which `before`, the last run there is, takes in if it has room."""
+    has_room = len(before.packed) + len(stretch.packed) <= RUN_BYTES
+    if has_room and before.length and before.stop == stretch.start:
+        return before.joined(stretch)
+    return stretch
 
 
 class EndCache:
@@ -110,24 +111,27 @@ class EndCache:
     def __init__(self, max_bytes: int = CACHED_BYTES) -> None:
         self._max_bytes = max_bytes
         self._used_bytes = 0
-        self._ends: OrderedDict[tuple[RawCoId, CoSessionId], tuple[SessionEnd, int]] = OrderedDict()
+        self._ends: OrderedDict[tuple[RawCoId, CoSessionId], SessionEnd] = OrderedDict()
 
     def take(self, co_id: RawCoId, session_id: CoSessionId) -> SessionEnd | None:
         """The end, which is not in here any more until `keep`: it is about to change."""
-        end, size = self._ends.pop((co_id, session_id), (None, 0))
-        self._used_bytes -= size
+        end = self._ends.pop((co_id, session_id), None)
+        if end is not None:
+            self._used_bytes -= _size(end)
         return end
 
     def keep(self, co_id: RawCoId, session_id: CoSessionId, end: SessionEnd) -> None:
         """It was stored."""
         self.take(co_id, session_id)
-        size = _CACHED_END_BYTES
-        for stretch in end:
-            if stretch is not None:
-                size += stored_bytes(stretch.transactions)
-                size += len(stretch.transactions) * _CACHED_TRANSACTION_BYTES
-        self._ends[co_id, session_id] = end, size
-        self._used_bytes += size
+        if end.run is not None and not may_join(end.run):
+            end = SessionEnd(Stretch(end.run.start), end.tail)
+        self._ends[co_id, session_id] = end
+        self._used_bytes += _size(end)
         while self._used_bytes > self._max_bytes:
-            _, (_, size) = self._ends.popitem(last=False)
-            self._used_bytes -= size
+            _, oldest = self._ends.popitem(last=False)
+            self._used_bytes -= _size(oldest)
+
+
+def _size(end: SessionEnd) -> int:
+    run_bytes = 0 if end.run is None else len(end.run.packed)
+    return _CACHED_END_BYTES + run_bytes + len(end.tail.packed)

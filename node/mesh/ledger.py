@@ -182,7 +182,7 @@ class Ledger:
         Raises: ForgedRecord for what has the name of an admin and not its signature.
         """
         ledger = self
-        waiting = [record for record in set(records) if record not in self.records]
+        waiting = set(records) - self.records
         while True:
             good = [record for record in waiting if ledger._counts(record)]
             for record in good:
@@ -192,7 +192,7 @@ class Ledger:
                 return ledger
             # One round for each link of a chain: a new admin's own records count in the next.
             ledger = ledger._with(good)
-            waiting = [record for record in waiting if record not in ledger.records]
+            waiting -= ledger.records
 
     def _with(self, added: Collection[Record]) -> Ledger:
         records = [*self.records, *added]

@@ -271,7 +271,7 @@ class Member:
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._hears_everything = False
-        self._testimony: deque[Evidence] = deque()
+        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
 
@@ -487,10 +487,19 @@ class Member:
         if self._testimony:
             self._channel.wake_source()
 
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
+
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        outputs = self.session.testify(self._testimony.popleft())
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                outputs = self.session.testify(evidence)
+            case records:
+                outputs = self.session.tell(records)
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def freeze(self) -> None:

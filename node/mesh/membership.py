@@ -109,6 +109,11 @@ class Membership:
         return derive_topic(self.key)
 
     @property
+    def lacks_key(self) -> bool:
+        """Whether data is encrypted and cannot be read here, nor written so that others can."""
+        return self.is_encrypted and not self.data_secret
+
+    @property
     def data_key(self) -> bytes | None:
         """Under which data cores are encrypted; None when they are not, or we cannot know it."""
         if not self.data_secret:
@@ -249,6 +254,11 @@ class Membership:
                 return grant
             serial += 1
 
+    def check_admin(self, identity: KeyPair, unix_seconds: float) -> None:
+        """Raises: NotAllowed."""
+        if not self.ledger(unix_seconds).is_admin(identity.public_key):
+            raise NotAllowed("only an admin of the mesh can revoke")
+
     def revoke(
         self,
         identity: KeyPair,
@@ -264,9 +274,8 @@ class Membership:
 
         Raises: NotAllowed.
         """
+        self.check_admin(identity, unix_seconds)
         ledger = self.ledger(unix_seconds)
-        if not ledger.is_admin(identity.public_key):
-            raise NotAllowed("only an admin of the mesh can revoke")
         if subject == identity.public_key:
             raise NotAllowed("a node cannot shut itself out: stop it and delete its mesh.toml")
         rank = ledger.admins.get(subject)

@@ -17,14 +17,16 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from hypercore.crypto import decode_id, encode_id, z_base_32_decode, z_base_32_encode
 from node.errors import ConfigError
 from node.identity import write_private
+from node.mesh.ledger import MAX_RECORDS
 from node.mesh.membership import Membership
-from node.mesh.ticket import MAX_SECRET_BYTES, Grant, Revocation, is_mesh_name
+from node.mesh.ticket import MAX_SECRET_BYTES, Grant, Record, Revocation, is_mesh_name
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ def format_membership(membership: Membership) -> str:
         lines.append(f'grant = "{z_base_32_encode(membership.grant.encode())}"')
     lines.append(_toml_list("admins", [encode_id(key) for key in sorted(membership.founders)]))
     for name, records in (("granted", membership.grants), ("revoked", membership.revocations)):
-        texts = sorted(z_base_32_encode(record.encode()) for record in records)
+        texts = sorted(map(_record_text, records))
         if texts or name == "revoked":
             lines.append(_toml_list(name, texts))
     return "\n".join(lines) + "\n"
@@ -103,6 +105,11 @@ def _toml_list(name: str, items: list[str]) -> str:
     if len(items) < 2:
         return f"{name} = [{', '.join(json.dumps(item) for item in items)}]"
     return "\n".join([f"{name} = [", *(f"  {json.dumps(item)}," for item in items), "]"])
+
+
+@lru_cache(MAX_RECORDS)  # the file is written anew for each record that is added
+def _record_text(record: Record) -> str:
+    return z_base_32_encode(record.encode())
 
 
 def _record_reader(decode: Callable[[bytes], T]) -> Callable[[str], T]:

@@ -475,6 +475,7 @@ class Mesh:
             seconds=round(penalty.until - penalty.since),
             times=penalty.times,
         )
+        self._members_changed.unpark_all()
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)

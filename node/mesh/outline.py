@@ -12,7 +12,7 @@ from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key, summary_range
 from node.covalue.reading import read_last_run
-from node.covalue.records import decode_header, decode_session
+from node.covalue.records import decode_header, decode_run, decode_session
 
 MAX_DATED_SESSIONS = 64
 """Sessions whose last change is looked at, each of which may take a block."""
@@ -67,7 +67,10 @@ async def _last_change(
     """When the last transaction of any session was made, by the ends of the sessions."""
     last: int | None = None
     for session_id, tail in islice(tails.items(), MAX_DATED_SESSIONS):
-        end = tail or (await read_last_run(tree, co_id, session_id)).transactions
+        end = tail
+        if not end:
+            run = await read_last_run(tree, co_id, session_id)
+            end = decode_run(run.record) if run.length else []
         if end:
             last = max(last or 0, end[-1].made_at)
     return last

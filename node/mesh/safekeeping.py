@@ -96,8 +96,14 @@ class Safekeeping:
     @property
     def is_keeper(self) -> bool:
         """Whether this node is a blind one."""
-        membership = self._trust.membership
-        return membership.is_encrypted and membership.data_key is None
+        return self._trust.membership.lacks_key
+
+    def kept(self) -> dict[bytes, tuple[int, int | None]]:
+        """Blocks [start, stop) that are not to be given up, by the key of their core: all."""
+        if not self.is_keeper:
+            return {}
+        keys = [met.key for met in self._trust.book if met.introduction]
+        return {bytes.fromhex(key): (0, None) for key in keys}
 
     async def serve(
         self, member: Member, core: Core, cores: KeptCores, fetcher: Fetcher, catch_up: CatchUp
@@ -108,8 +114,8 @@ class Safekeeping:
         self._tell(member, self._introductions())
         seen: set[tuple[bytes, bytes]] = set()
         async with trio.open_nursery() as nursery:
-            if self.is_keeper and member.may_write:
-                nursery.start_soon(_keep, core)
+            if self.is_keeper:
+                nursery.start_soon(_keep_of_writer, member, core)
             while True:
                 await member.gossip.arrived.wait()
                 while member.gossip.introductions:
@@ -273,6 +279,13 @@ class Safekeeping:
     def _tell(self, member: Member, introductions: Sequence[Introduction]) -> None:
         for kept in split_introductions(introductions):
             member.carry_out(member.session.tell(kept))
+
+
+async def _keep_of_writer(member: Member, core: Core) -> None:
+    """As `_keep`, from when the member may write."""
+    while not member.may_write:
+        await member.needs_catching_up.wait()
+    await _keep(core)
 
 
 async def _keep(core: Core) -> None:

@@ -2,13 +2,14 @@
 
 | record     | MessagePack array                                                                 |
 |------------|-----------------------------------------------------------------------------------|
-| ticket     | 1, mesh name, secret, node id, [address...], grant or nil; [founder...], [admin's |
-|            | grant...], encrypted (bool), data secret                                          |
+| ticket     | version, mesh name, secret, node id, [address...], grant or nil; [founder...],    |
+|            | [admin's grant...], encrypted (bool), data secret                                 |
 | grant      | member id or "bearer", role, expiry or nil, issuer, signature; serial, [pardoned] |
 | revocation | member id or digest of a grant, time, issuer, signature; reason, [kept]           |
 
-What follows a semicolon is left out when it says nothing, as it was before there was any of it.
-A ticket is written as `beemesh1` and the z-base-32 of that, in any case: capitals make a smaller
+What follows a semicolon is left out when it says nothing, as it was before there was any of it. A
+ticket's version is 1, or 2 for an encrypted mesh, which who knows 1 only must not write to. It is
+written as `beemesh1` and the z-base-32 of that, in any case: capitals make a smaller
 QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revocation" || all
 fields but the signature, packed), so that a record of one mesh says nothing in another.
 
@@ -38,6 +39,7 @@ from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 
 TICKET_PREFIX = "beemesh1"
 TICKET_VERSION = 1
+ENCRYPTED_TICKET_VERSION = 2
 BEARER = "bearer"
 
 MAX_TICKET_BYTES = 4096
@@ -241,7 +243,8 @@ class Ticket:
 
     def encode(self) -> str:
         grant = None if self.grant is None else self.grant.fields
-        fields: list[Field] = [TICKET_VERSION, self.mesh_name, self.secret, self.node_id]
+        version = ENCRYPTED_TICKET_VERSION if self.is_encrypted else TICKET_VERSION
+        fields: list[Field] = [version, self.mesh_name, self.secret, self.node_id]
         fields += [list(self.addresses), grant]
         if self.founders or self.chain or self.is_encrypted:
             chain = [grant.fields for grant in self.chain]
@@ -252,7 +255,7 @@ class Ticket:
     def decode(cls, text: str) -> Ticket:
         """Read a ticket; white space around it is ignored.
 
-        Raises: DecodeError for anything else than a ticket of version 1.
+        Raises: DecodeError for anything else than a ticket of version 1 or 2.
         """
         text = text.strip().lower()
         if not text.startswith(TICKET_PREFIX) or len(text) > 2 * MAX_TICKET_BYTES:
@@ -263,8 +266,8 @@ class Ticket:
             raise FieldError(f"damaged ticket: {error}", 0) from None
         reader = FieldReader.unpack(data, MAX_TICKET_BYTES)
         version = reader.uint()
-        if version != TICKET_VERSION:
-            raise FieldError(f"ticket of version {version}; this node knows {TICKET_VERSION}", 0)
+        if version not in {TICKET_VERSION, ENCRYPTED_TICKET_VERSION}:
+            raise FieldError(f"ticket of version {version}; this node knows 1 and 2", 0)
         name = read_mesh_name(reader)
         secret, node_id = reader.data(MAX_SECRET_BYTES), reader.fixed(KEY_BYTES)
         addresses = reader.texts(MAX_ADDRESSES, MAX_ADDRESS)

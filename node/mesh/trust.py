@@ -80,13 +80,16 @@ class Trust:
     @property
     def may_write(self) -> bool:
         """Whether others take what this node has."""
-        return self._verdict.role is not None and self._verdict.role.may_write
+        role = self._verdict.role
+        return role is not None and role.may_write and not self.membership.lacks_key
 
     @property
     def trouble(self) -> str:
-        """Why members do not let this node in, if they do not; empty where nothing is wrong."""
+        """Why this node is not let in, or cannot do what it may; empty where nothing is wrong."""
         if self._verdict.role is None:
             return self.explain(self._id, self.membership.grant).reason
+        if self._verdict.role is not Role.BLIND and self.membership.lacks_key:
+            return "it lacks the key of the encrypted data: join again with a new ticket"
         if self.farewell is not None and not self._members:
             return self.farewell.reason
         return ""
@@ -191,7 +194,7 @@ class Trust:
                     for record in ledger.in_force.values()
                     if short_digest(record) not in digests
                 ]
-                self._tell(member, *split_records(ledger.summary, lacking))
+                member.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
                 self._hear_farewell(member, message)
             case Kept():

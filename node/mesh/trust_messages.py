@@ -31,7 +31,8 @@ SHORT_DIGEST_BYTES = 16
 MAX_FAREWELL = 512
 MAX_NAME = 128
 MAX_MESSAGE_RECORDS = 1024
-"""Of each kind in one message: at most about a quarter of a megabyte, as a rule."""
+TARGET_BYTES = 256 << 10
+"""Where the next message of records begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +179,24 @@ def short_digest(record: Record) -> bytes:
 
 def split_records(summary: bytes, records: Iterable[Record]) -> Iterator[Records]:
     """As many messages as it takes; one at least."""
-    listed = list(records)
-    for start in range(0, max(1, len(listed)), MAX_MESSAGE_RECORDS):
-        part = listed[start : start + MAX_MESSAGE_RECORDS]
-        yield Records(
-            summary,
-            tuple(record for record in part if isinstance(record, Grant)),
-            tuple(record for record in part if isinstance(record, Revocation)),
-        )
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        record_bytes = len(record.encode())
+        if part and (size + record_bytes > TARGET_BYTES or len(part) >= MAX_MESSAGE_RECORDS):
+            yield _as_message(summary, part)
+            part, size = [], 0
+        part.append(record)
+        size += record_bytes
+    yield _as_message(summary, part)
+
+
+def _as_message(summary: bytes, records: Sequence[Record]) -> Records:
+    return Records(
+        summary,
+        tuple(record for record in records if isinstance(record, Grant)),
+        tuple(record for record in records if isinstance(record, Revocation)),
+    )
 
 
 def split_introductions(introductions: Sequence[Introduction]) -> Iterator[Kept]:

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from node.web.status import AccessStatus, NodeStatus
+from swarm.reach import Reach
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,10 +81,32 @@ class StatusCollector(Collector):
             if core.name:
                 length.add_metric([core.name], core.length)
         yield length
+        yield from _collect_ways(status)
         yield from _collect_access(status.access)
         for name, value in status.hypercore.items():
             text = name.removeprefix("hypercore_").replace("_", " ")
             yield GaugeMetricFamily(name, f"As hypercore-stats: {text}", value)
+
+
+def _collect_ways(status: NodeStatus) -> Iterable[Metric]:
+    ways = GaugeMetricFamily(
+        "beemesh_connections", "Connected nodes by the way of their packets", labels=["reach"]
+    )
+    for reach in Reach:
+        ways.add_metric([reach.value], status.ways.get(reach.value, 0))
+    yield ways
+    relay = status.relay
+    if relay is None:
+        return
+    gauges = {
+        "links": ("Pairs of nodes that are relayed for now", relay.links),
+        "left_bytes": ("What may be relayed today", relay.bytes_left),
+    }
+    for name, (text, value) in gauges.items():
+        yield GaugeMetricFamily(f"beemesh_relay_{name}", text, value)
+    yield CounterMetricFamily(
+        "beemesh_relay_links_opened", "Pairs of nodes that were relayed for", relay.links_opened
+    )
 
 
 def _collect_access(access: AccessStatus) -> Iterable[Metric]:

@@ -152,6 +152,17 @@ class AccessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """`key` is what others name with --relay; `links` pass packets now, `links_opened` in all."""
+
+    key: str
+    links: int
+    links_opened: int
+    refused: int
+    bytes_left: int
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorStatus:
     """A core of somebody else's that is kept here: `held` of the `wanted` blocks of its range.
 
@@ -219,6 +230,10 @@ class NodeStatus:
     """The open cores under the names of `hypercore-stats`."""
     penalties: tuple[PenaltyStatus, ...] = ()
     """Members that may not come back yet; the last one first."""
+    ways: Mapping[str, int] = field(default_factory=dict)
+    """How many nodes are connected by which way; see `PeerStatus.reach`."""
+    relay: RelayStatus | None = None
+    """The blind relay that this node is for others; None if it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +241,8 @@ class PeerStatus:
     """One connected node. Empty text and zeros are not (yet) known.
 
     `found_by` says how it was met: by an address that was given, on the LAN, through the DHT, or
-    because it called; `reach` which way its packets take: lan, direct, punched, relayed or tcp.
+    because it called; `reach` which way its packets take: lan, direct, punched, relayed, tcp or
+    websocket.
     `held` of the `length` blocks of its data core are kept here.
     """
 
@@ -345,13 +361,26 @@ def _mesh_rows(status: NodeStatus) -> list[tuple[str, str]]:
     kind = "open to everyone who knows the name" if status.mesh_is_open else "by ticket"
     if status.mesh_is_encrypted:
         kind += ", encrypted"
-    trouble = [("NOT LET IN", status.mesh_trouble)] if status.mesh_trouble else []
+    trouble = [("TROUBLE", status.mesh_trouble)] if status.mesh_trouble else []
     return [
         ("mesh", f"{status.mesh_name or '-'} ({kind}) at {status.mesh}"),
         ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
         *trouble,
-        ("peers", str(status.peers)),
+        ("peers", _peers_text(status)),
+        *_relay_rows(status.relay),
     ]
+
+
+def _peers_text(status: NodeStatus) -> str:
+    ways = ", ".join(f"{count} {way}" for way, count in sorted(status.ways.items()))
+    return f"{status.peers} ({ways})" if ways else str(status.peers)
+
+
+def _relay_rows(relay: RelayStatus | None) -> list[tuple[str, str]]:
+    if relay is None:
+        return []
+    left = f"{format_size(relay.bytes_left)} left today"
+    return [("relays for others", f"{relay.links} links, {left}"), ("relay key", relay.key)]
 
 
 def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:

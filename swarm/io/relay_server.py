@@ -25,6 +25,7 @@ from swarm.udx.relay import ByteBudget
 
 MAX_LINKS = 256
 MAX_LINKS_PER_SESSION = 8
+MAX_SESSIONS = 1024
 
 
 class _Session:
@@ -65,6 +66,13 @@ class BlindRelay:
         self._sessions: set[_Session] = set()
         self._links_opened = 0
         self._refused = 0
+
+    def lets_in(self, _: bytes) -> bool:
+        """A firewall for the server: whether there is room for one more, whoever it is."""
+        if len(self._sessions) < MAX_SESSIONS:
+            return True
+        self._refused += 1
+        return False
 
     def refill(self) -> None:
         """Another hour, or day: begin to count anew."""

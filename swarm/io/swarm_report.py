@@ -23,6 +23,20 @@ class ConnectionInfo:
     statistics: ConnectionStatistics
 
 
+@dataclass(slots=True)
+class Counters:
+    """What happened since the swarm was opened."""
+
+    connections_opened: int = 0
+    dials: int = 0
+    dials_failed: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    network_changes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class SwarmStatistics:
     """Counts since the swarm was opened, bytes of ended connections included."""
@@ -40,6 +54,8 @@ class SwarmStatistics:
     lan_error: str
     found: int
     """Peers that the table told of."""
+    network_changes: int
+    """Times that this machine had another address, or woke up."""
     is_suspended: bool
 
 

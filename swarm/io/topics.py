@@ -2,7 +2,7 @@
 
 Announcing walks to where a topic is kept, and sees on the way who else announces it: one query
 does both. It is repeated every ten to twelve minutes, since records live for twenty. A topic that
-is left is taken back.
+is left, or only looked up from now on, is taken back.
 
 Source: hyperswarm 4.17.2 lib/peer-discovery.js.
 """
@@ -10,7 +10,7 @@ Source: hyperswarm 4.17.2 lib/peer-discovery.js.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,14 @@ import trio
 
 from hypercore.crypto import Entropy, KeyPair
 from swarm.announcement import Address
-from swarm.dht.operations import PeersFound, plan_announce, plan_unannounce, read_lookup
-from swarm.dht.query import Reply
+from swarm.dht.operations import (
+    PeersFound,
+    plan_announce,
+    plan_lookup,
+    plan_unannounce,
+    read_lookup,
+)
+from swarm.dht.query import QueryResult, Reply
 from swarm.io.answers import Answers
 from swarm.io.dht import Dht
 from swarm.io.peer_server import PeerServer
@@ -37,6 +43,18 @@ MAX_FOUND = 1024
 """Peers found that nobody has looked at yet; more are dropped, and found again later."""
 
 _log = logging.getLogger("beemesh.swarm")
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What a topic is joined for."""
+
+    is_server: bool = True
+    """Be found by others."""
+    is_client: bool = True
+    """Find others."""
+    limit: int | None = None
+    """Of the peers that one look-up may bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,36 +79,43 @@ class Topics:
         self._nursery = nursery
         self._entropy = entropy
         self._scopes: dict[bytes, trio.CancelScope] = {}
+        self._interests: dict[bytes, Interest] = {}
         self._refreshed: dict[bytes, Wakeup] = {}
         self._announced: set[bytes] = set()
         self._changed = trio.Event()
         self._found: dict[bytes, TopicPeer] = {}
         self._news = Wakeup()
 
-    def announce(self, topics: Iterable[bytes]) -> None:
+    def keep(self, interests: Mapping[bytes, Interest]) -> None:
         """Announce and look up these, and no others, from now on."""
-        wanted = set(topics)
-        for topic in [topic for topic in self._scopes if topic not in wanted]:
+        for topic in [t for t in self._scopes if interests.get(t) != self._interests[t]]:
             self._scopes.pop(topic).cancel()
-            del self._refreshed[topic]
+            del self._refreshed[topic], self._interests[topic]
             self._announced.discard(topic)
-        for topic in sorted(wanted - self._scopes.keys()):
+        for topic in sorted(interests.keys() - self._scopes.keys()):
+            interest = self._interests[topic] = interests[topic]
             scope = self._scopes[topic] = trio.CancelScope()
             refreshed = self._refreshed[topic] = Wakeup()
-            self._nursery.start_soon(self._keep, topic, scope, refreshed)
+            self._nursery.start_soon(self._keep, topic, interest, scope, refreshed)
 
-    def refresh(self) -> None:
-        """Announce and look up all of them again now: the network has changed."""
-        for refreshed in self._refreshed.values():
-            refreshed.set()
+    def refresh(self, topic: bytes | None = None) -> None:
+        """Announce and look up a topic again now, or all of them."""
+        for joined, refreshed in self._refreshed.items():
+            if topic in (None, joined):
+                refreshed.set()
 
     async def wait_announced(self) -> None:
-        """Return when nodes have taken every topic that is wanted now.
+        """Return when nodes have taken, or told what they know of, every topic that is wanted.
 
         Cancel: nothing changes.
         """
         while not self._scopes.keys() <= self._announced:
             await self._changed.wait()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether somebody was found whom `receive` has not told of."""
+        return bool(self._found)
 
     async def receive(self) -> list[TopicPeer]:
         """Who was found since the last call, at least one.
@@ -102,18 +127,23 @@ class Topics:
         found, self._found = list(self._found.values()), {}
         return found
 
-    async def _keep(self, topic: bytes, scope: trio.CancelScope, refreshed: Wakeup) -> None:
+    async def _keep(
+        self, topic: bytes, interest: Interest, scope: trio.CancelScope, refreshed: Wakeup
+    ) -> None:
         """One topic, until it is left."""
         closest: tuple[Address, ...] = ()
         is_first = True
         try:
             with scope:
-                await self._server.wait_announced()
+                if interest.is_server:
+                    await self._server.wait_announced()
                 while True:
-                    stored, closest = await self._announce(topic, closest, clear=is_first)
-                    is_first = is_first and not stored
+                    result = await self._walk(topic, interest, closest, clear=is_first)
+                    closest = tuple(reply.source for reply in result.closest)
+                    is_done = result.stored if interest.is_server else bool(closest)
+                    is_first = is_first and not is_done
                     seconds = RETRY_SECONDS
-                    if stored:
+                    if is_done:
                         jitter = int.from_bytes(self._entropy(2), "little") / 2**16
                         seconds = REFRESH_SECONDS + jitter * JITTER_SECONDS
                         self._announced.add(topic)
@@ -122,34 +152,40 @@ class Topics:
                     with trio.move_on_after(seconds):
                         await refreshed.wait()
         finally:
-            if not is_first:
+            if interest.is_server and not is_first:
                 with trio.move_on_after(FAREWELL_SECONDS, shield=True):
                     await self._forget(topic, closest)
 
-    async def _announce(
-        self, topic: bytes, remembered: Sequence[Address], *, clear: bool
-    ) -> tuple[int, tuple[Address, ...]]:
-        """How many nodes took it, and which are closest."""
-        relays = self._server.relay_addresses
-        # An older record of ours may name relays that are gone; the originals keep the first.
-        plan = plan_announce(topic, self._key_pair, relays, clear=clear)
+    async def _walk(
+        self, topic: bytes, interest: Interest, remembered: Sequence[Address], *, clear: bool
+    ) -> QueryResult:
+        """To where the topic is kept."""
+        plan = plan_lookup(topic)
+        if interest.is_server:
+            relays = self._server.relay_addresses
+            # An older record of ours may name relays that are gone; the originals keep the first.
+            plan = plan_announce(topic, self._key_pair, relays, clear=clear)
         answers = self._dht.driver.query(plan, read_lookup, remembered)
+        brought: set[bytes] = set()
         try:
             async for found in answers:
-                self._add(topic, found)
+                if interest.is_client:
+                    self._add(topic, found, brought, interest.limit)
         finally:
             answers.cancel()
         result = answers.result
         assert result is not None  # it ended by itself
-        if not result.stored:
+        if interest.is_server and not result.stored:
             _log.info("no node of the DHT took a topic: %d did not answer", result.timeouts)
-        return result.stored, tuple(reply.source for reply in result.closest)
+        return result
 
-    def _add(self, topic: bytes, found: PeersFound) -> None:
+    def _add(self, topic: bytes, found: PeersFound, brought: set[bytes], limit: int | None) -> None:
         for record in found.records:
             key = record.public_key
-            if key == self._key_pair.public_key:
+            is_beyond = limit is not None and key not in brought and len(brought) >= limit
+            if key == self._key_pair.public_key or is_beyond:
                 continue
+            brought.add(key)
             known = self._found.get(key)
             if known is not None:
                 self._found[key] = replace(known, topics=known.topics | {topic})

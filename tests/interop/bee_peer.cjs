@@ -98,6 +98,18 @@ const commands = {
     }
     return { rows }
   },
+  // As `range`, `diff` and the history, of a version and inside subs.
+  async view ({ id, version, names = [], kind, other, options = {} }) {
+    let view = version ? bees.get(id).checkout(version) : bees.get(id)
+    for (const name of names) view = view.sub(bytes(name))
+    const bounds = { ...options }
+    if (kind !== 'history') for (const name of ['gt', 'gte', 'lt', 'lte']) if (name in bounds) bounds[name] = bytes(bounds[name])
+    const rows = []
+    if (kind === 'range') for await (const entry of view.createReadStream(bounds)) rows.push(shown(entry))
+    if (kind === 'history') for await (const entry of view.createHistoryStream(bounds)) rows.push([entry.type, ...shown(entry)])
+    if (kind === 'diff') for await (const row of view.createDiffStream(other, bounds)) rows.push([shown(row.left), shown(row.right)])
+    return { rows }
+  },
   async header ({ id }) {
     return await bees.get(id).getHeader()
   },

@@ -91,4 +91,3 @@ async def test_a_blind_node_serves_readers_and_javascript_while_the_owner_is_awa
     assert keys == [row["key"] for row in listed.lines]
     assert f"{co_id}:header" in keys
     assert not holds(tmp_path / "b", co_id)
-    assert holds(tmp_path / "r", co_id)  # we look in the right places

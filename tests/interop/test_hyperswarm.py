@@ -15,7 +15,7 @@ import trio
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
 from swarm import Connection, HyperDht, Reach, Source, Swarm, open_hyperdht, open_mux, open_swarm
-from swarm.io.swarm import Handler
+from swarm.io.sessions import Handler
 from tests.interop.dht_peer import LOOPBACK, open_javascript_network
 from tests.interop.replication_peer import JavaScriptPeer
 

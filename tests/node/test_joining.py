@@ -63,7 +63,7 @@ def test_a_name_alone_is_an_open_mesh() -> None:
             None,
             "different meshes",
         ),
-        (None, ["nowhere"], None, "a ticket or HOST:PORT"),
+        (None, ["nowhere"], None, "a ticket, HOST:PORT"),
         (None, [TICKET[:-20]], None, "copy the whole ticket"),
     ],
 )

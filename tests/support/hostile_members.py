@@ -78,7 +78,7 @@ async def be_member(
     _send(channel, Hello(1, proof))
     welcome = Welcome(DATA_KEY, LENGTH, kind, "writer", membership.grant, ("all",))
     _send(channel, welcome)
-    await _receive_type(channel, Welcome)
+    await _receive_types(channel, {Welcome, Interest})
     if admitted is not None:
         admitted()
     try:
@@ -91,12 +91,12 @@ def _send(channel: Channel, message: Message) -> None:
     channel.send(message_type(message), message.encode())
 
 
-async def _receive_type(channel: Channel, wanted: type[Message]) -> Message:
-    while True:
+async def _receive_types(channel: Channel, wanted: set[type[Message]]) -> None:
+    """Read until one of each was received: what is announced before is of no interest."""
+    while wanted:
         for number, payload in await channel.receive():
             message = decode_message(number, payload)
-            if isinstance(message, wanted):
-                return message
+            wanted = {kind for kind in wanted if not isinstance(message, kind)}
 
 
 async def _drain(channel: Channel, scope: trio.CancelScope) -> None:

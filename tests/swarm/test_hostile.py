@@ -22,8 +22,8 @@ from swarm import (
     open_mux,
 )
 from swarm.frames import encode_frame
+from swarm.io.entrance import MAX_UNPROVEN_CONNECTIONS
 from swarm.io.mux import MAX_OUTBOX_BYTES
-from swarm.io.swarm import MAX_UNPROVEN_CONNECTIONS
 from swarm.mux import Message, encode_frames
 from swarm.secret_stream import HANDSHAKE_SECONDS, Output, SecretStream, Transmit
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair

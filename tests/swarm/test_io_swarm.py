@@ -16,7 +16,7 @@ from swarm import (
     open_connection,
     open_swarm,
 )
-from swarm.io.swarm import MAX_UNPROVEN_CONNECTIONS
+from swarm.io.entrance import MAX_UNPROVEN_CONNECTIONS
 from tests.support.swarm_party import (
     LARGE,
     LOOPBACK,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from hypercore.crypto import encode_id
 from swarm.announcement import Announcement
 from swarm.peer_book import (
     BACK_OFF_SECONDS,
@@ -12,6 +13,7 @@ from swarm.peer_book import (
     STABLE_SECONDS,
     PeerBook,
     PeerState,
+    Priority,
     Source,
 )
 
@@ -274,3 +276,58 @@ def test_a_refused_key_is_not_even_remembered() -> None:
     book.refuse(FOUND_KEY)
     book.add_key(FOUND_KEY, RELAYS, 0.0)
     assert book.peers == []
+
+
+def test_of_those_who_are_due_the_most_important_go_first() -> None:
+    book = create_book()
+    book.join(TOPIC, 0.0)
+    keys = {
+        name: bytes([index]) * 32 for index, name in enumerate(("new", "lost", "stale", "named"))
+    }
+    for key in (keys["stale"], keys["lost"], keys["new"]):
+        book.peer_found(key, (), frozenset((TOPIC,)), 0.0)
+    book.add_key(keys["named"], (), 0.0)
+    lost, stale = (encode_id(keys[name]) for name in ("lost", "stale"))
+    assert len(book.plan_dials(0.0, 10)) == 4
+    book.dial_failed(stale, "no answer", 0.0)
+    book.dial_succeeded(lost, keys["lost"])
+    book.connection_opened(keys["lost"], 0.0)
+    book.connection_closed(keys["lost"], 20.0)
+    book.dial_failed(encode_id(keys["new"]), "", 0.0)
+    book.dial_failed(encode_id(keys["named"]), "", 0.0)
+    by_key = {peer.public_key: peer.priority for peer in book.peers}
+    assert by_key[keys["lost"]] is Priority.LOST_JUST_NOW
+    assert by_key[keys["stale"]] is Priority.STALE
+    assert by_key[keys["named"]] is Priority.NAMED
+    fresh = b"\x09" * 32
+    book.peer_found(fresh, (), frozenset((TOPIC,)), 100.0)
+    dialed = [dial.expected_key for dial in book.plan_dials(200.0, 3)]
+    assert dialed == [keys["named"], keys["lost"], fresh]
+
+
+def test_a_websocket_lets_other_ways_go_first() -> None:
+    book = create_book()
+    book.add_websocket("wss://example.org/mesh", KEY, 10.0)
+    book.add_static("example.org", 4000, KEY, 10.0)
+    (dial,) = book.plan_dials(10.0, 5)
+    assert (dial.url, dial.addresses) == (None, (("example.org", 4000),))
+    (dial,) = book.plan_dials(11.0, 5)
+    assert (dial.url, dial.addresses) == ("wss://example.org/mesh", ())
+    untried = [book.has_untried]
+    book.dial_succeeded("example.org:4000", KEY)
+    book.connection_opened(KEY, 11.0)
+    book.dial_failed(dial.name, "", 11.0)
+    assert [*untried, book.has_untried] == [True, False]
+    assert book.plan_dials(1000.0, 5) == [], "one connection is enough"
+    book.remove_websocket("wss://example.org/mesh")
+    assert [peer.name for peer in book.peers] == ["example.org:4000"]
+
+
+def test_a_refused_key_may_be_allowed_again() -> None:
+    book = create_book()
+    book.add_static("a", 1, KEY, 0.0)
+    book.refuse(KEY)
+    assert book.plan_dials(0.0, 5) == []
+    book.allow(KEY, 5.0)
+    assert not book.is_refused(KEY)
+    assert names(book, 5.0) == ["a:1"]

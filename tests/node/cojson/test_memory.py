@@ -137,8 +137,22 @@ async def test_a_host_stays_in_its_budget() -> None:
             assert len(await lines(a)) == len(CONTENTS)
         statistics = host.statistics()
         assert 0 < statistics.state_bytes <= 62_500
-        assert 0 < statistics.content_bytes <= 37_500
+        assert 0 < statistics.content_bytes <= 100_000 - statistics.state_bytes
         assert statistics.values_stored == len(CONTENTS)
+
+
+async def test_content_may_have_what_verified_state_leaves() -> None:
+    header = map_header("large")
+    content = ANN.content(header, edits(50, size=1400), as_agent=True)
+    async with open_bee_host(memory_bytes=120_000) as host:
+        await host.receive_content("test", [content])
+        before = host.statistics()
+        assert before.content_bytes > 70_000 > 120_000 * 3 // 8
+        for other in CONTENTS:
+            await host.receive_content("test", [other])
+        after = host.statistics()
+        assert before.state_bytes < after.state_bytes
+        assert after.state_bytes + after.content_bytes <= 120_000
 
 
 # Clients.

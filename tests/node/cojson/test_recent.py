@@ -127,6 +127,37 @@ def test_a_value_of_many_edits_is_kept_whole() -> None:
         )
 
 
+def test_who_loads_small_edits_joins_them_for_the_next() -> None:
+    recent = RecentContent()
+    count = MAX_CHUNKS // 2
+    for n in range(count):
+        recent.add(append(n + 1, after=n), 3)
+    apart = recent.used_bytes
+    line = recent.line(HEADER.id, NOTHING, state(count))
+    assert line is not None
+    assert recent.used_bytes < apart + len(line.text)
+    for have in range(count - 8, count):
+        assert recent.line(HEADER.id, state(have), state(count)) is not None
+    assert served(recent, NOTHING, count) == ANN.content(HEADER, edits(count), as_agent=True)
+    recent.add(append(count + 1, after=count), 3)
+    assert served(recent, NOTHING, count + 1) == ANN.content(
+        HEADER, edits(count + 1), as_agent=True
+    )
+
+
+def test_what_was_allowed_can_be_taken_back() -> None:
+    recent = RecentContent(max_bytes=60_000)
+    headers = [map_header(str(n)) for n in range(20)]
+    for header in headers:
+        recent.add(ValueAppend(header.id, header, append(1, size=1000).sessions), 3)
+        recent.line(header.id, NOTHING, state(1))
+    assert recent.used_bytes > 30_000
+    recent.allow(20_000)
+    assert recent.used_bytes <= 20_000
+    assert recent.line(headers[-1].id, NOTHING, state(1)) is not None
+    assert recent.line(headers[0].id, NOTHING, state(1)) is None
+
+
 def test_of_a_value_too_large_for_a_piece_the_last_edits_are_kept() -> None:
     recent = RecentContent()
     for n in range(24):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bee.bee import Bee
+from hypercore.encoding import DecodeError
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import PIECE_BYTES, Content, Transaction
 from node.covalue.ids import CoSessionId
@@ -17,18 +18,26 @@ from node.covalue.keys import header_key, run_key, session_key, summary_range, v
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
 from node.covalue.reading import read_covalue
-from node.covalue.records import encode_header, encode_run, encode_session
+from node.covalue.records import (
+    decode_run,
+    encode_header,
+    encode_run,
+    encode_session,
+    frame_run,
+    pack_transactions,
+    unframe_run,
+)
 from node.covalue.store import SessionAppend, ValueAppend
 from node.covalue.tails import (
+    NOTHING_YET,
     RUN_BYTES,
     TAIL_BYTES,
     EndCache,
     SessionEnd,
     Stretch,
     fits_row,
-    grow,
-    make_runs,
-    stored_bytes,
+    join_run,
+    pack_stretches,
 )
 from node.errors import CorruptStore
 from tests.support.authors import Author, edits, map_header
@@ -204,34 +213,61 @@ async def test_an_append_that_does_not_continue_its_session_is_refused() -> None
 async def test_a_tail_that_lies_is_refused() -> None:
     bee = Bee(DataLog())
     await bee.put(header_key(ID), encode_header(HEADER))
-    await bee.put(session_key(ID, SESSION), encode_session(1, bytes(64), 10, edits(2)))
+    await bee.put(session_key(ID, SESSION), encode_session(1, bytes(64), 10, encode_run(edits(2))))
     store = BeeStore(bee, DataLog())
-    with pytest.raises(ValueError, match="stored session"):
+    with pytest.raises(DecodeError, match="stored session"):
         await read_covalue(bee.snapshot(), ID)
     assert not (await store.load(ID)).pieces
 
 
-def test_runs_begin_where_the_tail_did_and_hold_all_of_it() -> None:
-    tail = Stretch(7, [Transaction(n, "x" * 40_000) for n in range(5)])
-    assert not fits_row(tail)
-    runs = make_runs(Stretch(3, edits(4)), tail)
-    assert [run.start for run in runs] == [7, 9, 11]
-    assert [item for run in runs for item in run.transactions] == tail.transactions
+def test_long_transactions_become_several_runs() -> None:
+    transactions = [Transaction(n, "x" * 40_000) for n in range(5)]
+    stretches = pack_stretches(7, transactions)
+    assert [stretch.start for stretch in stretches] == [7, 9, 11]
+    assert [item for stretch in stretches for item in decode_run(stretch.record)] == transactions
+    assert not any(map(fits_row, stretches))
 
 
 def test_a_run_takes_in_what_follows_it_and_nothing_else() -> None:
-    before, tail = Stretch(3, edits(2)), Stretch(5, edits(3))
-    assert make_runs(before, tail) == [Stretch(3, [*edits(2), *edits(3)])]
-    assert make_runs(Stretch(2, edits(2)), tail) == [tail]
-    assert make_runs(Stretch(), tail) == [tail]
+    (before,) = pack_stretches(3, edits(2))
+    (tail,) = pack_stretches(5, edits(3))
+    joined_run = join_run(before, tail)
+    assert (joined_run.start, joined_run.stop) == (3, 8)
+    assert decode_run(joined_run.record) == [*edits(2), *edits(3)]
+    assert join_run(pack_stretches(2, edits(2))[0], tail) == tail
+    assert join_run(NOTHING_YET, tail) == tail
+    (long,) = pack_stretches(5, [Transaction(1, "x" * RUN_BYTES)])
+    assert join_run(before, long) == long
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 65_535, 65_536])
+def test_runs_of_any_length_are_framed_as_msgpack_does(count: int) -> None:
+    transactions = [Transaction(5, "[]")] * count
+    packed = b"".join(pack_transactions(transactions))
+    assert frame_run(count, packed) == encode_run(transactions)
+    assert unframe_run(encode_run(transactions)) == (count, packed)
+
+
+@pytest.mark.parametrize("record", [b"", b"\xc0", b"\xdc\x00", b"\xdd\x00\x00\x00", b"\x80"])
+def test_what_is_no_run_is_not_unframed(record: bytes) -> None:
+    with pytest.raises(DecodeError):
+        unframe_run(record)
 
 
 def test_the_cache_stays_within_its_bytes() -> None:
     cache = EndCache(max_bytes=20_000)
     sessions = [CoSessionId(f"{SESSION}{number}") for number in range(100)]
-    end = SessionEnd(None, grow(Stretch(), edits(3)))
+    (tail,) = pack_stretches(0, edits(3))
+    end = SessionEnd(None, tail)
     for session_id in sessions:
         cache.keep(ID, session_id, end)
     kept = [session_id for session_id in sessions if cache.take(ID, session_id) == end]
     assert kept == sessions[-len(kept) :]
-    assert 3 <= len(kept) <= 20_000 // stored_bytes(edits(3))
+    assert 3 <= len(kept) <= 20_000 // len(tail.packed)
+
+
+def test_the_cache_does_not_keep_long_runs() -> None:
+    cache = EndCache(max_bytes=5_000)
+    (run,) = pack_stretches(0, [Transaction(1, "x" * 10_000)])
+    cache.keep(ID, SESSION, SessionEnd(run, Stretch(run.stop)))
+    assert cache.take(ID, SESSION) == SessionEnd(Stretch(0), Stretch(1))

@@ -84,7 +84,8 @@ async def test_a_question_is_put_again_when_a_connection_replaces_another() -> N
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connect_first)
-            await wait_until(lambda: queries_asked(asker) == 1)
+            # One, or two if the value was wanted by the time that both compared what they hold.
+            await wait_until(lambda: queries_asked(asker) >= 1)
             members = asker.mesh.members
             first = members[holder.identity.public_key]
             async with connected(asker, holder):

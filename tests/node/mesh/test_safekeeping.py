@@ -94,6 +94,8 @@ async def test_a_reader_gets_from_a_keeper_what_its_owner_wrote(policy: ReplicaP
                 for value in values[10:]:  # what comes later is kept as well
                     await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
                 await keep_all(keeper, owner)
+                assert keeper.mesh.safekeeping.kept() == {owner.data.key: (0, None)}
+                assert owner.mesh.safekeeping.kept() == {}
         assert not keeper.mesh.members
         # The owner is away for good; the reader never met it.
         reading = joined(founder, Role.READER)
@@ -230,3 +232,44 @@ async def test_a_keeper_is_sent_no_hints() -> None:
             assert await reader.host.load(values[50].id) is not None
         await core.close()
     assert asked == []
+
+
+async def test_who_becomes_a_writer_is_kept_from_then_on() -> None:
+    founder = founded()
+    value = Author(1).value("later")
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+        open_mesh_node(3, joined(founder, Role.READER)) as member,
+        connected(admin, keeper),
+        connected(member, keeper),
+        connected(admin, member),
+    ):
+        await member.host.receive_content("test", [value.edit("[]", with_header=True)])
+        id = member.identity.public_key
+        grant = founder.invite(ADMIN, role=Role.WRITER, member=id).grant
+        assert grant is not None
+        admin.mesh.trust.take([grant])
+        core = await keeper.cores.get(key=member.data.key)
+        with trio.fail_after(10):
+            await core.wait_length(member.data.length)
+            while core.info().blocks_held < core.length:
+                await trio.lowlevel.checkpoint()
+        await core.close()
+
+
+async def test_a_blind_member_that_may_write_needs_the_key_first() -> None:
+    """Else it would write in the clear what others then could not read."""
+    founder = founded()
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as member,
+        connected(admin, member),
+    ):
+        id = member.identity.public_key
+        grant = founder.invite(ADMIN, role=Role.WRITER, member=id).grant
+        assert grant is not None
+        admin.mesh.trust.take([grant])
+        await wait_until(lambda: member.mesh.trust.verdict.role is Role.WRITER)
+        assert not member.mesh.trust.may_write
+        assert "lacks the key" in member.mesh.trust.trouble

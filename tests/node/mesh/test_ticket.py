@@ -71,7 +71,10 @@ def test_a_cut_ticket_is_refused(ticket: Ticket, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        (2, "mesh", b"", bytes(32), [], None),
+        (3, "mesh", b"", bytes(32), [], None),
+        (2, "mesh", b"", bytes(32), [], None, [], [], 1, b""),
+        (1, "mesh", b"", bytes(32), [], None, [b""]),
+        (1, "mesh", b"", bytes(32), [], None, [], [["bearer"]]),
         (1, "", b"", bytes(32), [], None),
         (1, "me\nsh", b"", bytes(32), [], None),
         (1, "mesh", bytes(65), bytes(32), [], None),
@@ -97,6 +100,13 @@ def test_a_plain_ticket_is_as_it_was_in_the_first_version() -> None:
     fields = ["bearer", "writer", None, ADMIN.public_key, grant.signature]
     packed = pack_fields(1, "mesh", b"secret", bytes(32), ["10.0.0.1:1"], fields)
     assert ticket.encode() == TICKET_PREFIX + z_base_32_encode(packed)
+
+
+def test_a_node_of_the_first_version_refuses_the_ticket_of_an_encrypted_mesh() -> None:
+    """It would ignore what it does not know, and write in the clear."""
+    ticket = Ticket("mesh", b"secret", bytes(32), is_encrypted=True, data_secret=b"data")
+    assert ticket.encode().startswith(TICKET_PREFIX + z_base_32_encode(b"\x9a\x02")[:3])
+    assert Ticket.decode(ticket.encode()) == ticket
 
 
 @given(samples.grants)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -10,7 +12,7 @@ from hypercore.crypto import KeyPair
 from node.errors import ConfigError
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
-from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, message_type
+from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
 from node.mesh.ticket import Grant, Revocation, Role
 from node.mesh.trust_messages import Farewell, Held, Records, split_records
 from swarm.io.channel import Channel
@@ -266,6 +268,51 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         assert len(node.mesh.membership.grants) == 1  # the one that it was given on meeting
 
 
+async def test_who_lacks_many_records_is_sent_them_once() -> None:
+    founder = founded()
+    shown = founder.invite(ADMIN).grant
+    ids = [number.to_bytes(32, "big") for number in range(2500)]
+    founder = founder.taking(
+        Grant.issue(founder.key, ADMIN, Role.READER, member=member) for member in ids
+    )
+    async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        records = Records(bytes(32), shown=shown)
+        channel.send(message_type(records), records.encode())
+        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
+        await wait_until(lambda: RAW.public_key in node.mesh.members)
+        for _ in range(5):
+            channel.send(MessageType.HELD, Held(frozenset()).encode())
+        received: set[bytes] = set()
+        count = 0
+        with trio.move_on_after(0.5):
+            while True:
+                for number, payload in await channel.receive():
+                    message = decode_message(number, payload)
+                    if isinstance(message, Records):
+                        received |= {grant.member or b"" for grant in message.grants}
+                        count += len(message.grants)
+    assert received >= {*ids, RAW.public_key}
+    assert count <= len(ids) + 2  # and one for itself, that went to all
+
+
+async def test_a_member_of_an_older_version_is_welcomed_by_its_grant() -> None:
+    """It says nothing before its welcome, and ignores what we say."""
+    founder = founded()
+    shown = founder.invite(ADMIN).grant
+    async with open_mesh_node(1, founder) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
+        await wait_until(lambda: RAW.public_key in node.mesh.members)
+        kinds: list[int] = []
+        with trio.fail_after(5):
+            while MessageType.WELCOME not in kinds:
+                kinds += [number for number, _ in await channel.receive()]
+        assert node.mesh.members[RAW.public_key].role is Role.WRITER
+
+
 def test_the_book_round_trips_and_is_bounded() -> None:
     book = MemberBook()
     for number in range(4100):
@@ -293,3 +340,7 @@ def test_many_records_take_several_messages() -> None:
     messages = list(split_records(bytes(32), records))
     assert [len(message.revocations) for message in messages] == [1024, 1024, 452]
     assert list(split_records(bytes(32), [])) == [Records(bytes(32))]
+    large = [replace(record, kept=(bytes(32),) * 256) for record in records[:100]]
+    messages = list(split_records(bytes(32), large))
+    assert sum(len(message.revocations) for message in messages) == 100
+    assert max(len(message.encode()) for message in messages) < 300_000

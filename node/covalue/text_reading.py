@@ -1,0 +1,78 @@
+"""Reading a whole value from our bee as the text that is sent, without making objects of it.
+
+For values that a client loads, and that are neither groups (what those depend on is in their
+transactions) nor long. It stops as soon as it sees that a value is not of that kind: the rows
+that tell come first. Anything odd is left to `reading.read_pieces`, which says what it is.
+"""
+
+from __future__ import annotations
+
+from bee.bee import Snapshot
+from node.covalue.dependencies import value_dependencies
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.keys import RowKind, decode_key, value_range
+from node.covalue.records import decode_header, decode_run_texts, decode_session_texts
+from node.covalue.store import StoredSession, StoredText, StoredValue
+
+MAX_TEXT_BYTES = 64 * 1024
+"""Of changes: longer values are read and sent a few pieces at a time."""
+
+
+async def read_text(tree: Snapshot[bytes, bytes], co_id: RawCoId) -> StoredText | None:
+    """All of a value that is not deleted; None for one that is to be read in pieces.
+
+    Raises: DecodeError; what the bee raises.
+    Cancel: nothing is changed.
+    """
+    start, stop = value_range(co_id)
+    reader = _TextReader(co_id)
+    async for entry in tree.range(gte=start, lt=stop):
+        if not reader.receive(entry.key, entry.value or b""):
+            return None
+    return reader.finish()
+
+
+class _TextReader:
+    def __init__(self, co_id: RawCoId) -> None:
+        self._co_id = co_id
+        self._header: CoValueHeader | None = None
+        self._sessions: dict[CoSessionId, StoredSession] = {}
+        self._texts: dict[CoSessionId, list[str]] = {}
+        self._tails: dict[CoSessionId, list[str]] = {}
+        self._size = 0
+
+    def receive(self, key: bytes, value: bytes) -> bool:
+        """Take the next row; whether it is worth going on. Raises: DecodeError."""
+        row = decode_key(key)
+        match row.kind:
+            case RowKind.HEADER:
+                self._header = decode_header(value)
+                return self._header.has_id(self._co_id) and not self._header.is_group
+            case RowKind.SESSION:
+                session, self._tails[row.session_id] = decode_session_texts(value)
+                self._sessions[row.session_id] = session
+                self._texts[row.session_id] = []
+                self._size += session.bytes_since_checkpoint
+                return self._size <= MAX_TEXT_BYTES
+            case RowKind.CHECKPOINT:
+                return False
+            case RowKind.RUN:
+                texts = self._texts.get(row.session_id)
+                if texts is None or len(texts) != row.index:
+                    return False
+                texts += decode_run_texts(value)
+        return True
+
+    def finish(self) -> StoredText | None:
+        header = self._header
+        if header is None:
+            return None
+        joined: dict[CoSessionId, str] = {}
+        for session_id in sorted(self._sessions):
+            texts = self._texts[session_id] + self._tails[session_id]
+            if len(texts) != self._sessions[session_id].count:
+                return None
+            joined[session_id] = ",".join(texts)
+        dependencies = value_dependencies(self._co_id, header, self._sessions, ())
+        return StoredText(StoredValue(header, self._sessions, dependencies), joined)

@@ -1,0 +1,89 @@
+"""Where TCP comes in: peers that speak at once, and those that ask for a WebSocket first."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import trio
+
+from hypercore.crypto import KeyPair
+from swarm.errors import SwarmError
+from swarm.io.connection import open_connection
+from swarm.io.sessions import Changes, Sessions
+from swarm.io.tcp import remote_address, tune
+from swarm.peer_book import Source
+from swarm.reach import Reach, Route
+from swarm.secret_stream import HANDSHAKE_SECONDS
+
+MAX_UNPROVEN_CONNECTIONS = 64
+"""Incoming connections that have not finished their handshake. One more ends the oldest of the
+host that has most of them: who opens hundreds only gets in the way of itself."""
+
+_log = logging.getLogger("beemesh.swarm")
+
+
+class Entrance:
+    """Proves who comes in; those who do are admitted to the sessions."""
+
+    def __init__(self, key_pair: KeyPair, sessions: Sessions, changes: Changes) -> None:
+        self.is_closed = False
+        self._key_pair = key_pair
+        self._sessions = sessions
+        self._changes = changes
+        self._unproven: dict[trio.CancelScope, str] = {}  # of which host, oldest first
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve an incoming connection to its end. Cancel: ends it."""
+        if self._sessions.is_full or self.is_closed:
+            self._sessions.counters.refused += 1
+            self._changes.note()
+            await trio.aclose_forcefully(stream)
+            return
+        if len(self._unproven) >= MAX_UNPROVEN_CONNECTIONS:
+            self._end_one_unproven()
+        address = remote_address(stream)
+        scope = trio.CancelScope()
+        self._unproven[scope] = address.rpartition(":")[0]
+        try:
+            with scope:
+                tune(stream)
+                opened, reach = await _open_inner(stream)
+                async with open_connection(
+                    opened, self._key_pair, is_initiator=False, route=Route(reach, address)
+                ) as connection:
+                    self._unproven.pop(scope, None)
+                    await self._sessions.admit(connection, Source.INCOMING)
+        except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            _log.debug("connection from %s failed: %s", address, error)
+        finally:
+            self._unproven.pop(scope, None)
+            self._changes.note()
+            await trio.aclose_forcefully(stream)
+
+    def _end_one_unproven(self) -> None:
+        crowd, _ = Counter(self._unproven.values()).most_common(1)[0]
+        oldest = next(scope for scope, host in self._unproven.items() if host == crowd)
+        del self._unproven[oldest]
+        oldest.cancel()
+        self._sessions.counters.refused += 1
+
+
+async def _open_inner(stream: trio.SocketStream) -> tuple[trio.abc.Stream, Reach]:
+    """The stream that the peer's words are in.
+
+    Raises: trio.BrokenResourceError when it never says any.
+    """
+    with trio.move_on_after(HANDSHAKE_SECONDS):
+        # A peer begins with the length of its first frame, 32, and HTTP with a letter.
+        if not (await peek(stream)).isalpha():
+            return stream, Reach.TCP
+        from swarm.io.websocket import accept_websocket  # of use to few
+
+        return await accept_websocket(stream), Reach.WEBSOCKET
+    raise trio.BrokenResourceError(f"nothing was said in {HANDSHAKE_SECONDS} s")
+
+
+async def peek(stream: trio.SocketStream) -> bytes:
+    """The first byte, which stays unread; none when there is none. Cancel: nothing is lost."""
+    return await stream.socket.recv(1, trio.socket.MSG_PEEK)

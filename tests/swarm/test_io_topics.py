@@ -1,0 +1,115 @@
+"""Topics joined as a server, as a client, or as both, on a table that is one node of ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+
+from hypercore.crypto import KeyPair
+from swarm import Connection, Source, Swarm, open_hyperdht, open_swarm
+from swarm.io.dht import open_bootstrap
+
+LOOPBACK = "127.0.0.1"
+TOPIC = b"\x61" * 32
+
+
+async def hold(connection: Connection) -> None:
+    while True:
+        await connection.receive()
+
+
+@asynccontextmanager
+async def open_swarms(count: int) -> AsyncIterator[list[Swarm]]:
+    """Swarms that use the table and nothing else."""
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            boot = await enter(open_bootstrap(LOOPBACK, 0))
+            swarms: list[Swarm] = []
+            for index in range(count):
+                hyperdht = await enter(
+                    open_hyperdht(bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True)
+                )
+                await hyperdht.dht.wait_bootstrapped()
+                key_pair = KeyPair.from_seed(bytes((index + 1,)) * 32)
+                swarms.append(
+                    await enter(
+                        open_swarm(key_pair, hold, listen=None, lan=False, hyperdht=hyperdht)
+                    )
+                )
+            yield swarms
+
+
+def keys(swarm: Swarm) -> set[bytes]:
+    return {connection.remote_public_key for connection in swarm.connections}
+
+
+async def wait_connected(swarm: Swarm, *others: Swarm) -> None:
+    while keys(swarm) != {other.public_key for other in others}:
+        await swarm.wait_changed()
+
+
+async def test_a_client_finds_servers_and_nobody_finds_it() -> None:
+    async with open_swarms(3) as (server, client, other):
+        await server.join(TOPIC, is_client=False)
+        await server.wait_announced()
+        await client.join(TOPIC, is_server=False)
+        await client.wait_tried()
+        assert keys(client) == {server.public_key}
+        (connection,) = client.connections
+        assert (connection.source, connection.is_initiator) == (Source.DHT, True)
+        await wait_connected(server, client)
+        assert server.statistics().found == 0
+
+        await other.join(TOPIC, is_client=False)
+        await other.wait_tried()
+        server.refresh(TOPIC)
+        await server.wait_tried()
+        assert other.statistics().found == server.statistics().found == 0
+        client.refresh(TOPIC)
+        await wait_connected(client, server, other)
+
+
+async def test_who_turns_into_a_client_is_found_no_more() -> None:
+    async with open_swarms(2) as (changing, client):
+        await changing.join(TOPIC)
+        await changing.wait_announced()
+        await changing.join(TOPIC, is_server=False)
+        await changing.wait_announced()
+        await changing.leave(TOPIC)
+        assert changing.topics == frozenset()
+        await changing.join(TOPIC, is_server=False)
+        await changing.wait_announced()
+        await client.join(TOPIC, is_server=False)
+        await client.wait_tried()
+        assert client.statistics().found == 0
+        with pytest.raises(ValueError, match="as a server, as a client"):
+            await client.join(TOPIC, is_server=False, is_client=False)
+
+
+async def test_one_look_up_brings_no_more_than_the_limit() -> None:
+    async with open_swarms(4) as (*servers, client):
+        for server in servers:
+            await server.join(TOPIC, is_client=False)
+            await server.wait_announced()
+        await client.join(TOPIC, is_server=False, limit=1)
+        await client.wait_tried()
+        assert client.statistics().found == 1
+        await client.join(TOPIC, is_server=False)
+        await wait_connected(client, *servers)
+
+
+async def test_a_refused_key_is_let_in_again_when_it_is_allowed() -> None:
+    async with open_swarms(2) as (server, client):
+        server.refuse(client.public_key)
+        await server.join(TOPIC)
+        await server.wait_announced()
+        await client.join(TOPIC, is_server=False)
+        await client.wait_tried()
+        assert keys(client) == set()
+        server.allow(client.public_key)
+        client.network_changed()
+        await wait_connected(client, server)
