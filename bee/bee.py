@@ -14,7 +14,7 @@ from bee.erasure import Eraser, Erasure
 from bee.errors import NotABee, UnknownFormat
 from bee.extension import HyperbeeExtension
 from bee.keyspace import BINARY, Codec, K, Keyspace, V, encode_name
-from bee.log import Log
+from bee.log import Log, LogPeer
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.rewriting import Mover
@@ -230,12 +230,47 @@ class Bee(Generic[K, V]):
         fork = tree.current_fork()
         return Snapshot(tree, self._extension, self._keyspace, max(version, 1), fork)
 
+    def push(self, peer: LogPeer, ranges: Iterable[tuple[K, K]]) -> int:
+        """Send a peer of the log the blocks that it needs to read [start, stop); how many.
+
+        For protocols of your own: the peer must have called `expect_pushes`. What was sent on
+        its connection, or what it has, is left out. Nothing is awaited; the blocks leave when
+        the connection can carry them.
+        """
+        if self._extension is None:
+            return 0
+        encode = self._keyspace.encode_key
+        encoded = [(encode(start), encode(stop)) for start, stop in ranges]
+        return self._extension.push_ranges(peer, encoded)
+
+    def expect_pushes(self, peer: LogPeer) -> bool:
+        """Take blocks that this peer will `push`, for as many as one question may bring.
+
+        False where they are not taken: from a peer that announced some and did not send them,
+        or without the extension.
+        """
+        return self._extension is not None and self._extension.expect_pushes(peer)
+
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
         """As `Snapshot.get`."""
         latest = self._latest
         if latest is None or latest.version != self.version or latest.fork != self._tree.log.fork:
             latest = self._latest = self.snapshot()
         return latest.get(key)
+
+    async def get_newest(self, key: K) -> Entry[K, V] | None:
+        """The entry in the newest version that a connected peer has, or in ours.
+
+        Head and value are asked for together, also of peers that are connecting: of a bee of
+        which nothing is here that takes no longer than the head alone.
+
+        Cancel: the newer version, or blocks of it, may have arrived.
+        """
+        if self._extension is None:
+            await self._tree.log.update()
+        else:
+            await self._extension.update_for(self._keyspace.encode_key(key))
+        return await self.get(key)
 
     async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
         """As `Snapshot.get_many`."""

@@ -370,7 +370,7 @@ class Tree:
             reader = NodeReader(
                 self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
             )
-            if ask is not None:
+            if ask is not None and self.hints.number_of(needed[:1]) != PUSHED:
                 ask(needed[0])
                 if self.hints.wait_for_more():
                     needed = needed[:1]  # the rest comes along, or is hinted at

@@ -51,6 +51,7 @@ from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.peer_rules import is_lan_address
 from node.mesh.policy_file import load_policy
+from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mirror_file import MirrorSpec, load_mirrors
@@ -513,6 +514,7 @@ async def _open_mesh(
         identity=self.identity,
         book=self.book,
         cores=store,
+        pusher=None if storing.bee is None else ValuePusher(storing.bee, storing.data),
         rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh

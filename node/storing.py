@@ -44,6 +44,8 @@ class Storing:
     data: Core | None
     compacting: Compacting | None = None
     """Of the data core's bee; somebody has to run it."""
+    bee: Bee[bytes, bytes] | None = None
+    """The bee of the data core."""
     rebuild: Callable[[], Awaitable[int]] | None = None
     """Makes what is beside the data core anew, after more of it came back from other nodes."""
 
@@ -67,7 +69,7 @@ async def open_storing(
                 values = BeeStore(bee, data, compacting.reclaim)
                 if not may_leave:
                     await _refuse_to_leave_file(config, values)
-                yield Storing(values, data, compacting, values.rebuild)
+                yield Storing(values, data, compacting, bee, values.rebuild)
         case "sqlite":
             async with open_sqlite_store(config.sqlite_path, durability) as sqlite:
                 if not may_leave:
@@ -82,7 +84,7 @@ async def open_storing(
                 compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
                 values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
                 async with open_hybrid_store(sqlite, values) as hybrid:
-                    yield Storing(hybrid, data, compacting, hybrid.rebuild)
+                    yield Storing(hybrid, data, compacting, bee, hybrid.rebuild)
 
 
 def _compaction_options(config: Config) -> CompactionOptions:

@@ -209,12 +209,20 @@ class SyncHost:
         """Ids that some client is subscribed to."""
         return self._engine.subscribed_ids
 
+    def wanted_ids(self) -> frozenset[RawCoId]:
+        """The same, and those that content of clients waits for: who gets one has to tell us."""
+        return self._engine.wanted_ids
+
     def is_subscribed(self, co_id: RawCoId) -> bool:
         """Whether some client is subscribed to it."""
         return self._engine.is_subscribed(co_id)
 
+    def is_wanted(self, co_id: RawCoId) -> bool:
+        """Whether it is one of `wanted_ids`."""
+        return self._engine.is_wanted(co_id)
+
     async def wait_interest_changed(self) -> None:
-        """Return when `subscribed_ids` has changed since this last returned; for one task.
+        """Return when `wanted_ids` has changed since this last returned; for one task.
 
         Cancel: the change is told to the next call.
         """

@@ -193,7 +193,8 @@ class Intake:
             self.ask_for(dependency, delivery.sender, out)
 
     def ask_for(self, co_id: RawCoId, sender: PeerView | None, out: list[Output]) -> None:
-        """Whoever sent the dependant must have it; the mesh may."""
+        """Whoever sent the dependant must have it; the mesh may, or get it yet."""
+        self._state.await_absent(co_id)
         if sender is not None and co_id not in sender.asked and not sender.is_gone:
             sender.asked.add(co_id)
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
@@ -281,6 +282,7 @@ class Intake:
         while self._state.arrived:
             co_id = self._state.arrived.popleft()
             arrived = self._state.values.peek(co_id)
+            self._state.stop_awaiting(co_id)
             deliveries, owed = self._state.room.release(co_id)
             for delivery in self._state.room.take_headless(co_id):
                 self._judge_again(delivery, out)

@@ -41,6 +41,8 @@ class Conduct:
     """Of one member on one connection. Seconds are monotonic."""
 
     def __init__(self, now: float) -> None:
+        self.ended_for: str | None = None
+        """What it did that it must not, if that is why it goes."""
         self.undelivered = 0
         """Values that it announced, and did not have when it was asked for them."""
         self.delivered = 0

@@ -260,6 +260,9 @@ class Fetcher:
         return reading, trio.current_time() - started
 
     def note(self, co_id: RawCoId, report: FetchReport) -> None:
+        """Remember it, unless another read of the same value brought the blocks before."""
+        if not report.blocks and co_id in self._reports:
+            return
         self._reports.pop(co_id, None)
         self._reports[co_id] = report
         if len(self._reports) > MAX_REPORTS:

@@ -81,6 +81,13 @@ class CoreData:
     def length(self) -> int:
         return self._core.length
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """As `MemberData.expect_pushes`."""
+        return any(
+            peer.remote_public_key == member_id and self._bee.expect_pushes(peer)
+            for peer in self._core.peers
+        )
+
     @property
     def fork(self) -> int:
         return self._core.fork

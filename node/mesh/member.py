@@ -103,6 +103,10 @@ class MemberData(Protocol):
     @property
     def bytes_fetched(self) -> int: ...
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """The member with this id may send blocks of it along with an answer; whether it may."""
+        ...
+
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
         """What is there beyond `known`, at that version of the core or a later one.
 
@@ -260,8 +264,8 @@ class Member:
         self.failures = 0
         """Reads of its data that failed."""
         self.conduct = Conduct(trio.current_time())
-        self.fault: str | None = None
-        """What it did that it must not, if that is why it goes."""
+        self.has_shown_values = False
+        """Whether it held anything that it was asked for."""
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
@@ -270,7 +274,6 @@ class Member:
         self._role: Role | None = None
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
-        self._hears_everything = False
         self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
@@ -291,7 +294,7 @@ class Member:
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query(_, ids, known):
+                case Query(ids=ids, known=known):
                     self.note_holdings(list(zip(ids, known, strict=True)))
                     self.queries.append(output)
                     self.query_arrived.set()
@@ -310,7 +313,7 @@ class Member:
                     self.conduct.note_unknown(size)
                 case Closed(reason, is_fault):
                     self.close_reason = reason
-                    self.fault = reason if is_fault else None
+                    self.conduct.ended_for = reason if is_fault else None
                     self.state_changed.set()
                 case _:
                     assert_never(output)
@@ -336,9 +339,9 @@ class Member:
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
-                if message.removed or self._hears_everything:
+                if message.removed or self.acknowledgements.hears_everything:
                     self.acknowledgements.keep(self.session.selection.matches)
-                self._hears_everything = message.everything
+                self.acknowledgements.hears_everything = message.everything
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
@@ -423,15 +426,27 @@ class Member:
         """Questions that it has not answered yet."""
         return frozenset(self._inquiries.values())
 
-    def ask(self, inquiry: Inquiry, patience_seconds: float = ANSWER_SECONDS) -> int:
+    def ask(
+        self,
+        inquiry: Inquiry,
+        patience_seconds: float = ANSWER_SECONDS,
+        *,
+        wants_push: bool = False,
+    ) -> int:
         """Put the question; returns in how many queries, each of which the inquiry sees end.
+
+        With `wants_push` the member is to send the blocks of what it has along.
 
         None to who may not write: what it has is not taken.
         """
         if self.is_frozen or not self.may_write:
             return 0
+        wants_push = wants_push and self.data is not None and self.data.expect_pushes(self.id)
         outputs = self.session.ask(
-            list(inquiry.wanted.items()), trio.current_time(), patience_seconds
+            list(inquiry.wanted.items()),
+            trio.current_time(),
+            patience_seconds,
+            wants_push=wants_push,
         )
         sent = [output.request_id for output in outputs if isinstance(output, QuerySent)]
         self._inquiries.update((request_id, inquiry) for request_id in sent)
@@ -442,6 +457,7 @@ class Member:
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
         self.conduct.note_true(len(answer.values))
+        self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()
         late = inquiry.receive(self.id, answer.version, values)

@@ -11,8 +11,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -48,6 +57,7 @@ from node.mesh.messages import (
 from node.mesh.owners import OwnerTable
 from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.pushing import ValuePusher
 from node.mesh.recall import OwnLog, Recall
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
@@ -96,8 +106,9 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
-    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
+    def is_wanted(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
+    def wanted_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
     def note_copies(
         self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
@@ -158,6 +169,7 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self._connected_cores: Counter[bytes] = Counter()
         self.trust = Trust(
             *(id, membership, self.members),
             identity=identity,
@@ -165,6 +177,7 @@ class Mesh:
             own_core=data.key,
             clock=clock,
         )
+        self.pusher: ValuePusher | None = None
         self._name = name
         self._nursery = nursery
         self.safekeeping = Safekeeping(
@@ -305,7 +318,7 @@ class Mesh:
 
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
-        policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
+        policy, wanted = self.policy, self.policy.select(self.host.wanted_ids())
         if not (member.direction.takes and member.may_write):
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
@@ -313,7 +326,7 @@ class Mesh:
     def ask_for_listing(self, member: Member) -> None:
         """Have the member tell once more of all that we follow."""
         policy = replace(self.policy, prefixes=(), owners=frozenset())
-        wanted = self.policy.select(self.host.subscribed_ids())
+        wanted = self.policy.select(self.host.wanted_ids())
         member.carry_out(member.session.tell_interest(policy, wanted))
         self.tell_interest(member)
 
@@ -413,6 +426,20 @@ class Mesh:
             self.trust.departed(member)
             self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
+
+    @contextmanager
+    def connected_core(self, key: bytes) -> Iterator[None]:
+        """While the block lasts this is the data core of a member that is connected."""
+        self._connected_cores[key] += 1
+        try:
+            yield
+        finally:
+            self._connected_cores[key] -= 1
+            self._connected_cores += Counter()  # drops what is at zero
+
+    def is_connected_core(self, key: bytes) -> bool:
+        """Whether it is the data core of a member that is connected."""
+        return key in self._connected_cores
 
     def receive_claims(
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]
@@ -603,13 +630,22 @@ class Mesh:
         async with self._inquiries:
             self._next_inquiry = None
             queries = 0
-            for member in list(self.members.values()):
-                if not (member.direction.takes and member.may_write):
-                    continue
+            asked = [
+                member
+                for member in self.members.values()
+                if member.direction.takes and member.may_write
+            ]
+            best = min(asked, key=_distance, default=None)
+            for member in asked:
                 member.carry_out(member.session.add_interest(inquiry.wanted))
-                queries += member.ask(inquiry)
+                queries += member.ask(inquiry, wants_push=member is best)
             inquiry.sent(queries)
             await inquiry.wait_complete()
+
+
+def _distance(member: Member) -> tuple[bool, float]:
+    """The less the better to be sent blocks from: who had what we asked for, and is near."""
+    return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0
 
 
 @asynccontextmanager
@@ -625,14 +661,16 @@ async def open_mesh(
     book: MemberBook | None = None,
     clock: Callable[[], float] = time.time,
     cores: WitnessedCores | None = None,
+    pusher: ValuePusher | None = None,
     rebuild: Callable[[], Awaitable[int]] | None = None,
     entropy: Entropy = system_entropy,
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
     An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked. `rebuild` makes what is stored beside the data core anew, when
-    more of it comes back from members than is here; without it the core is cut back then.
+    that may turn out to be forked. The `pusher` sends blocks along with answers. `rebuild` makes
+    what is stored beside the data core anew, when more of it comes back from members than is
+    here; without it the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
     """
@@ -646,5 +684,6 @@ async def open_mesh(
             rebuild=rebuild,
             instance=entropy(INSTANCE_BYTES),
         )
+        mesh.pusher = pusher
         nursery.start_soon(mesh.run)
         yield mesh

@@ -5,8 +5,8 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -70,7 +70,10 @@ class MemberCores(Protocol):
     def open_cores(self) -> Sequence[Core]: ...
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
-    def replicate(self, mux: Multiplexer, is_allowed: Allow, /) -> Awaitable[None]: ...
+    def replicate(
+        self, mux: Multiplexer, is_allowed: Allow, /, *, is_offered: Allow
+    ) -> Awaitable[None]: ...
+    def offer(self, key: bytes, /) -> None: ...
 
 
 async def serve_member(
@@ -108,7 +111,8 @@ async def serve_member(
             nursery.start_soon(_keep_time, member)
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
-                await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
+                with _connected_core(mesh, cores, member.welcome.data_key):
+                    await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
         event = "not_admitted" if member.welcome is None else "member_left"
@@ -116,8 +120,8 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
-        if member.fault is not None:
-            mesh.punish(member, member.fault)
+        if member.conduct.ended_for is not None:
+            mesh.punish(member, member.conduct.ended_for)
     if member.welcome is None and member.close_reason == WRONG_SECRET:
         raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
@@ -164,7 +168,9 @@ async def _serve_admitted(
         member.carry_out(member.session.tell_head(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cores.replicate, mux, partial(_is_shared, mesh, member, welcome))
+            is_shared = partial(_is_shared, mesh, member, welcome)
+            is_offered = partial(_is_offered, mesh, welcome)
+            nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
             nursery.start_soon(_watch_conduct, member, cores)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
@@ -240,7 +246,14 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             # Read after the states: this version has at least what they say.
             version = mesh.data.durable_length
             member.answered(values)
+            pusher = mesh.pusher if query.wants_push else None
+            known = dict(zip(query.ids, query.known, strict=True))
+            held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
+            if pusher is not None:
+                pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
+            if pusher is not None:
+                await pusher.push_dependencies(member.id, held)
 
 
 async def _look_up(
@@ -315,9 +328,28 @@ def _is_shared(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> bool
     return member.direction.gives
 
 
+@contextmanager
+def _connected_core(mesh: Mesh, cores: MemberCores, key: bytes) -> Iterator[None]:
+    """While the block lasts the core is read from its owner; then, if still open, from anybody."""
+    try:
+        with mesh.connected_core(key):
+            yield
+    finally:
+        cores.offer(key)
+
+
+def _is_offered(mesh: Mesh, welcome: Welcome, core: Core) -> bool:
+    """Whether to open a core's channel with a member unasked: ours, its own, or an absent node's.
+
+    The core of a node that is connected is read from that node. With all cores on all connections
+    every commit would be announced to everybody by everybody.
+    """
+    return core.key == welcome.data_key or not mesh.is_connected_core(core.key)
+
+
 async def _compare(mesh: Mesh, member: Member) -> bool:
     """Compare known states of all that somebody here wants; whether all was answered."""
-    wanted = sorted(mesh.policy.select(mesh.host.subscribed_ids()))
+    wanted = sorted(mesh.policy.select(mesh.host.wanted_ids()))
     for start in range(0, len(wanted), MAX_QUERY_IDS):
         # What is answered is passed on as if it had been announced.
         inquiry = Inquiry(passes_on=True)

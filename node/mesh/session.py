@@ -249,8 +249,10 @@ class MeshSession:
         wanted: Sequence[tuple[RawCoId, Sessions | None]],
         now: float,
         patience_seconds: float = ANSWER_SECONDS,
+        *,
+        wants_push: bool = False,
     ) -> list[Output]:
-        """Ask for values; each comes with what we hold of it.
+        """Ask for values; each comes with what we hold of it, and is to be pushed if `wants_push`.
 
         As many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
         """
@@ -262,7 +264,7 @@ class MeshSession:
             request_id, self._next_request = self._next_request, self._next_request + 1
             self._asked[request_id] = _OpenQuery(frozenset(known), now, now + patience_seconds)
             self.queries_asked += 1
-            query = Query(request_id, tuple(known), tuple(known.values()))
+            query = Query(request_id, tuple(known), tuple(known.values()), wants_push)
             outputs += [QuerySent(request_id, query.ids), _transmit(query)]
         return outputs
 

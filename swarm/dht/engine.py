@@ -245,6 +245,17 @@ class DhtEngine:
         for handle in running.handles if running is not None else ():
             self.cancel_call(handle)
 
+    def hold_query(self, number: int) -> None:
+        """Let a query visit nobody else for now, nor come to an end."""
+        running = self._queries.get(number)
+        if running is not None:
+            running.query.hold()
+
+    def resume_query(self, number: int, now: float) -> list[EngineOutput]:
+        """Let it go on."""
+        running = self._queries.get(number)
+        return [] if running is None else self._run(number, running.query.go_on(), now)
+
     def serve(self, record: PeerRecord) -> None:
         """Take handshakes and hole punches for a key of ours, as `PeerAsked`.
 

@@ -178,6 +178,7 @@ class Query:
         self._failures = 0
         self._commits = iter(plan.commits)
         self._committing = 0
+        self._is_held = False
         self._stored = 0
         self._refusals: list[int] = []
         for address in filter(is_usable, remembered):
@@ -190,6 +191,15 @@ class Query:
         return self._state is _State.FINISHED
 
     def start(self) -> list[QueryOutput]:
+        return self._walk_on()
+
+    def hold(self) -> None:
+        """Visit nobody else for now, nor come to an end: what was found may be enough."""
+        self._is_held = True
+
+    def go_on(self) -> list[QueryOutput]:
+        """It was not enough."""
+        self._is_held = False
         return self._walk_on()
 
     def answered(self, source: Address, response: Response, seconds: float) -> list[QueryOutput]:
@@ -307,7 +317,7 @@ class Query:
         return tuple(reply for _, reply in chosen)
 
     def _walk_on(self) -> list[QueryOutput]:
-        if self._state is not _State.WALKING:
+        if self._state is not _State.WALKING or self._is_held:
             return []
         outputs = self._visit_more()
         if self._waiting and self._visits < MAX_VISITS:

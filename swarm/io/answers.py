@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -14,6 +14,16 @@ from swarm.io.tasks import Wakeup
 T = TypeVar("T")
 
 
+class QueryRunner(Protocol):
+    """What runs queries, by their numbers."""
+
+    def cancel_query(self, number: int) -> None: ...
+
+    def hold_query(self, number: int) -> None: ...
+
+    def resume_query(self, number: int) -> None: ...
+
+
 class Answers(Generic[T]):
     """What the nodes on the way to a target answer, as it comes in; an async iterator.
 
@@ -21,11 +31,12 @@ class Answers(Generic[T]):
     is cancelled: a few seconds, and at most 256 answers that wait to be taken.
     """
 
-    def __init__(self, read: Callable[[Reply], T | None], stop: Callable[[], None]) -> None:
+    def __init__(self, read: Callable[[Reply], T | None], runner: QueryRunner, number: int) -> None:
         self.result: QueryResult | None = None
         """How the query went, once it is over."""
         self._read = read
-        self._stop = stop
+        self._runner = runner
+        self._number = number
         self._replies: deque[Reply] = deque()
         self._news = Wakeup()
         self._is_closed = False
@@ -68,8 +79,18 @@ class Answers(Generic[T]):
     def cancel(self) -> None:
         """Stop the query, if it still runs."""
         if self.result is None and not self._is_closed:
-            self._stop()
+            self._runner.cancel_query(self._number)
             self.close()
+
+    def hold(self) -> None:
+        """Let the query ask nobody else for now, nor come to an end."""
+        if self.result is None and not self._is_closed:
+            self._runner.hold_query(self._number)
+
+    def go_on(self) -> None:
+        """Let it ask others again."""
+        if self.result is None and not self._is_closed:
+            self._runner.resume_query(self._number)
 
     def add(self, reply: Reply) -> None:
         """One more answer; for the node that runs the query."""

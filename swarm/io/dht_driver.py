@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import Any, TypeVar, assert_never
 
 import trio
@@ -113,7 +112,7 @@ class DhtDriver:
         """Raises: trio.ClosedResourceError."""
         self._check_open()
         number, outputs = self.engine.query(plan, trio.current_time(), remembered)
-        answers = Answers(read, partial(self._cancel_query, number))
+        answers = Answers(read, self, number)
         self._queries[number] = answers
         self._carry_out(outputs)
         return answers
@@ -188,9 +187,16 @@ class DhtDriver:
         self.engine.wake_up(trio.current_time())
         self._carry_out(self.engine.refresh(trio.current_time()))
 
-    def _cancel_query(self, number: int) -> None:
+    def cancel_query(self, number: int) -> None:
+        """Nobody wants its answers any more."""
         self._queries.pop(number, None)
         self.engine.cancel_query(number)
+
+    def hold_query(self, number: int) -> None:
+        self.engine.hold_query(number)
+
+    def resume_query(self, number: int) -> None:
+        self._carry_out(self.engine.resume_query(number, trio.current_time()))
 
     def _check_open(self) -> None:
         if self._is_closed:

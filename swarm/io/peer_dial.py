@@ -42,6 +42,11 @@ from swarm.io.way import leave_relay
 from swarm.reach import Reach, Route
 
 PARALLEL_TRIES = 3
+"""Nodes that were given, asked together."""
+
+PATIENCE_SECONDS = 0.5
+"""For a node to pass our handshake on and bring an answer, before another is asked as well."""
+
 _NO_ANSWER = (PeerUnreachable, TooManyRequests, trio.ClosedResourceError)
 
 
@@ -98,58 +103,46 @@ class PeerDial:
     # Finding a way to the server.
 
     async def _find(self, noise: CallerNoise, relays: Sequence[Address]) -> Introduced:
-        """Ask through nodes that are given, and through those that the table knows."""
-        limiter = trio.CapacityLimiter(PARALLEL_TRIES)
-        found: list[Introduced] = []
-        async with trio.open_nursery() as nursery:
-            for relay in dict.fromkeys(filter(is_usable, relays)):
-                self.relays_tried.append(relay)
-                nursery.start_soon(self._try, noise, relay, limiter, found, nursery.cancel_scope)
-            nursery.start_soon(self._search, noise, limiter, found, nursery)
-        if not found:
-            raise PeerUnreachable(self._name, len(self.relays_tried))
-        return found[0]
+        """Ask through nodes that are given, then through those that the table knows.
 
-    async def _search(
-        self,
-        noise: CallerNoise,
-        limiter: trio.CapacityLimiter,
-        found: list[Introduced],
-        nursery: trio.Nursery,
-    ) -> None:
+        Whoever is asked has a moment to itself before others are asked as well: most of the time
+        that is enough, and neither they nor the rest of the way have to be bothered.
+        """
+        tries = _Tries(self, noise)
+        async with trio.open_nursery() as nursery:
+            given = [relay for relay in dict.fromkeys(relays) if is_usable(relay)]
+            for start in range(0, len(given), PARALLEL_TRIES):
+                await tries.ask(given[start : start + PARALLEL_TRIES], nursery)
+            if tries.found is None:
+                nursery.start_soon(self._search, tries, nursery)
+        if tries.found is None:
+            raise PeerUnreachable(self._name, len(self.relays_tried))
+        return tries.found
+
+    async def _search(self, tries: _Tries, nursery: trio.Nursery) -> None:
         answers = self._sockets.dht.find_peer(self._public_key)
         try:
             async for peer in answers:
-                if peer.source in self.relays_tried:
-                    continue
-                self.relays_tried.append(peer.source)
-                nursery.start_soon(
-                    self._try, noise, peer.source, limiter, found, nursery.cancel_scope
-                )
+                if peer.source not in self.relays_tried:
+                    answers.hold()
+                    await tries.ask([peer.source], nursery)
+                    answers.go_on()
         except trio.ClosedResourceError:
             pass  # the node is closing: nobody is found
         finally:
             answers.cancel()
 
-    async def _try(
-        self,
-        noise: CallerNoise,
-        relay: Address,
-        limiter: trio.CapacityLimiter,
-        found: list[Introduced],
-        others: trio.CancelScope,
-    ) -> None:
-        async with limiter:
-            value = PeerHandshake(Mode.FROM_CLIENT, noise.message).encode()
-            call = Call(relay, Command.PEER_HANDSHAKE, target=self._target, value=value)
-            try:
-                answered = await self._sockets.dht.driver.call(call)
-                introduced = read_introduction(noise, relay, answered)
-            except (*_NO_ANSWER, HandshakeFailed):
-                return
-        if introduced is not None and not found:
-            found.append(introduced)
-            others.cancel()
+    async def introduce(self, noise: CallerNoise, relay: Address) -> Introduced | None:
+        """Have a node pass our handshake on; None when nothing comes of it.
+
+        Cancel: an answer that still comes is ignored.
+        """
+        value = PeerHandshake(Mode.FROM_CLIENT, noise.message).encode()
+        call = Call(relay, Command.PEER_HANDSHAKE, target=self._target, value=value)
+        try:
+            return read_introduction(noise, relay, await self._sockets.dht.driver.call(call))
+        except (*_NO_ANSWER, HandshakeFailed):
+            return None
 
     # From where we are to where it is.
 
@@ -198,6 +191,32 @@ class PeerDial:
         nursery = await self._stack.enter_async_context(open_background_nursery())
         nursery.start_soon(_improve, stream, remote.id, search, meeting, route)
         return route
+
+
+class _Tries:
+    """The nodes that were asked to introduce us, and the first answer."""
+
+    def __init__(self, dial: PeerDial, noise: CallerNoise) -> None:
+        self.found: Introduced | None = None
+        self._dial = dial
+        self._noise = noise
+
+    async def ask(self, relays: Sequence[Address], nursery: trio.Nursery) -> None:
+        """Return when all of them have failed, or their moment is over; an answer ends all."""
+        self._dial.relays_tried += relays
+        failures = [trio.Event() for _ in relays]
+        for relay, failed in zip(relays, failures, strict=True):
+            nursery.start_soon(self._try, relay, failed, nursery.cancel_scope)
+        with trio.move_on_after(PATIENCE_SECONDS):
+            for failed in failures:
+                await failed.wait()
+
+    async def _try(self, relay: Address, failed: trio.Event, others: trio.CancelScope) -> None:
+        introduced = await self._dial.introduce(self._noise, relay)
+        if introduced is not None and self.found is None:
+            self.found = introduced
+            others.cancel()
+        failed.set()
 
 
 async def _first_of(waits: Sequence[Callable[[], Awaitable[object]]]) -> None:

@@ -19,6 +19,7 @@ from swarm.errors import PeerUnreachable
 from swarm.io.connection import Connection
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
+from swarm.io.peer_dial import PATIENCE_SECONDS
 from swarm.io.peer_server import PeerServer
 from swarm.io.tasks import open_background_nursery
 from swarm.reach import Reach
@@ -77,6 +78,28 @@ async def test_a_key_is_found_and_answers_until_it_is_served_no_more() -> None:
             with pytest.raises(PeerUnreachable):
                 await call(guest)
             assert [peer async for peer in guest.dht.find_peer(SERVER.public_key)] == []
+
+
+async def test_who_led_there_before_is_asked_first_and_nobody_else() -> None:
+    with trio.fail_after(30):
+        async with open_nodes(2) as (host, guest), served(host):
+            await call(guest)
+            before = guest.dht.statistics().requests.sent
+            await call(guest)
+            relays = guest.relays_of_peers[SERVER.public_key]
+            sent = guest.dht.statistics().requests.sent - before
+            assert 1 <= sent <= len(relays) == 2, "handshakes, no query"
+
+
+async def test_nodes_that_are_gone_cost_a_moment() -> None:
+    gone = [("127.0.0.1", port) for port in (9, 19, 29)]
+    with trio.fail_after(30):
+        async with open_nodes(2) as (host, guest), served(host):
+            started = trio.current_time()
+            connecting = guest.connect(SERVER.public_key, CALLER, relay_addresses=gone)
+            async with connecting as connection:
+                assert connection.link.remote_public_key == SERVER.public_key
+            assert PATIENCE_SECONDS <= trio.current_time() - started < PATIENCE_SECONDS + 2
 
 
 async def test_neighbors_behind_the_same_nat_find_each_other() -> None:

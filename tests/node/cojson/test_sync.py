@@ -819,3 +819,28 @@ def test_many_messages_that_wait_for_many_values_are_not_turned_over_and_over(
     assert shell.disk.rows[group.id][AGENT_SESSION].count == len(later)
     known = KnownState(True, {AGENT_SESSION: len(later)})
     assert shell.take("mallory")[-1] == Known(group.id, known)
+
+
+# What content waits for.
+
+
+def test_what_content_waits_for_is_wanted_until_it_is_here(shell: EngineShell) -> None:
+    shell.client("author")
+    shell.say("author", GROUP_CONTENT)
+    assert ANN.account_id in shell.engine.wanted_ids
+    assert ANN.account_id not in shell.engine.subscribed_ids
+    before = shell.engine.interest_version
+    shell.say("author", ACCOUNT)
+    shell.commit()
+    assert shell.engine.interest_version > before
+    assert shell.engine.wanted_ids == shell.engine.subscribed_ids
+
+
+def test_what_content_waits_for_is_not_wanted_once_its_client_has_gone(shell: EngineShell) -> None:
+    for name in ("author", "b"):
+        shell.client(name)
+        shell.say(name, GROUP_CONTENT)
+    shell.leave("author")
+    assert shell.engine.is_wanted(ANN.account_id)
+    shell.leave("b")
+    assert shell.engine.wanted_ids == frozenset()

@@ -24,6 +24,7 @@ from node.covalue.known_state import NOTHING
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
 from swarm.io.connection import open_connection
@@ -87,7 +88,8 @@ async def open_mesh_node(
             open_corestore(path, primary_key=bytes((number,)) * 32)
         )
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
-        store = BeeStore(Bee(data), data)
+        bee = Bee(data)
+        store = BeeStore(bee, data)
         host = await stack.enter_async_context(open_sync_host(store, options))
         assert not (await host.receive_content("test", stored)).refused
         mesh = await stack.enter_async_context(
@@ -102,6 +104,7 @@ async def open_mesh_node(
                 clock=clock,
                 book=book,
                 cores=cores,
+                pusher=ValuePusher(bee, data),
                 rebuild=store.rebuild,
                 entropy=lambda size: bytes((number,)) * size,
             )

@@ -45,6 +45,9 @@ class FakeData:
         self.reads.append(co_id)
         return await self._read(co_id, known)
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        return False
+
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         raise MemberDataError("not in this test")
 

@@ -79,6 +79,9 @@ class Watched:
     def bytes_fetched(self) -> int:
         return self._data.bytes_fetched
 
+    def expect_pushes(self, member_id: bytes) -> bool:
+        return self._data.expect_pushes(member_id)
+
     async def read(self, co_id: RawCoId, known: KnownState, version: int):  # type: ignore[no-untyped-def]
         return await self._data.read(co_id, known, version)
 

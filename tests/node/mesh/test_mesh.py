@@ -69,7 +69,7 @@ async def test_a_value_is_found_and_fetched_sparsely() -> None:
             assert fetch is not None
             assert fetch.member_id == holder.identity.public_key
             assert 0 < fetch.blocks < holder.data.length // 100
-            assert 0 < fetch.round_trips <= 3
+            assert 0 < fetch.round_trips <= 8  # without a line between them hints come late
             assert fetch.bytes > 0
             [member] = asker.mesh.statistics().members
             assert fetch.blocks <= member.blocks_fetched < holder.data.length // 100

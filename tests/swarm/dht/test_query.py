@@ -368,3 +368,15 @@ def test_it_always_ends(seed: int, silence: float, lies: float) -> None:
     distances = [distance(node_id(source), TARGET) for source in sources(result)]
     assert distances == sorted(distances)
     assert result.stored + len(result.refusals) <= len(result.closest) <= ROW_SIZE
+
+
+def test_while_it_is_held_nobody_else_is_visited_nor_does_it_end() -> None:
+    query = Query(PLAN, OWN_ID, NODES[100:130])
+    asked = [step.call.to for step in query.start() if isinstance(step, Ask)]
+    assert len(asked) == CONCURRENCY
+    query.hold()
+    for address in asked:
+        outputs = query.answered(address, knows_neighbors(address), 0.01)
+        assert [type(output) for output in outputs] == [Replied]
+    assert not query.is_finished
+    assert sum(isinstance(step, Ask) for step in query.go_on()) == CONCURRENCY
