@@ -258,6 +258,20 @@ class Bee(Generic[K, V]):
             latest = self._latest = self.snapshot()
         return latest.get(key)
 
+    async def get_newest(self, key: K) -> Entry[K, V] | None:
+        """The entry in the newest version that a connected peer has, or in ours.
+
+        Head and value are asked for together, also of peers that are connecting: of a bee of
+        which nothing is here that takes no longer than the head alone.
+
+        Cancel: the newer version, or blocks of it, may have arrived.
+        """
+        if self._extension is None:
+            await self._tree.log.update()
+        else:
+            await self._extension.update_for(self._keyspace.encode_key(key))
+        return await self.get(key)
+
     async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
         """As `Snapshot.get_many`."""
         return await self.snapshot().get_many(keys)

@@ -116,6 +116,7 @@ class DiffCursor(Generic[T]):
         self._decode = decode
         self._walks: tuple[_Walk, _Walk] | None = None
         self._left = key_range.limit
+        self.last_key: bytes | None = None
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
         if self._left == 0 or self._roots[0] == self._roots[1]:
@@ -138,6 +139,7 @@ class DiffCursor(Generic[T]):
                 return ()
             if self._left is not None:
                 self._left -= 1
+            self.last_key = either[1].key
             return (self._decode(left, right),)
 
     def _step(

@@ -10,7 +10,7 @@ the log is truncated. A bee on a snapshot of the core goes on:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Protocol
 
 from bee.log import ExtensionHandler, LogPeer
@@ -70,6 +70,14 @@ class FrozenLog:
         """Returns for another length or fork. Raises: UsageError: this one will not change."""
         if (length, fork) == (self.length, self.fork):
             raise UsageError("a snapshot does not change: there is nothing to watch")
+
+    async def update(self) -> bool:
+        """False: a snapshot does not change."""
+        return False
+
+    def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
+        """Sends to nobody."""
+        return nullcontext()
 
     async def wait_durable(self) -> None:
         """Returns at once."""

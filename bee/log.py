@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from hypercore.bitfield import Bitfield
@@ -68,6 +68,12 @@ class Log(Protocol):
 
     async def wait_change(self, length: int, fork: int, /) -> None:
         """Return when the log has another length or fork than this."""
+
+    async def update(self) -> bool:
+        """Wait for the newer head that some peer has; whether there was one."""
+
+    def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
+        """While in this block, send each peer this message, for up to so many pushed blocks."""
 
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""

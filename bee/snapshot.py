@@ -293,7 +293,12 @@ class Snapshot(Generic[K, V]):
             return Difference(entry(left), entry(right))
 
         cursor = DiffCursor(self._root, root_ref(max(version, 1)), bounds, decode)
-        return Results(self._tree, self.fork, cursor, self._counter)
+
+        def ask(lacking: int) -> None:
+            if self._extension is not None:
+                self._extension.ask_diff(self.version, version, bounds, cursor.last_key, lacking)
+
+        return Results(self._tree, self.fork, cursor, self._counter, ask)
 
 
 def look_up(reader: NodeReader, root: bytes, key: bytes) -> tuple[int, NodeRecord] | None:

@@ -5,8 +5,8 @@ Source: corestore 7.12.5 index.js (names, namespaces, key pairs, which cores are
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,11 @@ class Corestore:
     def why_read_only(self) -> str:
         """For people; empty when the store can be written to."""
         return self._store.storage.why_read_only
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a write or a sync failed: nothing can be written until `recover`."""
+        return self._store.storage.has_failed
 
     @property
     def is_suspended(self) -> bool:
@@ -467,20 +472,26 @@ class Corestore:
         return await self._get_or_create(auth, alias, wanted)
 
     async def replicate(
-        self, mux: Multiplexer, is_allowed: Allow = allow_every_core, *, is_discreet: bool = False
+        self,
+        mux: Multiplexer,
+        is_allowed: Allow = allow_every_core,
+        *,
+        is_offered: Allow = allow_every_core,
+        is_discreet: bool = False,
     ) -> None:
         """Replicate over one connection until it ends.
 
-        Every core that is open now or later is offered, and any stored core is opened when
-        the remote asks for it, as far as `is_allowed` says yes. Who `is_discreet` offers
-        nothing: a remote that does not know a core's discovery key does not learn it.
+        Every core that is open now or later is offered, as far as `is_offered` says yes, and any
+        stored core is opened when the remote asks for it; both as far as `is_allowed` does, too.
+        Who `is_discreet` offers nothing: a remote that does not know a core's discovery key does
+        not learn it. What was not offered may be later, see `offer`.
         A core that cannot be read or written any more is left out; `statistics` tells.
 
         Cancel: closes the channels of all cores; the connection stays.
         """
         self._check_open()
         async with trio.open_nursery() as nursery:
-            offers = deny_every_core if is_discreet else is_allowed
+            offers = deny_every_core if is_discreet else is_offered
             connection = StoreConnection(mux, is_allowed, offers, nursery, self._store.failures)
             self._store.connections.add(connection)
             try:
@@ -492,6 +503,13 @@ class Corestore:
             finally:
                 self._store.connections.discard(connection)
                 nursery.cancel_scope.cancel()
+
+    def offer(self, key: bytes) -> None:
+        """Ask every connection anew whether to offer a core; nothing if it is not open here."""
+        log = self._store.logs.get(derive_discovery_key(key))
+        if log is not None:
+            for connection in self._store.connections:
+                connection.offer(self._store.own_handle(log))
 
     def _find_asked(self, discovery_key: bytes | None) -> Core | None:
         if discovery_key is None or self.is_suspended:
@@ -517,6 +535,21 @@ def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) 
     )
 
 
+@contextmanager
+def corestore_on(
+    storage: Storage, *, primary_key: bytes | None = None, entropy: Entropy = system_entropy
+) -> Iterator[Corestore]:
+    """The store that is in a storage; who opened that closes it afterwards.
+
+    Raises: UsageError for another `primary_key`, CorruptStorage.
+    """
+    store = OpenStore(storage, Catalog(storage, primary_key, entropy))
+    try:
+        yield Corestore(store)
+    finally:
+        store.shut()
+
+
 @asynccontextmanager
 async def open_corestore(
     path: Path | None,
@@ -540,11 +573,8 @@ async def open_corestore(
     else:
         storage = await trio.to_thread.run_sync(_open_storage, path, durability, read_only)
     try:
-        store = OpenStore(storage, Catalog(storage, primary_key, entropy))
-        try:
-            yield Corestore(store)
-        finally:
-            store.shut()
+        with corestore_on(storage, primary_key=primary_key, entropy=entropy) as store:
+            yield store
             del store
     finally:
         # Waits for the disk; short, and the directory must not stay locked.

@@ -324,6 +324,13 @@ class ReadableCore:
         """While in this block, `update` waits for the first peer: somebody looks for some."""
         return self.replication.finding_peers()
 
+    def greeting(self, name: str, payload: bytes, pushes: int) -> AbstractContextManager[None]:
+        """While in this block, each peer is sent this extension message, also those that come.
+
+        It asks for blocks: so many of them each of these peers may send without a request.
+        """
+        return self.replication.greeting(name, payload, pushes)
+
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks.
 

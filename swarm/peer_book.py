@@ -1,7 +1,8 @@
 """Whom to dial and when: static peers, neighbors, those the table tells of; a machine.
 
 Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
-do not stay in step. A connection that lasted STABLE_SECONDS clears them.
+do not stay in step. A connection that lasted STABLE_SECONDS clears them; and a peer that was
+connected is dialed every second for an hour.
 
 Of those who are due, peers that were named go first; then those whose connection has just broken,
 before strangers, before those that never answered. Among equals who waits longest is first.
@@ -16,6 +17,7 @@ Source: hyperswarm 4.17.2 lib/retry-timer.js for the values, lib/peer-info.js fo
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +26,12 @@ from swarm.announcement import Address, Announcement
 
 BACK_OFF_SECONDS = (1.0, 5.0, 15.0)
 STABLE_SECONDS = 15.0
+MISSED_BACK_OFF_SECONDS = 1.0
+MISSED_SECONDS = 3600.0
+"""For so long a peer that was connected is missed, and dialed without a longer pause than that: it
+is back within seconds when its network is, also after many failures."""
+
+_WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
 MAX_REFUSALS = 3
 MAX_NEIGHBORS = 1024
 """Neighbors remembered; a network that announces more is playing games."""
@@ -103,6 +111,7 @@ class _Peer:
     refusals: int = 0
     next_attempt: float = 0.0
     last_error: str = ""
+    missed_until: float = -math.inf
 
     @property
     def key(self) -> bytes | None:
@@ -346,6 +355,8 @@ class PeerBook:
             if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
                 if now - opened_at >= STABLE_SECONDS:
                     peer.failures = 0
+                is_welcome = now - opened_at >= _WELCOME_SECONDS
+                peer.missed_until = now + MISSED_SECONDS if is_welcome else -math.inf
                 self._postpone(peer, now)
 
     def forget_failures(self, now: float) -> None:
@@ -380,6 +391,8 @@ class PeerBook:
 
     def _postpone(self, peer: _Peer, now: float) -> None:
         seconds = BACK_OFF_SECONDS[min(peer.failures, len(BACK_OFF_SECONDS) - 1)]
+        if now < peer.missed_until:
+            seconds = min(seconds, MISSED_BACK_OFF_SECONDS)
         jitter = int.from_bytes(self.entropy(2), "little") / 2**18
         peer.failures += 1
         peer.next_attempt = now + seconds * (1 + jitter)

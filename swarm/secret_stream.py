@@ -102,6 +102,7 @@ class SecretStream:
         self.messages_received = 0
         """Keep-alives included, as in `messages_sent`."""
         self.messages_sent = 0
+        self.keep_alives_received = 0
         self.max_message_bytes = max_message_bytes
         self._entropy = entropy
         self._handshake = Handshake(
@@ -150,6 +151,7 @@ class SecretStream:
         frames = self._decoder.take_all()
         messages = self._pull.decrypt(frames)
         self.messages_received += len(frames)
+        self.keep_alives_received += len(frames) - len(messages)
         if messages:
             outputs.append(MessagesReceived(messages))
         return outputs

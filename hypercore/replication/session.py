@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
 
@@ -102,6 +102,7 @@ class PeerHandle:
     def allow_pushes(self, count: int) -> None:
         """It was asked through an extension: so many blocks may come without a request."""
         self._peer.expected.allow(count)
+        self._peer.was_allowed_push = True
 
     def expect_blocks(self, indices: Iterable[int]) -> None:
         """It announced that it sends these: they are not requested unless it is late."""
@@ -110,6 +111,19 @@ class PeerHandle:
 
 ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
 """Gets a peer's payload; what it returns is sent back to that peer under the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    """What every peer is sent for a while."""
+
+    name: str
+    payload: bytes
+    pushes: int
+
+    def send(self, peer: PeerHandle) -> None:
+        peer.allow_pushes(self.pushes)
+        peer.send_extension(self.name, self.payload)
 
 
 class _Served:
@@ -147,6 +161,7 @@ class CoreReplication:
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._served: dict[RemotePeer, _Served] = {}
         self._handlers: dict[str, ExtensionHandler] = {}
+        self._greetings: list[_Greeting] = []
         self._opening = 0
         self._finding = 0
         self._had_peers = False
@@ -215,6 +230,21 @@ class CoreReplication:
         """The remote wants the channel that was closed as idle: open it again."""
         if mux in self._resting:
             self._resting[mux].set()
+
+    @contextmanager
+    def greeting(self, name: str, payload: bytes, pushes: int) -> Iterator[None]:
+        """While in this block, each peer is sent this extension message, also those that come.
+
+        It asks for blocks: so many of them each of these peers may send without a request.
+        """
+        greeting = _Greeting(name, payload, pushes)
+        self._greetings.append(greeting)
+        try:
+            for handle in self.peers:
+                greeting.send(handle)
+            yield
+        finally:
+            self._greetings.remove(greeting)
 
     @contextmanager
     def finding_peers(self) -> Iterator[None]:
@@ -362,6 +392,8 @@ class CoreReplication:
             self._notify()
             try:
                 self._carry_out(outputs)
+                for greeting in self._greetings:
+                    greeting.send(served.handle)
                 channel.set_source(partial(self._take, served))
                 return await self._converse(served)
             finally:

@@ -49,6 +49,8 @@ class EngineState:
         self.appeals = Appeals()
         self.admission = Admission(access, self.room)
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
+        self.awaited: dict[RawCoId, None] = {}
+        """Values that content was set aside for and that are not here, nor anywhere yet perhaps."""
         self.searching: dict[RawCoId, dict[PeerView, None]] = {}
         """Ids that the mesh was asked for, and the clients that wait for its answer."""
         self.commits: dict[int, Commit] = {}
@@ -95,6 +97,17 @@ class EngineState:
             self.searching[co_id] = {}
             out.append(Find(co_id))
 
+    def await_absent(self, co_id: RawCoId) -> None:
+        """Content set aside waits for this value: whoever gets it first is to tell of it."""
+        if co_id not in self.awaited:
+            self.awaited[co_id] = None
+            self.interest_version += 1
+
+    def stop_awaiting(self, co_id: RawCoId) -> None:
+        if co_id in self.awaited:
+            del self.awaited[co_id]
+            self.interest_version += 1
+
     def subscribe(self, peer: PeerView, co_id: RawCoId) -> ValueView:
         view = peer.values.get(co_id)
         if view is None:
@@ -119,4 +132,6 @@ class EngineState:
             if searchers is not None:
                 searchers.pop(peer, None)
         self.room.forget(peer)
+        for co_id in [co_id for co_id in self.awaited if not self.room.is_awaited(co_id)]:
+            self.stop_awaiting(co_id)
         self.appeals.forget(peer)

@@ -77,7 +77,7 @@ class SyncEngine:
 
     @property
     def interest_version(self) -> int:
-        """Grows whenever the set of subscribed ids changes."""
+        """Grows whenever the set of wanted ids changes."""
         return self._state.interest_version
 
     # What the shell asks.
@@ -95,8 +95,16 @@ class SyncEngine:
     def subscribed_ids(self) -> frozenset[RawCoId]:
         return frozenset(self._state.subscribers)
 
+    @property
+    def wanted_ids(self) -> frozenset[RawCoId]:
+        """What clients are subscribed to, and what their content waits for."""
+        return self.subscribed_ids.union(self._state.awaited)
+
     def is_subscribed(self, co_id: RawCoId) -> bool:
         return co_id in self._state.subscribers
+
+    def is_wanted(self, co_id: RawCoId) -> bool:
+        return self.is_subscribed(co_id) or co_id in self._state.awaited
 
     def durable_state(self, co_id: RawCoId) -> KnownState | None:
         """What is stored of a value in memory; None when the store has to be asked."""

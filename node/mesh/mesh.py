@@ -11,8 +11,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -28,6 +37,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.block_uses import BlockUses
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
@@ -92,8 +102,9 @@ class MeshHost(ContentDoor, Protocol):
     @property
     def copies(self) -> CopyGate: ...
     def changes(self) -> ChangeSource: ...
-    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
+    def is_wanted(self, co_id: RawCoId, /) -> bool: ...
     def subscribed_ids(self) -> frozenset[RawCoId]: ...
+    def wanted_ids(self) -> frozenset[RawCoId]: ...
     async def wait_interest_changed(self) -> None: ...
     def note_copies(
         self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
@@ -154,6 +165,7 @@ class Mesh:
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self._connected_cores: Counter[bytes] = Counter()
         self.trust = Trust(
             *(id, membership, self.members),
             identity=identity,
@@ -174,6 +186,7 @@ class Mesh:
             keeps_all=lambda: self.policy.everything,
         )
         self.witness = Witness(host, data, self.members, cores)
+        self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
         self.recall = Recall(data, rebuild, instance, asks=asks)
         self.owners = OwnerTable(host.store)
@@ -215,6 +228,8 @@ class Mesh:
         Cancel: the question is withdrawn; what was stored stays.
         """
         result: dict[RawCoId, Sequence[Content]] = {}
+        if self._fetcher.pause_reason:
+            return result
         for start in range(0, len(ids), MAX_QUERY_IDS):
             part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
             result.update((co_id, ()) for co_id in await self._find(part, known))
@@ -299,9 +314,20 @@ class Mesh:
             member.policy_changed.set()
         self.exchange.changed()
 
+    def pause(self, reason: str) -> None:
+        """Fetch nothing until `resume`, and ask for nothing: there is no room for it."""
+        self._fetcher.pause_reason = reason
+
+    def resume(self) -> None:
+        """Go on, and find out what was missed."""
+        self._fetcher.pause_reason = ""
+        self.change_policy(self.policy)
+        for member in list(self.members.values()):
+            self.ask_for_listing(member)
+
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
-        policy, wanted = self.policy, self.policy.select(self.host.subscribed_ids())
+        policy, wanted = self.policy, self.policy.select(self.host.wanted_ids())
         if not (member.direction.takes and member.may_write):
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
@@ -309,7 +335,7 @@ class Mesh:
     def ask_for_listing(self, member: Member) -> None:
         """Have the member tell once more of all that we follow."""
         policy = replace(self.policy, prefixes=(), owners=frozenset())
-        wanted = self.policy.select(self.host.subscribed_ids())
+        wanted = self.policy.select(self.host.wanted_ids())
         member.carry_out(member.session.tell_interest(policy, wanted))
         self.tell_interest(member)
 
@@ -409,6 +435,20 @@ class Mesh:
             self.trust.departed(member)
             self._members_changed.unpark_all()
             self._announced.forget_member(member.id)
+
+    @contextmanager
+    def connected_core(self, key: bytes) -> Iterator[None]:
+        """While the block lasts this is the data core of a member that is connected."""
+        self._connected_cores[key] += 1
+        try:
+            yield
+        finally:
+            self._connected_cores[key] -= 1
+            self._connected_cores += Counter()  # drops what is at zero
+
+    def is_connected_core(self, key: bytes) -> bool:
+        """Whether it is the data core of a member that is connected."""
+        return key in self._connected_cores
 
     def receive_claims(
         self, member: Member, version: int, claims: Iterable[tuple[RawCoId, Sessions]]

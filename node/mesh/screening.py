@@ -29,7 +29,7 @@ OUTLINE_SECONDS = 5.0
 
 
 class Subscriptions(Protocol):
-    def is_subscribed(self, co_id: RawCoId, /) -> bool: ...
+    def is_wanted(self, co_id: RawCoId, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Screening:
         denial = policy.denial(co_id)
         if denial is not None:
             return f"denied by {denial}"
-        is_wanted = is_asked or co_id in policy.pinned or self._subscriptions.is_subscribed(co_id)
+        is_wanted = is_asked or co_id in policy.pinned or self._subscriptions.is_wanted(co_id)
         if is_wanted and not policy.denied_owners:
             return None
         if not is_wanted and not policy.follows:

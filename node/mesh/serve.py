@@ -5,8 +5,8 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from contextlib import aclosing
+from collections.abc import Awaitable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -57,7 +57,10 @@ class MemberCores(Protocol):
     """What serving members needs from the corestore."""
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
-    def replicate(self, mux: Multiplexer, is_allowed: Allow, /) -> Awaitable[None]: ...
+    def replicate(
+        self, mux: Multiplexer, is_allowed: Allow, /, *, is_offered: Allow
+    ) -> Awaitable[None]: ...
+    def offer(self, key: bytes, /) -> None: ...
 
 
 async def serve_member(
@@ -92,7 +95,8 @@ async def serve_member(
             nursery.start_soon(_keep_time, member)
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
-                await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
+                with _connected_core(mesh, cores, member.welcome.data_key):
+                    await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
         event = "not_admitted" if member.welcome is None else "member_left"
@@ -138,7 +142,7 @@ async def _serve_admitted(
         return
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
-            member.data = CoreData(core, hints=not mesh.membership.is_encrypted)
+            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
@@ -146,7 +150,9 @@ async def _serve_admitted(
         member.carry_out(member.session.tell_head(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cores.replicate, mux, partial(_is_shared, mesh, member, welcome))
+            is_shared = partial(_is_shared, mesh, member, welcome)
+            is_offered = partial(_is_offered, mesh, welcome)
+            nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
@@ -280,9 +286,28 @@ def _is_shared(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> bool
     return member.direction.gives
 
 
+@contextmanager
+def _connected_core(mesh: Mesh, cores: MemberCores, key: bytes) -> Iterator[None]:
+    """While the block lasts the core is read from its owner; then, if still open, from anybody."""
+    try:
+        with mesh.connected_core(key):
+            yield
+    finally:
+        cores.offer(key)
+
+
+def _is_offered(mesh: Mesh, welcome: Welcome, core: Core) -> bool:
+    """Whether to open a core's channel with a member unasked: ours, its own, or an absent node's.
+
+    The core of a node that is connected is read from that node. With all cores on all connections
+    every commit would be announced to everybody by everybody.
+    """
+    return core.key == welcome.data_key or not mesh.is_connected_core(core.key)
+
+
 async def _compare(mesh: Mesh, member: Member) -> bool:
     """Compare known states of all that somebody here wants; whether all was answered."""
-    wanted = sorted(mesh.policy.select(mesh.host.subscribed_ids()))
+    wanted = sorted(mesh.policy.select(mesh.host.wanted_ids()))
     for start in range(0, len(wanted), MAX_QUERY_IDS):
         # What is answered is passed on as if it had been announced.
         inquiry = Inquiry(passes_on=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,16 @@ from swarm.stream_cipher import MAX_MESSAGE_BYTES
 
 RECEIVE_BYTES = 2**18
 """What one read asks for at most: all of it is decrypted in one go."""
+
+
+SILENCE_SECONDS = 7.0
+"""A remote that keeps its connection alive, every 5 s, and is not heard for longer has lost its
+network or its power. TCP alone would wait for a minute; and once the network is back it goes on
+only at its next repetition, which is as far away as the cut was long."""
+
+_GRACE_SECONDS = 1.0  # who slept finds everybody silent: what waits unread comes first
+
+_RETRY_SECONDS = 1.0  # until the next look at a connection that is busy sending
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class Connection:
         self._bytes_received = 0
         self._bytes_sent = 0
         self._opened_at = self._last_received_at = trio.current_time()
+        self._reading_since = math.inf
+        self._patience = math.inf
 
     @property
     def reach(self) -> Reach:
@@ -145,14 +158,27 @@ class Connection:
 
     async def _read(self) -> None:
         """Feed one read to the machine."""
-        data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        self._reading_since = trio.current_time()
+        try:
+            data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        finally:
+            self._reading_since = math.inf
         if not data:
             self._machine.receive_end()
             raise trio.EndOfChannel
         now = trio.current_time()
         self._bytes_received += len(data)
-        self._last_received_at = now
-        await self._carry_out(self._machine.receive(data, now))
+        gap, self._last_received_at = now - self._last_received_at, now
+        keep_alives = self._machine.keep_alives_received
+        outputs = self._machine.receive(data, now)
+        if self._machine.keep_alives_received > keep_alives:
+            # Some speak less often than we do: patience is measured by their own pauses.
+            self._patience = max(SILENCE_SECONDS, 1.5 * gap)
+        await self._carry_out(outputs)
+
+    def _silent_at(self) -> float:
+        """When a remote that is not heard until then is gone; never while nobody reads."""
+        return max(self._reading_since, self._last_received_at) + self._patience
 
     async def _shake_hands(self) -> None:
         """Exchange keys, until both sides have proven theirs."""
@@ -173,14 +199,32 @@ class Connection:
         while (deadline := self._machine.deadline) is not None:
             # While an initiator waits for the remote's header that is far away, and then it is not.
             await trio.sleep_until(min(deadline, trio.current_time() + KEEP_ALIVE_SECONDS))
-            async with self._send_lock:
-                try:
-                    await self._carry_out(self._machine.advance(trio.current_time()))
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return  # whoever reads learns it too
-                except MalformedPacket:  # the remote's header never came
+            try:
+                self._send_lock.acquire_nowait()
+            except trio.WouldBlock:
+                await trio.sleep(_RETRY_SECONDS)
+                continue
+            try:
+                await self._carry_out(self._machine.advance(trio.current_time()))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # whoever reads learns it too
+            except MalformedPacket:  # the remote's header never came
+                await self.aclose()
+                return
+            finally:
+                self._send_lock.release()
+
+    async def _watch_silence(self) -> None:
+        """Hang up when a remote is not heard any more that used to keep alive."""
+        while True:
+            silent_at = self._silent_at()
+            if silent_at <= trio.current_time():
+                await trio.sleep(_GRACE_SECONDS)
+                if self._silent_at() == silent_at:
                     await self.aclose()
                     return
+            else:
+                await trio.sleep_until(min(silent_at, trio.current_time() + SILENCE_SECONDS))
 
     async def _carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -227,6 +271,7 @@ async def open_connection(
         await connection._shake_hands()
         async with open_background_nursery() as nursery:
             nursery.start_soon(connection._keep_alive)
+            nursery.start_soon(connection._watch_silence)
             yield connection
     finally:
         await trio.aclose_forcefully(stream)

@@ -18,8 +18,9 @@ from swarm.io.tcp import dial, remote_address
 from swarm.peer_book import Dial, PeerBook, Source
 from swarm.reach import Reach, Route
 
-MAX_DIALS = 8
-"""Dials under way at once, unless something else is said."""
+MAX_DIALS = 32
+"""Dials under way at once, unless something else is said: nodes that do not answer take seconds
+each, and hold up nobody else."""
 
 _log = logging.getLogger("beemesh.swarm")
 

@@ -167,8 +167,7 @@ class Sessions:
         self._changes.note()
         try:
             with session.scope:
-                if connection.link.is_initiator:
-                    await connection.send((b"",))  # confirms it to the other end
+                await connection.send((b"",))  # confirms it: we serve it, and keep it alive
                 await self._handler(connection)
         except* _NETWORK_ERRORS as group:
             _log.info("connection with %s ended: %s", encode_id(key), describe(group))

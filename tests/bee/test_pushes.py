@@ -110,3 +110,26 @@ async def test_hints_that_name_what_is_not_there() -> None:
 
         core.set_extension(NAME, lie)
         assert await Bee(copy).get(b"00100") is not None
+
+
+async def test_the_newest_entry_comes_with_the_head() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="bee")
+        writer = Bee(core)
+        for number in range(200):
+            await writer.put(b"%03d" % number, b"old")
+        copy = await other.get(key=core.key)
+        bee = Bee(copy)
+        assert await bee.get_newest(b"100") is None  # nobody to ask
+        async with replicating(core, copy):
+            with copy.finding_peers():
+                entry = await bee.get_newest(b"100")
+            assert entry is not None
+            assert entry.value == b"old"
+            assert bee.version == writer.version
+            await writer.put(b"100", b"new")
+            await copy.wait_length(core.length)
+            entry = await bee.get_newest(b"100")
+            assert entry is not None
+            assert entry.value == b"new"
+            assert copy.statistics().replication.total.pushes_received > 5

@@ -61,34 +61,30 @@ class Run:
         return round(seconds / self.round_trip, 2) if self.round_trip else None
 
     async def first(self) -> None:
-        """One get on a brand new store, from connect to value."""
+        """One get on a brand new store, from connect to value; head and value come together."""
         for _ in range(self.options.scans):
             async with open_client(self.key, self.port) as client:
                 opened = lib.now() - client.started
                 before = Counters.of(client)
-                await client.core.wait_length(1)
-                updated = lib.now() - client.started
-                after_update, started = Counters.of(client), lib.now()
-                assert await Bee(client.core).get(self.keys[self.rng.below(self.options.n)])
-                got = lib.now() - started
+                bee = Bee(client.core)
+                with client.core.finding_peers():
+                    assert await bee.get_newest(self.keys[self.rng.below(self.options.n)])
+                got = lib.now() - client.started
                 at_get = Counters.of(client)
                 settled = await settle(client, self.round_trip)
                 lib.line(
                     "sbee_first" + self.suffix,
                     1,
-                    updated + got,
+                    got,
                     0,
                     noise_open_ms=round(opened * 1e3, 2),
-                    update_ms=round(updated * 1e3, 2),
                     get_ms=round(got * 1e3, 2),
                     open_rt=self._round_trips(opened),
-                    update_rt=self._round_trips(updated),
-                    get_rt=self._round_trips(got),
-                    total_rt=self._round_trips(updated + got),
+                    total_rt=self._round_trips(got),
                     blocks_at_get=at_get.blocks - before.blocks,
-                    wire_in_at_get=at_get.bytes_in - after_update.bytes_in,
+                    wire_in_at_get=at_get.bytes_in - before.bytes_in,
                     blocks_settled=settled.blocks - before.blocks,
-                    wire_in_settled=settled.bytes_in - after_update.bytes_in,
+                    wire_in_settled=settled.bytes_in - before.bytes_in,
                 )
 
     async def get(self) -> None:

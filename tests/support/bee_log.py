@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 
 import trio
@@ -76,6 +81,12 @@ class BeeLog:
                 self.local.pop(key, None)
             else:
                 self.local[key] = value
+
+    async def update(self) -> bool:
+        return False
+
+    def greeting(self, name: str, payload: bytes, pushes: int) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def wait_durable(self) -> None:
         pass

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 import trio.testing
 
 from swarm import Connection, HandshakeFailed, MalformedPacket, open_connection
 from swarm.frames import encode_frame
+from swarm.io.connection import SILENCE_SECONDS
+from swarm.io.tasks import open_background_nursery
 from swarm.secret_stream import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
 
@@ -57,6 +62,68 @@ async def test_a_silent_initiator_is_heard_of_from_the_beginning(
         with trio.move_on_after(KEEP_ALIVE_SECONDS + 1):
             await right.receive()
         assert right.statistics().messages_received == 1
+
+
+@asynccontextmanager
+async def _cut_cable(
+    *, has_kept_alive: bool, keep_alive_seconds: float = 0.0
+) -> AsyncIterator[Connection]:
+    """One end of a connection whose other end is there, and not heard any more."""
+    left, right = trio.testing.memory_stream_pair()
+
+    async def respond() -> None:
+        async with open_connection(right, RESPONDER, is_initiator=False) as connection:
+            if has_kept_alive:
+                await trio.sleep(keep_alive_seconds)
+                await connection.send([b""])
+            await connection.send([b"last"])
+            right.send_stream.send_all_hook = None
+            await trio.sleep_forever()
+
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(respond)
+        async with open_connection(left, INITIATOR, is_initiator=True) as connection:
+            while b"last" not in await connection.receive():
+                pass
+            yield connection
+
+
+async def test_who_kept_alive_and_is_not_heard_any_more_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with _cut_cable(has_kept_alive=True) as connection:
+        start = trio.current_time()
+        with pytest.raises(trio.ClosedResourceError):
+            await connection.receive()
+        assert SILENCE_SECONDS <= trio.current_time() - start <= SILENCE_SECONDS + 2
+
+
+async def test_who_never_kept_alive_may_be_silent(autojump_clock: trio.testing.MockClock) -> None:
+    async with _cut_cable(has_kept_alive=False) as connection:
+        with trio.move_on_after(3600) as patience:
+            await connection.receive()
+        assert patience.cancelled_caught
+
+
+async def test_who_keeps_alive_less_often_is_given_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with _cut_cable(has_kept_alive=True, keep_alive_seconds=4.9) as connection:
+        start = trio.current_time()
+        with pytest.raises(trio.ClosedResourceError):
+            await connection.receive()
+        assert trio.current_time() - start >= 1.5 * 4.9
+
+
+async def test_nobody_is_silent_while_nobody_listens(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with _cut_cable(has_kept_alive=True) as connection:
+        await trio.sleep(3600)
+        with trio.move_on_after(SILENCE_SECONDS) as patience:
+            await connection.receive()
+        assert patience.cancelled_caught
+        await connection.send([b"still open"])
 
 
 async def test_a_receiver_that_is_cancelled_loses_nothing() -> None:

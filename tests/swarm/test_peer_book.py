@@ -10,6 +10,8 @@ from swarm.peer_book import (
     MAX_NEIGHBORS,
     MAX_REFUSALS,
     MAX_UNPROVEN_FAILURES,
+    MISSED_BACK_OFF_SECONDS,
+    MISSED_SECONDS,
     STABLE_SECONDS,
     PeerBook,
     PeerState,
@@ -67,7 +69,7 @@ def test_waits_vary_by_up_to_a_quarter() -> None:
 def test_a_connection_that_lasted_clears_failures() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
-    for lasted, failures in ((1.0, 1), (2.0, 2), (STABLE_SECONDS, 1)):
+    for lasted, failures in ((0.5, 1), (0.75, 2), (STABLE_SECONDS, 1)):
         now = book.deadline or 0.0
         assert names(book, now) == ["a:1"]
         book.dial_succeeded("a:1", KEY)
@@ -203,6 +205,37 @@ def test_a_static_peer_is_never_forgotten() -> None:
         book.plan_dials(now, 1)
         book.dial_failed("a:1", "refused", now, is_refused=True)
     assert len(book.peers) == 1
+
+
+def test_who_was_connected_is_dialed_every_second_for_an_hour() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    assert names(book, 0.0) == ["a:1"]
+    book.dial_succeeded("a:1", KEY)
+    book.connection_opened(KEY, 0.0)
+    book.connection_closed(KEY, 5.0)
+    dials = 0
+    while (now := book.deadline or 0.0) < 5.0 + MISSED_SECONDS:
+        assert names(book, now) == ["a:1"]
+        book.dial_failed("a:1", "no answer", now)
+        dials += 1
+    assert dials == MISSED_SECONDS / MISSED_BACK_OFF_SECONDS - 1
+    assert names(book, now) == ["a:1"]
+    book.dial_failed("a:1", "no answer", now)
+    assert book.deadline == now + BACK_OFF_SECONDS[-1]
+
+
+def test_who_hangs_up_at_once_is_not_missed() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for failures in range(1, 5):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_succeeded("a:1", KEY)
+        book.connection_opened(KEY, now)
+        book.connection_closed(KEY, now)
+        wait = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1]
+        assert book.deadline == now + wait
 
 
 def test_another_connection_with_a_key_keeps_its_time() -> None:

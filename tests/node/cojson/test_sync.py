@@ -819,3 +819,58 @@ def test_many_messages_that_wait_for_many_values_are_not_turned_over_and_over(
     assert shell.disk.rows[group.id][AGENT_SESSION].count == len(later)
     known = KnownState(True, {AGENT_SESSION: len(later)})
     assert shell.take("mallory")[-1] == Known(group.id, known)
+
+
+# What an edit needs.
+
+
+def test_an_edit_of_a_session_that_was_verified_needs_nothing_else(full: EngineShell) -> None:
+    for count in range(4, 8):
+        full.engine.begin_round()
+        full.engine.forget_unused(1000)
+        full.say("author", ANN.content(MAP, edits(count), after=count - 1, with_header=False))
+        full.commit()
+    assert full.engine.values_in_memory == 1
+    assert full.loads == 3  # of what was new at first: account, group and map
+    known = KnownState(True, {SESSION: 7})
+    assert full.take("author")[-1] == Known(MAP.id, known)
+
+
+def test_a_forged_or_forked_edit_is_found_without_its_account(full: EngineShell) -> None:
+    for count in range(4, 8):
+        full.engine.begin_round()
+        full.engine.forget_unused(1000)
+        full.say("author", ANN.content(MAP, edits(count), after=count - 1, with_header=False))
+        full.commit()
+    forged = ANN.content(MAP, edits(9), after=7, with_header=False).new[SESSION]
+    part = SessionContent(7, edits(9, start=50)[7:], forged.signature)
+    full.say("author", Content(MAP.id, None, {SESSION: part}))
+    full.commit()
+    assert full.disk.logs[MAP.id][SESSION] == edits(7)
+    (suspicion,) = full.suspicions
+    assert suspicion.public_key == ANN.account_header.account_public_key
+
+
+# What content waits for.
+
+
+def test_what_content_waits_for_is_wanted_until_it_is_here(shell: EngineShell) -> None:
+    shell.client("author")
+    shell.say("author", GROUP_CONTENT)
+    assert ANN.account_id in shell.engine.wanted_ids
+    assert ANN.account_id not in shell.engine.subscribed_ids
+    before = shell.engine.interest_version
+    shell.say("author", ACCOUNT)
+    shell.commit()
+    assert shell.engine.interest_version > before
+    assert shell.engine.wanted_ids == shell.engine.subscribed_ids
+
+
+def test_what_content_waits_for_is_not_wanted_once_its_client_has_gone(shell: EngineShell) -> None:
+    for name in ("author", "b"):
+        shell.client(name)
+        shell.say(name, GROUP_CONTENT)
+    shell.leave("author")
+    assert shell.engine.is_wanted(ANN.account_id)
+    shell.leave("b")
+    assert shell.engine.wanted_ids == frozenset()

@@ -1,0 +1,270 @@
+"""Cojson clients that write, load and delete, and remember what was acknowledged.
+
+A client has one session of its own. It keeps what it wrote until a node has it, moves on to
+another node when its own is gone, and says there what it knows, as Jazz clients do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from node.cojson.crypto import RunningHash
+from node.cojson.gatekeeper import Origin
+from node.cojson.messages import Known, Load, Message, encode_lines, read_frame
+from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState, SessionCounts
+from node.covalue.session_log import feed
+from tests.simulation.determinism import Note
+from tests.simulation.nodes import SimulatedNode
+from tests.support.authors import Author
+
+RECONNECT_SECONDS = 0.5
+ORIGIN = Origin("127.0.0.1")
+
+
+@dataclass
+class Session:
+    """All that was ever written in one session of one value: the truth to compare with."""
+
+    transactions: list[Transaction] = field(default_factory=list)
+    signatures: list[bytes] = field(default_factory=list)
+    """After each of them."""
+    running: RunningHash = field(default_factory=RunningHash)
+
+
+class Truth:
+    """What clients wrote, and what nodes acknowledged to them."""
+
+    def __init__(self) -> None:
+        self.headers: dict[RawCoId, CoValueHeader] = {}
+        self.sessions: dict[tuple[RawCoId, CoSessionId], Session] = {}
+        self.acknowledged: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
+        """By node."""
+        self.deleted: set[RawCoId] = set()
+        """Of which a deletion was written."""
+
+    def session(self, co_id: RawCoId, session_id: CoSessionId) -> Session:
+        return self.sessions.setdefault((co_id, session_id), Session())
+
+    def acknowledge(self, node: int, co_id: RawCoId, session_id: CoSessionId, count: int) -> bool:
+        """Whether that is news."""
+        counts = self.acknowledged.setdefault(node, {})
+        key = (co_id, session_id)
+        is_news = count > counts.get(key, 0)
+        counts[key] = max(count, counts.get(key, 0))
+        return is_news
+
+
+class SimulatedClient:
+    """One device of one person."""
+
+    def __init__(self, number: int, truth: Truth, nodes: list[SimulatedNode], note: Note) -> None:
+        self.number = number
+        self.author = Author(f"client {number}")
+        self.wanted: dict[RawCoId, None] = {}
+        self.held: dict[RawCoId, dict[CoSessionId, int]] = {}
+        """How far every value has come here."""
+        self.has_header: set[RawCoId] = set()
+        self.problems: list[str] = []
+        self.node: SimulatedNode | None = None
+        self._truth = truth
+        self._nodes = nodes
+        self._note = note
+        self._home = number % len(nodes)
+        self._mine: set[CoSessionId] = set()
+        self._own: dict[RawCoId, dict[CoSessionId, int]] = {}
+        """How far the node of now has what we wrote."""
+        self._socket: _Socket | None = None
+
+    # What a script asks for.
+
+    def load(self, co_id: RawCoId) -> None:
+        """Subscribe to a value, for good."""
+        if co_id not in self.wanted:
+            self.wanted[co_id] = None
+            self._send([Load(co_id, self._known(co_id))])
+
+    def write(
+        self,
+        header: CoValueHeader,
+        transactions: Iterable[Transaction],
+        *,
+        as_agent: bool = False,
+    ) -> None:
+        """Add to our session of a value, and send it."""
+        co_id = header.id
+        self._truth.headers[co_id] = header
+        session_id = self.author.session_id(f"s{self.number}", as_agent=as_agent)
+        session = self._truth.session(co_id, session_id)
+        for transaction in transactions:
+            feed(session.running, [transaction])
+            session.transactions.append(transaction)
+            session.signatures.append(self.author.sign_hash(session.running))
+        self._wrote(co_id, session_id, len(session.transactions))
+
+    def delete(self, co_id: RawCoId) -> None:
+        """Write a deletion, as who made the value does."""
+        header = self._truth.headers[co_id]
+        content = self.author.deletion(header)
+        for session_id, part in content.new.items():
+            session = self._truth.session(co_id, session_id)
+            if not session.transactions:
+                session.transactions += part.transactions
+                session.signatures += [part.signature] * len(part.transactions)
+            self._truth.deleted.add(co_id)
+            self._wrote(co_id, session_id, len(session.transactions))
+
+    def _wrote(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> None:
+        self.wanted[co_id] = None
+        self._mine.add(session_id)
+        self.has_header.add(co_id)
+        known = self._own.setdefault(co_id, {})
+        self.held.setdefault(co_id, {})[session_id] = count
+        self._send([self._content(co_id, session_id, known.get(session_id, 0))])
+        known[session_id] = count
+
+    def _content(self, co_id: RawCoId, session_id: CoSessionId, after: int) -> Content:
+        session = self._truth.session(co_id, session_id)
+        header = self._truth.headers[co_id]
+        part = SessionContent(after, session.transactions[after:], session.signatures[-1])
+        return Content(co_id, header if after == 0 else None, {session_id: part}, header.priority)
+
+    def _known(self, co_id: RawCoId) -> KnownState:
+        return KnownState(co_id in self.has_header, self.held.get(co_id, {}))
+
+    def written(self) -> Iterable[tuple[RawCoId, CoSessionId, int]]:
+        """Our sessions: how many transactions we wrote in each."""
+        for (co_id, session_id), session in self._truth.sessions.items():
+            if session_id in self._mine and co_id in self.held:
+                yield co_id, session_id, len(session.transactions)
+
+    # The connection.
+
+    def move(self, home: int) -> None:
+        """Go to another node."""
+        self._note(f"client {self.number} moves to node {home}")
+        self._home = home
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    async def run(self) -> None:
+        """Stay connected with a node that is up, until cancelled."""
+        while True:
+            node = self._nodes[self._home]
+            if not node.is_up:
+                await trio.sleep(RECONNECT_SECONDS)
+                continue
+            self._socket = socket = _Socket(f"client {self.number}")
+            self._own = {}
+            self.node = node
+            node.serve_client(socket.far_end, ORIGIN)
+            self._note(f"client {self.number} connects to node {node.number}")
+            self._send([Load(co_id, self._known(co_id)) for co_id in self.wanted])
+            while (text := await socket.receive()) is not None:
+                for message in read_frame(text):
+                    if isinstance(message, Known | Content):
+                        self._take(message)
+            self.node = self._socket = None
+            await trio.sleep(RECONNECT_SECONDS)
+
+    def _send(self, messages: list[Message]) -> None:
+        if self._socket is not None and messages:
+            self._socket.send_nowait(encode_lines(messages))
+
+    def _take(self, message: Known | Content) -> None:
+        if isinstance(message, Content):
+            self._take_content(message)
+            return
+        co_id, counts = message.co_id, message.known.sessions
+        assert self.node is not None
+        for session_id, count in counts.items():
+            session = self._truth.sessions.get((co_id, session_id))
+            if session is None or count > len(session.transactions):
+                self.problems.append(f"client {self.number}: {count} of {session_id} never were")
+                continue
+            if self._truth.acknowledge(self.node.number, co_id, session_id, count):
+                self._note(f"client {self.number}: {co_id[:9]} {session_id[-6:]} {count} is safe")
+        self._bring(co_id, counts, is_correction=message.is_correction)
+
+    def _bring(self, co_id: RawCoId, counts: SessionCounts, *, is_correction: bool = False) -> None:
+        """Send what the node lacks of ours, once, and again when it asks for it."""
+        own = self._own.setdefault(co_id, {})
+        for session_id in self.held.get(co_id, {}):
+            if session_id in self._mine and (session_id not in own or is_correction):
+                own[session_id] = len(self._truth.session(co_id, session_id).transactions)
+                if counts.get(session_id, 0) < own[session_id]:
+                    self._send([self._content(co_id, session_id, counts.get(session_id, 0))])
+
+    def _take_content(self, content: Content) -> None:
+        """What others wrote must be what they wrote."""
+        if content.header is not None:
+            self.has_header.add(content.co_id)
+        held = self.held.setdefault(content.co_id, {})
+        for session_id, part in content.new.items():
+            session = self._truth.sessions.get((content.co_id, session_id))
+            wanted = [] if session is None else session.transactions[part.after : part.stop]
+            if list(part.transactions) != wanted:
+                self.problems.append(f"client {self.number}: {session_id} is not what was written")
+            if part.after > held.get(session_id, 0):
+                continue  # a gap: the rest comes, or is asked for on the next connection
+            held[session_id] = max(part.stop, held.get(session_id, 0))
+        self._send([Known(content.co_id, self._known(content.co_id))])
+        self._bring(content.co_id, content.known_state.sessions)
+
+
+class _Socket:
+    """Frames of text between a client and a node, in order, at once."""
+
+    def __init__(self, remote: str) -> None:
+        self._to_node, from_client = trio.open_memory_channel[str](10_000)
+        to_client, self._from_node = trio.open_memory_channel[str](10_000)
+        self.far_end = _FarEnd(remote, from_client, to_client)
+
+    def send_nowait(self, text: str) -> None:
+        try:
+            self._to_node.send_nowait(text)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.close()
+
+    async def receive(self) -> str | None:
+        try:
+            return await self._from_node.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            return None
+
+    def close(self) -> None:
+        self._to_node.close()
+        self._from_node.close()
+
+
+class _FarEnd:
+    def __init__(
+        self,
+        remote: str,
+        inlet: trio.MemoryReceiveChannel[str],
+        outlet: trio.MemorySendChannel[str],
+    ) -> None:
+        self.remote = remote
+        self._inlet = inlet
+        self._outlet = outlet
+
+    async def receive(self) -> str | None:
+        try:
+            return await self._inlet.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            return None
+
+    async def send(self, text: str) -> None:
+        await self._outlet.send(text)
+
+    def close(self) -> None:
+        self._inlet.close()
+        self._outlet.close()

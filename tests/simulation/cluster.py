@@ -1,0 +1,311 @@
+"""Plays a script, and looks at what became of it.
+
+What must hold whatever happens:
+
+* Nothing acknowledged is lost: who acknowledged it has it, at the end and after each start.
+* `CONVERGENCE_SECONDS` after everything is put right, all nodes that want a value have of it what
+  any node has, and all clients that loaded it have it as it was written.
+* Nobody's quota is exceeded.
+* Every node can be stopped at any moment, and leaves no task behind.
+* Nothing is logged above `info`, but for what clients sent in excess, and no task crashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import trio
+import trio.socket
+import trio.testing
+
+from node.access.usage import transaction_bytes
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
+from node.covalue.known_state import NOTHING, merge_counts
+from tests.simulation.clients import SimulatedClient, Truth
+from tests.simulation.determinism import LogWatch, derive, run_deterministic
+from tests.simulation.faults import FaultMaker
+from tests.simulation.network import Network
+from tests.simulation.nodes import SimulatedNode
+from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
+from tests.support.authors import edits, group_header, map_header, role
+
+CONVERGENCE_SECONDS = 5.0
+BOOT_SECONDS = 1.0
+"""For the first connections, before anything happens."""
+
+_EXCUSED = "bytes"
+
+
+@dataclass
+class Outcome:
+    """One run, over."""
+
+    seed: int
+    trace: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    acknowledged: int = 0
+    values: int = 0
+    bytes_delivered: int = 0
+    digest: int = 0
+    seconds_to_converge: float = 0.0
+
+
+def run_seed(seed: int, *, nodes: int | None = None, is_hasty: bool = False) -> Outcome:
+    """Play the script of a seed; with disks that lie if `is_hasty`."""
+    outcome = Outcome(seed)
+    script = write_script(seed, nodes=nodes)
+    if is_hasty:
+        plans = (replace(plan, is_hasty=True) for plan in script.nodes)
+        script = replace(script, nodes=tuple(plans))
+    try:
+        run_deterministic(seed, Cluster(script, outcome).play)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding about this seed
+        outcome.violations.append(f"crashed: {_describe(error)}")
+    return outcome
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_describe(inner) for inner in error.exceptions)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
+    return f"{type(error).__name__}: {error} at {where}"
+
+
+class Cluster:
+    """Nodes and clients of one run."""
+
+    def __init__(self, script: Script, outcome: Outcome) -> None:
+        self._script = script
+        self._outcome = outcome
+        self._network = Network(derive(script.seed, "network"))
+        self._truth = Truth()
+        self._nodes = [
+            SimulatedNode(self._network, plan, script.seed, self._note) for plan in script.nodes
+        ]
+        self._clients = [
+            SimulatedClient(number, self._truth, self._nodes, self._note)
+            for number in range(script.clients)
+        ]
+        self._group: CoValueHeader | None = None
+        self._made: dict[RawCoId, int] = {}
+        """Values, and which client made them."""
+        self._maps: set[RawCoId] = set()
+        self._greedy: set[int] = set()
+
+    def _note(self, text: str) -> None:
+        self._outcome.trace.append(f"{trio.current_time():9.4f} {text}")
+
+    def _complain(self, text: str) -> None:
+        self._note(f"VIOLATION {text}")
+        self._outcome.violations.append(text)
+
+    async def play(self) -> None:
+        logs = LogWatch(self._note)
+        logs.install()
+        trio.socket.set_custom_socket_factory(self._network)
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._play(nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            logs.uninstall()
+        for complaint in logs.complaints:
+            if not ("content refused" in complaint and _EXCUSED in complaint):
+                self._complain(f"logged: {complaint}")
+        self._outcome.digest = self._network.digest
+        self._outcome.bytes_delivered = self._network.bytes_delivered
+        self._outcome.values = len(self._made)
+
+    async def _play(self, nursery: trio.Nursery) -> None:
+        script = self._script
+        for source in range(len(self._nodes)):
+            for target in range(len(self._nodes)):
+                link = self._network.link(source, target)
+                link.latency, link.jitter = script.latency, script.jitter
+        nursery.start_soon(self._network.run)
+        faults = FaultMaker(self._network, self._nodes, nursery, self._check_held)
+        for node in self._nodes:
+            node.start(nursery)
+        for node in self._nodes:
+            await node.wait_started()
+        async with self._clients_running():
+            await trio.sleep(BOOT_SECONDS)
+            start = trio.current_time()
+            self._found_group()
+            for step in script.steps:
+                await trio.sleep_until(start + step.at)
+                self._note(f"{step.what.name.lower()} by {step.actor}")
+                if isinstance(step.what, Fault):
+                    faults.make(step.what, step.actor, derive(script.seed, "step", step.draw))
+                else:
+                    self._do(step.what, step)
+            await trio.sleep_until(start + script.seconds)
+            self._note("everything is put right")
+            await faults.put_right()
+            await self._converge()
+        for node in self._nodes:
+            await self._check_held(node)
+        self._check_quotas()
+        for node in self._nodes:
+            await node.stop()
+
+    @asynccontextmanager
+    async def _clients_running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            for client in self._clients:
+                nursery.start_soon(client.run)
+            yield
+            nursery.cancel_scope.cancel()
+        for client in self._clients:
+            for problem in client.problems:
+                self._complain(problem)
+
+    # What clients do.
+
+    def _found_group(self) -> None:
+        """Everybody has an account, and all are members of one group."""
+        for client in self._clients:
+            author = client.author
+            first = [role(author.agent_id, "admin", made_at=1)]
+            client.write(author.account_header, first, as_agent=True)
+            self._made[author.account_id] = client.number
+        founder = self._clients[0]
+        self._group = group_header(founder.author.account_id)
+        members = [role(client.author.account_id, "admin") for client in self._clients]
+        founder.write(self._group, members)
+        self._made[self._group.id] = founder.number
+
+    def _do(self, deed: Deed, step: Step) -> None:
+        chance = derive(self._script.seed, "deed", step.draw)
+        client = self._clients[step.actor]
+        alive = [co_id for co_id in self._made if co_id not in self._truth.deleted]
+        maps = [co_id for co_id in alive if co_id in client.has_header and co_id in self._maps]
+        match deed:
+            case Deed.CREATE:
+                assert self._group is not None
+                header = map_header(f"{step.draw}", self._group.id)
+                client.write(header, edits(chance.randint(1, 3)))
+                self._made[header.id] = client.number
+                self._maps.add(header.id)
+            case Deed.EDIT if maps:
+                header = self._truth.headers[chance.choice(maps)]
+                client.write(header, edits(chance.randint(1, 4), size=chance.choice((5, 5, 200))))
+            case Deed.LOAD:
+                for co_id in chance.sample(alive, min(len(alive), 4)):
+                    client.load(co_id)
+            case Deed.DELETE:
+                mine = [co_id for co_id in maps if self._made[co_id] == client.number]
+                if mine:
+                    client.delete(chance.choice(mine))
+            case Deed.MOVE:
+                client.move(chance.randrange(len(self._nodes)))
+            case Deed.RECONNECT:
+                client.hang_up()
+            case Deed.GORGE if maps:
+                self._greedy.add(client.number)
+                header = self._truth.headers[chance.choice(maps)]
+                client.write(header, edits(4, size=QUOTA_BYTES // 3))
+            case _:
+                pass
+
+    # What must hold.
+
+    async def _check_held(self, node: SimulatedNode) -> None:
+        """All that a node acknowledged is in its store."""
+        if node.sync is None:
+            return
+        counts = self._truth.acknowledged.get(node.number, {})
+        for (co_id, session_id), count in counts.items():
+            held = (await node.sync.known_state(co_id)).sessions
+            is_gone = any(map(is_delete_session, held)) and not is_delete_session(session_id)
+            if held.get(session_id, 0) < count and not is_gone:
+                self._complain(
+                    f"node {node.number} lost {session_id} of {co_id}: "
+                    f"{held.get(session_id, 0)} of {count}"
+                )
+        self._outcome.acknowledged += len(counts)
+
+    async def _converge(self) -> None:
+        """Wait until all agree; what does not in time is a violation."""
+        started = trio.current_time()
+        apart = await self._apart()
+        while apart and trio.current_time() < started + CONVERGENCE_SECONDS:
+            await trio.sleep(0.1)
+            apart = await self._apart()
+        self._outcome.seconds_to_converge = trio.current_time() - started
+        self._note(f"agreed after {self._outcome.seconds_to_converge:.1f} s")
+        for text in apart:
+            self._complain(text)
+
+    async def _apart(self) -> list[str]:
+        """Who lacks what, now."""
+        states: dict[RawCoId, dict[int, dict[CoSessionId, int]]] = {}
+        for co_id in self._made:
+            for node in self._nodes:
+                if node.sync is not None:
+                    state = await node.sync.known_state(co_id)
+                    if state != NOTHING:
+                        states.setdefault(co_id, {})[node.number] = dict(state.sessions)
+        apart = [text for co_id in states for text in self._compare(co_id, states[co_id])]
+        apart += self._unacknowledged()
+        return apart
+
+    def _compare(self, co_id: RawCoId, states: dict[int, dict[CoSessionId, int]]) -> Iterable[str]:
+        wanted: dict[CoSessionId, int] = {}
+        for counts in states.values():
+            merge_counts(wanted, counts)
+        deletions = {key: count for key, count in wanted.items() if is_delete_session(key)}
+        wanted = deletions or wanted
+        for node in self._nodes:
+            if node.sync is None:
+                yield f"node {node.number} is not up"
+            elif node.plan.policy.everything or co_id in node.sync.subscribed_ids():
+                held = states.get(node.number)
+                if held is None or {key: held.get(key, 0) for key in wanted} != wanted:
+                    yield f"node {node.number} has {held} of {co_id}, wanted {wanted}"
+        for client in self._clients:
+            if co_id in client.wanted and not deletions:
+                seen = client.held.get(co_id, {})
+                lacking = {key: count for key, count in wanted.items() if seen.get(key, 0) < count}
+                if lacking:
+                    yield f"client {client.number} lacks {lacking} of {co_id}"
+
+    def _unacknowledged(self) -> Iterable[str]:
+        """What a client wrote within its quota must be safe somewhere by now."""
+        for client in self._clients:
+            if client.number in self._greedy:
+                continue
+            node = client.node
+            if node is None:
+                yield f"client {client.number} is not connected"
+                continue
+            counts = self._truth.acknowledged.get(node.number, {})
+            for co_id, session_id, total in client.written():
+                if co_id in self._truth.deleted and not is_delete_session(session_id):
+                    continue
+                safe = counts.get((co_id, session_id), 0)
+                if safe < total:
+                    yield (
+                        f"client {client.number}: {safe} of {total} of {session_id} of {co_id} "
+                        "are safe"
+                    )
+
+    def _check_quotas(self) -> None:
+        """Of nobody there is more than allowed, anywhere: each person has one device only."""
+        for client in self._clients:
+            most = 0
+            for co_id, session_id, _ in client.written():
+                safe = max(
+                    counts.get((co_id, session_id), 0)
+                    for counts in [{}, *self._truth.acknowledged.values()]
+                )
+                session = self._truth.session(co_id, session_id)
+                most += sum(map(transaction_bytes, session.transactions[:safe]))
+            if most > QUOTA_BYTES:
+                self._complain(f"client {client.number} has {most} bytes of {QUOTA_BYTES}")

@@ -1,0 +1,121 @@
+"""Makes things go wrong, and puts them right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from tests.simulation.network import Link, Network
+from tests.simulation.nodes import SimulatedNode
+from tests.simulation.script import Fault
+
+FLAPS = 4
+
+
+class FaultMaker:
+    """`check` is awaited with every node that has started again."""
+
+    def __init__(
+        self,
+        network: Network,
+        nodes: list[SimulatedNode],
+        nursery: trio.Nursery,
+        check: Callable[[SimulatedNode], Awaitable[None]],
+    ) -> None:
+        self._network = network
+        self._nodes = nodes
+        self._nursery = nursery
+        self._check = check
+        self._usual = {key: _copy(link) for key, link in network.links.items()}
+        self._down: dict[int, trio.Event] = {}
+        self._is_over = trio.Event()
+
+    def make(self, fault: Fault, actor: int, chance: random.Random) -> None:
+        """Begin a fault; some end by themselves."""
+        if fault in {Fault.KILL, Fault.POWER, Fault.STOP}:
+            if actor not in self._down:
+                self._down[actor] = trio.Event()
+                self._nursery.start_soon(self._restart, fault, actor, chance)
+        elif fault is Fault.FLAP:
+            self._nursery.start_soon(self._flap, actor, chance)
+        elif fault is Fault.RESET:
+            for socket in list(self._nodes[actor].host.sockets):
+                socket.break_off("reset by a middlebox")
+        elif fault is Fault.HEAL:
+            self._heal()
+        else:
+            self._spoil_links(fault, actor, chance)
+
+    def _spoil_links(self, fault: Fault, actor: int, chance: random.Random) -> None:
+        numbers = range(len(self._nodes))
+        if fault is Fault.PARTITION:
+            group = {number for number in numbers if chance.random() < 0.5}
+            for one, other in self._network.links:
+                self._network.link(one, other).is_cut = (one in group) != (other in group)
+        elif fault is Fault.ISOLATE:
+            kind = chance.choice(("in", "out", "both"))
+            for other in numbers:
+                self._cut(actor, other, kind in {"out", "both"})
+                self._cut(other, actor, kind in {"in", "both"})
+        elif fault is Fault.CUT_ONE_WAY:
+            self._cut(actor, chance.choice(numbers), True)
+        elif fault is Fault.LOSE:
+            loss = chance.uniform(0.01, 0.2)
+            for link in self._network.links.values():
+                link.loss = loss
+        else:
+            assert fault is Fault.SLOW
+            for link in self._links_of(actor):
+                link.latency = chance.uniform(0.05, 0.5)
+
+    async def put_right(self) -> None:
+        """All links as they were, all nodes up."""
+        self._is_over.set()
+        for node_is_up in list(self._down.values()):
+            await node_is_up.wait()
+        self._heal()
+
+    def _heal(self) -> None:
+        for key, usual in self._usual.items():
+            link = self._network.link(*key)
+            link.is_cut, link.loss = False, usual.loss
+            link.latency, link.jitter = usual.latency, usual.jitter
+
+    def _cut(self, source: int, target: int, is_cut: bool) -> None:
+        if source != target:
+            self._network.link(source, target).is_cut |= is_cut
+
+    def _links_of(self, number: int) -> Iterable[Link]:
+        return (link for key, link in self._network.links.items() if number in key)
+
+    async def _flap(self, number: int, chance: random.Random) -> None:
+        for _ in range(FLAPS):
+            for is_cut in (True, False):
+                for link in self._links_of(number):
+                    link.is_cut = is_cut
+                with trio.move_on_after(chance.uniform(0.05, 1.5)):
+                    await self._is_over.wait()
+                    return
+
+    async def _restart(self, fault: Fault, number: int, chance: random.Random) -> None:
+        node = self._nodes[number]
+        await node.wait_started()
+        loses_power = fault is Fault.POWER and node.plan.durability.waits_for_disk
+        if loses_power:
+            await node.cut_power()
+        elif fault is Fault.STOP:
+            await node.stop()
+        else:
+            await node.kill()
+        with trio.move_on_after(chance.choice((0.0, 0.2, 1.0, 5.0))):
+            await self._is_over.wait()
+        node.start(self._nursery)
+        await node.wait_started()
+        await self._check(node)
+        self._down.pop(number).set()
+
+
+def _copy(link: Link) -> Link:
+    return Link(link.latency, link.jitter, link.loss, link.bytes_per_second)

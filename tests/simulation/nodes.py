@@ -1,0 +1,215 @@
+"""A node of a simulated cluster: what `beemesh up` builds, on a simulated host and disk."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+from structlog.contextvars import bound_contextvars
+
+from bee.bee import Bee
+from hypercore.corestore import corestore_on
+from hypercore.crypto import KeyPair
+from hypercore.storage import Durability
+from node.access.gate import Gate
+from node.access.quotas import Quotas
+from node.access.usage_file import count_usage
+from node.cojson.gatekeeper import Origin
+from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.serve import ClientSocket, serve_client
+from node.covalue.bee_store import BeeStore
+from node.mesh.membership import Membership
+from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.serve import ACCEPTED, NotSpoken, serve_member
+from node.storing import open_data_core
+from swarm.io.connection import Connection
+from swarm.io.mux import open_mux
+from swarm.io.swarm import Swarm, open_swarm
+from tests.simulation.determinism import Note
+from tests.simulation.disk import Disk, DiskStorage
+from tests.simulation.network import CURRENT_HOST, PORT, Network
+
+MESH = Membership("bees", b"a secret of the simulation")
+
+UNWIND_SECONDS = 30.0
+"""For the tasks of a node that is stopped; virtual, and far more than they may need."""
+
+
+class Door(ClientSocket, Protocol):
+    """A client's connection, which goes down with its node."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """How a node of a script is configured."""
+
+    durability: Durability
+    policy: ReplicaPolicy
+    quotas: Quotas
+    peers: tuple[int, ...]
+    """Nodes whose addresses it was told."""
+    is_hasty: bool = False
+    """Its disk lies about what it has synced."""
+
+
+class SimulatedNode:
+    """A host, a disk, and the process that runs there now, if one does."""
+
+    def __init__(self, network: Network, plan: NodePlan, seed: int, note: Note) -> None:
+        self.network = network
+        self.host = network.add_host()
+        self.number = self.host.number
+        self.plan = plan
+        self.identity = KeyPair.from_seed(self.number.to_bytes(32, "big"))
+        self._chance = random.Random(f"{seed}/node/{self.number}")
+        sync_seconds = self._chance.choice((0.0005, 0.003, 0.02))
+        self.disk = Disk(self._chance, sync_seconds, is_hasty=plan.is_hasty)
+        self._note = note
+        self._storage: DiskStorage | None = None
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._stopped.set()
+        self._started = trio.Event()
+        self.sync: SyncHost | None = None
+        self.mesh: Mesh | None = None
+        self.swarm: Swarm | None = None
+        self.store: BeeStore | None = None
+        self._clients: trio.Nursery | None = None
+        self._doors: dict[Door, None] = {}
+
+    @property
+    def is_up(self) -> bool:
+        return self.sync is not None
+
+    def start(self, nursery: trio.Nursery) -> None:
+        self._note(f"node {self.number} starts")
+        self.host.is_on = True
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        nursery.start_soon(self._run)
+
+    async def wait_started(self) -> None:
+        await self._started.wait()
+
+    async def _run(self) -> None:
+        CURRENT_HOST.set(self.host)
+        self._storage = DiskStorage(self.disk, self.plan.durability)
+        with self._scope, bound_contextvars(node=self.number):
+            async with self._open(self._storage):
+                self._started.set()
+                await trio.sleep_forever()
+        self._note(f"node {self.number} is gone")
+        self._stopped.set()
+
+    @asynccontextmanager
+    async def _open(self, storage: DiskStorage) -> AsyncIterator[None]:
+        """As `node.daemon.open_node`, without web servers and files."""
+        plan, public_key = self.plan, self.identity.public_key
+        seed = self.number.to_bytes(32, "little")
+        with corestore_on(storage, primary_key=seed, entropy=self._chance.randbytes) as cores:
+            async with open_data_core(cores, MESH.data_key) as data:
+                store = BeeStore(Bee(data), data, cores.reclaim)
+                gate = Gate(quotas=plan.quotas, usage=await count_usage(store))
+                async with (
+                    open_sync_host(store, HostOptions(), access=gate) as sync,
+                    open_mesh(
+                        sync,
+                        data,
+                        MESH,
+                        id=public_key,
+                        name=f"node {self.number}",
+                        policy=plan.policy,
+                        identity=self.identity,
+                        clock=trio.current_time,
+                        cores=cores,
+                    ) as mesh,
+                ):
+                    sync.mesh = mesh
+
+                    async def serve(connection: Connection) -> None:
+                        async with open_mux(connection, accept=ACCEPTED) as mux:
+                            try:
+                                await serve_member(mesh, mux, cores)
+                            except NotSpoken as error:
+                                self._note(f"node {self.number}: {error}")
+
+                    async with open_swarm(
+                        self.identity,
+                        serve,
+                        listen=(self.host.address, PORT),
+                        lan=False,
+                        watches_network=False,
+                        entropy=self._chance.randbytes,
+                    ) as swarm:
+                        for number in plan.peers:
+                            swarm.add_peer(self.network.hosts[number].address, PORT)
+                        async with trio.open_nursery() as clients:
+                            self.sync, self.mesh, self.swarm = sync, mesh, swarm
+                            self.store, self._clients = store, clients
+                            try:
+                                yield
+                            finally:
+                                self._forget()
+                                clients.cancel_scope.cancel()
+
+    def _forget(self) -> None:
+        self.sync = self.mesh = self.swarm = self.store = self._clients = None
+        self._started = trio.Event()
+
+    def serve_client(self, socket: Door, origin: Origin) -> None:
+        """Let a client in; the node must be up."""
+        assert self.sync is not None
+        assert self._clients is not None
+        self._clients.start_soon(self._serve_client, self.sync, socket, origin)
+
+    async def _serve_client(self, sync: SyncHost, socket: Door, origin: Origin) -> None:
+        self._doors[socket] = None
+        try:
+            await serve_client(sync, socket, origin)
+        finally:
+            self._doors.pop(socket, None)
+            socket.close()
+
+    async def stop(self) -> None:
+        """In order, as after SIGTERM."""
+        self._note(f"node {self.number} stops")
+        await self._unwind()
+
+    async def kill(self) -> None:
+        """The process ends at once; what it wrote is in the system's memory, sockets are closed."""
+        self._note(f"node {self.number} is killed")
+        self._cut_off()
+        for socket in list(self.host.sockets):
+            socket.close()
+        await self._unwind()
+
+    async def cut_power(self) -> None:
+        """The machine is off at once: what was not synced is lost, in whole or in part."""
+        self._cut_off()
+        lost = self.disk.cut_power()
+        self._note(f"node {self.number} loses power and {lost} commits")
+        self.host.is_on = False
+        for socket in list(self.host.sockets):
+            socket.vanish()
+        if self.host.listener is not None:
+            self.host.listener.vanish()
+        await self._unwind()
+
+    def _cut_off(self) -> None:
+        if self._storage is not None:
+            self._storage.cut_off()
+        for door in list(self._doors):
+            door.close()
+        self._forget()
+
+    async def _unwind(self) -> None:
+        self._scope.cancel()
+        with trio.fail_after(UNWIND_SECONDS):
+            await self._stopped.wait()

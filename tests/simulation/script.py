@@ -1,0 +1,149 @@
+"""What happens in one run, drawn from its seed: who is there, what clients do, what goes wrong."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from hypercore.storage import Durability
+from node.access.quotas import Quotas
+from node.mesh.replicas import ReplicaPolicy
+from tests.simulation.determinism import derive
+from tests.simulation.nodes import NodePlan
+
+QUOTA_BYTES = 40_000
+"""For every account; one client of a run goes beyond it."""
+
+_DURABILITIES = (Durability.COMMIT, Durability.COMMIT, Durability.group(5), Durability.OS)
+_LATENCIES = (0.0005, 0.005, 0.02, 0.08)
+
+
+class Fault(Enum):
+    """What goes wrong; everything is put right again at the end of the script."""
+
+    PARTITION = auto()
+    """Two groups of nodes do not reach one another."""
+    ISOLATE = auto()
+    """One node reaches nobody, or nobody reaches it, or both."""
+    CUT_ONE_WAY = auto()
+    """One link carries nothing in one direction."""
+    FLAP = auto()
+    """One node is cut off and connected again, several times."""
+    LOSE = auto()
+    """All links lose up to a fifth."""
+    SLOW = auto()
+    """One node's links take up to half a second."""
+    HEAL = auto()
+    RESET = auto()
+    """All connections of a node break."""
+    KILL = auto()
+    POWER = auto()
+    STOP = auto()
+
+
+class Deed(Enum):
+    """What a client does."""
+
+    CREATE = auto()
+    EDIT = auto()
+    LOAD = auto()
+    DELETE = auto()
+    MOVE = auto()
+    RECONNECT = auto()
+    GORGE = auto()
+    """Writes more than its account may store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """At that moment, this; `draw` is where its details come from."""
+
+    at: float
+    what: Fault | Deed
+    actor: int
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One run."""
+
+    seed: int
+    nodes: tuple[NodePlan, ...]
+    clients: int
+    latency: float
+    jitter: float
+    steps: tuple[Step, ...]
+    seconds: float
+    faults: frozenset[Fault] = field(default_factory=frozenset)
+
+
+_FAULT_WEIGHTS = {
+    Fault.PARTITION: 3,
+    Fault.ISOLATE: 2,
+    Fault.CUT_ONE_WAY: 3,
+    Fault.FLAP: 1,
+    Fault.LOSE: 1,
+    Fault.SLOW: 1,
+    Fault.HEAL: 3,
+    Fault.RESET: 1,
+    Fault.KILL: 2,
+    Fault.POWER: 2,
+    Fault.STOP: 1,
+}
+
+_DEED_WEIGHTS = {
+    Deed.CREATE: 4,
+    Deed.EDIT: 12,
+    Deed.LOAD: 6,
+    Deed.DELETE: 1,
+    Deed.MOVE: 1,
+    Deed.RECONNECT: 1,
+    Deed.GORGE: 1,
+}
+
+
+_SIZE_WEIGHTS = (116, 44, 20, 8, 4, 2, 2, 2, 1, 1)
+"""Of 3 to 12 nodes: what goes wrong among many mostly goes wrong among few, and sooner."""
+
+
+def write_script(seed: int, *, nodes: int | None = None) -> Script:
+    """The run of a seed; with `nodes` of so many, else of 3 to 12, small ones more often."""
+    chance = derive(seed, "script")
+    count = nodes or chance.choices(range(3, 13), _SIZE_WEIGHTS)[0]
+    seconds = chance.choice((3.0, 6.0, 12.0))
+    steps: list[Step] = []
+    kinds = chance.sample(list(_FAULT_WEIGHTS), chance.randint(2, len(_FAULT_WEIGHTS)))
+    for _ in range(chance.randint(1, 6)):
+        fault = chance.choices(kinds, [_FAULT_WEIGHTS[kind] for kind in kinds])[0]
+        steps.append(_step(chance, seconds, fault, count))
+    clients = chance.randint(2, 4)
+    for _ in range(chance.randint(6, 18)):
+        deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
+        steps.append(_step(chance, seconds, deed, clients))
+    return Script(
+        seed=seed,
+        nodes=tuple(_plan(chance, number, count) for number in range(count)),
+        clients=clients,
+        latency=chance.choice(_LATENCIES),
+        jitter=chance.choice((0.0, 0.0, 0.01)),
+        steps=tuple(sorted(steps, key=lambda step: step.at)),
+        seconds=seconds,
+    )
+
+
+def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:
+    return Step(chance.uniform(0, seconds), what, chance.randrange(actors), chance.getrandbits(32))
+
+
+def _plan(chance: random.Random, number: int, count: int) -> NodePlan:
+    """Every pair knows at least one way: who has the lower number was told of the higher."""
+    others = [peer for peer in range(count) if peer != number]
+    peers = [peer for peer in others if peer > number or chance.random() < 0.5]
+    return NodePlan(
+        durability=chance.choice(_DURABILITIES),
+        policy=ReplicaPolicy(everything=chance.random() < 0.3),
+        quotas=Quotas(account_bytes=QUOTA_BYTES),
+        peers=tuple(peers),
+    )
