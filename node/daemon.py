@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -31,10 +31,13 @@ from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from hypercore.storage import Durability
 from node.access.opening import Access, open_access
+from node.block_cache import BlockCache, open_block_cache
 from node.client import AdminAccess
 from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.room import Room, run_with_room
 from node.cojson.serve import serve_client
 from node.config import Config, Endpoint
+from node.disk_guard import DiskGuard, DiskLimits, open_disk_guard
 from node.explaining import explain
 from node.governing import Presence, perform_on_mesh
 from node.identity import load_or_create_identity, read_passphrase
@@ -90,7 +93,15 @@ from node.verbs import (
 )
 from node.web.admin import serve_admin
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import ClientCounts, CompactionStatus, NodeStatus, PeerStatus, SyncCounts
+from node.web.status import (
+    CacheStatus,
+    ClientCounts,
+    CompactionStatus,
+    DiskStatus,
+    NodeStatus,
+    PeerStatus,
+    SyncCounts,
+)
 from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm, open_swarm
@@ -165,7 +176,10 @@ class Node:
         self._data = storing.data
         self._values = storing.values
         self.mirrors: Mirrors | None = None
-        """None without connections to other nodes."""
+        self.cache: BlockCache | None = None
+        """Both are None without connections to other nodes."""
+        self.guard: DiskGuard | None = None
+        self.room: Room | None = None
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self.relay: RelayService | None = None
@@ -228,6 +242,28 @@ class Node:
             names = await self.access.wait_withdrawn()
             count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
             _log.info("tokens withdrawn", tokens=sorted(names), clients=count)
+
+    def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:
+        """Blocks of others' cores that are no cache, by key: mirrors, and what a blind node has."""
+        kept = {} if self.mesh is None else self.mesh.safekeeping.kept()
+        return kept if self.mirrors is None else {**kept, **self.mirrors.kept_ranges()}
+
+    async def mind_room(self, room: Room) -> None:
+        """Ask other nodes for nothing while there is no room for it, until cancelled."""
+        is_paused = False
+        while True:
+            if room.is_open and is_paused:
+                if self.mesh is not None:
+                    self.mesh.resume()
+                if self.mirrors is not None:
+                    self.mirrors.resume()
+            elif not room.is_open:
+                if self.mesh is not None:
+                    self.mesh.pause(room.reason)
+                if self.mirrors is not None:
+                    self.mirrors.pause()
+            is_paused = not room.is_open
+            await room.wait_changed()
 
     async def report_frozen(self) -> None:
         """Log every core whose writer signed two histories, until cancelled."""
@@ -313,6 +349,8 @@ class Node:
                 {member.key: member.name for member in self._members()},
             ),
             access=self.access.status(),
+            disk=DiskStatus() if self.guard is None else self.guard.status(),
+            cache=CacheStatus() if self.cache is None else self.cache.statistics(),
             mirrors=() if self.mirrors is None else self.mirrors.statistics(),
             compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
             hypercore=self._tally.metrics(),
@@ -365,7 +403,10 @@ class Node:
         }
 
     def missing_for_ready(self) -> list[str]:
-        return [] if self.addresses.ws else ["not listening yet"]
+        reasons = [] if self.addresses.ws else ["not listening yet"]
+        if self.guard is not None and (trouble := self.guard.status().trouble):
+            reasons.append(f"nothing is taken in: {trouble}")
+        return reasons
 
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
@@ -439,25 +480,42 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     """
     durability = Durability.parse(config.durability)
     self = await trio.to_thread.run_sync(_prepare, config)
+    room = Room()
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
         open_storing(config, store, _data_key(self)) as storing,
         open_access(config, storing.values) as access,
-        open_sync_host(storing.values, _host_options(config), access=access.gate) as host,
+        open_disk_guard(room, _disk_limits(config), store, storing.values) as guard,
+        open_sync_host(
+            storing.values, _host_options(config), access=access.gate, room=room
+        ) as host,
         _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
+        node.guard, node.room = guard, room
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
             if node.mesh is not None:
                 mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
+                cache = open_block_cache(
+                    store, node.mesh.uses, config.cache_bytes, node.kept_ranges
+                )
+                node.cache = await stack.enter_async_context(cache)
             await stack.enter_async_context(_open_network(node, self))
             if mesh is not None:
                 await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
+            nursery = await stack.enter_async_context(open_background_nursery())
+            nursery.start_soon(node.mind_room, room)
             yield node
+
+
+def _disk_limits(config: Config) -> DiskLimits:
+    is_inside = config.sqlite_path.is_relative_to(config.data)
+    paths = (config.data,) if is_inside else (config.data, config.sqlite_path)
+    return DiskLimits(paths, config.max_disk_bytes, config.min_free_bytes)
 
 
 def _data_key(self: _Self) -> bytes | None:
@@ -579,7 +637,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
             if node.compacting is not None:
-                nursery.start_soon(node.compacting.run)
+                nursery.start_soon(run_with_room, node.room, node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
             await trio.to_thread.run_sync(access.write, config.data)
             try:

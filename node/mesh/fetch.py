@@ -136,11 +136,16 @@ class Fetcher:
         self._absent = {} if absent is None else absent
         self.policy = policy
         """May be replaced at any time."""
+        self.pause_reason = ""
+        """Why nothing is fetched; empty when it is."""
         self.screening: Screen | None = None
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
         self._reads = trio.CapacityLimiter(MAX_READS)
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
+
+    def is_paused(self) -> bool:
+        return bool(self.pause_reason)
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """The last time this value was brought over, if that is not long ago."""
@@ -171,6 +176,11 @@ class Fetcher:
         member = member or self._absent.get(fetch.member_id)
         if member is not None and member.may_write:
             wanted = {co_id: known[co_id] for co_id in lacking.ids if self.policy.allows(co_id)}
+            if self.pause_reason:
+                wanted = {}
+                if self.screening is not None:
+                    for co_id in lacking.ids:
+                        self.screening.note(co_id, member.id, self.pause_reason)
             if wanted and self.screening is not None:
                 wanted = await self.screening.screen(
                     member, fetch.version, wanted, is_asked=is_asked

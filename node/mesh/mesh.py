@@ -37,6 +37,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.block_uses import BlockUses
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
@@ -185,6 +186,7 @@ class Mesh:
             keeps_all=lambda: self.policy.everything,
         )
         self.witness = Witness(host, data, self.members, cores)
+        self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
         self.recall = Recall(data, rebuild, instance, asks=asks)
         self.owners = OwnerTable(host.store)
@@ -226,6 +228,8 @@ class Mesh:
         Cancel: the question is withdrawn; what was stored stays.
         """
         result: dict[RawCoId, Sequence[Content]] = {}
+        if self._fetcher.pause_reason:
+            return result
         for start in range(0, len(ids), MAX_QUERY_IDS):
             part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
             result.update((co_id, ()) for co_id in await self._find(part, known))
@@ -309,6 +313,17 @@ class Mesh:
             member.needs_catching_up.set()
             member.policy_changed.set()
         self.exchange.changed()
+
+    def pause(self, reason: str) -> None:
+        """Fetch nothing until `resume`, and ask for nothing: there is no room for it."""
+        self._fetcher.pause_reason = reason
+
+    def resume(self) -> None:
+        """Go on, and find out what was missed."""
+        self._fetcher.pause_reason = ""
+        self.change_policy(self.policy)
+        for member in list(self.members.values()):
+            self.ask_for_listing(member)
 
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
