@@ -56,7 +56,7 @@ from node.mesh.peer_rules import is_lan_address
 from node.mesh.policy_file import load_policy
 from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import NotSpoken, OtherMesh, serve_member
+from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import Mirrors, open_mirrors
 from node.policies import Policies
@@ -100,6 +100,7 @@ from node.web.status import (
     DiskStatus,
     NodeStatus,
     PeerStatus,
+    PenaltyStatus,
     SyncCounts,
 )
 from swarm.io.connection import Connection
@@ -287,6 +288,8 @@ class Node:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
                 await serve_member(mesh, mux, self.store, _traffic(connection))
+            except KeptOut as kept_out:
+                _log.debug("kept out", reason=str(kept_out))
             except (OtherMesh, NotSpoken) as stranger:
                 is_other_mesh = isinstance(stranger, OtherMesh)
                 if not mesh.trust.is_barred(connection.link.remote_public_key):
@@ -344,6 +347,7 @@ class Node:
             blocks=self._tally.counts(),
             clients=self._client_counts(),
             sync=self._sync_counts(),
+            penalties=self._penalties(),
             cores=self._tally.cores(
                 {} if self.key is None else {self.key: DATA_CORE},
                 {member.key: member.name for member in self._members()},
@@ -364,6 +368,18 @@ class Node:
 
     def _replicate_text(self) -> str:
         return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
+
+    def _penalties(self) -> tuple[PenaltyStatus, ...]:
+        now = trio.current_time()
+        return tuple(
+            PenaltyStatus(
+                id=penalty.node_id.hex(),
+                reason=penalty.reason,
+                times=penalty.times,
+                seconds_left=round(penalty.until - now, 1),
+            )
+            for penalty in (() if self.mesh is None else self.mesh.penalties.current(now))
+        )
 
     def _members(self) -> Sequence[MemberStatistics]:
         return () if self.mesh is None else self.mesh.statistics().members

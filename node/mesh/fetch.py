@@ -142,6 +142,8 @@ class Fetcher:
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
         self._reads = trio.CapacityLimiter(MAX_READS)
+        self._unread: set[tuple[bytes, RawCoId]] = set()
+        """Values that were not read from a member because reading failed."""
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
 
     def is_paused(self) -> bool:
@@ -203,10 +205,16 @@ class Fetcher:
                 member.owe(settled.co_id, None)
             elif holds(held, settled.sessions):
                 member.owe(settled.co_id, held)
+                if settled.was_tried:
+                    member.conduct.note_delivered(1)
+                else:
+                    member.conduct.note_true(1)
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
-            elif settled.was_tried:
-                member.conduct.undelivered += 1
+            elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
+                member.conduct.note_undelivered()
+                member.judge()
+            self._unread.discard((member.id, settled.co_id))
 
     async def bring(
         self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
@@ -253,6 +261,11 @@ class Fetcher:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError:
                 member.failures += 1
+                live = self._members.get(member.id)
+                if live is member and live.close_reason is None:
+                    self._unread.add((member.id, co_id))
+                    live.conduct.note_failure()
+                    live.judge()
                 return None
         return reading, trio.current_time() - started
 

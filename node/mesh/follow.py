@@ -43,7 +43,7 @@ from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
 
-HEAD_SECONDS = 5.0
+HEAD_SECONDS = 2.0
 """How long a member may take to show the length of its core that it announced."""
 
 MAX_READING_BYTES = 1 << 20

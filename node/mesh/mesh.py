@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+import structlog
 import trio
 
 from hypercore.core import Core
@@ -55,6 +56,7 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.owners import OwnerTable
+from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.pushing import ValuePusher
 from node.mesh.recall import OwnLog, Recall
@@ -68,8 +70,9 @@ from node.mesh.trust_messages import TrustMessage
 from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
-MAX_FETCHES = 4
-"""Fetches of announced values at the same time; each has up to 32 values of one member."""
+MAX_FETCHES = 8
+"""Fetches of announced values at the same time; each has up to 32 values of one member, of whom
+there are two at most."""
 
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
@@ -84,6 +87,8 @@ INTEREST_SECONDS = 0.02
 
 COPIES_SECONDS = 1.0
 """How often at most members are asked for copies that somebody waits for."""
+
+_log = structlog.get_logger(__name__)
 
 
 class ChangeSource(Protocol):
@@ -185,6 +190,7 @@ class Mesh:
             wanted=lambda: self.policy.select(host.wanted_ids()),
             keeps_all=lambda: self.policy.everything,
         )
+        self.penalties = Penalties()
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
@@ -501,6 +507,19 @@ class Mesh:
         answer = self.recall.receive(member, head, trio.current_time())
         if answer is not None:
             member.carry_out(member.session.tell_head(answer))
+
+    def punish(self, member: Member, fault: str) -> None:
+        """It went for what it did: it stays away for a while."""
+        penalty = self.penalties.give(member.id, fault, trio.current_time())
+        _log.warning(
+            "member sent away",
+            id=member.id.hex(),
+            name=member.statistics().name,
+            reason=fault,
+            seconds=round(penalty.until - penalty.since),
+            times=penalty.times,
+        )
+        self._members_changed.unpark_all()
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)

@@ -5,7 +5,7 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Protocol
@@ -28,7 +28,8 @@ from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
-from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
+from node.mesh.penalties import Penalty
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
@@ -40,6 +41,9 @@ CATCH_UP_SECONDS = 300.0
 """How often a full replica looks for what it may have missed; next to free when it has not."""
 
 RETRY_SECONDS = 10.0
+
+CONDUCT_SECONDS = 0.5
+"""How often it is looked at what a member did to cores."""
 
 _log = structlog.get_logger(__name__)
 _QUERY_PAUSE = 64  # values looked up for a query before others have their turn
@@ -53,8 +57,17 @@ class OtherMesh(NotSpoken):
     """The other end is a node, but knows another secret than ours."""
 
 
+class KeptOut(NodeError):
+    """The other end was sent away not long ago, for what it did."""
+
+    def __init__(self, penalty: Penalty) -> None:
+        super().__init__(f"sent away for a while: {penalty.reason}")
+
+
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
+
+    def open_cores(self) -> Sequence[Core]: ...
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(
@@ -73,11 +86,14 @@ async def serve_member(
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
 
-    Raises: NotSpoken when the remote does not open the channel, OtherMesh.
+    Raises: NotSpoken when the remote does not open the channel, OtherMesh, KeptOut.
     Cancel: the remote is gone for us.
     """
-    channel = await _open_channel(mux)
     link = mux.link
+    penalty = mesh.penalties.keeps_out(link.remote_public_key, trio.current_time())
+    if penalty is not None:
+        raise KeptOut(penalty)
+    channel = await _open_channel(mux)
     session = MeshSession(
         mesh.membership.key,
         is_initiator=link.is_initiator,
@@ -104,6 +120,8 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+        if member.conduct.ended_for is not None:
+            mesh.punish(member, member.conduct.ended_for)
     if member.welcome is None and member.close_reason == WRONG_SECRET:
         raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
@@ -154,6 +172,7 @@ async def _serve_admitted(
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
+            nursery.start_soon(_watch_conduct, member, cores)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
@@ -179,8 +198,31 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
             now = trio.current_time()
             for number, payload in messages:
                 member.carry_out(session.receive(number, payload, now))
+            if session.state is State.MEMBER:
+                await _weigh(member, messages, now)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
+
+
+async def _weigh(member: Member, messages: Sequence[tuple[int, bytes]], started: float) -> None:
+    """Look at what these messages took; who takes too much is read from later."""
+    now = trio.current_time()
+    size = sum(len(payload) for _, payload in messages)
+    member.conduct.note_handled(now - started, size, now)
+    member.judge()
+    if member.close_reason is None and (pause := member.conduct.pause_seconds):
+        await trio.sleep(pause)
+
+
+async def _watch_conduct(member: Member, cores: MemberCores) -> None:
+    """See to it that what it did on other channels counts, too."""
+    while True:
+        await trio.sleep(CONDUCT_SECONDS)
+        for core in cores.open_cores():
+            reason = core.replication.refusals.get(member.id)
+            if reason is not None:
+                member.expel(f"core {core.key.hex()[:12]}: {reason}")
+        member.judge()
 
 
 async def _keep_time(member: Member) -> None:

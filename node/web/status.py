@@ -212,6 +212,16 @@ class MirrorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PenaltyStatus:
+    """A member that was sent away for what it did, for the `times`-th time."""
+
+    id: str
+    reason: str
+    times: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node at one moment. `key`, of its data core, and `mesh` are None without a mesh."""
 
@@ -247,6 +257,8 @@ class NodeStatus:
     compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
+    penalties: tuple[PenaltyStatus, ...] = ()
+    """Members that may not come back yet; the last one first."""
     ways: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are connected by which way; see `PeerStatus.reach`."""
     relay: RelayStatus | None = None
@@ -315,6 +327,9 @@ def describe_role(role: str, expiry: object) -> str:
     return role if expiry is None else f"{role} until {format_moment(expiry)} UTC"
 
 
+_SHOWN_PENALTIES = 8
+
+
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
     clients = status.clients
@@ -329,6 +344,13 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
+        *(
+            (
+                f"sent away {penalty.id[:12]}",
+                f"for {format_age(penalty.seconds_left)}: {penalty.reason}",
+            )
+            for penalty in status.penalties[:_SHOWN_PENALTIES]
+        ),
         *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
         *_mirror_rows(status.mirrors),
