@@ -97,11 +97,11 @@ class CoreData:
 
     @property
     def blocks_fetched(self) -> int:
-        return self._core.statistics().replication.total.blocks_received
+        return self._core.replication.totals().blocks_received
 
     @property
     def bytes_fetched(self) -> int:
-        return self._core.statistics().replication.total.bytes_received
+        return self._core.replication.totals().bytes_received
 
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
         """As `MemberData.read`.
@@ -124,7 +124,7 @@ class CoreData:
 
     def _claim(self, waited: int) -> tuple[int, int]:
         """Of the (blocks, bytes) fetched and not yet counted to a read, what is this one's."""
-        total = self._core.statistics().replication.total
+        total = self._core.replication.totals()
         blocks = total.blocks_received - self._claimed_blocks
         size = total.bytes_received - self._claimed_bytes
         if self._reading:
