@@ -86,8 +86,10 @@ class Line:
         )
 
 
-HEADING = """| a member sends | alone | beside it | ratio | of the node's time | gone after | because |
-|---|---:|---:|---:|---:|---:|---|"""
+HEADING = (
+    "| a member sends | alone | beside it | ratio | of the node's time | gone after | because |\n"
+    "|---|---:|---:|---:|---:|---:|---|"
+)
 
 
 async def be_hostile(kind: str, host: str, port: int) -> None:
