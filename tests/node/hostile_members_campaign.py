@@ -39,7 +39,7 @@ from tests.support.hostile_members import ACCEPTED, KINDS, be_member
 from tests.support.websocket_client import WebSocketClient, open_websocket
 
 MESH = "a mesh with a hostile member"
-VALUES = 3000
+VALUES = 2000
 MARK = 0.8
 GONE_SECONDS = 5.0
 _FRAME_LINES = 50
@@ -194,12 +194,9 @@ async def measure(kind: str, rounds: int) -> Line:
             async with node.running() as ready:
                 port = int(ready["ws"].rpartition(":")[2])
                 async with open_websocket(port) as client:
-                    await upload(client, make_frames(3 * number))  # warm up
-                    frames = make_frames(3 * number + 1)
-                    cpu = cpu_seconds(data)
-                    line.alone.append(await upload(client, frames))
-                    line.cpu_alone.append(cpu_seconds(data) - cpu)
-                    frames = make_frames(3 * number + 2)
+                    await upload(client, make_frames(4 * number))  # warm up
+                    before = await _upload_alone(client, data, 4 * number + 1)
+                    frames = make_frames(4 * number + 2)
                     async with _hostile(kind, ready["mesh"]) as process, trio.open_nursery() as n:
 
                         async def note(process: trio.Process = process) -> None:
@@ -211,7 +208,19 @@ async def measure(kind: str, rounds: int) -> Line:
                         cpu = cpu_seconds(data)
                         line.beside.append(await upload(client, frames))
                         line.cpu_beside.append(cpu_seconds(data) - cpu)
+                    # The more there is, the more each value costs: so before and after.
+                    after = await _upload_alone(client, data, 4 * number + 3)
+                    line.alone.append((before[0] + after[0]) / 2)
+                    line.cpu_alone.append((before[1] + after[1]) / 2)
     return line
+
+
+async def _upload_alone(client: WebSocketClient, data: Path, number: int) -> tuple[float, float]:
+    """Values a second, and seconds of the node's processor."""
+    frames = make_frames(number)
+    cpu = cpu_seconds(data)
+    rate = await upload(client, frames)
+    return rate, cpu_seconds(data) - cpu
 
 
 async def _wait_admitted(data: Path) -> None:
