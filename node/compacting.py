@@ -88,6 +88,8 @@ class Compacting:
         """
         self._read_followers()
         while True:
+            # Not at once: who has just started has clients that come back and load everything.
+            await trio.sleep(LOOK_SECONDS)
             if self._look():
                 await self._core.write_local({_FOLLOWERS_KEY: self._followers.encode()})
             if trio.current_time() >= self._next_at and self._is_due():
@@ -95,7 +97,6 @@ class Compacting:
                 await self.compact_if_worth()
                 took = trio.current_time() - started
                 self._next_at = trio.current_time() + REST_SHARE * took
-            await trio.sleep(LOOK_SECONDS)
 
     def _is_due(self) -> bool:
         if self._options.dead_share is None:

@@ -29,9 +29,9 @@ KEY = KeyPair.from_seed(bytes(32)).public_key
 
 
 @asynccontextmanager
-async def mirroring(data: Path, *join: str) -> AsyncIterator[Node]:
+async def mirroring(data: Path, **flags: object) -> AsyncIterator[Node]:
     quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
-    config = load_config({"data": data, "discovery": "off", "join": list(join), **quiet}, {})
+    config = load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
     async with open_node(config) as node:
         yield node
 
