@@ -15,7 +15,11 @@ import trio.testing
 
 from bee import Bee
 from hypercore import Core, open_corestore
-from node.compacting import LOOK_SECONDS, Compacting, CompactionOptions
+from hypercore.corestore import corestore_on
+from hypercore.errors import StorageFailed
+from hypercore.storage import WriteBatch
+from hypercore.storage.memory import MemoryStorage
+from node.compacting import LOOK_SECONDS, RETRY_SECONDS, Compacting, CompactionOptions
 from node.config import load_config
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Transaction
@@ -151,6 +155,38 @@ async def test_a_damaged_bee_is_told_of_and_goes_on() -> None:
         await home.core.append(b"\xff\xff")
         assert not await home.compacting.compact_if_worth()
         assert home.compacting.status().compactions == 0
+
+
+class FullDisk(MemoryStorage):
+    """Takes nothing while it is full."""
+
+    is_full = False
+
+    def commit(self, batch: WriteBatch) -> int:
+        if self.is_full:
+            raise StorageFailed("no room")
+        return super().commit(batch)
+
+
+async def test_a_full_disk_interrupts_it(autojump_clock: trio.testing.MockClock) -> None:
+    storage = FullDisk()
+    with corestore_on(storage) as store:
+        home = Home(await store.get(name="data"), CompactionOptions(0.5, 1))
+        for _ in range(4):
+            await home.fill(300)
+        async with trio.open_nursery() as tasks:
+            storage.is_full = True
+            tasks.start_soon(home.compacting.run)
+            await trio.sleep(3 * LOOK_SECONDS)
+            assert home.compacting.status().compactions == 0
+            assert home.compacting.status().dead_share > 0.5
+            assert not home.compacting.status().is_running
+            storage.is_full = False
+            await store.recover()
+            await trio.sleep(RETRY_SECONDS + 2 * LOOK_SECONDS)
+            assert home.compacting.status().compactions == 1
+            assert len(await home.entries()) == 300
+            tasks.cancel_scope.cancel()
 
 
 async def test_who_was_away_can_follow_after_it(autojump_clock: trio.testing.MockClock) -> None:
