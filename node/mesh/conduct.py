@@ -7,12 +7,12 @@ told from who is slow or unlucky by what came of it, and by how long it goes on:
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, and 4 in 5 of all      |
 | reads of its log that failed, or stalled, one after the other    | 3                          |
-| messages that cost more time than they are worth                 | 2.5 s in debt all the time |
+| messages that cost more time than they are worth                 | 2 s in debt all the time   |
 | messages that nobody knows                                       | 4,096, or 1 MiB            |
 
 Time that is spent on its messages is taken from a credit, which grows by a share of all time, and
 by what turns out to be true. A member that joins may have to compare 100,000 values, which takes
-half a second; so the credit begins with more. Who has none left is read from later.
+some 0.3 s; so the credit begins with more. Who has none left is read from later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_FAILURES = 3
 SHARE = 0.15
 """Of our time that any member may take."""
 
-MAX_CREDIT_SECONDS = 1.0
+MAX_CREDIT_SECONDS = 0.5
 BYTE_SECONDS = 3e-9
 """What it takes to read and decrypt a byte: nobody sees that time from here."""
 
@@ -32,7 +32,7 @@ VALUE_SECONDS = 0.001
 
 CLAIM_SECONDS = 0.0001
 MAX_PAUSE_SECONDS = 2.0
-MAX_DEBT_SECONDS = 2.5
+MAX_DEBT_SECONDS = 2.0
 MAX_UNKNOWN = 4096
 MAX_UNKNOWN_BYTES = 1 << 20
 

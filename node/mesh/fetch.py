@@ -230,7 +230,7 @@ class Fetcher:
                     wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
             if wanted and self.screening is not None:
                 wanted = await self.screening.screen(source, 0, wanted, is_asked=True)
-            if wanted and source.may_write:
+            if wanted and source.may_write and not self.pause_reason:
                 await _Delivery(self, source, 0).bring(wanted)
 
     async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:

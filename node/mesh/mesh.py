@@ -187,7 +187,7 @@ class Mesh:
             data.key,
             name,
             identity=identity,
-            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            wanted=lambda: self.policy.select(host.wanted_ids()),
             keeps_all=lambda: self.policy.everything,
         )
         self.penalties = Penalties()
@@ -323,10 +323,12 @@ class Mesh:
     def pause(self, reason: str) -> None:
         """Fetch nothing until `resume`, and ask for nothing: there is no room for it."""
         self._fetcher.pause_reason = reason
+        self.safekeeping.pause()
 
     def resume(self) -> None:
         """Go on, and find out what was missed."""
         self._fetcher.pause_reason = ""
+        self.safekeeping.resume()
         self.change_policy(self.policy)
         for member in list(self.members.values()):
             self.ask_for_listing(member)

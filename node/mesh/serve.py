@@ -5,6 +5,7 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -195,20 +196,20 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
     try:
         while member.close_reason is None:
             messages = await channel.receive()
-            now = trio.current_time()
+            now, started = trio.current_time(), time.thread_time()
             for number, payload in messages:
                 member.carry_out(session.receive(number, payload, now))
             if session.state is State.MEMBER:
-                await _weigh(member, messages, now)
+                await _weigh(member, messages, time.thread_time() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
 
 
-async def _weigh(member: Member, messages: Sequence[tuple[int, bytes]], started: float) -> None:
-    """Look at what these messages took; who takes too much is read from later."""
+async def _weigh(member: Member, messages: Sequence[tuple[int, bytes]], seconds: float) -> None:
+    """Look at what these messages took of the processor; who takes too much is read from later."""
     now = trio.current_time()
     size = sum(len(payload) for _, payload in messages)
-    member.conduct.note_handled(now - started, size, now)
+    member.conduct.note_handled(seconds, size, now)
     member.judge()
     if member.close_reason is None and (pause := member.conduct.pause_seconds):
         await trio.sleep(pause)
