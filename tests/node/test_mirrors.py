@@ -14,6 +14,7 @@ from bee.bee import Bee
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair, encode_id
 from hypercore.replication.messages import PROTOCOL
+from node.client import AdminClient
 from node.config import load_config
 from node.daemon import Node, open_node
 from node.errors import ConfigError
@@ -190,11 +191,14 @@ async def test_mirrors_on_the_command_line(tmp_path: Path) -> None:
             key = encode_id(core.key)
             added = await node.beemesh("mirror", key, "--name", "log", "--peer", address, "--json")
             assert (added.code, added.lines[0]["key"]) == (0, key)
+            client = AdminClient.find(tmp_path)
+            assert client is not None
             with trio.fail_after(20):
-                while not (shown := await node.beemesh("mirrors", "--json")).lines[0][
+                while not (await trio.to_thread.run_sync(next, client.perform(ListMirrors())))[
                     "is_complete"
                 ]:
                     pass
+            shown = await node.beemesh("mirrors", "--json")
             assert shown.lines[0]["held"] == 3
             gone = await node.beemesh("unmirror", "log")
             assert (gone.code, key in gone.out, "3 of 3, 100 %" in gone.out) == (0, True, True)
