@@ -32,6 +32,11 @@ VALUE_SECONDS = 0.001
 
 CLAIM_SECONDS = 0.0001
 MAX_PAUSE_SECONDS = 2.0
+MAX_ABSENT = 20_000
+ABSENT_PER_SECOND = 2500
+"""Values that may be asked for in vain: at once, and for good. Each takes some 60 us to look up, so
+that is a share of our time as above; what is here may be asked for at any rate."""
+
 MAX_DEBT_SECONDS = 2.0
 MAX_UNKNOWN = 4096
 MAX_UNKNOWN_BYTES = 1 << 20
@@ -56,6 +61,8 @@ class Conduct:
         self._unknown = 0
         self._unknown_bytes = 0
         self._credit = MAX_CREDIT_SECONDS
+        self._may_ask = float(MAX_ABSENT)
+        self._asked_at = now
         self._updated_at = now
         self._in_debt_since: float | None = None
 
@@ -80,6 +87,13 @@ class Conduct:
     def note_failure(self) -> None:
         """A read of its log failed, while it was connected."""
         self._failures += 1
+
+    def absent_pause(self, values: int, now: float) -> float:
+        """So many values were looked up for it in vain; how long it waits for the next ones."""
+        earned = (now - self._asked_at) * ABSENT_PER_SECOND
+        self._asked_at = now
+        self._may_ask = min(self._may_ask + earned, MAX_ABSENT) - values
+        return max(0.0, -self._may_ask / ABSENT_PER_SECOND)
 
     def note_unknown(self, size: int) -> None:
         """A message of no known number."""

@@ -263,10 +263,13 @@ async def _look_up(
     values: list[tuple[RawCoId, Sessions | None]] = []
     if not (member.direction.gives and member.may_read):
         return [(co_id, None) for co_id in query.ids]
-    for position, co_id in enumerate(query.ids):
-        values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
-        if position % _QUERY_PAUSE == _QUERY_PAUSE - 1:
-            await trio.lowlevel.checkpoint()
+    for start in range(0, len(query.ids), _QUERY_PAUSE):
+        absent = 0
+        for co_id in query.ids[start : start + _QUERY_PAUSE]:
+            held = held_sessions(await stored_state(mesh.host, co_id))
+            values.append((co_id, held))
+            absent += held is None
+        await trio.sleep(member.conduct.absent_pause(absent, trio.current_time()))
     return values
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from node.mesh.conduct import (
+    ABSENT_PER_SECOND,
+    MAX_ABSENT,
     MAX_CREDIT_SECONDS,
     MAX_DEBT_SECONDS,
     MAX_FAILURES,
@@ -90,6 +92,16 @@ def test_later_versions_may_say_a_few_things_that_we_do_not_know(messages: int, 
     assert conduct.fault(0) is None
     conduct.note_unknown(1)
     assert "nobody knows" in str(conduct.fault(0))
+
+
+def test_asking_in_vain_has_a_rate_after_a_while() -> None:
+    conduct = Conduct(0)
+    assert conduct.absent_pause(MAX_ABSENT, 0) == 0
+    assert conduct.absent_pause(ABSENT_PER_SECOND, 0) == 1
+    assert conduct.absent_pause(ABSENT_PER_SECOND, 1) == 1
+    assert conduct.absent_pause(0, 2) == 0
+    assert conduct.absent_pause(MAX_ABSENT, 1000) == 0
+    assert conduct.fault(1000) is None
 
 
 def test_penalties_grow_and_are_forgiven() -> None:
