@@ -39,7 +39,8 @@ from tests.support.hostile_members import ACCEPTED, KINDS, be_member
 from tests.support.websocket_client import WebSocketClient, open_websocket
 
 MESH = "a mesh with a hostile member"
-VALUES = 2000
+VALUES = 12_000
+"""Enough for some ten seconds: a liar is there for the first few of them."""
 MARK = 0.8
 GONE_SECONDS = 5.0
 _FRAME_LINES = 50
