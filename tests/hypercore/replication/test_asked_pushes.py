@@ -231,3 +231,30 @@ def test_as_long_as_something_comes_the_rest_is_waited_for() -> None:
     channel.step(PATIENCE_SECONDS / 2)
     assert asker.log.blocks.keys() == {1}
     assert asker.replicator.deadline > PATIENCE_SECONDS
+
+
+def test_what_is_left_out_of_the_announced_order_is_requested_at_once() -> None:
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [5, 1, 6, 2], 0.0)
+    asker.want([1, 5, 6])
+    ask(channel, [6, 2])
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 2, 5, 6}
+    assert peer.expected.missed == 0
+    assert asker.replicator.deadline == math.inf
+
+
+def test_a_push_that_builds_on_what_never_came_is_requested_at_once() -> None:
+    _, asker, channel = connect(writer(4096))
+    peer = channel.ends[1].peer
+    asker.want([700])
+    channel.step(0.0)
+    asker.unwant([700])  # its answer is on its way, and will not be looked at
+    asker.replicator.expect(peer, [701, 2000], 0.0)
+    ask(channel, [701, 2000])
+    asker.want([701, 2000])
+    settle(channel)
+    assert asker.log.blocks.keys() == {701, 2000}
+    assert peer.expected.missed == 0
+    assert not asker.errors
