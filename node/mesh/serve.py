@@ -43,6 +43,9 @@ CATCH_UP_SECONDS = 300.0
 
 RETRY_SECONDS = 10.0
 
+TURN_SECONDS = 0.005
+"""Time spent on one member's messages after which others have their turn."""
+
 CONDUCT_SECONDS = 0.5
 """How often it is looked at what a member did to cores."""
 
@@ -196,23 +199,29 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
     try:
         while member.close_reason is None:
             messages = await channel.receive()
-            now, started = trio.current_time(), time.thread_time()
+            started, size = time.thread_time(), 0
             for number, payload in messages:
-                member.carry_out(session.receive(number, payload, now))
+                member.carry_out(session.receive(number, payload, trio.current_time()))
+                size += len(payload)
+                seconds = time.thread_time() - started
+                if seconds > TURN_SECONDS and session.state is State.MEMBER:
+                    await _weigh(member, size, seconds)
+                    started, size = time.thread_time(), 0
             if session.state is State.MEMBER:
-                await _weigh(member, messages, time.thread_time() - started)
+                await _weigh(member, size, time.thread_time() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
 
 
-async def _weigh(member: Member, messages: Sequence[tuple[int, bytes]], seconds: float) -> None:
+async def _weigh(member: Member, size: int, seconds: float) -> None:
     """Look at what these messages took of the processor; who takes too much is read from later."""
     now = trio.current_time()
-    size = sum(len(payload) for _, payload in messages)
     member.conduct.note_handled(seconds, size, now)
     member.judge()
     if member.close_reason is None and (pause := member.conduct.pause_seconds):
         await trio.sleep(pause)
+    else:
+        await trio.lowlevel.checkpoint()
 
 
 async def _watch_conduct(member: Member, cores: MemberCores) -> None:
