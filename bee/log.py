@@ -13,7 +13,7 @@ ExtensionHandler = Callable[[bytes, Any], Awaitable[Sequence[bytes]]]
 
 
 class LogPeer(Protocol):
-    """Somebody who has the log, too; `hypercore.replication.session.PeerHandle` is one."""
+    """Somebody who has the log, too; `hypercore.replication.peer_handle.PeerHandle` is one."""
 
     @property
     def length(self) -> int:

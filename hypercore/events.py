@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from hypercore.block_reader import CutWatch
 from hypercore.handle import Handle
-from hypercore.replication.session import PeerHandle
+from hypercore.replication.peer_handle import PeerHandle
 from hypercore.replication.statistics import Counters
 
 

@@ -27,7 +27,8 @@ from hypercore.manifest import Manifest, Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
-from hypercore.replication.session import CoreReplication, ExtensionHandler, PeerHandle
+from hypercore.replication.peer_handle import ExtensionHandler, PeerHandle
+from hypercore.replication.session import CoreReplication
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Storage

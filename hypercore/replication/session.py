@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
 import trio
 
 from hypercore.crypto import Entropy, system_entropy
-from hypercore.encoding import DecodeError
-from hypercore.errors import (
-    InvalidCapability,
-    MalformedMessage,
-    RemoteProtocolError,
-    StorageError,
-    UsageError,
-)
+from hypercore.errors import StorageError, UsageError
 from hypercore.fork_proof import ForkProof
-from hypercore.replication.capability import is_capable, replicate_capability
-from hypercore.replication.channel import Link, MessageChannel, Multiplexer
+from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
-from hypercore.replication.effort import Effort
-from hypercore.replication.messages import PROTOCOL, PROTOCOL_ALIASES, Handshake
+from hypercore.replication.log_channel import capability_fault, open_log_channel
+from hypercore.replication.peer_handle import ExtensionHandler, Greeting, PeerHandle
+from hypercore.replication.refusals import Refusals
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.replicator import (
@@ -38,117 +31,14 @@ from hypercore.replication.replicator import (
 )
 from hypercore.replication.report import report_replication
 from hypercore.replication.seeks import Seek
+from hypercore.replication.served_peer import ServedPeer
 from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.statistics import Counters, ReplicationStatistics
-
-MAX_REFUSALS = 64
-"""Remotes remembered that broke a rule, of each core."""
-
-MAX_WAITING_EXTENSIONS = 64
-"""Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
 
 PIECE_MESSAGES = 128
 """Messages handled, and committed, in one go when more have arrived together. Between two pieces
 the writer may send what the first one asks for: otherwise the two ends take turns at working,
 and two processors do the work of one."""
-
-
-class PeerHandle:
-    """One connected peer of one core, as an extension's handler sees it."""
-
-    def __init__(self, replication: CoreReplication, peer: RemotePeer, link: Link) -> None:
-        self._replication = replication
-        self._peer = peer
-        self.link = link
-
-    @property
-    def remote_public_key(self) -> bytes:
-        return self.link.remote_public_key
-
-    @property
-    def length(self) -> int:
-        """The length that the peer said it has."""
-        return self._peer.length
-
-    @property
-    def is_connected(self) -> bool:
-        return not self._peer.is_gone
-
-    @property
-    def contiguous_length(self) -> int:
-        """The blocks that the peer said it has without a gap from 0."""
-        return self._peer.contiguous_length
-
-    @property
-    def round_trip_seconds(self) -> float:
-        """How long its answers took lately; 0 before the first."""
-        return self._peer.inflight.round_trip_seconds
-
-    @property
-    def missed_pushes(self) -> int:
-        """Blocks that it announced and that did not come in time."""
-        return self._peer.expected.missed
-
-    def send_extension(self, name: str, payload: bytes) -> None:
-        """Send to this peer; nothing happens when it is gone."""
-        self._replication._send_extension(name, payload, self._peer)
-
-    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
-        """Send blocks that this peer asked for through an extension, in this order.
-
-        Returns those that will be sent: what it has or was sent before is left out, and what is
-        over `pushes.MAX_WAITING_PUSHES`. They leave when the connection can carry them, after
-        extension messages that are sent before the next checkpoint.
-        """
-        return self._replication._push_asked(self._peer, indices)
-
-    def allow_pushes(self, count: int) -> None:
-        """It was asked through an extension: so many blocks may come without a request."""
-        self._peer.expected.allow(count)
-        self._peer.was_allowed_push = True
-
-    def expect_blocks(self, indices: Iterable[int]) -> None:
-        """It announced that it sends these: they are not requested unless it is late."""
-        self._replication._expect(self._peer, indices)
-
-
-ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
-"""Gets a peer's payload; what it returns is sent back to that peer under the same name."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Greeting:
-    """What every peer is sent for a while."""
-
-    name: str
-    payload: bytes
-    pushes: int
-
-    def send(self, peer: PeerHandle) -> None:
-        peer.allow_pushes(self.pushes)
-        peer.send_extension(self.name, self.payload)
-
-
-class _Served:
-    """A peer with its channel."""
-
-    __slots__ = ("channel", "effort", "error", "extensions", "handle", "peer", "waiting")
-
-    def __init__(self, peer: RemotePeer, channel: MessageChannel, handle: PeerHandle) -> None:
-        self.peer = peer
-        self.channel = channel
-        self.handle = handle
-        self.error: StorageError | None = None
-        self.waiting: trio.CancelScope | None = None
-        self.extensions: list[tuple[str, bytes]] = []
-        self.effort = Effort(trio.current_time())
-
-    def note_effort(self, started: float, idle_bytes: int = 0) -> None:
-        """Something was done for the peer, beginning then; so many bytes were in no block."""
-        now = trio.current_time()
-        counters = self.peer.counters
-        blocks = counters.blocks_received + counters.blocks_sent
-        self.effort.spent(now - started, blocks, now, idle_bytes)
 
 
 class CoreReplication:
@@ -162,15 +52,15 @@ class CoreReplication:
         """`entropy` makes the order of downloads in random order."""
         self._log = log
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
-        self._served: dict[RemotePeer, _Served] = {}
+        self._served: dict[RemotePeer, ServedPeer] = {}
         self._handlers: dict[str, ExtensionHandler] = {}
-        self._greetings: list[_Greeting] = []
+        self._greetings: list[Greeting] = []
         self._opening = 0
         self._finding = 0
         self._had_peers = False
         self._resting: dict[Multiplexer, trio.Event] = {}
         self._changed = trio.Event()
-        self.refusals: dict[bytes, str] = {}
+        self.refusals = Refusals()
         """Why channels with these remotes were ended, the last time that they broke a rule."""
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
@@ -242,7 +132,7 @@ class CoreReplication:
 
         It asks for blocks: so many of them each of these peers may send without a request.
         """
-        greeting = _Greeting(name, payload, pushes)
+        greeting = Greeting(name, payload, pushes)
         self._greetings.append(greeting)
         try:
             for handle in self.peers:
@@ -338,18 +228,23 @@ class CoreReplication:
         JavaScript extensions without an encoding of their own expect a length before them:
         `encode_buffer(payload)`.
         """
-        self._send_extension(name, payload, None)
+        self._carry_out(self._replicator.send_extension(name, payload, None))
         return len(self._served)
 
-    def _send_extension(self, name: str, payload: bytes, peer: RemotePeer | None) -> None:
+    # --- what one peer's handle asks for ---------------------------------------------------------
+
+    def send_extension_to(self, peer: RemotePeer, name: str, payload: bytes) -> None:
+        """See `PeerHandle.send_extension`."""
         self._carry_out(self._replicator.send_extension(name, payload, peer))
 
-    def _push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
+    def push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
+        """See `PeerHandle.push_blocks`."""
         queued, outputs = self._replicator.push_asked(peer, indices)
         self._carry_out(outputs)
         return queued
 
-    def _expect(self, peer: RemotePeer, indices: Iterable[int]) -> None:
+    def expect(self, peer: RemotePeer, indices: Iterable[int]) -> None:
+        """See `PeerHandle.expect_blocks`."""
         self._replicator.expect(peer, indices, trio.current_time())
         self._poke()
 
@@ -392,7 +287,7 @@ class CoreReplication:
                 return False
             peer, outputs = self._replicator.add_peer()
             self._had_peers = True
-            served = _Served(peer, channel, PeerHandle(self, peer, channel.link))
+            served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served
             self._notify()
             try:
@@ -409,48 +304,23 @@ class CoreReplication:
             channel.close()
 
     async def _open(self, mux: Multiplexer) -> MessageChannel | None:
-        link = mux.link
-        capability = replicate_capability(
-            is_initiator=link.is_initiator,
-            key=self._log.key,
-            handshake_hash=link.handshake_hash,
-        )
         self._opening += 1
         try:
-            return await mux.open_channel(
-                PROTOCOL,
-                self._log.discovery_key,
-                Handshake(capability).encode(),
-                aliases=PROTOCOL_ALIASES,
-            )
-        except (trio.BrokenResourceError, trio.EndOfChannel, trio.ClosedResourceError):
-            return None
+            return await open_log_channel(mux, self._log.key, self._log.discovery_key)
         finally:
             self._opening -= 1
             self._notify()
 
     def _is_capable(self, channel: MessageChannel) -> bool:
         """Check the remote's capability; a wrong one ends the connection, as it does in JS."""
-        link = channel.link
-        error: RemoteProtocolError
-        try:
-            handshake = Handshake.decode(channel.remote_handshake)
-        except DecodeError as reason:
-            error = MalformedMessage(f"replication handshake: {reason.reason}", reason.offset)
-        else:
-            if is_capable(
-                handshake.capability,
-                is_initiator=not link.is_initiator,
-                key=self._log.key,
-                handshake_hash=link.handshake_hash,
-            ):
-                return True
-            error = InvalidCapability("the remote does not know the key of the core it opened")
+        error = capability_fault(channel, self._log.key)
+        if error is None:
+            return True
         self._replicator.peers_refused += 1
         channel.abort(error)
         return False
 
-    async def _converse(self, served: _Served) -> bool:
+    async def _converse(self, served: ServedPeer) -> bool:
         """Receive until the channel ends; True when it is to be opened again."""
         peer, channel = served.peer, served.channel
         replicator = self._replicator
@@ -491,7 +361,7 @@ class CoreReplication:
         )
 
     def _receive(
-        self, served: _Served, messages: list[tuple[int, bytes]], nursery: trio.Nursery
+        self, served: ServedPeer, messages: list[tuple[int, bytes]], nursery: trio.Nursery
     ) -> None:
         head = self._log.head
         had_extensions = bool(served.extensions)
@@ -505,26 +375,11 @@ class CoreReplication:
         if self._log.head is not head or not self._replicator.is_behind:
             self._notify()
         if served.extensions and not had_extensions:
-            nursery.start_soon(self._handle_extensions, served)
+            nursery.start_soon(served.handle_extensions, self._handlers)
         if self.activity:
             self.activity.unpark_all()
 
-    async def _handle_extensions(self, served: _Served) -> None:
-        while served.extensions:
-            name, payload = served.extensions[0]
-            handler = self._handlers.get(name)
-            if handler is not None:
-                try:
-                    answers = await handler(payload, served.handle)
-                except StorageError as error:  # of this core; not the end of the process
-                    served.error = error
-                    served.channel.close()
-                    return
-                for answer in answers:
-                    self._send_extension(name, answer, served.peer)
-            del served.extensions[0]
-
-    def _take(self, served: _Served, max_bytes: int) -> Sequence[tuple[int, bytes]]:
+    def _take(self, served: ServedPeer, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """Called by the channel's writer, which is not to suffer from our disk."""
         try:
             started = trio.current_time()
@@ -534,8 +389,7 @@ class CoreReplication:
                 self.activity.unpark_all()
             return messages
         except StorageError as error:
-            served.error = error
-            served.channel.close()
+            served.fail(error)
             return ()
 
     def _carry_out(self, outputs: Iterable[Output]) -> None:
@@ -554,24 +408,17 @@ class CoreReplication:
                 case Answerable():
                     served.channel.wake_source()
                 case ExtensionReceived(_, name, payload):
-                    if name in self._handlers and len(served.extensions) < MAX_WAITING_EXTENSIONS:
-                        served.extensions.append((name, payload))
+                    if name in self._handlers:
+                        served.add_extension(name, payload)
                 case EndChannel(_, fault):
                     if fault is not None:
-                        self._note_refusal(served.channel, fault)
+                        self.refusals.note(served.handle.remote_public_key, fault)
                     served.channel.close()
                 case AbortConnection(_, error):
-                    self._note_refusal(served.channel, error)
+                    self.refusals.note(served.handle.remote_public_key, error)
                     served.channel.abort(error)
                 case _:
                     assert_never(output)
-
-    def _note_refusal(self, channel: MessageChannel, error: RemoteProtocolError) -> None:
-        key = channel.link.remote_public_key
-        self.refusals.pop(key, None)
-        self.refusals[key] = str(error)
-        if len(self.refusals) > MAX_REFUSALS:
-            del self.refusals[next(iter(self.refusals))]
 
     def _poke(self) -> None:
         """The deadline may have come nearer: whoever waits for messages looks at it again."""

@@ -14,7 +14,7 @@ from bee.messages import CacheHint
 from hypercore import Core, open_corestore
 from hypercore.encoding import encode_buffer
 from hypercore.replication.heads import PATIENCE_SECONDS
-from hypercore.replication.session import PeerHandle
+from hypercore.replication.peer_handle import PeerHandle
 from tests.support.replicating_cores import replicating
 
 COUNT = 2_000

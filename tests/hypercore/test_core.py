@@ -23,7 +23,7 @@ from hypercore import (
 )
 from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
-from hypercore.replication.session import PeerHandle
+from hypercore.replication.peer_handle import PeerHandle
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import verify_core
 

@@ -14,7 +14,8 @@ from hypercore.corestore import open_corestore
 from hypercore.crypto import discovery_key
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.replication.messages import PROTOCOL, Handshake
-from hypercore.replication.session import CoreReplication, PeerHandle
+from hypercore.replication.peer_handle import PeerHandle
+from hypercore.replication.session import CoreReplication
 from swarm.io.mux import MuxHandle
 from tests.interop.replication_peer import (
     JavaScriptPeer,

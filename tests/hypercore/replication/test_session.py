@@ -22,7 +22,9 @@ from hypercore.replication.messages import (
     MessageType,
     Sync,
 )
-from hypercore.replication.session import MAX_WAITING_EXTENSIONS, CoreReplication, PeerHandle
+from hypercore.replication.peer_handle import PeerHandle
+from hypercore.replication.served_peer import MAX_WAITING_EXTENSIONS
+from hypercore.replication.session import CoreReplication
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_mux import MemoryChannel, MemoryMux, memory_mux_pair
 

@@ -1,0 +1,96 @@
+"""What the handler of an extension sees of a peer, and may do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hypercore.replication.channel import Link
+from hypercore.replication.remote import RemotePeer
+
+
+class PeerActions(Protocol):
+    """Carries out what a handle is asked for; `session.CoreReplication` is one."""
+
+    def send_extension_to(self, peer: RemotePeer, name: str, payload: bytes) -> None: ...
+
+    def push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]: ...
+
+    def expect(self, peer: RemotePeer, indices: Iterable[int]) -> None: ...
+
+
+class PeerHandle:
+    """One connected peer of one core, as an extension's handler sees it."""
+
+    def __init__(self, replication: PeerActions, peer: RemotePeer, link: Link) -> None:
+        self._replication = replication
+        self._peer = peer
+        self.link = link
+
+    @property
+    def remote_public_key(self) -> bytes:
+        return self.link.remote_public_key
+
+    @property
+    def length(self) -> int:
+        """The length that the peer said it has."""
+        return self._peer.length
+
+    @property
+    def is_connected(self) -> bool:
+        return not self._peer.is_gone
+
+    @property
+    def contiguous_length(self) -> int:
+        """The blocks that the peer said it has without a gap from 0."""
+        return self._peer.contiguous_length
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """How long its answers took lately; 0 before the first."""
+        return self._peer.inflight.round_trip_seconds
+
+    @property
+    def missed_pushes(self) -> int:
+        """Blocks that it announced and that did not come in time."""
+        return self._peer.expected.missed
+
+    def send_extension(self, name: str, payload: bytes) -> None:
+        """Send to this peer; nothing happens when it is gone."""
+        self._replication.send_extension_to(self._peer, name, payload)
+
+    def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
+        """Send blocks that this peer asked for through an extension, in this order.
+
+        Returns those that will be sent: what it has or was sent before is left out, and what is
+        over `pushes.MAX_WAITING_PUSHES`. They leave when the connection can carry them, after
+        extension messages that are sent before the next checkpoint.
+        """
+        return self._replication.push_asked(self._peer, indices)
+
+    def allow_pushes(self, count: int) -> None:
+        """It was asked through an extension: so many blocks may come without a request."""
+        self._peer.expected.allow(count)
+        self._peer.was_allowed_push = True
+
+    def expect_blocks(self, indices: Iterable[int]) -> None:
+        """It announced that it sends these: they are not requested unless it is late."""
+        self._replication.expect(self._peer, indices)
+
+
+ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
+"""Gets a peer's payload; what it returns is sent back to that peer under the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What every peer is sent for a while."""
+
+    name: str
+    payload: bytes
+    pushes: int
+
+    def send(self, peer: PeerHandle) -> None:
+        peer.allow_pushes(self.pushes)
+        peer.send_extension(self.name, self.payload)
