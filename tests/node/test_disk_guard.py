@@ -21,8 +21,9 @@ from node.config import load_config
 from node.covalue.bee_store import BeeStore
 from node.covalue.known_state import NOTHING
 from node.covalue.store import ValueAppend
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.disk_guard import DiskGuard, DiskLimits
+from node.running import Node
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import wait_until
 from tests.support.data_log import DataLog

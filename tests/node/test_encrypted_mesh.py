@@ -12,8 +12,9 @@ import trio
 from node.cli.app import main
 from node.config import Config, load_config
 from node.covalue.ids import RawCoId
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
+from node.running import Node
 from node.verbs import Load, MeshInvite, VerbError
 from tests.support.authors import Author, edits, map_header
 

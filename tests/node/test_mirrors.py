@@ -16,9 +16,10 @@ from hypercore.crypto import KeyPair, encode_id
 from hypercore.replication.messages import PROTOCOL
 from node.client import AdminClient
 from node.config import load_config
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
 from node.mirror_file import MirrorSpec, load_mirrors, save_mirrors
+from node.running import Node
 from node.verbs import AddMirror, ExitCode, ListMirrors, MirrorVerb, RemoveMirror, VerbError
 from node.web.status import MirrorStatus
 from swarm.io.connection import open_connection
