@@ -124,7 +124,7 @@ class HyperbeeExtension:
 
         False, and nothing is taken, when it did not keep its word before.
         """
-        if peer.missed_pushes:
+        if not peer.keeps_word:
             return False
         peer.allow_pushes(MAX_HINTS_PER_REQUEST)
         self._tree.hints.expect()
@@ -144,7 +144,7 @@ class HyperbeeExtension:
         is_known = best in self._pushers
         for peer in (best,) if is_known else peers:
             requests: list[Request] = list(plain)
-            if peer is best and not peer.missed_pushes:
+            if peer is best and peer.keeps_word:
                 peer.allow_pushes(MAX_HINTS_PER_REQUEST)
                 is_enough = is_known or whole in plain
                 pushing = replace(whole, push_from=lacking + 1)
@@ -158,7 +158,7 @@ class HyperbeeExtension:
         lacks = (peer.contiguous_length < version) + (peer.length < version)
         return (
             lacks,
-            peer.missed_pushes > 0,
+            not peer.keeps_word,
             peer not in self._pushers,
             peer.round_trip_seconds,
         )
@@ -176,7 +176,7 @@ class HyperbeeExtension:
         answers: list[bytes] = []
         for message in messages[:1]:
             if isinstance(message, CacheHint):
-                is_pushed = message.pushed and not peer.missed_pushes
+                is_pushed = message.pushed and peer.keeps_word
                 fresh = tree.hints.add(
                     message.seqs, _stop(tree, is_pushed=is_pushed), is_pushed=is_pushed
                 )

@@ -18,16 +18,25 @@ MAX_ALLOWED = 8192
 class ExpectedPushes:
     """How many blocks a peer may send, and which of them it has announced."""
 
-    __slots__ = ("_allowed", "_indices", "deadline", "missed")
+    __slots__ = ("_allowed", "_came", "_indices", "deadline", "missed")
 
     def __init__(self) -> None:
         self._allowed = 0
+        self._came = 0
         self._indices: dict[int, None] = {}
         self.deadline = math.inf
         """When what was announced is given up."""
 
         self.missed = 0
         """Blocks that were announced, and after which nothing came in time."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is announced comes: four of five blocks do.
+
+        Some are left out by an honest peer, when a request for them was answered and withdrawn.
+        """
+        return 4 * self.missed <= self._came
 
     def allow(self, count: int) -> None:
         """So many more blocks may come."""
@@ -56,6 +65,7 @@ class ExpectedPushes:
         """
         if index not in self._indices:
             return []
+        self._came += 1
         left_out: list[int] = []
         for earlier in list(self._indices):
             del self._indices[earlier]

@@ -52,9 +52,9 @@ class PeerHandle:
         return self._peer.inflight.round_trip_seconds
 
     @property
-    def missed_pushes(self) -> int:
-        """Blocks that it announced and that did not come in time."""
-        return self._peer.expected.missed
+    def keeps_word(self) -> bool:
+        """Whether the blocks that it announces come, by and large."""
+        return self._peer.expected.is_kept
 
     def send_extension(self, name: str, payload: bytes) -> None:
         """Send to this peer; nothing happens when it is gone."""

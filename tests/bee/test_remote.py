@@ -153,7 +153,7 @@ async def test_pushes_are_asked_of_the_best_peer_and_of_no_other() -> None:
         [False],
         [True],
     ]
-    near.missed_pushes = 3  # it announced some and did not keep its word
+    near.keeps_word = False
     await bee.get(b"00321")
     # The owner has shown that it pushes.
     assert remote.trips >= 2

@@ -26,15 +26,14 @@ LIAR = KeyPair.from_seed(b"l" * 32)
 
 QUICK = {
     "claims that are never delivered": "its log cannot be read",
-    "values without end that it has not": "its log cannot be read",
     "wrong proofs": "core",
     "old heads": "its log cannot be read",
-    "queries": "more than 64 queries",
     "messages that nobody knows": "nobody knows",
     "false evidence": "false evidence",
     "lengths of our own log": "one length of our log after the other",
 }
-"""By what is done, what is said about it. Floods take seconds of work: the campaign has them."""
+"""By what is done, what is said about it. Floods take seconds of work, and never let a clock jump
+that waits for everybody to be idle: the campaign has them."""
 
 
 async def attack(node: MeshNode, kind: str) -> None:
