@@ -27,7 +27,8 @@ from hypercore.storage import Durability
 from node.access.opening import open_access
 from node.block_cache import open_block_cache
 from node.client import AdminAccess
-from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.room import Room, run_with_room
 from node.config import Config, Endpoint
 from node.disk_guard import DiskLimits, open_disk_guard

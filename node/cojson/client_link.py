@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from node.cojson.messages import Known, Message, encode_message
+from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.recent import Line, RecentContent
 from node.cojson.sync import SyncEngine
@@ -128,6 +128,21 @@ class ClientLink:
                 await self.outbox.wait_room()
         await self.outbox.wait_room()
         await self._inlet.wait_settled(self.peer_id)
+
+    async def wait_found(self, co_id: RawCoId) -> bool:
+        """Ask as a client does, so that dependencies are found too; whether it is here now.
+
+        Cancel: it may be asked for all the same.
+        """
+        await self.receive([Load(co_id, NOTHING)])
+        while True:
+            if self.outbox.is_wanted(co_id):
+                return True
+            for line in self.outbox.take_lines(1):
+                answer = decode_line(line)
+                if isinstance(answer, Known) and answer.co_id == co_id:
+                    return answer.known.header
+            await self.outbox.wake.wait()
 
     async def next_lines(self, max_characters: int) -> list[str]:
         """What to send now, up to about so much; nothing when nothing waits.

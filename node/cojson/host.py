@@ -9,17 +9,14 @@ which never waits.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import assert_never
 
 import structlog
 import trio
 
-from hypercore.errors import StorageFailed
 from node.cojson.change_feed import ChangeFeed
 from node.cojson.client_link import (
     CONTENT_COST,
@@ -27,13 +24,15 @@ from node.cojson.client_link import (
     ClientLink,
     ContentSource,
 )
-from node.cojson.copies import CopyGate, CopyLedger, Overdue
+from node.cojson.client_table import ClientTable
+from node.cojson.committer import Committer
+from node.cojson.copies import CopyGate, CopyLedger
 from node.cojson.eraser import Eraser
 from node.cojson.fork_watch import ForkWatch
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
 from node.cojson.group_reading import is_deletion_valid
-from node.cojson.messages import Known, Load, Message, decode_line, encode_message
-from node.cojson.outbox import Outbox
+from node.cojson.host_options import HostOptions
+from node.cojson.messages import Message
 from node.cojson.outputs import (
     Changed,
     CheckFork,
@@ -52,35 +51,16 @@ from node.cojson.outputs import (
 from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
-from node.cojson.room import Room, is_stored, run_with_room
+from node.cojson.room import Room, run_with_room
 from node.cojson.searches import Searches
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts
-from node.covalue.store import CoValueStore, ValueAppend
+from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
-from swarm.io.tasks import Wakeup, open_background_nursery
-
-__all__ = [
-    "HostOptions",
-    "HostStatistics",
-    "LoadReport",
-    "MeshReader",
-    "Receipt",
-    "SyncHost",
-    "open_sync_host",
-]
-
-MAX_COMMIT_MESSAGES = 256
-"""Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
-
-GATHER_MESSAGES = 64
-"""So many are worth waiting for, 10 ms at most: every append writes the tree's upper nodes."""
-
-MAX_COMMIT_BYTES = 2 * 1024 * 1024
-"""An append of as much takes about 10 ms."""
+from swarm.io.tasks import open_background_nursery
 
 MAX_UNSETTLED_BYTES = 256 * 1024
 """Content of one client on its way to the disk; beyond it the client is not read from.
@@ -92,45 +72,10 @@ of the node's own work while a file is uploaded, with this for 9 ms.
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """Content of all clients that waits for an append; beyond it no client is read from."""
 
-MEMORY_BYTES = 64 * 1024 * 1024
-"""Default budget for what is kept of values: that of 5,000 values of ten edits fits into it."""
-
 CONTENT_EIGHTHS = 3
 """Of the budget; verified state may not have them, content may have all that state leaves."""
 
-MEMORY_SECONDS = 600.0
-"""Values are forgotten when nobody used them for so long, at most half as long again."""
-
-MAX_LOGGED_REFUSALS = 10
-"""Per client: who forges much does not fill the log; all are counted."""
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Counters:
-    messages_received: int = 0
-    bad_lines: int = 0
-    refused_for_room: int = 0
-    commits: int = 0
-    messages_stored: int = 0
-    transactions_stored: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class HostOptions:
-    """What an operator decides."""
-
-    memory_bytes: int = MEMORY_BYTES
-    """For what is kept of values in use: verified state, and content, which takes less."""
-    memory_seconds: float = MEMORY_SECONDS
-    """Values are forgotten when nobody used them for so long, at most half as long again."""
-    enforces_writes: bool = False
-    """Refuse what its author had no right to write, as the owning group says."""
-    min_copies: int = 1
-    """On how many nodes something is durable when clients are told so: here, and on others."""
-    erases: bool = True
-    """Remove deleted values from the disk; else their content stays there, unserved."""
 
 
 class SyncHost:
@@ -146,7 +91,6 @@ class SyncHost:
     ) -> None:
         self.store = store
         self._access = access
-        self._counters = _Counters()
         self._engine = SyncEngine(
             memory_bytes=options.memory_bytes - options.memory_bytes * CONTENT_EIGHTHS // 8,
             enforces_writes=options.enforces_writes,
@@ -161,26 +105,26 @@ class SyncHost:
             else None
         )
         self._mesh: MeshReader | None = None
-        self._outboxes: dict[str, Outbox] = {}
-        self._next_peer = 1
         self._memory_bytes = options.memory_bytes
         self._recent = RecentContent(options.memory_bytes)
-        self.copies = CopyGate(options.min_copies)
-        """Who else holds what clients wait for, and what they are not told before that."""
-        self._copies_wanted = Wakeup()
-        self._source = ContentSource(self._engine, self._recent, store, self._screen)
+        self._clients = ClientTable(self._engine, options.min_copies)
+        self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
         self._feeds: list[ChangeFeed] = []
-        self._commits: deque[Store] = deque()
-        self._queued_bytes = 0
-        self._commit_wake = Wakeup()
+        self._committer = Committer(store, room, self._note_stored)
         self._committed = trio.lowlevel.ParkingLot()
         self._reader = StoreReader(self._engine, store, self._recent, self._carry_out_answer)
         self._searches = Searches(self._search, self._end_search)
         self._receipts = Receipts()
         self._room = room
         self._is_full = room is not None and not room.is_open
+        self._messages_received = self._bad_lines = self._refused_for_room = 0
         self._interest_seen = 0
         self._interest = trio.lowlevel.ParkingLot()
+
+    @property
+    def copies(self) -> CopyGate:
+        """Who else holds what clients wait for, and what they are not told before that."""
+        return self._clients.copies
 
     @property
     def mesh(self) -> MeshReader | None:
@@ -252,36 +196,18 @@ class SyncHost:
         self, member_id: bytes, holdings: Sequence[tuple[RawCoId, SessionCounts | None]]
     ) -> None:
         """A member says that so much of these is durable there; None: nothing is."""
-        ledger = self.copies.ledger
-        for co_id, sessions in holdings:
-            if sessions is None or not ledger.note(member_id, co_id, sessions):
-                continue
-            for peer_id, known in self.copies.due(co_id, self._engine.durable_state(co_id)):
-                outbox = self._outboxes.get(peer_id)
-                if outbox is not None:
-                    outbox.push(encode_message(known))
+        self._clients.note_copies(member_id, holdings)
 
     async def wait_copies_wanted(self) -> Sequence[RawCoId]:
         """Values that somebody waits for others to hold, once there are any; for one task.
 
         Cancel: nothing is changed.
         """
-        while not (wanted := list(self.copies.ledger.watched)):
-            await self._copies_wanted.wait()
-        return wanted
+        return await self._clients.wait_copies_wanted()
 
-    @contextmanager
-    def watching_copies(self, co_ids: Sequence[RawCoId]) -> Iterator[CopyLedger]:
+    def watching_copies(self, co_ids: Sequence[RawCoId]) -> AbstractContextManager[CopyLedger]:
         """Have members asked, while the block lasts, how much of these they hold."""
-        ledger = self.copies.ledger
-        for co_id in co_ids:
-            ledger.watch(co_id)
-        self._copies_wanted.set()
-        try:
-            yield ledger
-        finally:
-            for co_id in co_ids:
-                ledger.unwatch(co_id)
+        return self._clients.watching_copies(co_ids)
 
     # People.
 
@@ -300,24 +226,12 @@ class SyncHost:
             source = "mesh"
             with self.client("load") as link:
                 self.copies.exempt(link.peer_id)
-                if await self._wait_found(link, co_id):
+                if await link.wait_found(co_id):
                     await self._searches.wait_over(co_id)
                     value = await self.store.load_value(co_id)
         if value is None:
             return None
         return LoadReport(co_id, value.header, value.known_state.sessions, source)
-
-    async def _wait_found(self, link: ClientLink, co_id: RawCoId) -> bool:
-        """Ask as a client does, so that dependencies are found too; whether it is here now."""
-        await link.receive([Load(co_id, NOTHING)])
-        while True:
-            if link.outbox.is_wanted(co_id):
-                return True
-            for line in link.outbox.take_lines(1):
-                answer = decode_line(line)
-                if isinstance(answer, Known) and answer.co_id == co_id:
-                    return answer.known.header
-            await link.outbox.wake.wait()
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         """What is stored durably; `NOTHING` when the value is not.
@@ -332,23 +246,23 @@ class SyncHost:
         return NOTHING if value is None else value.known_state
 
     def statistics(self) -> HostStatistics:
-        counters = self._counters
+        committer = self._committer
         return HostStatistics(
-            clients=len(self._outboxes),
+            clients=len(self._clients),
             subscribed_ids=len(self._engine.subscribed_ids),
             values_stored=self.store.count(),
             values_in_memory=self._engine.values_in_memory,
             state_bytes=self._engine.state_bytes,
             content_bytes=self._recent.used_bytes,
-            messages_received=counters.messages_received,
-            bad_lines=counters.bad_lines,
+            messages_received=self._messages_received,
+            bad_lines=self._bad_lines,
             refused=self._engine.refused,
-            refused_for_room=counters.refused_for_room,
+            refused_for_room=self._refused_for_room,
             forks_found=self.forks.forks_found,
             erased_values=0 if self._eraser is None else self._eraser.erased_values,
-            commits=counters.commits,
-            messages_stored=counters.messages_stored,
-            transactions_stored=counters.transactions_stored,
+            commits=committer.commits,
+            messages_stored=committer.messages_stored,
+            transactions_stored=committer.transactions_stored,
         )
 
     # Clients.
@@ -356,16 +270,11 @@ class SyncHost:
     @contextmanager
     def client(self, remote: str, origin: Origin = UNKNOWN_ORIGIN) -> Iterator[ClientLink]:
         """A client's place in the node while the block lasts."""
-        peer_id = f"{self._next_peer}@{remote}"
-        self._next_peer += 1
-        outbox = self._outboxes[peer_id] = Outbox()
-        self._engine.add_peer(peer_id, origin)
+        peer_id, outbox = self._clients.add(remote, origin)
         try:
             yield ClientLink(peer_id, outbox, self._source, self)
         finally:
-            del self._outboxes[peer_id]
-            self.copies.forget(peer_id)
-            self._engine.remove_peer(peer_id)
+            self._clients.remove(peer_id)
             self._tell_interest()
 
     def pace(self, origin: Origin, size: int, messages: int) -> Pace:
@@ -376,14 +285,14 @@ class SyncHost:
 
     def count_bad_lines(self, count: int) -> None:
         """Lines of some client that were no messages."""
-        self._counters.bad_lines += count
+        self._bad_lines += count
 
     def receive(self, peer_id: str, message: Message) -> None:
         """Take a message from a client; no content while there is no room for any."""
-        self._counters.messages_received += 1
+        self._messages_received += 1
         if self._is_full and isinstance(message, Content):
-            self._outboxes[peer_id].is_owed_room = True
-            self._counters.refused_for_room += 1
+            self._clients.owe_room(peer_id)
+            self._refused_for_room += 1
             return
         self._carry_out(self._engine.receive(peer_id, message))
 
@@ -394,7 +303,7 @@ class SyncHost:
         """
         while not self._is_full and (
             self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES
-            or self._queued_bytes > MAX_QUEUED_BYTES
+            or self._committer.queued_bytes > MAX_QUEUED_BYTES
         ):
             await self._committed.park()
 
@@ -404,11 +313,9 @@ class SyncHost:
         for output in outputs:
             match output:
                 case Send() | Serve() | EndPeer() | Refused():
-                    self._address_client(output)
+                    self._clients.tell(output)
                 case Store():
-                    self._commits.append(output)
-                    self._queued_bytes += output.append.size
-                    self._commit_wake.set()
+                    self._committer.add(output)
                 case LoadValue() | Rehash() | ReadGroup():
                     self._reader.ask(output)
                 case CheckFork():
@@ -424,41 +331,6 @@ class SyncHost:
                     assert_never(output)
         self._tell_interest()
 
-    def _address_client(self, output: Send | Serve | EndPeer | Refused) -> None:
-        outbox = self._outboxes.get(output.peer_id)
-        if outbox is None:
-            return
-        match output:
-            case Send(peer_id, message):
-                said = self._screen(peer_id, message)
-                if said is not None:
-                    outbox.push(encode_message(said))
-            case Serve(_, co_id, priority):
-                outbox.want(co_id, priority)
-            case EndPeer(_, reason):
-                outbox.end(reason)
-            case Refused(peer_id, co_id, reason):
-                outbox.refusals += 1
-                if outbox.refusals <= MAX_LOGGED_REFUSALS:
-                    _log.warning("content refused", client=peer_id, co_id=co_id, reason=reason)
-            case _:
-                assert_never(output)
-
-    def _screen(self, peer_id: str, message: Message) -> Message | None:
-        """What the client is told now: of `known`s, what is on enough nodes."""
-        copies = self.copies
-        if copies.min_copies == 1 or not isinstance(message, Known | Load):
-            return message
-        said = copies.screen(peer_id, message, self._engine.durable_state(message.co_id))
-        if copies.held_back:
-            self._copies_wanted.set()
-        if isinstance(said, Overdue):
-            outbox = self._outboxes.get(peer_id)
-            if outbox is not None:
-                outbox.end("too many acknowledgements wait for copies on other nodes")
-            return None
-        return said
-
     def _tell_interest(self) -> None:
         if self._interest_seen != self._engine.interest_version:
             self._interest.unpark_all()
@@ -471,7 +343,7 @@ class SyncHost:
         Cancel: a commit under way is stored whole or not at all.
         """
         async with trio.open_nursery() as tasks:
-            tasks.start_soon(self._commit_forever)
+            tasks.start_soon(self._committer.run)
             tasks.start_soon(self._reader.run)
             tasks.start_soon(run_with_room, self._room, self.forks.run)
             if self._room is not None:
@@ -481,56 +353,25 @@ class SyncHost:
                 tasks.start_soon(run_with_room, self._room, self._eraser.run)
             await self._searches.run()
 
-    async def _commit_forever(self) -> None:
-        """Make what waits durable, as much at a time as one append may hold."""
-        while True:
-            if not self._commits:
-                await self._commit_wake.wait()
-                continue
-            await self._gather()
-            stores: list[Store] = []
-            size = 0
-            while self._commits and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
-                store = self._commits.popleft()
-                stores.append(store)
-                size += store.append.size
-                self._counters.transactions_stored += store.append.transaction_count
-            await self._make_durable([store.append for store in stores])
-            self._queued_bytes -= size
-            self._counters.commits += 1
-            self._counters.messages_stored += len(stores)
-            now = trio.current_time()
-            for store in stores:
-                co_id = store.append.co_id
-                if self._access is not None:
-                    self._access.stored(store.origin, store.append, now)
-                if store.append.is_deletion:
-                    self._recent.forget(co_id)
-                    if self._eraser is not None:
-                        self._eraser.wake()
-                else:
-                    self._recent.add(store.append, self._engine.priority(co_id))
-            for start in range(0, len(stores), TURN):
-                await trio.lowlevel.checkpoint()
-                tickets = [store.ticket for store in stores[start : start + TURN]]
-                self._carry_out(self._engine.stored(tickets))
-            self._share_memory()
-            self._committed.unpark_all()
+    async def _note_stored(self, stores: Sequence[Store]) -> None:
+        """What was committed is durable: count it, keep it at hand, tell the engine."""
+        now = trio.current_time()
+        for store in stores:
+            co_id = store.append.co_id
+            if self._access is not None:
+                self._access.stored(store.origin, store.append, now)
+            if store.append.is_deletion:
+                self._recent.forget(co_id)
+                if self._eraser is not None:
+                    self._eraser.wake()
+            else:
+                self._recent.add(store.append, self._engine.priority(co_id))
+        for start in range(0, len(stores), TURN):
             await trio.lowlevel.checkpoint()
-
-    async def _make_durable(self, appends: Sequence[ValueAppend]) -> None:
-        """Store it; where that fails for want of room, as soon as there is some."""
-        while True:
-            try:
-                await self.store.store(appends)
-                return
-            except StorageFailed as error:
-                if self._room is None:
-                    raise
-                self._room.close(str(error))
-            await self._room.wait_open()
-            if await is_stored(self.store, appends):
-                return
+            tickets = [store.ticket for store in stores[start : start + TURN]]
+            self._carry_out(self._engine.stored(tickets))
+        self._share_memory()
+        self._committed.unpark_all()
 
     async def _mind_room(self, room: Room) -> None:
         """Take nothing in while there is no room; who sent something meanwhile is to come again."""
@@ -538,17 +379,8 @@ class SyncHost:
             self._is_full = not room.is_open
             self._committed.unpark_all()
             if not self._is_full:
-                for outbox in self._outboxes.values():
-                    if outbox.is_owed_room:
-                        outbox.end("there was no room for what it sent, and now there is")
+                self._clients.end_owed()
             await room.wait_changed()
-
-    async def _gather(self) -> None:
-        """Let a few more messages come, as long as each round of the other tasks brings some."""
-        before = 0
-        while before < len(self._commits) < GATHER_MESSAGES:
-            before = len(self._commits)
-            await trio.lowlevel.checkpoint()
 
     def _share_memory(self) -> None:
         """What verified state does not take of the budget, content may have."""

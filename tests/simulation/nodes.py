@@ -19,7 +19,8 @@ from node.access.gate import Gate
 from node.access.quotas import Quotas
 from node.access.usage_file import count_usage
 from node.cojson.gatekeeper import Origin
-from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.serve import ClientSocket, serve_client
 from node.covalue.bee_store import BeeStore
 from node.mesh.membership import Membership

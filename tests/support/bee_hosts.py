@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bee.bee import Bee
-from node.cojson.host import MEMORY_BYTES, HostOptions, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host_options import MEMORY_BYTES, HostOptions
 from node.covalue.bee_store import BeeStore
 from tests.support.data_log import DataLog
 

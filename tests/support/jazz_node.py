@@ -17,7 +17,8 @@ import trio
 
 from bee.bee import Bee
 from node.cojson.gatekeeper import Gatekeeper
-from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.serve import serve_client
 from node.covalue.bee_store import BeeStore
 from node.covalue.store import CoValueStore

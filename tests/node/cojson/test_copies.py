@@ -4,7 +4,8 @@ import pytest
 import trio
 
 from node.cojson.copies import CopyGate
-from node.cojson.host import HostOptions, SyncHost
+from node.cojson.host import SyncHost
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Done, Known, Load, Message, decode_line
 from node.covalue.ids import CoSessionId
 from node.covalue.known_state import NOTHING, KnownState

@@ -15,7 +15,8 @@ from hypercore.corestore import open_corestore
 from hypercore.storage import Durability
 from node.cojson.eraser import PAUSE_SECONDS, RECLAIM_SHARE, START_SECONDS, Eraser
 from node.cojson.group_reading import is_deletion_valid
-from node.cojson.host import HostOptions, open_sync_host
+from node.cojson.host import open_sync_host
+from node.cojson.host_options import HostOptions
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Transaction
 from node.covalue.hybrid_store import open_hybrid_store

@@ -10,7 +10,8 @@ import trio.testing
 
 from bee.bee import Bee
 from node.cojson.client_link import ClientLink
-from node.cojson.host import MAX_UNSETTLED_BYTES, HostOptions, SyncHost, open_sync_host
+from node.cojson.host import MAX_UNSETTLED_BYTES, SyncHost, open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load, Message, Reconcile, ReconcileAck, decode_line
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content

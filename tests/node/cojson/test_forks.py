@@ -10,7 +10,8 @@ import trio
 from bee.bee import Bee
 from node.cojson.fork_check import Verdict, check_fork
 from node.cojson.fork_watch import AGAIN_SECONDS, MAX_SUSPICIONS, ForkWatch
-from node.cojson.host import HostOptions, open_sync_host
+from node.cojson.host import open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load
 from node.cojson.outputs import CheckFork
 from node.covalue.bee_store import BeeStore

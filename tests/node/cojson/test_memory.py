@@ -6,7 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from node.cojson.host import HostOptions, open_sync_host
+from node.cojson.host import open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load
 from node.cojson.outbox import CONTROL_BYTES
 from node.cojson.peer_view import ClientBudget, PeerView

@@ -15,7 +15,8 @@ from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair
-from node.cojson.host import HostOptions, SyncHost, open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load, Message
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content

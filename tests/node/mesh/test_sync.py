@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.cojson.host import HostOptions
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState

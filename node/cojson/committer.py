@@ -1,0 +1,97 @@
+"""[trio] Makes what the sync engine wants stored durable, much of it in one append."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from hypercore.errors import StorageFailed
+from node.cojson.outputs import Store
+from node.cojson.room import Room, is_stored
+from node.covalue.store import CoValueStore, ValueAppend
+from swarm.io.tasks import Wakeup
+
+MAX_COMMIT_MESSAGES = 256
+"""Messages in one append: more would keep everyone else waiting for tens of milliseconds."""
+
+GATHER_MESSAGES = 64
+"""So many are worth waiting for, 10 ms at most: every append writes the tree's upper nodes."""
+
+MAX_COMMIT_BYTES = 2 * 1024 * 1024
+"""An append of as much takes about 10 ms."""
+
+
+class Committer:
+    """What waits for an append, in order; `stored` is told of each append when it is durable."""
+
+    def __init__(
+        self,
+        store: CoValueStore,
+        room: Room | None,
+        stored: Callable[[Sequence[Store]], Awaitable[None]],
+    ) -> None:
+        """With a `room` that somebody opens again, a failing disk is waited for."""
+        self._store = store
+        self._room = room
+        self._stored = stored
+        self._waiting: deque[Store] = deque()
+        self._wake = Wakeup()
+        self.queued_bytes = 0
+        """Content that waits, and that is being appended."""
+        self.commits = 0
+        self.messages_stored = 0
+        self.transactions_stored = 0
+
+    def add(self, store: Store) -> None:
+        """Make it durable with the next append that has room for it."""
+        self._waiting.append(store)
+        self.queued_bytes += store.append.size
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Make what waits durable, as much at a time as one append may hold; until cancelled.
+
+        Raises: StorageFailed without a room.
+        Cancel: a commit under way is stored whole or not at all.
+        """
+        while True:
+            if not self._waiting:
+                await self._wake.wait()
+                continue
+            await self._gather()
+            stores: list[Store] = []
+            size = 0
+            while self._waiting and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
+                store = self._waiting.popleft()
+                stores.append(store)
+                size += store.append.size
+                self.transactions_stored += store.append.transaction_count
+            await self._make_durable([store.append for store in stores])
+            self.queued_bytes -= size
+            self.commits += 1
+            self.messages_stored += len(stores)
+            await self._stored(stores)
+            await trio.lowlevel.checkpoint()
+
+    async def _gather(self) -> None:
+        """Let a few more messages come, as long as each round of the other tasks brings some."""
+        before = 0
+        while before < len(self._waiting) < GATHER_MESSAGES:
+            before = len(self._waiting)
+            await trio.lowlevel.checkpoint()
+
+    async def _make_durable(self, appends: Sequence[ValueAppend]) -> None:
+        """Store it; where that fails for want of room, as soon as there is some."""
+        while True:
+            try:
+                await self._store.store(appends)
+                return
+            except StorageFailed as error:
+                if self._room is None:
+                    raise
+                self._room.close(str(error))
+            await self._room.wait_open()
+            if await is_stored(self._store, appends):
+                return
