@@ -25,7 +25,8 @@ from hypercore.corestore import Corestore
 from hypercore.errors import HypercoreError, StorageFailed
 from node.cojson.room import Room
 from node.covalue.store import CoValueStore
-from node.web.status import DiskStatus, format_size
+from node.web.status import DiskStatus
+from node.web.wording import format_size
 from swarm.io.tasks import open_background_nursery
 
 LOOK_SECONDS = 1.0

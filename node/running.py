@@ -76,13 +76,7 @@ from node.verbs import (
     WaitSync,
 )
 from node.web.jazz import JazzLimits, JazzServer, JazzSocket
-from node.web.status import (
-    CacheStatus,
-    CompactionStatus,
-    DiskStatus,
-    NodeStatus,
-    PeerStatus,
-)
+from node.web.status import CacheStatus, CompactionStatus, DiskStatus, NodeStatus, PeerStatus
 from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm

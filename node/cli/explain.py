@@ -12,7 +12,7 @@ from node.cli.options import DEFAULT_COMMON, Common, Timeout
 from node.cli.output import print_facts, print_json
 from node.cli.perform import ask_node, seconds
 from node.verbs import ExitCode, Explain, Result
-from node.web.status import format_age
+from node.web.wording import format_age
 
 
 def explain(

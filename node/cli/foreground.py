@@ -17,7 +17,7 @@ from node.daemon import open_node
 from node.journal import configure_journal
 from node.running import Node
 from node.verbs import ExitCode
-from node.web.status import describe_role
+from node.web.wording import describe_role
 
 _log = structlog.get_logger(__name__)
 

@@ -26,7 +26,7 @@ from node.verbs import (
     Result,
     VerbError,
 )
-from node.web.status import describe_role, format_moment
+from node.web.wording import describe_role, format_moment
 
 
 def invite(

@@ -14,7 +14,8 @@ from node.cli.watch import Watch, repeat, show
 from node.client import AdminClient
 from node.errors import ConfigError
 from node.verbs import AddMirror, ExitCode, ListMirrors, MirrorVerb, RemoveMirror, Result
-from node.web.status import MirrorStatus, mirror_headings, mirror_row
+from node.web.status import MirrorStatus
+from node.web.tables import mirror_headings, mirror_row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,7 +12,7 @@ from node.cli.perform import ask_node
 from node.config import parse_duration, parse_size
 from node.errors import ConfigError
 from node.verbs import ChangePolicy, ExitCode, PeerChange, PolicyVerb, ShowPolicy
-from node.web.status import format_age, format_size
+from node.web.wording import format_age, format_size
 
 Ids = Annotated[list[str], Parameter(help="Ids of coValues, co_z...", negative="")]
 Rules = Annotated[

@@ -15,7 +15,7 @@ from node.cli.output import facts, print_json, table
 from node.cli.perform import ask_node, need_node, seconds
 from node.cli.watch import Watch, repeat, show
 from node.verbs import ExitCode, Result, ShowSync, WaitSync
-from node.web.status import format_age, format_size
+from node.web.wording import format_age, format_size
 
 _HEADINGS = (
     "member", "state", "missing here", "its log merged", "ours not yet there", "fetched",

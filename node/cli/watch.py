@@ -15,15 +15,9 @@ from node.cli.output import facts, print_json, print_renderable, table
 from node.cli.perform import need_node
 from node.client import AdminClient
 from node.verbs import ExitCode
-from node.web.status import (
-    NodeStatus,
-    PeerStatus,
-    core_headings,
-    core_row,
-    peer_headings,
-    peer_row,
-    status_rows,
-)
+from node.web.status import NodeStatus, PeerStatus
+from node.web.summary import status_rows
+from node.web.tables import core_headings, core_row, peer_headings, peer_row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

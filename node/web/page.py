@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from node.web.status import (
-    AccessStatus,
-    NodeStatus,
-    PeerStatus,
+from node.web.status import AccessStatus, NodeStatus, PeerStatus
+from node.web.summary import status_rows
+from node.web.tables import (
     account_headings,
     account_row,
     core_headings,
     core_row,
-    format_age,
     peer_headings,
     peer_row,
-    status_rows,
     token_headings,
     token_row,
 )
+from node.web.wording import format_age
 
 REFRESH_SECONDS = 5
 

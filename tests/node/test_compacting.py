@@ -25,7 +25,8 @@ from node.covalue.bee_store import BeeStore
 from node.covalue.content import Transaction
 from node.daemon import open_node
 from node.errors import CorruptStore
-from node.web.status import CompactionStatus, status_rows
+from node.web.status import CompactionStatus
+from node.web.summary import status_rows
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
 from tests.support.replicating_cores import replicating

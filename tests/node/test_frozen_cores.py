@@ -12,7 +12,7 @@ from hypercore import verify_fork_proof
 from node.config import load_config
 from node.daemon import open_node
 from node.verbs import CoreProof, decode_bytes
-from node.web.status import core_row
+from node.web.tables import core_row
 from tests.support.forked_logs import ONE, fork_proof
 from tests.support.trees import KEY_PAIR, MANIFEST
 

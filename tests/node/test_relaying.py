@@ -14,7 +14,7 @@ from node.errors import ConfigError
 from node.relaying import relay_key_pair
 from node.running import Node
 from node.web.metrics import build_registry, render_metrics
-from node.web.status import status_rows
+from node.web.summary import status_rows
 from swarm import open_hyperdht, open_mux
 from swarm.blind_relay import PAIR, PROTOCOL, Pair
 from swarm.io.dht import open_bootstrap

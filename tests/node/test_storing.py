@@ -18,7 +18,8 @@ from node.running import Node
 from node.verbs import BeeGet, BeePut, CoreList, ExitCode, ListValues, Load, VerbError
 from node.web.metrics import build_registry, render_metrics
 from node.web.page import render_status
-from node.web.status import NodeStatus, status_rows
+from node.web.status import NodeStatus
+from node.web.summary import status_rows
 from tests.support.authors import Author, edits, map_header
 
 ANN = Author("ann")

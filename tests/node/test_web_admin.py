@@ -39,9 +39,8 @@ from node.web.status import (
     PeerStatus,
     SyncCounts,
     TokenStatus,
-    format_age,
-    format_size,
 )
+from node.web.wording import format_age, format_size
 
 TOKEN = "t0ken"
 
