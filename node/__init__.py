@@ -9,7 +9,8 @@
 | `web/`, `listening` | the WebSocket and admin servers, and where they listen |
 | `cli/`, `client`, `verbs` | the command, how it asks a running node, and what can be asked |
 | `logs` | the `core` and `bee` verbs, on an open store |
-| `config`, `identity`, `journal`, `tally` | settings, key file, log output, counts |
+| `config`, `settings`, `notation` | what a node was told, and how it is written |
+| `identity`, `journal`, `tally` | key file, log output, counts |
 
 Nothing is re-exported here: every start of the command imports this module, and `--help` must not
 wait for an event loop and a database. Write `from node.daemon import open_node`.

@@ -30,7 +30,7 @@ from node.client import AdminAccess
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.room import Room, run_with_room
-from node.config import Config, Endpoint
+from node.config import Config
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
@@ -47,6 +47,7 @@ from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import open_mirrors
 from node.relaying import RelayService
 from node.running import Addresses, Node
+from node.settings import Endpoint
 from node.storing import Storing, open_storing
 from node.table import open_table
 from node.web.admin import serve_admin

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 from hypercore.crypto import encode_id
 from hypercore.encoding import DecodeError
-from node.config import parse_address
 from node.errors import ConfigError
 from node.mesh.ledger import ForgedRecord
 from node.mesh.membership import Membership
 from node.mesh.ticket import Grant, Ticket, is_ticket
+from node.notation import parse_address
 
 
 @dataclass(frozen=True, slots=True)

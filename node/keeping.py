@@ -11,7 +11,7 @@ import trio
 
 from hypercore.crypto import KeyPair
 from node.access.gate import Gate
-from node.config import Config, parse_address
+from node.config import Config
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
@@ -20,6 +20,7 @@ from node.mesh.membership import Membership
 from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Record
+from node.notation import parse_address
 from node.verbs import ExitCode, VerbError
 from swarm.io.tasks import open_background_nursery
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import trio
 
-from node.config import Endpoint, format_address
+from node.notation import format_address
+from node.settings import Endpoint
 from node.verbs import ExitCode, VerbError
 
 T = TypeVar("T")

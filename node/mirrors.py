@@ -22,8 +22,8 @@ from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
 from hypercore.downloading import LIVE, Download
 from hypercore.errors import HypercoreError
-from node.config import parse_address
 from node.mirror_file import MAX_MIRRORS, MirrorSpec, save_mirrors
+from node.notation import parse_address
 from node.verbs import AddMirror, ExitCode, ListMirrors, RemoveMirror, Result, VerbError
 from node.web.status import MirrorStatus
 from swarm.io.swarm import Swarm

@@ -13,8 +13,8 @@ from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import print_facts, print_json, print_renderable, table
 from node.cli.perform import at
 from node.client import AdminClient
-from node.config import parse_duration
 from node.errors import ConfigError
+from node.notation import parse_duration
 from node.verbs import (
     MAX_USES,
     ExitCode,

@@ -43,4 +43,4 @@ DEFAULT_COMMON = Common()
 Timeout = Annotated[
     str, Parameter(name="--timeout", help="How long to wait for other nodes: 10, 500ms, 1m.")
 ]
-"""A duration, read by `node.config.parse_duration`."""
+"""A duration, read by `node.notation.parse_duration`."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from node.cli.options import Common
 from node.client import AdminClient
-from node.config import Config, parse_duration
+from node.config import Config
 from node.errors import ConfigError
+from node.notation import parse_duration
 from node.verbs import ExitCode, LogVerb, Result, Verb, VerbError
 
 

@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import print_facts, print_json
 from node.cli.perform import ask_node
-from node.config import parse_duration, parse_size
 from node.errors import ConfigError
+from node.notation import parse_duration, parse_size
 from node.verbs import ChangePolicy, ExitCode, PeerChange, PolicyVerb, ShowPolicy
 from node.web.wording import format_age, format_size
 

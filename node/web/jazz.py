@@ -38,7 +38,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from node.cojson.gatekeeper import Origin
-from node.config import format_address
+from node.notation import format_address
 
 RECEIVE_BYTES = 64 * 1024
 OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000

@@ -17,9 +17,11 @@ from typing import Any
 import trio
 
 from node.collector import tame_collector
-from node.config import Config, Endpoint, parse_size
+from node.config import Config
 from node.daemon import open_node
 from node.journal import configure_journal
+from node.notation import parse_size
+from node.settings import Endpoint
 from tests.bench import lib
 
 _ANY_PORT = Endpoint("127.0.0.1", 0)

@@ -11,7 +11,7 @@ import trio.testing
 from bee.bee import Bee
 from hypercore.corestore import open_corestore
 from hypercore.crypto import decode_id, discovery_key
-from node.config import parse_address
+from node.notation import parse_address
 from node.verbs import AddMirror
 from tests.interop.dht_peer import LOOPBACK, open_javascript_network
 from tests.interop.replication_peer import listening, open_javascript_peer

@@ -6,15 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import (
-    Endpoint,
-    format_address,
-    load_config,
-    parse_address,
-    parse_duration,
-    parse_size,
-)
+from node.config import load_config
 from node.errors import ConfigError
+from node.notation import format_address, parse_address, parse_duration, parse_size
+from node.settings import Endpoint
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
