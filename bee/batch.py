@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -369,6 +370,17 @@ def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entr
     return Entry(
         seq, keyspace.decode_key(record.key, seq), keyspace.decode_value(record.value, seq)
     )
+
+
+def entry_decoder(keyspace: Keyspace[K, V]) -> Callable[[int, NodeRecord], Entry[K, V]]:
+    """`decode_entry` for many of one keyspace."""
+    if keyspace.is_plain:
+
+        def show(seq: int, record: NodeRecord) -> Entry[K, V]:
+            return cast("Entry[K, V]", Entry(seq, record[1], record[2]))
+
+        return show
+    return partial(decode_entry, keyspace)
 
 
 Step = Callable[[TreeChanges], bool]

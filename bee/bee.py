@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
-from bee.batch import Batch, Entry, Expected, Writer, delete_step, put_step
+from bee.batch import CHANGE_EFFORT, Batch, Entry, Expected, Writer, delete_step, put_step
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.compaction import SAMPLES, Compaction, Compactor, DeadEstimate, estimate_dead
-from bee.descent import ReadCounter, Tree, decode_header
+from bee.descent import PAUSE_EFFORT, BlocksNeeded, ReadCounter, Tree, decode_header
 from bee.erasure import Eraser, Erasure
-from bee.errors import NotABee, UnknownFormat
+from bee.errors import CorruptTree, NotABee, UnknownFormat
 from bee.extension import HyperbeeExtension
 from bee.keyspace import BINARY, Codec, K, Keyspace, V, encode_name
 from bee.log import Log, LogPeer
+from bee.lone_put import plan_put
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.rewriting import Mover
@@ -358,7 +359,36 @@ class Bee(Generic[K, V]):
         Raises: NotWritable, NotABee, CorruptTree, and what the log raises.
         Cancel: the value may have been put, unless that is raised.
         """
+        if cas is None and expected is Expected.ANYTHING and self._always_duplicate:
+            keyspace = self._keyspace
+            encoded, encoded_value = keyspace.encode_key(key), keyspace.encode_value(value)
+            if await self._put_alone(encoded, encoded_value):
+                return True
         return await self._write(put_step(self._keyspace, key, value, cas, expected))
+
+    async def _put_alone(self, key: bytes, value: bytes | None) -> bool:
+        """The put, where it is a simple one; whether it was."""
+        tree = self._tree
+        tree.effort += PUT_EFFORT + CHANGE_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()
+        async with tree.log.exclusive():
+            tree.current_fork()
+            version = tree.log.length
+            if version:
+                tree.check_header()
+            try:
+                planned = plan_put(tree.reader, version, key, value)
+            except BlocksNeeded:
+                return False
+            except CorruptTree as error:
+                tree.refuse(error)
+            if planned is None:
+                return False
+            tree.log.append_nowait((planned.block,))
+            tree.cache.exchange(planned.replaced, planned.brought)
+        await tree.log.wait_durable()
+        return True
 
     async def delete(
         self,

@@ -31,9 +31,9 @@ FREED = 0
 """Seq of a pointer whose node was merged away; block 0 is the header, never a node."""
 
 _NODE_BYTES = 400
-_KEY_REF_BYTES = 48
-_CHILD_BYTES = 48
-_KEY_BYTES = 33
+KEY_REF_BYTES = 48
+CHILD_BYTES = 48
+KEY_BYTES = 33
 
 Keys = tuple[bytes | None, ...]
 Refs = tuple[bytes, ...]
@@ -66,10 +66,10 @@ ChildRef = bytes | Pointer
 def new_node(keys: Iterable[bytes | None], key_refs: Iterable[bytes], children: Refs) -> BTreeNode:
     keys = tuple(keys)
     key_refs = tuple(key_refs)
-    size = _NODE_BYTES + len(key_refs) * _KEY_REF_BYTES + len(children) * _CHILD_BYTES
+    size = _NODE_BYTES + len(key_refs) * KEY_REF_BYTES + len(children) * CHILD_BYTES
     for key in keys:
         if key is not None:
-            size += _KEY_BYTES + len(key)
+            size += KEY_BYTES + len(key)
     return keys, key_refs, children, size
 
 
@@ -125,7 +125,7 @@ class OpenNode:
         if right is not None:
             self.children.insert(position + 1, right)
         if self.size and key is not None:
-            self.size += _KEY_REF_BYTES + _CHILD_BYTES + _KEY_BYTES + len(key)
+            self.size += KEY_REF_BYTES + CHILD_BYTES + KEY_BYTES + len(key)
         return len(self.keys) > MAX_KEYS
 
     def replace_key(self, position: int, key: bytes | None, key_ref: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bee.btree import BTreeNode
@@ -57,6 +58,15 @@ class NodeCache:
         """Put a node in place of what is here: some of its keys were loaded."""
         self.discard(ref)
         self.add(ref, node)
+
+    def exchange(
+        self, replaced: Iterable[bytes], brought: Iterable[tuple[bytes, BTreeNode]]
+    ) -> None:
+        """Forget some nodes and add others."""
+        for ref in replaced:
+            self.discard(ref)
+        for ref, node in brought:
+            self.add(ref, node)
 
     def discard(self, ref: bytes) -> None:
         """Forget a node that newer versions of the tree no longer have."""

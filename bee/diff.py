@@ -20,21 +20,25 @@ from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
 from bee.protobuf import decode_varint
-from bee.ranges import Frame, seek
+from bee.ranges import MAX_GROUP, Frame, seek
 
 T = TypeVar("T")
 Side = tuple[int, NodeRecord]
+
+_MAX_HOMES = 32
 
 
 class _Walk:
     """One of the two trees, and how far the walk has come."""
 
-    __slots__ = ("_left", "frames", "height", "last_key")
+    __slots__ = ("_homes", "_left", "frames", "height", "last_key")
 
     def __init__(self, reader: NodeReader, root: bytes, key_range: KeyRange) -> None:
         self.frames = seek(reader, root, key_range)
         self.height = _height(reader, root)
         self.last_key: bytes | None = None
+        # Blocks of leaves that were entered: what was put last in a leaf lives beside it.
+        self._homes: dict[int, NodeRecord] = {}
         # Each node has a key of its own, put by a block of its own: a walk that enters more
         # nodes than there are blocks goes in circles, and would for ages.
         self._left = decode_ref(root)[0] if root else 0
@@ -58,7 +62,7 @@ class _Walk:
     def take(self, reader: NodeReader, frame: Frame) -> Side:
         """The entry at which the walk stands."""
         seq = decode_varint(frame.key_refs[frame.position >> 1], 0)[0]
-        return seq, reader.record(seq)
+        return seq, self._homes.get(seq) or reader.record(seq)
 
     def passed(self, frame: Frame, side: Side) -> None:
         seq, record = side
@@ -71,7 +75,14 @@ class _Walk:
         if len(self.frames) == MAX_DEPTH:
             raise CorruptTree(decode_varint(frame.ref, 0)[0], f"tree deeper than {MAX_DEPTH}")
         ref = frame.children[frame.position >> 1]
-        return Frame(reader.node(ref, frame.ref), ref, 0)
+        node = reader.cache.get(ref)
+        if node is None:
+            node, record, home = reader.load(ref, frame.ref)
+            if not node[2]:
+                if len(self._homes) == _MAX_HOMES:
+                    self._homes.clear()
+                self._homes[home] = record
+        return Frame(node, ref, 0)
 
     def enter(self, frame: Frame, child: Frame) -> None:
         if not self._left:
@@ -100,6 +111,32 @@ def _stands_at(frame: Frame) -> object:
     return frame.key_refs[place] if frame.position & 1 else frame.children[place]
 
 
+def _pass_shared(one: Frame, other: Frame) -> None:
+    """Pass what the two nodes have in common from here on; both stand at the same thing."""
+    position, offset = one.position, other.position - one.position
+    key_refs, children = one.key_refs, one.children
+    their_key_refs, their_children = other.key_refs, other.children
+    if not children and not their_children:
+        place, shift = position >> 1, offset >> 1
+        stop = min(len(key_refs), len(their_key_refs) - shift)
+        while place < stop and key_refs[place] == their_key_refs[place + shift]:
+            place += 1
+        position = 2 * place + 1
+    elif children and their_children:
+        stop = min(2 * len(key_refs), 2 * len(their_key_refs) - offset) + 1
+        while position < stop:
+            place, theirs = position >> 1, position + offset >> 1
+            if position & 1:
+                if key_refs[place] != their_key_refs[theirs]:
+                    break
+            elif children[place] != their_children[theirs]:
+                break
+            position += 1
+    else:
+        position += 1
+    one.position, other.position = position, position + offset
+
+
 class DiffCursor(Generic[T]):
     """Keys in the range whose entry is not the same in both; `decode` gets both entries."""
 
@@ -115,7 +152,9 @@ class DiffCursor(Generic[T]):
         self._is_past = key_range.is_past
         self._decode = decode
         self._walks: tuple[_Walk, _Walk] | None = None
+        self._group = 1
         self._left = key_range.limit
+        self.last_key: bytes | None = None
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
         if self._left == 0 or self._roots[0] == self._roots[1]:
@@ -126,19 +165,28 @@ class DiffCursor(Generic[T]):
                 _Walk(reader, left_root, self._range),
                 _Walk(reader, right_root, self._range),
             )
-        while True:
-            pair = self._step(reader, *self._walks)
+        results: list[T] = []
+        is_past, decode = self._is_past, self._decode
+        while len(results) < self._group and self._left != 0:
+            try:
+                pair = self._step(reader, *self._walks)
+            except BlocksNeeded:
+                if results:
+                    break
+                raise
             if pair is None:
                 continue
             left, right = pair
             either = left or right
-            is_past = self._is_past
             if either is None or (is_past is not None and is_past(either[1].key)):
                 self._left = 0
-                return ()
+                break
             if self._left is not None:
                 self._left -= 1
-            return (self._decode(left, right),)
+            self.last_key = either[1].key
+            results.append(decode(left, right))
+        self._group = min(2 * self._group, MAX_GROUP)
+        return results
 
     def _step(
         self, reader: NodeReader, left: _Walk, right: _Walk
@@ -154,8 +202,7 @@ class DiffCursor(Generic[T]):
             return (side, None) if one is not None else (None, side)
         one_is_key, other_is_key = one.position & 1, other.position & 1
         if one_is_key == other_is_key and _stands_at(one) == _stands_at(other):
-            one.position += 1
-            other.position += 1
+            _pass_shared(one, other)
             return None
         if one_is_key and other_is_key:
             return self._compare(reader, (left, one), (right, other))

@@ -23,13 +23,16 @@ from dataclasses import replace
 from weakref import WeakSet
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
+from bee.cache import NodeCache
 from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, locate, root_ref
+from bee.diff import DiffCursor
 from bee.errors import CorruptTree
 from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
 from bee.log import LogPeer
 from bee.messages import (
     CacheHint,
+    DiffRequest,
     GetRequest,
     IteratorRequest,
     KeysRequest,
@@ -53,6 +56,8 @@ MAX_VERSION = 2**53
 MAX_KEYS = 512
 """Keys of one question to a peer that pushes."""
 
+_SCOUT_BYTES = 4 << 20  # tree nodes of the two versions that a peer compares
+
 MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 """Children and keys passed for one answer; a sound tree has named enough seqs by then."""
 
@@ -70,30 +75,24 @@ class HyperbeeExtension:
     def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> None:
         """`lacking` is the first seq on the way to them that is not here."""
         plain = [GetRequest(version, key) for key in keys[:MAX_ASKED]]
-        whole = KeysRequest(version, tuple(keys[:MAX_KEYS])) if len(keys) > 1 else None
-        self._send(plain, lacking, whole)
+        if len(keys) == 1:
+            self._send(plain[0], plain, lacking)
+        else:
+            self._send(KeysRequest(version, tuple(keys[:MAX_KEYS])), plain, lacking)
 
     def ask_range(
         self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
     ) -> None:
         """`last_key` is the last that was read already, `lacking` the first seq not here."""
-        lower, lower_in = key_range.lower, key_range.includes_lower
-        upper, upper_in = key_range.upper, key_range.includes_upper
-        if last_key is not None:
-            if key_range.reverse:
-                upper, upper_in = last_key, False
-            else:
-                lower, lower_in = last_key, False
-        request = IteratorRequest(
-            version,
-            gte=lower if lower_in else None,
-            gt=None if lower_in else lower,
-            lte=upper if upper_in else None,
-            lt=None if upper_in else upper,
-            limit=key_range.limit or 0,
-            reverse=key_range.reverse,
-        )
-        self._send([request], lacking)
+        request = _range_request(version, key_range, last_key)
+        self._send(request, [request], lacking)
+
+    def ask_diff(
+        self, version: int, other: int, key_range: KeyRange, last_key: bytes | None, lacking: int
+    ) -> None:
+        """As `ask_range`, for what differs between two versions; peers that only hint do not."""
+        bounds = _range_request(version, key_range, last_key)
+        self._send(DiffRequest(other, bounds), [], lacking)
 
     async def update_for(self, key: bytes) -> None:
         """Wait for the newest version that peers have, and have them send what `key` takes.
@@ -125,37 +124,31 @@ class HyperbeeExtension:
 
         False, and nothing is taken, when it did not keep its word before.
         """
-        if peer.missed_pushes:
+        if not peer.keeps_word:
             return False
         peer.allow_pushes(MAX_HINTS_PER_REQUEST)
         self._tree.hints.expect()
         return True
 
     def _send(
-        self,
-        plain: Sequence[GetRequest | IteratorRequest],
-        lacking: int,
-        whole: KeysRequest | None = None,
+        self, whole: Request, plain: Sequence[GetRequest | IteratorRequest], lacking: int
     ) -> None:
         """Ask the best peer to push, and the others for hints unless it is known to push.
 
-        `whole` says in one message what `plain` says in several, to a peer that understands it.
+        `plain` is what says the same, or part of it, to peers that only hint.
         """
         peers = self._tree.log.peers
         if not peers:
             return
-        version = plain[0].version
-        best = min(peers, key=lambda peer: self._rank(peer, version))
+        best = min(peers, key=lambda peer: self._rank(peer, whole.version))
         is_known = best in self._pushers
         for peer in (best,) if is_known else peers:
-            requests: list[Request] = []
-            if peer is best and not peer.missed_pushes:
+            requests: list[Request] = list(plain)
+            if peer is best and peer.keeps_word:
                 peer.allow_pushes(MAX_HINTS_PER_REQUEST)
-                requests.append(replace(whole or plain[0], push_from=lacking + 1))
-                if whole is not None and not is_known:
-                    requests += plain
-            else:
-                requests += plain
+                is_enough = is_known or whole in plain
+                pushing = replace(whole, push_from=lacking + 1)
+                requests = [pushing] if is_enough else [pushing, *plain]
             for request in requests:
                 peer.send_extension(NAME, encode_buffer(request.encode()))
                 self._tree.hints.expect()
@@ -165,7 +158,7 @@ class HyperbeeExtension:
         lacks = (peer.contiguous_length < version) + (peer.length < version)
         return (
             lacks,
-            peer.missed_pushes > 0,
+            not peer.keeps_word,
             peer not in self._pushers,
             peer.round_trip_seconds,
         )
@@ -183,7 +176,7 @@ class HyperbeeExtension:
         answers: list[bytes] = []
         for message in messages[:1]:
             if isinstance(message, CacheHint):
-                is_pushed = message.pushed and not peer.missed_pushes
+                is_pushed = message.pushed and peer.keeps_word
                 fresh = tree.hints.add(
                     message.seqs, _stop(tree, is_pushed=is_pushed), is_pushed=is_pushed
                 )
@@ -193,7 +186,7 @@ class HyperbeeExtension:
                 else:
                     tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
                 continue
-            if message.version == LATEST and message.push_from:
+            if isinstance(message, GetRequest) and message.version == LATEST and message.push_from:
                 message = replace(message, version=tree.log.length)
             if 1 < message.version <= tree.log.length:
                 tree.current_fork()
@@ -220,6 +213,26 @@ def _hints(seqs: Sequence[int], *, is_pushed: bool) -> list[bytes]:
     ]
 
 
+def _range_request(version: int, key_range: KeyRange, last_key: bytes | None) -> IteratorRequest:
+    """What is left of a range after `last_key`."""
+    lower, lower_in = key_range.lower, key_range.includes_lower
+    upper, upper_in = key_range.upper, key_range.includes_upper
+    if last_key is not None:
+        if key_range.reverse:
+            upper, upper_in = last_key, False
+        else:
+            lower, lower_in = last_key, False
+    return IteratorRequest(
+        version,
+        gte=lower if lower_in else None,
+        gt=None if lower_in else lower,
+        lte=upper if upper_in else None,
+        lt=None if upper_in else upper,
+        limit=key_range.limit or 0,
+        reverse=key_range.reverse,
+    )
+
+
 def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
     """What comes from `first` on; all of it where that is not on the way."""
     return seqs[seqs.index(first) :] if first in seqs else seqs
@@ -231,6 +244,9 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
     try:
         if isinstance(request, IteratorRequest):
             _visit_range(reader, request, seqs)
+            return seqs
+        if isinstance(request, DiffRequest):
+            _visit_diff(reader, request, seqs)
             return seqs
         keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
         for key in keys:
@@ -274,14 +290,7 @@ def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
 
 
 def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
-    key_range = KeyRange(
-        request.gte if request.gt is None else request.gt,
-        request.lte if request.lt is None else request.lt,
-        request.gt is None,
-        request.lt is None,
-        request.reverse,
-        request.limit or None,
-    )
+    key_range = _key_range(request)
     if request.checkpoint:
         frames = _restore(reader, request)
     else:
@@ -312,6 +321,33 @@ def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, N
                 return
             node = reader.node(ref, frame.ref)
             frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
+
+
+def _visit_diff(reader: NodeReader, request: DiffRequest, seqs: dict[int, None]) -> None:
+    """Walk as the asker will, whose cache is empty as far as we know, and note what it takes."""
+
+    def noting(seq: int) -> bytes | None:
+        if len(seqs) >= MAX_HINTS_PER_REQUEST:
+            return None
+        seqs[seq] = None
+        return reader.block(seq)
+
+    scout = NodeReader(NodeCache(_SCOUT_BYTES), noting, reader.hints)
+    roots = root_ref(request.range.version), root_ref(request.other)
+    cursor = DiffCursor(*roots, _key_range(request.range), lambda _left, _right: None)
+    while cursor.advance(scout):
+        pass
+
+
+def _key_range(request: IteratorRequest) -> KeyRange:
+    return KeyRange(
+        request.gte if request.gt is None else request.gt,
+        request.lte if request.lt is None else request.lt,
+        request.gt is None,
+        request.lt is None,
+        request.reverse,
+        request.limit or None,
+    )
 
 
 def _open(

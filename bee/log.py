@@ -26,8 +26,8 @@ class LogPeer(Protocol):
     def round_trip_seconds(self) -> float: ...
 
     @property
-    def missed_pushes(self) -> int:
-        """Blocks that it announced and that did not come in time."""
+    def keeps_word(self) -> bool:
+        """Whether the blocks that it announces come, by and large."""
 
     def send_extension(self, name: str, payload: bytes, /) -> None: ...
 

@@ -14,12 +14,14 @@
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
 |          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
 |          | 15 push from (ours)                                                     |
+| diff     | 1 the other version, 2 iterator (without its number),    extension, 14  |
+|          | 15 push from (ours)                                                     |
 | keys     | 1 version, 2 keys (repeated), 15 push from (ours)        extension, 15  |
 
-What is numbered 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the blocks
-themselves and not only for their numbers: 1 + the first seq that the asker lacks on the way, so
-that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 stands for
-the newest one that the answerer has.
+What is numbered 14 or 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the
+blocks themselves and not only for their numbers: 1 + the first seq that the asker lacks on the
+way, so that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 of
+a get stands for the newest one that the answerer has.
 
 `seq` is Hyperbee's word for the index of a block.
 
@@ -59,6 +61,7 @@ _LEVEL_CHILDREN = 0x12
 _NODE_INDEX = 0x0A
 _NODE_KEY = 0x12
 _NODE_VALUE = 0x1A
+_DIFF = 14
 _PUSH = 15
 
 
@@ -311,6 +314,9 @@ class IteratorRequest:
     push_from: int = 0
 
     def encode(self) -> bytes:
+        return encode_bytes_field(3, self.encode_body())
+
+    def encode_body(self) -> bytes:
         body = encode_varint_field(1, self.version)
         for number, bound in enumerate((self.gte, self.gt, self.lte, self.lt), 2):
             if bound is not None:
@@ -320,10 +326,29 @@ class IteratorRequest:
             body += encode_bytes_field(8, encode_packed(self.checkpoint))
         if self.push_from:
             body += encode_varint_field(_PUSH, self.push_from)
-        return encode_bytes_field(3, body)
+        return body
 
 
-Request = GetRequest | KeysRequest | IteratorRequest
+@dataclass(frozen=True, slots=True)
+class DiffRequest:
+    """Somebody compares a range of two versions; only for peers that push."""
+
+    other: int
+    range: IteratorRequest
+    push_from: int = 0
+
+    @property
+    def version(self) -> int:
+        """The newer one."""
+        return max(self.range.version, self.other)
+
+    def encode(self) -> bytes:
+        body = encode_varint_field(1, self.other) + encode_bytes_field(2, self.range.encode_body())
+        body += encode_varint_field(_PUSH, self.push_from)
+        return encode_bytes_field(_DIFF, body)
+
+
+Request = GetRequest | KeysRequest | IteratorRequest | DiffRequest
 ExtensionMessage = CacheHint | Request
 
 
@@ -331,7 +356,7 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
     """The messages in one payload: one, from all we know of. Raises: DecodeError."""
     messages: list[ExtensionMessage] = []
     for number, value in decode_fields(payload):
-        if number not in (1, 2, 3, _PUSH):
+        if number not in (1, 2, 3, _DIFF, _PUSH):
             continue
         pairs = list(decode_fields(as_bytes(value)))
         fields = dict(pairs)
@@ -343,6 +368,10 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
             messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from))
         elif number == 3:
             messages.append(_decode_iterator(fields))
+        elif number == _DIFF:
+            inner = dict(decode_fields(as_bytes(fields.get(2, b""))))
+            other, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
+            messages.append(DiffRequest(other, _decode_iterator(inner), push_from))
         else:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
             keys = tuple(as_bytes(item) for field, item in pairs if field == 2)

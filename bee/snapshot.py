@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from bee.batch import Entry, decode_entry
+from bee.batch import Entry, decode_entry, entry_decoder
 from bee.descent import (
     PAUSE_EFFORT,
     BlocksNeeded,
@@ -212,12 +212,7 @@ class Snapshot(Generic[K, V]):
         bounds = self._keyspace.key_range(
             gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
         )
-        keyspace = self._keyspace
-
-        def decode(seq: int, record: NodeRecord) -> Entry[K, V]:
-            return decode_entry(keyspace, seq, record)
-
-        cursor = RangeCursor(self._root, bounds, decode, since)
+        cursor = RangeCursor(self._root, bounds, entry_decoder(self._keyspace), since)
 
         def ask(lacking: int) -> None:
             # Peers would name all of the range.
@@ -293,7 +288,12 @@ class Snapshot(Generic[K, V]):
             return Difference(entry(left), entry(right))
 
         cursor = DiffCursor(self._root, root_ref(max(version, 1)), bounds, decode)
-        return Results(self._tree, self.fork, cursor, self._counter)
+
+        def ask(lacking: int) -> None:
+            if self._extension is not None:
+                self._extension.ask_diff(self.version, version, bounds, cursor.last_key, lacking)
+
+        return Results(self._tree, self.fork, cursor, self._counter, ask)
 
 
 def look_up(reader: NodeReader, root: bytes, key: bytes) -> tuple[int, NodeRecord] | None:

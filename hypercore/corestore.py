@@ -103,6 +103,11 @@ class Corestore:
         return self._store.storage.why_read_only
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a write or a sync failed: nothing can be written until `recover`."""
+        return self._store.storage.has_failed
+
+    @property
     def is_suspended(self) -> bool:
         return self._store.storage.is_suspended
 

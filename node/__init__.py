@@ -3,6 +3,7 @@
 | module | what |
 |---|---|
 | `daemon` | builds and owns everything: `open_node(config)` |
+| `running`, `reporting` | the `Node` that it yields, and what its parts counted as records |
 | `cojson/`, `covalue/` | the protocol of Jazz clients, and what they store |
 | `mesh/` | the protocol of nodes among themselves; `joining` picks the mesh at a start |
 | `web/`, `listening` | the WebSocket and admin servers, and where they listen |

@@ -23,7 +23,7 @@ from bee.bee import Bee
 from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable
+from hypercore.errors import BlockNotAvailable, CoreFrozen, NotWritable, StorageFailed
 from node.followers import Followers
 from node.web.status import CompactionStatus
 
@@ -32,6 +32,9 @@ LOOK_SECONDS = 5.0
 
 REST_SHARE = 20
 """Estimates, compactions and rewriting files take at most one part in so many of the time."""
+
+RETRY_SECONDS = 60.0
+"""After a write that failed: the disk is full, say, and somebody has to make room."""
 
 _GROWTH_SHARE = 20
 _MIN_GROWTH = 256
@@ -67,6 +70,7 @@ class Compacting:
         self._followers = Followers()
         self._estimated_length = 0
         self._is_woken = False
+        self._is_unsaved = False
         self._next_at = -math.inf
         self._status = CompactionStatus()
 
@@ -88,14 +92,15 @@ class Compacting:
         """
         self._read_followers()
         while True:
-            if self._look():
-                await self._core.write_local({_FOLLOWERS_KEY: self._followers.encode()})
+            # Not at once: who has just started has clients that come back and load everything.
+            await trio.sleep(LOOK_SECONDS)
+            if self._look() or self._is_unsaved:
+                await self._save_followers()
             if trio.current_time() >= self._next_at and self._is_due():
                 started = trio.current_time()
                 await self.compact_if_worth()
                 took = trio.current_time() - started
-                self._next_at = trio.current_time() + REST_SHARE * took
-            await trio.sleep(LOOK_SECONDS)
+                self._next_at = max(self._next_at, trio.current_time() + REST_SHARE * took)
 
     def _is_due(self) -> bool:
         if self._options.dead_share is None:
@@ -122,9 +127,14 @@ class Compacting:
             ):
                 return False
             await self._compact()
-        except (BeeError, BlockNotAvailable) as error:
+        except (BeeError, BlockNotAvailable, NotWritable, CoreFrozen) as error:
             # The bee is damaged, and says where; reads and writes of the rest go on.
             _log.error("cannot compact", error=str(error))
+            return False
+        except StorageFailed as error:
+            _log.warning("compaction interrupted", error=str(error))
+            self._is_woken = True
+            self._next_at = trio.current_time() + RETRY_SECONDS
             return False
         return True
 
@@ -150,6 +160,14 @@ class Compacting:
             subtrees_pruned=pruned,
             seconds=round(trio.current_time() - started, 1),
         )
+
+    async def _save_followers(self) -> None:
+        self._is_unsaved = True
+        try:
+            await self._core.write_local({_FOLLOWERS_KEY: self._followers.encode()})
+        except StorageFailed:
+            return  # a full disk, say: with the next look
+        self._is_unsaved = False
 
     async def _prune(self) -> int:
         # Who leaves while blocks are cleared is noted here; from this look until `prune` has

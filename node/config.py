@@ -92,6 +92,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replicate: Literal["lazy", "all"] = "lazy"
     min_copies: int = 1
     """On how many nodes something is durable when a client is told that it is synced."""
+    cache_bytes: int = 2**30
+    """For blocks of other nodes' cores that are not mirrored."""
+    max_disk_bytes: int | None = None
+    """What the data directory may take; beyond it nothing is taken in."""
+    min_free_bytes: int = 16 * 2**20
+    """With less free on the disk nothing is taken in."""
     covalue_memory: int = 64 * 2**20
     covalue_memory_seconds: float = 600.0
     ws_max_message_bytes: int = 32 * 2**20
@@ -508,6 +514,9 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
     "min_copies": _count,
+    "cache_bytes": parse_size,
+    "max_disk_bytes": parse_size,
+    "min_free_bytes": parse_size,
     "covalue_memory": parse_size,
     "covalue_memory_seconds": _age,
     "ws_max_message_bytes": parse_size,

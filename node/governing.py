@@ -103,6 +103,7 @@ async def _invite(seat: Seat, verb: MeshInvite, now: float) -> Result:
         role=role,
         member=member,
         expiry=expiry,
+        uses=verb.uses,
         unix_seconds=now,
     )
     grant = ticket.grant
@@ -114,6 +115,7 @@ async def _invite(seat: Seat, verb: MeshInvite, now: float) -> Result:
         "role": Role.WRITER.value if grant is None else grant.role.value,
         "expiry": None if grant is None else grant.expiry,
         "member": None if grant is None or grant.member is None else grant.member.hex(),
+        "uses": None if grant is None or not grant.uses else grant.uses,
         "addresses": list(ticket.addresses),
         "is_encrypted": ticket.is_encrypted,
     }

@@ -16,7 +16,7 @@ from node.config import parse_address
 from node.errors import ConfigError
 from node.mesh.ledger import ForgedRecord
 from node.mesh.membership import Membership
-from node.mesh.ticket import Ticket, is_ticket
+from node.mesh.ticket import Grant, Ticket, is_ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +136,27 @@ def _renewed(
         renewed = replace(renewed, data_secret=asked.data_secret, is_encrypted=asked.is_encrypted)
     before = renewed.role_of(node_id, stored.grant, unix_seconds)
     after = renewed.role_of(node_id, asked.grant, unix_seconds)
-    if after is not None and (before is None or after.allows_more_than(before)):
+    if before is None and _lets_in(renewed, node_id, unix_seconds, asked.grant):
+        return replace(renewed, grant=asked.grant)
+    if before is not None and after is not None and after.allows_more_than(before):
         return replace(renewed, grant=asked.grant)
     return renewed
+
+
+def _lets_in(
+    asked: Membership, node_id: bytes, unix_seconds: float, shown: Grant | None = None
+) -> bool:
+    """Whether somebody would: with a number of uses, only who made the ticket can tell."""
+    grant = shown or asked.grant
+    if grant is not None and grant.uses and grant.is_signed(asked.key):
+        return asked.ledger(unix_seconds).admits(grant)
+    return asked.role_of(node_id, grant, unix_seconds) is not None
 
 
 def _check_grant(asked: Membership, node_id: bytes, unix_seconds: float) -> None:
     """Raises: ConfigError when the ticket would not let this node in."""
     grant = asked.grant
-    if grant is None or asked.role_of(node_id, grant, unix_seconds) is not None:
+    if grant is None or _lets_in(asked, node_id, unix_seconds):
         return
     if grant.expiry is not None and grant.expiry <= unix_seconds:
         day = datetime.fromtimestamp(grant.expiry, UTC).strftime("%Y-%m-%d %H:%M")

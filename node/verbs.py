@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,10 @@ from node.errors import NodeError
 
 Result: TypeAlias = Mapping[str, object]
 """One JSON-ready object."""
+
+
+MAX_USES = 1_000_000
+"""Of one ticket; more is any number."""
 
 
 class ExitCode(IntEnum):
@@ -240,11 +244,15 @@ SyncVerb: TypeAlias = ShowSync | WaitSync
 
 
 class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A ticket; `member` "" is for whoever bears it, `role` "" what is usual."""
+    """A ticket; `member` "" is for whoever bears it, `role` "" what is usual.
+
+    `uses` is how many nodes it lets in, 0 any number.
+    """
 
     role: str = ""
     member: str = ""
     expires_seconds: float | None = None
+    uses: Annotated[int, msgspec.Meta(ge=0, le=MAX_USES)] = 0
 
 
 class MeshRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

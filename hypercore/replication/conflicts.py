@@ -29,7 +29,7 @@ from hypercore.replication.messages import Data, MessageType, Request, uint_at
 from hypercore.replication.remote import RemotePeer, Suspicion
 from hypercore.replication.replicated_log import ReplicatedLog
 
-PROBE_SECONDS = 10.0
+PROBE_SECONDS = 3.0
 """How long a peer may take to answer a probe; then it goes for what it sent before."""
 
 MAX_IDLE_REPORTS = 8

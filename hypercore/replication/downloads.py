@@ -180,7 +180,11 @@ class Downloads:
 
     def give_up_expected(self, peer: RemotePeer) -> None:
         """What the peer announced did not come: it is requested, as far as it is wanted."""
-        for index in peer.expected.give_up():
+        self._take_back(peer.expected.give_up())
+
+    def _take_back(self, indices: Iterable[int]) -> None:
+        """These do not come unasked after all."""
+        for index in indices:
             self.demand.put_back(index)
             self.is_reassigning = True
 
@@ -296,12 +300,17 @@ class Downloads:
         if request_id == REPORT:
             proof = Data.decode(payload).proof
             if proof.block is not None:
+                index = proof.block.index
                 is_asked = peer.expected.admit()
+                was_expected = index in peer.expected
+                self._take_back(peer.expected.came(index, now + patience(peer)))
                 is_pushing = self._settings.push is not PushMode.OFF
                 if (is_asked or is_pushing) and self._receive_push(peer, proof, intake, now):
                     return
                 if is_pushing or (is_asked and proof.upgrade is None):
                     peer.counters.answers_ignored += 1
+                    if was_expected:  # by what it took us to have: request it
+                        self._take_back((index,))
                     return
             self._conflicts.receive(peer, payload)
         peer.counters.answers_ignored += 1
@@ -320,7 +329,6 @@ class Downloads:
             peer.counters.pushes_received += 1
             peer.counters.blocks_received += 1
             peer.counters.bytes_received += len(value)
-            peer.expected.arrived(index, now + patience(peer))
             if self.demand.is_asked(index):
                 self.pushed.append(index)
             self.demand.settle(index)

@@ -2,7 +2,8 @@
 
 Whoever asks by an extension (a bee, for all blocks that a read will look at) saves the round
 trip in which it would learn which blocks to request. Meanwhile nobody else is asked for what the
-peer said it would send, and when it does not come the blocks are requested as ever.
+peer said it would send, and when it does not come the blocks are requested as ever: at once
+when a later one comes, since they are sent in the order in which they are announced.
 """
 
 from __future__ import annotations
@@ -17,16 +18,25 @@ MAX_ALLOWED = 8192
 class ExpectedPushes:
     """How many blocks a peer may send, and which of them it has announced."""
 
-    __slots__ = ("_allowed", "_indices", "deadline", "missed")
+    __slots__ = ("_allowed", "_came", "_indices", "deadline", "missed")
 
     def __init__(self) -> None:
         self._allowed = 0
-        self._indices: set[int] = set()
+        self._came = 0
+        self._indices: dict[int, None] = {}
         self.deadline = math.inf
         """When what was announced is given up."""
 
         self.missed = 0
-        """Blocks that were announced and did not come."""
+        """Blocks that were announced, and after which nothing came in time."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is announced comes: four of five blocks do.
+
+        Some are left out by an honest peer, when a request for them was answered and withdrawn.
+        """
+        return 4 * self.missed <= self._came
 
     def allow(self, count: int) -> None:
         """So many more blocks may come."""
@@ -40,20 +50,35 @@ class ExpectedPushes:
         return True
 
     def expect(self, indices: Iterable[int], deadline: float) -> None:
-        """The peer has announced these, and sends something of them before the deadline."""
-        self._indices.update(indices)
+        """The peer has announced these, in this order, and sends some before the deadline."""
+        self._indices.update(dict.fromkeys(indices))
         if self._indices:
             self.deadline = deadline
 
-    def arrived(self, index: int, deadline: float) -> None:
-        """One came; the next one has until then."""
-        if index in self._indices:
-            self._indices.discard(index)
-            self.deadline = deadline if self._indices else math.inf
+    def __contains__(self, index: int) -> bool:
+        return index in self._indices
 
-    def give_up(self) -> set[int]:
-        """What has not come; it is expected no longer."""
-        given_up, self._indices = self._indices, set()
+    def came(self, index: int, deadline: float) -> list[int]:
+        """One came, for better or worse, and the next one has until then.
+
+        Returns what was announced before it: that was left out, and is expected no longer.
+        """
+        if index not in self._indices:
+            return []
+        self._came += 1
+        left_out: list[int] = []
+        for earlier in list(self._indices):
+            del self._indices[earlier]
+            if earlier == index:
+                break
+            left_out.append(earlier)
+        self.deadline = deadline if self._indices else math.inf
+        return left_out
+
+    def give_up(self) -> list[int]:
+        """What has not come in time, or will not; it is expected no longer."""
+        given_up = list(self._indices)
+        self._indices.clear()
         self.missed += len(given_up)
         self.deadline = math.inf
         return given_up

@@ -41,6 +41,9 @@ from hypercore.replication.seeks import Seek
 from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.statistics import Counters, ReplicationStatistics
 
+MAX_REFUSALS = 64
+"""Remotes remembered that broke a rule, of each core."""
+
 MAX_WAITING_EXTENSIONS = 64
 """Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
 
@@ -82,9 +85,9 @@ class PeerHandle:
         return self._peer.inflight.round_trip_seconds
 
     @property
-    def missed_pushes(self) -> int:
-        """Blocks that it announced and that did not come in time."""
-        return self._peer.expected.missed
+    def keeps_word(self) -> bool:
+        """Whether the blocks that it announces come, by and large."""
+        return self._peer.expected.is_kept
 
     def send_extension(self, name: str, payload: bytes) -> None:
         """Send to this peer; nothing happens when it is gone."""
@@ -167,6 +170,8 @@ class CoreReplication:
         self._had_peers = False
         self._resting: dict[Multiplexer, trio.Event] = {}
         self._changed = trio.Event()
+        self.refusals: dict[bytes, str] = {}
+        """Why channels with these remotes were ended, the last time that they broke a rule."""
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
 
@@ -551,12 +556,22 @@ class CoreReplication:
                 case ExtensionReceived(_, name, payload):
                     if name in self._handlers and len(served.extensions) < MAX_WAITING_EXTENSIONS:
                         served.extensions.append((name, payload))
-                case EndChannel():
+                case EndChannel(_, fault):
+                    if fault is not None:
+                        self._note_refusal(served.channel, fault)
                     served.channel.close()
                 case AbortConnection(_, error):
+                    self._note_refusal(served.channel, error)
                     served.channel.abort(error)
                 case _:
                     assert_never(output)
+
+    def _note_refusal(self, channel: MessageChannel, error: RemoteProtocolError) -> None:
+        key = channel.link.remote_public_key
+        self.refusals.pop(key, None)
+        self.refusals[key] = str(error)
+        if len(self.refusals) > MAX_REFUSALS:
+            del self.refusals[next(iter(self.refusals))]
 
     def _poke(self) -> None:
         """The deadline may have come nearer: whoever waits for messages looks at it again."""

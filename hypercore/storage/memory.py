@@ -116,6 +116,10 @@ class MemoryStorage:
         return self._sequence
 
     @property
+    def has_failed(self) -> bool:
+        return False
+
+    @property
     def durable_sequence(self) -> int:
         return self._sequence
 

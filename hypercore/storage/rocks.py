@@ -346,6 +346,10 @@ class RocksStorage:
         return 0 if self._column is None else self._column.property_int_value(name) or 0
 
     @property
+    def has_failed(self) -> bool:
+        return self._group.failure is not None
+
+    @property
     def durable_sequence(self) -> int:
         return self._group.durable_sequence
 

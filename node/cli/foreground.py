@@ -13,8 +13,9 @@ from node.cli.output import print_error, print_facts, print_json
 from node.cli.perform import at
 from node.collector import tame_collector
 from node.config import Config
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.journal import configure_journal
+from node.running import Node
 from node.verbs import ExitCode
 from node.web.status import describe_role
 

@@ -16,6 +16,7 @@ from node.client import AdminClient
 from node.config import parse_duration
 from node.errors import ConfigError
 from node.verbs import (
+    MAX_USES,
     ExitCode,
     MeshInfo,
     MeshInvite,
@@ -50,6 +51,13 @@ def invite(
             show_default=False,
         ),
     ] = None,
+    uses: Annotated[
+        int,
+        Parameter(
+            help="How many nodes it lets in; they must come to this one first. Default: any.",
+            show_default=False,
+        ),
+    ] = 0,
     qr: Annotated[
         bool | None,
         Parameter(help="Draw it as a QR code. Default: on a terminal.", show_default=False),
@@ -61,7 +69,9 @@ def invite(
     Whoever reads the ticket can use it. A node that is no admin passes on the ticket it came with.
     """
     seconds = None if expires is None else _duration(expires)
-    for result in _perform(common, MeshInvite(role or "", member or "", seconds)):
+    if not 0 <= uses <= MAX_USES:
+        raise ConfigError(f"--uses: {uses} is not between 1 and {MAX_USES}")
+    for result in _perform(common, MeshInvite(role or "", member or "", seconds, uses)):
         if common.json:
             print_json(result)
         else:
@@ -186,12 +196,15 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
     if is_terminal:
         addresses = result["addresses"]
         assert isinstance(addresses, list)
-        member = result["member"]
+        member, uses = result["member"], result["uses"]
+        everybody = "whoever has it"
+        if uses is not None:
+            everybody = f"{uses} node{'s'[: uses != 1]}, which must come here first"
         kind = ", encrypted" if result["is_encrypted"] else ""
         print_facts(
             [
                 ("mesh", f"{result['mesh']}{kind}"),
-                ("lets in", "whoever has it" if member is None else f"the node {member} only"),
+                ("lets in", everybody if member is None else f"the node {member} only"),
                 ("as", describe_role(str(result["role"]), result["expiry"])),
                 ("dials", ", ".join(map(str, addresses))),
                 ("use", "beemesh up --join TICKET"),

@@ -94,6 +94,16 @@ class UpOptions:
             " 1."
         ),
     ] = None
+    cache_bytes: Annotated[
+        str | None, _option("SIZE for blocks of other nodes, but for mirrors. Default: 1GiB.")
+    ] = None
+    max_disk_bytes: Annotated[
+        str | None, _option("SIZE of the data directory from which on nothing is taken in.")
+    ] = None
+    min_free_bytes: Annotated[
+        str | None,
+        _option("SIZE of free disk that nothing is taken in with less of. Default: 16MiB."),
+    ] = None
     ws_tokens_file: Annotated[
         str | None,
         _option("File of tokens, one a line, NAME:TOKEN or TOKEN: clients need one, /?token=..."),

@@ -19,6 +19,7 @@ from typing import assert_never
 import structlog
 import trio
 
+from hypercore.errors import StorageFailed
 from node.cojson.change_feed import ChangeFeed
 from node.cojson.client_link import (
     CONTENT_COST,
@@ -51,13 +52,14 @@ from node.cojson.outputs import (
 from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
+from node.cojson.room import Room, is_stored, run_with_room
 from node.cojson.searches import Searches
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts
-from node.covalue.store import CoValueStore
+from node.covalue.store import CoValueStore, ValueAppend
 from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup, open_background_nursery
 
@@ -109,6 +111,7 @@ _log = structlog.get_logger(__name__)
 class _Counters:
     messages_received: int = 0
     bad_lines: int = 0
+    refused_for_room: int = 0
     commits: int = 0
     messages_stored: int = 0
     transactions_stored: int = 0
@@ -134,7 +137,12 @@ class SyncHost:
     """Open it with `open_sync_host`."""
 
     def __init__(
-        self, store: CoValueStore, options: HostOptions, *, access: Gatekeeper | None = None
+        self,
+        store: CoValueStore,
+        options: HostOptions,
+        *,
+        access: Gatekeeper | None = None,
+        room: Room | None = None,
     ) -> None:
         self.store = store
         self._access = access
@@ -169,6 +177,8 @@ class SyncHost:
         self._reader = StoreReader(self._engine, store, self._recent, self._carry_out_answer)
         self._searches = Searches(self._search, self._end_search)
         self._receipts = Receipts()
+        self._room = room
+        self._is_full = room is not None and not room.is_open
         self._interest_seen = 0
         self._interest = trio.lowlevel.ParkingLot()
 
@@ -189,6 +199,9 @@ class SyncHost:
 
         Cancel: what was accepted is stored all the same.
         """
+        if self._room is not None and self._is_full:
+            reasons = {content.co_id: self._room.reason for content in contents}
+            return Receipt(frozenset(), reasons, frozenset())
         with self._receipts.open(len(contents)) as open_receipt:
             for index, content in enumerate(contents, 1):
                 self._carry_out(self._engine.receive_content(content, open_receipt.number))
@@ -216,6 +229,11 @@ class SyncHost:
     def is_subscribed(self, co_id: RawCoId) -> bool:
         """Whether some client is subscribed to it."""
         return self._engine.is_subscribed(co_id)
+
+    @property
+    def takes_content(self) -> bool:
+        """False while there is no room for anything new."""
+        return not self._is_full
 
     def is_wanted(self, co_id: RawCoId) -> bool:
         """Whether it is one of `wanted_ids`."""
@@ -325,6 +343,7 @@ class SyncHost:
             messages_received=counters.messages_received,
             bad_lines=counters.bad_lines,
             refused=self._engine.refused,
+            refused_for_room=counters.refused_for_room,
             forks_found=self.forks.forks_found,
             erased_values=0 if self._eraser is None else self._eraser.erased_values,
             commits=counters.commits,
@@ -360,8 +379,12 @@ class SyncHost:
         self._counters.bad_lines += count
 
     def receive(self, peer_id: str, message: Message) -> None:
-        """Take a message from a client."""
+        """Take a message from a client; no content while there is no room for any."""
         self._counters.messages_received += 1
+        if self._is_full and isinstance(message, Content):
+            self._outboxes[peer_id].is_owed_room = True
+            self._counters.refused_for_room += 1
+            return
         self._carry_out(self._engine.receive(peer_id, message))
 
     async def wait_settled(self, peer_id: str) -> None:
@@ -369,7 +392,7 @@ class SyncHost:
 
         Cancel: nothing is changed.
         """
-        while (
+        while not self._is_full and (
             self._engine.unsettled_bytes(peer_id) > MAX_UNSETTLED_BYTES
             or self._queued_bytes > MAX_QUEUED_BYTES
         ):
@@ -450,10 +473,12 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._commit_forever)
             tasks.start_soon(self._reader.run)
-            tasks.start_soon(self.forks.run)
+            tasks.start_soon(run_with_room, self._room, self.forks.run)
+            if self._room is not None:
+                tasks.start_soon(self._mind_room, self._room)
             tasks.start_soon(self._forget_forever)
             if self._eraser is not None:
-                tasks.start_soon(self._eraser.run)
+                tasks.start_soon(run_with_room, self._room, self._eraser.run)
             await self._searches.run()
 
     async def _commit_forever(self) -> None:
@@ -470,7 +495,7 @@ class SyncHost:
                 stores.append(store)
                 size += store.append.size
                 self._counters.transactions_stored += store.append.transaction_count
-            await self.store.store([store.append for store in stores])
+            await self._make_durable([store.append for store in stores])
             self._queued_bytes -= size
             self._counters.commits += 1
             self._counters.messages_stored += len(stores)
@@ -492,6 +517,31 @@ class SyncHost:
             self._share_memory()
             self._committed.unpark_all()
             await trio.lowlevel.checkpoint()
+
+    async def _make_durable(self, appends: Sequence[ValueAppend]) -> None:
+        """Store it; where that fails for want of room, as soon as there is some."""
+        while True:
+            try:
+                await self.store.store(appends)
+                return
+            except StorageFailed as error:
+                if self._room is None:
+                    raise
+                self._room.close(str(error))
+            await self._room.wait_open()
+            if await is_stored(self.store, appends):
+                return
+
+    async def _mind_room(self, room: Room) -> None:
+        """Take nothing in while there is no room; who sent something meanwhile is to come again."""
+        while True:
+            self._is_full = not room.is_open
+            self._committed.unpark_all()
+            if not self._is_full:
+                for outbox in self._outboxes.values():
+                    if outbox.is_owed_room:
+                        outbox.end("there was no room for what it sent, and now there is")
+            await room.wait_changed()
 
     async def _gather(self) -> None:
         """Let a few more messages come, as long as each round of the other tasks brings some."""
@@ -552,9 +602,13 @@ async def open_sync_host(
     options: HostOptions | None = None,
     *,
     access: Gatekeeper | None = None,
+    room: Room | None = None,
 ) -> AsyncIterator[SyncHost]:
-    """Run the engine of a node over `store` until the block ends; `access` says what is taken."""
-    host = SyncHost(store, options or HostOptions(), access=access)
+    """Run the engine of a node over `store` until the block ends; `access` says what is taken.
+
+    With a `room` that somebody opens again, a failing disk is waited for; else it is raised.
+    """
+    host = SyncHost(store, options or HostOptions(), access=access, room=room)
     async with open_background_nursery() as nursery:
         nursery.start_soon(host.run)
         yield host

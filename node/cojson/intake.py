@@ -78,7 +78,7 @@ class Intake:
             if fault is not None:
                 self._refuse(delivery, fault, out)
                 return
-        missing = self._missing_dependency(header, delivery, out)
+        missing = self._missing_dependency(entry, header, delivery, out)
         if missing is not None or header is None:
             self._set_aside(delivery, missing, out)
             return
@@ -104,7 +104,7 @@ class Intake:
             return
         verified = verify_parts(parts.fresh, delivery.cleared)
         self._rights.judge(entry, header, verified, delivery)
-        self._suspect_forks(delivery, [*verified.unproven, *parts.differing], out)
+        self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
         if verified.refusals and verified.logs and delivery.sender is not None:
             reason = summary(verified.refusals)
             out.append(Refused(delivery.sender.peer_id, co_id, reason))
@@ -117,13 +117,18 @@ class Intake:
             self._nothing_new(entry, delivery, parts.has_gap, out)
 
     def _suspect_forks(
-        self, delivery: Delivery, session_ids: Sequence[CoSessionId], out: list[Output]
+        self,
+        entry: ValueEntry,
+        delivery: Delivery,
+        session_ids: Sequence[CoSessionId],
+        out: list[Output],
     ) -> None:
         """What does not fit may be signed all the same: have it looked at."""
         peer = delivery.sender
         for session_id in session_ids:
             try:
-                key = signer_key(session_id, delivery.cleared)
+                log = entry.logs.get(session_id)
+                key = (log and log.public_key) or signer_key(session_id, delivery.cleared)
             except DecodeError:
                 continue  # nobody could have signed it
             part = delivery.content.new[session_id]
@@ -155,7 +160,11 @@ class Intake:
         self.settle(delivery, out, "content of an unknown value without its header")
 
     def _missing_dependency(
-        self, header: CoValueHeader | None, delivery: Delivery, out: list[Output]
+        self,
+        entry: ValueEntry,
+        header: CoValueHeader | None,
+        delivery: Delivery,
+        out: list[Output],
     ) -> RawCoId | None:
         """The first dependency that is not here; what content of this value waits for already."""
         content = delivery.content
@@ -163,6 +172,8 @@ class Intake:
         first = self._state.room.awaited_by(co_id, delivery.sender)
         if first is not None or header is None:
             return first
+        if _needs_nothing_new(entry, content):
+            return None
         left = delivery.needs.left
         if left is None:
             left = delivery.needs.left = deque(_needed(header, content))
@@ -171,9 +182,9 @@ class Intake:
         while left:
             dependency = left[0]
             if dependency not in delivery.cleared:
-                entry = self._state.use(dependency, out)
-                if entry.phase is Phase.HELD and entry.header is not None:
-                    delivery.cleared[dependency] = entry.header.account_public_key
+                found = self._state.use(dependency, out)
+                if found.phase is Phase.HELD and found.header is not None:
+                    delivery.cleared[dependency] = found.header.account_public_key
                 elif self._state.room.would_circle(co_id, dependency, delivery.sender):
                     circling.append(dependency)
                 else:
@@ -217,16 +228,12 @@ class Intake:
             entry.is_deleted = True
             entry.logs = {key: entry.logs[key] for key in only_deletions(_counts(entry.logs))}
             entry.dependencies = dict.fromkeys(session_dependencies(entry.logs))
+        new_sessions = [key for key in verified.logs if key not in entry.logs]
         entry.logs.update(verified.logs)
-        if is_first or is_deletion:
-            entry.dependencies.update(dict.fromkeys(header_dependencies(header)))
-        entry.dependencies.update(dict.fromkeys(session_dependencies(verified.logs)))
-        if header.is_group:
-            for append in verified.appends.values():
-                members = member_dependencies(append.transactions)
-                entry.dependencies.update(dict.fromkeys(members))
-        entry.dependencies.pop(entry.co_id, None)
-        self._state.values.resize(entry)
+        if is_first or is_deletion or new_sessions or header.is_group:
+            if is_first or is_deletion:
+                entry.dependencies.update(dict.fromkeys(header_dependencies(header)))
+            self._add_dependencies(entry, header, new_sessions, verified)
         counts = _counts(verified.logs)
         ticket = self._state.next_ticket
         self._state.next_ticket += 1
@@ -245,6 +252,22 @@ class Intake:
         if is_first:
             self._state.searching.pop(entry.co_id, None)
             self._state.arrived.append(entry.co_id)
+
+    def _add_dependencies(
+        self,
+        entry: ValueEntry,
+        header: CoValueHeader,
+        new_sessions: Sequence[CoSessionId],
+        verified: Verified,
+    ) -> None:
+        """A live edit of a session that is here already brings none."""
+        entry.dependencies.update(dict.fromkeys(session_dependencies(new_sessions)))
+        if header.is_group:
+            for append in verified.appends.values():
+                members = member_dependencies(append.transactions)
+                entry.dependencies.update(dict.fromkeys(members))
+        entry.dependencies.pop(entry.co_id, None)
+        self._state.values.resize(entry)
 
     def _nothing_new(
         self, entry: ValueEntry, delivery: Delivery, has_gap: bool, out: list[Output]
@@ -362,6 +385,20 @@ def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
 
 def _stops(delivery: Delivery) -> dict[CoSessionId, int]:
     return {key: part.stop for key, part in delivery.content.new.items()}
+
+
+def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:
+    """Whether all that this depends on was here when its sessions were verified the last time.
+
+    That of a group is in its transactions.
+    """
+    if entry.header is None or entry.header.is_group:
+        return False
+    for session_id in content.new:
+        log = entry.logs.get(session_id)
+        if log is None or log.public_key is None:
+            return False
+    return True
 
 
 def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:

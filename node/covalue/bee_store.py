@@ -364,6 +364,10 @@ class BeeStore:
         await self._local.write_local({deleted_key(co_id): encode_deletion(is_erased=True)})
         return erased
 
+    async def recover(self) -> None:
+        """As the protocol says: all that is remembered is read from the log each time."""
+        await trio.lowlevel.checkpoint()
+
     async def reclaim(self) -> None:
         """As the protocol says."""
         if self._reclaim is not None:

@@ -118,6 +118,15 @@ class HybridStore:
         both = (await self._sqlite.erase(co_id), await self._bee.erase(co_id))
         return max(both, key=lambda erased: erased.transactions)
 
+    async def recover(self) -> None:
+        """As the protocol says: brings both together again, if they were left apart."""
+        async with self._writing:
+            await self._sqlite.recover()
+            await self._bee.recover()
+            if self._is_apart:
+                await _bring_together(self._sqlite, self._bee)
+                self._is_apart = False
+
     async def reclaim(self) -> None:
         """As the protocol says."""
         await self._sqlite.reclaim()

@@ -49,7 +49,11 @@ def merge_counts(counts: dict[CoSessionId, int], others: SessionCounts) -> dict[
 
 def has_counts(counts: SessionCounts, wanted: SessionCounts) -> bool:
     """Whether every session wanted is there as far as wanted."""
-    return all(counts.get(session_id, 0) >= count for session_id, count in wanted.items())
+    # Written out: a generator would take twice as long, for every message.
+    for session_id, count in wanted.items():  # noqa: SIM110
+        if counts.get(session_id, 0) < count:
+            return False
+    return True
 
 
 def sessions_hash(counts: SessionCounts) -> str:

@@ -31,6 +31,8 @@ class SessionLog:
     """The hash over [0, count); None when it has to be made again from what is stored."""
     is_checkpoint: bool = False
     """Whether `signature` is to be kept for good: a piece of content ends here."""
+    public_key: bytes | None = None
+    """Of its author, if a signature was checked since it was read from the store."""
 
     def extended(
         self,
@@ -59,6 +61,7 @@ class SessionLog:
             0 if is_checkpoint else size,
             running,
             is_checkpoint,
+            public_key,
         )
 
     @property

@@ -171,6 +171,14 @@ class SqliteStore:
         await self._shrink()
         return erased
 
+    async def recover(self) -> None:
+        """As the protocol says."""
+        async with self._writing:
+            try:
+                self._writer.recover()
+            except sqlite3.Error as error:
+                raise StorageFailed(f"the coValues cannot be written yet: {error}") from error
+
     async def reclaim(self) -> None:
         """As the protocol says; a large file may keep copies inside its pages (`sqlite_space`)."""
         if self._may_hold_copies:

@@ -127,6 +127,16 @@ class SqliteWriter:
         self._find_last_rows()
         self._has_failed = False
 
+    def recover(self) -> None:
+        """After a failure: undo what was begun, look how much is stored, and go on.
+
+        Raises: sqlite3.Error; it still refuses everything then.
+        """
+        if not self._has_failed:
+            return
+        self.rollback()
+        self.count = self._number("SELECT count(*) FROM coValues")
+
     def fail(self) -> None:
         """Refuse everything from now on: what reached the disk is unknown."""
         self._has_failed = True

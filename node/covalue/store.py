@@ -254,6 +254,17 @@ class CoValueStore(Protocol):
         """
         ...
 
+    async def recover(self) -> None:
+        """Go on after a write failed, once the disk can be written again.
+
+        Of a batch whose `store` failed all may be there, or nothing. The corestore, where there is
+        one underneath, is to be recovered before.
+
+        Raises: StorageFailed when it still cannot be written; CorruptStore.
+        Cancel: it is finished first, or called again.
+        """
+        ...
+
     # Evidence.
 
     async def keep_fork(self, fork: SessionFork) -> None:

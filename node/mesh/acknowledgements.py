@@ -47,6 +47,8 @@ class Acknowledgements:
         """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
         self.is_spoken = False
         """Whether the member ever acknowledged anything: older nodes do not."""
+        self.hears_everything = False
+        """Whether it wants to be told of everything."""
         self.is_partial = False
         """Whether more is unacknowledged than is remembered."""
         self.merged_there = 0

@@ -20,7 +20,11 @@ MAX_ANNOUNCED_SESSIONS = 400_000
 MAX_FETCH_VALUES = 32
 """Values of one fetch: enough to share waits and commits, few enough to hold all they bring."""
 
-_LOOK_AHEAD = 1024
+MAX_MEMBER_SESSIONS = 200_000
+"""Counts of one member: others are to have room, too."""
+
+MAX_MEMBER_VALUES = 2 * MAX_FETCH_VALUES
+"""Values fetched from one member at a time: one that is slow, or lies, keeps nobody waiting."""
 
 
 def exceeds(announced: Sessions, held: Sessions | None) -> bool:
@@ -62,8 +66,12 @@ class Announcements:
     def __init__(self, max_sessions: int = MAX_ANNOUNCED_SESSIONS) -> None:
         self._max_sessions = max_sessions
         self._claims: dict[RawCoId, dict[bytes, _Claim]] = {}
-        self._waiting: OrderedDict[RawCoId, None] = OrderedDict()
-        self._fetching: set[RawCoId] = set()
+        self._queues: OrderedDict[bytes, OrderedDict[RawCoId, None]] = OrderedDict()
+        """What waits, by the member to fetch it from; whose turn it is comes first."""
+        self._queue_of: dict[RawCoId, bytes] = {}
+        self._fetching: dict[RawCoId, bytes] = {}
+        self._busy: Counter[bytes] = Counter()
+        self._sessions_of: Counter[bytes] = Counter()
         self._sessions = 0
         self._settled: list[Settlement] = []
         self._open: Counter[bytes] = Counter()
@@ -88,46 +96,68 @@ class Announcements:
             claims = self._claims.get(co_id)
             claim = None if claims is None else claims.get(member_id)
             new = len(sessions) if claim is None else len(sessions.keys() - claim.sessions.keys())
-            if new + 1 > room:
+            if new + 1 > min(room, MAX_MEMBER_SESSIONS - self._sessions_of[member_id]):
                 return False
             if claim is None:
                 claim = _Claim(version, dict(sessions))
                 self._claims.setdefault(co_id, {})[member_id] = claim
                 self._open[member_id] += 1
                 self._sessions += 1
+                self._sessions_of[member_id] += 1
             else:
                 claim.version = max(version, claim.version)
                 for session_id, count in sessions.items():
                     claim.sessions[session_id] = max(count, claim.sessions.get(session_id, 0))
             self._sessions += new
-            if co_id not in self._fetching:
-                self._waiting[co_id] = None
+            self._sessions_of[member_id] += new
+            self._enqueue(co_id)
         return True
 
     def forget_member(self, member_id: bytes) -> None:
         """It went away: what only it has cannot be fetched."""
         for co_id in [co_id for co_id, claims in self._claims.items() if member_id in claims]:
             self._drop(co_id, member_id)
+            self._enqueue(co_id)
         del self._open[member_id]
+        del self._sessions_of[member_id]
 
     def take(self) -> Fetch | None:
-        """The next fetch, or None while nothing waits. Its ids must be settled, each of them."""
-        if not self._waiting:
-            return None
-        first = next(iter(self._waiting))
-        member_id = self._best(self._claims[first])
-        ids: list[RawCoId] = []
-        for position, co_id in enumerate(self._waiting):
-            if position >= _LOOK_AHEAD or len(ids) >= MAX_FETCH_VALUES:
-                break
-            claims = self._claims[co_id]
-            if member_id in claims and self._best(claims) == member_id:
-                ids.append(co_id)
-        for co_id in ids:
-            del self._waiting[co_id]
-            self._fetching.add(co_id)
-        version = max(self._claims[co_id][member_id].version for co_id in ids)
-        return Fetch(member_id, version, tuple(ids))
+        """The next fetch, or None while nothing waits, or those who have it are busy.
+
+        Members take turns. The ids of the fetch must be settled, each of them.
+        """
+        for member_id, queue in self._queues.items():
+            room = min(MAX_FETCH_VALUES, MAX_MEMBER_VALUES - self._busy[member_id])
+            if room <= 0:
+                continue
+            ids = tuple(co_id for co_id, _ in zip(queue, range(room), strict=False))
+            self._queues.move_to_end(member_id)
+            for co_id in ids:
+                self._dequeue(co_id)
+                self._fetching[co_id] = member_id
+            self._busy[member_id] += len(ids)
+            version = max(self._claims[co_id][member_id].version for co_id in ids)
+            return Fetch(member_id, version, ids)
+        return None
+
+    def _enqueue(self, co_id: RawCoId) -> None:
+        """Have it fetched from whoever claims most of it by now; nothing if it is being fetched."""
+        claims = self._claims.get(co_id)
+        if claims is None or co_id in self._fetching:
+            return
+        member_id = self._best(claims)
+        if self._queue_of.get(co_id) != member_id:
+            self._dequeue(co_id)
+            self._queue_of[co_id] = member_id
+            self._queues.setdefault(member_id, OrderedDict())[co_id] = None
+
+    def _dequeue(self, co_id: RawCoId) -> None:
+        member_id = self._queue_of.pop(co_id, None)
+        if member_id is not None:
+            queue = self._queues[member_id]
+            del queue[co_id]
+            if not queue:
+                del self._queues[member_id]
 
     def narrow(self, fetch: Fetch, held: Mapping[RawCoId, Sessions | None]) -> Fetch | None:
         """Settle what is held already; returns the rest of the fetch, None for nothing."""
@@ -143,15 +173,16 @@ class Announcements:
     def settle(self, fetch: Fetch, held: Mapping[RawCoId, Sessions | None]) -> None:
         """The fetch is over, for better or worse; `held` is what we hold now of its ids."""
         for co_id in fetch.ids:
-            self._fetching.discard(co_id)
+            fetched_from = self._fetching.pop(co_id, None)
+            if fetched_from is not None:
+                self._busy[fetched_from] -= 1
             ours = held.get(co_id)
             for member_id, claim in list(self._claims.get(co_id, {}).items()):
                 was_tried = member_id == fetch.member_id and claim.version <= fetch.version
                 if was_tried or not exceeds(claim.sessions, ours):
                     self._drop(co_id, member_id)
                     self._settled.append(Settlement(member_id, co_id, claim.sessions, was_tried))
-            if co_id in self._claims:
-                self._waiting[co_id] = None
+            self._enqueue(co_id)
 
     def take_settled(self) -> list[Settlement]:
         """Claims that were settled since this was called last."""
@@ -165,8 +196,10 @@ class Announcements:
 
     def _drop(self, co_id: RawCoId, member_id: bytes) -> None:
         claims = self._claims[co_id]
-        self._sessions -= 1 + len(claims.pop(member_id).sessions)
+        size = 1 + len(claims.pop(member_id).sessions)
+        self._sessions -= size
+        self._sessions_of[member_id] -= size
         self._open[member_id] -= 1
         if not claims:
             del self._claims[co_id]
-            self._waiting.pop(co_id, None)
+            self._dequeue(co_id)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from hypercore.errors import StorageFailed
 from node.mesh.peer_rules import Direction, PeerRules, direction_now, traffic_key
 from node.mesh.peer_rules import Traffic as Counted
 
@@ -63,7 +65,8 @@ class Exchange:
         rules = self.rules.named.values()
         if size and any(rule.day_bytes or rule.month_bytes for rule in rules):
             counted = self.counted(member_id).counted(size, time.time())
-            await self._rows.write_local({traffic_key(member_id): counted.encode()})
+            with suppress(StorageFailed):  # then so much is not counted
+                await self._rows.write_local({traffic_key(member_id): counted.encode()})
 
     def changed(self) -> None:
         """Whoever watches looks at once."""

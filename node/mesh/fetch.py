@@ -136,11 +136,18 @@ class Fetcher:
         self._absent = {} if absent is None else absent
         self.policy = policy
         """May be replaced at any time."""
+        self.pause_reason = ""
+        """Why nothing is fetched; empty when it is."""
         self.screening: Screen | None = None
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
         self._reads = trio.CapacityLimiter(MAX_READS)
+        self._unread: set[tuple[bytes, RawCoId]] = set()
+        """Values that were not read from a member because reading failed."""
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
+
+    def is_paused(self) -> bool:
+        return bool(self.pause_reason)
 
     def report(self, co_id: RawCoId) -> FetchReport | None:
         """The last time this value was brought over, if that is not long ago."""
@@ -171,6 +178,11 @@ class Fetcher:
         member = member or self._absent.get(fetch.member_id)
         if member is not None and member.may_write:
             wanted = {co_id: known[co_id] for co_id in lacking.ids if self.policy.allows(co_id)}
+            if self.pause_reason:
+                wanted = {}
+                if self.screening is not None:
+                    for co_id in lacking.ids:
+                        self.screening.note(co_id, member.id, self.pause_reason)
             if wanted and self.screening is not None:
                 wanted = await self.screening.screen(
                     member, fetch.version, wanted, is_asked=is_asked
@@ -193,10 +205,16 @@ class Fetcher:
                 member.owe(settled.co_id, None)
             elif holds(held, settled.sessions):
                 member.owe(settled.co_id, held)
+                if settled.was_tried:
+                    member.conduct.note_delivered(1)
+                else:
+                    member.conduct.note_true(1)
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
-            elif settled.was_tried:
-                member.conduct.undelivered += 1
+            elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
+                member.conduct.note_undelivered()
+                member.judge()
+            self._unread.discard((member.id, settled.co_id))
 
     async def bring(
         self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
@@ -212,7 +230,7 @@ class Fetcher:
                     wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
             if wanted and self.screening is not None:
                 wanted = await self.screening.screen(source, 0, wanted, is_asked=True)
-            if wanted and source.may_write:
+            if wanted and source.may_write and not self.pause_reason:
                 await _Delivery(self, source, 0).bring(wanted)
 
     async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:
@@ -243,6 +261,11 @@ class Fetcher:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError:
                 member.failures += 1
+                live = self._members.get(member.id)
+                if live is member and live.close_reason is None:
+                    self._unread.add((member.id, co_id))
+                    live.conduct.note_failure()
+                    live.judge()
                 return None
         return reading, trio.current_time() - started
 

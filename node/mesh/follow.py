@@ -22,13 +22,14 @@ from bee.bee import Bee
 from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import HypercoreError
+from hypercore.errors import HypercoreError, StorageFailed
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key
 from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds
+from node.mesh.block_uses import BlockUses, UsedLog
 from node.mesh.fetch import (
     ContentDoor,
     Fetcher,
@@ -42,7 +43,7 @@ from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
 
-HEAD_SECONDS = 5.0
+HEAD_SECONDS = 2.0
 """How long a member may take to show the length of its core that it announced."""
 
 MAX_READING_BYTES = 1 << 20
@@ -68,11 +69,13 @@ class CoreData:
     """A member's data bee on a hypercore that is replicated sparsely.
 
     Without `hints` nobody is told what is read in it: they name keys to all who have the core.
+    `uses` is told what is read, for a cache that gives up the rest.
     """
 
-    def __init__(self, core: Core, *, hints: bool = True) -> None:
+    def __init__(self, core: Core, uses: BlockUses | None = None, *, hints: bool = True) -> None:
         self._core = core
-        self._bee = Bee(core, cache_bytes=_CACHE_BYTES, extension=hints)
+        log = core if uses is None else UsedLog(core, uses)
+        self._bee = Bee(log, cache_bytes=_CACHE_BYTES, extension=hints)
         self._reading = 0
         self._claimed_blocks = self.blocks_fetched
         self._claimed_bytes = self.bytes_fetched
@@ -94,11 +97,11 @@ class CoreData:
 
     @property
     def blocks_fetched(self) -> int:
-        return self._core.statistics().replication.total.blocks_received
+        return self._core.replication.totals().blocks_received
 
     @property
     def bytes_fetched(self) -> int:
-        return self._core.statistics().replication.total.bytes_received
+        return self._core.replication.totals().bytes_received
 
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
         """As `MemberData.read`.
@@ -121,7 +124,7 @@ class CoreData:
 
     def _claim(self, waited: int) -> tuple[int, int]:
         """Of the (blocks, bytes) fetched and not yet counted to a read, what is this one's."""
-        total = self._core.statistics().replication.total
+        total = self._core.replication.totals()
         blocks = total.blocks_received - self._claimed_blocks
         size = total.bytes_received - self._claimed_bytes
         if self._reading:
@@ -244,8 +247,14 @@ class CatchUp:
 
         Cancel: what was merged stays, and the next run goes on from the last page.
         """
+        try:
+            return await self._run(member, welcome)
+        except StorageFailed:
+            return False  # our own disk
+
+    async def _run(self, member: Source, welcome: Welcome) -> bool:
         data = member.data
-        if data is None:
+        if data is None or self._fetcher.is_paused():
             return False
         key = merged_key(welcome.data_key)
         merged = self.merged(welcome.data_key)
@@ -265,6 +274,8 @@ class CatchUp:
                     return False
             if self.policy.scope != scope or not self.policy.everything:
                 return False  # what was brought was judged by another policy
+            if self._fetcher.is_paused():
+                return False
             start = stop
             await self._rows.write_local({key: Merged(data.fork, start, scope).encode()})
             self._tell_merged(member, start)

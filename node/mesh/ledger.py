@@ -85,7 +85,7 @@ class Ledger:
         self._offices: set[bytes] = set()  # digests of the grants that admins are admins by
         self._weigh()
 
-    @property
+    @cached_property
     def records(self) -> frozenset[Record]:
         return self.grants | self.revocations
 
@@ -126,6 +126,16 @@ class Ledger:
     def counts(self, grant: Grant) -> bool:
         """Whether a grant lets in whom it is for, as far as it alone decides."""
         return self._is_good(grant, self._against.get(grant.member or b"", []))
+
+    def admits(self, grant: Grant) -> bool:
+        """Whether an admin stands for it, it is not over, and neither taken back nor used up."""
+        if not self._is_meant(grant) or self._against.get(grant.digest):
+            return False
+        return not grant.uses or self._uses_of(grant) < grant.uses
+
+    def _uses_of(self, ticket: Grant) -> int:
+        serial = ticket.use_serial
+        return sum(grant.serial == serial for grant in self.grants)
 
     def revocations_of(self, subject: bytes) -> list[Revocation]:
         """Those of a member or grant that count, the oldest first; pardoned ones, too."""
@@ -278,8 +288,8 @@ class Ledger:
 
     def _is_good(self, grant: Grant, against: Collection[Revocation]) -> bool:
         """Whether it counts, in spite of what was said against its member."""
-        if not self._is_meant(grant) or self._against.get(grant.digest):
-            return False
+        if grant.uses or not self.admits(grant):
+            return False  # who used one has a grant of its own
         rank = self._standings[grant.issuer].rank
         return all(
             revocation.digest in grant.pardoned and rank <= self._standings[revocation.issuer].rank

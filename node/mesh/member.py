@@ -43,6 +43,7 @@ from node.mesh.session import (
     QueryEnded,
     QuerySent,
     Transmit,
+    Unknown,
     WelcomeDue,
 )
 from node.mesh.ticket import Role
@@ -262,7 +263,7 @@ class Member:
         """Values whose content did not verify."""
         self.failures = 0
         """Reads of its data that failed."""
-        self.conduct = Conduct()
+        self.conduct = Conduct(trio.current_time())
         self.has_shown_values = False
         """Whether it held anything that it was asked for."""
         self.is_frozen = False
@@ -273,7 +274,6 @@ class Member:
         self._role: Role | None = None
         self._inquiries: dict[int, Inquiry] = {}
         self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
-        self._hears_everything = False
         self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
         self._updates_sent = 0
@@ -309,8 +309,11 @@ class Member:
                     self._hear(output)
                 case QuerySent():
                     pass  # `ask` looks at these
-                case Closed(reason):
+                case Unknown(size):
+                    self.conduct.note_unknown(size)
+                case Closed(reason, is_fault):
                     self.close_reason = reason
+                    self.conduct.ended_for = reason if is_fault else None
                     self.state_changed.set()
                 case _:
                     assert_never(output)
@@ -336,9 +339,9 @@ class Member:
                 wanted = [item for item in changes if self.session.wants(item[0])]
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
-                if message.removed or self._hears_everything:
+                if message.removed or self.acknowledgements.hears_everything:
                     self.acknowledgements.keep(self.session.selection.matches)
-                self._hears_everything = message.everything
+                self.acknowledgements.hears_everything = message.everything
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
@@ -364,6 +367,16 @@ class Member:
             if sessions is None:
                 acknowledgements.decline(co_id)
         self.note_holdings(values)
+
+    def expel(self, fault: str) -> None:
+        """It did what no member may: it goes, and does not come back at once."""
+        self.carry_out(self.session.close(fault, is_fault=True))
+
+    def judge(self) -> None:
+        """Look at what it did lately, and expel it if that is too much."""
+        fault = self.conduct.fault(trio.current_time())
+        if fault is not None and self.close_reason is None:
+            self.expel(fault)
 
     def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
         """It said, in whatever message, that so much of these is durable there."""
@@ -443,6 +456,7 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
+        self.conduct.note_true(len(answer.values))
         self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()

@@ -161,9 +161,10 @@ class Membership:
         role: Role | None = None,
         member: bytes | None = None,
         expiry: int | None = None,
+        uses: int = 0,
         unix_seconds: float = 0,
     ) -> Ticket:
-        """A ticket to this node.
+        """A ticket to this node, for as many nodes as it has `uses` (0: any number).
 
         An admin's says what it is told to say (`role` None: writer), others pass on their own. A
         grant to a named `member` counts once it was taken in, by `taking`; it undoes what was
@@ -180,19 +181,26 @@ class Membership:
             data_secret=self.data_secret,
         )
         if not self.founders:
-            if role not in (None, Role.WRITER) or member is not None or expiry is not None:
+            if role not in (None, Role.WRITER) or uses or (member, expiry) != (None, None):
                 raise NotAllowed("this mesh has no admins: everybody in it may read and write")
             return ticket
         ledger = self.ledger(unix_seconds)
         if not ledger.is_admin(identity.public_key):
-            if role is not None or member is not None or expiry is not None:
+            if uses or (role, member, expiry) != (None, None, None):
                 raise NotAllowed(
                     "only an admin says whom a ticket lets in, and as what: without options this "
                     "node passes on the ticket it came with"
                 )
             return self._pass_on(ticket, ledger)
+        if uses and member is not None:
+            raise NotAllowed("a ticket for one node is of no use to others: leave --uses out")
         grant = self.sign_grant(
-            identity, role or Role.WRITER, member=member, expiry=expiry, unix_seconds=unix_seconds
+            identity,
+            role or Role.WRITER,
+            member=member,
+            expiry=expiry,
+            uses=uses,
+            unix_seconds=unix_seconds,
         )
         data_secret = b"" if grant.role is Role.BLIND else self.data_secret
         return self._with_grant(replace(ticket, data_secret=data_secret), grant, ledger)
@@ -217,6 +225,8 @@ class Membership:
         *,
         member: bytes | None,
         expiry: int | None,
+        uses: int = 0,
+        serial: int = 0,
         unix_seconds: float,
     ) -> Grant:
         """What an admin grants; it lasts no longer than what made this one an admin.
@@ -239,7 +249,6 @@ class Membership:
         if len(against) > MAX_PARDONED:
             raise NotAllowed(f"it was revoked {len(against)} times: it needs a new key")
         pardoned = tuple(item.digest for item in against)
-        serial = 0
         while True:
             grant = Grant.issue(
                 self.key,
@@ -249,8 +258,9 @@ class Membership:
                 expiry=expiry,
                 serial=serial,
                 pardoned=pardoned,
+                uses=uses,
             )
-            if not ledger.revocations_of(grant.digest):
+            if not ledger.revocations_of(grant.digest) and (not uses or ledger.admits(grant)):
                 return grant
             serial += 1
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+import structlog
 import trio
 
 from hypercore.core import Core
@@ -37,6 +38,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.block_uses import BlockUses
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
 from node.mesh.follow import CatchUp, LocalRows
@@ -54,6 +56,7 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.owners import OwnerTable
+from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance, TimedLog
 from node.mesh.pushing import ValuePusher
 from node.mesh.recall import OwnLog, Recall
@@ -67,8 +70,9 @@ from node.mesh.trust_messages import TrustMessage
 from node.mesh.witness import Witness, WitnessedCores, WitnessRows
 from swarm.io.tasks import Wakeup, open_background_nursery
 
-MAX_FETCHES = 4
-"""Fetches of announced values at the same time; each has up to 32 values of one member."""
+MAX_FETCHES = 8
+"""Fetches of announced values at the same time; each has up to 32 values of one member, of whom
+there are two at most."""
 
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
@@ -83,6 +87,8 @@ INTEREST_SECONDS = 0.02
 
 COPIES_SECONDS = 1.0
 """How often at most members are asked for copies that somebody waits for."""
+
+_log = structlog.get_logger(__name__)
 
 
 class ChangeSource(Protocol):
@@ -181,10 +187,12 @@ class Mesh:
             data.key,
             name,
             identity=identity,
-            wanted=lambda: self.policy.select(host.subscribed_ids()),
+            wanted=lambda: self.policy.select(host.wanted_ids()),
             keeps_all=lambda: self.policy.everything,
         )
+        self.penalties = Penalties()
         self.witness = Witness(host, data, self.members, cores)
+        self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
         self.recall = Recall(data, rebuild, instance, asks=asks)
         self.owners = OwnerTable(host.store)
@@ -226,6 +234,8 @@ class Mesh:
         Cancel: the question is withdrawn; what was stored stays.
         """
         result: dict[RawCoId, Sequence[Content]] = {}
+        if self._fetcher.pause_reason:
+            return result
         for start in range(0, len(ids), MAX_QUERY_IDS):
             part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
             result.update((co_id, ()) for co_id in await self._find(part, known))
@@ -309,6 +319,19 @@ class Mesh:
             member.needs_catching_up.set()
             member.policy_changed.set()
         self.exchange.changed()
+
+    def pause(self, reason: str) -> None:
+        """Fetch nothing until `resume`, and ask for nothing: there is no room for it."""
+        self._fetcher.pause_reason = reason
+        self.safekeeping.pause()
+
+    def resume(self) -> None:
+        """Go on, and find out what was missed."""
+        self._fetcher.pause_reason = ""
+        self.safekeeping.resume()
+        self.change_policy(self.policy)
+        for member in list(self.members.values()):
+            self.ask_for_listing(member)
 
     def tell_interest(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
@@ -484,6 +507,19 @@ class Mesh:
         answer = self.recall.receive(member, head, trio.current_time())
         if answer is not None:
             member.carry_out(member.session.tell_head(answer))
+
+    def punish(self, member: Member, fault: str) -> None:
+        """It went for what it did: it stays away for a while."""
+        penalty = self.penalties.give(member.id, fault, trio.current_time())
+        _log.warning(
+            "member sent away",
+            id=member.id.hex(),
+            name=member.statistics().name,
+            reason=fault,
+            seconds=round(penalty.until - penalty.since),
+            times=penalty.times,
+        )
+        self._members_changed.unpark_all()
 
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
 
 from hypercore.encoding import DecodeError
+from hypercore.errors import StorageFailed
 from node.covalue.ids import RawCoId
 from node.mesh.fields import FieldReader, pack_fields
 
@@ -122,7 +124,8 @@ class Provenance:
         Cancel: what was noted last is forgotten.
         """
         while True:
-            await self.flush()
+            with suppress(StorageFailed):  # it is noted still
+                await self.flush()
             await trio.sleep(FLUSH_SECONDS)
 
     async def flush(self) -> None:

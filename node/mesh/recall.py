@@ -279,7 +279,7 @@ class Recall:
         return False
 
     def _end(self, member: Member, claim: str) -> None:
-        member.carry_out(member.session.close(f"it claims {claim}"))
+        member.expel(f"it claims {claim}")
 
     async def _recover(self) -> None:
         """A longer head of ours is here: fetch what it is about, or cut it off."""

@@ -92,6 +92,8 @@ class Safekeeping:
         self._wanted = wanted
         self._keeps_all = keeps_all
         self._heard = trio.lowlevel.ParkingLot()
+        self._is_paused = False
+        self._turned = trio.lowlevel.ParkingLot()
 
     @property
     def is_keeper(self) -> bool:
@@ -105,6 +107,15 @@ class Safekeeping:
         keys = [met.key for met in self._trust.book if met.introduction]
         return {bytes.fromhex(key): (0, None) for key in keys}
 
+    def pause(self) -> None:
+        """Ask for no blocks until `resume`; what is here is served."""
+        self._is_paused = True
+        self._turned.unpark_all()
+
+    def resume(self) -> None:
+        self._is_paused = False
+        self._turned.unpark_all()
+
     async def serve(
         self, member: Member, core: Core, cores: KeptCores, fetcher: Fetcher, catch_up: CatchUp
     ) -> None:
@@ -115,7 +126,7 @@ class Safekeeping:
         seen: set[tuple[bytes, bytes]] = set()
         async with trio.open_nursery() as nursery:
             if self.is_keeper:
-                nursery.start_soon(_keep_of_writer, member, core)
+                nursery.start_soon(self._keep_of_writer, member, core)
             while True:
                 await member.gossip.arrived.wait()
                 while member.gossip.introductions:
@@ -240,7 +251,7 @@ class Safekeeping:
             if self.is_keeper:
                 self._trust.keep_introduction(introduction)
                 task_status.started()
-                await _keep(core)
+                await self._keep(core)
                 return
             absent = AbsentMember(introduction, core)
             self._stand_ins.setdefault(absent.id, []).append(absent)
@@ -276,19 +287,21 @@ class Safekeeping:
                 await catch_up.run(absent, welcome)
             await fetcher.bring(absent, sorted(self._wanted()), {})
 
+    async def _keep_of_writer(self, member: Member, core: Core) -> None:
+        """As `_keep`, from when the member may write."""
+        while not member.may_write:
+            await member.needs_catching_up.wait()
+        await self._keep(core)
+
+    async def _keep(self, core: Core) -> None:
+        """Fetch all of a core, and what is appended, until cancelled; nothing while paused."""
+        while True:
+            while self._is_paused:
+                await self._turned.park()
+            async with core.downloading(0, LIVE):
+                while not self._is_paused:
+                    await self._turned.park()
+
     def _tell(self, member: Member, introductions: Sequence[Introduction]) -> None:
         for kept in split_introductions(introductions):
             member.carry_out(member.session.tell(kept))
-
-
-async def _keep_of_writer(member: Member, core: Core) -> None:
-    """As `_keep`, from when the member may write."""
-    while not member.may_write:
-        await member.needs_catching_up.wait()
-    await _keep(core)
-
-
-async def _keep(core: Core) -> None:
-    """Fetch all of a core, and what is appended, until cancelled."""
-    async with core.downloading(0, LIVE):
-        await trio.sleep_forever()

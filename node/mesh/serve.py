@@ -5,7 +5,8 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+import time
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Protocol
@@ -28,7 +29,8 @@ from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
-from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
+from node.mesh.penalties import Penalty
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
@@ -40,6 +42,12 @@ CATCH_UP_SECONDS = 300.0
 """How often a full replica looks for what it may have missed; next to free when it has not."""
 
 RETRY_SECONDS = 10.0
+
+TURN_SECONDS = 0.005
+"""Time spent on one member's messages after which others have their turn."""
+
+CONDUCT_SECONDS = 0.5
+"""How often it is looked at what a member did to cores."""
 
 _log = structlog.get_logger(__name__)
 _QUERY_PAUSE = 64  # values looked up for a query before others have their turn
@@ -53,8 +61,17 @@ class OtherMesh(NotSpoken):
     """The other end is a node, but knows another secret than ours."""
 
 
+class KeptOut(NodeError):
+    """The other end was sent away not long ago, for what it did."""
+
+    def __init__(self, penalty: Penalty) -> None:
+        super().__init__(f"sent away for a while: {penalty.reason}")
+
+
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
+
+    def open_cores(self) -> Sequence[Core]: ...
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(
@@ -73,11 +90,14 @@ async def serve_member(
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
 
-    Raises: NotSpoken when the remote does not open the channel, OtherMesh.
+    Raises: NotSpoken when the remote does not open the channel, OtherMesh, KeptOut.
     Cancel: the remote is gone for us.
     """
-    channel = await _open_channel(mux)
     link = mux.link
+    penalty = mesh.penalties.keeps_out(link.remote_public_key, trio.current_time())
+    if penalty is not None:
+        raise KeptOut(penalty)
+    channel = await _open_channel(mux)
     session = MeshSession(
         mesh.membership.key,
         is_initiator=link.is_initiator,
@@ -104,6 +124,8 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+        if member.conduct.ended_for is not None:
+            mesh.punish(member, member.conduct.ended_for)
     if member.welcome is None and member.close_reason == WRONG_SECRET:
         raise OtherMesh(WRONG_SECRET)
     return member.close_reason or "closed"
@@ -142,7 +164,7 @@ async def _serve_admitted(
         return
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
-            member.data = CoreData(core, hints=not mesh.membership.is_encrypted)
+            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
@@ -154,6 +176,7 @@ async def _serve_admitted(
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
+            nursery.start_soon(_watch_conduct, member, cores)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
@@ -176,11 +199,40 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
     try:
         while member.close_reason is None:
             messages = await channel.receive()
-            now = trio.current_time()
+            started, size = time.thread_time(), 0
             for number, payload in messages:
-                member.carry_out(session.receive(number, payload, now))
+                member.carry_out(session.receive(number, payload, trio.current_time()))
+                size += len(payload)
+                seconds = time.thread_time() - started
+                if seconds > TURN_SECONDS and session.state is State.MEMBER:
+                    await _weigh(member, size, seconds)
+                    started, size = time.thread_time(), 0
+            if session.state is State.MEMBER:
+                await _weigh(member, size, time.thread_time() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
+
+
+async def _weigh(member: Member, size: int, seconds: float) -> None:
+    """Look at what these messages took of the processor; who takes too much is read from later."""
+    now = trio.current_time()
+    member.conduct.note_handled(seconds, size, now)
+    member.judge()
+    if member.close_reason is None and (pause := member.conduct.pause_seconds):
+        await trio.sleep(pause)
+    else:
+        await trio.lowlevel.checkpoint()
+
+
+async def _watch_conduct(member: Member, cores: MemberCores) -> None:
+    """See to it that what it did on other channels counts, too."""
+    while True:
+        await trio.sleep(CONDUCT_SECONDS)
+        for core in cores.open_cores():
+            reason = core.replication.refusals.get(member.id)
+            if reason is not None:
+                member.expel(f"core {core.key.hex()[:12]}: {reason}")
+        member.judge()
 
 
 async def _keep_time(member: Member) -> None:
@@ -220,10 +272,13 @@ async def _look_up(
     values: list[tuple[RawCoId, Sessions | None]] = []
     if not (member.direction.gives and member.may_read):
         return [(co_id, None) for co_id in query.ids]
-    for position, co_id in enumerate(query.ids):
-        values.append((co_id, held_sessions(await stored_state(mesh.host, co_id))))
-        if position % _QUERY_PAUSE == _QUERY_PAUSE - 1:
-            await trio.lowlevel.checkpoint()
+    for start in range(0, len(query.ids), _QUERY_PAUSE):
+        absent = 0
+        for co_id in query.ids[start : start + _QUERY_PAUSE]:
+            held = held_sessions(await stored_state(mesh.host, co_id))
+            values.append((co_id, held))
+            absent += held is None
+        await trio.sleep(member.conduct.absent_pause(absent, trio.current_time()))
     return values
 
 

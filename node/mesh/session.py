@@ -107,10 +107,19 @@ class QueryEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a later version came, of so many bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Close the channel; `reason` is for our log, the other is told nothing."""
 
     reason: str
+    is_fault: bool = False
+    """Whether a member broke a rule: it does not come back at once."""
 
 
 Output: TypeAlias = (
@@ -127,6 +136,7 @@ Output: TypeAlias = (
     | Stored
     | Head
     | TrustMessage
+    | Unknown
     | Closed
 )
 """What the shell must do, in order. A bare message is one that was received and is in order."""
@@ -213,7 +223,7 @@ class MeshSession:
             return self._close(f"malformed message {number}: {error}")
         match message:
             case None:
-                return []
+                return [Unknown(len(payload))] if self._state is State.MEMBER else []
             case Hello():
                 return self._receive_hello(message)
             case Welcome():
@@ -337,11 +347,11 @@ class MeshSession:
             del self._asked[request_id]
         return [QueryEnded(request_id, is_answered=False) for request_id in late]
 
-    def close(self, reason: str = "channel closed") -> list[Output]:
+    def close(self, reason: str = "channel closed", *, is_fault: bool = False) -> list[Output]:
         """It has gone, or we want no more of it: nothing that was asked will be answered."""
         if self._state is State.CLOSED:
             return []
-        return self._close(reason)
+        return self._close(reason, is_fault=is_fault)
 
     def _receive_hello(self, hello: Hello) -> list[Output]:
         if self._state is not State.STRANGER:
@@ -394,14 +404,17 @@ class MeshSession:
             return self._close("too many ids selected one by one")
         return [interest]
 
-    def _close(self, reason: str) -> list[Output]:
+    def _close(self, reason: str, *, is_fault: bool | None = None) -> list[Output]:
+        """A member has no excuse; who is none yet may speak for another mesh, or be older."""
+        if is_fault is None:
+            is_fault = self._state is State.MEMBER
         self._state = State.CLOSED
         ended: list[Output] = [
             QueryEnded(request_id, is_answered=False) for request_id in self._asked
         ]
         self._asked.clear()
         self._to_answer.clear()
-        return [*ended, Closed(reason)]
+        return [*ended, Closed(reason, is_fault)]
 
 
 def _transmit(message: Message) -> Transmit:

@@ -4,7 +4,8 @@
 |------------|-----------------------------------------------------------------------------------|
 | ticket     | version, mesh name, secret, node id, [address...], grant or nil; [founder...],    |
 |            | [admin's grant...], encrypted (bool), data secret                                 |
-| grant      | member id or "bearer", role, expiry or nil, issuer, signature; serial, [pardoned] |
+| grant      | member id or "bearer", role, expiry or nil, issuer, signature; serial,            |
+|            | [pardoned]; uses                                                                  |
 | revocation | member id or digest of a grant, time, issuer, signature; reason, [kept]           |
 
 What follows a semicolon is left out when it says nothing, as it was before there was any of it. A
@@ -15,8 +16,9 @@ fields but the signature, packed), so that a record of one mesh says nothing in 
 
 `serial` tells grants apart that say the same, once one of them was revoked. `pardoned` are
 digests of revocations of the member that the grant undoes: it was made knowing them, so no clock
-has to tell which came later. `kept` are digests of records that stay in force though the admin
-who signed them is revoked.
+has to tell which came later. A grant with `uses` counts for so many bearers, and only with its
+issuer, who signs a grant of its own for each. `kept` are digests of records that stay in force
+though the admin who signed them is revoked.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class Grant:
     signature: bytes = b""
     serial: int = 0
     pardoned: tuple[bytes, ...] = ()
+    uses: int = 0
 
     @classmethod
     def issue(
@@ -97,8 +100,9 @@ class Grant:
         expiry: int | None = None,
         serial: int = 0,
         pardoned: tuple[bytes, ...] = (),
+        uses: int = 0,
     ) -> Grant:
-        grant = cls(member, role, expiry, issuer.public_key, b"", serial, pardoned)
+        grant = cls(member, role, expiry, issuer.public_key, b"", serial, pardoned, uses)
         return replace(grant, signature=sign(grant._signable(mesh_key), issuer.secret_key))
 
     @property
@@ -111,11 +115,18 @@ class Grant:
         return blake2b(pack_fields(*self.fields))
 
     @property
+    def use_serial(self) -> int:
+        """Serial of the grants that its issuer signs for those who come with it."""
+        return int.from_bytes(self.digest[:6], "big")
+
+    @property
     def _claim(self) -> list[Field]:
         member = BEARER if self.member is None else self.member
         claim: list[Field] = [member, self.role.value, self.expiry, self.issuer]
-        if self.serial or self.pardoned:
+        if self.serial or self.pardoned or self.uses:
             claim += [self.serial, list(self.pardoned)]
+        if self.uses:
+            claim.append(self.uses)
         return claim
 
     def _signable(self, mesh_key: bytes) -> bytes:
@@ -142,7 +153,8 @@ class Grant:
         if not reader.remaining:
             return cls(member, role, expiry, issuer, signature)
         serial, pardoned = reader.uint(), _read_digests(reader, MAX_PARDONED)
-        return cls(member, role, expiry, issuer, signature, serial, pardoned)
+        uses = reader.uint() if reader.remaining else 0
+        return cls(member, role, expiry, issuer, signature, serial, pardoned, uses)
 
     @classmethod
     def decode_bytes(cls, data: bytes) -> Grant:

@@ -120,6 +120,10 @@ class Trust:
             return Farewell(f"an admin shut it out{why}", revocation)
         if grant is not None and grant.expiry is not None and grant.expiry <= self._clock():
             return Farewell("its grant has expired: join with a new ticket")
+        if grant is not None and grant.uses:
+            return Farewell(
+                "its ticket is used up, or counts only where it was made: go there first"
+            )
         return Farewell("no admin of this mesh has let it in: join with a ticket")
 
     def introduction(self) -> list[Records]:
@@ -145,6 +149,8 @@ class Trust:
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
         self._register(member.id, welcome.grant)
+        if self.judge(member.id, welcome.grant) is None:  # another one was faster
+            member.carry_out(member.session.dismiss(self.explain(member.id, welcome.grant)))
         self._enforce.set()
 
     def departed(self, member: Member) -> None:
@@ -259,7 +265,20 @@ class Trust:
         self._changed.set()
 
     def _judge(self, member_id: bytes, grant: Grant | None) -> Verdict:
-        return self.membership.judge(member_id, grant, self._clock())
+        verdict = self.membership.judge(member_id, grant, self._clock())
+        is_in_or_out = verdict.role is not None or verdict.revocation is not None
+        if is_in_or_out or grant is None or not self._counts_here(grant):
+            return verdict
+        return Verdict(grant.role, grant)
+
+    def _counts_here(self, grant: Grant) -> bool:
+        """Whether it is a ticket of ours with a number of uses, and has some left."""
+        return (
+            grant.uses > 0
+            and grant.issuer == self._id
+            and grant.is_signed(self.membership.key)
+            and self.membership.ledger(self._clock()).admits(grant)
+        )
 
     def _own_verdict(self) -> Verdict:
         return self._judge(self._id, self.membership.grant)
@@ -284,7 +303,12 @@ class Trust:
             return
         with suppress(NotAllowed):  # a ticket that we would not have signed
             grant = self.membership.sign_grant(
-                identity, shown.role, member=member_id, expiry=shown.expiry, unix_seconds=now
+                identity,
+                shown.role,
+                member=member_id,
+                expiry=shown.expiry,
+                serial=shown.use_serial if shown.uses else 0,
+                unix_seconds=now,
             )
             self.take([grant])
 

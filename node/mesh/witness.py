@@ -216,7 +216,7 @@ class Witness:
         self._end(member, f"false evidence about {kind} {evidence.subject[:80]}: {why}")
 
     def _end(self, member: Member, reason: str) -> None:
-        member.carry_out(member.session.close(reason))
+        member.expel(reason)
 
     async def _keep_core(self, key: bytes, proof: bytes, source: Member | None = None) -> None:
         if self.is_forked(key):

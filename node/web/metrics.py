@@ -38,6 +38,7 @@ class StatusCollector(Collector):
             "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
             "covalues": ("coValues held", status.covalues),
             "peers": ("Connected nodes", status.peers),
+            "members_kept_out": ("Members sent away for a while", len(status.penalties)),
             "clients": ("Connected Jazz clients", clients.connected),
             "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
             "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
@@ -82,9 +83,26 @@ class StatusCollector(Collector):
         yield length
         yield from _collect_ways(status)
         yield from _collect_access(status.access)
+        yield from _collect_room(status)
         for name, value in status.hypercore.items():
             text = name.removeprefix("hypercore_").replace("_", " ")
             yield GaugeMetricFamily(name, f"As hypercore-stats: {text}", value)
+
+
+def _collect_room(status: NodeStatus) -> Iterable[Metric]:
+    disk, cache, mirrors = status.disk, status.cache, status.mirrors
+    gauges = {
+        "disk_free_bytes": ("Free on the disk", disk.free_bytes),
+        "disk_used_bytes": ("Taken by the data directory", disk.used_bytes),
+        "taking_in": ("1 while there is room for anything new, else 0", not disk.trouble),
+        "cache_bytes": ("Blocks of others that may be given up", cache.bytes),
+        "mirrors": ("Cores of others kept whole or by range", len(mirrors)),
+        "mirror_blocks_missing": ("Of mirrors", sum(m.wanted - m.held for m in mirrors)),
+    }
+    for name, (text, value) in gauges.items():
+        yield GaugeMetricFamily(f"beemesh_{name}", text, float(value))
+    text = "Blocks of others that were given up"
+    yield CounterMetricFamily("beemesh_cache_evicted_blocks", text, cache.evicted_blocks)
 
 
 def _collect_ways(status: NodeStatus) -> Iterable[Metric]:

@@ -152,6 +152,33 @@ class AccessStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """The disk that the data directory is on. `trouble` says why nothing is taken in, if so.
+
+    `used_bytes` are those of the data directory, `max_bytes` its quota, None for none.
+    `recoveries` counts how often it went on since the start.
+    """
+
+    free_bytes: int = 0
+    used_bytes: int = 0
+    max_bytes: int | None = None
+    trouble: str = ""
+    trouble_since_unix: float | None = None
+    recoveries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """Blocks of other nodes' cores that may be given up, and what was since the start; bytes."""
+
+    limit: int = 0
+    bytes: int = 0
+    blocks: int = 0
+    evicted_blocks: int = 0
+    evicted_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RelayStatus:
     """`key` is what others name with --relay; `links` pass packets now, `links_opened` in all."""
 
@@ -185,6 +212,16 @@ class MirrorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PenaltyStatus:
+    """A member that was sent away for what it did, for the `times`-th time."""
+
+    id: str
+    reason: str
+    times: int
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node at one moment. `key`, of its data core, and `mesh` are None without a mesh."""
 
@@ -215,9 +252,13 @@ class NodeStatus:
     cores: tuple[CoreStatus, ...]
     access: AccessStatus
     mirrors: tuple[MirrorStatus, ...] = ()
+    cache: CacheStatus = field(default_factory=CacheStatus)
+    disk: DiskStatus = field(default_factory=DiskStatus)
     compaction: CompactionStatus = field(default_factory=CompactionStatus)
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
+    penalties: tuple[PenaltyStatus, ...] = ()
+    """Members that may not come back yet; the last one first."""
     ways: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are connected by which way; see `PeerStatus.reach`."""
     relay: RelayStatus | None = None
@@ -286,6 +327,9 @@ def describe_role(role: str, expiry: object) -> str:
     return role if expiry is None else f"{role} until {format_moment(expiry)} UTC"
 
 
+_SHOWN_PENALTIES = 8
+
+
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
     clients = status.clients
@@ -300,9 +344,18 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("coValues", f"{status.covalues:,}, {status.sync.in_memory:,} in memory"),
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
+        *(
+            (
+                f"sent away {penalty.id[:12]}",
+                f"for {format_age(penalty.seconds_left)}: {penalty.reason}",
+            )
+            for penalty in status.penalties[:_SHOWN_PENALTIES]
+        ),
         *_compaction_rows(status.compaction),
         *(_block_rows(status.blocks) if has_mesh else ()),
         *_mirror_rows(status.mirrors),
+        *_cache_rows(status.cache),
+        ("disk", _disk_text(status.disk)),
         ("store", _store_text(status)),
         *([("discovery", ", ".join(status.discovery) or "off")] if has_mesh else ()),
         ("access", describe_access(status.access)),
@@ -375,6 +428,24 @@ def _block_rows(blocks: BlockCounts) -> list[tuple[str, str]]:
         ),
         ("blocks uploaded", f"{blocks.uploaded:,} ({format_size(blocks.uploaded_bytes)})"),
     ]
+
+
+def _disk_text(disk: DiskStatus) -> str:
+    used = f"{format_size(disk.used_bytes)} used"
+    if disk.max_bytes is not None:
+        used += f" of {format_size(disk.max_bytes)}"
+    text = f"{used}, {format_size(disk.free_bytes)} free"
+    return f"NOTHING IS TAKEN IN: {disk.trouble}; {text}" if disk.trouble else text
+
+
+def _cache_rows(cache: CacheStatus) -> list[tuple[str, str]]:
+    if not cache.limit:
+        return []
+    text = f"{format_size(cache.bytes)} of {format_size(cache.limit)}, {cache.blocks:,} blocks"
+    if cache.evicted_blocks:
+        gone = format_size(cache.evicted_bytes)
+        text += f"; {cache.evicted_blocks:,} blocks ({gone}) given up"
+    return [("cache of blocks", text)]
 
 
 def _mirror_rows(mirrors: tuple[MirrorStatus, ...]) -> list[tuple[str, str]]:

@@ -10,9 +10,7 @@ Source: dht-rpc 6.27.0 index.js.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from hypercore.crypto import Entropy
@@ -42,6 +40,7 @@ from swarm.dht.messages import (
 )
 from swarm.dht.neighborhood import Check, Introduction, Neighborhood, Ping, Swap
 from swarm.dht.payloads import PeerRecord, peer_target
+from swarm.dht.purposes import Errands, ForQuery, ForUser, Hint, Purpose, QuickProbe, Running
 from swarm.dht.query import (
     CONCURRENCY,
     Ask,
@@ -76,48 +75,11 @@ from swarm.dht.requests import (
 from swarm.dht.responder import Responder
 from swarm.dht.router import Asked, PeerAsked
 from swarm.dht.routing_table import ROW_SIZE, RoutingTable
+from swarm.dht.startup import Phase, Startup
 
 BACKGROUND_CONCURRENCY = 2
 MAX_HINTS_PER_TICK = 50
-_BOOTSTRAP_ROUNDS = 2
 _QUIET_REQUESTS = 3  # fewer under way: a background query may hurry
-
-
-class _Phase(enum.Enum):
-    NEW = "new"
-    BOOTSTRAPPING = "bootstrapping"
-    RUNNING = "running"
-
-
-@dataclass(frozen=True, slots=True)
-class _ForUser:
-    """A call made from outside."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ForQuery:
-    query: int
-    is_commit: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Hint:
-    """A courtesy; whatever comes of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _QuickProbe:
-    """Can one node reach our server socket? If so, a test is worth the trouble."""
-
-
-_Purpose = _ForUser | _ForQuery | _Hint | _QuickProbe | Probe | Check | Swap | Introduction
-
-
-@dataclass(slots=True)
-class _Running:
-    query: Query
-    is_background: bool
-    handles: set[int] = field(default_factory=set)
 
 
 class DhtEngine:
@@ -140,17 +102,13 @@ class DhtEngine:
         self._responder = Responder(self.table, entropy, now, unix_ms)
         self._health = HealthMonitor()
         self._malformed = 0
-        self._purposes: dict[int, _Purpose] = {}
-        self._queries: dict[int, _Running] = {}
-        self._last_query = 0
-        self._phase = _Phase.NEW
-        self._bootstrap_rounds = 0
-        self._bootstrap_query: int | None = None
-        is_persistent = settings.role is Role.PERSISTENT
-        self._is_quick_probe_due = self._standing.is_firewalled and not is_persistent
-        self._is_test_worthwhile = is_persistent
+        self._errands = Errands()
+        self._startup = Startup(
+            is_persistent=settings.role is Role.PERSISTENT,
+            is_firewalled=self._standing.is_firewalled,
+        )
         self._hints_this_tick = 0
-        self._unsent: list[tuple[Call, _Purpose]] = []  # tried again at the next tick
+        self._unsent: list[tuple[Call, Purpose]] = []  # tried again at the next tick
 
     @property
     def table(self) -> RoutingTable:
@@ -158,7 +116,7 @@ class DhtEngine:
 
     @property
     def is_bootstrapped(self) -> bool:
-        return self._phase is _Phase.RUNNING
+        return self._startup.phase is Phase.RUNNING
 
     @property
     def own_id(self) -> NodeId | None:
@@ -187,7 +145,7 @@ class DhtEngine:
             public_host=standing.nat.host,
             public_port=standing.nat.port,
             nodes=len(self.table),
-            queries=len(self._queries),
+            queries=self._errands.queries,
             requests=self._requests.statistics,
             answered=responder.answered,
             ignored=responder.ignored,
@@ -209,7 +167,7 @@ class DhtEngine:
 
     def start(self, now: float) -> list[EngineOutput]:
         """Begin to search for neighbors; `Bootstrapped` tells the end of it."""
-        self._phase = _Phase.BOOTSTRAPPING
+        self._startup.phase = Phase.BOOTSTRAPPING
         outputs: list[EngineOutput] = []
         for address in self.settings.nodes:
             outputs += self._ping(self._neighborhood.introduce(address), now)
@@ -225,12 +183,12 @@ class DhtEngine:
         via = call.via or self._standing.via
         id_to_show = self._id_to_show if via is self._standing.via else None
         handle, outputs = self._requests.open(call, via, id_to_show, now)
-        self._purposes[handle] = _ForUser()
+        self._errands.note(handle, ForUser())
         return handle, self._digest(outputs, now)
 
     def cancel_call(self, handle: int) -> None:
         """Lose interest in an answer."""
-        self._purposes.pop(handle, None)
+        self._errands.settle(handle)
         self._requests.cancel(handle)
 
     def query(
@@ -241,19 +199,18 @@ class DhtEngine:
 
     def cancel_query(self, number: int) -> None:
         """Lose interest in a query. What it committed already is not undone."""
-        running = self._queries.pop(number, None)
-        for handle in running.handles if running is not None else ():
+        for handle in self._errands.end_query(number):
             self.cancel_call(handle)
 
     def hold_query(self, number: int) -> None:
         """Let a query visit nobody else for now, nor come to an end."""
-        running = self._queries.get(number)
+        running = self._errands.running(number)
         if running is not None:
             running.query.hold()
 
     def resume_query(self, number: int, now: float) -> list[EngineOutput]:
         """Let it go on."""
-        running = self._queries.get(number)
+        running = self._errands.running(number)
         return [] if running is None else self._run(number, running.query.go_on(), now)
 
     def serve(self, record: PeerRecord) -> None:
@@ -336,16 +293,14 @@ class DhtEngine:
             outputs += self._open(Call(ping.address, Internal.PING, True), ping, now)
         return outputs
 
-    def _open(self, call: Call, purpose: _Purpose, now: float) -> list[EngineOutput]:
+    def _open(self, call: Call, purpose: Purpose, now: float) -> list[EngineOutput]:
         try:
             handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
         except TooManyRequests:
             # At most what queries and upkeep have under way, each of which is bounded.
             self._unsent.append((call, purpose))
             return []
-        self._purposes[handle] = purpose
-        if isinstance(purpose, _ForQuery):
-            self._queries[purpose.query].handles.add(handle)
+        self._errands.note(handle, purpose)
         return self._digest(outputs, now)
 
     def _digest(self, outputs: Sequence[RequestOutput], now: float) -> list[EngineOutput]:
@@ -357,9 +312,9 @@ class DhtEngine:
                 case Answered():
                     digested += self._answered(output, now)
                 case Delayed(handle, call):
-                    purpose = self._purposes.get(handle)
-                    if isinstance(purpose, _ForQuery) and not purpose.is_commit:
-                        query = self._queries[purpose.query].query
+                    purpose = self._errands.of(handle)
+                    if isinstance(purpose, ForQuery) and not purpose.is_commit:
+                        query = self._query_of(purpose)
                         digested += self._run(purpose.query, query.delayed(call.to), now)
                 case TimedOut():
                     digested += self._timed_out(output, now)
@@ -368,7 +323,7 @@ class DhtEngine:
         return digested
 
     def _answered(self, answered: Answered, now: float) -> list[EngineOutput]:
-        purpose = self._purposes.pop(answered.handle, None)
+        purpose = self._errands.settle(answered.handle)
         response, source = answered.response, answered.call.to
         outputs: list[EngineOutput] = []
         has_id = response.id == node_id(source)
@@ -377,20 +332,19 @@ class DhtEngine:
         if has_id:
             outputs += self._ping(self._neighborhood.heard_from(source, now), now)
         match purpose:
-            case None | _Hint():
+            case None | Hint():
                 return outputs
-            case _ForUser():
+            case ForUser():
                 return [*outputs, answered]
-            case _QuickProbe():
-                self._is_test_worthwhile = True
+            case QuickProbe():
+                self._startup.probe_answered()
                 return outputs
-            case _ForQuery(number, is_commit):
-                running = self._queries[number]
-                running.handles.discard(answered.handle)
+            case ForQuery(number, is_commit):
+                query = self._query_of(purpose)
                 if is_commit:
-                    steps = running.query.commit_answered(response.error)
+                    steps = query.commit_answered(response.error)
                 else:
-                    steps = running.query.answered(source, response, answered.seconds)
+                    steps = query.answered(source, response, answered.seconds)
                 return outputs + self._run(number, steps, now)
             case Probe(_, test):
                 settled = self._standing.probe_answered(test, response.to, answered.via)
@@ -402,22 +356,20 @@ class DhtEngine:
                 assert_never(purpose)
 
     def _timed_out(self, timed_out: TimedOut, now: float) -> list[EngineOutput]:
-        purpose = self._purposes.pop(timed_out.handle, None)
-        if not isinstance(purpose, Probe | _QuickProbe):  # these go unanswered if we are to blame
+        purpose = self._errands.settle(timed_out.handle)
+        if not isinstance(purpose, Probe | QuickProbe):  # these go unanswered if we are to blame
             self._neighborhood.silent(timed_out.call.to)
-        if isinstance(purpose, _ForUser):
+        if isinstance(purpose, ForUser):
             return [timed_out]
-        if isinstance(purpose, _ForQuery):
-            self._queries[purpose.query].handles.discard(timed_out.handle)
         return [] if purpose is None else self._failed(purpose, timed_out.call, now)
 
-    def _failed(self, purpose: _Purpose, call: Call, now: float) -> list[EngineOutput]:
+    def _failed(self, purpose: Purpose, call: Call, now: float) -> list[EngineOutput]:
         """No answer came, whatever it was for."""
         match purpose:
-            case _ForUser() | _Hint() | _QuickProbe():
+            case ForUser() | Hint() | QuickProbe():
                 return []
-            case _ForQuery(number, is_commit):
-                query = self._queries[number].query
+            case ForQuery(number, is_commit):
+                query = self._query_of(purpose)
                 steps = query.commit_timed_out() if is_commit else query.timed_out(call.to)
                 return self._run(number, steps, now)
             case Probe(_, test):
@@ -441,21 +393,25 @@ class DhtEngine:
         nodes = [node.address for node in self.table.closest(plan.target)]
         if len(nodes) < ROW_SIZE:
             nodes += self.bootstrap
-        self._last_query += 1
-        number = self._last_query
-        running = _Running(Query(plan, self.table.own_id, nodes, remembered), is_background)
-        self._queries[number] = running
-        return number, self._run(number, running.query.start(), now)
+        query = Query(plan, self.table.own_id, nodes, remembered)
+        number = self._errands.begin_query(query, is_background=is_background)
+        return number, self._run(number, query.start(), now)
+
+    def _query_of(self, purpose: ForQuery) -> Query:
+        """That of a request which is under way: it ends when its query does."""
+        running = self._errands.running(purpose.query)
+        assert running is not None
+        return running.query
 
     def _run(self, number: int, steps: Sequence[QueryOutput], now: float) -> list[EngineOutput]:
         outputs: list[EngineOutput] = []
         for step in steps:
-            running = self._queries.get(number)
+            running = self._errands.running(number)
             if running is None:
                 break  # ended by what an earlier step led to
             match step:
                 case Ask(call, is_commit):
-                    outputs += self._open(call, _ForQuery(number, is_commit), now)
+                    outputs += self._open(call, ForQuery(number, is_commit), now)
                 case HintDown(to, about):
                     outputs += self._hint_down(to, about, now)
                 case Replied(reply):
@@ -472,42 +428,39 @@ class DhtEngine:
             return []
         self._hints_this_tick += 1
         hint = Call(to, Internal.DOWN_HINT, True, value=encode_address(about))
-        return self._open(hint, _Hint(), now)
+        return self._open(hint, Hint(), now)
 
     def _query_replied(
-        self, number: int, running: _Running, reply: Reply, now: float
+        self, number: int, running: Running, reply: Reply, now: float
     ) -> list[EngineOutput]:
         if not running.is_background:
             return [QueryReplied(number, reply)]
         is_quiet = len(self._requests) < _QUIET_REQUESTS
         running.query.concurrency = CONCURRENCY if is_quiet else BACKGROUND_CONCURRENCY
-        if number != self._bootstrap_query or not self._is_quick_probe_due:
+        if not self._startup.takes_probe(number):
             return []
-        self._is_quick_probe_due = False
         probe = ask_to_reach(reply.source, self.settings.server_port)
-        return self._open(probe, _QuickProbe(), now)
+        return self._open(probe, QuickProbe(), now)
 
     def _query_finished(
-        self, number: int, running: _Running, result: QueryResult, now: float
+        self, number: int, running: Running, result: QueryResult, now: float
     ) -> list[EngineOutput]:
         if not running.is_background:
             return [QueryFinished(number, result)]
-        if number != self._bootstrap_query:
+        if not self._startup.ends_round(number):
             return []
-        self._bootstrap_query = None
-        if self._is_test_worthwhile:
+        if self._startup.is_test_worthwhile:
             return self._test_standing(now, for_role=self.settings.role is Role.PERSISTENT)
         return self._finish_bootstrap()
 
     # Getting started, and finding out what we are to others.
 
     def _bootstrap_round(self, now: float) -> list[EngineOutput]:
-        self._bootstrap_rounds += 1
-        self._bootstrap_query = self._last_query + 1
+        self._startup.begin_round(self._errands.next_query)
         return self._search(self.table.own_id, now)
 
     def _finish_bootstrap(self) -> list[EngineOutput]:
-        self._phase = _Phase.RUNNING
+        self._startup.phase = Phase.RUNNING
         return [Bootstrapped()]
 
     def _test_standing(self, now: float, *, for_role: bool) -> list[EngineOutput]:
@@ -531,12 +484,11 @@ class DhtEngine:
         """We can be reached at this address, or not as far as we know."""
         if address is not None:
             self._move(node_id(address))
-        if self._phase is not _Phase.BOOTSTRAPPING:
+        if self._startup.phase is not Phase.BOOTSTRAPPING:
             return [] if address is None else self.refresh(now)
-        if address is None or self._bootstrap_rounds >= _BOOTSTRAP_ROUNDS:
-            return self._finish_bootstrap()
-        self._is_test_worthwhile = False
-        return self._bootstrap_round(now)
+        if self._startup.takes_another_round(is_reachable=address is not None):
+            return self._bootstrap_round(now)
+        return self._finish_bootstrap()
 
     def _move(self, own_id: NodeId) -> None:
         if own_id != self.table.own_id:
@@ -575,6 +527,6 @@ class DhtEngine:
         unsent, self._unsent = self._unsent, []
         outputs: list[EngineOutput] = []
         for call, purpose in unsent:
-            if not isinstance(purpose, _ForQuery) or purpose.query in self._queries:
+            if self._errands.is_wanted(purpose):
                 outputs += self._open(call, purpose, now)
         return outputs

@@ -106,6 +106,7 @@ class Sessions:
         if is_welcome and (public_key in self._sessions or not self.is_full):
             return True
         self.counters.refused += 1
+        self._changes.note()
         return False
 
     def end(self, public_key: bytes) -> None:
@@ -137,6 +138,7 @@ class Sessions:
             return
         if not self._is_welcome(key):
             self.counters.refused += 1
+            self._changes.note()
             if key not in self._sessions:
                 self._book.connection_closed(key, trio.current_time())
             return

@@ -10,10 +10,12 @@ from bee.descent import decode_header
 from bee.errors import NotABee, UnknownFormat
 from bee.messages import (
     CacheHint,
+    DiffRequest,
     ExtensionMessage,
     GetRequest,
     Header,
     IteratorRequest,
+    KeysRequest,
     Metadata,
     NodeRecord,
     decode_extension,
@@ -93,20 +95,24 @@ def test_a_bee_of_another_format() -> None:
     assert raised.value.version == "hyperbee2"
 
 
+iterators = st.builds(
+    IteratorRequest,
+    numbers,
+    optional,
+    optional,
+    optional,
+    optional,
+    numbers,
+    st.booleans(),
+    st.lists(numbers, max_size=30).map(tuple),
+    numbers,
+)
 extension_messages: st.SearchStrategy[ExtensionMessage] = st.one_of(
-    st.builds(CacheHint, st.lists(numbers, max_size=200).map(tuple)),
-    st.builds(GetRequest, numbers, texts),
-    st.builds(
-        IteratorRequest,
-        numbers,
-        optional,
-        optional,
-        optional,
-        optional,
-        numbers,
-        st.booleans(),
-        st.lists(numbers, max_size=30).map(tuple),
-    ),
+    st.builds(CacheHint, st.lists(numbers, max_size=200).map(tuple), st.booleans()),
+    st.builds(GetRequest, numbers, texts, numbers),
+    st.builds(KeysRequest, numbers, st.lists(texts, max_size=20).map(tuple), numbers),
+    st.builds(DiffRequest, numbers, iterators, numbers),
+    iterators,
 )
 
 

@@ -120,6 +120,24 @@ async def test_a_full_scan_that_is_pushed_takes_a_few_round_trips() -> None:
     assert len(remote.held) <= COUNT
 
 
+async def test_a_diff_that_is_pushed_takes_one_round_trip() -> None:
+    log = BeeLog((await large()).blocks)
+    bee = Bee(log)
+    version = bee.version
+    for number in range(0, COUNT, 200):
+        await bee.put(b"%05d" % number, b"new")
+    remote = RemoteLog(log, pushes=True)
+    snapshot = Bee(remote).snapshot()
+    differences = [item async for item in snapshot.diff(version)]
+    assert len(differences) == COUNT // 200
+    assert snapshot.reads.round_trips == remote.trips == 1
+    # The other way round, and with bounds, it is asked for as well.
+    remote = RemoteLog(log, pushes=True)
+    older = Bee(remote).checkout(version)
+    assert [item async for item in older.diff(bee.version, gte=b"02000", lt=b"03000", limit=3)]
+    assert remote.trips == 1
+
+
 async def test_pushes_are_asked_of_the_best_peer_and_of_no_other() -> None:
     log = await large()
     Bee(log)
@@ -135,7 +153,7 @@ async def test_pushes_are_asked_of_the_best_peer_and_of_no_other() -> None:
         [False],
         [True],
     ]
-    near.missed_pushes = 3  # it announced some and did not keep its word
+    near.keeps_word = False
     await bee.get(b"00321")
     # The owner has shown that it pushes.
     assert remote.trips >= 2

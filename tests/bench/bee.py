@@ -182,6 +182,7 @@ async def main() -> None:
     parser.add_argument("--order", default="interleaved", help="interleaved, grouped or sorted")
     parser.add_argument("--durability", default="os")
     options = parser.parse_args()
+    lib.prepare()
     run = Run(options.n, options.order, options.durability)
     cases: dict[str, Callable[[], Awaitable[None]]] = {
         "put1": run.put_one,

@@ -98,6 +98,26 @@ const commands = {
     }
     return { rows }
   },
+  // Reads [start, stop) of each, so many at a time; what came over the network for that.
+  async sample ({ id, ranges, atOnce }) {
+    const bee = bees.get(id)
+    let blocks = 0
+    const count = () => blocks++
+    bee.core.on('download', count)
+    const bytes0 = streams.reduce((sum, stream) => sum + stream.rawStream.bytesRead, 0)
+    const started = performance.now()
+    let entries = 0
+    const waiting = ranges.slice()
+    const reader = async () => {
+      for (let range; (range = waiting.pop());) {
+        for await (const _ of bee.createReadStream({ gte: bytes(range[0]), lt: bytes(range[1]) })) entries++
+      }
+    }
+    await Promise.all(Array.from({ length: atOnce }, reader))
+    const seconds = (performance.now() - started) / 1000
+    bee.core.off('download', count)
+    return { entries, blocks, seconds, bytes: streams.reduce((sum, stream) => sum + stream.rawStream.bytesRead, 0) - bytes0 }
+  },
   // As `range`, `diff` and the history, of a version and inside subs.
   async view ({ id, version, names = [], kind, other, options = {} }) {
     let view = version ? bees.get(id).checkout(version) : bees.get(id)

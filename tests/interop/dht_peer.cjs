@@ -189,6 +189,80 @@ const commands = {
     for (let i = 0; i < core.length; i++) blocks.push((await core.get(i)).toString())
     return { blocks }
   },
+  // Swarms by name, for tests that need several; each says a word on every connection.
+  async openSwarm (context, { name, seed, refuse }) {
+    context.swarms = context.swarms || new Map()
+    const dht = new DHT({ bootstrap: context.bootstrap, host: '127.0.0.1' })
+    const swarm = new Hyperswarm({
+      keyPair: DHT.keyPair(bytes(seed)), dht, backoffs: [100, 500, 1000, 2000], jitter: 0,
+      firewall: (key) => refuse === hex(key)
+    })
+    swarm.opened = 0
+    swarm.on('connection', (connection) => {
+      swarm.opened++
+      connection.on('error', () => {}).on('data', () => {})
+      connection.write(Buffer.from('a word'))
+    })
+    context.swarms.set(name, swarm)
+    return { key: hex(swarm.keyPair.publicKey) }
+  },
+  async joinTopic ({ swarms }, { name, topic, server, client, wait }) {
+    const session = swarms.get(name).join(bytes(topic), { server, client })
+    if (wait !== false) await session.flushed()
+    return {}
+  },
+  async leaveTopic ({ swarms }, { name, topic }) {
+    await swarms.get(name).leave(bytes(topic))
+    return {}
+  },
+  async swarmState ({ swarms }, { name }) {
+    const swarm = swarms.get(name)
+    const keys = [...swarm.connections].map((connection) => hex(connection.remotePublicKey))
+    return { keys, opened: swarm.opened, banned: swarm.stats.bannedPeers }
+  },
+  async hangUp ({ swarms }, { name, key }) {
+    for (const connection of swarms.get(name).connections) {
+      if (hex(connection.remotePublicKey) === key) connection.destroy()
+    }
+    return {}
+  },
+  async namedPeer ({ swarms }, { name, key, leave }) {
+    if (leave) swarms.get(name).leavePeer(bytes(key))
+    else swarms.get(name).joinPeer(bytes(key))
+    return {}
+  },
+  async closeSwarm ({ swarms }, { name }) {
+    await swarms.get(name).destroy()
+    return {}
+  },
+  // So many connections at once to a server that echoes; how many bytes came back on all.
+  async exchange ({ dht }, { key, seed, count, size, relay }) {
+    const data = Buffer.alloc(size, 7)
+    const one = () => new Promise((resolve, reject) => {
+      const connection = dht.connect(bytes(key), {
+        keyPair: DHT.keyPair(bytes(seed)), relayThrough: relay ? bytes(relay) : null
+      })
+      let received = 0
+      connection.on('error', reject).on('data', (chunk) => {
+        received += chunk.length
+        if (received === size) resolve(connection.end() && received)
+      })
+      connection.write(data)
+    })
+    const all = []
+    for (let i = 0; i < count; i++) all.push(one())
+    return { received: (await Promise.all(all)).reduce((a, b) => a + b, 0) }
+  },
+  // Answers every connection with a word, and ends it.
+  async serveWord ({ dht }, { seed }) {
+    const server = dht.createServer((connection) => {
+      connection.on('error', () => {})
+      connection.end(Buffer.from('a word'))
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return { key: hex(server.publicKey) }
+  },
   async joinPeer ({ swarm }, { key }) {
     swarm.joinPeer(bytes(key))
     return {}

@@ -176,6 +176,29 @@ async def test_javascript_reads_ours_over_the_wire(is_initiator: bool) -> None:
                 assert (await peer("get", id="a", key=b"later".hex()))["entry"][2] == b"on".hex()
 
 
+async def test_javascript_passes_over_questions_that_it_does_not_know() -> None:
+    count = 2_000
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer, open_corestore(None) as store:
+            key = (await peer("open", id="a", name="theirs"))["key"]
+            await peer("fill", id="a", count=count, size=20)
+            core = await store.get(key=bytes.fromhex(key))
+            async with connected(store, peer, is_initiator=True):
+                await core.wait_length(count + 1)
+                bee = Bee(core)
+                keys = [key_of(number) for number in range(0, count, 100)]
+                found = await bee.get_many(keys)
+                assert [entry.key for entry in found if entry is not None] == keys
+                operations = [["put", each.hex(), b"new".hex()] for each in keys]
+                await peer("apply", id="a", operations=operations)
+                await core.wait_length(count + 1 + len(keys))
+                differences = [item async for item in bee.snapshot().diff(count + 1)]
+                assert [item.left.key for item in differences if item.left is not None] == keys
+                assert core.info().blocks_held < count // 2
+                total = core.statistics().replication.total
+                assert (total.pushes_received, total.invalid_data) == (0, 0)
+
+
 async def test_we_read_a_large_one_of_javascript_sparsely() -> None:
     count = 100_000
     with trio.fail_after(LIMIT_SECONDS):

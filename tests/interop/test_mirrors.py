@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import trio
+import trio.testing
+
 from bee.bee import Bee
 from hypercore.corestore import open_corestore
-from hypercore.crypto import decode_id
+from hypercore.crypto import decode_id, discovery_key
 from node.config import parse_address
 from node.verbs import AddMirror
+from tests.interop.dht_peer import LOOPBACK, open_javascript_network
 from tests.interop.replication_peer import listening, open_javascript_peer
-from tests.node.test_mirrors import mirroring, perform, read_from, wait_complete
+from tests.node.test_mirrors import mirroring, perform, read_from, statuses, wait_complete
+
+pytestmark = pytest.mark.interop
+
+SIZE = 16  # nodes of the DHT
 
 
 async def test_what_javascript_wrote_is_read_from_the_mirror_by_javascript(tmp_path: Path) -> None:
@@ -66,3 +75,20 @@ async def test_what_we_wrote_is_read_from_the_mirror_by_javascript(tmp_path: Pat
             blocks = await reader("getMany", id="b", indices=list(range(length)))
         mirrored = await read_from(node, decode_id(key.hex()), length)
         assert [bytes.fromhex(block) for block in blocks["blocks"]] == mirrored
+
+
+async def test_javascript_is_found_by_the_discovery_key(tmp_path: Path) -> None:
+    """Through a DHT of our own; nobody names an address."""
+    with trio.fail_after(60):
+        async with open_javascript_network(SIZE) as (js, _):
+            port = (await js("bootstrap"))["port"]
+            seed, blocks = "55" * 32, ["a", "b", "c"]
+            made = await js("swarm", topic="51" * 32, seed=seed, name="js", blocks=blocks)
+            topic = discovery_key(bytes.fromhex(made["core"])).hex()
+            await js("swarm", topic=topic, seed=seed, name="js", blocks=[])
+            table = {"discovery": "dht", "bootstrap": [f"{LOOPBACK}:{port}"]}
+            async with mirroring(tmp_path, **table) as node:
+                await perform(node, AddMirror(made["core"]))
+                while not statuses(node)[0].is_complete:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                assert statuses(node)[0].held == len(blocks)

@@ -91,6 +91,8 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
         (ExitCode.USAGE, "none of blind, reader, writer, admin", ["invite", "--role", "king"]),
         (ExitCode.USAGE, "no duration", ["invite", "--expires", "soon"]),
         (ExitCode.USAGE, "over at once", ["invite", "--expires", "0"]),
+        (ExitCode.USAGE, "--uses: -1", ["invite", "--uses", "-1"]),
+        (ExitCode.FAILED, "leave --uses out", ["invite", "--uses", "2", "--for", "ff" * 32]),
         (ExitCode.FAILED, "made by name", ["invite", "--role", "admin"]),
         (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
         (ExitCode.NOT_FOUND, "no member is called", ["invite", "--for", "nobody"]),

@@ -19,11 +19,12 @@ from node.cojson.messages import decode_line
 from node.config import Config, load_config
 from node.covalue.content import Content, SessionContent
 from node.covalue.session_fork import SessionFork
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
 from node.listening import dialable
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Ticket
+from node.running import Node
 from node.verbs import (
     BeeGet,
     BeePut,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 
+from node.cli.app import main
 from node.config import Config, load_config
 from node.covalue.ids import RawCoId
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
+from node.running import Node
 from node.verbs import Load, MeshInvite, VerbError
 from tests.support.authors import Author, edits, map_header
 
@@ -63,6 +67,30 @@ async def test_a_keeper_serves_what_it_kept_before_it_was_restarted(tmp_path: Pa
                     await reader.mesh.wait_members_changed()
                 assert await load(reader, HEADER.id)
                 assert reader.access.gate.is_read_only
+
+
+def test_verbs_on_the_directory_have_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fill() -> None:
+        async with open_node(config(tmp_path / "a", mesh_encrypted=True)) as node:
+            content = ANN.content(HEADER, edits(2), as_agent=True)
+            await node.host.receive_content("test", [content])
+
+    def beemesh(*arguments: str) -> list[dict[str, object]]:
+        assert main([*arguments, "--data", str(tmp_path / "a"), "--json"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    trio.run(fill)
+    try:
+        rows = beemesh("bee", "ls", "beemesh/data", "--prefix", f"{HEADER.id}:")
+        assert f"{HEADER.id}:header" in {row["key"] for row in rows}
+        assert beemesh("export", str(tmp_path / "file.db"))[-1]["moved"] == 1
+        assert beemesh("compact")[-1]["blocks_kept"] != 0
+        assert beemesh("mesh", "--secrets")[0]["data_key"]
+        assert beemesh("core", "verify")
+    finally:
+        structlog.reset_defaults()  # `export` has pointed it at the stderr of this test
 
 
 def test_an_encrypted_mesh_needs_a_store_that_others_read(tmp_path: Path) -> None:

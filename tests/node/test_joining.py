@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -88,6 +89,16 @@ def test_whether_a_mesh_is_encrypted_is_decided_when_it_is_founded() -> None:
     for stored, joins in ((MESH, []), (None, [TICKET])):
         with pytest.raises(ConfigError, match="stays as it is"):
             choose_encrypted(stored, joins)
+
+
+def test_a_ticket_with_uses_is_believed_until_its_maker_is_met() -> None:
+    ticket = MESH.invite(ALICE, uses=1)
+    joined = choose(None, [ticket.encode()])
+    assert joined.grant == ticket.grant
+    assert choose(joined, [ticket.encode()]) == joined
+    forged = replace(ticket, secret=b"x" * 32).encode()
+    with pytest.raises(ConfigError, match="no admin of its mesh has signed"):
+        choose(None, [forged])
 
 
 def test_a_further_ticket_brings_what_was_lacking() -> None:

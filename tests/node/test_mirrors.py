@@ -14,10 +14,12 @@ from bee.bee import Bee
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair, encode_id
 from hypercore.replication.messages import PROTOCOL
+from node.client import AdminClient
 from node.config import load_config
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
 from node.mirror_file import MirrorSpec, load_mirrors, save_mirrors
+from node.running import Node
 from node.verbs import AddMirror, ExitCode, ListMirrors, MirrorVerb, RemoveMirror, VerbError
 from node.web.status import MirrorStatus
 from swarm.io.connection import open_connection
@@ -29,9 +31,9 @@ KEY = KeyPair.from_seed(bytes(32)).public_key
 
 
 @asynccontextmanager
-async def mirroring(data: Path, *join: str) -> AsyncIterator[Node]:
+async def mirroring(data: Path, **flags: object) -> AsyncIterator[Node]:
     quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
-    config = load_config({"data": data, "discovery": "off", "join": list(join), **quiet}, {})
+    config = load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
     async with open_node(config) as node:
         yield node
 
@@ -190,11 +192,14 @@ async def test_mirrors_on_the_command_line(tmp_path: Path) -> None:
             key = encode_id(core.key)
             added = await node.beemesh("mirror", key, "--name", "log", "--peer", address, "--json")
             assert (added.code, added.lines[0]["key"]) == (0, key)
+            client = AdminClient.find(tmp_path)
+            assert client is not None
             with trio.fail_after(20):
-                while not (shown := await node.beemesh("mirrors", "--json")).lines[0][
+                while not (await trio.to_thread.run_sync(next, client.perform(ListMirrors())))[
                     "is_complete"
                 ]:
                     pass
+            shown = await node.beemesh("mirrors", "--json")
             assert shown.lines[0]["held"] == 3
             gone = await node.beemesh("unmirror", "log")
             assert (gone.code, key in gone.out, "3 of 3, 100 %" in gone.out) == (0, True, True)

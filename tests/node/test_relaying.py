@@ -9,9 +9,10 @@ import trio
 
 from hypercore.crypto import KeyPair, decode_id, encode_id
 from node.config import Config, load_config
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
 from node.relaying import relay_key_pair
+from node.running import Node
 from node.web.metrics import build_registry, render_metrics
 from node.web.status import status_rows
 from swarm import open_hyperdht, open_mux

@@ -9,7 +9,8 @@ import trio
 from hypercore.corestore import open_corestore
 from hypercore.crypto import KeyPair
 from node.config import load_config
-from node.daemon import Node, open_node
+from node.daemon import open_node
+from node.running import Node
 from node.verbs import MeshMembers, MeshRevoke
 from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux

@@ -12,8 +12,9 @@ from hypercore.corestore import open_corestore
 from hypercore.errors import StoreLocked
 from node.config import Config, load_config
 from node.covalue.ids import RawCoId
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.errors import ConfigError
+from node.running import Node
 from node.verbs import BeeGet, BeePut, CoreList, ExitCode, ListValues, Load, VerbError
 from node.web.metrics import build_registry, render_metrics
 from node.web.page import render_status

@@ -10,8 +10,9 @@ import trio
 
 from node.cli.app import main
 from node.config import Config, load_config
-from node.daemon import Node, open_node
+from node.daemon import open_node
 from node.examination import Verdict, examine_network
+from node.running import Node
 from node.table import MAX_PEERS, Remembered
 from node.verbs import BeeGet, BeeInfo, BeePut
 from swarm.announcement import Address

@@ -213,6 +213,8 @@ async def test_metrics(tmp_path: Path) -> None:
         assert values["beemesh_covalues"] == "20000.0"
         assert values["beemesh_blocks_fetched_total"] == "6.0"
         assert values['beemesh_core_length{core="beemesh/data"}'] == "10.0"
+        assert values["beemesh_taking_in"] == "1.0"
+        assert values["beemesh_cache_evicted_blocks_total"] == "0.0"
         assert "process_resident_memory_bytes" in text
         # Under the names of hypercore-stats, for dashboards of JavaScript nodes.
         values = dict(re.findall(r"^(hypercore_\w+) (\S+)$", text, re.MULTILINE))

@@ -89,6 +89,10 @@ class DiskStorage:
     def is_suspended(self) -> bool:
         return False
 
+    @property
+    def has_failed(self) -> bool:
+        return False
+
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
 

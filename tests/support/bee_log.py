@@ -221,7 +221,7 @@ class Bystander:
     def __init__(self, length: int, round_trip_seconds: float = 0.0) -> None:
         self.length = self.contiguous_length = length
         self.round_trip_seconds = round_trip_seconds
-        self.missed_pushes = 0
+        self.keeps_word = True
         self.allowed = 0
         self.asked: list[Request] = []
 

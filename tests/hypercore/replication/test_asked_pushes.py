@@ -11,9 +11,17 @@ from hypercore.errors import InvalidProof
 from hypercore.replication.expected import MAX_ALLOWED
 from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.messages import Data, MessageType
-from hypercore.replication.pushes import MAX_WAITING_PUSHES
+from hypercore.replication.pushes import MAX_ASKED_BYTES, MAX_WAITING_PUSHES
 from tests.support.memory_log import MemoryLog
-from tests.support.replicated_logs import Recorder, block, of_type, reader, sparse_writer, writer
+from tests.support.replicated_logs import (
+    KEY_PAIR,
+    Recorder,
+    block,
+    of_type,
+    reader,
+    sparse_writer,
+    writer,
+)
 from tests.support.replicator_pair import Channel, Message, Node, settle
 
 
@@ -110,6 +118,43 @@ def test_how_many_may_wait_is_bounded() -> None:
     assert ask(channel, [2999]) == []
 
 
+def test_a_peer_that_reads_nothing_lets_few_large_blocks_wait() -> None:
+    log = MemoryLog(KEY_PAIR)
+    log.append([bytes(MAX_ASKED_BYTES // 16)] * 40)
+    holder, _, channel = connect(log)
+    everything = list(range(40))
+    assert 8 <= len(ask(channel, everything)) <= 17
+    assert ask(channel, everything) == []
+    # Of these only as much is read from the disk as the connection can carry.
+    sent = holder.replicator.take(channel.ends[0].peer, 1)
+    assert [number for number, _ in sent] == [MessageType.DATA]
+
+
+def test_pushes_without_end_are_dropped_unread() -> None:
+    _, asker, channel = connect(writer(100))
+    ask(channel, [1, 2], allowed=2)
+    settle(channel)
+    proof = next(
+        payload for number, payload in pushed_by(writer(100), [3]) if number == MessageType.DATA
+    )
+    for _ in range(1000):
+        asker.carry_out(
+            asker.replicator.receive(channel.ends[1].peer, [(MessageType.DATA, proof)], 0.0)
+        )
+    assert asker.log.blocks.keys() == {1, 2}
+    counters = channel.ends[1].peer.counters
+    assert (counters.pushes_received, counters.answers_ignored) == (2, 1000)
+
+
+def pushed_by(log: MemoryLog, indices: list[int]) -> list[Message]:
+    """What somebody who has that log would push."""
+    _, _, channel = connect(log)
+    data = Recorder(channel, 1)
+    ask(channel, indices)
+    settle(channel)
+    return data.messages
+
+
 def test_nobody_else_may_send_unasked() -> None:
     _, asker, channel = connect(writer(100))
     ask(channel, [1, 2, 3], allowed=2)
@@ -186,3 +231,30 @@ def test_as_long_as_something_comes_the_rest_is_waited_for() -> None:
     channel.step(PATIENCE_SECONDS / 2)
     assert asker.log.blocks.keys() == {1}
     assert asker.replicator.deadline > PATIENCE_SECONDS
+
+
+def test_what_is_left_out_of_the_announced_order_is_requested_at_once() -> None:
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [5, 1, 6, 2], 0.0)
+    asker.want([1, 5, 6])
+    ask(channel, [6, 2])
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 2, 5, 6}
+    assert peer.expected.missed == 0
+    assert asker.replicator.deadline == math.inf
+
+
+def test_a_push_that_builds_on_what_never_came_is_requested_at_once() -> None:
+    _, asker, channel = connect(writer(4096))
+    peer = channel.ends[1].peer
+    asker.want([700])
+    channel.step(0.0)
+    asker.unwant([700])  # its answer is on its way, and will not be looked at
+    asker.replicator.expect(peer, [701, 2000], 0.0)
+    ask(channel, [701, 2000])
+    asker.want([701, 2000])
+    settle(channel)
+    assert asker.log.blocks.keys() == {701, 2000}
+    assert peer.expected.missed == 0
+    assert not asker.errors

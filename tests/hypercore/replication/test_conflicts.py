@@ -182,9 +182,9 @@ def test_who_is_probed_answers_or_goes(answer: str) -> None:
     assert node.replicator.deadline == 1.0 + PROBE_SECONDS
     match answer:
         case "nothing":
-            node.carry_out(node.replicator.advance(10.9))
+            node.carry_out(node.replicator.advance(1.0 + PROBE_SECONDS - 0.1))
             assert not node.errors
-            node.carry_out(node.replicator.advance(11.0))
+            node.carry_out(node.replicator.advance(1.0 + PROBE_SECONDS))
         case "no data":
             no_data = NoData(0, NoDataReason.INVALID_REQUEST)
             end.receive([(MessageType.NO_DATA, no_data.encode())], 2.0)

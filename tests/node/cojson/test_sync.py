@@ -821,6 +821,36 @@ def test_many_messages_that_wait_for_many_values_are_not_turned_over_and_over(
     assert shell.take("mallory")[-1] == Known(group.id, known)
 
 
+# What an edit needs.
+
+
+def test_an_edit_of_a_session_that_was_verified_needs_nothing_else(full: EngineShell) -> None:
+    for count in range(4, 8):
+        full.engine.begin_round()
+        full.engine.forget_unused(1000)
+        full.say("author", ANN.content(MAP, edits(count), after=count - 1, with_header=False))
+        full.commit()
+    assert full.engine.values_in_memory == 1
+    assert full.loads == 3  # of what was new at first: account, group and map
+    known = KnownState(True, {SESSION: 7})
+    assert full.take("author")[-1] == Known(MAP.id, known)
+
+
+def test_a_forged_or_forked_edit_is_found_without_its_account(full: EngineShell) -> None:
+    for count in range(4, 8):
+        full.engine.begin_round()
+        full.engine.forget_unused(1000)
+        full.say("author", ANN.content(MAP, edits(count), after=count - 1, with_header=False))
+        full.commit()
+    forged = ANN.content(MAP, edits(9), after=7, with_header=False).new[SESSION]
+    part = SessionContent(7, edits(9, start=50)[7:], forged.signature)
+    full.say("author", Content(MAP.id, None, {SESSION: part}))
+    full.commit()
+    assert full.disk.logs[MAP.id][SESSION] == edits(7)
+    (suspicion,) = full.suspicions
+    assert suspicion.public_key == ANN.account_header.account_public_key
+
+
 # What content waits for.
 
 

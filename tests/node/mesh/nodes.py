@@ -26,7 +26,7 @@ from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import ACCEPTED, NotSpoken, serve_member
+from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
 from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
@@ -121,7 +121,7 @@ async def serve_end(node: MeshNode, stream: trio.abc.Stream, *, is_initiator: bo
     ):
         try:
             node.goodbyes.append(await serve_member(node.mesh, mux, node.cores))
-        except NotSpoken as error:
+        except (NotSpoken, KeptOut) as error:
             node.goodbyes.append(str(error))
 
 

@@ -56,6 +56,7 @@ grants = st.builds(
     st.binary(min_size=64, max_size=64),
     counts,
     digests,
+    counts,
 )
 revocations = st.builds(
     Revocation, key_bytes, counts, key_bytes, st.binary(min_size=64, max_size=64), names, digests

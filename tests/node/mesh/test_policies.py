@@ -274,3 +274,20 @@ async def test_times_of_what_clients_wrote(autojump_clock: trio.testing.MockCloc
         marks = [(await explained(node, value.id))["came_unix"] for value in values]
         assert all(mark[0] is not None for mark in marks[1:])
         assert all(mark[1] is not None for mark in marks[:-1])
+
+
+async def test_a_used_up_budget_ends_the_exchange() -> None:
+    policy = with_rule(1, PeerRule(day_bytes=1000))
+    async with (
+        open_mesh_node(1) as left,
+        open_mesh_node(2, policy=policy) as right,
+        connected(left, right),
+    ):
+        member_id = left.identity.public_key
+        await right.mesh.exchange.count(member_id, 999)
+        assert right.mesh.exchange.due(member_id, "node 1") is Direction.BOTH
+        await right.mesh.exchange.count(member_id, 1)
+        right.mesh.exchange.changed()
+        await wait_until(lambda: bool(right.goodbyes))
+        assert right.goodbyes == ["off is due with it, by its rule and budget, not both"]
+        assert right.mesh.exchange.counted(member_id).month_bytes == 1000

@@ -273,3 +273,26 @@ async def test_a_blind_member_that_may_write_needs_the_key_first() -> None:
         await wait_until(lambda: member.mesh.trust.verdict.role is Role.WRITER)
         assert not member.mesh.trust.may_write
         assert "lacks the key" in member.mesh.trust.trouble
+
+
+async def test_a_keeper_without_room_fetches_nothing_until_there_is_some() -> None:
+    founder = founded()
+    first, second = Author(1).value("first"), Author(1).value("second")
+    async with (
+        open_mesh_node(1, founder) as owner,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+        connected(owner, keeper),
+    ):
+        await owner.host.receive_content("test", [first.edit("[]", with_header=True)])
+        core = await keeper.cores.get(key=owner.data.key)
+        await wait_until(lambda: core.length == owner.data.length == core.info().blocks_held > 0)
+        held = core.length
+        keeper.mesh.pause("no room")
+        await owner.host.receive_content("test", [second.edit("[]", with_header=True)])
+        with trio.fail_after(10):
+            await core.wait_length(held + 1)  # its head costs nothing
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert core.info().blocks_held == held
+        keeper.mesh.resume()
+        await wait_until(lambda: core.info().blocks_held == owner.data.length > held)
+        await core.close()

@@ -136,6 +136,7 @@ def test_a_grant_is_bound_to_mesh_issuer_and_claim() -> None:
     assert not replace(grant, expiry=None).is_signed(MESH_KEY)
     assert not replace(grant, member=None).is_signed(MESH_KEY)
     assert not replace(grant, serial=1).is_signed(MESH_KEY)
+    assert not replace(grant, uses=1).is_signed(MESH_KEY)
     assert not replace(grant, pardoned=(bytes(32),)).is_signed(MESH_KEY)
     assert not replace(grant, issuer=STRANGER.public_key).is_signed(MESH_KEY)
     assert not replace(grant, signature=b"").is_signed(MESH_KEY)

@@ -11,9 +11,9 @@ import trio.testing
 from hypercore.crypto import KeyPair
 from node.errors import ConfigError
 from node.mesh.member_book import MemberBook
-from node.mesh.membership import Membership
+from node.mesh.membership import Membership, NotAllowed
 from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
-from node.mesh.ticket import Grant, Revocation, Role
+from node.mesh.ticket import Grant, Revocation, Role, Ticket
 from node.mesh.trust_messages import Farewell, Held, Records, split_records
 from swarm.io.channel import Channel
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
@@ -146,6 +146,58 @@ async def test_tickets_end_without_those_who_came_in_with_them() -> None:
             "writer",
             ticket.grant.digest.hex(),
         )
+
+
+async def test_a_ticket_is_used_up_by_those_who_come_to_its_maker() -> None:
+    founder = founded()
+    ticket = founder.invite(ADMIN, role=Role.READER, uses=2)
+    guest = Membership.join(Ticket.decode(ticket.encode()))
+    assert guest.role_of(ANN.public_key, guest.grant, 0) is None
+    with pytest.raises(NotAllowed):
+        guest.invite(ANN)
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, guest) as ann,
+        open_mesh_node(3, guest) as bob,
+        open_mesh_node(4, guest) as carl,
+    ):
+        async with connected(
+            ann, bob, admitted=False
+        ):  # nobody here can tell how often it was used
+            await wait_until(lambda: "go there first" in ann.mesh.trust.trouble)
+        for _ in range(2):  # coming back is no second use
+            async with connected(admin, ann), connected(admin, bob):
+                assert admin.mesh.members[BOB.public_key].role is Role.READER
+                await wait_until(lambda: bob.mesh.trust.verdict.role is Role.READER)
+        async with connected(admin, carl, admitted=False):
+            await wait_until(lambda: "used up" in carl.mesh.trust.trouble)
+        async with connected(ann, bob):
+            assert ann.mesh.members[BOB.public_key].role is Role.READER
+        # The next ticket of the kind is another one.
+        again = admin.mesh.membership.invite(ADMIN, role=Role.READER, uses=2)
+        assert again.grant != ticket.grant
+        async with (
+            open_mesh_node(5, Membership.join(again)) as dan,
+            connected(admin, dan),
+        ):
+            assert dan.mesh.members[ADMIN.public_key].role is Role.ADMIN
+
+
+async def test_of_two_that_bring_the_last_use_at_once_one_is_let_in() -> None:
+    founder = founded()
+    guest = Membership.join(founder.invite(ADMIN, uses=1))
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, guest) as ann,
+        open_mesh_node(3, guest) as bob,
+        connected(admin, ann, admitted=False),
+        connected(admin, bob, admitted=False),
+    ):
+        guests = (ann, bob)
+        await wait_until(lambda: any("used up" in node.mesh.trust.trouble for node in guests))
+        await wait_until(lambda: any(node.mesh.trust.may_write for node in guests))
+        assert len(admin.mesh.members) == 1
+        assert len(admin.mesh.membership.grants) == 1
 
 
 async def test_a_grant_that_runs_out_ends_the_connection(

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from hypercore.encoding import DecodeError
 from swarm.announcement import Address
+from swarm.blind_relay import Pair, Unpair
 from swarm.dht.engine import DhtEngine
 from swarm.dht.interface import Settings
 from swarm.dht.messages import Internal, Request, decode_datagram
@@ -67,6 +68,8 @@ def valid_messages() -> dict[str, tuple[Decoder, list[bytes]]]:
         "hole punch": (PeerHolepunch.decode, of_peers("punches")),
         "offer": (PeerOffer.decode, of_peers("offers")),
         "punch round": (PunchRound.decode, of_peers("rounds")),
+        "pair": (Pair.decode, [Pair(True, bytes(32), 2**31, 9).encode()]),
+        "unpair": (Unpair.decode, [Unpair(bytes(range(32))).encode()]),
     }
 
 

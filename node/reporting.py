@@ -1,0 +1,88 @@
+"""From what the parts of a node counted to the records that `status` and `peers` show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from hypercore.core import Core
+from node.cojson.reports import HostStatistics
+from node.mesh.member import MemberStatistics
+from node.mesh.mesh import MeshStatistics
+from node.mesh.penalties import Penalty
+from node.web.jazz import JazzStatistics
+from node.web.status import ClientCounts, PeerStatus, PenaltyStatus, SyncCounts
+from swarm.io.swarm_report import ConnectionInfo
+
+
+def peer_records(
+    connections: Iterable[ConnectionInfo],
+    members: Iterable[MemberStatistics],
+    open_cores: Iterable[Core],
+    unix_ms: float,
+) -> list[PeerStatus]:
+    """Every connected node, with what is here of its data core if it is a member."""
+    by_id = {member.id: member for member in members}
+    cores = {core.key: core for core in open_cores}
+    peers: list[PeerStatus] = []
+    for connection in connections:
+        member = by_id.get(connection.remote_public_key)
+        core = cores.get(member.key) if member is not None else None
+        peers.append(
+            PeerStatus(
+                id=connection.remote_public_key.hex(),
+                name=member.name if member is not None else "",
+                address=connection.address,
+                found_by=connection.source.value,
+                reach=connection.reach.value,
+                is_member=member is not None,
+                is_initiator=connection.is_initiator,
+                key=member.key.hex() if member is not None else "",
+                length=core.length if core is not None else 0,
+                held=core.info().blocks_held if core is not None else 0,
+                bytes_received=connection.statistics.bytes_received,
+                bytes_sent=connection.statistics.bytes_sent,
+                connected_seconds=max(unix_ms - connection.since_unix_ms, 0) / 1000,
+            )
+        )
+    return peers
+
+
+def count_ways(connections: Iterable[ConnectionInfo]) -> dict[str, int]:
+    """How many nodes are connected by which way; see `PeerStatus.reach`."""
+    return dict(Counter(connection.reach.value for connection in connections))
+
+
+def penalty_records(penalties: Iterable[Penalty], now: float) -> tuple[PenaltyStatus, ...]:
+    """Of each, how long it still lasts at `now`, by the clock that set it."""
+    return tuple(
+        PenaltyStatus(
+            id=penalty.node_id.hex(),
+            reason=penalty.reason,
+            times=penalty.times,
+            seconds_left=round(penalty.until - now, 1),
+        )
+        for penalty in penalties
+    )
+
+
+def sync_counts(host: HostStatistics, mesh: MeshStatistics | None) -> SyncCounts:
+    """What the sync engine did, and what the mesh, if there is one, found of forked cores."""
+    return SyncCounts(
+        in_memory=host.values_in_memory,
+        subscribed=host.subscribed_ids,
+        transactions=host.transactions_stored,
+        commits=host.commits,
+        refused=host.refused,
+        bad_lines=host.bad_lines,
+        forks=host.forks_found,
+        erased=host.erased_values,
+        forked_cores=0 if mesh is None else mesh.forked_cores,
+        false_evidence=0 if mesh is None else mesh.evidence_refused,
+    )
+
+
+def client_counts(jazz: JazzStatistics) -> ClientCounts:
+    statistics = asdict(jazz)
+    return ClientCounts(connected=statistics.pop("connections"), **statistics)

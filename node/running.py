@@ -1,0 +1,404 @@
+"""[trio] A running node: serves connections, tells how it is, hands verbs to who does them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import structlog
+import trio
+from structlog.contextvars import bound_contextvars
+
+from hypercore.corestore import Corestore
+from hypercore.crypto import KeyPair, encode_id
+from hypercore.fork_proof import verify_fork_proof
+from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
+from node.access.opening import Access
+from node.block_cache import BlockCache
+from node.cojson.host import SyncHost
+from node.cojson.room import Room
+from node.cojson.serve import serve_client
+from node.config import Config
+from node.disk_guard import DiskGuard
+from node.explaining import explain
+from node.governing import Presence, perform_on_mesh
+from node.joining import Joining
+from node.keeping import MeshKeeper
+from node.listening import dialable
+from node.logs import DATA_CORE, perform_on_store
+from node.mesh.exchange import Traffic
+from node.mesh.member import MemberStatistics
+from node.mesh.membership import NotAllowed
+from node.mesh.mesh import Mesh
+from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
+from node.mesh.peer_rules import is_lan_address
+from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
+from node.mirrors import Mirrors
+from node.policies import Policies
+from node.relaying import RelayService
+from node.reporting import (
+    client_counts,
+    count_ways,
+    peer_records,
+    penalty_records,
+    sync_counts,
+)
+from node.storing import Storing
+from node.syncing import perform_on_sync
+from node.tally import BlockTally
+from node.transfer import perform_transfer
+from node.values import perform_on_values
+from node.verbs import (
+    AddMirror,
+    ChangePolicy,
+    ExitCode,
+    Explain,
+    ExportValues,
+    ImportValues,
+    ListForks,
+    ListMirrors,
+    ListValues,
+    Load,
+    LogVerb,
+    MeshInfo,
+    MeshInvite,
+    MeshMembers,
+    MeshRevoke,
+    RemoveMirror,
+    Result,
+    ShowPolicy,
+    ShowSync,
+    Verb,
+    VerbError,
+    WaitSync,
+)
+from node.web.jazz import JazzLimits, JazzServer, JazzSocket
+from node.web.status import (
+    CacheStatus,
+    CompactionStatus,
+    DiskStatus,
+    NodeStatus,
+    PeerStatus,
+)
+from swarm.io.connection import Connection
+from swarm.io.mux import MuxHandle, open_mux
+from swarm.io.swarm import Swarm
+from swarm.io.swarm_report import ConnectionInfo
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the node can be reached: URLs for clients and people, HOST:PORT for other nodes."""
+
+    ws: str
+    mesh: str | None
+    admin: str
+
+
+class Node:
+    """A running node; made by `open_node`."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: KeyPair,
+        store: Corestore,
+        storing: Storing,
+        host: SyncHost,
+        mesh: Mesh | None,
+        access: Access,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.host = host
+        self.mesh = mesh
+        self.access = access
+        self.compacting = storing.compacting
+        self.addresses = Addresses("", None, "")
+        self.admin_token = ""
+        self.jazz = JazzServer(
+            self._serve_jazz,
+            JazzLimits(
+                max_message_bytes=config.ws_max_message_bytes,
+                max_connections=config.ws_max_connections,
+                max_connections_per_address=config.ws_max_connections_per_address,
+                handshake_seconds=config.ws_handshake_seconds,
+                deflate=config.ws_deflate,
+            ),
+            access.door,
+        )
+        self._identity = identity
+        self.keeper = (
+            None
+            if mesh is None
+            else MeshKeeper(
+                *(mesh, identity, config, access.gate),
+                lambda: self.mesh_addresses,
+                lambda: self._present(),
+            )
+        )
+        self._data = storing.data
+        self._values = storing.values
+        self.mirrors: Mirrors | None = None
+        self.cache: BlockCache | None = None
+        """Both are None without connections to other nodes."""
+        self.guard: DiskGuard | None = None
+        self.room: Room | None = None
+        self._policies = Policies(mesh, config.policy_path, config.replicate)
+        self._swarm: Swarm | None = None
+        self.relay: RelayService | None = None
+        self._tally = BlockTally(store.open_cores)
+        self._started = trio.current_time()
+
+    @property
+    def id(self) -> bytes:
+        return self._identity.public_key
+
+    @property
+    def key(self) -> bytes | None:
+        """Of the data core; None without one."""
+        return None if self._data is None else self._data.key
+
+    def ticket(self) -> str | None:
+        """Lets its bearer into the mesh: a secret. None if there is none, or we may not."""
+        if self.mesh is None:
+            return None
+        with suppress(NotAllowed):
+            ticket = self.mesh.membership.invite(
+                self._identity, self.mesh_addresses, unix_seconds=time.time()
+            )
+            return ticket.encode()
+        return None
+
+    @property
+    def mesh_addresses(self) -> list[str]:
+        """Where other nodes can dial this one, the best first."""
+        listening = self._swarm.addresses if self._swarm is not None else ()
+        texts = [text for host, port in listening for text in dialable(host, port)]
+        return [*texts, *self.config.mesh_url]
+
+    async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
+        """Look for the members of the mesh."""
+        self._swarm = swarm
+        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+            swarm.add_peer(host, port, id)
+        for peer in joining.peers:
+            swarm.add_peer(peer.host, peer.port, peer.public_key)
+        for way in joining.websockets:
+            swarm.add_websocket(way.url, way.public_key)
+        await swarm.join(mesh.membership.topic)
+        if self.mirrors is not None:
+            await self.mirrors.connect(swarm)
+
+    async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
+        """One other node, or any hypercore peer: who knows a core's key may replicate it."""
+        found_by = self._found_by(connection.link.remote_public_key)
+        with bound_contextvars(remote=connection.remote_address, found_by=found_by):
+            await self._serve(mesh, connection)
+
+    async def _serve_jazz(self, client: JazzSocket) -> None:
+        self.access.gate.count_connection(client.origin)
+        await serve_client(self.host, client, client.origin)
+
+    async def dismiss_withdrawn(self) -> None:
+        """Send away the clients whose token is taken back, until cancelled."""
+        while True:
+            names = await self.access.wait_withdrawn()
+            count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
+            _log.info("tokens withdrawn", tokens=sorted(names), clients=count)
+
+    def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:
+        """Blocks of others' cores that are no cache, by key: mirrors, and what a blind node has."""
+        kept = {} if self.mesh is None else self.mesh.safekeeping.kept()
+        return kept if self.mirrors is None else {**kept, **self.mirrors.kept_ranges()}
+
+    async def mind_room(self, room: Room) -> None:
+        """Ask other nodes for nothing while there is no room for it, until cancelled."""
+        is_paused = False
+        while True:
+            if room.is_open and is_paused:
+                if self.mesh is not None:
+                    self.mesh.resume()
+                if self.mirrors is not None:
+                    self.mirrors.resume()
+            elif not room.is_open:
+                if self.mesh is not None:
+                    self.mesh.pause(room.reason)
+                if self.mirrors is not None:
+                    self.mirrors.pause()
+            is_paused = not room.is_open
+            await room.wait_changed()
+
+    async def report_frozen(self) -> None:
+        """Log every core whose writer signed two histories, until cancelled."""
+        async for core in self.store.frozen_cores():
+            proof = core.fork_proof
+            assert proof is not None
+            _log.error(
+                "core frozen: its writer signed two histories",
+                core=core.key.hex(),
+                conflict=str(verify_fork_proof(proof, core.key)),
+                evidence=f"beemesh core proof {encode_id(core.key)} --fork",
+            )
+
+    def _found_by(self, public_key: bytes) -> str:
+        known = self._connections()
+        return next(
+            (info.source.value for info in known if info.remote_public_key == public_key), ""
+        )
+
+    async def _serve(self, mesh: Mesh, connection: Connection) -> None:
+        async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
+            try:
+                await serve_member(mesh, mux, self.store, _traffic(connection))
+            except KeptOut as kept_out:
+                _log.debug("kept out", reason=str(kept_out))
+            except (OtherMesh, NotSpoken) as stranger:
+                is_other_mesh = isinstance(stranger, OtherMesh)
+                if not mesh.trust.is_barred(connection.link.remote_public_key):
+                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
+            finally:
+                self._tally.look()
+
+    async def _serve_stranger(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """A stranger that dialed us names what it wants; it learns of nothing else.
+
+        One that we dialed is offered what is here, a node of another mesh only what is mirrored.
+        """
+        mirrors, is_ours = self.mirrors, connection.link.is_initiator
+        if not is_other_mesh:
+            _log.info("hypercore_peer")
+        elif is_ours and mirrors is not None:
+            await self.store.replicate(mux, lambda core: core.key in mirrors)
+            return
+        await self.store.replicate(
+            mux,
+            lambda core: mesh.trust.serves_strangers(core.key),
+            is_discreet=is_other_mesh or not is_ours,
+        )
+
+    # What the admin server asks.
+
+    def status(self) -> NodeStatus:
+        config, now = self.config, trio.current_time()
+        membership = None if self.mesh is None else self.mesh.membership
+        verdict = None if self.mesh is None else self.mesh.trust.verdict
+        return NodeStatus(
+            name=config.name,
+            id=self.id.hex(),
+            key=None if self.key is None else self.key.hex(),
+            version=version("beemesh"),
+            data=str(config.data),
+            ws=self.addresses.ws,
+            mesh=self.addresses.mesh,
+            admin=self.addresses.admin,
+            mesh_name="" if membership is None else membership.name,
+            mesh_is_open=membership is not None and membership.is_open,
+            mesh_is_encrypted=membership is not None and membership.is_encrypted,
+            mesh_role="" if verdict is None or verdict.role is None else verdict.role.value,
+            mesh_role_expiry=None if verdict is None else verdict.expiry,
+            mesh_trouble="" if self.mesh is None else self.mesh.trust.trouble,
+            store=config.store,
+            durability=config.durability,
+            replicate=self._replicate_text(),
+            discovery=config.discovery,
+            uptime_seconds=round(now - self._started, 3),
+            covalues=self._values.count(),
+            peers=len(self._connections()),
+            blocks=self._tally.counts(),
+            clients=client_counts(self.jazz.statistics()),
+            sync=sync_counts(
+                self.host.statistics(), None if self.mesh is None else self.mesh.statistics()
+            ),
+            penalties=penalty_records(
+                () if self.mesh is None else self.mesh.penalties.current(now), now
+            ),
+            cores=self._tally.cores(
+                {} if self.key is None else {self.key: DATA_CORE},
+                {member.key: member.name for member in self._members()},
+            ),
+            access=self.access.status(),
+            disk=DiskStatus() if self.guard is None else self.guard.status(),
+            cache=CacheStatus() if self.cache is None else self.cache.statistics(),
+            mirrors=() if self.mirrors is None else self.mirrors.statistics(),
+            compaction=CompactionStatus() if self.compacting is None else self.compacting.status(),
+            hypercore=self._tally.metrics(),
+            ways=count_ways(self._connections()),
+            relay=None if self.relay is None else self.relay.status(),
+        )
+
+    def _connections(self) -> Sequence[ConnectionInfo]:
+        return () if self._swarm is None else self._swarm.connections
+
+    def _replicate_text(self) -> str:
+        return "" if self.mesh is None else ", ".join(self.mesh.policy.brief)
+
+    def _members(self) -> Sequence[MemberStatistics]:
+        return () if self.mesh is None else self.mesh.statistics().members
+
+    def peers(self) -> list[PeerStatus]:
+        return peer_records(
+            self._connections(), self._members(), self.store.open_cores(), time.time() * 1000
+        )
+
+    def _present(self) -> dict[str, Presence]:
+        return {
+            peer.id: Presence(peer.address, peer.reach, peer.is_initiator)
+            for peer in self.peers()
+            if peer.is_member
+        }
+
+    def missing_for_ready(self) -> list[str]:
+        reasons = [] if self.addresses.ws else ["not listening yet"]
+        if self.guard is not None and (trouble := self.guard.status().trouble):
+            reasons.append(f"nothing is taken in: {trouble}")
+        return reasons
+
+    async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""
+        async with aclosing(self._results(verb)) as results:
+            async for result in results:
+                if isinstance(verb, LogVerb):
+                    self._tally.look()  # the core may be closed when the verb is done
+                yield result
+
+    def _results(self, verb: Verb) -> AsyncGenerator[Result, None]:
+        """Raises: VerbError."""
+        match verb:
+            case Load() | ListValues() | ListForks():
+                return perform_on_values(self.host, self.mesh, verb)
+            case ShowSync() | WaitSync():
+                return perform_on_sync(self.host, self.mesh, verb)
+            case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
+                if self.keeper is None:
+                    text = "this node is in no mesh: other nodes cannot read --store sqlite"
+                    raise VerbError(ExitCode.FAILED, text)
+                return perform_on_mesh(self.keeper, verb)
+            case ImportValues() | ExportValues():
+                return perform_transfer(self.host, verb)
+            case AddMirror() | RemoveMirror() | ListMirrors():
+                if self.mirrors is None:
+                    text = "--store sqlite has no connections to other nodes: use bee or hybrid"
+                    raise VerbError(ExitCode.USAGE, text)
+                return self.mirrors.perform(verb)
+            case ShowPolicy() | ChangePolicy():
+                return self._policies.perform(verb)
+            case Explain():
+                return explain(self.host, self.mesh, self._data, verb)
+            case _:
+                return perform_on_store(self.store, verb, can_fetch=True)
+
+
+def _traffic(connection: Connection) -> Traffic:
+    def count() -> int:
+        statistics = connection.statistics()
+        return statistics.bytes_received + statistics.bytes_sent
+
+    return Traffic(is_lan_address(connection.remote_address), count)

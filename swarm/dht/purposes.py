@@ -1,0 +1,100 @@
+"""What a node asks others for: each of its requests, and each of its queries, until it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from swarm.dht.neighborhood import Check, Introduction, Swap
+from swarm.dht.query import Query
+from swarm.dht.reachability import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class ForUser:
+    """A call made from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForQuery:
+    """A visit of a query, or what it commits."""
+
+    query: int
+    is_commit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A courtesy; whatever comes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuickProbe:
+    """Can one node reach our server socket? If so, a test is worth the trouble."""
+
+
+Purpose = ForUser | ForQuery | Hint | QuickProbe | Probe | Check | Swap | Introduction
+
+
+@dataclass(slots=True)
+class Running:
+    """A query, and the handles of its requests that are under way."""
+
+    query: Query
+    is_background: bool
+    handles: set[int] = field(default_factory=set)
+
+
+class Errands:
+    """All of them, by the handles of requests and the numbers of queries."""
+
+    def __init__(self) -> None:
+        self._purposes: dict[int, Purpose] = {}
+        self._queries: dict[int, Running] = {}
+        self._last_query = 0
+
+    @property
+    def queries(self) -> int:
+        """How many run now."""
+        return len(self._queries)
+
+    @property
+    def next_query(self) -> int:
+        """The number that the next one will have."""
+        return self._last_query + 1
+
+    def begin_query(self, query: Query, *, is_background: bool) -> int:
+        self._last_query += 1
+        self._queries[self._last_query] = Running(query, is_background)
+        return self._last_query
+
+    def running(self, number: int) -> Running | None:
+        """A query that is not over."""
+        return self._queries.get(number)
+
+    def end_query(self, number: int) -> list[int]:
+        """It is over; the requests that nobody wants an answer to any more."""
+        running = self._queries.pop(number, None)
+        return [] if running is None else list(running.handles)
+
+    def note(self, handle: int, purpose: Purpose) -> None:
+        """A request is under way."""
+        self._purposes[handle] = purpose
+        if isinstance(purpose, ForQuery):
+            self._queries[purpose.query].handles.add(handle)
+
+    def of(self, handle: int) -> Purpose | None:
+        """What a request is for; None when nobody wants to know any more."""
+        return self._purposes.get(handle)
+
+    def is_wanted(self, purpose: Purpose) -> bool:
+        """Whether a request that was not sent yet is still worth sending."""
+        return not isinstance(purpose, ForQuery) or purpose.query in self._queries
+
+    def settle(self, handle: int) -> Purpose | None:
+        """A request is over; what it was for."""
+        purpose = self._purposes.pop(handle, None)
+        if isinstance(purpose, ForQuery):
+            running = self._queries.get(purpose.query)
+            if running is not None:
+                running.handles.discard(handle)
+        return purpose

@@ -1,0 +1,264 @@
+"""Members of a mesh that mean no good to the others: one async function for each kind.
+
+Each is admitted first: it knows the secret. It goes on until the node ends its channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from hypercore.core import Core
+from hypercore.corestore import open_corestore
+from hypercore.crypto import KeyPair, discovery_key
+from hypercore.manifest import Manifest
+from hypercore.proof import Proof, build_proof
+from hypercore.proof_request import InvalidRequest
+from hypercore.replication.capability import replicate_capability
+from hypercore.replication.messages import (
+    PROTOCOL as REPLICATION_PROTOCOL,
+)
+from hypercore.replication.messages import (
+    PROTOCOL_ALIASES,
+    Data,
+    Handshake,
+    Range,
+    Request,
+    Sync,
+)
+from hypercore.replication.messages import MessageType as Wire
+from node.mesh.membership import Membership
+from node.mesh.mesh_key import hello_proof
+from node.mesh.messages import (
+    PROTOCOL,
+    Answer,
+    Evidence,
+    EvidenceKind,
+    Head,
+    Hello,
+    Interest,
+    Message,
+    Query,
+    Sessions,
+    Update,
+    Welcome,
+    decode_message,
+    message_type,
+)
+from swarm.io.channel import Channel
+from swarm.io.mux import MuxHandle
+from tests.node.mesh import samples
+from tests.support.forked_logs import fork_proof
+from tests.support.trees import MANIFEST
+
+ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
+KEYS = KeyPair.from_seed(b"the liar's data core, 32 bytes..")
+DATA_KEY = Manifest.single_signer(KEYS.public_key).key
+LENGTH = 1000
+_BATCH = 16
+_ENDINGS = (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError)
+
+
+class Hostile(Protocol):
+    """A member's place among the others, and its way of misusing it."""
+
+    def __call__(self, mux: MuxHandle, channel: Channel) -> Awaitable[None]: ...
+
+
+async def be_member(
+    mux: MuxHandle, membership: Membership, kind: str, admitted: Callable[[], None] | None = None
+) -> None:
+    """Be admitted, then do one's worst until the channel ends."""
+    channel = await mux.open_channel(PROTOCOL, None)
+    proof = hello_proof(membership.key, mux.link.is_initiator, mux.link.handshake_hash)
+    _send(channel, Hello(1, proof))
+    welcome = Welcome(DATA_KEY, LENGTH, kind, "writer", membership.grant, ("all",))
+    _send(channel, welcome)
+    await _receive_types(channel, {Welcome, Interest})
+    if admitted is not None:
+        admitted()
+    try:
+        await KINDS[kind](mux, channel)
+    except* _ENDINGS:
+        pass
+
+
+def _send(channel: Channel, message: Message) -> None:
+    channel.send(message_type(message), message.encode())
+
+
+async def _receive_types(channel: Channel, wanted: set[type[Message]]) -> None:
+    """Read until one of each was received: what is announced before is of no interest."""
+    while wanted:
+        for number, payload in await channel.receive():
+            message = decode_message(number, payload)
+            wanted = {kind for kind in wanted if not isinstance(message, kind)}
+
+
+async def _drain(channel: Channel, scope: trio.CancelScope) -> None:
+    """Read what comes, so that the node is not kept waiting."""
+    try:
+        while True:
+            await channel.receive()
+    except _ENDINGS:
+        scope.cancel()
+
+
+async def _pour(
+    _mux: MuxHandle, channel: Channel, *, next_batch: Callable[[], list[tuple[int, bytes]]]
+) -> None:
+    """Send as fast as the node takes it."""
+
+    def take(_max_bytes: int) -> list[tuple[int, bytes]]:
+        return next_batch()
+
+    async with trio.open_nursery() as nursery:
+        channel.set_source(take)
+        await _drain(channel, nursery.cancel_scope)
+
+
+def _always(message: Message, count: int = _BATCH) -> Callable[[], list[tuple[int, bytes]]]:
+    batch = [(int(message_type(message)), message.encode())] * count
+    return lambda: batch
+
+
+class _Counting:
+    """New ids with every message."""
+
+    def __init__(self, values: int, sessions: int = 1) -> None:
+        self._next = 0
+        self._values = values
+        self._held: Sessions = {samples.session_id(n): 1000 for n in range(sessions)}
+
+    def updates(self) -> list[tuple[int, bytes]]:
+        changes = tuple((samples.co_id(self._count()), self._held) for _ in range(self._values))
+        return [(int(message_type(Update(1, ()))), Update(LENGTH, changes).encode())]
+
+    def queries(self) -> list[tuple[int, bytes]]:
+        ids = tuple(samples.co_id(self._count()) for _ in range(self._values))
+        query = Query(self._count(), ids, tuple(self._held for _ in ids))
+        return [(int(message_type(query)), query.encode())]
+
+    def _count(self) -> int:
+        self._next += 1
+        return self._next
+
+
+async def claim_everything(mux: MuxHandle, channel: Channel) -> None:
+    """Say that we hold a lot of whatever is asked for, and announce more; have none of it."""
+    count = _Counting(64)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_log, mux, False)
+        try:
+            for number, payload in count.updates():
+                channel.send(number, payload)
+            while True:
+                for number, payload in await channel.receive():
+                    message = decode_message(number, payload)
+                    if isinstance(message, Query):
+                        held = {samples.session_id(1): 1000}
+                        values = tuple((co_id, held) for co_id in message.ids)
+                        _send(channel, Answer(message.request_id, LENGTH, values))
+                for number, payload in count.updates():
+                    channel.send(number, payload)
+        except _ENDINGS:
+            nursery.cancel_scope.cancel()
+
+
+async def announce_and_have_not(mux: MuxHandle, channel: Channel) -> None:
+    """Offer ever new values, and show a log that has none of them."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_log, mux, False)
+        await _pour(mux, channel, next_batch=_Counting(64).updates)
+        nursery.cancel_scope.cancel()
+
+
+async def prove_wrongly(mux: MuxHandle, channel: Channel) -> None:
+    """Announce values, and send other blocks than were signed."""
+    for number, payload in _Counting(32).updates():
+        channel.send(number, payload)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_log, mux, True)
+        await _drain(channel, nursery.cancel_scope)
+
+
+async def show_an_old_head(mux: MuxHandle, channel: Channel) -> None:
+    """Announce versions of our log that nobody is shown."""
+    changes = tuple((samples.co_id(n), {samples.session_id(1): 5}) for n in range(64))
+    _send(channel, Update(2**40, changes))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_log, mux, False)
+        await _drain(channel, nursery.cancel_scope)
+
+
+async def _serve_log(mux: MuxHandle, is_wrong: bool) -> None:
+    """A log of our own; its blocks are not what was signed, if `is_wrong`."""
+    async with open_corestore(None) as store:
+        core = await store.get(key_pair=KEYS)
+        await core.append([b"\x0a\x08hyperbee\x12\x04junk%d" % n for n in range(LENGTH)])
+        capability = replicate_capability(
+            is_initiator=mux.link.is_initiator,
+            key=core.key,
+            handshake_hash=mux.link.handshake_hash,
+        )
+        try:
+            log = await mux.open_channel(
+                REPLICATION_PROTOCOL,
+                discovery_key(core.key),
+                Handshake(capability).encode(),
+                aliases=PROTOCOL_ALIASES,
+            )
+            log.send(Wire.SYNC, Sync(0, LENGTH, 0, True, True, True, True, False).encode())
+            log.send(Wire.RANGE, Range(0, LENGTH, False).encode())
+            while True:
+                for number, payload in await log.receive():
+                    if number == Wire.REQUEST:
+                        answer = await _answer(core, Request.decode(payload), is_wrong)
+                        if answer is not None:
+                            log.send(Wire.DATA, answer)
+        except _ENDINGS:
+            pass
+
+
+async def _answer(core: Core, request: Request, is_wrong: bool) -> bytes | None:
+    wanted = request.proof
+    block = None if wanted.block is None else await core.get(wanted.block.index)
+    try:
+        proof: Proof = build_proof(wanted, core.head, core.read_node, block)
+    except InvalidRequest:
+        return None
+    if is_wrong and proof.block is not None:
+        proof = replace(proof, block=replace(proof.block, value=b"something else"))
+    if request.manifest:
+        proof = replace(proof, manifest=core.manifest)
+    return Data(request.id, proof).encode()
+
+
+def _evidence(*, is_true: bool) -> Evidence:
+    """Of a core that nobody has to do with."""
+    proof = bytearray(fork_proof().encode())
+    if not is_true:
+        proof[-1] ^= 1
+    return Evidence(EvidenceKind.CORE, MANIFEST.key.hex(), bytes(proof), b"")
+
+
+_WIDE = Interest(everything=True)
+
+KINDS: dict[str, Hostile] = {
+    "claims that are never delivered": claim_everything,
+    "values without end that it has not": announce_and_have_not,
+    "wrong proofs": prove_wrongly,
+    "old heads": show_an_old_head,
+    "updates": partial(_pour, next_batch=_Counting(2000).updates),
+    "queries": partial(_pour, next_batch=_Counting(1000).queries),
+    "interest": partial(_pour, next_batch=_always(_WIDE)),
+    "messages that nobody knows": partial(_pour, next_batch=lambda: [(99, bytes(100))] * _BATCH),
+    "huge known states": partial(_pour, next_batch=_Counting(1, 30_000).updates),
+    "false evidence": partial(_pour, next_batch=_always(_evidence(is_true=False))),
+    "evidence without end": partial(_pour, next_batch=_always(_evidence(is_true=True))),
+    "lengths of our own log": partial(_pour, next_batch=_always(Head(bytes(8), 0, 2**40))),
+}
