@@ -26,7 +26,7 @@ from node.covalue.bee_store import BeeStore
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import ACCEPTED, NotSpoken, serve_member
+from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
 from node.storing import open_data_core
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
@@ -138,7 +138,7 @@ class SimulatedNode:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
                                 await serve_member(mesh, mux, cores)
-                            except NotSpoken as error:
+                            except (KeptOut, NotSpoken) as error:
                                 self._note(f"node {self.number}: {error}")
 
                     async with open_swarm(
