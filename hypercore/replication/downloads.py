@@ -10,6 +10,7 @@ from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
+from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.heads import HeadRequests, patience
 from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
@@ -168,15 +169,13 @@ class Downloads:
 
     def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
         """The peer has announced that it sends these: nobody is asked for them meanwhile."""
-        demand = self.demand
         announced = [
             index
             for index in indices
-            if not self._log.bitfield.get(index) and not demand.is_asked(index)
+            if not self._log.bitfield.get(index) and not self.demand.is_asked(index)
         ]
-        for index in announced:
-            demand.ask(index)
-        peer.expected.expect(announced, now + patience(peer))
+        for index in peer.expected.expect(announced, now + push_patience(peer)):
+            self.demand.ask(index)
 
     def give_up_expected(self, peer: RemotePeer) -> None:
         """What the peer announced did not come: it is requested, as far as it is wanted."""
@@ -303,7 +302,7 @@ class Downloads:
                 index = proof.block.index
                 is_asked = peer.expected.admit()
                 was_expected = index in peer.expected
-                self._take_back(peer.expected.came(index, now + patience(peer)))
+                self._take_back(peer.expected.came(index, now + push_patience(peer)))
                 is_pushing = self._settings.push is not PushMode.OFF
                 if (is_asked or is_pushing) and self._receive_push(peer, proof, intake, now):
                     return
@@ -311,6 +310,8 @@ class Downloads:
                     peer.counters.answers_ignored += 1
                     if was_expected:  # by what it took us to have: request it
                         self._take_back((index,))
+                    elif is_asked:
+                        peer.expected.note_unfit(index)
                     return
             self._conflicts.receive(peer, payload)
         peer.counters.answers_ignored += 1
@@ -459,6 +460,11 @@ class Downloads:
         if self.seeks.owns(request):
             self.seeks.refused(peer, request)
         self._finish(peer, request)
+
+
+def push_patience(peer: RemotePeer) -> float:
+    """How many seconds may pass in which nothing comes of what the peer announced."""
+    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
 
 
 def _block_offset(payload: bytes) -> int:

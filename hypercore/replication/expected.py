@@ -9,21 +9,25 @@ when a later one comes, since they are sent in the order in which they are annou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 MAX_ALLOWED = 8192
 """Blocks that a peer may still send unasked, at most."""
+
+PATIENCE_SECONDS = 0.5
+"""Nothing of what was announced has come for this long, or four round trips: it is requested."""
 
 
 class ExpectedPushes:
     """How many blocks a peer may send, and which of them it has announced."""
 
-    __slots__ = ("_allowed", "_came", "_indices", "deadline", "missed")
+    __slots__ = ("_allowed", "_came", "_indices", "_unfit", "deadline", "missed")
 
     def __init__(self) -> None:
         self._allowed = 0
         self._came = 0
         self._indices: dict[int, None] = {}
+        self._unfit: set[int] = set()
         self.deadline = math.inf
         """When what was announced is given up."""
 
@@ -49,14 +53,26 @@ class ExpectedPushes:
         self._allowed -= 1
         return True
 
-    def expect(self, indices: Iterable[int], deadline: float) -> None:
-        """The peer has announced these, in this order, and sends some before the deadline."""
-        self._indices.update(dict.fromkeys(indices))
+    def expect(self, indices: Sequence[int], deadline: float) -> list[int]:
+        """The peer has announced these, in this order, and sends some before the deadline.
+
+        Returns those to wait for: what came already and did not fit will not come again.
+        """
+        coming = [index for index in indices if index not in self._unfit]
+        self._unfit.difference_update(indices)
+        self._indices.update(dict.fromkeys(coming))
         if self._indices:
             self.deadline = deadline
+        return coming
 
     def __contains__(self, index: int) -> bool:
         return index in self._indices
+
+    def note_unfit(self, index: int) -> None:
+        """One came that cannot be used, perhaps before what announces it was looked at."""
+        if len(self._unfit) == MAX_ALLOWED:
+            self._unfit.clear()
+        self._unfit.add(index)
 
     def came(self, index: int, deadline: float) -> list[int]:
         """One came, for better or worse, and the next one has until then.

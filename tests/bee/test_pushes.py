@@ -13,7 +13,7 @@ from bee.extension import NAME
 from bee.messages import CacheHint
 from hypercore import Core, open_corestore
 from hypercore.encoding import encode_buffer
-from hypercore.replication.heads import PATIENCE_SECONDS
+from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.peer_handle import PeerHandle
 from tests.support.replicating_cores import replicating
 

@@ -8,8 +8,7 @@ import random
 import pytest
 
 from hypercore.errors import InvalidProof
-from hypercore.replication.expected import MAX_ALLOWED
-from hypercore.replication.heads import PATIENCE_SECONDS
+from hypercore.replication.expected import MAX_ALLOWED, PATIENCE_SECONDS
 from hypercore.replication.messages import Data, MessageType
 from hypercore.replication.pushes import MAX_ASKED_BYTES, MAX_WAITING_PUSHES
 from tests.support.memory_log import MemoryLog
@@ -258,3 +257,18 @@ def test_a_push_that_builds_on_what_never_came_is_requested_at_once() -> None:
     assert asker.log.blocks.keys() == {701, 2000}
     assert peer.expected.missed == 0
     assert not asker.errors
+
+
+def test_what_came_and_did_not_fit_before_it_was_announced_is_not_waited_for() -> None:
+    _, asker, channel = connect(writer(4096))
+    peer = channel.ends[1].peer
+    asker.want([700])
+    channel.step(0.0)
+    asker.unwant([700])  # its answer is on its way, and will not be looked at
+    ask(channel, [701])
+    settle(channel)
+    asker.replicator.expect(peer, [701], 0.0)  # the announcement is looked at last
+    asker.want([701])
+    settle(channel)
+    assert asker.log.blocks.keys() == {701}
+    assert asker.replicator.deadline == math.inf
