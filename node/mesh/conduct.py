@@ -57,6 +57,8 @@ class Conduct:
         """Pieces of evidence, known ones included."""
         self.evidence_unproven = 0
         """Pieces that could not be judged here."""
+        self.is_unread = False
+        """Whether a read of what it announced failed, and is to be done again."""
         self._failures = 0
         self._unknown = 0
         self._unknown_bytes = 0
@@ -87,6 +89,7 @@ class Conduct:
     def note_failure(self) -> None:
         """A read of its log failed, while it was connected."""
         self._failures += 1
+        self.is_unread = True
 
     def absent_pause(self, values: int, now: float) -> float:
         """So many values were looked up for it in vain; how long it waits for the next ones."""
@@ -110,6 +113,11 @@ class Conduct:
             self._in_debt_since = None
         elif self._in_debt_since is None:
             self._in_debt_since = now
+
+    @property
+    def may_be_unlucky(self) -> bool:
+        """Whether a line that carries nothing one way would have looked like that, too."""
+        return self._failures >= MAX_FAILURES
 
     def fault(self, now: float) -> str | None:
         """Why it has to go; None as long as it may stay."""

@@ -265,6 +265,7 @@ class Fetcher:
                 if live is member and live.close_reason is None:
                     self._unread.add((member.id, co_id))
                     live.conduct.note_failure()
+                    live.needs_catching_up.set()
                     live.judge()
                 return None
         return reading, trio.current_time() - started

@@ -510,8 +510,14 @@ class Mesh:
 
     def punish(self, member: Member, fault: str) -> None:
         """It went for what it did: it stays away for a while."""
-        penalty = self.penalties.give(member.id, fault, trio.current_time())
-        _log.warning(
+        penalty = self.penalties.give(
+            member.id,
+            fault,
+            trio.current_time(),
+            may_be_unlucky=member.conduct.may_be_unlucky,
+        )
+        log = _log.warning if penalty.until > penalty.since else _log.info
+        log(
             "member sent away",
             id=member.id.hex(),
             name=member.statistics().name,

@@ -40,13 +40,20 @@ class Penalties:
         self.turned_away = 0
         """Connections that were not let in because of one."""
 
-    def give(self, node_id: bytes, reason: str, now: float) -> Penalty:
-        """It goes, for this reason, and stays away for a while."""
+    def give(
+        self, node_id: bytes, reason: str, now: float, *, may_be_unlucky: bool = False
+    ) -> Penalty:
+        """It goes, for this reason, and stays away for a while.
+
+        The first time not, where the line to it may be what is to blame.
+        """
         before = self._penalties.pop(node_id, None)
         times = 1
         if before is not None and now - before.until < FORGIVEN_SECONDS:
             times = before.times + 1
         seconds = min(FIRST_SECONDS * FACTOR ** min(times - 1, 16), MAX_SECONDS)
+        if times == 1 and may_be_unlucky:
+            seconds = 0.0
         penalty = Penalty(node_id, reason, times, now, now + seconds)
         self._penalties[node_id] = penalty
         self.total += 1

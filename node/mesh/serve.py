@@ -42,6 +42,8 @@ CATCH_UP_SECONDS = 300.0
 """How often a full replica looks for what it may have missed; next to free when it has not."""
 
 RETRY_SECONDS = 10.0
+REREAD_SECONDS = 1.0
+"""After a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
@@ -293,7 +295,9 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()
-            with trio.move_on_after(RETRY_SECONDS) as pause:
+            seconds = REREAD_SECONDS if member.conduct.is_unread else RETRY_SECONDS
+            member.conduct.is_unread = False
+            with trio.move_on_after(seconds) as pause:
                 # What was announced is fetched first, unless that is not what is wanted now.
                 await member.policy_changed.wait()
             if pause.cancelled_caught:

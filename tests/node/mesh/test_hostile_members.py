@@ -24,10 +24,11 @@ from tests.support.hostile_members import ACCEPTED, be_member
 EVERYTHING = ReplicaPolicy(everything=True)
 LIAR = KeyPair.from_seed(b"l" * 32)
 
+UNREADABLE = "its log cannot be read"
 QUICK = {
-    "claims that are never delivered": "its log cannot be read",
+    "claims that are never delivered": UNREADABLE,
     "wrong proofs": "core",
-    "old heads": "its log cannot be read",
+    "old heads": UNREADABLE,
     "messages that nobody knows": "nobody knows",
     "false evidence": "false evidence",
     "lengths of our own log": "one length of our log after the other",
@@ -62,6 +63,13 @@ async def test_it_goes_with_a_reason_and_does_not_come_back_at_once(
         await friend.host.receive_content("test", [value.edit("[]", with_header=True)])
         async with connected(node, friend), open_background_nursery() as liars:
             await node.mesh.recall.wait_settled()
+            if QUICK[kind] == UNREADABLE:
+                # A line that carries nothing looks like that, too: it may come back once.
+                liars.start_soon(attack, node, kind)
+                with trio.fail_after(5):
+                    while node.mesh.penalties.total == 0:
+                        await node.mesh.wait_members_changed()
+                assert reason(node.mesh) is None
             liars.start_soon(attack, node, kind)
             with trio.fail_after(5):
                 while (penalty := reason(node.mesh)) is None:
