@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.abc
 import trio.testing
 
 from swarm.io.network_watch import (
@@ -74,6 +75,7 @@ def test_this_machine_has_addresses() -> None:
 
 _WATCHER = """
 import trio
+import trio.abc
 from swarm.io.network_watch import open_network_watch
 
 async def main():
@@ -96,6 +98,13 @@ def open_namespace(name: str) -> Iterator[None]:
         ip("netns", "del", name)
 
 
+async def read_line(stream: trio.abc.ReceiveStream) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await stream.receive_some()
+    return line.strip()
+
+
 @pytest.mark.skipif(not is_possible(), reason="it takes root")
 async def test_the_system_says_so_before_anybody_looks() -> None:
     name = f"bm{os.getpid()}watch"
@@ -103,9 +112,9 @@ async def test_the_system_says_so_before_anybody_looks() -> None:
     with open_namespace(name), trio.fail_after(20):
         async with open_process(command, ROOT) as process:
             assert process.stdout is not None
-            assert await process.stdout.receive_some() == b"watching\n"
+            assert await read_line(process.stdout) == b"watching"
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "addr", "add", "10.9.9.9/32", "dev", "lo")
-            words = (await process.stdout.receive_some()).split()
+            words = (await read_line(process.stdout)).split()
     assert words[0] == b"moved"
     assert float(words[1]) < POLL_SECONDS - 1
