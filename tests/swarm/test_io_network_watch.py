@@ -75,7 +75,6 @@ def test_this_machine_has_addresses() -> None:
 
 _WATCHER = """
 import trio
-import trio.abc
 from swarm.io.network_watch import open_network_watch
 
 async def main():
