@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyroaring import BitMap64
-
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.log import Head
@@ -27,7 +25,7 @@ from hypercore.proof_request import (
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import Data, MessageType
 from hypercore.replication.remote import MAX_TRACKED, RemotePeer
-from hypercore.replication.uploads import UploadSource, levels_below_root
+from hypercore.replication.uploads import MAX_READ_BLOCKS, UploadSource, levels_below_root
 
 MAX_WAITING_PUSHES = 2048
 """Pushes to one peer that may wait; further ones are dropped, since the peer can still ask."""
@@ -44,7 +42,6 @@ class Pushes:
         self._source = source
         self._waiting: dict[int, None] = {}
         self._asked: dict[int, None] = {}
-        self._pushed = BitMap64()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._asked)
@@ -53,7 +50,7 @@ class Pushes:
         for index in indices:
             if len(self._waiting) >= MAX_WAITING_PUSHES:
                 return
-            if 0 <= index < MAX_TRACKED and index not in self._pushed:
+            if 0 <= index < MAX_TRACKED:
                 self._waiting[index] = None
 
     def add_asked(self, peer: RemotePeer, indices: Iterable[int], head: Head) -> list[int]:
@@ -81,9 +78,8 @@ class Pushes:
         return queued
 
     def clear(self) -> None:
-        """Forget what waits and what was pushed: the peer has another history, or wants none."""
+        """Forget what waits and was not asked for: the peer wants none of it."""
         self._waiting.clear()
-        self._pushed.clear()
 
     def take(self, peer: RemotePeer, max_bytes: int, head: Head) -> list[tuple[int, bytes]]:
         """About that many bytes of pushes, from the log as of `head`.
@@ -100,36 +96,63 @@ class Pushes:
             self.clear()
         messages: list[tuple[int, bytes]] = []
         left = max_bytes
-        for index in [*self._asked, *self._waiting]:
-            if left <= 0:
+        average = head.byte_length // max(head.length, 1) + 64
+        while left > 0:
+            part = self._next(peer, min(left // average + 1, MAX_READ_BLOCKS), head)
+            if not part:
                 break
-            if index >= head.length:
-                continue
-            is_asked = index in self._asked
-            self._asked.pop(index, None)
-            self._waiting.pop(index, None)
-            if index in peer.uploads.sent or peer.offers(index):
-                continue
-            proof = self._prove(peer, sync.length, index, head, is_asked=is_asked)
-            if proof is None or proof.block is None:
-                continue
-            self._pushed.add(index)
-            peer.uploads.sent.add(index)
-            peer.counters.pushes_sent += 1
-            peer.counters.blocks_sent += 1
-            peer.counters.bytes_sent += len(proof.block.value or b"")
-            payload = Data(0, proof).encode()
-            left -= len(payload)
-            messages.append((MessageType.DATA, payload))
+            blocks = self._source.read_blocks([index for index, _ in part])
+            for (index, is_asked), block in zip(part, blocks, strict=True):
+                if block is not None:
+                    sent = self._push(peer, sync.length, index, block, head, is_asked=is_asked)
+                    left -= sum(len(payload) for _, payload in sent)
+                    messages += sent
         return messages
 
+    def _next(self, peer: RemotePeer, count: int, head: Head) -> list[tuple[int, bool]]:
+        """Up to so many blocks to push now, off the queues, each with whether it was asked for."""
+        part: list[tuple[int, bool]] = []
+        for queue in (self._asked, self._waiting):
+            for index in [index for index in queue if index < head.length]:
+                if len(part) == count:
+                    return part
+                del queue[index]
+                self._waiting.pop(index, None)
+                if index not in peer.uploads.sent and not peer.offers(index):
+                    part.append((index, queue is self._asked))
+        return part
+
+    def _push(
+        self,
+        peer: RemotePeer,
+        length: int,
+        index: int,
+        block: bytes,
+        head: Head,
+        *,
+        is_asked: bool,
+    ) -> list[tuple[int, bytes]]:
+        """The message with the block and its proof; none where a node on the way is not here."""
+        proof = self._prove(peer, length, index, block, head, is_asked=is_asked)
+        if proof is None:
+            return []
+        peer.uploads.sent.add(index)
+        peer.counters.pushes_sent += 1
+        peer.counters.blocks_sent += 1
+        peer.counters.bytes_sent += len(block)
+        return [(MessageType.DATA, Data(0, proof).encode())]
+
     def _prove(
-        self, peer: RemotePeer, length: int, index: int, head: Head, *, is_asked: bool
+        self,
+        peer: RemotePeer,
+        length: int,
+        index: int,
+        block: bytes,
+        head: Head,
+        *,
+        is_asked: bool,
     ) -> Proof | None:
         source = self._source
-        block = source.read_blocks([index])[0]
-        if block is None:
-            return None
         theirs = max(length, peer.uploads.proven_length)
         upgrade = None
         levels = 0
