@@ -1,0 +1,120 @@
+"""Extension messages of a peer: handled in turn, at that peer's expense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore.errors import StorageError
+from hypercore.replication.peer_handle import PeerHandle
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.served_peer import MAX_WAITING_EXTENSIONS, ServedPeer
+from tests.support.memory_mux import MemoryChannel, memory_mux_pair
+from tests.support.replicated_logs import writer
+from tests.support.replicator_pair import Node
+
+
+class Sent:
+    """Remembers what was sent to the peer."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[str, bytes]] = []
+
+    def send_extension_to(self, _peer: RemotePeer, name: str, payload: bytes) -> None:
+        self.answers.append((name, payload))
+
+    def push_asked(self, _peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
+        return list(indices)
+
+    def expect(self, _peer: RemotePeer, indices: Iterable[int]) -> None:
+        pass
+
+
+def serve(sent: Sent) -> ServedPeer:
+    peer, _ = Node(writer(1)).replicator.add_peer()
+    channel = MemoryChannel(memory_mux_pair()[0])
+    return ServedPeer(peer, channel, PeerHandle(sent, peer, channel.link))
+
+
+async def test_what_a_handler_takes_is_the_peers_and_what_it_waits_for_is_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def work(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        autojump_clock.jump(0.05)
+        return [payload]
+
+    async def wait(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        await trio.sleep(0.05)
+        await trio.sleep(0.05)
+        return [payload]
+
+    sent = Sent()
+    served = serve(sent)
+    served.add_extension("wait", b"1")
+    await served.handle_extensions({"wait": wait, "work": work})
+    assert served.effort.pause_seconds == 0
+    served.add_extension("work", b"2")
+    served.add_extension("nobody", b"3")
+    await served.handle_extensions({"wait": wait, "work": work})
+    assert served.effort.pause_seconds > 0
+    assert sent.answers == [("wait", b"1"), ("work", b"2")]
+
+
+async def test_others_run_between_two_messages() -> None:
+    order: list[str] = []
+
+    async def handle(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        order.append(payload.decode())
+        return []
+
+    async def another() -> None:
+        order.append("another")
+
+    served = serve(Sent())
+    for number in range(2 * MAX_WAITING_EXTENSIONS):  # those over the bound are dropped
+        served.add_extension("name", b"%d" % number)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(another)
+        await served.handle_extensions({"name": handle})
+    assert len(order) == MAX_WAITING_EXTENSIONS + 1
+    assert order.index("another") < 5
+
+
+async def test_a_handler_is_canceled_in_the_middle() -> None:
+    ended = False
+
+    async def handle(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        nonlocal ended
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended = True
+
+    served = serve(Sent())
+    served.add_extension("name", b"")
+    with trio.move_on_after(0.01) as scope:
+        await served.handle_extensions({"name": handle})
+    assert ended
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_an_error_of_our_storage_ends_the_channel_and_others_are_raised(
+    is_ours: bool,
+) -> None:
+    async def handle(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        raise StorageError("broken") if is_ours else LookupError("a bug of the handler's")
+
+    served = serve(Sent())
+    served.add_extension("name", b"")
+    if is_ours:
+        await served.handle_extensions({"name": handle})
+        assert isinstance(served.error, StorageError)
+        assert served.channel.is_closed  # type: ignore[attr-defined]  # it is the one in memory
+    else:
+        with pytest.raises(LookupError):
+            await served.handle_extensions({"name": handle})
