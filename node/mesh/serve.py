@@ -21,6 +21,7 @@ from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
 from node.errors import NodeError
+from node.mesh.conduct import VAIN_PUSH
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
@@ -30,6 +31,7 @@ from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
 from node.mesh.penalties import Penalty
+from node.mesh.pushing import MAX_PUSHED_VALUES
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
@@ -261,11 +263,14 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             pusher = mesh.pusher if query.wants_push else None
             known = dict(zip(query.ids, query.known, strict=True))
             held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
+            pushed = 0
             if pusher is not None:
-                pusher.push(member.id, held)  # so that the answer finds them announced
+                pushed = pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
             if pusher is not None:
-                await pusher.push_dependencies(member.id, held)
+                pushed += await pusher.push_dependencies(member.id, held)
+                vain = 0 if pushed else min(len(held), MAX_PUSHED_VALUES) * VAIN_PUSH
+                await trio.sleep(member.conduct.absent_pause(vain, trio.current_time()))
 
 
 async def _look_up(

@@ -9,9 +9,12 @@ import trio
 import trio.testing
 
 from node.covalue.ids import RawCoId
+from node.mesh.conduct import MAX_ABSENT, VAIN_PUSH
+from node.mesh.inquiry import Inquiry
+from node.mesh.pushing import MAX_PUSHED_VALUES
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, open_mesh_node, serve_end
+from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, serve_end
 from tests.node.mesh.test_mesh import recorded_contents, upload, upload_filler
 from tests.support.late_streams import late_stream_pair
 
@@ -113,3 +116,26 @@ async def test_what_moved_of_a_value_that_is_here_in_part(
             await asker.mesh.find([value.id], {value.id: await asker.host.known_state(value.id)})
             assert trio.current_time() - started <= 1.3 * ROUND_TRIP
         assert await asker.counts(value.id) == {value.session_id: 100}
+
+
+async def test_who_has_the_same_pushed_over_and_over_waits(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
+        values = [Author(1).value(f"wanted {number}") for number in range(MAX_PUSHED_VALUES)]
+        await upload(holder, *(value.edit("[]", with_header=True) for value in values))
+
+        async def ask() -> float:
+            started = trio.current_time()
+            inquiry = Inquiry()
+            inquiry.wanted.update((value.id, None) for value in values)
+            member = asker.mesh.members[holder.identity.public_key]
+            inquiry.sent(member.ask(inquiry, 60, wants_push=True))
+            await inquiry.wait_complete()
+            return trio.current_time() - started
+
+        async with connected(holder, asker):
+            assert await ask() < 0.1
+            took = [await ask() for _ in range(MAX_ABSENT // (VAIN_PUSH * MAX_PUSHED_VALUES) + 5)]
+            assert took[0] < 0.1
+            assert took[-1] > 0.1
