@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import trio
@@ -552,7 +553,7 @@ def corestore_on(
 
 @asynccontextmanager
 async def open_corestore(
-    path: Path | None,
+    path: str | PathLike[str] | None,
     *,
     primary_key: bytes | None = None,
     durability: Durability = Durability.COMMIT,
@@ -571,7 +572,7 @@ async def open_corestore(
     if path is None:
         storage = MemoryStorage()
     else:
-        storage = await trio.to_thread.run_sync(_open_storage, path, durability, read_only)
+        storage = await trio.to_thread.run_sync(_open_storage, Path(path), durability, read_only)
     try:
         with corestore_on(storage, primary_key=primary_key, entropy=entropy) as store:
             yield store

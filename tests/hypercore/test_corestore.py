@@ -70,6 +70,13 @@ async def test_namespaces_keep_names_apart() -> None:
         assert len(store.open_cores()) == 3
 
 
+async def test_a_directory_may_be_named_by_a_string(tmp_path: Path) -> None:
+    async with open_corestore(str(tmp_path)) as store:
+        await (await store.get(name="log")).append(b"one")
+    async with open_corestore(tmp_path) as store:
+        assert await (await store.get(name="log")).get(0) == b"one"
+
+
 async def test_names_survive(tmp_path: Path) -> None:
     async with open_corestore(tmp_path) as store:
         key = (await store.get(name="log", user_data={"made by": b"a test"})).key
