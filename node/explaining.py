@@ -113,7 +113,7 @@ async def _ask_holders(
     ours = {} if value is None else {id: item.count for id, item in value.sessions.items()}
     held: list[Result] = []
     with trio.move_on_after(seconds):
-        for member_id, sessions in sorted((await mesh.ask_holders(co_id)).items()):
+        for member_id, sessions in sorted((await mesh.finder.ask_holders(co_id)).items()):
             member = mesh.members.get(member_id)
             name = member.welcome.name if member is not None and member.welcome is not None else ""
             more = sum(max(0, count - ours.get(id, 0)) for id, count in sessions.items())

@@ -134,7 +134,7 @@ async def _wait_values(
     with host.watching_copies(ids) as ledger:
         while True:
             if mesh is not None:
-                await mesh.ask_copies(ids)
+                await mesh.finder.ask_copies(ids)
             states = await _states(host, ids)
             progress = _progress(ledger, states, min_copies, mesh)
             yield progress

@@ -1,0 +1,22 @@
+"""The protocol of nodes among themselves.
+
+| modules                                             | what they are about                    |
+|-----------------------------------------------------|----------------------------------------|
+| `mesh`, `mesh_host`, `serve`                        | the whole; what it needs; a connection |
+| `session`, `messages`, `trust_messages`, `fields`   | the channel `beemesh/1`, and its bytes |
+| `member`, `acknowledgements`, `listing`             | one member, and what is queued for it  |
+| `conduct`, `penalties`                              | how it behaves, and what comes of that |
+| `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
+| `telling`, `announcements`                          | what moved, here and there             |
+| `screening`, `outline`, `fetch`, `member_data`      | bringing over what is held elsewhere   |
+| `follow`, `block_uses`, `provenance`                | reading logs; what is used; whence     |
+| `replicas`, `follow_rules`, `owners`                | what is kept here                      |
+| `policy_change`, `policy_file`                      | the same, as an operator says it       |
+| `exchange`, `peer_rules`                            | what is exchanged with whom            |
+| `ticket`, `ledger`, `mesh_key`                      | what admins sign, and what it means    |
+| `membership`, `membership_file`, `member_book`      | where we belong, and whom we met       |
+| `trust`                                             | who is let in, now                     |
+| `safekeeping`                                       | logs of members that are away          |
+| `recall`, `runs`, `witness`                         | forks: our own, and of others          |
+| `sync_state`                                        | how far all of them are in step        |
+"""

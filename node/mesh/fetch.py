@@ -24,7 +24,8 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
-from node.mesh.member import Member, MemberData, MemberDataError, Reading, Source
+from node.mesh.member import Member
+from node.mesh.member_data import MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 

@@ -38,7 +38,7 @@ from node.mesh.fetch import (
     unless_stalled,
 )
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member import MemberData, MemberDataError, Reading, Source, Survey
+from node.mesh.member_data import MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy

@@ -9,7 +9,6 @@ Members come and go with `serve_member` (`serve.py`).
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import (
@@ -23,29 +22,25 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Protocol
 
 import structlog
 import trio
 
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
-from node.cojson.copies import CopyGate
-from node.cojson.fork_watch import ForkWatch
 from node.covalue.content import Content
-from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState, merge_counts
-from node.covalue.store import CoValueStore
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.block_uses import BlockUses
 from node.mesh.exchange import Exchange
-from node.mesh.fetch import ContentDoor, Fetcher, FetchReport, held_sessions, stored_state
-from node.mesh.follow import CatchUp, LocalRows
-from node.mesh.inquiry import Inquiry
+from node.mesh.fetch import Fetcher, FetchReport
+from node.mesh.finding import Finder
+from node.mesh.follow import CatchUp
 from node.mesh.member import Member, MemberStatistics
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
+from node.mesh.mesh_host import MeshHost, OwnData
 from node.mesh.messages import (
     INSTANCE_BYTES,
     MAX_QUERY_IDS,
@@ -57,30 +52,22 @@ from node.mesh.messages import (
 )
 from node.mesh.owners import OwnerTable
 from node.mesh.penalties import Penalties
-from node.mesh.provenance import Provenance, TimedLog
+from node.mesh.provenance import Provenance
 from node.mesh.pushing import ValuePusher
-from node.mesh.recall import OwnLog, Recall
+from node.mesh.recall import Recall
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
-from node.mesh.session import ANSWER_SECONDS
 from node.mesh.sync_state import MemberSync, SyncState
+from node.mesh.telling import Telling
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
-from node.mesh.witness import Witness, WitnessedCores, WitnessRows
+from node.mesh.witness import Witness, WitnessedCores
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 MAX_FETCHES = 8
 """Fetches of announced values at the same time; each has up to 32 values of one member, of whom
 there are two at most."""
-
-MAX_INQUIRIES = 16
-"""Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
-waits and goes out together. So a member has at most 48 queries of ours to answer (of 64)."""
-
-MAX_RECENT = 8192
-"""Values that moved last (about 3 MB). Who is interested in one of them hears of it even if the
-word of that interest came after the change."""
 
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
@@ -89,41 +76,6 @@ COPIES_SECONDS = 1.0
 """How often at most members are asked for copies that somebody waits for."""
 
 _log = structlog.get_logger(__name__)
-
-
-class ChangeSource(Protocol):
-    """What became durable, merged per value."""
-
-    async def receive_many(self) -> Sequence[tuple[RawCoId, Mapping[CoSessionId, int]]]: ...
-
-
-class MeshHost(ContentDoor, Protocol):
-    """What the mesh needs from `SyncHost`."""
-
-    @property
-    def store(self) -> CoValueStore: ...
-    @property
-    def forks(self) -> ForkWatch: ...
-    @property
-    def copies(self) -> CopyGate: ...
-    def changes(self) -> ChangeSource: ...
-    def is_wanted(self, co_id: RawCoId, /) -> bool: ...
-    def subscribed_ids(self) -> frozenset[RawCoId]: ...
-    def wanted_ids(self) -> frozenset[RawCoId]: ...
-    async def wait_interest_changed(self) -> None: ...
-    def note_copies(
-        self, member_id: bytes, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
-    ) -> None: ...
-    async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
-
-
-class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
-    """What the mesh needs from our own data core."""
-
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def durable_length(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +157,14 @@ class Mesh:
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._announced = Announcements()
         self._announcement = Wakeup()
-        self._inquiries = trio.CapacityLimiter(MAX_INQUIRIES)
-        self._joins = 0
-        self._last_departure = -math.inf
-        self._next_inquiry: Inquiry | None = None
         self._members_changed = trio.lowlevel.ParkingLot()
+        self.finder = Finder(
+            *(host, self.members, self._fetcher, self.safekeeping),
+            *(nursery, self._members_changed),
+        )
         self._sync_changed = trio.lowlevel.ParkingLot()
-        self._found = 0
-        self._absent = 0
         self._queries_answered = 0
-        self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
-        """How far values have got that moved last, those that moved first before the others."""
+        self.telling = Telling(host, self.members, self.trust, self.owners)
 
     @property
     def membership(self) -> Membership:
@@ -226,60 +175,8 @@ class Mesh:
     async def find(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
     ) -> Mapping[RawCoId, Sequence[Content]]:
-        """Ask all members; what they have is handed to the host before this returns.
-
-        So the contents in the result are empty: an id is in it when somebody said to hold it.
-        At most a second until all have answered, then as long as blocks keep coming.
-
-        Cancel: the question is withdrawn; what was stored stays.
-        """
-        result: dict[RawCoId, Sequence[Content]] = {}
-        if self._fetcher.pause_reason:
-            return result
-        for start in range(0, len(ids), MAX_QUERY_IDS):
-            part = [co_id for co_id in ids[start:][:MAX_QUERY_IDS] if self.policy.allows(co_id)]
-            result.update((co_id, ()) for co_id in await self._find(part, known))
-        self._found += len(result)
-        self._absent += len(ids) - len(result)
-        return result
-
-    async def _find(
-        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
-    ) -> set[RawCoId]:
-        """The ids that somebody said to hold.
-
-        A member that goes while it is asked or read, or has just gone, may be about to come
-        back: nodes that dial each other hang up on one of two connections. For a second its
-        return is waited for, and it is asked again.
-        """
-        started = trio.current_time()
-        claimed: set[RawCoId] = set()
-        missing = list(ids)
-        while missing:
-            joins = self._joins
-            if self.members:
-                inquiry = await self._inquire(missing, known)
-                found = await inquiry.wait_enough(missing)
-                claimed.update(co_id for co_id in missing if co_id in found)
-                await self._fetcher.fetch_all(found, is_asked=True)
-                missing = [
-                    co_id
-                    for co_id in missing
-                    if co_id not in claimed or not await self._fetcher.is_held(co_id)
-                ]
-            if missing and self.safekeeping.may_find:
-                await self.safekeeping.find(missing, known, self._fetcher)
-                found_here = [co_id for co_id in missing if await self._fetcher.is_held(co_id)]
-                claimed.update(found_here)
-                missing = [co_id for co_id in missing if co_id not in claimed]
-            if self._last_departure < started - ANSWER_SECONDS:
-                break
-            with trio.move_on_at(started + ANSWER_SECONDS) as patience:
-                while missing and self._joins == joins:
-                    await self._members_changed.park()
-            if patience.cancelled_caught:
-                break
-        return claimed
+        """As `Finder.find`."""
+        return await self.finder.find(ids, known)
 
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
@@ -298,8 +195,8 @@ class Mesh:
         return MeshStatistics(
             members=members,
             announced=len(self._announced),
-            found=self._found,
-            absent=self._absent,
+            found=self.finder.found,
+            absent=self.finder.absent,
             queries_answered=self._queries_answered,
             evidence_received=self.witness.received,
             evidence_refused=self.witness.refused,
@@ -346,19 +243,6 @@ class Mesh:
         wanted = self.policy.select(self.host.wanted_ids())
         member.carry_out(member.session.tell_interest(policy, wanted))
         self.tell_interest(member)
-
-    async def ask_holders(self, co_id: RawCoId) -> Mapping[bytes, Sessions]:
-        """Which connected members hold a value, and how much of it; at most a second.
-
-        Cancel: the answers are not waited for.
-        """
-        inquiry = Inquiry()
-        inquiry.wanted[co_id] = None
-        members = [member for member in self.members.values() if member.direction.takes]
-        inquiry.sent(sum(member.ask(inquiry) for member in members))
-        with trio.move_on_after(ANSWER_SECONDS):
-            await inquiry.wait_complete()
-        return inquiry.holders(co_id)
 
     def sync_state(self) -> SyncState:
         """How far this node and its members are in step."""
@@ -424,18 +308,15 @@ class Mesh:
         """
         earlier = self.members.get(member.id)
         self.members[member.id] = member
-        self._joins += 1
         self._members_changed.unpark_all()
         self.trust.admitted(member)
         self.witness.greet(member)
         self.tell_interest(member)
-        repeats = earlier is not None and member.direction.takes
-        for inquiry in earlier.open_inquiries if earlier is not None and repeats else ():
-            inquiry.sent(member.ask(inquiry))
+        self.finder.joined(member, earlier)
 
     def remove(self, member: Member) -> None:
         """It went: what only it announced is forgotten."""
-        self._last_departure = trio.current_time()
+        self.finder.departed()
         self.note_sync_changed()
         self.recall.forget(member)
         if self.members.get(member.id) is member:
@@ -477,13 +358,7 @@ class Mesh:
         if not member.direction.gives:
             return
         member.listing.note(interest)
-        recent = self._recent
-        if interest.added:
-            recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
-        elif not interest.everything:
-            return
-        if self.trust.may_write and not member.queue_update(recent):
-            member.carry_out(member.session.close("it does not read its updates"))
+        self.telling.tell_recent(member, interest)
 
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
@@ -538,7 +413,7 @@ class Mesh:
     async def run(self) -> None:
         """Announce, follow and keep interest up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._announce)
+            nursery.start_soon(self.telling.run)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
@@ -546,30 +421,6 @@ class Mesh:
             nursery.start_soon(self.witness.run)
             nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
-
-    async def _announce(self) -> None:
-        """Tell members which values moved; all that waits at a wake-up goes out together."""
-        feed = self.host.changes()
-        while True:
-            moved = dict(await feed.receive_many())
-            self._remember(moved)
-            if not self.trust.may_write:
-                continue  # nobody would take it
-            members = [member for member in self.members.values() if member.direction.gives]
-            if any(member.session.selection.owners for member in members):
-                await self.owners.resolve(moved)
-            for member in members:
-                if not member.queue_update(moved):
-                    member.carry_out(member.session.close("it does not read its updates"))
-
-    def _remember(self, moved: Mapping[RawCoId, Mapping[CoSessionId, int]]) -> None:
-        recent = self._recent
-        for co_id, counts in moved.items():
-            merged = recent.pop(co_id, {})
-            merge_counts(merged, counts)
-            recent[co_id] = merged
-        for co_id in list(islice(recent, max(0, len(recent) - MAX_RECENT))):
-            del recent[co_id]
 
     async def _follow(self) -> None:
         """Fetch what is announced, `MAX_FETCHES` at a time."""
@@ -616,59 +467,10 @@ class Mesh:
             wanted = await self.host.wait_copies_wanted()
             again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
             if again:
-                await self.ask_copies(again)
+                await self.finder.ask_copies(again)
             waited = frozenset(wanted)
             with trio.move_on_after(COPIES_SECONDS):
                 await self._members_changed.park()
-
-    async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
-        """Ask all members how much of these they hold, and fetch what is not here.
-
-        At most a second until all have answered, then as long as blocks keep coming.
-        Cancel: the question is withdrawn; what was stored stays.
-        """
-        inquiry = Inquiry()
-        for co_id in ids:
-            inquiry.wanted[co_id] = held_sessions(await stored_state(self.host, co_id))
-        queries = sum(member.ask(inquiry) for member in list(self.members.values()))
-        inquiry.sent(queries)
-        await inquiry.wait_complete()
-        await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
-
-    async def _inquire(
-        self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
-    ) -> Inquiry:
-        """Join the question that goes out next."""
-        while (inquiry := self._next_inquiry) is not None and not inquiry.has_room:
-            await inquiry.wait_sent()
-        if inquiry is None:
-            inquiry = self._next_inquiry = Inquiry()
-            self._nursery.start_soon(self._run_inquiry, inquiry)
-        for co_id in ids:
-            inquiry.wanted[co_id] = held_sessions(known.get(co_id, NOTHING))
-        return inquiry
-
-    async def _run_inquiry(self, inquiry: Inquiry) -> None:
-        """Ask everybody; while many questions are out, further ids gather for the next."""
-        async with self._inquiries:
-            self._next_inquiry = None
-            queries = 0
-            asked = [
-                member
-                for member in self.members.values()
-                if member.direction.takes and member.may_write
-            ]
-            best = min(asked, key=_distance, default=None)
-            for member in asked:
-                member.carry_out(member.session.add_interest(inquiry.wanted))
-                queries += member.ask(inquiry, wants_push=member is best)
-            inquiry.sent(queries)
-            await inquiry.wait_complete()
-
-
-def _distance(member: Member) -> tuple[bool, float]:
-    """The less the better to be sent blocks from: who had what we asked for, and is near."""
-    return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0
 
 
 @asynccontextmanager

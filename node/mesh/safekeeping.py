@@ -26,7 +26,8 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.follow import CatchUp, CoreData
-from node.mesh.member import MAX_INTRODUCTIONS, Member, MemberData
+from node.mesh.member import MAX_INTRODUCTIONS, Member
+from node.mesh.member_data import MemberData
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.ticket import Role
 from node.mesh.trust import Trust

@@ -16,7 +16,7 @@ import trio
 
 from node.covalue.ids import RawCoId, is_co_id
 from node.covalue.known_state import KnownState
-from node.mesh.member import MemberDataError, Source
+from node.mesh.member_data import MemberDataError, Source
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable, owner_in
 from node.mesh.replicas import ReplicaPolicy

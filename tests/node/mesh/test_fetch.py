@@ -15,7 +15,8 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
-from node.mesh.member import Member, MemberDataError, Reading, Survey
+from node.mesh.member import Member
+from node.mesh.member_data import MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
 from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy

@@ -16,7 +16,8 @@ from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.fields import pack_fields
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
-from node.mesh.member import Member, MemberDataError, Survey
+from node.mesh.member import Member
+from node.mesh.member_data import MemberDataError, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy

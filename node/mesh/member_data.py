@@ -1,0 +1,104 @@
+"""What others hold, as it is read over the network: the data core of a member, and whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
+from node.errors import NodeError
+from node.mesh.messages import Sessions
+from node.mesh.outline import Outline
+
+
+class MemberDataError(NodeError):
+    """A member's data core cannot be read: it is away, damaged, or not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a member's bee holds of one value beyond what was known, unverified."""
+
+    contents: Sequence[Content]
+    is_complete: bool = True
+    """False when a bound cut it short: read again with what this brings."""
+    blocks: int = 0
+    bytes: int = 0
+    round_trips: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Some of the values that changed, and how far they got."""
+
+    changed: Mapping[RawCoId, Sessions]
+    last_key: bytes | None
+    """Where to go on; None at the end."""
+
+
+class MemberData(Protocol):
+    """The data core of a member, read over the network."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def fork(self) -> int: ...
+    @property
+    def blocks_fetched(self) -> int: ...
+    @property
+    def bytes_fetched(self) -> int: ...
+
+    def expect_pushes(self, member_id: bytes) -> bool:
+        """The member with this id may send blocks of it along with an answer; whether it may."""
+        ...
+
+    async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
+        """What is there beyond `known`, at that version of the core or a later one.
+
+        Raises: MemberDataError.
+        Cancel: nothing is kept but the blocks that came.
+        """
+        ...
+
+    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+        """Values of which blocks [start, stop) of the core tell, and how far they got there.
+
+        Needs all of these blocks. Raises: MemberDataError.
+        Cancel: nothing is kept but the blocks that came.
+        """
+        ...
+
+    async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:
+        """What its rows say of one value, content left out. Raises and Cancel: as `read`."""
+        ...
+
+    async def survey(self, start: int, stop: int, after: bytes) -> Survey:
+        """Values that changed since `start`, as of `stop` or later, the next ones after a key.
+
+        Needs no blocks but those that are not out of date. Raises and Cancel: as `scan`.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Whose data is read: a member, or one that is away and whose core others keep."""
+
+    id: bytes
+    refused: int
+    failures: int
+
+    @property
+    def data(self) -> MemberData | None: ...
+    @property
+    def may_write(self) -> bool: ...
+
+    def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]], /) -> None:
+        """So much is durable there."""
+        ...
+
+    def owe_merged(self, length: int, /) -> None:
+        """Blocks [0, length) of its data core are merged here."""
+        ...
