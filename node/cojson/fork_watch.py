@@ -27,6 +27,9 @@ AGAIN_SECONDS = 60.0
 MAX_FORKS = 1024
 """Sessions of which evidence is kept (up to 2 MiB each); whoever forks more is known by then."""
 
+MAX_FORK_BYTES = 64 * 1024 * 1024
+"""Of all evidence: it is passed on from memory, and anybody can fork a session of their own."""
+
 _MAX_REMEMBERED = 4096
 _log = structlog.get_logger(__name__)
 
@@ -34,8 +37,15 @@ _log = structlog.get_logger(__name__)
 class ForkWatch:
     """Run `run` in a task; `suspect` what does not fit."""
 
-    def __init__(self, store: CoValueStore, when_unproven: Callable[[CheckFork], None]) -> None:
+    def __init__(
+        self,
+        store: CoValueStore,
+        when_unproven: Callable[[CheckFork], None],
+        max_bytes: int = MAX_FORK_BYTES,
+    ) -> None:
         self._forked: set[tuple[RawCoId, CoSessionId]] = set()
+        self._bytes = 0
+        self._max_bytes = max_bytes
         self._store = store
         self._when_unproven = when_unproven
         self._suspicions: OrderedDict[tuple[RawCoId, CoSessionId], CheckFork] = OrderedDict()
@@ -75,7 +85,8 @@ class ForkWatch:
         Cancel: what was not looked into is forgotten.
         """
         try:
-            self._forked.update((fork.co_id, fork.session_id) for fork in await self._store.forks())
+            for fork in await self._store.forks():
+                self._note(fork)
         except CorruptStore as error:
             _log.error("cannot read forks", error=str(error))
         while True:
@@ -100,7 +111,12 @@ class ForkWatch:
 
     def is_known(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
         """Whether evidence of this session is kept, or could not be kept any more."""
-        return (co_id, session_id) in self._forked or len(self._forked) >= MAX_FORKS
+        is_full = len(self._forked) >= MAX_FORKS or self._bytes >= self._max_bytes
+        return is_full or (co_id, session_id) in self._forked
+
+    def _note(self, fork: SessionFork) -> None:
+        self._forked.add((fork.co_id, fork.session_id))
+        self._bytes += fork.size
 
     async def wait_kept(self, more_than: int) -> None:
         """Return when evidence of more than that many sessions is kept. Cancel: nothing."""
@@ -115,7 +131,7 @@ class ForkWatch:
         if self.is_known(fork.co_id, fork.session_id):
             return
         await self._store.keep_fork(fork)
-        self._forked.add((fork.co_id, fork.session_id))
+        self._note(fork)
         self._kept.unpark_all()
         _log.warning(
             "session forked",

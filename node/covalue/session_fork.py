@@ -27,6 +27,12 @@ class SessionFork:
     refused: SessionContent
 
     @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        both = (*self.kept.transactions, *self.refused.transactions)
+        return 512 + sum(len(item.changes) + 128 for item in both)
+
+    @property
     def index(self) -> int:
         """Of the first transaction that is not the same."""
         return self.kept.after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
@@ -158,6 +159,25 @@ async def test_few_suspicions_wait() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert unproven == []
+
+
+async def test_how_much_is_kept_of_all_forks_is_bounded() -> None:
+    store = await stored(OURS)
+    found = await check_fork(store, check(THEIRS))
+    assert isinstance(found, SessionFork)
+    watch = ForkWatch(store, lambda _: None, max_bytes=3 * found.size)
+    for number in range(10):
+        session = ANN.session_id(str(number), as_agent=True)
+        await watch.keep(replace(found, session_id=session))
+    assert watch.forks_found == len(await store.forks()) == 3
+    # And after a restart.
+    again = ForkWatch(store, lambda _: None, max_bytes=3 * found.size)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(again.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await again.keep(found)
+        nursery.cancel_scope.cancel()
+    assert len(await store.forks()) == 3
 
 
 # All of it.
