@@ -124,6 +124,11 @@ class Recall:
         """How long the log was when we had written all of it, but for what we append since."""
         self._settled = trio.Event()
         self._claims: dict[Member, Head] = {}
+        self._half_heard: dict[Member, bool] = {}
+        """Who has said either how long our log is or what it knows of our key: whether the first.
+
+        They come in any order, and only both together are a word on which we go on.
+        """
         self._heard = trio.Event()
         self._wake = Wakeup()
         self._second: str | None = None
@@ -139,6 +144,7 @@ class Recall:
         if member.conduct.heads > MAX_HEADS:
             self._end(member, "one length of our log after the other")
             return None
+        self._hear(member, is_length=head.doubt is Doubt.UNASKED)
         if head.doubt is Doubt.UNASKED:
             self._claims[member] = head
             self._wake.set()
@@ -155,13 +161,17 @@ class Recall:
                 pass
             case _:
                 assert_never(head.doubt)
-        self._heard.set()
         self._wake.set()
         return None
+
+    def _hear(self, member: Member, *, is_length: bool) -> None:
+        if self._half_heard.setdefault(member, is_length) is not is_length:
+            self._heard.set()
 
     def forget(self, member: Member) -> None:
         """It went."""
         self._claims.pop(member, None)
+        self._half_heard.pop(member, None)
 
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
