@@ -232,13 +232,11 @@ async def test_an_answer_about_our_key_is_no_word_about_our_log(
     book = MemberBook()
     book.note("ab" * 32, "other", "writer", 0)
     async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(upload, node, *BEFORE)
-            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
-            await trio.sleep(GRACE_SECONDS / 2)
-            assert node.mesh.recall.state is RecallState.ASKING
-            channel.send(MessageType.HEAD, Head(RUN, 0, 0).encode())
-            await wait_state(node, RecallState.GOING_ON)
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+        await trio.sleep(GRACE_SECONDS / 2)
+        assert node.mesh.recall.state is RecallState.ASKING
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0).encode())
+        await wait_state(node, RecallState.GOING_ON)
 
 
 async def test_in_doubt_the_first_append_waits_longer(
