@@ -499,8 +499,7 @@ class Corestore:
                 for core in self.open_cores():
                     connection.offer(core)
                 async for remote_open in mux.remote_opens(PROTOCOL):
-                    if not connection.serve_asked(self._find_asked(remote_open.id)):
-                        remote_open.reject()
+                    connection.serve_asked(remote_open, self._find_asked(remote_open.id))
             finally:
                 self._store.connections.discard(connection)
                 nursery.cancel_scope.cancel()

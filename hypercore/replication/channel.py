@@ -72,6 +72,10 @@ class RemoteOpen(Protocol):
     @property
     def handshake(self) -> bytes: ...
 
+    def is_waiting(self) -> bool:
+        """Whether it was neither answered nor taken back."""
+        ...
+
     def reject(self) -> None: ...
 
 

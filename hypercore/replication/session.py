@@ -350,15 +350,11 @@ class CoreReplication:
             nursery.cancel_scope.cancel()
         if served.error is not None:
             raise served.error
-        # The remote had nothing more to ask and took us for idle: it still serves us.
+        # The remote had nothing more to ask and took us for idle: it still serves us. Or our open
+        # met one that it was about to take back, having closed the core: it may open it for us.
         sync = peer.sync
-        return (
-            is_open
-            and sync is not None
-            and not sync.downloading
-            and sync.uploading
-            and replicator.is_downloading
-        )
+        serves_us = sync is None or (not sync.downloading and sync.uploading)
+        return is_open and serves_us and replicator.is_downloading
 
     def _receive(
         self, served: ServedPeer, messages: list[tuple[int, bytes]], nursery: trio.Nursery

@@ -36,6 +36,8 @@ class RemoteOpen:
     protocol: str
     id: bytes | None
     handshake: bytes
+    is_waiting: Callable[[], bool]
+    """Whether it was neither answered nor closed by the remote."""
     reject: Callable[[], None]
     """Turn it down; nothing happens when it was answered, or closed by the remote, before."""
 
@@ -58,6 +60,7 @@ class Channel:
         self._mux = mux
         self._number = number
         self._state = _State.OPENING
+        self._was_open = False
         self._end: Callable[[], Exception] | None = None  # what to raise when it has ended
         self._inbox: list[Message] = []
         self._inbox_bytes = 0
@@ -139,6 +142,7 @@ class Channel:
     def _opened(self, handshake: bytes) -> None:
         self.remote_handshake = handshake
         self._state = _State.OPEN
+        self._was_open = True
         self._arrival.set()
 
     def _ended(self, kind: type[Exception], reason: str) -> None:
@@ -160,7 +164,7 @@ class Channel:
     async def _wait_opened(self) -> None:
         while self._state is _State.OPENING:
             await self._arrival.wait()
-        if self._end is not None and not self._inbox:
+        if self._end is not None and not self._was_open:
             raise self._end()
 
 

@@ -235,7 +235,11 @@ class MuxHandle:
     def _offer(self, opened: RemoteOpened) -> None:
         opens = self._remote_opens[opened.protocol]
         opens._waiting[opened.offer] = RemoteOpen(
-            opened.protocol, opened.id, opened.handshake, partial(self._reject, opened.offer)
+            opened.protocol,
+            opened.id,
+            opened.handshake,
+            partial(self._is_offered, opened.offer),
+            partial(self._reject, opened.offer),
         )
         opens._arrival.set()
 
