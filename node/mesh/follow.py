@@ -120,6 +120,8 @@ class CoreData:
             self._reading -= 1
         waited, round_trips = tree.reads
         blocks, size = self._claim(waited)
+        if blocks:
+            round_trips = max(round_trips, 1)  # pushed, and here before it was waited for
         return Reading(pieces.pieces, pieces.is_complete, blocks, size, round_trips)
 
     def _claim(self, waited: int) -> tuple[int, int]:
