@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from enum import Enum
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from bee.changes import Compare, TreeChanges
 from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
@@ -363,24 +363,48 @@ class Batch(Edits[K, V]):
             await self._tree.log.wait_durable()
 
 
+Stored = tuple[int, bytes, bytes | None]
+"""Seq, key and value of an entry, the latter as they are stored."""
+
+_new_entry: Callable[[Stored], Entry[Any, Any]]
+_new_entry = partial(tuple.__new__, Entry)
+"""`Entry` itself is a function in Python, which takes twice as long."""
+
+
 def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entry[K, V]:
     """Raises: CorruptTree."""
     if keyspace.is_plain:  # then K and V are bytes
-        return cast("Entry[K, V]", Entry(seq, record.key, record.value))
+        return _new_entry((seq, record[1], record[2]))
     return Entry(
         seq, keyspace.decode_key(record.key, seq), keyspace.decode_value(record.value, seq)
     )
 
 
-def entry_decoder(keyspace: Keyspace[K, V]) -> Callable[[int, NodeRecord], Entry[K, V]]:
+def entry_decoder(keyspace: Keyspace[K, V]) -> Callable[[Stored], Entry[K, V]]:
     """`decode_entry` for many of one keyspace."""
     if keyspace.is_plain:
+        return _new_entry
 
-        def show(seq: int, record: NodeRecord) -> Entry[K, V]:
-            return cast("Entry[K, V]", Entry(seq, record[1], record[2]))
+    def decode(stored: Stored) -> Entry[K, V]:
+        seq, key, value = stored
+        return Entry(seq, keyspace.decode_key(key, seq), keyspace.decode_value(value, seq))
 
-        return show
-    return partial(decode_entry, keyspace)
+    return decode
+
+
+def decode_entries(
+    keyspace: Keyspace[K, V],
+    seqs: Sequence[int],
+    keys: Sequence[bytes],
+    values: Sequence[bytes | None],
+) -> list[Entry[K, V]]:
+    """`decode_entry` for many."""
+    if keyspace.is_plain:
+        return list(map(_new_entry, zip(seqs, keys, values, strict=True)))
+    return [
+        Entry(seq, keyspace.decode_key(key, seq), keyspace.decode_value(value, seq))
+        for seq, key, value in zip(seqs, keys, values, strict=True)
+    ]
 
 
 Step = Callable[[TreeChanges], bool]

@@ -17,7 +17,7 @@ keeps, whom to borrow from first) are the original's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bee.messages import encode_level
 
@@ -71,6 +71,22 @@ def new_node(keys: Iterable[bytes | None], key_refs: Iterable[bytes], children: 
         if key is not None:
             size += KEY_BYTES + len(key)
     return keys, key_refs, children, size
+
+
+_NO_KEYS = tuple((None,) * count for count in range(MAX_KEYS + 1))
+
+
+def fresh_node(
+    own: bytes, key: bytes, key_refs: Sequence[bytes], children: Sequence[bytes]
+) -> BTreeNode:
+    """A node as it is read: known of its at most `MAX_KEYS` keys is `key`, of the key ref `own`."""
+    count = len(key_refs)
+    size = _NODE_BYTES + count * KEY_REF_BYTES + len(children) * CHILD_BYTES
+    if own not in key_refs:
+        return _NO_KEYS[count], tuple(key_refs), tuple(children), size
+    place = key_refs.index(own)
+    keys = (*_NO_KEYS[place], key, *_NO_KEYS[count - place - 1])
+    return keys, tuple(key_refs), tuple(children), size + KEY_BYTES + len(key)
 
 
 class OpenNode:

@@ -28,17 +28,18 @@ class NodeCache:
     Sizes are estimates of what CPython takes for the node, its lists and its strings.
     """
 
-    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young", "_young_bytes")
+    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young_bytes", "young")
 
     def __init__(self, limit_bytes: int) -> None:
         self._half_bytes = limit_bytes // 2
-        self._young: dict[bytes, BTreeNode] = {}
+        self.young: dict[bytes, BTreeNode] = {}
+        """What `get` looks at first: for those who look often, and only until a node is added."""
         self._old: dict[bytes, BTreeNode] = {}
         self._young_bytes = 0
         self._old_bytes = 0
 
     def get(self, ref: bytes) -> BTreeNode | None:
-        node = self._young.get(ref)
+        node = self.young.get(ref)
         if node is None:
             node = self._old.pop(ref, None)
             if node is not None:
@@ -48,15 +49,19 @@ class NodeCache:
 
     def add(self, ref: bytes, node: BTreeNode) -> None:
         """Add a node that is not in here."""
-        self._young[ref] = node
+        self.young[ref] = node
         self._young_bytes += node[3]
         if self._young_bytes > self._half_bytes:
-            self._old, self._old_bytes = self._young, self._young_bytes
-            self._young, self._young_bytes = {}, 0
+            self._old, self._old_bytes = self.young, self._young_bytes
+            self.young, self._young_bytes = {}, 0
 
     def replace(self, ref: bytes, node: BTreeNode) -> None:
         """Put a node in place of what is here: some of its keys were loaded."""
-        self.discard(ref)
+        before = self.young.get(ref)
+        if before is None:
+            self.discard(ref)
+        else:
+            self._young_bytes -= before[3]
         self.add(ref, node)
 
     def exchange(
@@ -70,7 +75,7 @@ class NodeCache:
 
     def discard(self, ref: bytes) -> None:
         """Forget a node that newer versions of the tree no longer have."""
-        node = self._young.pop(ref, None)
+        node = self.young.pop(ref, None)
         if node is not None:
             self._young_bytes -= node[3]
             return
@@ -79,12 +84,12 @@ class NodeCache:
             self._old_bytes -= node[3]
 
     def clear(self) -> None:
-        self._young, self._young_bytes = {}, 0
+        self.young, self._young_bytes = {}, 0
         self._old, self._old_bytes = {}, 0
 
     def statistics(self) -> CacheStatistics:
         return CacheStatistics(
-            nodes=len(self._young) + len(self._old),
+            nodes=len(self.young) + len(self._old),
             size_bytes=self._young_bytes + self._old_bytes,
             limit_bytes=2 * self._half_bytes,
         )

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
-from bee.descent import Found, NodeReader, find, has_node, locate_open, root_ref
+from bee.descent import NodeReader, find, has_node, locate_open, root_ref
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, encode_record
@@ -59,10 +59,11 @@ class TreeChanges:
         root = self._present()
         if not root:
             return None
-        found: Found | None = find(self.reader, root, key)
+        found = find(self.reader, root, key)
         if found is None:
             return None
-        return found.seq, found.record or self._record(found.seq)
+        seq, record = found
+        return seq, record or self._record(seq)
 
     def first(self, key_range: KeyRange) -> tuple[int, NodeRecord] | None:
         """The entry with which a range begins, with the changes so far."""

@@ -326,7 +326,7 @@ def _is_needed(reader: NodeReader, log: Log, root: bytes, seq: int) -> bool:
     """Whether the tree names a block that is here."""
     record = reader.record(seq)
     found = find(reader, root, record.key)
-    if found is not None and found.seq == seq:
+    if found is not None and found[0] == seq:
         return True
     nodes = brought_nodes(log, seq, record)
     return any(has_node(reader, root, node.ref, node.key) for node in nodes)

@@ -13,10 +13,10 @@ already. Otherwise all keys of the node are asked for at once: more blocks, one 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, TypeVar
 
-from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, new_node
+from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, ChildRef, OpenNode, fresh_node, new_node
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
 from bee.hints import PUSHED, Hints
@@ -25,7 +25,8 @@ from bee.messages import (
     PROTOCOL,
     Header,
     NodeRecord,
-    decode_level,
+    decode_brought,
+    decode_key_value,
     decode_record,
 )
 from bee.protobuf import decode_varint, encode_varint
@@ -87,19 +88,30 @@ class ReadCounter:
         return ReadStatistics(self.blocks_waited, self.round_trips)
 
 
+NOTHING_READ: Mapping[int, bytes | None] = {}
+
+ReadBlocks = Callable[[Sequence[int]], Sequence[bytes | None]]
+
+
 class NodeReader:
     """Tree nodes, keys and blocks, from the cache or from blocks that are here.
 
     Raises: BlocksNeeded, CorruptTree.
     """
 
-    __slots__ = ("block", "cache", "hints")
+    __slots__ = ("block", "blocks", "cache", "hints")
 
     def __init__(
-        self, cache: NodeCache, block: Callable[[int], bytes | None], hints: Hints
+        self,
+        cache: NodeCache,
+        block: Callable[[int], bytes | None],
+        hints: Hints,
+        blocks: ReadBlocks | None = None,
     ) -> None:
+        """`blocks` reads several, cheaper than `block` one by one."""
         self.cache = cache
         self.block = block
+        self.blocks: ReadBlocks = blocks or (lambda seqs: list(map(block, seqs)))
         self.hints = hints
 
     def record(self, seq: int) -> NodeRecord:
@@ -113,26 +125,30 @@ class NodeReader:
         node = self.cache.get(ref)
         return self.load(ref, parent_ref)[0] if node is None else node
 
-    def load(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, NodeRecord, int]:
+    def load(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, bytes, int]:
         """Decode the tree node at `ref` and cache it; also its block, and that block's seq.
 
         `parent_ref` is empty for a root.
         """
-        node, record, seq = self.decode(ref, parent_ref)
+        node, block, seq = self.decode(ref, parent_ref)
         self.cache.add(ref, node)
-        return node, record, seq
+        return node, block, seq
 
-    def decode(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, NodeRecord, int]:
-        """Like `load`, for nodes not worth caching."""
+    def decode(
+        self, ref: bytes, parent_ref: bytes, read: Mapping[int, bytes | None] = NOTHING_READ
+    ) -> tuple[BTreeNode, bytes, int]:
+        """Like `load`, for nodes not worth caching. `read` are blocks that need not be read."""
         seq, offset = decode_ref(ref)
         if parent_ref:
             parent_seq = decode_varint(parent_ref, 0)[0]
             # A block names only itself and older ones: whatever refers forward goes in circles.
             if not 0 < seq <= parent_seq:
                 raise CorruptTree(parent_seq, f"child in block {seq}")
-        record = self.record(seq)
+        block = read.get(seq) or self.block(seq)
+        if block is None:
+            raise BlocksNeeded((seq,))
         try:
-            key_refs, children = decode_level(record.index, offset)
+            key, key_refs, children = decode_brought(block, offset)
         except DecodeError as error:
             raise CorruptTree(seq, str(error)) from error
         count = len(key_refs)
@@ -140,9 +156,7 @@ class NodeReader:
             raise CorruptTree(seq, f"tree node with {count} keys")
         if children and len(children) != count + 1:
             raise CorruptTree(seq, f"tree node with {len(children)} children, {count} keys")
-        own = encode_varint(seq)
-        keys = [record.key if key_ref == own else None for key_ref in key_refs]
-        return new_node(keys, key_refs, tuple(children)), record, seq
+        return fresh_node(encode_varint(seq), key, key_refs, children), block, seq
 
     def search(
         self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes
@@ -214,6 +228,16 @@ def parse_record(seq: int, block: bytes) -> NodeRecord:
         raise CorruptTree(seq, str(error)) from error
 
 
+def parse_entries(seqs: Iterable[int], blocks: Iterable[bytes]) -> list[tuple[bytes, bytes | None]]:
+    """Keys and values of blocks. Raises: CorruptTree."""
+    try:
+        return list(map(decode_key_value, blocks))
+    except DecodeError:
+        for seq, block in zip(seqs, blocks, strict=True):
+            parse_record(seq, block)  # tells which it is
+        raise
+
+
 def decode_ref(ref: bytes) -> tuple[int, int]:
     """Seq and offset of a child ref."""
     seq, position = decode_varint(ref, 0)
@@ -247,46 +271,50 @@ def locate_open(reader: NodeReader, node: OpenNode, key: bytes) -> tuple[int, bo
     return position, position < len(keys) and keys[position] == key
 
 
-class Found(NamedTuple):
-    """Where a key is: `record` if its block was read on the way."""
-
-    seq: int
-    record: NodeRecord | None
+Found = tuple[int, NodeRecord | None]
+"""Seq of the block that a key is in, and its record if that was read on the way."""
 
 
 def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
     """Find the block that holds `key` below `root`. Raises: BlocksNeeded, CorruptTree."""
     child = root
+    while not isinstance(child, bytes):  # nodes that are being changed are above all others
+        opened = child.node
+        position, is_there = locate_open(reader, opened, key)
+        if is_there:
+            return decode_varint(opened.key_refs[position], 0)[0], None
+        if not opened.children:
+            return None
+        child = opened.children[position]
+    return find_closed(reader, child, key)
+
+
+def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
+    """`find` below a node that is not being changed."""
     parent_ref = b""
-    cached = reader.cache.get
-    keys: Sequence[bytes | None]
-    key_refs: Sequence[bytes]
-    children: Sequence[ChildRef]
     match: NodeRecord | None = None
+    cache = reader.cache
+    young = cache.young
     for _ in range(MAX_DEPTH):
-        if isinstance(child, bytes):
-            node = cached(child)
-            if node is None:
-                # Where this block is about `key` itself, the original ends here: it is what the
-                # block says. But the block of a key that was deleted later may have brought a
-                # node that came into the way to the key's place only since then.
-                node = reader.load(child, parent_ref)[0]
-            keys, key_refs, children, _ = node
-            try:
-                position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
-            except TypeError:
-                position, match, node = reader.search_cached(child, node, key)
-                keys = node[0]
-            parent_ref = child
-        else:
-            opened = child.node
-            position = locate_open(reader, opened, key)[0]
-            keys, key_refs, children = opened.keys, opened.key_refs, opened.children
+        node = young.get(ref)
+        if node is None:
+            # Where this block is about `key` itself, the original ends here: it is what the
+            # block says. But the block of a key that was deleted later may have brought a
+            # node that came into the way to the key's place only since then.
+            node = cache.get(ref) or reader.load(ref, parent_ref)[0]
+            young = cache.young
+        keys, key_refs, children, _ = node
+        try:
+            position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
+        except TypeError:
+            position, match, node = reader.search_cached(ref, node, key)
+            young = cache.young
+            keys = node[0]
         if position < len(keys) and keys[position] == key:
-            return Found(decode_varint(key_refs[position], 0)[0], match)
+            return decode_varint(key_refs[position], 0)[0], match
         if not children:
             return None
-        child = children[position]
+        parent_ref, ref = ref, children[position]
     raise too_deep(parent_ref)
 
 
@@ -322,7 +350,7 @@ class Tree:
         self.cache = NodeCache(cache_bytes)
         self.hints = Hints()
         self._local = log.get_local
-        self.reader = NodeReader(self.cache, self._local, self.hints)
+        self.reader = NodeReader(self.cache, self._local, self.hints, log.get_local_many)
         self._fork = log.fork
         self._has_header = False
         self.effort = 0

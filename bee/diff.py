@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from bee.btree import MAX_DEPTH
-from bee.descent import BlocksNeeded, NodeReader, decode_ref, too_deep
+from bee.descent import BlocksNeeded, NodeReader, decode_ref, parse_record, too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
@@ -38,7 +38,7 @@ class _Walk:
         self.height = _height(reader, root)
         self.last_key: bytes | None = None
         # Blocks of leaves that were entered: what was put last in a leaf lives beside it.
-        self._homes: dict[int, NodeRecord] = {}
+        self._homes: dict[int, bytes] = {}
         # Each node has a key of its own, put by a block of its own: a walk that enters more
         # nodes than there are blocks goes in circles, and would for ages.
         self._left = decode_ref(root)[0] if root else 0
@@ -62,7 +62,8 @@ class _Walk:
     def take(self, reader: NodeReader, frame: Frame) -> Side:
         """The entry at which the walk stands."""
         seq = decode_varint(frame.key_refs[frame.position >> 1], 0)[0]
-        return seq, self._homes.get(seq) or reader.record(seq)
+        home = self._homes.get(seq)
+        return seq, reader.record(seq) if home is None else parse_record(seq, home)
 
     def passed(self, frame: Frame, side: Side) -> None:
         seq, record = side
@@ -77,11 +78,11 @@ class _Walk:
         ref = frame.children[frame.position >> 1]
         node = reader.cache.get(ref)
         if node is None:
-            node, record, home = reader.load(ref, frame.ref)
+            node, block, home = reader.load(ref, frame.ref)
             if not node[2]:
                 if len(self._homes) == _MAX_HOMES:
                     self._homes.clear()
-                self._homes[home] = record
+                self._homes[home] = block
         return Frame(node, ref, 0)
 
     def enter(self, frame: Frame, child: Frame) -> None:

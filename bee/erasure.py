@@ -25,7 +25,7 @@ let go of the bytes when it is told to (`Corestore.reclaim`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -191,7 +191,7 @@ class Eraser:
         keys = 0
         spared = []
         version = self._log.length
-        cursor = RangeCursor(root_ref(version), bounds, _seq_and_key)
+        cursor = RangeCursor(root_ref(version), bounds, _seqs_and_keys)
         async for seq, key in Results(self._tree, self._log.fork, cursor, ReadCounter()):
             if key in keep:
                 spared.append(seq)
@@ -227,5 +227,7 @@ def _is_erased(record: NodeRecord, bounds: KeyRange) -> bool:
     return bounds.contains(record.key) and not may_bring(record)
 
 
-def _seq_and_key(seq: int, record: NodeRecord) -> tuple[int, bytes]:
-    return seq, record.key
+def _seqs_and_keys(
+    seqs: Sequence[int], keys: Sequence[bytes], _values: object
+) -> list[tuple[int, bytes]]:
+    return list(zip(seqs, keys, strict=True))

@@ -28,10 +28,13 @@ MAX_VARINT_BYTES = 8
 MAX_FIELDS = 1_000
 """Fields in one message; the largest of ours has eight."""
 
-_VARINT = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
-_VARINT_PAIR = re.compile(rb"[\x80-\xff]*[\x00-\x7f][\x80-\xff]*[\x00-\x7f]")
+_VARINT = re.compile(rb"[\x80-\xff]*+[\x00-\x7f]")
+_VARINT_PAIR = re.compile(rb"[\x80-\xff]*+[\x00-\x7f][\x80-\xff]*+[\x00-\x7f]")
+_CANONICAL = re.compile(
+    rb"(?:[\x80-\xff]{1,%d}+[\x01-\x7f]|[\x00-\x7f])*+" % (MAX_VARINT_BYTES - 1)
+)
 _TOO_LONG = re.compile(rb"[\x80-\xff]{%d}" % MAX_VARINT_BYTES)
-_NOT_CANONICAL = re.compile(rb"[\x80-\xff]\x00")
+_ALL_MORE = bytes(range(0x80, 0x100))
 _SMALL_VARINTS = tuple(bytes((n,)) for n in range(128))
 
 
@@ -80,6 +83,17 @@ def decode_varint(data: bytes, offset: int) -> tuple[int, int]:
                 raise DecodeError(f"varint of more than {MAX_VARINT_BYTES} bytes", offset)
     except IndexError:
         raise DecodeError("varint cut off", offset) from None
+
+
+def decode_varints(encoded: Iterable[bytes]) -> list[int]:
+    """Numbers that are encoded each by itself, and canonically. Raises: DecodeError."""
+    # Written out for three bytes: half of what a call for each takes.
+    return [
+        one[0] & 0x7F | (one[1] & 0x7F) << 7 | one[2] << 14
+        if len(one) == 3
+        else decode_varint(one, 0)[0]
+        for one in encoded
+    ]
 
 
 def decode_bytes(data: bytes, offset: int) -> tuple[bytes, int]:
@@ -169,19 +183,18 @@ def split_varints(packed: bytes) -> list[bytes]:
 def split_varint_pairs(packed: bytes) -> list[bytes]:
     """Like `split_varints`, two numbers an item. Raises: DecodeError."""
     packed = _canonical(packed)
-    pairs: list[bytes] = _VARINT_PAIR.findall(packed)
-    if b"".join(pairs) != packed:
+    if len(packed.translate(None, _ALL_MORE)) & 1:
         raise DecodeError("an odd count of numbers in a list of pairs", len(packed))
-    return pairs
+    return _VARINT_PAIR.findall(packed)
 
 
 def _canonical(packed: bytes) -> bytes:
-    if packed and packed[-1] > 0x7F:
+    # It also keeps the other patterns from running over and over again through a long run of
+    # continuation bytes.
+    if _CANONICAL.fullmatch(packed):
+        return packed
+    if packed[-1] > 0x7F:
         raise DecodeError("varint cut off", len(packed))
-    # Searched for first: it also keeps the other patterns from running over and over again
-    # through a long run of continuation bytes.
     if _TOO_LONG.search(packed):
         raise DecodeError(f"varint of more than {MAX_VARINT_BYTES} bytes", 0)
-    if _NOT_CANONICAL.search(packed):
-        return encode_packed(decode_packed(packed))
-    return packed
+    return encode_packed(decode_packed(packed))

@@ -4,7 +4,7 @@ Each reader is a cursor with one plain method, `advance(reader)`: the next group
 empty at the end. It may raise BlocksNeeded and then goes on where it was. `Results` is the
 asynchronous iterator around it.
 
-Groups start small and double, up to `MAX_GROUP`: a short range reads little too much, a long
+Groups start small and grow fast, up to `MAX_GROUP`: a short range reads little too much, a long
 one asks a remote log for many blocks at once.
 
 A *position* counts through a node in order: 2i is the child before key i, 2i + 1 is key i.
@@ -15,11 +15,12 @@ Source: hyperbee 2.27.3 iterators/range.js, history.js, diff.js, for what they y
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import takewhile
+from operator import ge, le
 from typing import Generic, Protocol, TypeVar
 
-from bee.btree import MAX_DEPTH, BTreeNode
+from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, Keys, Refs
 from bee.descent import (
     PAUSE_EFFORT,
     BlocksNeeded,
@@ -27,13 +28,14 @@ from bee.descent import (
     ReadCounter,
     Tree,
     locate,
+    parse_entries,
     parse_record,
     too_deep,
 )
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
-from bee.messages import NodeRecord, is_deletion
-from bee.protobuf import decode_varint
+from bee.messages import is_deletion
+from bee.protobuf import decode_varint, decode_varints
 from hypercore.encoding import DecodeError
 
 T = TypeVar("T")
@@ -149,20 +151,18 @@ def _seq(ref: bytes) -> int:
     return decode_varint(ref, 0)[0]
 
 
+Decode = Callable[[Sequence[int], Sequence[bytes], Sequence[bytes | None]], list[T]]
+"""Makes results of seqs, keys and values, each of which belong together."""
+
+
 class RangeCursor(Generic[T]):
-    """The entries of a range in order; `decode` makes results of seqs and records.
+    """The entries of a range in order.
 
     Only those with `since` <= seq. Nothing below an older node is looked at: whatever was put
     later has been rewritten together with the way to it.
     """
 
-    def __init__(
-        self,
-        root: bytes,
-        key_range: KeyRange,
-        decode: Callable[[int, NodeRecord], T],
-        since: int = 0,
-    ) -> None:
+    def __init__(self, root: bytes, key_range: KeyRange, decode: Decode[T], since: int = 0) -> None:
         self._root = root
         self._range = key_range
         self._is_past = key_range.is_past
@@ -170,13 +170,14 @@ class RangeCursor(Generic[T]):
         self._step = -1 if key_range.reverse else 1
         self._frames: list[Frame] | None = None
         self._planned: list[int] = []
-        # Blocks of leaves read for this group. Mostly the key of each is in its leaf: one read
-        # for both takes a fifth off a scan.
-        self._homes: dict[int, NodeRecord] = {}
+        # Blocks read for this group, those of leaves among them. Mostly the block of a leaf is
+        # that of one of its keys: one read for both takes a fifth off a scan.
+        self._read: dict[int, bytes | None] = {}
         self._since = since
         self._left = key_range.limit
         self._group = 1
         self._nodes_left = _seq(root) if root else 0
+        self._leaf_depth = 0  # all leaves have the same; 0 until one was met
         self.last_key: bytes | None = None
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
@@ -185,41 +186,48 @@ class RangeCursor(Generic[T]):
         if self._frames is None:
             self._frames = seek(reader, self._root, self._range)
         if not self._planned:
-            self._homes.clear()
+            self._read.clear()
             self._planned = self._plan(reader, self._frames)
-            self._group = min(2 * self._group, MAX_GROUP)
-        results: list[T] = []
-        decode, is_past, block_of = self._decode, self._is_past, reader.block
-        read_with_node = self._homes.pop
-        is_reverse = self._range.reverse
-        last_key = self.last_key
-        for seq in self._planned:
-            record = read_with_node(seq, None)
-            if record is None:
-                block = block_of(seq)
-                if block is None:
-                    break
-                record = parse_record(seq, block)
-            key = record.key
+            self._group = min(4 * self._group, MAX_GROUP)
+            if not self._planned:
+                return ()
+        planned, read = self._planned, self._read
+        missing = [seq for seq in planned if read.get(seq) is None]
+        read.update(zip(missing, reader.blocks(missing), strict=True))
+        blocks = [block for block in map(read.get, planned) if block is not None]
+        if len(blocks) < len(planned):
+            missing = [seq for seq in missing if read[seq] is None]
+            if planned[0] == missing[0]:
+                # What was hinted at, as far as it goes, else all that is missing.
+                raise BlocksNeeded(list(takewhile(reader.hints.__contains__, missing)) or missing)
+            count = planned.index(missing[0])
+            planned, blocks = planned[:count], blocks[:count]
+        keys, values = zip(*parse_entries(planned, blocks), strict=True)
+        count = self._count_in_range(planned, keys)
+        if count < len(keys):
+            self._left = 0
+            return self._decode(planned[:count], keys[:count], values[:count])
+        self.last_key = keys[-1]
+        self._planned = self._planned[count:]
+        if self._left is not None:
+            self._left -= count
+        return self._decode(planned, keys, values)
+
+    def _count_in_range(self, seqs: Sequence[int], keys: Sequence[bytes]) -> int:
+        """How many of these keys, which come next, are in the range. Raises: CorruptTree."""
+        is_past, last_key = self._is_past, self.last_key
+        is_wrong = le if self._range.reverse else ge
+        before = keys[:-1] if last_key is None else (last_key, *keys[:-1])
+        after = keys[1:] if last_key is None else keys
+        if not any(map(is_wrong, before, after)) and (is_past is None or not is_past(keys[-1])):
+            return len(keys)
+        for count, (seq, key) in enumerate(zip(seqs, keys, strict=True)):
             if is_past is not None and is_past(key):
-                self._left = 0
-                return results
-            if last_key is not None and (key >= last_key if is_reverse else key <= last_key):
+                return count
+            if last_key is not None and is_wrong(last_key, key):
                 raise CorruptTree(seq, "keys out of order")
             last_key = key
-            results.append(decode(seq, record))
-        if self._planned and not results:
-            raise BlocksNeeded(self._worth_asking(reader))
-        self.last_key = last_key
-        self._planned = self._planned[len(results) :]
-        if self._left is not None:
-            self._left -= len(results)
-        return results
-
-    def _worth_asking(self, reader: NodeReader) -> list[int]:
-        """Of what is planned: what was hinted at, as far as it goes, else all that is missing."""
-        missing = [seq for seq in self._planned if reader.block(seq) is None]
-        return list(takewhile(reader.hints.__contains__, missing)) or missing
+        return len(keys)
 
     def _plan(self, reader: NodeReader, frames: list[Frame]) -> list[int]:
         """Seqs of the next entries, about a group of them; empty at the end of the range."""
@@ -227,63 +235,75 @@ class RangeCursor(Generic[T]):
         wanted = self._group if self._left is None else min(self._group, self._left)
         while frames and len(planned) < wanted:
             frame = frames[-1]
-            if frame.is_done:
+            position = frame.position
+            place = position >> 1
+            if not 0 <= position <= 2 * len(frame.keys):
                 frames.pop()
             elif not frame.children:
-                planned += self._leaf_seqs(frame, frames)
-            elif frame.position & 1:
-                key = frame.keys[frame.position >> 1]
+                frames.pop()
+                planned += self._leaf_seqs(frame.keys, frame.key_refs, frames, position)
+            elif position & 1:
+                key = frame.keys[place]
                 if key is not None and self._is_past is not None and self._is_past(key):
                     frames.clear()
                 else:
-                    seq = _seq(frame.key_refs[frame.position >> 1])
+                    seq = _seq(frame.key_refs[place])
                     if seq >= self._since:
                         planned.append(seq)
                     frame.position += self._step
-            elif self._since and _seq(frame.children[frame.position >> 1]) < self._since:
+            elif self._since and _seq(frame.children[place]) < self._since:
                 frame.position += self._step
             else:
                 try:
-                    child = self._enter(reader, frame, len(frames))
+                    planned += self._enter(reader, frames, wanted - len(planned))
                 except BlocksNeeded:
                     if planned:
                         break
                     raise
-                frame.position += self._step
-                frames.append(child)
         return planned if self._left is None else planned[: self._left]
 
-    def _leaf_seqs(self, frame: Frame, frames: list[Frame]) -> list[int]:
+    def _leaf_seqs(
+        self, keys: Keys, key_refs: Refs, frames: list[Frame], position: int
+    ) -> list[int]:
         """The rest of a leaf, as far as it is known to be in the range."""
-        frames.pop()
         bound, is_included = self._range.last
-        start, stop = 0, len(frame.keys)
+        start, stop = 0, len(keys)
         if self._range.reverse:
-            stop = (frame.position + 1) >> 1
+            stop = (position + 1) >> 1
         else:
-            start = frame.position >> 1
-        if bound is not None:
-            try:
-                bisect = bisect_left if is_included == self._range.reverse else bisect_right
-                end = bisect(frame.keys, bound)  # type: ignore[type-var]  # None: see locate
-            except TypeError:
-                pass  # not all keys are loaded: the records will tell
+            start = position >> 1
+        if bound is not None and None not in keys:  # else the records will tell
+            bisect = bisect_left if is_included == self._range.reverse else bisect_right
+            end = bisect(keys, bound)  # type: ignore[type-var]  # none is None
+            if self._range.reverse:
+                start = end
             else:
-                if self._range.reverse:
-                    start = end
-                else:
-                    stop = min(stop, end)
-                if start > 0 if self._range.reverse else stop < len(frame.keys):
-                    frames.clear()
-        seqs = [_seq(ref) for ref in frame.key_refs[start:stop]]
+                stop = min(stop, end)
+            if start > 0 if self._range.reverse else stop < len(keys):
+                frames.clear()
+        seqs = decode_varints(key_refs[start:stop])
         if self._since:
             seqs = [seq for seq in seqs if seq >= self._since]
         if self._range.reverse:
             seqs.reverse()
         return seqs
 
-    def _enter(self, reader: NodeReader, frame: Frame, depth: int) -> Frame:
-        """The child that comes next.
+    def _enter(self, reader: NodeReader, frames: list[Frame], wanted: int) -> list[int]:
+        """Enter the child that comes next; returns what is to be read of it if it is a leaf."""
+        frame = frames[-1]
+        node = self._child(reader, frame, len(frames), wanted)
+        ref = frame.children[frame.position >> 1]
+        frame.position += self._step
+        keys, key_refs, children, _ = node
+        position = 2 * len(keys) if self._range.reverse else 0
+        if children:
+            frames.append(Frame(node, ref, position))
+            return []
+        self._leaf_depth = len(frames)
+        return self._leaf_seqs(keys, key_refs, frames, position)
+
+    def _child(self, reader: NodeReader, frame: Frame, depth: int, wanted: int) -> BTreeNode:
+        """The child that comes next; `wanted` entries will be read of it and those after it.
 
         Inner nodes are cached; the leaves of a scan would only drive out what is hot.
         """
@@ -297,15 +317,28 @@ class RangeCursor(Generic[T]):
         ref = frame.children[frame.position >> 1]
         node = reader.cache.get(ref)
         if node is None:
+            if depth == self._leaf_depth and wanted > MAX_KEYS and _seq(ref) not in self._read:
+                self._read_leaves(reader, frame, wanted // MAX_KEYS + 1)
             try:
-                node, record, home = reader.decode(ref, frame.ref)
+                node, block, home = reader.decode(ref, frame.ref, self._read)
             except BlocksNeeded as needed:
                 raise BlocksNeeded(self._ahead(reader, frame, needed.seqs[0])) from None
             if node[2]:
                 reader.cache.add(ref, node)
             else:
-                self._homes[home] = record
-        return Frame(node, ref, 2 * len(node[0]) if self._range.reverse else 0)
+                self._read[home] = block
+        return node
+
+    def _read_leaves(self, reader: NodeReader, frame: Frame, count: int) -> None:
+        """Read the blocks of the next leaves together: that takes less than one by one."""
+        place, cache = frame.position >> 1, reader.cache
+        if self._range.reverse:
+            refs = frame.children[max(place - count + 1, 0) : place + 1]
+        else:
+            refs = frame.children[place : place + count]
+        seqs = [_seq(ref) for ref in refs if cache.get(ref) is None]
+        unread = [seq for seq in seqs if seq not in self._read]
+        self._read.update(zip(unread, reader.blocks(unread), strict=True))
 
     def _ahead(self, reader: NodeReader, frame: Frame, wanted: int) -> list[int]:
         """`wanted`, and what else of this node the range will surely or probably need."""
@@ -336,14 +369,16 @@ class RangeCursor(Generic[T]):
 class HistoryCursor(Generic[T]):
     """All blocks in [start, stop), oldest first, or newest first if `reverse`.
 
-    `decode` is told the seq, the record, and whether the block is a deletion.
+    `decode` is also told of which seqs the block is a deletion.
     """
 
     def __init__(
         self,
         seqs: range,
         limit: int | None,
-        decode: Callable[[int, NodeRecord, bool], T],
+        decode: Callable[
+            [Sequence[int], Sequence[bytes], Sequence[bytes | None], Container[int]], list[T]
+        ],
     ) -> None:
         self._seqs = seqs if limit is None else seqs[:limit]
         self._decode = decode
@@ -351,21 +386,31 @@ class HistoryCursor(Generic[T]):
 
     def advance(self, reader: NodeReader) -> Sequence[T]:
         group = self._seqs[: self._group]
-        blocks = [reader.block(seq) for seq in group]
-        results = []
-        for seq, block in zip(group, blocks, strict=True):
-            if block is None:
-                raise BlocksNeeded(
-                    [seq for seq, block in zip(group, blocks, strict=True) if block is None]
-                )
-            record = parse_record(seq, block)
-            try:
-                results.append(self._decode(seq, record, is_deletion(record, seq)))
-            except DecodeError as error:
-                raise CorruptTree(seq, str(error)) from error
+        if not group:
+            return ()
+        read = reader.blocks(group)
+        blocks = [block for block in read if block is not None]
+        if len(blocks) < len(read):
+            missing = [seq for seq, block in zip(group, read, strict=True) if block is None]
+            raise BlocksNeeded(missing)
+        keys, values = zip(*parse_entries(group, blocks), strict=True)
+        deletions: Container[int] = ()
+        if None in values:
+            deletions = {
+                seq
+                for seq, block, value in zip(group, blocks, values, strict=True)
+                if value is None and _is_deletion(seq, block)
+            }
         self._seqs = self._seqs[self._group :]
         self._group = min(2 * self._group, MAX_GROUP)
-        return results
+        return self._decode(group, keys, values, deletions)
+
+
+def _is_deletion(seq: int, block: bytes) -> bool:
+    try:
+        return is_deletion(parse_record(seq, block), seq)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
 
 
 def history_seqs(

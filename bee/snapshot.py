@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from bee.batch import Entry, decode_entry, entry_decoder
+from bee.batch import Entry, Stored, decode_entries, decode_entry, entry_decoder
 from bee.descent import (
     PAUSE_EFFORT,
     BlocksNeeded,
-    Found,
     NodeReader,
     ReadCounter,
     ReadStatistics,
     Tree,
-    find,
+    find_closed,
     root_ref,
 )
 from bee.diff import DiffCursor, gather
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
 from bee.keyspace import Codec, K, Keyspace, V, encode_name
-from bee.messages import NodeRecord
+from bee.messages import NodeRecord, decode_key_value
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
+from hypercore.encoding import DecodeError
 from hypercore.errors import OutOfRange
 
 A = TypeVar("A")
@@ -60,7 +60,16 @@ class Snapshot(Generic[K, V]):
     but those it gave up (`Bee.erase`): reading them raises BlockNotAvailable.
     """
 
-    __slots__ = ("_counter", "_extension", "_keyspace", "_root", "_tree", "fork", "version")
+    __slots__ = (
+        "_counter",
+        "_extension",
+        "_keyspace",
+        "_root",
+        "_show",
+        "_tree",
+        "fork",
+        "version",
+    )
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class Snapshot(Generic[K, V]):
         self._tree = tree
         self._extension = extension
         self._keyspace = keyspace
+        self._show = entry_decoder(keyspace)
         self.fork = fork
         self._root = root_ref(version)
         self._counter = ReadCounter()
@@ -127,14 +137,12 @@ class Snapshot(Generic[K, V]):
 
     async def get(self, key: K) -> Entry[K, V] | None:
         """The entry of `key`, None if there is none."""
-        keyspace = self._keyspace
-        encoded = keyspace.encode_key(key)
+        encoded = self._keyspace.encode_key(key)
         root = self._root
         if not root:
             return None
         tree = self._tree
         tree.check_fork(self.fork)
-
         tree.effort += GET_EFFORT
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()
@@ -144,10 +152,10 @@ class Snapshot(Generic[K, V]):
             found = await self._look_up(encoded)
         except CorruptTree as error:
             tree.refuse(error)
-        return None if found is None else decode_entry(keyspace, *found)
+        return None if found is None else self._show(found)
 
-    async def _look_up(self, key: bytes) -> tuple[int, NodeRecord] | None:
-        def step(reader: NodeReader) -> tuple[int, NodeRecord] | None:
+    async def _look_up(self, key: bytes) -> Stored | None:
+        def step(reader: NodeReader) -> Stored | None:
             return look_up(reader, self._root, key)
 
         def ask(lacking: int) -> None:
@@ -168,7 +176,7 @@ class Snapshot(Generic[K, V]):
             return [None] * len(encoded)
         self._tree.check_fork(self.fork)
 
-        def step(reader: NodeReader) -> list[tuple[int, NodeRecord] | None]:
+        def step(reader: NodeReader) -> list[Stored | None]:
             return gather([partial(look_up, reader, root, key) for key in encoded])
 
         def ask(lacking: int) -> None:
@@ -179,7 +187,7 @@ class Snapshot(Generic[K, V]):
         if self._tree.effort >= PAUSE_EFFORT:
             await self._tree.pause()
         found = await self._tree.read(step, self._counter, ask)
-        return [None if each is None else decode_entry(keyspace, *each) for each in found]
+        return [None if each is None else self._show(each) for each in found]
 
     async def get_by_seq(self, seq: int) -> Entry[K, V]:
         """What block `seq` put, in this sub-database or another; a deletion has the value None.
@@ -212,7 +220,8 @@ class Snapshot(Generic[K, V]):
         bounds = self._keyspace.key_range(
             gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
         )
-        cursor = RangeCursor(self._root, bounds, entry_decoder(self._keyspace), since)
+        decode = partial(decode_entries, self._keyspace)
+        cursor = RangeCursor(self._root, bounds, decode, since)
 
         def ask(lacking: int) -> None:
             # Peers would name all of the range.
@@ -252,9 +261,14 @@ class Snapshot(Generic[K, V]):
         """
         keyspace = Keyspace(self._keyspace.keys, self._keyspace.values)
 
-        def decode(seq: int, record: NodeRecord, is_deletion: bool) -> Change[K, V]:
-            entry = decode_entry(keyspace, seq, record)
-            return Change(*entry, is_deletion)
+        def decode(
+            seqs: Sequence[int],
+            keys: Sequence[bytes],
+            values: Sequence[bytes | None],
+            deletions: Container[int],
+        ) -> list[Change[K, V]]:
+            entries = decode_entries(keyspace, seqs, keys, values)
+            return [Change(*entry, entry[0] in deletions) for entry in entries]
 
         seqs = history_seqs(self.version, gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse)
         cursor = HistoryCursor(seqs, limit, decode)
@@ -296,14 +310,21 @@ class Snapshot(Generic[K, V]):
         return Results(self._tree, self.fork, cursor, self._counter, ask)
 
 
-def look_up(reader: NodeReader, root: bytes, key: bytes) -> tuple[int, NodeRecord] | None:
-    """Seq and record of `key` in the tree below `root`. Raises: BlocksNeeded, CorruptTree."""
-    found: Found | None = find(reader, root, key)
+def look_up(reader: NodeReader, root: bytes, key: bytes) -> Stored | None:
+    """What there is of `key` in the tree below `root`. Raises: BlocksNeeded, CorruptTree."""
+    found = find_closed(reader, root, key)
     if found is None:
         return None
     seq, record = found
-    if record is None:
-        record = reader.record(seq)
-        if record.key != key:
-            raise CorruptTree(seq, "another key than its tree node says")
-    return seq, record
+    if record is not None:
+        return seq, key, record[2]
+    block = reader.block(seq)
+    if block is None:
+        raise BlocksNeeded((seq,))
+    try:
+        found_key, value = decode_key_value(block)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
+    if found_key != key:
+        raise CorruptTree(seq, "another key than its tree node says")
+    return seq, key, value

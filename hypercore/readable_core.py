@@ -182,6 +182,28 @@ class ReadableCore:
             return None
         return block if shared.cipher is None else shared.decrypted(index, block)
 
+    def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+        """As `get_local` of each, in one step; neighbors in a row cost the least.
+
+        Raises: as `get_local`.
+        """
+        self._handle.check_open()
+        if indices and min(indices) < 0:
+            raise OutOfRange(min(indices), self._log.head.length)
+        shared = self._shared
+        try:
+            blocks = self._log.rows.read_blocks(indices)
+        except CorruptStorage:
+            return [self.get_local(index) for index in indices]  # tells which it is
+        if None in blocks or shared.cipher is not None:
+            for place, index in enumerate(indices):
+                block = blocks[place]
+                if block is None:
+                    shared.check_absent(index)
+                else:
+                    blocks[place] = shared.decrypted(index, block)
+        return blocks
+
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
 

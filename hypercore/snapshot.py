@@ -125,6 +125,10 @@ class Snapshot:
             shared.check_absent(index)
         return None if block is None else shared.decrypted(index, block)
 
+    def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+        """As `get_local` of each."""
+        return [self.get_local(index) for index in indices]
+
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
 

@@ -67,8 +67,10 @@ class Storage(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
 
-    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values of [start, stop) in order.
+    def items(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of [start, stop) in order, at most `limit` of them.
 
         No snapshot: what is committed meanwhile may be seen. Reads ahead at most
         `READ_AHEAD_ITEMS` rows.

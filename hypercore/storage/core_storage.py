@@ -45,6 +45,10 @@ of one block each a read took 4.6 us, with 5,000 single deletions 1.6 us.
 """
 
 
+_FEWEST_IN_RUN = 32
+"""Neighbors from which on an iterator is cheaper than looking up each."""
+
+
 @dataclass(slots=True)
 class StoredCore:
     """What is on the disk, checked."""
@@ -196,7 +200,15 @@ class CoreStorage:
         return self._get(self._block_key(index))
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
-        return self.storage.get_many([self._block_key(index) for index in indices])
+        """Blocks as they are stored; neighbors in a row cost a fifth of scattered ones."""
+        block_key = self._block_key
+        keys = [block_key(index) for index in indices]
+        if len(keys) >= _FEWEST_IN_RUN:
+            first, last = min(indices), max(indices)
+            if last - first < len(keys):
+                found = dict(self.storage.items(block_key(first), block_key(last + 1), len(keys)))
+                return [found.get(key) for key in keys]
+        return self.storage.get_many(keys)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(index, block as stored) of those in [start, stop) that are here, in order."""

@@ -196,6 +196,8 @@ class DataKeys:
         self._mark = prefix + b"\x08"
 
     def block(self, index: int) -> bytes:
+        if 0xFFFF < index <= 0xFFFFFFFF:  # hot path: nearly all of a long log
+            return self._block + _U32_KEY(0xFD, index)
         return self._block + encode_number(index)
 
     def node(self, index: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it has no types
 
@@ -76,7 +77,12 @@ class MemoryStorage:
         self._check()
         return [self._rows.get(key) for key in keys]
 
-    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def items(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return islice(self._items(start, stop), limit)
+
+    def _items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         while True:
             self._check()
             keys: list[bytes] = []

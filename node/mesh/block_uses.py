@@ -62,10 +62,17 @@ class UsedLog:
         self._uses[index >> RANGE_SHIFT] = self._all_uses.tick
         return self._core.get_local(index)
 
-    async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
+    def get_local_many(self, indices: Sequence[int], /) -> Sequence[bytes | None]:
+        self._note(indices)
+        return self._core.get_local_many(indices)
+
+    def _note(self, indices: Iterable[int]) -> None:
         tick = self._all_uses.tick
         for index in indices:
             self._uses[index >> RANGE_SHIFT] = tick
+
+    async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
+        self._note(indices)
         return await self._core.get_many(indices, wait=wait)
 
     async def wait_change(self, length: int, fork: int, /) -> None:

@@ -99,8 +99,10 @@ class DiskStorage:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._rows.get_many(keys)
 
-    def items(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._rows.items(start, stop)
+    def items(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self._rows.items(start, stop, limit)
 
     def snapshot(self) -> MemorySnapshot:
         return self._rows.snapshot()

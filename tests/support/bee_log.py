@@ -46,6 +46,9 @@ class BeeLog:
         is_here = 0 <= index < len(self.blocks) and index not in self.cleared
         return self.blocks[index] if is_here else None
 
+    def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+        return [self.get_local(index) for index in indices]
+
     async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
         for index in indices:
             if not 0 <= index < len(self.blocks):
