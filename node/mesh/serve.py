@@ -168,7 +168,8 @@ async def _serve_admitted(
         return
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
-            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
+            hints = not mesh.membership.is_encrypted
+            member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
