@@ -210,6 +210,14 @@ class CoreReplication:
         """Whether no connected peer can have the block, as far as they have said."""
         return not self._opening and self._replicator.nobody_has(index)
 
+    def is_lost(self, index: int, keeper: bytes) -> bool:
+        """Whether the remote that must have the block if anybody has it, and all others, lack it.
+
+        `keeper` is its public key; False while it is not connected.
+        """
+        keys = (served.handle.remote_public_key for served in self._served.values())
+        return keeper in keys and self.nobody_has(index)
+
     @property
     def has_reachable_peers(self) -> bool:
         return bool(self._served) or self._opening > 0

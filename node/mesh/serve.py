@@ -173,7 +173,8 @@ async def _serve_admitted(
         return
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
-            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
+            hints = not mesh.membership.is_encrypted
+            member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         delayed = replace(core.replication.settings, head_delay_seconds=HEAD_DELAY_SECONDS)
         core.replication.configure(delayed)
