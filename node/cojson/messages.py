@@ -44,7 +44,7 @@ import msgspec
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature, encode_signature
 from node.covalue.canonical import quote
-from node.covalue.content import Content, SessionContent, canonical_transaction
+from node.covalue.content import Content, SessionContent, canonical_lines, join_lines
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
@@ -368,7 +368,7 @@ def _encode_content(content: Content) -> str:
         join_session(
             session_id,
             after,
-            ",".join(map(canonical_transaction, transactions)),
+            join_lines(canonical_lines(transactions).decode()),
             encode_signature(signature),
         )
         for session_id, (after, transactions, signature) in content.new.items()
