@@ -37,8 +37,7 @@ class FreshPart(NamedTuple):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sorted:
+class Sorted(NamedTuple):
     """A message's parts, sorted by what is here."""
 
     fresh: Mapping[CoSessionId, FreshPart]

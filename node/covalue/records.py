@@ -194,7 +194,8 @@ def _run(data: bytes) -> list[_TransactionRow]:
 
 
 def _transactions(rows: Iterable[_TransactionRow]) -> list[Transaction]:
-    return [Transaction(row.made_at, row.changes, row.key_used, row.meta) for row in rows]
+    new = tuple.__new__
+    return [new(Transaction, (row.made_at, row.changes, row.key_used, row.meta)) for row in rows]
 
 
 def _lines(rows: Sequence[_TransactionRow]) -> Lines:

@@ -43,8 +43,7 @@ class SessionAppend(NamedTuple):
         return self.lines or canonical_lines(self.transactions).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class ValueAppend:
+class ValueAppend(NamedTuple):
     """What one message adds to one coValue: all of it becomes durable, or none."""
 
     co_id: RawCoId
