@@ -215,8 +215,11 @@ class CoreReplication:
 
         `keeper` is its public key; False while it is not connected.
         """
-        keys = (served.handle.remote_public_key for served in self._served.values())
-        return keeper in keys and self.nobody_has(index)
+        is_connected = any(
+            served.handle.remote_public_key == keeper and not served.peer.is_gone
+            for served in self._served.values()
+        )
+        return is_connected and self.nobody_has(index)
 
     @property
     def has_reachable_peers(self) -> bool:

@@ -176,8 +176,7 @@ async def _serve_admitted(
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
-        delayed = replace(core.replication.settings, head_delay_seconds=HEAD_DELAY_SECONDS)
-        core.replication.configure(delayed)
+        _delay_heads(core)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
@@ -204,6 +203,11 @@ async def _serve_admitted(
             mesh.recall.runs.replaced(member.id, trio.current_time())
         member.data = None
         core.release()
+
+
+def _delay_heads(core: Core) -> None:
+    settings = core.replication.settings
+    core.replication.configure(replace(settings, head_delay_seconds=HEAD_DELAY_SECONDS))
 
 
 async def _receive(member: Member, channel: MessageChannel) -> None:
