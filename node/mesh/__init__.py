@@ -7,7 +7,7 @@
 | `hearsay_messages`                                  | the same                               |
 | `member`, `acknowledgements`, `listing`             | one member, and what is queued for it  |
 | `member_statistics`                                 | the same, for people                   |
-| `conduct`, `penalties`                              | how it behaves, and what comes of that |
+| `conduct`, `conduct_watch`, `penalties`             | how it behaves, and what comes of that |
 | `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
 | `telling`, `hearsay`, `announcements`               | what moved, here and there             |
 | `screening`, `outline`, `fetch`, `member_data`      | bringing over what is held elsewhere   |

@@ -33,6 +33,7 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.block_uses import BlockUses
+from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher, FetchReport
 from node.mesh.finding import Finder, count_copies
@@ -141,6 +142,7 @@ class Mesh:
             keeps_all=lambda: self.policy.everything,
         )
         self.penalties = Penalties()
+        self._cores = cores
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
@@ -420,6 +422,7 @@ class Mesh:
         """Announce, follow and keep interest up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.telling.run)
+            nursery.start_soon(watch_conduct, self.members, self._cores)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
