@@ -192,3 +192,19 @@ async def test_an_older_node_is_told_in_full(autojump_clock: trio.testing.MockCl
         update = await receive_one(channel, MessageType.UPDATE)
         assert isinstance(update, Update)
         assert update.changes == ((value.id, {value.session_id: 1}),)
+
+
+async def test_an_edit_of_a_member_is_fetched_with_one_request(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("shared")
+    async with replicas(2) as (source, node), connected(source, node):
+        await upload(source, value.edit("[]", with_header=True))
+        await node.wait_counts({value.id: {value.session_id: 1}})
+        [core] = [core for core in node.cores.open_cores() if core.key == source.data.key]
+        for count in (2, 3):
+            before = core.replication.totals().requests_sent
+            await upload(source, value.edit("[]"))
+            await node.wait_counts({value.id: {value.session_id: count}})
+            # The head and the last block, which is the root of the tree and holds the edit.
+            assert core.replication.totals().requests_sent == before + 1
