@@ -19,7 +19,7 @@ from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
 from hypercore.replication.seeks import Seek
-from hypercore.waiting import BlockWaiters
+from hypercore.waiting import BlockWaiter, BlockWaiters
 
 # Calls that find what they want do not yield to the scheduler; a loop of them must not starve
 # others for more than about a millisecond: a get costs about 4 us, an append about 70.
@@ -67,24 +67,35 @@ class Handle:
     # --- waiting for blocks ---------------------------------------------------------------------
 
     async def fetch(
-        self, indices: Sequence[int], *, wait: bool, is_forced: bool = False
+        self,
+        indices: Sequence[int],
+        *,
+        wait: bool,
+        is_forced: bool = False,
+        keeper: bytes | None = None,
     ) -> dict[int, bytes]:
         """Wait for blocks that are not here.
 
-        `is_forced`: ask for them even where peers push and are asked for nothing.
+        `is_forced`: ask for them even where peers push and are asked for nothing. `keeper`: as
+        `Core.get_many`.
 
-        Raises: BlockNotAvailable if not to `wait`, OutOfRange for what cannot come,
-        SnapshotNotAvailable, StorageFailed, trio.ClosedResourceError.
-        Cancel: takes the request back.
+        Raises: BlockNotAvailable if not to `wait`, or if the `keeper` and all others lack one;
+        OutOfRange for what cannot come, SnapshotNotAvailable, StorageFailed,
+        trio.ClosedResourceError. Cancel: takes the request back.
         """
-        found = await self.fetch_stored(indices, wait=wait, is_forced=is_forced)
+        found = await self.fetch_stored(indices, wait=wait, is_forced=is_forced, keeper=keeper)
         shared = self.shared
         if shared.cipher is None:
             return found
         return {index: shared.decrypted(index, block) for index, block in found.items()}
 
     async def fetch_stored(
-        self, indices: Sequence[int], *, wait: bool, is_forced: bool = False
+        self,
+        indices: Sequence[int],
+        *,
+        wait: bool,
+        is_forced: bool = False,
+        keeper: bytes | None = None,
     ) -> dict[int, bytes]:
         """As `fetch`, the blocks as they are stored."""
         if not wait:
@@ -97,17 +108,29 @@ class Handle:
         waiter = self._waiters.add(indices, length)
         shared.replication.want_blocks(indices, is_forced=is_forced)
         try:
+            if keeper is not None:
+                await self._wait_decided(waiter, keeper)
             return await waiter.wait()
         finally:
             if waiter.missing:
                 self._waiters.discard(waiter)
                 shared.replication.unwant_blocks(waiter.missing)
 
-    async def download(self, start: int, stop: int) -> None:
+    async def _wait_decided(self, waiter: BlockWaiter, keeper: bytes) -> None:
+        """Return when what is waited for is here, or failed. Raises: BlockNotAvailable."""
+        replication = self.shared.replication
+        while not waiter.is_over:
+            for index in waiter.missing:
+                if replication.is_lost(index, keeper):
+                    raise BlockNotAvailable(index)
+            await replication.activity.park()
+
+    async def download(self, start: int, stop: int, keeper: bytes | None = None) -> None:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
+        replication = self.shared.replication
         history = self.history
         wanted = range(start, stop)
-        self.shared.replication.want_blocks(wanted)
+        replication.want_blocks(wanted)
         try:
             while (start := self.log.bitfield.first_unset(start)) < stop:
                 self.check()
@@ -115,9 +138,14 @@ class Handle:
                     raise SnapshotNotAvailable(
                         max(start, history.intact_length), history.intact_length
                     )
-                await self._changed.park()
+                if keeper is None:
+                    await self._changed.park()
+                elif replication.is_lost(start, keeper):
+                    raise BlockNotAvailable(start)
+                else:
+                    await replication.activity.park()
         finally:
-            self.shared.replication.unwant_blocks(wanted)
+            replication.unwant_blocks(wanted)
 
     def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
         """As `Core.downloading`."""
@@ -132,19 +160,23 @@ class Handle:
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks."""
-        while self.log.head.length < length:
-            self.check_open()
-            self.log.check_usable()
-            if (frozen := self.log.frozen_error) is not None:
-                raise frozen
-            await self.shared.length_changed.park()
+        if self.log.head.length >= length:
+            return
+        with self.shared.replication.expecting_head():
+            while self.log.head.length < length:
+                self.check_open()
+                self.log.check_usable()
+                if (frozen := self.log.frozen_error) is not None:
+                    raise frozen
+                await self.shared.length_changed.park()
 
     async def wait_change(self, length: int, fork: int) -> None:
         """Return when the log has another length or fork than this."""
-        while (self.log.head.length, self.log.head.fork) == (length, fork):
-            self.check_open()
-            self.log.check_usable()
-            await self.shared.length_changed.park()
+        with self.shared.replication.expecting_head():
+            while (self.log.head.length, self.log.head.fork) == (length, fork):
+                self.check_open()
+                self.log.check_usable()
+                await self.shared.length_changed.park()
 
     def reader(
         self,

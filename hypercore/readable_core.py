@@ -204,10 +204,14 @@ class ReadableCore:
                     blocks[place] = shared.decrypted(index, block)
         return blocks
 
-    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
+    async def get_many(
+        self, indices: Sequence[int], *, wait: bool = True, keeper: bytes | None = None
+    ) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
 
-        Raises and Cancel: as `get`.
+        `keeper` is the public key of a remote that has what anybody has, the writer for example:
+        once it and all others that are connected have said that they lack a block, nobody waits
+        for it any more. Raises: as `get`, BlockNotAvailable then, too. Cancel: as `get`.
         """
         blocks: dict[int, bytes] = {}
         missing = []
@@ -223,7 +227,7 @@ class ReadableCore:
                 blocks[index] = block
                 await self._handle.spend(1 + len(block) // COST_BYTES)
         if missing:
-            blocks.update(await self._handle.fetch(missing, wait=wait))
+            blocks.update(await self._handle.fetch(missing, wait=wait, keeper=keeper))
         return [blocks[index] for index in indices]
 
     async def get_stored(self, index: int, *, wait: bool = True) -> bytes:
@@ -307,13 +311,15 @@ class ReadableCore:
         self._handle.check_open()
         self.replication.want_blocks(indices)
 
-    async def download(self, start: int = 0, stop: int | None = None) -> None:
+    async def download(
+        self, start: int = 0, stop: int | None = None, *, keeper: bytes | None = None
+    ) -> None:
         """Fetch what is not here of [start, stop); `stop` None is the length now.
 
-        Raises: StorageFailed, trio.ClosedResourceError.
-        Cancel: nothing more is asked for; what arrived stays.
+        Raises: StorageFailed, trio.ClosedResourceError; BlockNotAvailable with a `keeper`, as
+        `get_many`. Cancel: nothing more is asked for; what arrived stays.
         """
-        await self._handle.download(start, self.length if stop is None else stop)
+        await self._handle.download(start, self.length if stop is None else stop, keeper)
 
     @asynccontextmanager
     async def downloading(

@@ -23,6 +23,11 @@ class BlockWaiter:
         self.failure: Exception | None = None
         self._event = trio.Event()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `wait` would return, or raise, at once."""
+        return self._event.is_set()
+
     def _arrived(self, index: int, block: bytes) -> None:
         self.missing.discard(index)
         self.found[index] = block

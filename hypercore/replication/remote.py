@@ -102,6 +102,7 @@ class RemotePeer:
                 self._keep(end, min(self._contiguous, known))
                 self._contiguous = start
             if start < min(end, known):
+                self.sent_wants.note_told(start, min(end, known))
                 self._others.remove_range(start, min(end, known))
                 self.uploads.sent.remove_range(start, min(end, known))
         elif start <= self._contiguous:
@@ -127,6 +128,7 @@ class RemotePeer:
         if start < self._contiguous:
             self._keep(stop, min(self._contiguous, known))
             self._contiguous = start
+        self.sent_wants.note_told(start, stop)
         self._others.remove_range(start, stop)
         self._lacks.remove_range(start, stop)
         self._others |= BitMap64(bits.search(1)).shift(start)
@@ -162,7 +164,11 @@ class RemotePeer:
 
     def may_have(self, index: int) -> bool:
         """Whether asking it for the block could help, now or after a want."""
-        return self.sync is None or (index < self.sync.length and index not in self._lacks)
+        if self.sync is None:
+            return True
+        if index >= self.sync.length or index in self._lacks:
+            return False
+        return self.offers(index) or not self.sent_wants.is_told(index)
 
     def offered(self, pool: BitMap64) -> Iterator[int]:
         """Those blocks of `pool` that the peer has, ascending."""

@@ -312,6 +312,10 @@ class Uploads:
             if bitfield.first_set(start, end) is not None:
                 words = bitfield.to_words(start, end)
                 answers.append((MessageType.BITFIELD, HaveBits(start, words).encode()))
+            else:
+                # JavaScript says nothing here, and who asked cannot know that nothing will come.
+                nothing = Range(start, end - start, drop=True)
+                answers.append((MessageType.RANGE, nothing.encode()))
             start = end
         return answers
 

@@ -6,6 +6,8 @@ then on the other tells when it gets more.
 
 from __future__ import annotations
 
+from pyroaring import BitMap64
+
 from hypercore.replication.messages import MessageType, Want
 
 WINDOW_BLOCKS = 1 << 21
@@ -27,6 +29,7 @@ class SentWants:
 
     def __init__(self) -> None:
         self._windows: dict[int, None] = {}
+        self._told = BitMap64()
 
     def want(self, index: int) -> list[tuple[int, bytes]]:
         """The messages that ask about the window of block `index`; none if it was asked before."""
@@ -37,6 +40,7 @@ class SentWants:
         if len(self._windows) == MAX_WINDOWS:
             oldest = next(iter(self._windows))
             del self._windows[oldest]
+            self._told.remove_range(oldest * WINDOW_BLOCKS, (oldest + 1) * WINDOW_BLOCKS)
             messages.append((MessageType.UNWANT, _window(oldest)))
         self._windows[window] = None
         messages.append((MessageType.WANT, _window(window)))
@@ -45,6 +49,17 @@ class SentWants:
     def forget(self, index: int) -> None:
         """Ask about the window of this block again when it is needed again."""
         self._windows.pop(index // WINDOW_BLOCKS, None)
+
+    def note_told(self, start: int, stop: int) -> None:
+        """The peer has said which of blocks [start, stop) it has."""
+        for window in range(start // WINDOW_BLOCKS, -(-stop // WINDOW_BLOCKS)):
+            if window in self._windows:
+                first = window * WINDOW_BLOCKS
+                self._told.add_range(max(start, first), min(stop, first + WINDOW_BLOCKS))
+
+    def is_told(self, index: int) -> bool:
+        """Whether the peer has said if it has the block, and says so when that changes."""
+        return index in self._told and index // WINDOW_BLOCKS in self._windows
 
 
 def _window(number: int) -> bytes:

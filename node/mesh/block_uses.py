@@ -35,10 +35,14 @@ class BlockUses:
 
 
 class UsedLog:
-    """A core of another node for a bee to read: notes what is read. The bee's `Log`."""
+    """A core of another node for a bee to read: notes what is read. The bee's `Log`.
 
-    def __init__(self, core: Core, uses: BlockUses) -> None:
+    Reads of what the `keeper` and everybody else lack end with BlockNotAvailable.
+    """
+
+    def __init__(self, core: Core, uses: BlockUses, keeper: bytes | None = None) -> None:
         self._core = core
+        self._keeper = keeper
         self._all_uses = uses
         self._uses = uses.of(core.key)
 
@@ -73,7 +77,7 @@ class UsedLog:
 
     async def get_many(self, indices: Sequence[int], /, *, wait: bool = True) -> list[bytes]:
         self._note(indices)
-        return await self._core.get_many(indices, wait=wait)
+        return await self._core.get_many(indices, wait=wait, keeper=self._keeper)
 
     async def wait_change(self, length: int, fork: int, /) -> None:
         await self._core.wait_change(length, fork)

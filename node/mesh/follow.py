@@ -2,8 +2,8 @@
 
 A full replica reads a member's log in the order in which it was written: everything in it is
 wanted, dependencies come before what depends on them, and reading ahead is simple. (A diff of
-two versions would read one block after another.) A member that erased or compacted has not all
-of its log any more: when blocks do not come, the rest is read by its tree.
+two versions would read one block after another.) A member that erased or compacted has not all of
+its log any more: as soon as it says so, or blocks do not come, the rest is read by its tree.
 
 How far that got is in the row `merged:{data core key}` beside our own data core: [fork, blocks
 merged, what was left out]. A crash or a lost connection costs the page it happens in, or all that
@@ -12,17 +12,18 @@ was read by tree; a policy that leaves out something else begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
 from bee.bee import Bee
 from bee.errors import BeeError
+from bee.snapshot import Snapshot
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import HypercoreError, StorageFailed
+from hypercore.errors import BlockNotAvailable, HypercoreError, StorageFailed
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key
 from node.covalue.known_state import KnownState, merge_counts
@@ -52,7 +53,13 @@ MAX_READING_BYTES = 1 << 20
 PAGE_BLOCKS = 1024
 """Blocks after which progress is written down; fetched at once, a few hundred kilobytes."""
 
+MAX_RESTARTS = 3
+"""Reads of one value, or of one page, that begin anew because the member compacts meanwhile."""
+
 _CACHE_BYTES = 8 << 20  # tree nodes of one member
+
+T = TypeVar("T")
+Tree = Snapshot[bytes, bytes]
 
 _UNREADABLE = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
 """A read of a member's data core ends with these; closed it is when the member goes meanwhile."""
@@ -69,12 +76,21 @@ class CoreData:
     """A member's data bee on a hypercore that is replicated sparsely.
 
     Without `hints` nobody is told what is read in it: they name keys to all who have the core.
-    `uses` is told what is read, for a cache that gives up the rest.
+    `uses` is told what is read, for a cache that gives up the rest. `keeper` is the member's id
+    while it is connected itself: what it and all others have given up is not waited for.
     """
 
-    def __init__(self, core: Core, uses: BlockUses | None = None, *, hints: bool = True) -> None:
+    def __init__(
+        self,
+        core: Core,
+        uses: BlockUses | None = None,
+        *,
+        hints: bool = True,
+        keeper: bytes | None = None,
+    ) -> None:
         self._core = core
-        log = core if uses is None else UsedLog(core, uses)
+        self._keeper = keeper
+        log = UsedLog(core, BlockUses() if uses is None else uses, keeper)
         self._bee = Bee(log, cache_bytes=_CACHE_BYTES, extension=hints)
         self._reading = 0
         self._claimed_blocks = self.blocks_fetched
@@ -112,8 +128,9 @@ class CoreData:
         self._reading += 1
         try:
             await self._wait_length(version)
-            tree = self._bee.snapshot()
-            pieces = await read_pieces(tree, co_id, known, MAX_READING_BYTES)
+            tree, pieces = await self._read_newest(
+                lambda tree: read_pieces(tree, co_id, known, MAX_READING_BYTES)
+            )
         except _UNREADABLE as error:
             raise MemberDataError(f"{co_id}: {error}") from error
         finally:
@@ -141,7 +158,10 @@ class CoreData:
         """As `MemberData.outline`."""
         try:
             await self._wait_length(version)
-            return await read_outline(self._bee.snapshot(), co_id, is_dated=is_dated)
+            _, outline = await self._read_newest(
+                lambda tree: read_outline(tree, co_id, is_dated=is_dated)
+            )
+            return outline
         except _UNREADABLE as error:
             raise MemberDataError(f"{co_id}: {error}") from error
 
@@ -150,7 +170,7 @@ class CoreData:
         changed: dict[RawCoId, dict[CoSessionId, int]] = {}
         try:
             await self._wait_length(stop)
-            await self._core.download(start, stop)
+            await self._core.download(start, stop, keeper=self._keeper)
             async for change in self._bee.history(gte=start, lt=stop):
                 if change.is_deletion:
                     continue
@@ -161,26 +181,54 @@ class CoreData:
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         """As `MemberData.survey`."""
-        changed: dict[RawCoId, dict[CoSessionId, int]] = {}
-        key: bytes | None = None
-        rows = 0
-        try:
-            await self._wait_length(stop)
-            tree = self._bee.snapshot()
+
+        async def read_page(tree: Tree) -> Survey:
+            changed: dict[RawCoId, dict[CoSessionId, int]] = {}
+            key: bytes | None = None
+            rows = 0
             async for entry in tree.range(gt=after, since=start, limit=PAGE_BLOCKS):
                 key = entry.key
                 rows += 1
                 _note_row(changed, key, entry.value)
+            return Survey(changed, key if rows == PAGE_BLOCKS else None)
+
+        try:
+            await self._wait_length(stop)
+            _, page = await self._read_newest(read_page)
         except _UNREADABLE as error:
             raise MemberDataError(str(error)) from error
-        return Survey(changed, key if rows == PAGE_BLOCKS else None)
+        return page
+
+    async def _read_newest(self, call: Callable[[Tree], Awaitable[T]]) -> tuple[Tree, T]:
+        """What `call` reads in the tree of now, and that tree.
+
+        Who erases or compacts first writes what is to stay, and then gives up the rest: a read
+        that meets a gap begins again with the head that goes with it.
+
+        Raises: `_UNREADABLE`. Cancel: as `call`.
+        """
+        for _ in range(MAX_RESTARTS):
+            tree = self._bee.snapshot()
+            length = self._core.length
+            try:
+                return tree, await call(tree)
+            except BlockNotAvailable:
+                if self._core.length == length and not await self._core.update():
+                    raise
+        tree = self._bee.snapshot()
+        return tree, await call(tree)
 
     async def _wait_length(self, version: int) -> None:
-        """Raises: MemberDataError."""
-        if self._core.length >= version:
+        """Wait for the head of that length; the last block, the root of its tree, comes along.
+
+        Raises: MemberDataError.
+        """
+        core = self._core
+        if core.length >= version:
             return
         with trio.move_on_after(HEAD_SECONDS):
-            await self._core.wait_length(version)
+            async with core.downloading(blocks=[version - 1]):
+                await core.wait_length(version)
             return
         raise MemberDataError(f"announces length {version}, shows {self._core.length}")
 

@@ -6,8 +6,9 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -44,14 +45,15 @@ CATCH_UP_SECONDS = 300.0
 """How often a full replica looks for what it may have missed; next to free when it has not."""
 
 RETRY_SECONDS = 10.0
+HEAD_DELAY_SECONDS = 10.0
+"""How long nobody looks at the longer head of a member of which nothing is read. That is most of
+them at most times: who merged an edit has written it into its own log, too."""
+
 REREAD_SECONDS = 1.0
 """After a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
-
-CONDUCT_SECONDS = 0.5
-"""How often it is looked at what a member did to cores."""
 
 _log = structlog.get_logger(__name__)
 _QUERY_PAUSE = 64  # values looked up for a query before others have their turn
@@ -74,8 +76,6 @@ class KeptOut(NodeError):
 
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
-
-    def open_cores(self) -> Sequence[Core]: ...
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(
@@ -168,8 +168,10 @@ async def _serve_admitted(
         return
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
-            member.data = CoreData(core, mesh.uses, hints=not mesh.membership.is_encrypted)
+            hints = not mesh.membership.is_encrypted
+            member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
+        _delay_heads(core)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
@@ -180,7 +182,6 @@ async def _serve_admitted(
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
-            nursery.start_soon(_watch_conduct, member, cores)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
@@ -196,6 +197,11 @@ async def _serve_admitted(
             mesh.recall.runs.replaced(member.id, trio.current_time())
         member.data = None
         core.release()
+
+
+def _delay_heads(core: Core) -> None:
+    settings = core.replication.settings
+    core.replication.configure(replace(settings, head_delay_seconds=HEAD_DELAY_SECONDS))
 
 
 async def _receive(member: Member, channel: MessageChannel) -> None:
@@ -226,17 +232,6 @@ async def _weigh(member: Member, size: int, seconds: float) -> None:
         await trio.sleep(pause)
     else:
         await trio.lowlevel.checkpoint()
-
-
-async def _watch_conduct(member: Member, cores: MemberCores) -> None:
-    """See to it that what it did on other channels counts, too."""
-    while True:
-        await trio.sleep(CONDUCT_SECONDS)
-        for core in cores.open_cores():
-            reason = core.replication.refusals.get(member.id)
-            if reason is not None:
-                member.expel(f"core {core.key.hex()[:12]}: {reason}")
-        member.judge()
 
 
 async def _keep_time(member: Member) -> None:

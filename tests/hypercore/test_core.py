@@ -23,9 +23,11 @@ from hypercore import (
 )
 from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
+from hypercore.replication.messages import PROTOCOL
 from hypercore.replication.peer_handle import PeerHandle
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import verify_core
+from tests.support.stream_pair import INITIATOR, RESPONDER, open_mux_pair
 
 
 @pytest.fixture(params=["memory", "commit", "group(0.1)", "os"])
@@ -520,3 +522,40 @@ async def test_the_last_user_closes(store: Corestore) -> None:
     assert store.open_cores() == []
     with pytest.raises(trio.ClosedResourceError):
         await other.append(b"x")
+
+
+async def test_what_the_keeper_and_everybody_else_gave_up_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        open_corestore(None) as theirs,
+        open_corestore(None) as ours,
+        open_mux_pair(PROTOCOL) as (their_mux, our_mux),
+        trio.open_nursery() as nursery,
+    ):
+        source = await theirs.get(name="log")
+        await source.append([b"%d" % index for index in range(100)])
+        await source.clear(40, 60)
+        copy = await ours.get(key=source.key)
+        keeper = INITIATOR.public_key
+        with trio.move_on_after(60) as scope:
+            await copy.get_many([3], keeper=keeper)
+        assert scope.cancelled_caught, "it may come, and have the block"
+        nursery.start_soon(source.serve, their_mux)
+        nursery.start_soon(copy.serve, our_mux)
+        await copy.wait_length(100)
+        started = trio.current_time()
+        assert await copy.get_many([3, 99], keeper=keeper) == [b"3", b"99"]
+        with pytest.raises(BlockNotAvailable) as caught:
+            await copy.get_many([39, 59, 70], keeper=keeper)
+        assert caught.value.index == 59
+        with pytest.raises(BlockNotAvailable) as caught:
+            await copy.download(keeper=keeper)
+        assert caught.value.index == 40
+        await copy.download(60, keeper=keeper)
+        assert trio.current_time() == started
+        # Another remote's word is not final.
+        with trio.move_on_after(60) as scope:
+            await copy.get_many([59], keeper=RESPONDER.public_key)
+        assert scope.cancelled_caught
+        nursery.cancel_scope.cancel()

@@ -14,6 +14,8 @@ from tests.support.running_node import open_jazz_client, open_running_node, wait
 pytestmark = pytest.mark.interop
 
 UNKNOWN = "co_zBhh3pU9gLXZiNDL6PEZuEP5ri"
+WAY_DOWN = 3
+"""Levels of the tree of a thousand blocks."""
 
 
 @pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
@@ -93,12 +95,15 @@ async def test_a_second_node_fetches_only_what_was_asked_for(tmp_path: Path) -> 
             assert status_a["covalues"] >= 500
             fetched = status_b["blocks"]["fetched"]
             assert 0 < report["blocks_fetched"] <= fetched < status_a["blocks"]["held"] / 4
-            assert status_b["blocks"]["verified"] == status_b["blocks"]["held_of_others"] == fetched
+            assert status_b["blocks"]["verified"] == fetched
+            # The way down the tree may be asked for just before it is pushed: it comes twice then.
+            held = status_b["blocks"]["held_of_others"]
+            assert held <= fetched <= held + WAY_DOWN
             assert status_b["blocks"]["fetched_bytes"] > 0
             own, other = status_b["cores"]
             assert (own["name"], own["is_own"]) == ("beemesh/data", True)
             assert (other["key"], other["is_own"]) == (a.ready["key"], False)
-            assert other["held"] == fetched
+            assert other["held"] == held
             assert own["held"] + other["held"] == status_b["blocks"]["held"]
             listed = (await b.beemesh("ls", "--json")).lines
             assert {"id": ids[250]} in listed

@@ -7,6 +7,7 @@ import pytest
 from hypercore.replication.messages import (
     Data,
     MessageType,
+    Range,
     Want,
 )
 from tests.support.replicated_logs import (
@@ -176,6 +177,34 @@ def test_a_missing_block_is_not_asked_of_the_same_peer_again() -> None:
     # Another peer that has it is asked; and so is the same, once it says that it has it.
     settle(channel, Channel(Node(copy_of(writer(50))), leecher))
     assert leecher.log.contiguous_length == 50
+
+
+def test_what_a_sparse_peer_lacks_is_known_once_it_has_told_what_it_has() -> None:
+    log = copy_of(writer(200))
+    log.clear(10, 20)
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    settle(channel)
+    assert not leecher.replicator.nobody_has(15), "it was not asked"
+    leecher.want(range(200))
+    settle(channel)
+    assert [i for i in range(200) if leecher.replicator.nobody_has(i)] == list(range(10, 20))
+    # It gets one back, and tells of it because it was asked.
+    seeder.want([15])
+    settle(Channel(Node(writer(200)), seeder), channel)
+    assert not leecher.replicator.nobody_has(15)
+    assert 15 in leecher.log.blocks
+
+
+def test_a_peer_without_any_block_says_so_when_asked() -> None:
+    seeder, leecher = Node(sparse_writer(200, [range(200)])), Node(reader())
+    channel = Channel(seeder, leecher)
+    to_leecher = Recorder(channel, 1)
+    leecher.want(range(200))
+    settle(channel)
+    assert all(map(leecher.replicator.nobody_has, range(200)))
+    told = [Range.decode(payload) for payload in to_leecher.of(MessageType.RANGE)]
+    assert told == [Range(0, 200, drop=True)]
 
 
 def test_answers_may_come_in_any_order() -> None:

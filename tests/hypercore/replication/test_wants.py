@@ -33,6 +33,25 @@ def test_the_oldest_window_makes_room_for_a_new_one() -> None:
     ]
 
 
+def test_what_a_peer_tells_counts_as_long_as_it_tells_of_changes() -> None:
+    wants = SentWants()
+    wants.note_told(0, 100)
+    assert not wants.is_told(5), "nobody asked: it will not say when that changes"
+    wants.want(5)
+    assert not wants.is_told(5)
+    wants.note_told(0, WINDOW_BLOCKS + 100)
+    assert wants.is_told(5)
+    assert wants.is_told(WINDOW_BLOCKS - 1)
+    assert not wants.is_told(WINDOW_BLOCKS)
+    wants.forget(5)
+    assert not wants.is_told(5)
+    for window in range(MAX_WINDOWS + 1):
+        wants.want(window * WINDOW_BLOCKS)
+    assert not wants.is_told(5), "it was told that we do not care any more"
+    wants.want(5)
+    assert not wants.is_told(5)
+
+
 def test_a_peer_hears_of_the_windows_it_wants() -> None:
     wants = ReceivedWants()
     assert not wants.covers(0, 1 << 30)

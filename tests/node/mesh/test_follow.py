@@ -12,7 +12,7 @@ from hypercore.corestore import open_corestore
 from hypercore.replication.messages import PROTOCOL
 from node.covalue.ids import RawCoId
 from node.covalue.keys import value_range
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.fields import pack_fields
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
@@ -26,7 +26,7 @@ from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, NoChannel, open_mesh_node
 from tests.node.mesh.samples import MESH_KEY
-from tests.support.stream_pair import open_mux_pair
+from tests.support.stream_pair import INITIATOR, open_mux_pair
 
 
 @given(st.binary(max_size=60))
@@ -184,7 +184,7 @@ async def test_catching_up_with_a_member_that_gave_up_blocks(
     ):
         await fill(source, 600)
         copy = await cores.get(key=source.data.key)
-        data = Watched(CoreData(copy))
+        data = Watched(CoreData(copy, keeper=INITIATOR.public_key))
         bee = Bee(source.data)
         ids = [co_id async for co_id in source.store.ids()]
         for co_id in ids[::7]:
@@ -198,12 +198,14 @@ async def test_catching_up_with_a_member_that_gave_up_blocks(
         rows = Rows()
         fetcher = Fetcher(replica.host, {b"source": member}, policy)
         catch_up = CatchUp(replica.host, fetcher, rows, policy)
+        started = trio.current_time()
         data.fail_after = 2
         assert not await catch_up.run(member, welcome)
         assert catch_up.merged(source.data.key) == Merged(), "it begins anew"
         data.fail_after = 1_000_000
         assert await catch_up.run(member, welcome)
         assert len(data.surveys) >= 2, "page by page"
+        assert trio.current_time() == started, "nobody waited for what nobody has"
         found = {co_id async for co_id in replica.store.ids()}
         assert found == {co_id for n, co_id in enumerate(ids) if n % 7}
         assert catch_up.merged(source.data.key) == Merged(0, source.data.length)
@@ -216,4 +218,47 @@ async def test_catching_up_with_a_member_that_gave_up_blocks(
         assert await catch_up.run(member, welcome)
         assert len(data.surveys) == surveys
         assert replica.store.count() == len(found) + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_begins_anew_when_the_member_compacted_under_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It first wrote what is to stay, and then gave up what we had in mind to read."""
+    async with (
+        open_mesh_node(1) as source,
+        open_corestore(None) as cores,
+        open_mux_pair(PROTOCOL) as (source_mux, our_mux),
+        trio.open_nursery() as nursery,
+    ):
+        await fill(source, 300)
+        ids = [co_id async for co_id in source.store.ids()]
+        copy = await cores.get(key=source.data.key)
+        data = CoreData(copy, keeper=INITIATOR.public_key)
+        serving = trio.CancelScope()
+
+        async def serve() -> None:
+            with serving:
+                async with trio.open_nursery() as both:
+                    both.start_soon(source.data.serve, source_mux)
+                    both.start_soon(copy.serve, our_mux)
+
+        nursery.start_soon(serve)
+        await copy.wait_length(source.data.length)
+        serving.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        known = copy.length
+        bee = Bee(source.data)
+        for co_id in ids[1::2]:
+            start, stop = value_range(co_id)
+            await bee.erase(gte=start, lt=stop)
+        await bee.compact()
+        started = trio.current_time()
+        serving = trio.CancelScope()
+        nursery.start_soon(serve)
+        for co_id in ids[:10:2]:
+            reading = await data.read(co_id, NOTHING, known)
+            assert [content.co_id for content in reading.contents] == [co_id]
+        assert copy.length > known
+        assert trio.current_time() == started
         nursery.cancel_scope.cancel()
