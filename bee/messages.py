@@ -200,7 +200,7 @@ def decode_key_value(block: bytes) -> tuple[bytes, bytes | None]:
     return record.key, record.value
 
 
-def decode_brought(  # noqa: C901, PLR0912, PLR0915  # 2.5 us instead of 5.1, of which a leaf is 7.5
+def decode_brought(  # noqa: C901, PLR0912, PLR0915  # a node in 4.6 us and not in 7.5
     block: bytes, offset: int
 ) -> tuple[bytes, list[bytes], list[bytes]]:
     """The key of a block, and what level `offset` of its index holds (`Level`).

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -18,7 +20,9 @@ from bee.messages import (
     KeysRequest,
     Metadata,
     NodeRecord,
+    decode_brought,
     decode_extension,
+    decode_key_value,
     decode_level,
     decode_record,
     encode_level,
@@ -28,6 +32,8 @@ from bee.messages import (
 )
 from bee.protobuf import encode_bytes_field, encode_packed, encode_varint
 from hypercore.encoding import DecodeError
+
+T = TypeVar("T")
 
 numbers = st.integers(0, 2**53 - 1)
 texts = st.binary(max_size=300)
@@ -143,3 +149,46 @@ def test_spoiled_messages_give_values_or_a_decode_error(
     encoded[position] = data.draw(st.integers(0, 255))
     with contextlib.suppress(DecodeError):
         decode_extension(bytes(encoded))
+
+
+levels = st.lists(
+    st.tuples(
+        st.lists(numbers, max_size=9), st.lists(st.tuples(numbers, st.integers(0, 9)), max_size=10)
+    ),
+    max_size=4,
+)
+
+
+def outcome(decode: Callable[[], T]) -> T | None:
+    try:
+        return decode()
+    except DecodeError:
+        return None
+
+
+@given(levels, texts, st.one_of(st.none(), texts), st.integers(0, 4), st.data())
+def test_what_is_decoded_of_a_block_in_one_go_is_what_its_parts_say(
+    levels: list[tuple[list[int], list[tuple[int, int]]]],
+    key: bytes,
+    value: bytes | None,
+    offset: int,
+    data: st.DataObject,
+) -> None:
+    index = b"".join(
+        encode_level(encode_packed(keys), encode_packed(n for pair in children for n in pair))
+        for keys, children in levels
+    )
+    block = bytearray(encode_record(index, key, value))
+    for _ in range(data.draw(st.integers(0, 2), "damage")):
+        block[data.draw(st.integers(0, len(block) - 1))] = data.draw(st.integers(0, 255))
+    whole = bytes(block[: data.draw(st.integers(len(block) - 2, len(block)))])
+
+    def of_parts() -> tuple[bytes, list[bytes], list[bytes]]:
+        record = decode_record(whole)
+        level = decode_level(record.index, offset)
+        return record.key, list(level.keys), list(level.children)
+
+    record = outcome(lambda: decode_record(whole))
+    expected = None if record is None else (record.key, record.value)
+    assert outcome(lambda: decode_key_value(whole)) == expected
+    assert outcome(lambda: decode_brought(whole, offset)) == outcome(of_parts)

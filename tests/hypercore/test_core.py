@@ -559,3 +559,32 @@ async def test_what_the_keeper_and_everybody_else_gave_up_is_not_waited_for(
             await copy.get_many([59], keeper=RESPONDER.public_key)
         assert scope.cancelled_caught
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_blocks_that_are_read_together_are_those_that_are_read_each(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
+    key = b"\x07" * 32 if is_encrypted else None
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="log", encryption_key=key)
+        await core.append([b"%d" % index * (index % 40) for index in range(200)])
+        await core.clear(50, 60)
+        for indices in (
+            range(200),
+            range(199, 100, -1),
+            range(45, 100),
+            [3, 199, 3, 0, 55, 120],
+            [40],
+            [],
+        ):
+            expected = [None if 50 <= index < 60 else core.get_local(index) for index in indices]
+            assert core.get_local_many(indices) == expected
+        assert core.get_local_many([199, 200, 1 << 20]) == [core.get_local(199), None, None]
+        with pytest.raises(OutOfRange):
+            core.get_local_many([1, -1])
+        await core.truncate(150)
+        assert core.get_local_many(range(120, 200)) == [
+            *(core.get_local(index) for index in range(120, 150)),
+            *[None] * 50,
+        ]
