@@ -205,8 +205,11 @@ class CoreReplication:
 
         `keeper` is its public key; False while it is not connected.
         """
-        keys = (served.handle.remote_public_key for served in self._served.values())
-        return keeper in keys and self.nobody_has(index)
+        is_here = any(
+            served.handle.remote_public_key == keeper and not served.peer.is_gone
+            for served in self._served.values()
+        )
+        return is_here and self.nobody_has(index)
 
     @property
     def has_reachable_peers(self) -> bool:
