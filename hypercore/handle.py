@@ -160,19 +160,23 @@ class Handle:
 
     async def wait_length(self, length: int) -> None:
         """Return when the log has at least that many blocks."""
-        while self.log.head.length < length:
-            self.check_open()
-            self.log.check_usable()
-            if (frozen := self.log.frozen_error) is not None:
-                raise frozen
-            await self.shared.length_changed.park()
+        if self.log.head.length >= length:
+            return
+        with self.shared.replication.expecting_head():
+            while self.log.head.length < length:
+                self.check_open()
+                self.log.check_usable()
+                if (frozen := self.log.frozen_error) is not None:
+                    raise frozen
+                await self.shared.length_changed.park()
 
     async def wait_change(self, length: int, fork: int) -> None:
         """Return when the log has another length or fork than this."""
-        while (self.log.head.length, self.log.head.fork) == (length, fork):
-            self.check_open()
-            self.log.check_usable()
-            await self.shared.length_changed.park()
+        with self.shared.replication.expecting_head():
+            while (self.log.head.length, self.log.head.fork) == (length, fork):
+                self.check_open()
+                self.log.check_usable()
+                await self.shared.length_changed.park()
 
     def reader(
         self,

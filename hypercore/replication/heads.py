@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
 from hypercore.replication.forks import ForkFollower
@@ -22,6 +24,17 @@ class HeadRequests:
         self._demand = demand
         self._upgrading: RemotePeer | None = None
         self.forks = ForkFollower(log)
+        self.delay_seconds = 0.0
+        """How long a head may stay with the peers that have it while nobody waits for it."""
+
+        self.deadline = inf
+        """When a head that stays where it is has to be asked for."""
+
+        self.awaited = 0
+        """How many wait for a longer head."""
+
+        self.updates = 0
+        """How many of these wait for what peers have now, if anything: channels stay for them."""
 
     def fill(self, peer: RemotePeer, sync: Sync, now: float) -> None:
         """Ask the peer for whatever it is ahead in."""
@@ -41,8 +54,11 @@ class HeadRequests:
             or not self._may_ask(peer, now)
         ):
             return
-        upgrade = UpgradeRequest(head.length, sync.length - head.length)
         index = self._demand.first_beyond(peer, head.length, sync.length)
+        if index is None and self._may_stay(peer, now):
+            return
+        self.deadline = inf
+        upgrade = UpgradeRequest(head.length, sync.length - head.length)
         block = None
         if index is not None:
             self._demand.ask(index)
@@ -52,6 +68,26 @@ class HeadRequests:
         proof = ProofRequest(sync.fork, block=block, upgrade=upgrade)
         needs_manifest = self._log.manifest is None and sync.has_manifest
         self._send(peer, Request(asked.id, proof, manifest=needs_manifest), now)
+
+    def expect(self, more: int, *, keeps_channels: bool) -> None:
+        """So many more, or fewer, wait for a longer head."""
+        self.awaited += more
+        self.updates += more if keeps_channels else 0
+
+    def passed(self, now: float) -> None:
+        """Peers were asked: who could not be asked at the deadline has its time anew."""
+        if now >= self.deadline:
+            self.deadline = inf
+
+    def _may_stay(self, peer: RemotePeer, now: float) -> bool:
+        """Whether the peer's head can wait for others to come; then `deadline` is set.
+
+        The first head of a channel cannot: until it came the peer may push nothing.
+        """
+        if not self.delay_seconds or self.awaited or not peer.has_upgraded_us:
+            return False
+        self.deadline = min(self.deadline, now + self.delay_seconds)
+        return now < self.deadline
 
     def _may_ask(self, peer: RemotePeer, now: float) -> bool:
         """One upgrade is asked for at a time; of another peer, too, when its time is up.

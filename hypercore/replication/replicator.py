@@ -96,7 +96,6 @@ class Replicator:
         self._downloads = Downloads(log, self._conflicts, seed)
         self._activity = Activity()
         self._pushes: dict[RemotePeer, Pushes] = {}
-        self._updates = 0
         self._check_at = 0.0
         self._check_seconds = CHECK_SECONDS
         self.peers: list[RemotePeer] = []
@@ -143,7 +142,7 @@ class Replicator:
         """Whether peers should keep the channel for us: readers wait for what is appended."""
         return (
             bool(self._downloads.demand)
-            or self._updates > 0
+            or self._downloads.heads.updates > 0
             or not (self._log.is_writable or self._activity.is_quiet)
         )
 
@@ -178,16 +177,16 @@ class Replicator:
     def set_active(self, is_active: bool, now: float) -> list[Output]:
         """Whether the core is in use. While not, channels end that the remote has no use for."""
         self._activity.set(is_active, now + self.settings.linger_seconds)
-        outputs: list[Output] = []
         if not is_active and now >= self._activity.deadline:
             return self.advance(now)
         self._sync_all()
-        return self._flush(outputs)
+        return self._flush([])
 
-    def expect_update(self, more: int) -> list[Output]:
-        """So many more (or fewer) wait for a head that some peer may have: keep the channels."""
-        self._updates += more
+    def expect_head(self, more: int, now: float, *, keeps_channels: bool) -> list[Output]:
+        """So many more (or fewer) wait for a longer head; channels to who may have one stay."""
+        self._downloads.heads.expect(more, keeps_channels=keeps_channels)
         self._sync_all()
+        self._fill_all(now)
         return self._flush([])
 
     def want(
@@ -441,9 +440,7 @@ class Replicator:
             self._downloads.cancel_all(peer)
         if self._log.fork_proof is not None:
             self._conflicts.tell(peer)
-        if not sync.downloading and not self.is_downloading:
-            return EndChannel(peer, None)
-        return None
+        return None if sync.downloading or self.is_downloading else EndChannel(peer, None)
 
     # --- output ------------------------------------------------------------------------------
 
@@ -466,7 +463,8 @@ class Replicator:
     @property
     def deadline(self) -> float:
         """When to call `advance`: another peer may be the better one to ask by then."""
-        deadline = min(self._activity.deadline, self._conflicts.deadline)
+        heads = self._downloads.heads
+        deadline = min(self._activity.deadline, self._conflicts.deadline, heads.deadline)
         if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
             deadline = min(deadline, self._check_at)
         for peer in self.peers:
@@ -493,6 +491,7 @@ class Replicator:
         self._check_at = now + self._check_seconds
         self._check_seconds = min(2 * self._check_seconds, MAX_CHECK_SECONDS)
         self._fill_all(now)
+        self._downloads.heads.passed(now)
         return self._flush(outputs)
 
     def _end_idle(self, peer: RemotePeer) -> list[Output]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -181,20 +181,30 @@ class CoreReplication:
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork
-        is_expecting = False
-        try:
+        with ExitStack() as stack:
+            is_expecting = False
             while (self._log.head.length, self._log.head.fork) == (length, fork):
                 is_finding = self._finding > 0 and not self._had_peers
                 if not is_finding and not self._opening and not self._replicator.is_behind:
                     return False
                 if not is_expecting:
                     is_expecting = True
-                    self._carry_out(self._replicator.expect_update(1))
+                    stack.enter_context(self.expecting_head(keeps_channels=True))
                 await self._changed.wait()
             return True
+
+    @contextmanager
+    def expecting_head(self, *, keeps_channels: bool = False) -> Iterator[None]:
+        """While in this block somebody waits for a longer head: it is asked for at once.
+
+        With `keeps_channels` the channels to who may have one stay for that.
+        """
+        expect = partial(self._replicator.expect_head, keeps_channels=keeps_channels)
+        self._carry_out(expect(1, trio.current_time()))
+        try:
+            yield
         finally:
-            if is_expecting:
-                self._carry_out(self._replicator.expect_update(-1))
+            self._carry_out(expect(-1, trio.current_time()))
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
@@ -205,11 +215,11 @@ class CoreReplication:
 
         `keeper` is its public key; False while it is not connected.
         """
-        is_here = any(
+        is_connected = any(
             served.handle.remote_public_key == keeper and not served.peer.is_gone
             for served in self._served.values()
         )
-        return is_here and self.nobody_has(index)
+        return is_connected and self.nobody_has(index)
 
     @property
     def has_reachable_peers(self) -> bool:

@@ -26,6 +26,10 @@ class ReplicationSettings:
     follows_forks: bool = True
     """Whether a reader goes over to a history that its writer has put in place of the old one."""
 
+    head_delay_seconds: float = 0.0
+    """How long a longer head that a peer announces may stay there while nobody here waits for it:
+    what is appended meanwhile is proven together. The first one of a channel never waits."""
+
     linger_seconds: float = 30.0
     """How long a core that is not active any more keeps its idle channels open."""
 
@@ -39,5 +43,6 @@ class ReplicationSettings:
                 f"windows of {self.first_window} to {self.max_window} requests, "
                 f"where {MIN_WINDOW} is the least"
             )
-        if self.linger_seconds < 0:
-            raise UsageError(f"{self.linger_seconds} seconds are no time to wait")
+        for seconds in (self.head_delay_seconds, self.linger_seconds):
+            if seconds < 0:
+                raise UsageError(f"{seconds} seconds are no time to wait")

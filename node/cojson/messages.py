@@ -366,7 +366,10 @@ def _encode_known_state(co_id: RawCoId, known: KnownState) -> str:
 def _encode_content(content: Content) -> str:
     sessions = [
         join_session(
-            session_id, after, ",".join(map(canonical_transaction, transactions)), signature
+            session_id,
+            after,
+            ",".join(map(canonical_transaction, transactions)),
+            encode_signature(signature),
         )
         for session_id, (after, transactions, signature) in content.new.items()
     ]
@@ -375,11 +378,14 @@ def _encode_content(content: Content) -> str:
     )
 
 
-def join_session(session_id: CoSessionId, after: int, transactions: str, signature: bytes) -> str:
-    """A session's part of a content message, of canonical transactions and commas between them."""
+def join_session(session_id: CoSessionId, after: int, transactions: str, signature: str) -> str:
+    """A session's part of a content message, of canonical transactions and commas between them.
+
+    `signature` is `signature_z...`.
+    """
     return (
         f'"{session_id}":{{"after":{after},"newTransactions":[{transactions}],'
-        f'"lastSignature":"{encode_signature(signature)}"}}'
+        f'"lastSignature":"{signature}"}}'
     )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from bee.bee import Snapshot
 from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.keys import RowKind, decode_key, value_range
+from node.covalue.ids import CoSessionId, RawCoId, parse_session_id
+from node.covalue.keys import RowKind, run_key, value_range
 from node.covalue.records import decode_header, decode_run_texts, decode_session_texts
 from node.covalue.store import StoredSession, StoredText, StoredValue
 
@@ -26,7 +26,7 @@ async def read_text(tree: Snapshot[bytes, bytes], co_id: RawCoId) -> StoredText 
     Cancel: nothing is changed.
     """
     start, stop = value_range(co_id)
-    reader = _TextReader(co_id)
+    reader = _TextReader(co_id, len(start))
     async for entry in tree.range(gte=start, lt=stop):
         if not reader.receive(entry.key, entry.value or b""):
             return None
@@ -34,8 +34,9 @@ async def read_text(tree: Snapshot[bytes, bytes], co_id: RawCoId) -> StoredText 
 
 
 class _TextReader:
-    def __init__(self, co_id: RawCoId) -> None:
+    def __init__(self, co_id: RawCoId, prefix_bytes: int) -> None:
         self._co_id = co_id
+        self._prefix_bytes = prefix_bytes
         self._header: CoValueHeader | None = None
         self._sessions: dict[CoSessionId, StoredSession] = {}
         self._texts: dict[CoSessionId, list[str]] = {}
@@ -44,25 +45,27 @@ class _TextReader:
 
     def receive(self, key: bytes, value: bytes) -> bool:
         """Take the next row; whether it is worth going on. Raises: DecodeError."""
-        row = decode_key(key)
-        match row.kind:
-            case RowKind.HEADER:
+        # All keys begin alike: `decode_key` would check their id once for each row.
+        kind, _, rest = key[self._prefix_bytes :].decode("ascii", "replace").partition(":")
+        match kind:
+            case RowKind.HEADER.value:
                 self._header = decode_header(value)
                 return self._header.has_id(self._co_id) and not self._header.is_group
-            case RowKind.SESSION:
-                session, self._tails[row.session_id] = decode_session_texts(value)
-                self._sessions[row.session_id] = session
-                self._texts[row.session_id] = []
+            case RowKind.SESSION.value:
+                session_id = parse_session_id(rest)
+                session, self._tails[session_id] = decode_session_texts(value)
+                self._sessions[session_id] = session
+                self._texts[session_id] = []
                 self._size += session.bytes_since_checkpoint
                 return self._size <= MAX_TEXT_BYTES
-            case RowKind.CHECKPOINT:
-                return False
-            case RowKind.RUN:
-                texts = self._texts.get(row.session_id)
-                if texts is None or len(texts) != row.index:
+            case RowKind.RUN.value:
+                session_id = CoSessionId(rest.partition(":")[0])
+                texts = self._texts.get(session_id)
+                if texts is None or key != run_key(self._co_id, session_id, len(texts)):
                     return False
                 texts += decode_run_texts(value)
-        return True
+                return True
+        return False
 
     def finish(self) -> StoredText | None:
         header = self._header

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -44,6 +45,10 @@ CATCH_UP_SECONDS = 300.0
 """How often a full replica looks for what it may have missed; next to free when it has not."""
 
 RETRY_SECONDS = 10.0
+HEAD_DELAY_SECONDS = 10.0
+"""How long nobody looks at the longer head of a member of which nothing is read. That is most of
+them at most times: who merged an edit has written it into its own log, too."""
+
 REREAD_SECONDS = 1.0
 """After a read of what a member announced has failed."""
 
@@ -173,6 +178,7 @@ async def _serve_admitted(
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
+        _delay_heads(core)
         member.serve_updates(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
@@ -199,6 +205,11 @@ async def _serve_admitted(
             mesh.recall.runs.replaced(member.id, trio.current_time())
         member.data = None
         core.release()
+
+
+def _delay_heads(core: Core) -> None:
+    settings = core.replication.settings
+    core.replication.configure(replace(settings, head_delay_seconds=HEAD_DELAY_SECONDS))
 
 
 async def _receive(member: Member, channel: MessageChannel) -> None:

@@ -87,7 +87,7 @@ async def main() -> None:
             stats: dict[str, Any] = {
                 "stats": True,
                 "rss_mb": lib.rss_mb(),
-                "cpu_s": round(used - cpu, 2),
+                "cpu_s": round(used - cpu, 4),
                 "db_bytes": lib.disk_usage(path)[0],
             }
             if options.turns:

@@ -111,8 +111,7 @@ def rss_mb() -> float:
 
 
 def cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system
+    return time.process_time()
 
 
 def written_bytes() -> int:

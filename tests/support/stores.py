@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bee.bee import Bee
 from hypercore.storage import Durability
+from node.cojson.crypto import encode_signature
 from node.cojson.messages import decode_line, join_content, join_session
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, SessionContent, Transaction
@@ -131,7 +132,7 @@ async def check_text(store: CoValueStore, co_id: RawCoId) -> StoredText | None:
         assert value == await store.load_value(co_id)
         assert list(text.texts) == sorted(value.sessions)
         sessions = [
-            join_session(session_id, 0, text.texts[session_id], item.signature)
+            join_session(session_id, 0, text.texts[session_id], encode_signature(item.signature))
             for session_id, item in sorted(value.sessions.items())
         ]
         line = join_content(co_id, value.header, value.header.priority, sessions)

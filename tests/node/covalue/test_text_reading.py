@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bee.bee import Bee
 from hypercore.encoding import DecodeError
+from node.cojson.crypto import encode_signature
 from node.cojson.messages import decode_line, join_content, join_session
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
@@ -54,7 +55,9 @@ def _content(count: int, after: int = 0, size: int = 10, author: Author = ANN) -
 
 def _sent(text: StoredText) -> Content:
     sessions = [
-        join_session(session_id, 0, joined, text.value.sessions[session_id].signature)
+        join_session(
+            session_id, 0, joined, encode_signature(text.value.sessions[session_id].signature)
+        )
         for session_id, joined in text.texts.items()
         if joined
     ]

@@ -64,6 +64,19 @@ async def test_a_cold_value_takes_one_round_trip(
                 assert await asker.counts(value.id) == {value.session_id: 2}
 
 
+async def test_a_value_that_is_newer_than_the_head_of_the_log_that_is_known(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
+        await upload_filler(holder, 1000)
+        async with far_apart((holder, asker)):
+            for number in range(3):
+                value = Author(1).value(f"wanted {number}")
+                await upload(holder, value.edit("[]", "[]", with_header=True))
+                await trio.sleep(ROUND_TRIP)
+                assert await round_trips(asker, value.id) <= 1.3
+
+
 async def test_what_it_depends_on_comes_along(autojump_clock: trio.testing.MockClock) -> None:
     contents = recorded_contents("01-create-upload.jsonl")
     async with open_mesh_node(1) as holder, open_mesh_node(2) as asker:
