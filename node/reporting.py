@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from hypercore.core import Core
 from node.cojson.reports import HostStatistics
-from node.mesh.member import MemberStatistics
+from node.mesh.member_statistics import MemberStatistics
 from node.mesh.mesh import MeshStatistics
 from node.mesh.penalties import Penalty
 from node.web.jazz import JazzStatistics

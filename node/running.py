@@ -30,7 +30,7 @@ from node.keeping import MeshKeeper
 from node.listening import dialable
 from node.logs import DATA_CORE, perform_on_store
 from node.mesh.exchange import Traffic
-from node.mesh.member import MemberStatistics
+from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import NotAllowed
 from node.mesh.mesh import Mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL

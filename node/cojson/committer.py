@@ -36,7 +36,8 @@ class Committer:
         self._store = store
         self._room = room
         self._stored = stored
-        self._waiting: deque[Store] = deque()
+        self._waiting: deque[tuple[Store, int]] = deque()
+        """Each with its size."""
         self._wake = Wakeup()
         self.queued_bytes = 0
         """Content that waits, and that is being appended."""
@@ -46,8 +47,9 @@ class Committer:
 
     def add(self, store: Store) -> None:
         """Make it durable with the next append that has room for it."""
-        self._waiting.append(store)
-        self.queued_bytes += store.append.size
+        size = store.append.size
+        self._waiting.append((store, size))
+        self.queued_bytes += size
         self._wake.set()
 
     async def run(self) -> None:
@@ -64,9 +66,9 @@ class Committer:
             stores: list[Store] = []
             size = 0
             while self._waiting and len(stores) < MAX_COMMIT_MESSAGES and size < MAX_COMMIT_BYTES:
-                store = self._waiting.popleft()
+                store, store_size = self._waiting.popleft()
                 stores.append(store)
-                size += store.append.size
+                size += store_size
                 self.transactions_stored += store.append.transaction_count
             await self._make_durable([store.append for store in stores])
             self.queued_bytes -= size

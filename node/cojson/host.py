@@ -332,7 +332,7 @@ class SyncHost:
         self._tell_interest()
 
     def _tell_interest(self) -> None:
-        if self._interest_seen != self._engine.interest_version:
+        if self._interest_seen != self._engine.interest_version and self._interest:
             self._interest.unpark_all()
 
     # Tasks.
@@ -390,7 +390,8 @@ class SyncHost:
     def _carry_out_answer(self, outputs: Sequence[Output]) -> None:
         self._carry_out(outputs)
         self._share_memory()
-        self._committed.unpark_all()
+        if self._committed:
+            self._committed.unpark_all()
 
     def _ask_for_whole_session(self, check: CheckFork) -> None:
         if check.peer_id is not None:

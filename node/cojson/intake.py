@@ -174,9 +174,9 @@ class Intake:
             return first
         if _needs_nothing_new(entry, content):
             return None
-        left = delivery.needs.left
+        left = delivery.needed
         if left is None:
-            left = delivery.needs.left = deque(_needed(header, content))
+            left = delivery.needed = deque(_needed(header, content))
         circling: list[RawCoId] = []
         missing = None
         while left:

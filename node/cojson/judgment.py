@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
-from node.covalue.content import SessionContent, Transaction, canonical_texts
+from node.covalue.content import SessionContent, Transaction, canonical_lines
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -37,8 +37,7 @@ class FreshPart(NamedTuple):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sorted:
+class Sorted(NamedTuple):
     """A message's parts, sorted by what is here."""
 
     fresh: Mapping[CoSessionId, FreshPart]
@@ -98,9 +97,9 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
     verified = Verified()
     for session_id, (log, transactions, signature) in parts.items():
         try:
-            texts = canonical_texts(transactions)
+            lines = canonical_lines(transactions)
             key = log.public_key or signer_key(session_id, account_keys)
-            extended = log.extended(transactions, signature, key, texts)
+            extended = log.extended(transactions, signature, key, lines)
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")
             verified.unproven.append(session_id)
@@ -114,7 +113,7 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
                 signature,
                 extended.bytes_since_checkpoint,
                 extended.is_checkpoint,
-                texts,
+                lines.decode(),
             )
     return verified
 

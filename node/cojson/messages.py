@@ -35,7 +35,7 @@ Source: cojson 0.20.19 sync.ts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
@@ -44,7 +44,7 @@ import msgspec
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature, encode_signature
 from node.covalue.canonical import quote
-from node.covalue.content import Content, SessionContent, canonical_transaction
+from node.covalue.content import Content, SessionContent, canonical_lines, join_lines
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
@@ -73,8 +73,7 @@ _MAX_ECHOED_CHARACTERS = 128
 _MAX_REASON_CHARACTERS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """The sender holds `known` and wants what is beyond it, now and later."""
 
     co_id: RawCoId
@@ -92,8 +91,7 @@ class NoSuchId:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The sender holds `known`; as a correction: send everything beyond it again."""
 
     co_id: RawCoId
@@ -175,11 +173,18 @@ def read_frame(text: str) -> Iterator[Message | DecodeError | None]:
 
     None is a ping or a line of an action that this protocol version does not know.
     """
-    for found in _TEXT_LINE.finditer(text):
+    for line in _lines(text):
         try:
-            yield decode_line(found.group())
+            yield decode_line(line)
         except DecodeError as error:
             yield error
+
+
+def _lines(text: str) -> Iterable[str]:
+    """The lines that are not blank."""
+    if "\n" in text:
+        return (found.group() for found in _TEXT_LINE.finditer(text))
+    return () if not text or text.isspace() else (text,)
 
 
 def decode_frame(text: str) -> Frame:
@@ -368,7 +373,7 @@ def _encode_content(content: Content) -> str:
         join_session(
             session_id,
             after,
-            ",".join(map(canonical_transaction, transactions)),
+            join_lines(canonical_lines(transactions).decode()),
             encode_signature(signature),
         )
         for session_id, (after, transactions, signature) in content.new.items()

@@ -1,8 +1,12 @@
-"""What the sync engine wants done, in the order in which it must be done."""
+"""What the sync engine wants done, in the order in which it must be done.
+
+What every message brings is a named tuple: it takes half the time to make.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.cojson.gatekeeper import Origin
 from node.cojson.messages import Message
@@ -12,16 +16,14 @@ from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import ValueAppend
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a control message."""
 
     peer_id: str
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(NamedTuple):
     """The peer lacks something of this value: pull it with `next_for` when the peer can take it."""
 
     peer_id: str
@@ -29,8 +31,7 @@ class Serve:
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """Make this durable, after everything that was asked for before; then say `stored(ticket)`."""
 
     append: ValueAppend
@@ -86,8 +87,7 @@ class Find:
     co_id: RawCoId
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """These sessions have these counts now, durably."""
 
     co_id: RawCoId
@@ -137,8 +137,7 @@ Output = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
+class Pull(NamedTuple):
     """The answer to `next_for`: read the pieces beyond `known`.
 
     `held` is what they lead to; None when that is not in memory.

@@ -155,7 +155,9 @@ class PeerView:
     def confirm(self, view: ValueView, known: KnownState) -> None:
         before = len(view.real.sessions)
         view.confirm(known)
-        self._count(len(view.real.sessions) - before)
+        added = len(view.real.sessions) - before
+        if added:
+            self._count(added)
 
     def leave(self) -> None:
         """It is gone; its views count no more."""

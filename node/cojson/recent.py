@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from node.cojson.crypto import encode_signature
 from node.cojson.messages import join_content, join_session
-from node.covalue.content import PIECE_BYTES, Content, canonical_texts
+from node.covalue.content import PIECE_BYTES, Content, canonical_lines, join_lines
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState
@@ -183,7 +183,7 @@ class RecentContent:
             before = kept.size
             self._forget_line(append.co_id)
         for session_id, part in append.sessions.items():
-            text = ",".join(part.canonical)
+            text = join_lines(part.canonical)
             kept.add(session_id, part.after, text, len(part.transactions), part.signature)
         self._used_bytes += kept.size - before
         self._trim()
@@ -206,7 +206,7 @@ class RecentContent:
             content = pieces[0]
             kept = _Kept(content.header, content.priority, self._round)
             for session_id, part in content.new.items():
-                text = ",".join(canonical_texts(part.transactions))
+                text = join_lines(canonical_lines(part.transactions).decode())
                 kept.add(session_id, part.after, text, len(part.transactions), part.signature)
             self._values[content.co_id] = kept
             self._used_bytes += kept.size

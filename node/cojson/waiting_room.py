@@ -30,17 +30,7 @@ MAX_OWED = 10_000
 _MAX_CHAIN = 1000
 
 
-@dataclass(slots=True)
-class Needs:
-    """The dependencies of a delivery that were not found yet; None before they are looked up.
-
-    A group of many members is judged again with each that arrives: it is not read again.
-    """
-
-    left: deque[RawCoId] | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """Content and where it came from: a client, or the mesh with a receipt number."""
 
@@ -48,12 +38,16 @@ class Delivery:
     sender: PeerView | None
     receipt: int | None
     size: int
-    cleared: dict[RawCoId, bytes | None] = field(default_factory=dict, compare=False)
+    cleared: dict[RawCoId, bytes | None] = field(default_factory=dict)
     """Dependencies found to be here, with the signing key of those that are accounts.
 
     They may be forgotten from memory while others are read; they are not looked for again.
     """
-    needs: Needs = field(default_factory=Needs, compare=False)
+    needed: deque[RawCoId] | None = None
+    """The dependencies that were not found yet; None before they are looked up.
+
+    A group of many members is judged again with each that arrives: it is not read again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +145,8 @@ class WaitingRoom:
 
     def senders(self, dependency: RawCoId) -> list[PeerView | None]:
         """Who sent what waits for `dependency`, each once; None is the mesh."""
-        return list(dict.fromkeys(item.sender for item in self._waiting.get(dependency, ())))
+        waiting = self._waiting.get(dependency)
+        return [] if waiting is None else list(dict.fromkeys(item.sender for item in waiting))
 
     def dependants(self, dependency: RawCoId) -> list[RawCoId]:
         """The values of which content waits for `dependency`, each once."""

@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from node.covalue.canonical import quote
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
@@ -42,25 +44,65 @@ class Transaction(NamedTuple):
         return self.key_used is not None
 
 
-def canonical_transaction(transaction: Transaction) -> str:
-    """The text that is hashed and signed, and sent."""
-    return canonical_text(*transaction)
+Fields = tuple[int, str, str | None, str | None]
+"""Those of a `Transaction`, which is one of these."""
 
 
-def canonical_text(made_at: int, changes: str, key_used: str | None, meta: str | None) -> str:
-    """That of a transaction with these fields."""
-    tail = "" if meta is None else f',"meta":{quote(meta)}'
-    if key_used is None:
-        return f'{{"changes":{quote(changes)},"madeAt":{made_at}{tail},"privacy":"trusting"}}'
-    return (
-        f'{{"encryptedChanges":{quote(changes)},"keyUsed":{quote(key_used)},'
-        f'"madeAt":{made_at}{tail},"privacy":"private"}}'
+class _PrivateText(msgspec.Struct, rename="camel", gc=False):
+    """Its fields in the order in which they are written."""
+
+    encrypted_changes: str
+    key_used: str
+    made_at: int
+    meta: str | UnsetType = UNSET
+    privacy: str = "private"
+
+
+class _TrustingText(msgspec.Struct, rename="camel", gc=False):
+    changes: str
+    made_at: int
+    meta: str | UnsetType = UNSET
+    privacy: str = "trusting"
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def canonical_lines(transactions: Iterable[Fields]) -> bytes:
+    """Of each transaction the text that is hashed and signed, and sent; each ends with a line feed.
+
+    No text has one within. To make them all in one go takes half of the time.
+
+    Raises: UnicodeEncodeError for half a surrogate pair.
+    """
+    return _encoder.encode_lines(
+        [
+            _TrustingText(changes, made_at, UNSET if meta is None else meta)
+            if key_used is None
+            else _PrivateText(changes, key_used, made_at, UNSET if meta is None else meta)
+            for made_at, changes, key_used, meta in transactions
+        ]
     )
 
 
-def canonical_texts(transactions: Iterable[Transaction]) -> list[str]:
-    """Of each transaction the text that is hashed and signed, and sent."""
-    return [canonical_text(*transaction) for transaction in transactions]
+def split_lines(lines: str) -> list[str]:
+    """What `canonical_lines` made, one by one."""
+    return lines.split("\n")[:-1]
+
+
+def join_lines(lines: str) -> str:
+    """The same with commas between them."""
+    return lines[:-1].replace("\n", ",")
+
+
+def bare_lines(lines: bytes) -> bytes:
+    """The same with nothing between them, as they are hashed."""
+    return lines.replace(b"\n", b"")
+
+
+def canonical_transaction(transaction: Transaction) -> str:
+    """The text of one."""
+    return join_lines(canonical_lines([transaction]).decode())
 
 
 class SessionContent(NamedTuple):

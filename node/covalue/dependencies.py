@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 from node.covalue.content import Transaction
 from node.covalue.header import CoValueHeader
@@ -22,6 +23,8 @@ from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, sess
 
 _PARENT_PREFIX = "parent_"
 _MAX_ID_CHARACTERS = 30
+_CACHED_SESSIONS = 4096
+"""Whoever writes, writes many values in the same session."""
 
 
 def value_dependencies(
@@ -48,8 +51,14 @@ def header_dependencies(header: CoValueHeader) -> list[RawCoId]:
 
 def session_dependencies(session_ids: Iterable[CoSessionId]) -> list[RawCoId]:
     """The accounts that sign these sessions; agents need nothing."""
-    owners = dict.fromkeys(map(session_owner, session_ids))
-    return [RawCoId(owner) for owner in owners if is_account_id(owner) and _is_id(owner)]
+    accounts = dict.fromkeys(map(_account, session_ids))
+    return [account for account in accounts if account is not None]
+
+
+@lru_cache(maxsize=_CACHED_SESSIONS)
+def _account(session_id: CoSessionId) -> RawCoId | None:
+    owner = session_owner(session_id)
+    return RawCoId(owner) if is_account_id(owner) and _is_id(owner) else None
 
 
 def member_dependencies(transactions: Iterable[Transaction]) -> list[RawCoId]:

@@ -38,11 +38,11 @@ class SessionRows:
         return [transaction for part in self.parts for transaction in part.transactions]
 
     @property
-    def texts(self) -> Sequence[str]:
-        """The canonical texts of the transactions."""
+    def lines(self) -> str:
+        """The transactions' `canonical_lines`."""
         if len(self.parts) == 1:
             return self.parts[0].canonical
-        return [text for part in self.parts for text in part.canonical]
+        return "".join([part.canonical for part in self.parts])
 
     @property
     def count(self) -> int:

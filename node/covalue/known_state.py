@@ -7,7 +7,7 @@ all, and the union of two known states is the larger count of each session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from node.cojson.crypto import short_hash
 from node.covalue.canonical import javascript_number, quote
@@ -15,13 +15,14 @@ from node.covalue.ids import CoSessionId
 
 SessionCounts = Mapping[CoSessionId, int]
 
+_NO_SESSIONS: SessionCounts = {}
 
-@dataclass(frozen=True, slots=True)
-class KnownState:
+
+class KnownState(NamedTuple):
     """`sessions[s]` transactions of session `s`: those with index in [0, sessions[s])."""
 
     header: bool
-    sessions: SessionCounts = field(default_factory=dict)
+    sessions: SessionCounts = _NO_SESSIONS
 
     def merged(self, other: KnownState) -> KnownState:
         """What the two have together; costs no copy when that is this one."""

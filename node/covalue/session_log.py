@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.cojson.crypto import RunningHash, verify_session
-from node.covalue.content import PIECE_BYTES, Transaction, canonical_texts
+from node.covalue.content import PIECE_BYTES, Transaction, bare_lines, canonical_lines
 
 
 class InvalidSessionSignature(Exception):
@@ -39,16 +39,16 @@ class SessionLog:
         transactions: Sequence[Transaction],
         signature: bytes,
         public_key: bytes,
-        texts: Sequence[str] | None = None,
+        lines: bytes = b"",
     ) -> SessionLog:
         """The log with `transactions` appended; requires that the running hash is known.
 
-        `texts` are their canonical forms, if somebody has made them already.
+        `lines` are their canonical lines, if somebody has made them already.
 
         Raises: InvalidSessionSignature; UnicodeEncodeError for half a surrogate pair.
         """
         running = RunningHash() if self.count == 0 else self._known_hash().copy()
-        running.update("".join(texts or canonical_texts(transactions)).encode())
+        running.update(bare_lines(lines or canonical_lines(transactions)))
         if not verify_session(running, signature, public_key):
             raise InvalidSessionSignature
         size = self.bytes_since_checkpoint + sum(
@@ -76,4 +76,4 @@ class SessionLog:
 
 def feed(running: RunningHash, transactions: Iterable[Transaction]) -> None:
     """Hash further transactions, without separators, in their canonical form."""
-    running.update("".join(canonical_texts(transactions)).encode())
+    running.update(bare_lines(canonical_lines(transactions)))

@@ -10,6 +10,7 @@ every edit would take a fifth of its time. A damaged row is passed over: the tre
 from __future__ import annotations
 
 from hypercore.encoding import DecodeError
+from node.covalue.content import join_lines
 from node.covalue.dependencies import value_dependencies
 from node.covalue.gathering import SessionRows, ValueRows
 from node.covalue.header import parse_header_text
@@ -33,7 +34,7 @@ def make_short(value: ValueRows) -> bytes | None:
     room = MAX_SHORT_BYTES - len(header.canonical)
     for session_id in sorted(value.sessions):
         rows = value.sessions[session_id]
-        text = ",".join(rows.texts)
+        text = join_lines(rows.lines)
         room -= len(text)
         if rows.after or rows.checkpoints or room < 0:
             return None

@@ -18,6 +18,7 @@ from hypercore.encoding import DecodeError
 from hypercore.errors import StorageFailed, StoreLocked
 from node.cojson.crypto import encode_signature
 from node.covalue import sqlite_space
+from node.covalue.content import split_lines
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -199,7 +200,7 @@ class SqliteWriter:
         else:
             row_id = self._last_session_row = self._last_session_row + 1
             self._execute(_INSERT_SESSION, (row_id, *key, *state))
-        texts = rows.texts
+        texts = split_lines(rows.lines)
         self._connection.executemany(
             _INSERT_TRANSACTION,
             [(row_id, index, text) for index, text in enumerate(texts, rows.after)],

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from node.covalue.content import Content, Transaction, canonical_texts
+from node.covalue.content import Content, Transaction, canonical_lines
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -34,17 +34,16 @@ class SessionAppend(NamedTuple):
     signature: bytes
     bytes_since_checkpoint: int
     is_checkpoint: bool
-    texts: Sequence[str] = ()
-    """The canonical text of each transaction, if they were made already to be hashed."""
+    lines: str = ""
+    """The transactions' `canonical_lines`, if they were made already to be hashed."""
 
     @property
-    def canonical(self) -> Sequence[str]:
-        """The canonical text of each transaction."""
-        return self.texts or canonical_texts(self.transactions)
+    def canonical(self) -> str:
+        """The transactions' `canonical_lines`."""
+        return self.lines or canonical_lines(self.transactions).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class ValueAppend:
+class ValueAppend(NamedTuple):
     """What one message adds to one coValue: all of it becomes durable, or none."""
 
     co_id: RawCoId

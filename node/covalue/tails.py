@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from node.covalue.content import PIECE_BYTES, Transaction
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.records import frame_run, pack_transactions
+from node.covalue.records import encode_run, frame_run, pack_transactions, unframe_run
 
 TAIL_BYTES = 512
 """Of a session that has runs: half of it, on average, is written again with each edit."""
@@ -74,6 +74,9 @@ def pack_stretches(start: int, transactions: Sequence[Transaction]) -> list[Stre
 
     At least one stretch.
     """
+    run = encode_run(transactions)
+    if len(run) <= PIECE_BYTES:
+        return [Stretch(start, *unframe_run(run))]
     stretches: list[Stretch] = []
     parts: list[bytes] = []
     size = 0

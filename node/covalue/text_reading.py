@@ -8,11 +8,12 @@ that tell come first. Anything odd is left to `reading.read_pieces`, which says 
 from __future__ import annotations
 
 from bee.bee import Snapshot
+from node.covalue.content import join_lines
 from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, parse_session_id
 from node.covalue.keys import RowKind, run_key, value_range
-from node.covalue.records import decode_header, decode_run_texts, decode_session_texts
+from node.covalue.records import Lines, decode_header, decode_run_lines, decode_session_lines
 from node.covalue.store import StoredSession, StoredText, StoredValue
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -39,8 +40,10 @@ class _TextReader:
         self._prefix_bytes = prefix_bytes
         self._header: CoValueHeader | None = None
         self._sessions: dict[CoSessionId, StoredSession] = {}
-        self._texts: dict[CoSessionId, list[str]] = {}
-        self._tails: dict[CoSessionId, list[str]] = {}
+        self._lines: dict[CoSessionId, list[str]] = {}
+        self._counts: dict[CoSessionId, int] = {}
+        """Transactions in the runs that were read."""
+        self._tails: dict[CoSessionId, Lines] = {}
         self._size = 0
 
     def receive(self, key: bytes, value: bytes) -> bool:
@@ -53,17 +56,20 @@ class _TextReader:
                 return self._header.has_id(self._co_id) and not self._header.is_group
             case RowKind.SESSION.value:
                 session_id = parse_session_id(rest)
-                session, self._tails[session_id] = decode_session_texts(value)
+                session, self._tails[session_id] = decode_session_lines(value)
                 self._sessions[session_id] = session
-                self._texts[session_id] = []
+                self._lines[session_id] = []
+                self._counts[session_id] = 0
                 self._size += session.bytes_since_checkpoint
                 return self._size <= MAX_TEXT_BYTES
             case RowKind.RUN.value:
                 session_id = CoSessionId(rest.partition(":")[0])
-                texts = self._texts.get(session_id)
-                if texts is None or key != run_key(self._co_id, session_id, len(texts)):
+                count = self._counts.get(session_id)
+                if count is None or key != run_key(self._co_id, session_id, count):
                     return False
-                texts += decode_run_texts(value)
+                run = decode_run_lines(value)
+                self._lines[session_id].append(run.lines)
+                self._counts[session_id] = count + run.count
                 return True
         return False
 
@@ -73,9 +79,9 @@ class _TextReader:
             return None
         joined: dict[CoSessionId, str] = {}
         for session_id in sorted(self._sessions):
-            texts = self._texts[session_id] + self._tails[session_id]
-            if len(texts) != self._sessions[session_id].count:
+            tail = self._tails[session_id]
+            if self._counts[session_id] + tail.count != self._sessions[session_id].count:
                 return None
-            joined[session_id] = ",".join(texts)
+            joined[session_id] = join_lines("".join([*self._lines[session_id], tail.lines]))
         dependencies = value_dependencies(self._co_id, header, self._sessions, ())
         return StoredText(StoredValue(header, self._sessions, dependencies), joined)

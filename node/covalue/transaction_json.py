@@ -28,6 +28,8 @@ class TransactionJson(msgspec.Struct, rename="camel", gc=False):
 
 
 _decoder = msgspec.json.Decoder(list[TransactionJson])
+_new = tuple.__new__
+"""Makes a `Transaction` in half the time that its own call takes."""
 
 
 def parse_transaction(raw: TransactionJson) -> Transaction:
@@ -41,10 +43,10 @@ def parse_transaction(raw: TransactionJson) -> Transaction:
         raise DecodeError("transaction made at a time that is not in [0, 2^64)", 0)
     # Shape decides, as in the original: private when both its fields are there.
     if raw.encrypted_changes is not None and raw.key_used is not None:
-        return Transaction(made_at, raw.encrypted_changes, raw.key_used, raw.meta)
+        return _new(Transaction, (made_at, raw.encrypted_changes, raw.key_used, raw.meta))
     if raw.changes is None:
         raise DecodeError("transaction without changes", 0)
-    return Transaction(made_at, raw.changes, None, raw.meta)
+    return _new(Transaction, (made_at, raw.changes, None, raw.meta))
 
 
 def parse_transactions(texts: Sequence[str]) -> list[Transaction]:

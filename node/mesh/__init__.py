@@ -4,10 +4,12 @@
 |-----------------------------------------------------|----------------------------------------|
 | `mesh`, `mesh_host`, `serve`                        | the whole; what it needs; a connection |
 | `session`, `messages`, `trust_messages`, `fields`   | the channel `beemesh/1`, and its bytes |
+| `hearsay_messages`                                  | the same                               |
 | `member`, `acknowledgements`, `listing`             | one member, and what is queued for it  |
-| `conduct`, `penalties`                              | how it behaves, and what comes of that |
+| `member_statistics`                                 | the same, for people                   |
+| `conduct`, `conduct_watch`, `penalties`             | how it behaves, and what comes of that |
 | `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
-| `telling`, `announcements`                          | what moved, here and there             |
+| `telling`, `hearsay`, `announcements`               | what moved, here and there             |
 | `screening`, `outline`, `fetch`, `member_data`      | bringing over what is held elsewhere   |
 | `follow`, `block_uses`, `provenance`                | reading logs; what is used; whence     |
 | `replicas`, `follow_rules`, `owners`                | what is kept here                      |

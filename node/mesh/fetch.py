@@ -82,9 +82,15 @@ class Screen(Protocol):
 
 
 class Provenance(Protocol):
-    """Notes from whom values come."""
+    """Notes from whom values come, for whoever asks."""
 
     def note(self, member_id: bytes, ids: Iterable[RawCoId], /) -> None: ...
+
+
+class Origins(Protocol):
+    """Notes it, for who has to tell others."""
+
+    def note(self, member_id: bytes, contents: Iterable[Content], /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,7 @@ class Fetcher:
         self.screening: Screen | None = None
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
+        self.origins: Origins | None = None
         self._reads = trio.CapacityLimiter(MAX_READS)
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
@@ -236,6 +243,8 @@ class Fetcher:
 
     async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:
         """Hand in what a member's bee held; returns the ids of what was refused."""
+        if self.origins is not None:
+            self.origins.note(member.id, contents)
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
         member.refused += len(receipt.refused)
         if self.screening is not None:

@@ -13,13 +13,19 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member
+from node.mesh.mesh_host import MeshHost
 from node.mesh.messages import MAX_QUERY_IDS, Sessions
+from node.mesh.recall import Recall
 from node.mesh.safekeeping import Safekeeping
 from node.mesh.session import ANSWER_SECONDS
 
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
 waits and goes out together. So a member has at most 48 queries of ours to answer (of 64)."""
+
+
+COPIES_SECONDS = 1.0
+"""How often at most members are asked for copies that somebody waits for."""
 
 
 class Finder:
@@ -39,7 +45,7 @@ class Finder:
         self._fetcher = fetcher
         self._safekeeping = safekeeping
         self._nursery = nursery
-        self._changed = changed
+        self.changed = changed
         self._inquiries = trio.CapacityLimiter(MAX_INQUIRIES)
         self._next_inquiry: Inquiry | None = None
         self._joins = 0
@@ -117,7 +123,7 @@ class Finder:
                 break
             with trio.move_on_at(started + ANSWER_SECONDS) as patience:
                 while missing and self._joins == joins:
-                    await self._changed.park()
+                    await self.changed.park()
             if patience.cancelled_caught:
                 break
         return claimed
@@ -178,6 +184,24 @@ class Finder:
                 queries += member.ask(inquiry, wants_push=member is best)
             inquiry.sent(queries)
             await inquiry.wait_complete()
+
+
+async def count_copies(host: MeshHost, recall: Recall, finder: Finder) -> None:
+    """Ask who holds what somebody waits for copies of, as long as somebody does.
+
+    Members acknowledge what is announced to them by themselves: this is for what they were
+    not told of, or heard of before we started.
+    """
+    await recall.wait_settled()
+    waited: frozenset[RawCoId] = frozenset()
+    while True:
+        wanted = await host.wait_copies_wanted()
+        again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
+        if again:
+            await finder.ask_copies(again)
+        waited = frozenset(wanted)
+        with trio.move_on_after(COPIES_SECONDS):
+            await finder.changed.park()
 
 
 def _distance(member: Member) -> tuple[bool, float]:

@@ -219,11 +219,16 @@ class CoreData:
         return tree, await call(tree)
 
     async def _wait_length(self, version: int) -> None:
-        """Raises: MemberDataError."""
-        if self._core.length >= version:
+        """Wait for the head of that length; the last block, the root of its tree, comes along.
+
+        Raises: MemberDataError.
+        """
+        core = self._core
+        if core.length >= version:
             return
         with trio.move_on_after(HEAD_SECONDS):
-            await self._core.wait_length(version)
+            async with core.downloading(blocks=[version - 1]):
+                await core.wait_length(version)
             return
         raise MemberDataError(f"announces length {version}, shows {self._core.length}")
 

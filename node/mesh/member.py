@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import trio
@@ -16,9 +15,12 @@ from node.covalue.known_state import merge_counts
 from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.conduct import Conduct
 from node.mesh.exchange import Traffic
+from node.mesh.hearsay import Hearsay
+from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, briefs
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
 from node.mesh.member_data import MemberData
+from node.mesh.member_statistics import MemberStatistics
 from node.mesh.messages import (
     MAX_UPDATE_VALUES,
     Evidence,
@@ -65,28 +67,6 @@ MAX_INTRODUCTIONS = 2048
 _UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatistics:
-    """One member at one moment; the round trip is that of the last query."""
-
-    id: bytes
-    key: bytes
-    name: str
-    role: str
-    policies: tuple[str, ...]
-    since_unix_seconds: float
-    length: int
-    blocks_fetched: int
-    bytes_fetched: int
-    refused: int
-    failures: int
-    queries_asked: int
-    queries_answered: int
-    updates_received: int
-    updates_sent: int
-    round_trip_seconds: float | None
-
-
 class Gossip:
     """What a member says about members."""
 
@@ -125,6 +105,7 @@ class MemberListener(Protocol):
 
     def receive_evidence(self, member: Member, evidence: Evidence, /) -> None: ...
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
+    def receive_hearsay(self, member: Member, message: HearsayMessage, /) -> None: ...
 
     def receive_head(self, member: Member, head: Head, /) -> None:
         """So long is our own data core there."""
@@ -181,6 +162,7 @@ class Member:
         self.is_frozen = False
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
+        self.hearsay = Hearsay()
         self._channel = channel
         self._listener = listener
         self._role: Role | None = None
@@ -217,6 +199,7 @@ class Member:
                     | Stored()
                     | Head()
                     | (Records() | Held() | Farewell() | Kept())
+                    | (Neighbors() | Brief() | Unclear())
                 ):
                     self._hear(output)
                 case QuerySent():
@@ -241,7 +224,10 @@ class Member:
         """Tell it what a member may know of us, if it was not told."""
         self.carry_out(self.session.welcome(self._listener.welcome(self)))
 
-    def _hear(self, message: Update | Interest | Evidence | Stored | Head | TrustMessage) -> None:
+    def _hear(
+        self,
+        message: Update | Interest | Evidence | Stored | Head | TrustMessage | HearsayMessage,
+    ) -> None:
         match message:
             case Update(version, changes):
                 self._updates_received += 1
@@ -268,6 +254,8 @@ class Member:
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell():
                 self._listener.receive_trust(self, message)
+            case Neighbors() | Brief() | Unclear():
+                self._listener.receive_hearsay(self, message)
 
     def _receive_stored(
         self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
@@ -393,6 +381,7 @@ class Member:
             version = durable_length()
             messages = self._take_acknowledgements(version)
             messages += self._take_updates(version, max_bytes)
+            messages += self._take_brief(version)
             return messages or self._take_testimony()
 
         self._channel.set_source(take)
@@ -407,6 +396,24 @@ class Member:
         if self._pending:
             self._channel.wake_source()
         return len(self._pending) <= MAX_PENDING_UPDATES
+
+    def queue_brief(self, changes: Mapping[RawCoId, Sessions], due_at: float) -> bool:
+        """Tell it of these by then, in brief: it hears of them from others; as `queue_update`."""
+        if not self.may_read:
+            return True
+        picked = self.session.selection.pick(changes)
+        return self.queue_update(
+            {
+                co_id: sessions
+                for co_id, sessions in picked
+                if not self.hearsay.add(co_id, sessions, due_at)
+            }
+        )
+
+    def tell_in_brief(self) -> None:
+        """It is time to say what was queued for that, as far as it has not said so itself."""
+        if self.hearsay.release(self.acknowledgements.lacks):
+            self._channel.wake_source()
 
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
         """Tell it of these when the connection has nothing else to carry.
@@ -444,6 +451,11 @@ class Member:
             return []
         merged, values = self.acknowledgements.take(MAX_UPDATE_VALUES)
         outputs = self.session.acknowledge(version, merged, values)
+        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
+
+    def _take_brief(self, version: int) -> list[tuple[int, bytes]]:
+        told = briefs(version, self.hearsay.take())
+        outputs = [each for brief in told for each in self.session.mention(brief)]
         return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:

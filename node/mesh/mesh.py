@@ -33,17 +33,19 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.block_uses import BlockUses
+from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher, FetchReport
-from node.mesh.finding import Finder
+from node.mesh.finding import Finder, count_copies
 from node.mesh.follow import CatchUp
-from node.mesh.member import Member, MemberStatistics
+from node.mesh.hearsay_messages import HearsayMessage
+from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
+from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import Membership
 from node.mesh.mesh_host import MeshHost, OwnData
 from node.mesh.messages import (
     INSTANCE_BYTES,
-    MAX_QUERY_IDS,
     Evidence,
     Head,
     Interest,
@@ -71,9 +73,6 @@ there are two at most."""
 
 INTEREST_SECONDS = 0.02
 """How often at most members are told of changed interest; with a query they are at once."""
-
-COPIES_SECONDS = 1.0
-"""How often at most members are asked for copies that somebody waits for."""
 
 _log = structlog.get_logger(__name__)
 
@@ -143,6 +142,7 @@ class Mesh:
             keeps_all=lambda: self.policy.everything,
         )
         self.penalties = Penalties()
+        self._cores = cores
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
         asks = any(met.id != id.hex() for met in self.trust.book)
@@ -164,7 +164,10 @@ class Mesh:
         )
         self._sync_changed = trio.lowlevel.ParkingLot()
         self._queries_answered = 0
-        self.telling = Telling(host, self.members, self.trust, self.owners)
+        self.telling = Telling(
+            *(id, host, self.members, self.trust, self.owners, self._members_changed)
+        )
+        self._fetcher.origins = self.telling.origins
 
     @property
     def membership(self) -> Membership:
@@ -405,6 +408,11 @@ class Mesh:
     def receive_trust(self, member: Member, message: TrustMessage) -> None:
         self.trust.receive(member, message)
 
+    def receive_hearsay(self, member: Member, message: HearsayMessage) -> None:
+        claim = self.telling.receive(member, message)
+        if claim is not None:
+            self.receive_claims(member, claim.version, claim.changes)
+
     def count_query(self) -> None:
         self._queries_answered += 1
 
@@ -414,10 +422,11 @@ class Mesh:
         """Announce, follow and keep interest up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.telling.run)
+            nursery.start_soon(watch_conduct, self.members, self._cores)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._keep_interest)
             nursery.start_soon(self.provenance.run)
-            nursery.start_soon(self._count_copies)
+            nursery.start_soon(count_copies, self.host, self.recall, self.finder)
             nursery.start_soon(self.witness.run)
             nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
@@ -454,23 +463,6 @@ class Mesh:
             for member in list(self.members.values()):
                 self.tell_interest(member)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
-
-    async def _count_copies(self) -> None:
-        """Ask who holds what somebody waits for copies of, as long as somebody does.
-
-        Members acknowledge what is announced to them by themselves: this is for what they were
-        not told of, or heard of before we started.
-        """
-        await self.recall.wait_settled()
-        waited: frozenset[RawCoId] = frozenset()
-        while True:
-            wanted = await self.host.wait_copies_wanted()
-            again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
-            if again:
-                await self.finder.ask_copies(again)
-            waited = frozenset(wanted)
-            with trio.move_on_after(COPIES_SECONDS):
-                await self._members_changed.park()
 
 
 @asynccontextmanager

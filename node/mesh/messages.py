@@ -12,7 +12,8 @@
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
 | 8 | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
 
-Numbers 16 to 19 are about members: `trust_messages`.
+Numbers 16 to 19 are about members: `trust_messages`. 20 to 22 say things in brief:
+`hearsay_messages`.
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
@@ -32,6 +33,7 @@ from typing import TypeAlias
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
+from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.ticket import Grant
 from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
@@ -78,6 +80,9 @@ class MessageType(IntEnum):
     HELD = 17
     FAREWELL = 18
     KEPT = 19
+    NEIGHBORS = 20
+    BRIEF = 21
+    UNCLEAR = 22
 
 
 class Doubt(IntEnum):
@@ -322,7 +327,17 @@ class Head:
 
 
 Message: TypeAlias = (
-    Hello | Welcome | Query | Answer | Interest | Update | Evidence | Stored | Head | TrustMessage
+    Hello
+    | Welcome
+    | Query
+    | Answer
+    | Interest
+    | Update
+    | Evidence
+    | Stored
+    | Head
+    | TrustMessage
+    | HearsayMessage
 )
 
 _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
@@ -339,6 +354,9 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.HELD: Held.decode,
     MessageType.FAREWELL: Farewell.decode,
     MessageType.KEPT: Kept.decode,
+    MessageType.NEIGHBORS: Neighbors.decode,
+    MessageType.BRIEF: Brief.decode,
+    MessageType.UNCLEAR: Unclear.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -355,6 +373,9 @@ _TYPES: dict[type[Message], MessageType] = {
     Held: MessageType.HELD,
     Farewell: MessageType.FAREWELL,
     Kept: MessageType.KEPT,
+    Neighbors: MessageType.NEIGHBORS,
+    Brief: MessageType.BRIEF,
+    Unclear: MessageType.UNCLEAR,
 }
 
 

@@ -6,7 +6,7 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -55,9 +55,6 @@ REREAD_SECONDS = 1.0
 TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
 
-CONDUCT_SECONDS = 0.5
-"""How often it is looked at what a member did to cores."""
-
 _log = structlog.get_logger(__name__)
 _QUERY_PAUSE = 64  # values looked up for a query before others have their turn
 
@@ -79,8 +76,6 @@ class KeptOut(NodeError):
 
 class MemberCores(Protocol):
     """What serving members needs from the corestore."""
-
-    def open_cores(self) -> Sequence[Core]: ...
 
     async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(
@@ -189,7 +184,6 @@ async def _serve_admitted(
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
-            nursery.start_soon(_watch_conduct, member, cores)
             nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
@@ -240,17 +234,6 @@ async def _weigh(member: Member, size: int, seconds: float) -> None:
         await trio.sleep(pause)
     else:
         await trio.lowlevel.checkpoint()
-
-
-async def _watch_conduct(member: Member, cores: MemberCores) -> None:
-    """See to it that what it did on other channels counts, too."""
-    while True:
-        await trio.sleep(CONDUCT_SECONDS)
-        for core in cores.open_cores():
-            reason = core.replication.refusals.get(member.id)
-            if reason is not None:
-                member.expel(f"core {core.key.hex()[:12]}: {reason}")
-        member.judge()
 
 
 async def _keep_time(member: Member) -> None:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
 from node.mesh.follow_rules import Owners
+from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     MAX_QUERY_IDS,
@@ -136,6 +137,7 @@ Output: TypeAlias = (
     | Stored
     | Head
     | TrustMessage
+    | HearsayMessage
     | Unknown
     | Closed
 )
@@ -240,7 +242,9 @@ class MeshSession:
             case Interest():
                 return self._receive_interest(message)
             case (
-                Update() | Evidence() | Stored() | Head() | Records() | Held() | Farewell() | Kept()
+                (Update() | Evidence() | Stored() | Head())
+                | (Records() | Held() | Farewell() | Kept())
+                | (Neighbors() | Brief() | Unclear())
             ):
                 return [message]
 
@@ -297,6 +301,10 @@ class MeshSession:
     def tell_head(self, head: Head) -> list[Output]:
         """Tell the member how long its own data core is here."""
         return [_transmit(head)] if self._state is State.MEMBER else []
+
+    def mention(self, message: HearsayMessage) -> list[Output]:
+        """Tell the member what it may have heard from others."""
+        return [_transmit(message)] if self._state is State.MEMBER else []
 
     def testify(self, evidence: Evidence) -> list[Output]:
         """Pass evidence on."""

@@ -1,39 +1,59 @@
-"""[trio] Telling members which values moved here, and those that ask late what moved before."""
+"""[trio] Telling members which values moved here, and those that ask late what moved before.
+
+What clients of this node changed is told to all at once, who are interested; what a member brought
+is told to those in brief who hear from that member, too (`hearsay`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from math import inf
+
+import trio
 
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import merge_counts
+from node.mesh.hearsay import FIRST_SECONDS, SECOND_SECONDS, Origins, ShortNames
+from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, difference
 from node.mesh.member import Member
 from node.mesh.mesh_host import MeshHost
-from node.mesh.messages import Interest
+from node.mesh.messages import Interest, Sessions, Update
 from node.mesh.owners import OwnerTable
 from node.mesh.trust import Trust
+from swarm.io.tasks import Wakeup
 
 MAX_RECENT = 8192
 """Values that moved last (about 3 MB). Who is interested in one of them hears of it even if the
 word of that interest came after the change."""
 
+NEIGHBOR_SECONDS = 0.1
+"""How often at most members are told who else is one: they often come together."""
+
 
 class Telling:
-    """`members` is the mesh's own table, by id."""
+    """`members` is the mesh's own table, by id; `changed` is woken when somebody comes or goes."""
 
     def __init__(
         self,
+        id: bytes,
         host: MeshHost,
         members: Mapping[bytes, Member],
         trust: Trust,
         owners: OwnerTable,
+        changed: trio.lowlevel.ParkingLot,
     ) -> None:
+        self._id = id
         self._host = host
         self._members = members
         self._trust = trust
         self._owners = owners
+        self._changed = changed
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
+        self.origins = Origins()
+        self._names = ShortNames()
+        self._brief_queued = Wakeup()
 
     def tell_recent(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
@@ -42,23 +62,120 @@ class Telling:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not interest.everything:
             return
-        if self._trust.may_write and not member.queue_update(recent):
-            member.carry_out(member.session.close("it does not read its updates"))
+        if self._trust.may_write:
+            _queue(member, recent)
 
     async def run(self) -> None:
-        """Tell of all that waits at a wake-up together, until cancelled."""
+        """Tell members what they are to know, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell)
+            nursery.start_soon(self._tell_in_brief)
+            nursery.start_soon(self._tell_neighbors)
+
+    async def _tell(self) -> None:
+        """Tell of all that waits at a wake-up together."""
         feed = self._host.changes()
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            self._names.note(moved)
             if not self._trust.may_write:
                 continue  # nobody would take it
             members = [member for member in self._members.values() if member.direction.gives]
             if any(member.session.selection.owners for member in members):
                 await self._owners.resolve(moved)
-            for member in members:
-                if not member.queue_update(moved):
-                    member.carry_out(member.session.close("it does not read its updates"))
+            for origin, changes in self.origins.split(moved).items():
+                for member in members:
+                    if member.hearsay.hears(origin):
+                        self._queue_brief(member, changes)
+                    else:
+                        _queue(member, changes)
+
+    def _queue_brief(self, member: Member, changes: Mapping[RawCoId, Sessions]) -> None:
+        patience = FIRST_SECONDS if self._id < member.id else SECOND_SECONDS
+        if not member.queue_brief(changes, trio.current_time() + patience):
+            _close(member)
+        self._brief_queued.set()
+
+    async def _tell_in_brief(self) -> None:
+        """Say what was left for later when its time has come."""
+        while True:
+            due_at = min((member.hearsay.due_at for member in self._members.values()), default=inf)
+            with trio.move_on_at(due_at):
+                await self._brief_queued.wait()
+                continue
+            now = trio.current_time()
+            for member in list(self._members.values()):
+                if member.hearsay.due_at <= now:
+                    member.tell_in_brief()
+
+    async def _tell_neighbors(self) -> None:
+        """Tell members from whom else this node hears."""
+        while True:
+            heard = frozenset(
+                member.id
+                for member in self._members.values()
+                if member.direction.takes and member.may_write and not member.is_frozen
+            )
+            for member in list(self._members.values()):
+                hearsay = member.hearsay
+                if hearsay.told is not None and not hearsay.is_spoken:
+                    continue  # an older node, which has no use for it
+                first = [Neighbors()] if hearsay.told is None else []
+                for message in [*difference(hearsay.told or frozenset(), heard)] or first:
+                    member.carry_out(member.session.mention(message))
+                hearsay.told = heard
+            await self._changed.park()
+            await trio.sleep(NEIGHBOR_SECONDS)
+
+    def receive(self, member: Member, message: HearsayMessage) -> Update | None:
+        """What a member said; if it holds more than is here, an update that says so."""
+        match message:
+            case Neighbors():
+                member.hearsay.receive(message)
+            case Unclear(names):
+                self._explain(member, names)
+            case Brief():
+                return self._receive_brief(member, message)
+        return None
+
+    def _receive_brief(self, member: Member, brief: Brief) -> Update | None:
+        held: dict[RawCoId, dict[CoSessionId, int]] = {}
+        ahead: dict[RawCoId, dict[CoSessionId, int]] = {}
+        unclear = []
+        for name, count in brief.counts:
+            found = self._names.find(name)
+            if found is None and count:
+                unclear.append(name)
+            elif found is None:
+                member.needs_catching_up.set()  # it cannot say any more what that was
+            else:
+                co_id, session_id, ours = found
+                held.setdefault(co_id, {})[session_id] = count
+                if count > ours and member.may_write and member.session.wants(co_id):
+                    ahead.setdefault(co_id, {})[session_id] = count
+        member.note_holdings(list(held.items()))
+        member.conduct.note_true(len(held) - len(ahead))
+        if unclear:
+            member.carry_out(member.session.mention(Unclear(tuple(unclear))))
+        return Update(brief.version, tuple(ahead.items())) if ahead else None
+
+    def _explain(self, member: Member, names: tuple[bytes, ...]) -> None:
+        """Tell in full what the member could not make out."""
+        changes: dict[RawCoId, dict[CoSessionId, int]] = {}
+        forgotten: list[tuple[bytes, int]] = []
+        for name in names:
+            found = self._names.find(name)
+            if found is None:
+                forgotten.append((name, 0))
+            else:
+                co_id, session_id, count = found
+                changes.setdefault(co_id, {})[session_id] = count
+        if not (member.direction.gives and self._trust.may_write):
+            return
+        _queue(member, changes)
+        if forgotten:
+            member.carry_out(member.session.mention(Brief(0, tuple(forgotten))))
 
     def _remember(self, moved: Mapping[RawCoId, Mapping[CoSessionId, int]]) -> None:
         recent = self._recent
@@ -68,3 +185,12 @@ class Telling:
             recent[co_id] = merged
         for co_id in list(islice(recent, max(0, len(recent) - MAX_RECENT))):
             del recent[co_id]
+
+
+def _queue(member: Member, changes: Mapping[RawCoId, Sessions]) -> None:
+    if not member.queue_update(changes):
+        _close(member)
+
+
+def _close(member: Member) -> None:
+    member.carry_out(member.session.close("it does not read its updates"))

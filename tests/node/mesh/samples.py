@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypercore.crypto import KeyPair
 from node.cojson.crypto import base58_encode
 from node.covalue.ids import CoSessionId, RawCoId
+from node.mesh.hearsay_messages import Brief, Neighbors, Unclear
 from node.mesh.messages import (
     Answer,
     Doubt,
@@ -61,6 +62,7 @@ grants = st.builds(
 revocations = st.builds(
     Revocation, key_bytes, counts, key_bytes, st.binary(min_size=64, max_size=64), names, digests
 )
+short_names = st.binary(min_size=16, max_size=16)
 id_tuples = st.lists(ids, max_size=6).map(tuple)
 patterns = st.lists(names, max_size=3).map(tuple)
 
@@ -111,4 +113,7 @@ messages = st.one_of(
     ),
     st.builds(Held, st.frozensets(st.binary(min_size=16, max_size=16), max_size=5)),
     st.builds(Farewell, names, st.none() | revocations),
+    st.builds(Neighbors, digests, digests),
+    st.builds(Brief, counts, st.lists(st.tuples(short_names, counts), max_size=5).map(tuple)),
+    st.builds(Unclear, st.lists(short_names, max_size=5).map(tuple)),
 )

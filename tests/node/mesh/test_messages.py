@@ -105,6 +105,10 @@ def test_numbers_of_later_versions_are_no_message() -> None:
         (MessageType.INTEREST, [False, [CO_ID] * 5000, [], [], []]),
         (MessageType.EVIDENCE, [2, "", b"", b""]),
         (MessageType.WELCOME, [bytes(32), 0, "x" * 1000, "", None, []]),
+        (MessageType.NEIGHBORS, [[bytes(31)], []]),
+        (MessageType.BRIEF, [1, bytes(16), []]),
+        (MessageType.BRIEF, [1, bytes(17), [1]]),
+        (MessageType.UNCLEAR, [bytes(4097 * 16)]),
     ],
 )
 def test_wrong_fields(number: MessageType, fields: list[object]) -> None:
