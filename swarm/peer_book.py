@@ -33,7 +33,7 @@ MISSED_SECONDS = 3600.0
 """For so long a peer that was connected is missed, and dialed without a longer pause than that: it
 is back within seconds when its network is, also after many failures."""
 
-MAX_CUTS = 3
+MAX_CUTS = 1
 """Connections in a row that may be cut as soon as they are open, or before: then what is there is
 taken for something else than who is missed, or for a remote that does not want us."""
 

@@ -83,7 +83,9 @@ def test_where_something_else_answers_there_is_nobody_to_be_missed() -> None:
         assert names(book, now) == ["a:1"]
         book.dial_failed("a:1", "no handshake", now, is_answered=True)
         patient = attempt > MAX_CUTS
-        assert book.deadline == now + (BACK_OFF_SECONDS[-1] if patient else MISSED_BACK_OFF_SECONDS)
+        assert book.deadline == now + (
+            BACK_OFF_SECONDS[attempt - 1] if patient else MISSED_BACK_OFF_SECONDS
+        )
 
 
 def test_waits_vary_by_up_to_a_quarter() -> None:
@@ -276,7 +278,7 @@ def test_who_was_cut_off_at_once_is_missed_unless_that_goes_on() -> None:
         book.connection_opened(KEY, now)
         book.connection_closed(KEY, now + 0.1, was_cut=True)
         is_missed = attempt <= MAX_CUTS
-        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[-1]
+        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[attempt - 1]
         assert book.deadline == now + 0.1 + wait
 
 
