@@ -186,6 +186,6 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
   })
 }).on('close', () => {
   for (const stream of streams) stream.destroy()
-  if (!given) fs.rmSync(directory, { recursive: true, force: true })
+  if (!given) fs.rmSync(directory, { recursive: true, force: true, maxRetries: 10 })
   process.exit(0)
 })

@@ -332,8 +332,9 @@ class Session {
     sessions.delete(this)
   }
 
+  // The database's threads may still write for a moment: then there is something left to remove.
   remove() {
-    fs.rmSync(this.directory, { recursive: true, force: true })
+    fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 
@@ -370,6 +371,9 @@ control.listen(0, '127.0.0.1', () => console.log(control.address().port))
 process.on('unhandledRejection', () => {})
 process.on('uncaughtException', (error) => console.error(error.stack))
 process.stdin.on('end', () => {
-  for (const session of sessions) session.remove()
-  process.exit(0)
+  try {
+    for (const session of sessions) session.remove()
+  } finally {
+    process.exit(0)
+  }
 }).resume()

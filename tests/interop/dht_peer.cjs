@@ -344,7 +344,7 @@ open().then((context) => {
     process.stdout.write(JSON.stringify({ number, ...result }) + '\n')
   })
   lines.on('close', () => {
-    if (directory !== null) fs.rmSync(directory, { recursive: true, force: true })
+    if (directory !== null) fs.rmSync(directory, { recursive: true, force: true, maxRetries: 10 })
     process.exit(0)
   })
 })

@@ -175,6 +175,6 @@ readline.createInterface({ input: process.stdin }).on('line', async (line) => {
   process.stdout.write(JSON.stringify({ number, ...answer }) + '\n')
 }).on('close', () => {
   for (const stream of streams) stream.destroy()
-  fs.rmSync(directory, { recursive: true, force: true })
+  fs.rmSync(directory, { recursive: true, force: true, maxRetries: 10 })
   process.exit(0)
 })

@@ -119,6 +119,8 @@ async def test_update_waits_for_the_first_peer_while_peers_are_looked_for() -> N
                 await trio.testing.wait_all_tasks_blocked()
                 assert not updated
                 async with replicating(a, b):
+                    while not updated:
+                        await trio.lowlevel.checkpoint()
                     assert updated == [True]
 
 

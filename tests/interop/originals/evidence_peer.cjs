@@ -132,6 +132,6 @@ readline.createInterface({ input: process.stdin }).on('line', async (line) => {
   process.stdout.write(JSON.stringify({ number, ...answer }) + '\n')
 }).on('close', () => {
   for (const stream of streams) stream.destroy()
-  fs.rmSync(root, { recursive: true, force: true })
+  fs.rmSync(root, { recursive: true, force: true, maxRetries: 10 })
   process.exit(0)
 })
