@@ -395,4 +395,7 @@ def _traffic(connection: Connection) -> Traffic:
         statistics = connection.statistics()
         return statistics.bytes_received + statistics.bytes_sent
 
-    return Traffic(is_lan_address(connection.remote_address), count)
+    def heard_at() -> float:
+        return connection.statistics().last_received_at
+
+    return Traffic(is_lan_address(connection.remote_address), count, heard_at)

@@ -2,7 +2,9 @@
 
 Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
 do not stay in step. A connection that lasted STABLE_SECONDS clears them; and a peer that was
-connected is dialed every second for an hour.
+connected, or whose address was named, is dialed every second for an hour. A connection that is in
+doubt, since nothing that is sent on it arrives, has its peer dialed beside it: after a cut the old
+one goes on as late again as the cut was long, a new one at once.
 
 Of those who are due, peers that were named go first; then those whose connection has just broken,
 before strangers, before those that never answered. Among equals who waits longest is first.
@@ -30,6 +32,10 @@ MISSED_BACK_OFF_SECONDS = 1.0
 MISSED_SECONDS = 3600.0
 """For so long a peer that was connected is missed, and dialed without a longer pause than that: it
 is back within seconds when its network is, also after many failures."""
+
+MAX_CUTS = 1
+"""Connections in a row that may be cut as soon as they are open, or before: then what is there is
+taken for something else than who is missed, or for a remote that does not want us."""
 
 _WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
 MAX_REFUSALS = 3
@@ -112,6 +118,7 @@ class _Peer:
     next_attempt: float = 0.0
     last_error: str = ""
     missed_until: float = -math.inf
+    cuts: int = 0  # since a connection lasted
 
     @property
     def key(self) -> bytes | None:
@@ -167,6 +174,7 @@ class PeerBook:
     _peers: dict[str, _Peer] = field(default_factory=dict)
     _topics: set[bytes] = field(default_factory=set)
     _connected: dict[bytes | None, float] = field(default_factory=dict)  # since when
+    _doubted: set[bytes | None] = field(default_factory=set)
     _refused: set[bytes | None] = field(default_factory=set)
 
     @property
@@ -224,6 +232,7 @@ class PeerBook:
         if peer is None:
             peer = self._peers[name] = _Peer(name, Source.STATIC, ((host, port),))
             peer.next_attempt = now
+            peer.missed_until = now + MISSED_SECONDS
         peer.expected_key = public_key or peer.expected_key
 
     def add_websocket(self, url: str, public_key: bytes | None, now: float) -> None:
@@ -232,6 +241,7 @@ class PeerBook:
         if peer is None:
             peer = self._peers[url] = _Peer(url, Source.STATIC, (), url)
             peer.next_attempt = now + _FALLBACK_SECONDS
+            peer.missed_until = now + MISSED_SECONDS
         peer.expected_key = public_key or peer.expected_key
 
     def remove_websocket(self, url: str) -> None:
@@ -317,13 +327,28 @@ class PeerBook:
             dials.append(Dial(peer.name, peer.source, addresses, key, peer.failures, peer.url))
         return dials
 
-    def dial_failed(self, name: str, error: str, now: float, *, is_refused: bool = False) -> None:
-        """Nothing came of a dial; `is_refused` says that nobody listens there."""
+    def dial_failed(
+        self,
+        name: str,
+        error: str,
+        now: float,
+        *,
+        is_refused: bool = False,
+        is_answered: bool = False,
+    ) -> None:
+        """Nothing came of a dial; `is_refused` says that nobody listens there.
+
+        `is_answered`: somebody does, but no handshake came of it.
+        """
         peer = self._peers.get(name)
         if peer is None:
             return
         peer.last_error = error
         peer.refusals = peer.refusals + 1 if is_refused else 0
+        if is_answered and peer.public_key is None:
+            peer.cuts += 1
+            if peer.cuts > MAX_CUTS:
+                peer.missed_until = -math.inf
         self._postpone(peer, now)
         is_gone = peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS
         if is_gone or peer.is_forgettable:
@@ -347,16 +372,39 @@ class PeerBook:
     def connection_opened(self, public_key: bytes, now: float) -> None:
         """There is a connection with this key: peers known to have it need no dial."""
         self._connected.setdefault(public_key, now)
+        self._doubted.discard(public_key)
 
-    def connection_closed(self, public_key: bytes, now: float) -> None:
-        """The last connection with this key is gone, or was not let in: dial again, later."""
+    def connection_doubted(self, public_key: bytes, now: float) -> None:
+        """What is sent to this key does not arrive: try another connection beside it."""
+        if public_key not in self._connected or public_key in self._doubted:
+            return
+        self._doubted.add(public_key)
+        for peer in self._peers.values():
+            if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
+                peer.state = PeerState.WAITING
+                peer.next_attempt = now
+
+    def connection_trusted(self, public_key: bytes) -> None:
+        """It arrives again."""
+        self._doubted.discard(public_key)
+
+    def connection_closed(self, public_key: bytes, now: float, *, was_cut: bool = False) -> None:
+        """The last connection with this key is gone, or was not let in: dial again, later.
+
+        `was_cut` says that the network ended it, not the remote.
+        """
         opened_at = self._connected.pop(public_key, now)
+        self._doubted.discard(public_key)
         for peer in self._peers.values():
             if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
                 if now - opened_at >= STABLE_SECONDS:
                     peer.failures = 0
                 is_welcome = now - opened_at >= _WELCOME_SECONDS
-                peer.missed_until = now + MISSED_SECONDS if is_welcome else -math.inf
+                peer.cuts = 0 if is_welcome else peer.cuts + 1
+                if is_welcome:
+                    peer.missed_until = now + MISSED_SECONDS
+                elif not was_cut or peer.cuts > MAX_CUTS:
+                    peer.missed_until = -math.inf
                 self._postpone(peer, now)
 
     def forget_failures(self, now: float) -> None:
@@ -385,7 +433,7 @@ class PeerBook:
         return (
             peer.state is PeerState.WAITING
             and peer.is_wanted
-            and peer.key not in self._connected
+            and (peer.key not in self._connected or peer.key in self._doubted)
             and peer.key not in self._refused
         )
 

@@ -6,7 +6,7 @@ told from who is slow or unlucky by what came of it, and by how long it goes on:
 | what                                                             | it goes after              |
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, and 4 in 5 of all      |
-| reads of its log that failed, or stalled, one after the other    | 3                          |
+| reads of its log that failed, or stalled, while it was heard     | 3, one after the other     |
 | messages that cost more time than they are worth                 | 2 s in debt all the time   |
 | messages that nobody knows                                       | 4,096, or 1 MiB            |
 
@@ -89,9 +89,12 @@ class Conduct:
     def note_undelivered(self) -> None:
         self.undelivered += 1
 
-    def note_failure(self) -> None:
-        """A read of its log failed, while it was connected."""
-        self._failures += 1
+    def note_failure(self, *, was_heard: bool = True) -> None:
+        """A read of its log failed, while it was connected.
+
+        If nothing at all was heard of it meanwhile, that says more of the line than of it.
+        """
+        self._failures += was_heard
         self.is_unread = True
 
     def absent_pause(self, values: int, now: float) -> float:

@@ -35,6 +35,8 @@ class Traffic:
 
     is_lan: bool
     bytes: Callable[[], int]
+    heard_at: Callable[[], float]
+    """When anything came last, as the trio clock has it."""
 
 
 class Exchange:

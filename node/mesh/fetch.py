@@ -274,7 +274,7 @@ class Fetcher:
                 live = self._members.get(member.id)
                 if live is member and live.close_reason is None:
                     self._unread.add((member.id, co_id))
-                    live.conduct.note_failure()
+                    live.conduct.note_failure(was_heard=live.was_heard_since(started))
                     live.needs_catching_up.set()
                     live.judge()
                 return None

@@ -14,6 +14,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import merge_counts
 from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.conduct import Conduct
+from node.mesh.exchange import Traffic
 from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, briefs
 from node.mesh.inquiry import Inquiry
@@ -123,6 +124,9 @@ class Member:
     Its methods are sync and carry out what the session wants at once; `serve.py` has the
     tasks that wait.
     """
+
+    traffic: Traffic | None = None
+    """Of the connection that it is on, where that is known."""
 
     def __init__(
         self, id: bytes, channel: MessageChannel, session: MeshSession, listener: MemberListener
@@ -267,6 +271,10 @@ class Member:
     def expel(self, fault: str) -> None:
         """It did what no member may: it goes, and does not come back at once."""
         self.carry_out(self.session.close(fault, is_fault=True))
+
+    def was_heard_since(self, moment: float) -> bool:
+        """Whether anything came from it, on whatever channel; True where nobody knows."""
+        return self.traffic is None or self.traffic.heard_at() >= moment
 
     def judge(self) -> None:
         """Look at what it did lately, and expel it if that is too much."""

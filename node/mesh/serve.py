@@ -89,7 +89,8 @@ async def serve_member(
 ) -> str:
     """Serve whoever is at the other end; returns why it ended.
 
-    `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers.
+    `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers,
+    and when it was heard last.
 
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
@@ -112,6 +113,7 @@ async def serve_member(
         owners_of=mesh.owners.of,
     )
     member = Member(link.remote_public_key, channel, session, mesh)
+    member.traffic = traffic
     try:
         async with trio.open_nursery() as nursery:
             member.carry_out(session.open())

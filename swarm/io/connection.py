@@ -13,6 +13,7 @@ import trio
 from hypercore.crypto import KeyPair
 from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
+from swarm.io.tcp import is_stuck
 from swarm.noise.handshake import HandshakeResult
 from swarm.reach import Reach, Route
 from swarm.secret_stream import (
@@ -75,6 +76,8 @@ class Connection:
         self._opened_at = self._last_received_at = trio.current_time()
         self._reading_since = math.inf
         self._patience = math.inf
+        self.was_cut = False
+        """The network ended it, not one of the two ends."""
 
     @property
     def reach(self) -> Reach:
@@ -90,6 +93,11 @@ class Connection:
     def stream(self) -> trio.abc.Stream:
         """What it runs over; not to be read or written."""
         return self._stream
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what was sent does not arrive, as far as is known: over TCP, on Linux."""
+        return is_stuck(self._stream)
 
     @property
     def link(self) -> Link:
@@ -161,6 +169,9 @@ class Connection:
         self._reading_since = trio.current_time()
         try:
             data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        except trio.BrokenResourceError:
+            self.was_cut = True
+            raise
         finally:
             self._reading_since = math.inf
         if not data:
@@ -221,6 +232,7 @@ class Connection:
             if silent_at <= trio.current_time():
                 await trio.sleep(_GRACE_SECONDS)
                 if self._silent_at() == silent_at:
+                    self.was_cut = True
                     await self.aclose()
                     return
             else:

@@ -88,9 +88,12 @@ class Dialer:
         except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("dialing %s failed: %s", planned.name, error)
             self._sessions.counters.dials_failed += 1
-            is_refused = isinstance(error, PeerUnreachable) and error.is_refused
             self._book.dial_failed(
-                planned.name, str(error), trio.current_time(), is_refused=is_refused
+                planned.name,
+                str(error),
+                trio.current_time(),
+                is_refused=isinstance(error, PeerUnreachable) and error.is_refused,
+                is_answered=isinstance(error, HandshakeFailed),
             )
         finally:
             self._dialing -= is_dialing

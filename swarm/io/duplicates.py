@@ -2,7 +2,8 @@
 
 The end that dialed the second decides, since it knows whether it still has the first: it hangs
 up, or confirms by a first message, and only then the other end lets the first go. When two nodes
-dial each other at once, the connection that the one with the larger key dialed wins.
+dial each other at once, the connection that the one with the larger key dialed wins. A second one
+that was dialed because the first is stuck takes its place.
 
 Source: hyperswarm 4.17.2 index.js _handleServerConnection, which replaces a live connection by a
 second one in any case; waiting for the first message is compatible with it and costs no transfer.
@@ -21,6 +22,10 @@ DECISION_SECONDS = 8.0
 """For the end that dialed to confirm a second connection, or hang up."""
 
 
+LOOKS = 5
+"""How often a connection is looked at after something was sent on it."""
+
+
 class Session:
     """A connection that has its handler running."""
 
@@ -29,8 +34,23 @@ class Session:
         self.source = source
         self.since_unix_ms = time.time_ns() // 1_000_000
         self.is_replaced = False
+        self.is_stuck = False
+        """Nothing got through when it was looked at last."""
+        self._bytes_sent = self._looks_left = 0
         self.scope = trio.CancelScope()
         self.done = trio.Event()
+
+    def look(self) -> bool | None:
+        """Whether it is stuck; None when nothing was sent of late, and it was not."""
+        sent = self.connection.statistics().bytes_sent
+        if sent != self._bytes_sent:
+            self._bytes_sent, self._looks_left = sent, LOOKS
+        elif not self.is_stuck:
+            if not self._looks_left:
+                return None
+            self._looks_left -= 1
+        self.is_stuck = self.connection.is_stuck
+        return self.is_stuck
 
     @property
     def is_confirmed(self) -> bool:
@@ -52,6 +72,8 @@ class Duplicates:
         link = connection.link
         is_crossing = link.is_initiator != existing.connection.link.is_initiator
         if link.is_initiator:
+            if existing.connection.is_stuck:
+                return True  # that is what this one was dialed for
             return is_crossing and not existing.is_confirmed and we_win
         if is_crossing and not existing.is_confirmed and we_win:
             return False

@@ -21,6 +21,9 @@ Handler = Callable[[Connection], Awaitable[None]]
 Firewall = Callable[[bytes], bool]
 """Whether a remote public key may connect."""
 
+LOOK_SECONDS = 1.0
+"""How often it is looked whether connections carry what is sent on them."""
+
 _HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
 
 _NETWORK_ERRORS = (
@@ -124,12 +127,25 @@ class Sessions:
         self._probing.set()
 
     async def run(self) -> None:
-        """Send what `probe` asks for; runs until cancelled."""
+        """Send what `probe` asks for, and look for what is stuck; runs until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_for_stuck)
             while True:
                 await self._probing.wait()
                 for session in self._sessions.values():
                     nursery.start_soon(_show_life, session.connection)
+
+    async def _look_for_stuck(self) -> None:
+        """Tell the book of connections on which nothing gets through; one look for all of them."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            for key, session in self._sessions.items():
+                match session.look():
+                    case True:
+                        self._book.connection_doubted(key, trio.current_time())
+                        self._changes.note()
+                    case False:
+                        self._book.connection_trusted(key)
 
     async def admit(self, connection: Connection, source: Source) -> None:
         """Let a proven connection in, if it is welcome and the one to keep; serve it to its end."""
@@ -178,7 +194,8 @@ class Sessions:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
                 if not session.is_replaced:
-                    self._book.connection_closed(key, trio.current_time())
+                    now = trio.current_time()
+                    self._book.connection_closed(key, now, was_cut=connection.was_cut)
             session.done.set()
             self._changes.note()
 

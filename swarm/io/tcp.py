@@ -26,6 +26,25 @@ _OPTIONS = (
 )
 
 
+MAX_REPETITIONS = 3
+"""What was repeated so often in vain, for some 1.4 s, may be stuck: the system waits twice as long
+each time, so after a cut it goes on as late again as the cut was long."""
+
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_RETRANSMITS_BYTE = 2  # of struct tcp_info: since anything was acknowledged; probes are not counted
+
+
+def is_stuck(stream: trio.abc.Stream) -> bool:
+    """Whether what was sent is repeated again and again, as far as this system tells."""
+    if _TCP_INFO is None or not isinstance(stream, trio.SocketStream):
+        return False
+    try:
+        info = stream.socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RETRANSMITS_BYTE + 1)
+    except OSError:
+        return False  # closed, or another system's
+    return info[_RETRANSMITS_BYTE] >= MAX_REPETITIONS
+
+
 def tune(stream: trio.SocketStream) -> None:
     """Set what this system knows of the options above; trio has set TCP_NODELAY."""
     for level, name, value in _OPTIONS:

@@ -146,6 +146,8 @@ class Direction:
         self._queue: deque[bytes | None] = deque()
         self._is_waiting = False
         self._patience = FIRST_REPETITION_SECONDS
+        self.repetitions = 0
+        """In vain, one after the other."""
         self._arrives_at = 0.0
         self._stuck_since: float | None = None
         self._withheld = 0
@@ -172,6 +174,7 @@ class Direction:
             self._repeat()
             return
         self._stuck_since = None
+        self.repetitions = 0
         self.open_bytes -= self._withheld
         self._withheld = 0
         self._sender.window_opened()
@@ -204,6 +207,7 @@ class Direction:
             return
         self._is_waiting = True
         self._network.at(now + self._patience, self._try_again)
+        self.repetitions += 1
         self._patience = min(2 * self._patience, LONGEST_REPETITION_SECONDS)
 
     def _try_again(self) -> None:

@@ -55,8 +55,11 @@ class SimulatedSocket(trio.socket.SocketType):
     def setsockopt(self, *_: object) -> None:
         """Nothing depends on options here."""
 
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int:  # type: ignore[override]
-        """Whether it listens is all that trio wants to know."""
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:  # type: ignore[override]
+        """Whether it listens is all that trio wants to know; as TCP_INFO, what Linux says first."""
+        if buflen:
+            repetitions = 0 if self._out is None else self._out.repetitions
+            return bytes((1, 0, min(repetitions, 255)))[:buflen]
         return int(self.host.listener is self)
 
     def fileno(self) -> int:

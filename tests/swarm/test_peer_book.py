@@ -6,6 +6,7 @@ from hypercore.crypto import encode_id
 from swarm.announcement import Announcement
 from swarm.peer_book import (
     BACK_OFF_SECONDS,
+    MAX_CUTS,
     MAX_FOUND_PEERS,
     MAX_NEIGHBORS,
     MAX_REFUSALS,
@@ -37,7 +38,7 @@ def names(book: PeerBook, now: float) -> list[str]:
     return [dial.name for dial in book.plan_dials(now, 10)]
 
 
-def test_static_peers_are_dialed_at_once_and_again_with_back_off() -> None:
+def test_static_peers_are_dialed_at_once_and_every_second_for_an_hour() -> None:
     book = create_book()
     book.add_static("example.org", 4000, KEY, 10.0)
     book.add_static("example.org", 4000, None, 11.0)
@@ -50,12 +51,41 @@ def test_static_peers_are_dialed_at_once_and_again_with_back_off() -> None:
         assert dial.failures == failure
         assert book.plan_dials(now, 10) == [], "not twice at once"
         book.dial_failed(dial.name, "refused", now)
-        wait = BACK_OFF_SECONDS[min(failure, len(BACK_OFF_SECONDS) - 1)]
+        wait = MISSED_BACK_OFF_SECONDS
         assert book.deadline == now + wait
         assert book.plan_dials(now + wait - 0.01, 10) == []
         now += wait
     (peer,) = book.peers
     assert (peer.failures, peer.last_error, peer.source) == (5, "refused", Source.STATIC)
+    assert names(book, now) == ["example.org:4000"]
+    book.dial_failed("example.org:4000", "no answer", 10.0 + MISSED_SECONDS)
+    assert book.deadline == 10.0 + MISSED_SECONDS + BACK_OFF_SECONDS[-1]
+
+
+def test_others_are_dialed_again_with_back_off() -> None:
+    book = create_book("n9")
+    book.join(TOPIC, 0.0)
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
+    now = book.deadline or 0.0
+    for failure in range(5):
+        assert names(book, now) == ["n1"]
+        book.dial_failed("n1", "no answer", now)
+        wait = BACK_OFF_SECONDS[min(failure, len(BACK_OFF_SECONDS) - 1)]
+        assert book.deadline == now + wait
+        now += wait
+
+
+def test_where_something_else_answers_there_is_nobody_to_be_missed() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for attempt in range(1, MAX_CUTS + 2):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_failed("a:1", "no handshake", now, is_answered=True)
+        patient = attempt > MAX_CUTS
+        assert book.deadline == now + (
+            BACK_OFF_SECONDS[attempt - 1] if patient else MISSED_BACK_OFF_SECONDS
+        )
 
 
 def test_waits_vary_by_up_to_a_quarter() -> None:
@@ -236,6 +266,45 @@ def test_who_hangs_up_at_once_is_not_missed() -> None:
         book.connection_closed(KEY, now)
         wait = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1]
         assert book.deadline == now + wait
+
+
+def test_who_was_cut_off_at_once_is_missed_unless_that_goes_on() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for attempt in range(1, MAX_CUTS + 2):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_succeeded("a:1", KEY)
+        book.connection_opened(KEY, now)
+        book.connection_closed(KEY, now + 0.1, was_cut=True)
+        is_missed = attempt <= MAX_CUTS
+        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[attempt - 1]
+        assert book.deadline == now + 0.1 + wait
+
+
+def test_a_peer_is_dialed_beside_a_connection_that_is_in_doubt() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    assert names(book, 0.0) == ["a:1"]
+    book.dial_succeeded("a:1", KEY)
+    book.connection_opened(KEY, 0.0)
+    book.connection_doubted(b"\x09" * 32, 5.0)
+    assert names(book, 5.0) == [], "of another one"
+    book.connection_doubted(KEY, 5.0)
+    assert names(book, 5.0) == ["a:1"]
+    assert book.peers[0].state is PeerState.CONNECTED
+    book.dial_failed("a:1", "no answer", 10.0)
+    book.connection_doubted(KEY, 10.5)
+    assert book.deadline == 11.0, "a doubt that goes on is no reason to hurry"
+    book.connection_trusted(KEY)
+    assert names(book, 19.0) == []
+    book.connection_doubted(KEY, 20.0)
+    assert names(book, 20.0) == ["a:1"]
+    book.dial_succeeded("a:1", KEY)
+    book.connection_opened(KEY, 20.1)  # took the place of the first
+    assert names(book, 29.0) == []
+    book.connection_closed(KEY, 30.0)
+    assert book.deadline == 31.0
 
 
 def test_another_connection_with_a_key_keeps_its_time() -> None:
