@@ -17,6 +17,7 @@ How it hangs together, from values to tasks:
 | `pruning`                                            | tree nodes that cleared blocks leave   |
 | `inclusion_proof`, `fork_proof`                      | what is checked offline, with a key alone |
 | `storage`                                            | records, RocksDB and its twin in memory |
+| `held_blocks`, `stored_tree`, `durable_length`       | what of a log is here, and safe        |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
 | `open_log`, `handle`                                 | what users of a log share; what one has |

@@ -35,7 +35,6 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode
 from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.channel import Multiplexer
@@ -97,6 +96,7 @@ class OpenLog:
         self.cipher: BlockEncryption | None = None
         self.is_closed = False
         self.length_changed = trio.lowlevel.ParkingLot()
+        self.read_node = log.read_node
         self._on_close = on_close
         self._on_frozen = on_frozen
         self.histories: WeakSet[HistoryWatch] = WeakSet()
@@ -168,9 +168,6 @@ class OpenLog:
                 user.fail(frozen)
         self._wake()
         self._on_frozen(self)
-
-    def read_node(self, index: int) -> MerkleNode | None:
-        return self.log.read_node(index)
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         """Blocks as they are stored: what peers are sent; None for a damaged one, too."""
