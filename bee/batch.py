@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +25,10 @@ B = TypeVar("B")
 
 CHANGE_EFFORT = 8
 READ_EFFORT = 5
+
+LONG_BATCH_BLOCKS = 1_000
+PIECE_BLOCKS = 128
+"""Take 3 ms to encode and hash."""
 
 
 class Entry(NamedTuple, Generic[K, V]):
@@ -117,22 +122,40 @@ class Writer:
         finally:
             changes.reader = self._tree.reader
 
+    @property
+    def is_long(self) -> bool:
+        """Whether appending takes so long that others should run in between."""
+        return self._changes.count > LONG_BATCH_BLOCKS
+
     def append(self, local: Mapping[bytes, bytes | None] | None) -> bool:
         """Append header and blocks, with `local` rows, in one step; whether there was anything.
 
         Raises: LogChanged. When it fails nothing has changed, here and in the log.
         """
+        blocks = [*self._encode()]
+        if not blocks and not local:
+            return False
+        self._tree.log.append_nowait(blocks, local=local)
+        self._changes.commit()
+        return True
+
+    async def append_long(self, local: Mapping[bytes, bytes | None] | None) -> None:
+        """As `append` of a batch that `is_long`. Cancel: nothing was appended."""
+        await self._tree.log.append_pieces(self._pieces(), local=local)
+        self._changes.commit()
+
+    def _encode(self) -> Iterator[bytes]:
         log = self._tree.log
         if (log.length, log.fork) != (self._length, self._fork):
             raise LogChanged(f"the log had {self._length} blocks, now {log.length}")
-        blocks = self._changes.encode()
         if self._header and self._has_tried:
-            blocks.insert(0, self._header)
-        if not blocks and not local:
-            return False
-        log.append_nowait(blocks, local=local)
-        self._changes.commit()
-        return True
+            yield self._header
+        yield from self._changes.encode()
+
+    def _pieces(self) -> Iterator[Sequence[bytes]]:
+        blocks = self._encode()
+        while piece := [*islice(blocks, PIECE_BLOCKS)]:
+            yield piece
 
 
 class Edits(ABC, Generic[K, V]):
@@ -351,12 +374,17 @@ class Batch(Edits[K, V]):
         waits for the disk.
 
         Raises: BatchEnded, and what the log raises; nothing was appended then.
-        Cancel: the changes were appended, unless the log says otherwise.
+        Cancel: the changes were appended, unless the log says otherwise; of more than a thousand
+        either all or none, as its length tells.
         """
         writer = self._open_writer()
         self._writer = None
         try:
-            has_appended = writer.append(local)
+            if writer.is_long:
+                await writer.append_long(local)
+                has_appended = True
+            else:
+                has_appended = writer.append(local)
         finally:
             await self._held.aclose()
         if has_appended:
