@@ -85,16 +85,18 @@ async def test_many_messages_at_once_keep_their_order() -> None:
 
 
 async def test_who_speaks_before_it_was_answered_is_heard() -> None:
-    async with open_server() as (_, port):
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            client = WebSocketClient(stream, f"ws://127.0.0.1:{port}/")
-            client.protocol.send_request(client.protocol.connect())
-            early = Frame(Opcode.TEXT, b"early").serialize(mask=True)
-            await stream.send_all(b"".join(client.protocol.data_to_send()) + early[:7])
-            assert (await client.response()).status_code == 101
-            await stream.send_all(early[7:])
-            await client.send("and late")
-            assert [await client.receive() for _ in range(2)] == ["early", "and late"]
+    async with (
+        open_server() as (_, port),
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+    ):
+        client = WebSocketClient(stream, f"ws://127.0.0.1:{port}/")
+        client.protocol.send_request(client.protocol.connect())
+        early = Frame(Opcode.TEXT, b"early").serialize(mask=True)
+        await stream.send_all(b"".join(client.protocol.data_to_send()) + early[:7])
+        assert (await client.response()).status_code == 101
+        await stream.send_all(early[7:])
+        await client.send("and late")
+        assert [await client.receive() for _ in range(2)] == ["early", "and late"]
 
 
 async def test_text_that_is_no_utf_8_closes_with_1007() -> None:
