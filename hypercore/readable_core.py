@@ -271,7 +271,7 @@ class ReadableCore:
         and Cancel: as `get`.
         """
         cuts = CutWatch()
-        self._shared.histories.add(cuts)
+        self._shared.users.histories.add(cuts)
         return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
 
     async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
