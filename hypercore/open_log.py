@@ -152,7 +152,7 @@ class OpenLog:
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.
 
-        Does not wait for the disk. Raises: StorageFailed.
+        Does not wait for the disk. Raises: StorageFailed, CoreFrozen.
         """
         self.check_open()
         log = self.log
@@ -176,7 +176,7 @@ class OpenLog:
     def append(self, blocks: bytes | Sequence[bytes], local: LocalRows | None) -> int:
         """Put blocks at the end, and write `local` rows; returns the index of the first.
 
-        Raises: NotWritable, BlockTooLarge, StorageFailed.
+        Raises: NotWritable, CoreFrozen, BlockTooLarge, StorageFailed.
         """
         log = self.log
         appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
@@ -203,7 +203,7 @@ class OpenLog:
     ) -> int:
         """As `append`, with another key pair or a signature that was made elsewhere.
 
-        Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
+        Raises: NotWritable, CoreFrozen, InvalidSignature, BlockTooLarge, StorageFailed.
         """
         proposal = self.propose(blocks)
         start = self.log.head.length
@@ -215,7 +215,7 @@ class OpenLog:
         return start
 
     def propose(self, blocks: bytes | Sequence[bytes]) -> Proposal:
-        """As `Core.propose`. Raises: BlockTooLarge, UsageError."""
+        """As `Core.propose`."""
         head = self.log.head
         proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
         if (largest := max(map(len, proposed), default=0)) > MAX_BLOCK_BYTES:
@@ -247,7 +247,7 @@ class OpenLog:
     ) -> None:
         """Cut the log back, as a new fork.
 
-        Raises: NotWritable, InvalidSignature, OutOfRange, StorageFailed.
+        Raises: as `Core.truncate`.
         """
         log = self.log
         if key_pair is None and signature is None and log.is_writable:
