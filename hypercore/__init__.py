@@ -17,9 +17,10 @@ How it hangs together, from values to tasks:
 | `pruning`                                            | tree nodes that cleared blocks leave   |
 | `inclusion_proof`, `fork_proof`                      | what is checked offline, with a key alone |
 | `storage`                                            | records, RocksDB and its twin in memory |
+| `held_blocks`, `stored_tree`, `durable_length`       | what of a log is here, and safe        |
 | `stored_log`                                         | a log and its storage: the one commit  |
 | `replication`                                        | messages, scheduler, sessions          |
-| `open_log`, `handle`                                 | what users of a log share; what one has |
+| `open_log`, `log_users`, `open_channels`, `handle`   | what users of a log share; what one has |
 | `pinned_history`, `snapshot`                         | a log as it was                        |
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
 | `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |

@@ -271,7 +271,7 @@ class ReadableCore:
         and Cancel: as `get`.
         """
         cuts = CutWatch()
-        self._shared.histories.add(cuts)
+        self._shared.users.histories.add(cuts)
         return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
 
     async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
@@ -368,7 +368,10 @@ class ReadableCore:
         await self._handle.wait_length(length)
 
     async def wait_change(self, length: int, fork: int) -> None:
-        """Return when the log has another length or fork than this. Cancel: undoes nothing."""
+        """Return when the log has another length or fork than this.
+
+        Raises: StorageFailed. Cancel: undoes nothing.
+        """
         await self._handle.wait_change(length, fork)
 
     async def update(self) -> bool:

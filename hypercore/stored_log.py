@@ -7,16 +7,15 @@ never guesses what reached the disk.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from typing import NoReturn
 
-from hypercore import flat_tree, log
-from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
+from hypercore import log
+from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair
+from hypercore.durable_length import DurableLength
 from hypercore.errors import (
     CoreFrozen,
     CorruptStorage,
@@ -26,28 +25,23 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
+from hypercore.held_blocks import HeldBlocks
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest, Verifier
-from hypercore.merkle import MerkleNode, parent_node
+from hypercore.merkle import MerkleNode
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
-from hypercore.repair import rebuilt_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
-from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES, Hints
+from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
+from hypercore.stored_tree import StoredTree
 
 LocalRows = Mapping[bytes, bytes | None]
 """Changes of the local rows: a value to put, None to delete."""
 
-_CACHED_NODES = 4096
-"""Tree nodes kept decoded, about 1.2 MB a log."""
-
-_MAX_PENDING = 1024
-"""Appends whose durability is told apart; with more, the last ones count as one."""
-
 
 class StoredLog:
-    """Head, bitfield and rows of one log, always as on the disk."""
+    """Head, blocks held and rows of one log, always as on the disk."""
 
     def __init__(self, rows: CoreStorage, key_pair: KeyPair | None = None) -> None:
         """Load and check. `key_pair` is what to sign with when none is stored.
@@ -62,7 +56,12 @@ class StoredLog:
         self._spare_key_pair = key_pair
         self._storage: Storage = rows.storage
         self._failure: StorageError | None = None
-        self.bitfield = Bitfield()
+        self._held = HeldBlocks(rows)
+        self.bitfield: Bitfield = self._held.bitfield
+        self._durable = DurableLength(rows.storage)
+        self._tree = StoredTree(self)
+        self.read_node = self._tree.read_node
+        """As `StoredTree.read_node`; not a method, which would be a call more for each node."""
         self._load()
 
     def _load(self) -> None:
@@ -70,14 +69,12 @@ class StoredLog:
         self.key = stored.auth.key
         self.discovery_key = self.rows.discovery_key
         self.head: Head = stored.head
-        self.bitfield.become(stored.bitfield)
+        self._held.load(stored.bitfield, stored.hints)
         self.verifier: Verifier | None = stored.verifier
         self.key_pair = stored.auth.key_pair or self._spare_key_pair
         self._auth = stored.auth
-        self._hints = stored.hints
-        self._nodes: dict[int, MerkleNode] = {node.index: node for node in stored.rebuilt}
-        self._durable_length = self.head.length
-        self._pending: deque[tuple[int, int]] = deque()
+        self._tree.begin_with(stored.rebuilt)
+        self._durable.forget()
         evidence = self.rows.load_fork_proof(self.key)
         self.fork_proof: ForkProof | None = evidence[0] if evidence else None
         """Once it is there, nothing is added to this log any more."""
@@ -90,7 +87,7 @@ class StoredLog:
                 f"core {self.discovery_key.hex()[:16]}",
                 f"its head, of length {self.head.length}, is older than its tree",
             )
-        self._repair(stored.rebuilt)
+        self._held.put_right(self.head.length, stored.rebuilt)
 
     def reload(self) -> bool:
         """Read and check all of it anew; whether the head changed.
@@ -122,28 +119,19 @@ class StoredLog:
 
     @property
     def contiguous_length(self) -> int:
-        return self._hints.contiguous_length
+        return self._held.hints.contiguous_length
 
     @property
     def remote_contiguous_length(self) -> int:
         """The longest prefix of the log that some peer has said to have, now or earlier."""
-        return min(self._hints.remote_contiguous_length, self.head.length)
+        return min(self._held.hints.remote_contiguous_length, self.head.length)
 
     def note_remote_contiguous(self, length: int) -> None:
         """Some peer has said to have blocks [0, length) of this fork; `length` may be beyond ours.
 
-        Written when it has become all of our log, so at most once for each length that this has;
-        any other waits for the next commit that moves our own contiguous length.
         Raises: StorageFailed.
         """
-        before = self.remote_contiguous_length
-        if length <= self._hints.remote_contiguous_length:
-            return
-        self._hints = replace(self._hints, remote_contiguous_length=length)
-        if before < self.head.length <= length and not self._storage.is_read_only:
-            batch = self._storage.batch()
-            self.rows.stage_hints(batch, self._hints)
-            self._storage.commit(batch)
+        self._held.note_remote_contiguous(length, self.head.length)
 
     @property
     def durable_length(self) -> int:
@@ -152,47 +140,12 @@ class StoredLog:
         Of a log that others write it is the length: what is lost can be fetched again, and
         nobody signs another history in its place.
         """
-        pending = self._pending
-        if not pending:
-            return self.head.length
-        durable = self._storage.durable_sequence
-        while pending and pending[0][0] <= durable:
-            self._durable_length = pending.popleft()[1]
-        return min(self._durable_length, self.head.length) if pending else self.head.length
+        return self._durable.of(self.head.length)
 
     def sequence_of(self, length: int) -> int:
         """The commit that must be durable for `length` to be."""
-        for sequence, committed in self._pending:
-            if committed >= length:
-                return sequence
-        return self.sequence
-
-    def _repair(self, rebuilt: Sequence[MerkleNode]) -> None:
-        """Put right what can be told from the rest: roots, bits beyond the end, hints."""
-        beyond = self._clear_bits_beyond()
-        contiguous = min(self.bitfield.first_unset(0), self.head.length)
-        is_right = contiguous == self._hints.contiguous_length and not rebuilt and not beyond
-        self._hints = self._hints.moved(contiguous)
-        if is_right or self._storage.is_read_only:
-            return
-        batch = self._storage.batch()
-        self.rows.stage_nodes(batch, rebuilt)
-        for page in beyond:
-            self.rows.stage_page(batch, self.bitfield, page)
-        self.rows.stage_hints(batch, self._hints)
-        self._storage.commit(batch)
-
-    def _clear_bits_beyond(self) -> list[int]:
-        """Bits at or beyond the end, which would come true with the next blocks; their pages."""
-        length = self.head.length
-        pages = self.bitfield.pages()
-        if not pages or self.bitfield.first_set(length, (pages[-1] + 1) * PAGE_BITS) is None:
-            return []
-        beyond = [page for page in pages if (page + 1) * PAGE_BITS > length]
-        for page in beyond:
-            first = max(length, page * PAGE_BITS)
-            self.bitfield.set_range(first, (page + 1) * PAGE_BITS, False)
-        return beyond
+        sequence = self._durable.sequence_of(length)
+        return self.sequence if sequence is None else sequence
 
     def _may_write(self) -> bool:
         if self.key_pair is None or self.verifier is None or self._storage.is_read_only:
@@ -238,63 +191,20 @@ class StoredLog:
         self.fork_proof, self._proven_fork = proof, proven
         self.is_writable = False
 
-    def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or one over stored blocks; None for one that is damaged.
-
-        A damaged one is made anew from what lies below it, as far as that is here.
-        Raises: CorruptStorage for blocks that are not those that were signed.
-        """
-        node = self._nodes.get(index)
-        if node is None:
-            try:
-                node = self.rows.read_node(index)
-            except CorruptStorage:
-                node = rebuilt_node(self, index)
-            node = node or self._rebuild(index)
-            if node is not None:
-                if len(self._nodes) >= _CACHED_NODES:
-                    for oldest in list(islice(self._nodes, _CACHED_NODES // 4)):
-                        del self._nodes[oldest]
-                self._nodes[index] = node
-        return node
-
-    def _rebuild(self, index: int) -> MerkleNode | None:
-        # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,
-        # and can then no longer prove the neighbor.
-        # Nearly always asked for where blocks are about to come: the first one tells.
-        start = (index & (index + 1)) >> 1
-        if not self.bitfield.get(start):
-            return None
-        stop = flat_tree.right_span(index) // 2 + 1
-        if not self.bitfield.has_range(start, stop):
-            return None
-        try:
-            node = self.rows.rebuild(index)
-            parent = self.rows.read_node(flat_tree.parent(index))
-            sibling = self.rows.read_node(flat_tree.sibling(index))
-        except CorruptStorage:
-            return None
-        if node is not None and parent is not None and sibling is not None:
-            left, right = sorted((node, sibling))
-            if parent_node(left, right) != parent:
-                where = f"blocks [{start}, {stop}) of core {self.discovery_key.hex()}"
-                raise CorruptStorage(where, "not what was signed")
-        return node
-
     def sign(self, head: Head) -> bytes:
         if self.verifier is None or self.key_pair is None:
             raise NotWritable("this core's secret key is not here")
         return self.verifier.sign(head, self.key_pair)
 
     def check_writable(self) -> None:
-        """Raises: NotWritable, StorageFailed."""
+        """Raises: NotWritable, CoreFrozen, StorageError."""
         self.check_usable()
         if not self.is_writable:
             if (error := self.frozen_error) is not None:
                 raise error
             reason = self._storage.why_read_only or "this core's secret key is not here"
             raise NotWritable(reason)
-        if self._hints.recovering:
+        if self._held.hints.recovering:
             self._refuse_recovering()
 
     def _refuse_recovering(self) -> NoReturn:
@@ -306,7 +216,7 @@ class StoredLog:
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
 
-        Returns the index of the first block. Raises: NotWritable, CoreFrozen, StorageFailed.
+        Returns the index of the first block. Raises: as `check_writable`, StorageFailed.
         """
         self.check_writable()
         start = self.head.length
@@ -316,7 +226,8 @@ class StoredLog:
     def truncate(self, length: int, fork: int | None = None) -> Changeset:
         """Cut the log back, as a new fork; returns what was committed.
 
-        Raises: as `append`, and PrunedHistory.
+        Raises: as `append`, and OutOfRange, PrunedHistory; UsageError for a cut into the prologue
+        or a fork that is not newer.
         """
         self.check_writable()
         assert self.verifier is not None
@@ -334,11 +245,11 @@ class StoredLog:
         return changes
 
     def propose(self, blocks: Sequence[bytes]) -> Proposal:
-        """`blocks`, as they are to be stored, at the end. Raises: UsageError."""
+        """`blocks`, as they are to be stored, at the end. Raises: as `propose_append`."""
         return propose_append(self.head, blocks, self.verifier)
 
     def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
-        """Raises: UsageError, PrunedHistory, CorruptStorage."""
+        """The log cut back, as a new fork. Raises: as `propose_truncation`, and PrunedHistory."""
         if 0 <= length < self.head.length:
             check_roots(length, self.bitfield, self.read_node)
         fork = self.head.fork + 1 if fork is None else fork
@@ -353,14 +264,15 @@ class StoredLog:
     ) -> Changeset:
         """Write what was proposed of this very head, made valid by a signature or a key pair.
 
-        Returns what was committed. Raises: InvalidSignature, NotWritable, StorageFailed.
+        Returns what was committed. Raises: InvalidSignature, NotWritable, CoreFrozen, StorageError;
+        UsageError for both a signature and a key pair.
         """
         if signature is not None and key_pair is not None:
             raise UsageError("a signature and a key pair exclude one another")
         self.check_usable()
         if self._storage.is_read_only:
             raise NotWritable(self._storage.why_read_only or "the store is read-only")
-        if self._hints.recovering:
+        if self._held.hints.recovering:
             self._refuse_recovering()
         if signature is None:
             changes = proposal.signed_by(key_pair or self.key_pair)
@@ -372,7 +284,7 @@ class StoredLog:
         if not is_noted:
             # Whoever signs elsewhere goes by what we show: nobody is to see what a power cut
             # could take back, or another log of this length would be signed after it.
-            self._note_pending(self.head.length, self.sequence, length)
+            self._durable.note(self.head.length, self.sequence, length)
         return changes
 
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
@@ -380,47 +292,23 @@ class StoredLog:
 
         Their tree nodes stay: they prove the others. Raises: StorageFailed.
         """
-        self.check_usable()
         rows = checked_rows(local)
-        batch = self._storage.batch()
-        try:
+        with self._writing() as batch:
             self.stage_clearing(batch, runs)
             self.stage_local(batch, rows)
-            self.sequence = self._storage.commit(batch)
-        except BaseException as error:
-            self.poison(error)
-            raise
 
     def stage_clearing(self, batch: WriteBatch, runs: Sequence[tuple[int, int]]) -> None:
         """Put the removal of these runs into a batch that must be committed next."""
-        touched: set[int] = set()
         for start, stop in runs:
             self.rows.stage_clearing(batch, start, stop)
-            self.bitfield.set_range(start, stop, False)
-            touched.update(pages_of(start, stop))
-        for page in touched:
-            self.rows.stage_page(batch, self.bitfield, page)
-        first = min((start for start, _ in runs), default=self._hints.contiguous_length)
-        if first < self._hints.contiguous_length:
-            self._hints = self._hints.moved(first)
-            self.rows.stage_hints(batch, self._hints)
+        self._held.stage_clearing(batch, runs)
 
     def restore(self, nodes: Sequence[MerkleNode], blocks: Sequence[int]) -> None:
         """Put tree nodes that were lost, and mark blocks that are here. Raises: StorageFailed."""
-        self.check_usable()
-        batch = self._storage.batch()
-        try:
+        with self._writing() as batch:
             self.rows.stage_nodes(batch, nodes)
-            for index in blocks:
-                self.bitfield.set_range(index, index + 1)
-            for page in {page for index in blocks for page in pages_of(index, index + 1)}:
-                self.rows.stage_page(batch, self.bitfield, page)
-            self._stage_hints(batch, self._hints, self.head.length)
-            self.sequence = self._storage.commit(batch)
-        except BaseException as error:
-            self.poison(error)
-            raise
-        self._nodes.clear()
+            self._held.stage_restored(batch, blocks, self.head.length)
+        self._tree.forget()
 
     def forget_node(self, index: int) -> None:
         """Delete a tree node that cannot be read. Raises: StorageFailed."""
@@ -428,25 +316,31 @@ class StoredLog:
         batch = self._storage.batch()
         batch.delete(self.rows.keys.node(index))
         self.sequence = self._storage.commit(batch)
-        self._nodes.clear()
+        self._tree.forget()
 
     def prune(self, tops: Iterable[int]) -> None:
         """Remove all tree nodes below these. Raises: StorageFailed."""
+        with self._writing() as batch:
+            for top in tops:
+                self.rows.stage_pruning(batch, top)
+        self._tree.forget()
+
+    @contextmanager
+    def _writing(self) -> Iterator[WriteBatch]:
+        """Commit what the block stages, which leaves the head as it is; or poison the log."""
         self.check_usable()
         batch = self._storage.batch()
         try:
-            for top in tops:
-                self.rows.stage_pruning(batch, top)
+            yield batch
             self.sequence = self._storage.commit(batch)
         except BaseException as error:
             self.poison(error)
             raise
-        self._nodes.clear()
 
     def commit(self, changesets: Sequence[Changeset], local: LocalRows | None = None) -> None:
         """Write all of it in one batch, then make it the state.
 
-        Not synced. Raises: StorageFailed, and then for every later commit.
+        Not synced. Raises: StorageFailed, and then for every later commit; CoreFrozen.
         """
         self.check_usable()
         if self.fork_proof is not None and any(changes.head for changes in changesets):
@@ -468,22 +362,17 @@ class StoredLog:
         the log then, and who fails to must `poison` it.
         """
         head = self.head
-        touched: set[int] = set()
-        hints = self._hints
         for changes in changesets:
             if changes.truncated_to is not None:
-                hints = self._stage_truncation(batch, changes.truncated_to, head, hints)
-                touched.update(pages_of(changes.truncated_to, head.length))
+                self.rows.stage_truncation(batch, changes.truncated_to, head.length)
+                self._tree.forget()
             if changes.manifest is not None and self._auth.manifest is None:
                 self._learn_manifest(batch, changes.manifest)
             self.rows.stage_changes(batch, changes)
-            touched.update(self._mark(changes.blocks))
             head = changes.head or head
-        for page in touched:
-            self.rows.stage_page(batch, self.bitfield, page)
         if head is not self.head:
             self.rows.stage_head(batch, head)
-        self._stage_hints(batch, hints, head.length)
+        self._held.stage(batch, changesets, self.head.length)
         return head
 
     def poison(self, error: BaseException) -> None:
@@ -492,44 +381,8 @@ class StoredLog:
         What was staged in memory is taken back, as far as it is not there.
         """
         self._failure = StorageFailed(f"a write to this core failed: {error}")
-        with suppress(StorageError):
-            self.bitfield.become(self.rows.load_bitfield())
-            self._hints = self._hints.moved(min(self.bitfield.first_unset(0), self.head.length))
-            self._nodes.clear()
-
-    def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
-        """Set the bits of these blocks, which come in any order; returns the pages."""
-        if not blocks:
-            return range(0)
-        indices = [index for index, _ in blocks]
-        start, stop = indices[0], indices[0] + len(indices)
-        if indices == list(range(start, stop)):
-            self.bitfield.set_range(start, stop)
-            return pages_of(start, stop)
-        for index in indices:
-            self.bitfield.set_range(index, index + 1)
-        return {page for index in indices for page in pages_of(index, index + 1)}
-
-    def _stage_truncation(self, batch: WriteBatch, length: int, head: Head, hints: Hints) -> Hints:
-        self.rows.stage_truncation(batch, length, head.length)
-        self.bitfield.set_range(length, head.length, False)
-        self._nodes.clear()
-        if length >= max(hints.contiguous_length, hints.remote_contiguous_length):
-            return hints
-        return replace(
-            hints,
-            contiguous_length=min(hints.contiguous_length, length),
-            remote_contiguous_length=min(hints.remote_contiguous_length, length),
-        )
-
-    def _stage_hints(self, batch: WriteBatch, hints: Hints, length: int) -> None:
-        contiguous = hints.contiguous_length
-        if contiguous < length and self.bitfield.get(contiguous):
-            contiguous = min(self.bitfield.first_unset(contiguous), length)
-            hints = hints.moved(contiguous)
-        if hints is not self._hints:
-            self.rows.stage_hints(batch, hints)
-            self._hints = hints
+        self._held.reread(self.head.length)
+        self._tree.forget()
 
     def set_manifest(self, manifest: Manifest) -> None:
         """Store it; it must be the one that the key stands for. Raises: StorageFailed."""
@@ -551,23 +404,13 @@ class StoredLog:
         """What was staged is committed, with this sequence: make its head the state."""
         self.sequence = sequence
         if self.is_writable and head is not self.head:
-            self._note_pending(head.length, sequence, self.head.length)
+            self._durable.note(head.length, sequence, self.head.length)
         is_group_told = self.rows.group is not None and head is not self.head
         self.head = head
         if not self.is_writable and self.key_pair is not None:
             self.is_writable = self._may_write()
         if is_group_told and self.on_group_update is not None:
             self.on_group_update(self)
-
-    def _note_pending(self, length: int, sequence: int, length_before: int) -> None:
-        pending = self._pending
-        if not pending:
-            if sequence <= self._storage.durable_sequence:
-                return
-            self._durable_length = length_before
-        elif len(pending) == _MAX_PENDING:
-            pending.pop()
-        pending.append((sequence, length))
 
     def local_value(self, key: bytes) -> bytes | None:
         return self._storage.get(self.rows.keys.local(key))

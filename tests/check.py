@@ -4,12 +4,17 @@ Needs Python 3.11+, node and npm, and nothing else: it makes `.venv`, installs t
 its test extras and the pinned JavaScript originals, and runs every check. A browser is needed,
 too: where none is found Debian's Chromium is installed, which takes root. `--fast` leaves out
 JavaScript, the browser and the slow tests.
+
+Hundreds of tests start processes of the originals, cut networks and throw dice at NATs, two at a
+time. A few that fail are therefore run once more, alone; what fails again fails the check, and
+what does not is named in the last lines: it is a bug all the same, of ours or of the test.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,17 +27,45 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 INTEROP = ROOT / "tests" / "interop"
 PACKAGES = ["hypercore", "bee", "swarm", "node"]
+LAST_FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
+TESTS_FAILED = 1
+"""What pytest exits with then; anything else is not about single tests."""
+SECOND_CHANCES = 3
+"""More failing tests than this are no accident."""
 
 
-def run(title: str, command: list[str | Path], cwd: Path = ROOT) -> None:
-    """Run one step; a step that fails ends the whole check with its exit code."""
+def attempt(title: str, command: list[str | Path], cwd: Path = ROOT) -> int:
+    """Run one step; its exit code."""
     print(f"\n== {title}", flush=True)
     started = time.monotonic()
     result = subprocess.run([str(part) for part in command], cwd=cwd, check=False)
     print(f"-- {title}: {time.monotonic() - started:.1f} s", flush=True)
-    if result.returncode:
-        print(f"{title} failed with exit code {result.returncode}", file=sys.stderr)
-        sys.exit(result.returncode)
+    return result.returncode
+
+
+def end_if_failed(title: str, code: int) -> None:
+    """A step that fails ends the whole check with its exit code."""
+    if code:
+        print(f"{title} failed with exit code {code}", file=sys.stderr)
+        sys.exit(code)
+
+
+def run(title: str, command: list[str | Path], cwd: Path = ROOT) -> None:
+    end_if_failed(title, attempt(title, command, cwd))
+
+
+def run_tests(pytest: list[str | Path], options: list[str]) -> list[str]:
+    """Two tests at a time; the names of those that failed then and passed alone."""
+    workers = ["-n", "2", "--dist", "loadfile", "--cache-clear"]
+    code = attempt("tests", [*pytest, *workers, *options])
+    if code != TESTS_FAILED:
+        end_if_failed("tests", code)
+        return []
+    failed = list(json.loads(LAST_FAILED.read_text())) if LAST_FAILED.is_file() else []
+    if not 1 <= len(failed) <= SECOND_CHANCES:
+        end_if_failed("tests", code)
+    run("failed tests, alone", [*pytest, *failed])
+    return failed
 
 
 def fingerprint(*files: Path) -> str:
@@ -97,8 +130,9 @@ def main() -> None:
     run("lint", [tools / "ruff", "check", "."])
     run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
     run("imports", [tools / "lint-imports"])
-    workers = ["-n", "2", "--dist", "loadfile"]
-    run("tests", [python, "-m", "pytest", "-q", *workers, *selection, *options.pytest_options])
+    unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
+    for name in unsteady:
+        print(f"\nunsteady, passed only alone: {name}")
     print("\nall checks passed")
 
 

@@ -281,7 +281,7 @@ class Downloads:
             self._receive_proof(peer, request, Data.decode(payload), intake)
         elif self._log.bitfield.get(request.index):
             peer.counters.answers_ignored += 1
-            self._answered(peer, request, now)
+            self._answered(peer, request)
         else:
             size = intake.accept_block(request.index, payload, offset)
             if size is None:
@@ -352,7 +352,7 @@ class Downloads:
         peer.inflight.finish(request)
         self.demand.settle(request.index)
 
-    def _answered(self, peer: RemotePeer, request: InflightRequest, now: float) -> None:
+    def _answered(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)
         self.demand.settle(request.index)
 

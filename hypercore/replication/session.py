@@ -16,19 +16,19 @@ from hypercore.fork_proof import ForkProof
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.log_channel import capability_fault, open_log_channel
-from hypercore.replication.peer_handle import ExtensionHandler, Greeting, PeerHandle
-from hypercore.replication.refusals import Refusals
-from hypercore.replication.remote import RemotePeer
-from hypercore.replication.replicated_log import ReplicatedLog
-from hypercore.replication.replicator import (
+from hypercore.replication.outputs import (
     AbortConnection,
     Answerable,
     EndChannel,
     ExtensionReceived,
     Output,
-    Replicator,
     Transmit,
 )
+from hypercore.replication.peer_handle import ExtensionHandler, Greeting, PeerHandle
+from hypercore.replication.refusals import Refusals
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.replication.replicator import Replicator
 from hypercore.replication.report import report_replication
 from hypercore.replication.seeks import Seek
 from hypercore.replication.served_peer import ServedPeer

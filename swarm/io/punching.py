@@ -85,13 +85,18 @@ class HolePunch:
     async def analyze(self, *, may_reopen: bool) -> bool:
         """Whether our NAT is understood and something can be done; with new sockets if need be.
 
-        Cancel: stays with the socket that it has.
+        When there is no socket to be had nothing will come of the attempt.
+        Cancel: there may be no socket left, so that nothing will come of it.
         """
         await self._sampled.wait()
         for _ in range(MAX_REOPENS if may_reopen else 0):
             if not self.machine.is_unstable or self.machine.is_punching or self.machine.is_done:
                 break
-            await self._reopen()
+            try:
+                await self._reopen()
+            except OSError:
+                self.stop()
+                break
             await self._sampled.wait()
         return not self.machine.is_unstable
 
@@ -171,7 +176,10 @@ class HolePunch:
             nursery.cancel_scope.cancel()
 
     async def _reopen(self) -> None:
-        self._scopes[0].cancel()
+        former = self._scopes.pop(0, None)
+        if former is None:
+            return  # another round of the talk is at it
+        former.cancel()
         self._sampled = trio.Event()
         is_open = self._sockets.public_address is not None
         self.machine.nat = SocketNat(is_open=is_open)
@@ -179,18 +187,24 @@ class HolePunch:
 
     async def _run_first(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope() as scope:
-            async with open_udx_endpoint(
-                self._host, 0, sharing=self._sockets.server, entropy=self._sockets.entropy
-            ) as endpoint:
-                driver = self._sockets.dht.driver
-                with driver.attached(UdxCarrier(endpoint)) as via:
-                    self._scopes[0], self._endpoints[0], self._via = scope, endpoint, via
-                    task_status.started()
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._sample, via, self._sampled)
-                        await self._serve(0, endpoint, via)
-                        nursery.cancel_scope.cancel()
-        self._forget(0, scope)
+            try:
+                await self._run_socket(scope, task_status)
+            finally:
+                self._forget(0, scope)
+
+    async def _run_socket(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None]
+    ) -> None:
+        async with open_udx_endpoint(
+            self._host, 0, sharing=self._sockets.server, entropy=self._sockets.entropy
+        ) as endpoint:
+            with self._sockets.dht.driver.attached(UdxCarrier(endpoint)) as via:
+                self._scopes[0], self._endpoints[0], self._via = scope, endpoint, via
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._sample, via, self._sampled)
+                    await self._serve(0, endpoint, via)
+                    nursery.cancel_scope.cancel()
 
     async def _sample(self, via: Via, sampled: trio.Event) -> None:
         """Ask nodes of the table as what our socket appears to them; twice if need be."""
@@ -241,7 +255,7 @@ class HolePunch:
                 case OpenSockets(count):
                     self._open_extra(count)
                 case Punched(index, remote):
-                    self._nursery.start_soon(self._finish, index, remote)
+                    self._finish(index, remote)
                 case GaveUp():
                     self._end_random()
                     self._ended.set()
@@ -314,7 +328,7 @@ class HolePunch:
         if not self._scopes and self._closing.is_set():
             self._closed.set()
 
-    async def _finish(self, index: int, remote: Address) -> None:
+    def _finish(self, index: int, remote: Address) -> None:
         """Keep the socket that was reached, and no other."""
         self._end_random()
         self._found = (self._endpoints[index], remote)

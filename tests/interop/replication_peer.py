@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -36,9 +37,15 @@ class JavaScriptPeer:
         line = json.dumps({"number": number, "command": command, **arguments}) + "\n"
         assert self._process.stdin is not None
         await self._process.stdin.send_all(line.encode())
+        asked = trio.current_time()
         while number not in self._answers:
             assert not self._is_over, f"the process ended before it had answered {command}"
-            await self._arrived.wait()
+            try:
+                await self._arrived.wait()
+            except trio.Cancelled:
+                seconds = trio.current_time() - asked
+                sys.stderr.write(f"{command} had no answer for {seconds:.1f} s: {arguments}\n")
+                raise
         answer = self._answers.pop(number)
         assert "error" not in answer, answer
         return answer

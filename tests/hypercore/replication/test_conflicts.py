@@ -24,7 +24,7 @@ from hypercore.replication.messages import (
     NoDataReason,
     Sync,
 )
-from hypercore.replication.replicator import AbortConnection
+from hypercore.replication.outputs import AbortConnection
 from hypercore.replication.session import CoreReplication
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
