@@ -34,7 +34,7 @@ T = TypeVar("T")
 MAX_READS = 64
 """Values read at the same time, from all members together."""
 
-STALL_SECONDS = 5.0
+STALL_SECONDS = 4.0
 """A member that sends no block for half of this, or all of it, is given up for this value."""
 
 MAX_DEPTH = 16
@@ -269,14 +269,12 @@ class Fetcher:
         async with self._reads:
             try:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
-            except MemberDataError:
+            except MemberDataError as error:
                 member.failures += 1
                 live = self._members.get(member.id)
                 if live is member and live.close_reason is None:
                     self._unread.add((member.id, co_id))
-                    live.conduct.note_failure(was_heard=live.was_heard_since(started))
-                    live.needs_catching_up.set()
-                    live.judge()
+                    live.read_failed(started, error.cause)
                 return None
         return reading, trio.current_time() - started
 

@@ -18,7 +18,7 @@ from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
-from node.mesh.member_data import MemberData
+from node.mesh.member_data import Cause, MemberData
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.messages import (
     Evidence,
@@ -265,9 +265,12 @@ class Member:
         """It did what no member may: it goes, and does not come back at once."""
         self.carry_out(self.session.close(fault, is_fault=True))
 
-    def was_heard_since(self, moment: float) -> bool:
-        """Whether anything came from it, on whatever channel; True where nobody knows."""
-        return self.traffic is None or self.traffic.heard_at() >= moment
+    def read_failed(self, asked_at: float, cause: Cause) -> None:
+        """A read of its log failed that began then: it is to be done again, unless it goes."""
+        heard_at = trio.current_time() if self.traffic is None else self.traffic.answering_at()
+        self.conduct.note_failure(cause, asked_at, heard_at)
+        self.needs_catching_up.set()
+        self.judge()
 
     def judge(self) -> None:
         """Look at what it did lately, and expel it if that is too much."""

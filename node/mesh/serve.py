@@ -49,7 +49,7 @@ HEAD_DELAY_SECONDS = 10.0
 """How long nobody looks at the longer head of a member of which nothing is read. That is most of
 them at most times: who merged an edit has written it into its own log, too."""
 
-REREAD_SECONDS = 1.0
+REREAD_SECONDS = 0.5
 """After a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005

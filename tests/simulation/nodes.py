@@ -23,7 +23,7 @@ from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.serve import ClientSocket, serve_client
 from node.covalue.bee_store import BeeStore
-from node.mesh.exchange import Traffic
+from node.mesh.exchange import measure_traffic
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.replicas import ReplicaPolicy
@@ -40,16 +40,6 @@ MESH = Membership("bees", b"a secret of the simulation")
 
 UNWIND_SECONDS = 30.0
 """For the tasks of a node that is stopped; virtual, and far more than they may need."""
-
-
-def _traffic(connection: Connection) -> Traffic:
-    """As `node.running` has it."""
-
-    def count() -> int:
-        statistics = connection.statistics()
-        return statistics.bytes_received + statistics.bytes_sent
-
-    return Traffic(True, count, lambda: connection.statistics().last_received_at)
 
 
 class Door(ClientSocket, Protocol):
@@ -148,7 +138,7 @@ class SimulatedNode:
                     async def serve(connection: Connection) -> None:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
-                                await serve_member(mesh, mux, cores, _traffic(connection))
+                                await serve_member(mesh, mux, cores, measure_traffic(connection))
                             except (KeptOut, NotSpoken) as error:
                                 self._note(f"node {self.number}: {error}")
 
