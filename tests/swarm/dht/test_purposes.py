@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from swarm.dht.messages import Internal
-from swarm.dht.purposes import Errands, ForQuery, ForUser
+from swarm.dht.purposes import Errands, ForQuery, ForUser, Purpose
 from swarm.dht.query import Query, QueryPlan
 from swarm.dht.requests import Call
 
@@ -33,7 +33,11 @@ def test_what_is_postponed_is_tried_once_more_unless_its_query_is_over() -> None
     errands = Errands()
     ended, running = (errands.begin_query(create_query(), is_background=False) for _ in range(2))
     call = Call(("192.0.2.7", 4000), Internal.PING, True)
-    purposes = [ForUser(), ForQuery(ended, is_commit=False), ForQuery(running, is_commit=True)]
+    purposes: list[Purpose] = [
+        ForUser(),
+        ForQuery(ended, is_commit=False),
+        ForQuery(running, is_commit=True),
+    ]
     for purpose in purposes:
         errands.postpone(call, purpose)
     errands.end_query(ended)
