@@ -382,13 +382,18 @@ class SyncEngine:
 
     def _load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
         peer.replace(self._state.subscribe(peer, co_id), known)
-        steps = [partial(self._offers.answer_load, peer, co_id)]
-        if len(self._state.subscribers[co_id]) == 1:
-            # The first to subscribe; later changes are announced to us. The mesh is told what is
-            # stored here, so that has to be read before it is asked.
-            steps.insert(0, partial(self._state.find, co_id))
-        for step in steps:
-            self._state.when_read(co_id, step, out, is_wanted=not known.header)
+        entry = self._state.use(co_id, out, is_wanted=not known.header)
+        # The first to subscribe: later changes are announced to us. The mesh is told what is
+        # stored here, so that has to be read before it is asked.
+        is_first = len(self._state.subscribers[co_id]) == 1
+        if entry.phase is Phase.LOADING:
+            if is_first:
+                entry.waiting.append(partial(self._state.find, co_id))
+            entry.waiting.append(partial(self._offers.answer_load, peer, co_id))
+            return
+        if is_first:
+            self._state.find(co_id, out)
+        self._offers.answer_load(peer, co_id, out)
 
     def _receive_known(
         self,
