@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from tests.simulation.determinism import Note
+from tests.simulation.disk import Shortage
 from tests.simulation.network import Link, Network
 from tests.simulation.nodes import SimulatedNode
 from tests.simulation.script import Fault
@@ -23,7 +25,9 @@ class FaultMaker:
         nodes: list[SimulatedNode],
         nursery: trio.Nursery,
         check: Callable[[SimulatedNode], Awaitable[None]],
+        note: Note,
     ) -> None:
+        self._note = note
         self._network = network
         self._nodes = nodes
         self._nursery = nursery
@@ -38,6 +42,8 @@ class FaultMaker:
             if actor not in self._down:
                 self._down[actor] = trio.Event()
                 self._nursery.start_soon(self._restart, fault, actor, chance)
+        elif fault is Fault.FULL:
+            self._nursery.start_soon(self._fill, self._nodes[actor], chance)
         elif fault is Fault.FLAP:
             self._nursery.start_soon(self._flap, actor, chance)
         elif fault is Fault.RESET:
@@ -75,6 +81,8 @@ class FaultMaker:
         self._is_over.set()
         for node_is_up in list(self._down.values()):
             await node_is_up.wait()
+        for node in self._nodes:
+            node.disk.shortage = None
         self._heal()
 
     def _heal(self) -> None:
@@ -98,6 +106,19 @@ class FaultMaker:
                 with trio.move_on_after(chance.uniform(0.05, 1.5)):
                     await self._is_over.wait()
                     return
+
+    async def _fill(self, node: SimulatedNode, chance: random.Random) -> None:
+        """Meanwhile all that was acknowledged is served."""
+        await node.wait_started()
+        if self._is_over.is_set() or node.disk.shortage is not None:
+            return
+        node.disk.shortage = chance.choice(list(Shortage))
+        self._note(f"the disk of node {node.number} is short of room: {node.disk.shortage.name}")
+        with trio.move_on_after(chance.choice((0.3, 1.5, 4.0))):
+            await self._is_over.wait()
+        await self._check(node)
+        node.disk.shortage = None
+        self._note(f"there is room on the disk of node {node.number}")
 
     async def _restart(self, fault: Fault, number: int, chance: random.Random) -> None:
         node = self._nodes[number]

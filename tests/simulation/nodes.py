@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -21,13 +22,17 @@ from node.access.usage_file import count_usage
 from node.cojson.gatekeeper import Origin
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
+from node.cojson.room import Room
 from node.cojson.serve import ClientSocket, serve_client
 from node.covalue.bee_store import BeeStore
+from node.disk_guard import DiskLimits, open_disk_guard
 from node.mesh.exchange import measure_traffic
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
+from node.pausing import pause_without_room
 from node.storing import open_data_core
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
@@ -73,7 +78,10 @@ class SimulatedNode:
         self._chance = random.Random(f"{seed}/node/{self.number}")
         sync_seconds = self._chance.choice((0.0005, 0.003, 0.02))
         self.disk = Disk(self._chance, sync_seconds, is_hasty=plan.is_hasty)
+        self.room = Room()
+        """Of this start of it."""
         self._note = note
+        self._book = MemberBook()
         self._storage: DiskStorage | None = None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -119,8 +127,11 @@ class SimulatedNode:
             async with open_data_core(cores, MESH.data_key) as data:
                 store = BeeStore(Bee(data), data, cores.reclaim)
                 gate = Gate(quotas=plan.quotas, usage=await count_usage(store))
+                limits = DiskLimits((), self.disk.max_bytes)
+                self.room = room = Room()
                 async with (
-                    open_sync_host(store, HostOptions(), access=gate) as sync,
+                    open_disk_guard(room, limits, cores, store, self._measure),
+                    open_sync_host(store, HostOptions(), access=gate, room=room) as sync,
                     open_mesh(
                         sync,
                         data,
@@ -129,8 +140,11 @@ class SimulatedNode:
                         name=f"node {self.number}",
                         policy=plan.policy,
                         identity=self.identity,
+                        book=self._book,
                         clock=trio.current_time,
                         cores=cores,
+                        rebuild=store.rebuild,
+                        entropy=self._chance.randbytes,
                     ) as mesh,
                 ):
                     sync.mesh = mesh
@@ -152,7 +166,9 @@ class SimulatedNode:
                     ) as swarm:
                         for number in plan.peers:
                             swarm.add_peer(self.network.hosts[number].address, PORT)
+                        await mesh.recall.wait_settled()
                         async with trio.open_nursery() as clients:
+                            clients.start_soon(pause_without_room, room, mesh, None)
                             self.sync, self.mesh, self.swarm = sync, mesh, swarm
                             self.store, self._clients = store, clients
                             try:
@@ -160,6 +176,10 @@ class SimulatedNode:
                             finally:
                                 self._forget()
                                 clients.cancel_scope.cancel()
+
+    async def _measure(self, _paths: tuple[Path, ...]) -> tuple[int, int]:
+        await trio.lowlevel.checkpoint()
+        return self.disk.measure()
 
     def _forget(self) -> None:
         self.sync = self.mesh = self.swarm = self.store = self._clients = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -14,6 +15,9 @@ from tests.simulation.nodes import NodePlan
 
 QUOTA_BYTES = 40_000
 """For every account; one client of a run goes beyond it."""
+
+FULL_SHARE = 0.3
+"""Of all runs, in which a disk has no room for a while."""
 
 _DURABILITIES = (Durability.COMMIT, Durability.COMMIT, Durability.group(5), Durability.OS)
 _LATENCIES = (0.0005, 0.005, 0.02, 0.08)
@@ -40,6 +44,8 @@ class Fault(Enum):
     KILL = auto()
     POWER = auto()
     STOP = auto()
+    FULL = auto()
+    """A disk has no room for a while: nothing is taken in, all that is there is served."""
 
 
 class Deed(Enum):
@@ -118,6 +124,7 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
     for _ in range(chance.randint(1, 6)):
         fault = chance.choices(kinds, [_FAULT_WEIGHTS[kind] for kind in kinds])[0]
         steps.append(_step(chance, seconds, fault, count))
+    steps += _adversities(seed, seconds, count)
     clients = chance.randint(2, 4)
     for _ in range(chance.randint(6, 18)):
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
@@ -131,6 +138,14 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
         steps=tuple(sorted(steps, key=lambda step: step.at)),
         seconds=seconds,
     )
+
+
+def _adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
+    """What goes wrong in some runs besides; drawn apart, so that nothing else depends on it."""
+    chance = derive(seed, "adversities")
+    if chance.random() < FULL_SHARE:
+        for _ in range(chance.randint(1, 2)):
+            yield _step(chance, seconds, Fault.FULL, count)
 
 
 def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:
