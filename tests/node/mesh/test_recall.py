@@ -19,8 +19,8 @@ from node.mesh.recall import GRACE_SECONDS, MAX_FORKS_AHEAD, OVERLAP_SECONDS, Re
 from node.mesh.replicas import ReplicaPolicy
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
-from tests.node.mesh.test_serve import raw_member, receive_one
+from tests.node.mesh.nodes import MeshNode, connected, identity_of, open_mesh_node, wait_until
+from tests.node.mesh.test_serve import RAW, raw_member, receive_one
 from tests.support.memory_mux import memory_mux_pair
 
 EVERYTHING = ReplicaPolicy(everything=True)
@@ -167,6 +167,16 @@ async def test_the_first_append_waits_for_a_word_but_not_for_ever(
     ):
         started = trio.current_time()
         await upload(node, *BEFORE)
+        assert trio.current_time() - started == pytest.approx(GRACE_SECONDS), "not that one"
+    book = MemberBook()
+    book.note(identity_of(2).public_key.hex(), "other", "writer", 0)
+    async with (
+        open_mesh_node(1, book=book) as node,
+        open_mesh_node(2) as other,
+        connected(node, other),
+    ):
+        started = trio.current_time()
+        await upload(node, *BEFORE)
         assert trio.current_time() - started < 0.1
     async with open_mesh_node(1) as lonely:
         started = trio.current_time()
@@ -201,6 +211,23 @@ async def test_a_length_that_is_not_shown_is_a_lie(
         await upload(node, LATER)
 
 
+async def test_a_head_that_is_not_shown_at_the_start_is_no_lie(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A member that keeps single blocks may lack the tree nodes that lead there from ours."""
+    book = MemberBook()
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
+        length = node.data.length
+        async with raw_member(node) as channel:
+            channel.send(MessageType.HEAD, Head(RUN, 0, length + 5).encode())
+            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+            await upload(node, LATER)
+            assert node.data.fork == 1, "what is appended now contradicts nothing"
+            assert RAW.public_key in node.mesh.members
+            assert not node.mesh.penalties.total
+
+
 async def test_members_are_told_how_long_their_log_is() -> None:
     async with open_mesh_node(1) as node, raw_member(node) as channel:
         told = await receive_one(channel, MessageType.HEAD)
@@ -230,7 +257,7 @@ async def test_an_answer_about_our_key_is_no_word_about_our_log(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     book = MemberBook()
-    book.note("ab" * 32, "other", "writer", 0)
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
     async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
         channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
         await trio.sleep(GRACE_SECONDS / 2)
@@ -243,7 +270,7 @@ async def test_in_doubt_the_first_append_waits_longer(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     book = MemberBook()
-    book.note("ab" * 32, "other", "writer", 0)
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
     async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
         started = trio.current_time()
         channel.send(MessageType.HEAD, Head(RUN, 0, 0).encode())
