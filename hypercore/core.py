@@ -20,7 +20,7 @@ from hypercore.fork_proof import ForkProof, verify_fork_proof
 from hypercore.handle import APPEND_COST
 from hypercore.log import Changeset
 from hypercore.log_copy import prologue_changes
-from hypercore.manifest import Manifest, PartialSignature, Verifier
+from hypercore.manifest import Manifest
 from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.multisig import sign_part
 from hypercore.proposal import Proposal
@@ -30,6 +30,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.stored_log import LocalRows
 from hypercore.value_encoding import T, ValueEncoding
+from hypercore.verifier import PartialSignature, Verifier
 
 
 class Core(ReadableCore):

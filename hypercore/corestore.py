@@ -22,7 +22,7 @@ from hypercore.errors import CopiedStore, StorageError, UsageError
 from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.metrics import hypercore_metrics
 from hypercore.open_store import OpenOptions, OpenStore
 from hypercore.replication.channel import Multiplexer
@@ -34,6 +34,7 @@ from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.version10 import Version10Core
 from hypercore.store_connection import Allow, allow_every_core, deny_every_core
 from hypercore.store_session import StoreSession
+from hypercore.verifier import Verifier
 from hypercore.watching import CoreWatch
 
 _SUMMARIES_AT_ONCE = 64

@@ -33,7 +33,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
 from hypercore.log_users import LogUsers, User
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.open_channels import OpenChannels
 from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
@@ -42,6 +42,7 @@ from hypercore.replication.session import CoreReplication
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.verifier import Verifier
 from hypercore.waiting import WriterLock
 
 MAX_BLOCK_BYTES = 15 << 20

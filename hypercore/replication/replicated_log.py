@@ -8,8 +8,9 @@ from typing import Protocol
 from hypercore.bitfield import Bitfield
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
+from hypercore.verifier import Verifier
 
 
 class ReplicatedLog(Protocol):

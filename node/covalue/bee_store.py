@@ -185,14 +185,16 @@ class BeeStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
-        rows = gather(appends)
+        await self.store_rows(gather(appends))
+
+    async def store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """`store` of what was gathered already. Raises, Cancel: as `store`."""
         ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
-            added = puts = 0
-            transactions = 0
+            records: list[tuple[bytes, bytes | None]] = []
+            added = transactions = 0
             for co_id, value in rows.items():
-                records: list[tuple[bytes, bytes | None]] = []
                 transactions += await self._count_loaded(co_id, value)
                 if value.header is not None:
                     records.append((header_key(co_id), encode_header(value.header)))
@@ -204,11 +206,11 @@ class BeeStore:
                 for session_id, session in value.sessions.items():
                     end = await self._extend(batch, co_id, session_id, session, records)
                     ends[co_id, session_id] = end
-                await batch.put_many(records)
-                puts += len(records)
-                if puts >= _TURN:
-                    puts = 0
+                if len(records) >= _TURN:
+                    await batch.put_many(records)
+                    records.clear()
                     await trio.lowlevel.checkpoint()
+            await batch.put_many(records)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:

@@ -33,8 +33,6 @@ class Listing:
 
     def __init__(self) -> None:
         self.wake = Wakeup()
-        self.room = Wakeup()
-        """It took some of what waits to be sent."""
         self._standing: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()
 

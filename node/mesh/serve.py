@@ -174,7 +174,7 @@ async def _serve_admitted(
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         _delay_heads(core)
-        member.serve_updates(lambda: mesh.data.durable_length)
+        member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
         member.carry_out(member.session.tell_head(head))
@@ -306,7 +306,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
                 # What was announced is fetched first, unless that is not what is wanted now.
                 await member.policy_changed.wait()
             if pause.cancelled_caught:
-                mesh.ask_for_listing(member)
+                mesh.interest.ask_for_listing(member)
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
@@ -318,9 +318,9 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
             async for ids in found:
                 states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
                 held = {co_id: state.sessions for co_id, state in states.items() if state.header}
-                member.queue_update(held)
-                while member.pending_updates > MAX_WAITING_UPDATES:
-                    await member.listing.room.wait()
+                member.outbox.queue_update(held)
+                while member.outbox.updates > MAX_WAITING_UPDATES:
+                    await member.outbox.room.wait()
                 await trio.lowlevel.checkpoint()
 
 

@@ -205,7 +205,7 @@ class Trust:
                     for record in ledger.in_force.values()
                     if short_digest(record) not in digests
                 ]
-                member.queue_records(split_records(ledger.summary, lacking))
+                member.outbox.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
                 self._hear_farewell(member, message)
             case Kept():
