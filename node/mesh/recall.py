@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from enum import Enum
 from typing import Protocol, assert_never
 
@@ -35,7 +35,7 @@ import trio
 from bee.errors import BeeError
 from hypercore.core_info import CoreStatistics
 from hypercore.encoding import DecodeError
-from hypercore.errors import HypercoreError
+from hypercore.errors import HypercoreError, StorageFailed
 from node.errors import NodeError
 from node.mesh.member import Member
 from node.mesh.messages import Doubt, Head
@@ -47,6 +47,8 @@ GRACE_SECONDS = 2.0
 
 HEAD_SECONDS = 5.0
 """How long a member may take to show the head that it claims."""
+
+RETRY_SECONDS = 1.0
 
 STALL_SECONDS = 5.0
 """Fetching our own blocks back is given up when none comes for so long."""
@@ -179,15 +181,35 @@ class Recall:
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
 
+        Where the disk is full that is found out all the same, unless something has to be written.
+
         Raises: SecondNode, LogWasLonger.
         Cancel: the log may be appended to.
         """
-        async with self._log.exclusive():
+        while True:
+            with suppress(StorageFailed):
+                if not self._settled.is_set():
+                    async with self._log.exclusive():
+                        await self._find_out()
+                    self._settled.set()
+                await self._stay_alone()
+            await trio.sleep(RETRY_SECONDS)  # there is no room on our disk
+
+    async def _find_out(self) -> None:
+        """Find out how long our log is. Raises: StorageFailed."""
+        is_marked = False
+        with suppress(StorageFailed):
             await self._mark()
-            await self._ask()
-            await self._settle()
+            is_marked = True
+        await self._ask()
+        if self._is_behind and not is_marked:
+            await self._mark()
+        await self._settle()
+        with suppress(StorageFailed):  # then the next start looks once more
             await self._log.write_local({_ROW: None})
-        self._settled.set()
+
+    async def _stay_alone(self) -> None:
+        """Look into what members say later. Raises: as `run`; StorageFailed."""
         while True:
             await self._wake.wait()
             self._check_alone()

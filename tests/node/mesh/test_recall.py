@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,12 +10,20 @@ import pytest
 import trio
 import trio.testing
 
+from hypercore.core import Core
 from hypercore.corestore import open_corestore
+from hypercore.errors import StorageFailed
 from hypercore.replication.messages import PROTOCOL as REPLICATION
 from node.covalue.content import Content
 from node.mesh.member_book import MemberBook
 from node.mesh.messages import Doubt, Head, MessageType
-from node.mesh.recall import GRACE_SECONDS, MAX_FORKS_AHEAD, OVERLAP_SECONDS, RecallState
+from node.mesh.recall import (
+    GRACE_SECONDS,
+    MAX_FORKS_AHEAD,
+    OVERLAP_SECONDS,
+    Recall,
+    RecallState,
+)
 from node.mesh.replicas import ReplicaPolicy
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
@@ -226,6 +234,37 @@ async def test_a_head_that_is_not_shown_at_the_start_is_no_lie(
             assert node.data.fork == 1, "what is appended now contradicts nothing"
             assert RAW.public_key in node.mesh.members
             assert not node.mesh.penalties.total
+
+
+class FullLog:
+    """A log of ours on a disk without room."""
+
+    length, fork = 7, 0
+
+    def __init__(self, core: Core) -> None:
+        self.exclusive = core.exclusive
+        self.statistics = core.statistics
+        self.wait_length = core.wait_length
+        self.download = core.download
+        self.truncate = core.truncate
+
+    def get_local_value(self, key: bytes) -> bytes | None:
+        return None
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        raise StorageFailed("no space left on the device")
+
+
+async def test_on_a_full_disk_it_is_settled_that_nobody_knows_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_corestore(None) as store, open_background_nursery() as nursery:
+        log = FullLog(await store.get(name="log"))
+        recall = Recall(log, None, RUN, frozenset((b"somebody who is away",)))
+        nursery.start_soon(recall.run)
+        with trio.fail_after(GRACE_SECONDS + 1):
+            await recall.wait_settled()
+        assert recall.state is RecallState.GOING_ON
 
 
 async def test_members_are_told_how_long_their_log_is() -> None:
