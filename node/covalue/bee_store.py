@@ -195,7 +195,11 @@ class BeeStore:
             records: list[tuple[bytes, bytes | None]] = []
             added = transactions = 0
             for co_id, value in rows.items():
-                transactions += await self._count_loaded(co_id, value)
+                transactions += (
+                    await self._count_loaded(co_id, value)
+                    if value.is_deletion
+                    else value.transaction_count
+                )
                 if value.header is not None:
                     records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
@@ -250,9 +254,7 @@ class BeeStore:
         return SessionEnd(run, tail)
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
-        """By how much the rows change the number of transactions that are loaded."""
-        if not value.is_deletion:
-            return sum([len(session.transactions) for session in value.sessions.values()])
+        """By how much a deletion changes the number of transactions that are loaded."""
         stored = await self.load_value(co_id)
         hidden = 0 if stored is None else hidden_by_deletion(stored)
         return (

@@ -438,6 +438,7 @@ async def open_mesh(
     here; without it the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
+    Cancel: as the end of the block.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(
