@@ -21,7 +21,7 @@ from hypercore.handle import APPEND_COST
 from hypercore.log import Changeset
 from hypercore.log_copy import prologue_changes
 from hypercore.long_append import append_pieces
-from hypercore.manifest import Manifest, PartialSignature, Verifier
+from hypercore.manifest import Manifest
 from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.multisig import sign_part
 from hypercore.proposal import Proposal
@@ -31,6 +31,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.stored_log import LocalRows
 from hypercore.value_encoding import T, ValueEncoding
+from hypercore.verifier import PartialSignature, Verifier
 
 
 class Core(ReadableCore):
@@ -102,7 +103,7 @@ class Core(ReadableCore):
         They are signed with `key_pair` in place of the core's own, or come with the `signature`
         that was made of their proposal (`propose`). A prologue needs neither.
 
-        Returns when all of it is as durable as the store promises. Raises: NotWritable,
+        Returns when all of it is as durable as the store promises. Raises: NotWritable, CoreFrozen,
         InvalidSignature, BlockTooLarge, StorageFailed. Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
@@ -129,7 +130,7 @@ class Core(ReadableCore):
     ) -> int:
         """As `append`, without waiting for the disk; requires `exclusive` if others append too.
 
-        Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
+        Raises: NotWritable, CoreFrozen, InvalidSignature, BlockTooLarge, StorageFailed.
         """
         self._handle.check_writable()
         if key_pair is None and signature is None:
@@ -163,7 +164,8 @@ class Core(ReadableCore):
         is the next. `key_pair` and `signature` as for `append`; the signature is that of
         `propose_truncation`. A prologue stays.
 
-        Raises: NotWritable, InvalidSignature, OutOfRange, PrunedHistory, StorageFailed.
+        Raises: NotWritable, CoreFrozen, InvalidSignature, OutOfRange, PrunedHistory, StorageFailed;
+        UsageError for a cut into the prologue or a fork that is not newer.
         Cancel: it was done, or not.
         """
         async with self._shared.writer:
@@ -174,13 +176,14 @@ class Core(ReadableCore):
     def propose(self, blocks: bytes | Sequence[bytes] = ()) -> Proposal:
         """What the log would be with these blocks, for others to sign; nothing is written.
 
-        Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown.
+        Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown, or
+        when they are not those of the prologue; BlockTooLarge.
         """
         self._handle.check_open()
         return self._shared.propose(blocks)
 
     def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
-        """What `truncate` would make of the log. Raises: UsageError, OutOfRange."""
+        """What `truncate` would make of the log. Raises: UsageError, OutOfRange, PrunedHistory."""
         self._handle.check_open()
         return self._log.propose_truncation(length, fork)
 

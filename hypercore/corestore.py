@@ -17,29 +17,24 @@ from hypercore.atom import Atom, open_atom
 from hypercore.core import Core
 from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
-from hypercore.encryption import BlockEncryption, EncryptionChoice, choose_encryption
-from hypercore.errors import CopiedStore, NoSuchCore, StorageError, UsageError
+from hypercore.encryption import BlockEncryption, choose_encryption
+from hypercore.errors import CopiedStore, StorageError, UsageError
 from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.metrics import hypercore_metrics
-from hypercore.open_store import OpenStore
+from hypercore.open_store import OpenOptions, OpenStore
 from hypercore.replication.channel import Multiplexer
-from hypercore.replication.messages import PROTOCOL
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog, sub_namespace
 from hypercore.storage.layout import ROOT_NAMESPACE, Alias, AuthRecord
 from hypercore.storage.memory import MemoryStorage
 from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.version10 import Version10Core
-from hypercore.store_connection import (
-    Allow,
-    StoreConnection,
-    allow_every_core,
-    deny_every_core,
-)
+from hypercore.store_connection import Allow, allow_every_core, deny_every_core
 from hypercore.store_session import StoreSession
+from hypercore.verifier import Verifier
 from hypercore.watching import CoreWatch
 
 _SUMMARIES_AT_ONCE = 64
@@ -57,17 +52,6 @@ class CorestoreStatistics:
 
     metrics: Mapping[str, float]
     """The open cores under the names of `hypercore-stats`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """How a core is to be opened."""
-
-    encryption: EncryptionChoice | None
-    user_data: Mapping[str, bytes]
-    group: bytes | None
-    create_if_missing: bool
-    overwrite: bool
 
 
 class Corestore:
@@ -125,6 +109,8 @@ class Corestore:
 
         When the block ends, what was opened through it and is still open is closed, and it opens
         nothing more. Others go on with theirs. Namespaces of a session belong to it.
+
+        Cancel: as the end of the block.
         """
         self._check_open()
         session = StoreSession()
@@ -147,7 +133,7 @@ class Corestore:
         With `is_here` only those named in this namespace. In no order. Yields to others as it
         goes, and cores that are made meanwhile may be in it or not.
 
-        Raises: CorruptStorage.
+        Raises: CorruptStorage. Cancel: nothing was changed.
         """
         catalog = self._store.catalog
         for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
@@ -224,7 +210,8 @@ class Corestore:
 
         Rewrites the whole store, at some 200 MB a second; reads and appends go on meanwhile.
 
-        Raises: StorageFailed. Cancel: it is finished first.
+        Raises: UsageError for a store that is read-only, StorageFailed.
+        Cancel: it is finished first.
         """
         await self._store.storage.reclaim()
 
@@ -245,47 +232,31 @@ class Corestore:
         Raises: UsageError, StorageFailed. Cancel: it is gone, or all of it is there.
         """
         self._check_open()
-        store = self._store
         if name is not None:
-            discovery_key = self._discovery_key(name)
+            known = self._store.catalog.find_name(self._namespace, name)
+            discovery_key = known or self._keys_of(name).discovery_key
         elif key is not None:
             discovery_key = derive_discovery_key(key)
         elif discovery_key is None:
             raise UsageError("which core? give its name, key or discovery key")
-        sequence = store.catalog.purge(discovery_key)
-        if sequence is None:
-            return False
-        store.failures.pop(discovery_key, None)
-        log = store.logs.get(discovery_key)
-        if log is not None:
-            log.close()
-        await store.storage.wait_durable(sequence)
-        return True
+        return await self._store.purge(discovery_key)
 
-    def _discovery_key(self, name: str) -> bytes:
-        known = self._store.catalog.find_name(self._namespace, name)
-        if known is not None:
-            return known
+    def _keys_of(self, name: str) -> AuthRecord:
+        """The keys that derive from a name of this namespace."""
         key_pair = self._store.catalog.key_pair(self._namespace, name)
-        return derive_discovery_key(Manifest.single_signer(key_pair.public_key).key)
+        manifest = Manifest.single_signer(key_pair.public_key)
+        return _make_auth(manifest.key, manifest, key_pair)
 
     def open_cores(self) -> list[Core]:
         """The store's own handles, which are closed with their last user's."""
-        store = self._store
-        return [store.own_handle(log) for log in store.logs.values()]
+        return self._store.own_handles()
 
-    async def frozen_cores(self) -> AsyncIterator[Core]:
+    def frozen_cores(self) -> AsyncIterator[Core]:
         """Every core found to be frozen: those opened so far, then each as it happens, without end.
 
         A core may be closed by then; its `fork_proof` can still be read. Cancel: loses nothing.
         """
-        told = 0
-        while True:
-            for core in list(self._store.frozen.values())[told:]:
-                told += 1
-                yield core
-            if told == len(self._store.frozen):
-                await self._store.froze.park()
+        return self._store.frozen_cores()
 
     def statistics(self) -> CorestoreStatistics:
         store = self._store
@@ -332,11 +303,11 @@ class Corestore:
         """
         self._check_open()
         choice = choose_encryption(encryption_key, block_key, encryption)
-        wanted = _Wanted(choice, user_data or {}, group, create_if_missing, overwrite)
+        options = OpenOptions(choice, user_data or {}, group, create_if_missing)
         if name is not None:
             if key is not None or key_pair is not None or manifest is not None:
                 raise UsageError("a name and a key, key pair or manifest exclude one another")
-            return await self._get_named(name, wanted)
+            return await self._get_named(name, options, overwrite=overwrite)
         if manifest is None and key_pair is not None and key in (None, key_pair.public_key):
             manifest = Manifest.single_signer(key_pair.public_key)
         if key is None:
@@ -347,68 +318,26 @@ class Corestore:
             manifest.check()
             Verifier(key, manifest)
         auth = _make_auth(key, manifest, key_pair)
-        return await self._get_or_create(auth, None, wanted)
+        return await self._get_or_create(auth, None, options, overwrite=overwrite)
 
-    async def _get_named(self, name: str, wanted: _Wanted) -> Core:
-        catalog = self._store.catalog
-        known = catalog.find_name(self._namespace, name)
-        if known is not None and not wanted.overwrite:
-            core = self._open(known, wanted.encryption, None)
-            if core is not None:
-                return self._offer(self._grouped(core, wanted.group))
-        if known is not None and wanted.overwrite:
+    async def _get_named(self, name: str, options: OpenOptions, *, overwrite: bool) -> Core:
+        known = self._store.catalog.find_name(self._namespace, name)
+        if known is not None and overwrite:
             await self.purge(discovery_key=known)
-        key_pair = catalog.key_pair(self._namespace, name)
-        manifest = Manifest.single_signer(key_pair.public_key)
-        auth = _make_auth(manifest.key, manifest, key_pair)
-        return await self._get_or_create(auth, Alias(self._namespace, name), wanted)
+        elif known is not None:
+            core = self._store.get(known, options)
+            if core is not None:
+                return self._own(core)
+        alias = Alias(self._namespace, name)
+        return await self._get_or_create(self._keys_of(name), alias, options, overwrite=overwrite)
 
-    async def _get_or_create(self, auth: AuthRecord, alias: Alias | None, wanted: _Wanted) -> Core:
-        if wanted.overwrite:
+    async def _get_or_create(
+        self, auth: AuthRecord, alias: Alias | None, options: OpenOptions, *, overwrite: bool
+    ) -> Core:
+        if overwrite:
             await self.purge(discovery_key=auth.discovery_key)
-        core = self._open(auth.discovery_key, wanted.encryption, auth.key_pair)
-        if core is None:
-            if not wanted.create_if_missing:
-                what = f"named {alias.name!r}" if alias else f"with key {auth.key.hex()}"
-                raise NoSuchCore(f"no core {what} is stored here")
-            if self.is_read_only:
-                raise NoSuchCore(f"no such core, and none can be made: {self.why_read_only}")
-            self._store.catalog.create(auth, alias, wanted.user_data)
-            core = self._open(auth.discovery_key, wanted.encryption, auth.key_pair)
-        assert core is not None
-        if auth.manifest is not None and not self.is_read_only:
-            core.learn_manifest(auth.manifest)
-        return self._offer(self._grouped(core, wanted.group))
-
-    def _grouped(self, core: Core, topic: bytes | None) -> Core:
-        if topic is not None:
-            try:
-                self._store.logs[core.discovery_key].join_group(self._store.catalog, topic)
-            except BaseException:
-                core.release()
-                raise
-        return core
-
-    def _open(
-        self, discovery_key: bytes, choice: EncryptionChoice | None, key_pair: KeyPair | None
-    ) -> Core | None:
-        log = self._store.open_log(discovery_key, key_pair)
-        if log is None:
-            return None
-        core = Core(log)
-        if choice is not None:
-            try:
-                core.use_encryption(choice)
-            except UsageError:
-                core.release()
-                raise
-        return core
-
-    def _offer(self, core: Core) -> Core:
-        log = self._store.logs[core.discovery_key]
-        for connection in self._store.connections:
-            connection.offer(self._store.own_handle(log))
-        return self._own(core)
+            self._check_open()
+        return self._own(self._store.get_or_create(auth, alias, options))
 
     def _own(self, core: Core) -> Core:
         if self._session is not None:
@@ -432,9 +361,12 @@ class Corestore:
         return open_atom(self._store.storage, cores)
 
     async def find(self, discovery_key: bytes) -> Core | None:
-        """A core that is open or stored; None for any other. To be closed as after `get`."""
+        """A core that is open or stored; None for any other. To be closed as after `get`.
+
+        Raises: CorruptStorage. Cancel: never waits.
+        """
         self._check_open()
-        core = self._open(discovery_key, None, None)
+        core = self._store.open(discovery_key)
         return None if core is None else self._own(core)
 
     async def import_version10(self, directory: Path) -> Core:
@@ -450,7 +382,7 @@ class Corestore:
         self._check_open()
         source = await trio.to_thread.run_sync(Version10Core, directory)
         try:
-            core = await self._adopt(source)
+            core = self._adopt(source)
             if core.length and core.head != source.head:
                 raise UsageError(
                     f"the store has {core.length} blocks of this core at fork {core.fork}, "
@@ -461,7 +393,7 @@ class Corestore:
             source.close()
         return core
 
-    async def _adopt(self, source: Version10Core) -> Core:
+    def _adopt(self, source: Version10Core) -> Core:
         user_data = source.user_data
         name = user_data.pop("corestore/name", None)
         namespace = user_data.pop("corestore/namespace", None)
@@ -469,8 +401,7 @@ class Corestore:
         if name is not None and namespace is not None:
             alias = Alias(namespace, name.decode(errors="replace"))
         auth = _make_auth(source.key, source.manifest, source.key_pair)
-        wanted = _Wanted(None, user_data, None, create_if_missing=True, overwrite=False)
-        return await self._get_or_create(auth, alias, wanted)
+        return self._own(self._store.get_or_create(auth, alias, OpenOptions(user_data=user_data)))
 
     async def replicate(
         self,
@@ -491,34 +422,14 @@ class Corestore:
         Cancel: closes the channels of all cores; the connection stays.
         """
         self._check_open()
-        async with trio.open_nursery() as nursery:
-            offers = deny_every_core if is_discreet else is_offered
-            connection = StoreConnection(mux, is_allowed, offers, nursery, self._store.failures)
-            self._store.connections.add(connection)
-            try:
-                for core in self.open_cores():
-                    connection.offer(core)
-                async for remote_open in mux.remote_opens(PROTOCOL):
-                    connection.serve_asked(remote_open, self._find_asked(remote_open.id))
-            finally:
-                self._store.connections.discard(connection)
-                nursery.cancel_scope.cancel()
+        offers = deny_every_core if is_discreet else is_offered
+        await self._store.replicate(mux, is_allowed, offers)
 
     def offer(self, key: bytes) -> None:
         """Ask every connection anew whether to offer a core; nothing if it is not open here."""
         log = self._store.logs.get(derive_discovery_key(key))
         if log is not None:
-            for connection in self._store.connections:
-                connection.offer(self._store.own_handle(log))
-
-    def _find_asked(self, discovery_key: bytes | None) -> Core | None:
-        if discovery_key is None or self.is_suspended:
-            return None
-        try:
-            return self._open(discovery_key, None, None)
-        except StorageError as error:
-            self._store.failures[discovery_key] = error
-            return None
+            self._store.offer(log)
 
     def _check_open(self) -> None:
         if self._store.is_closed or (self._session is not None and self._session.is_closed):

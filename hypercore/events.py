@@ -82,7 +82,7 @@ class CoreEvents:
         self._handle = handle
         self._replication = handle.shared.replication
         self._cuts = CutWatch()
-        handle.shared.histories.add(self._cuts)
+        handle.shared.users.histories.add(self._cuts)
         self._length = handle.log.head.length
         self._peers = set(self._replication.peers)
         self._totals = self._replication.totals()

@@ -58,14 +58,14 @@ class Changeset:
     blocks: list[tuple[int, bytes]] = field(default_factory=list)
     """(index, block as it is stored)."""
 
-    staged: range = range(0)
-    """Blocks that come with this, too, and whose rows are in the batch already."""
-
     manifest: Manifest | None = None
     """The manifest, when a peer sent it along; it is the one the core's key stands for."""
 
     truncated_to: int | None = None
     """What is kept of the old history, in blocks; None when nothing is lost."""
+
+    staged: range = range(0)
+    """Blocks that come with this, too, and whose rows are in the batch already."""
 
 
 def _signed(unsigned: Head, sign: Sign) -> Head:

@@ -7,8 +7,6 @@ last user's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
-from weakref import WeakSet
 
 import trio
 
@@ -34,7 +32,9 @@ from hypercore.errors import (
 )
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.log_users import LogUsers, User
+from hypercore.manifest import Manifest
+from hypercore.open_channels import OpenChannels
 from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.channel import Multiplexer
@@ -42,6 +42,7 @@ from hypercore.replication.session import CoreReplication
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.verifier import Verifier
 from hypercore.waiting import WriterLock
 
 MAX_BLOCK_BYTES = 15 << 20
@@ -56,36 +57,6 @@ def check_sizes(blocks: Sequence[bytes]) -> None:
     """Raises: BlockTooLarge."""
     if (largest := max(map(len, blocks), default=0)) > MAX_BLOCK_BYTES:
         raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
-
-
-class User(Protocol):
-    """Who has the log open; `handle.Handle` is one."""
-
-    @property
-    def is_weak(self) -> bool:
-        """Whether the log may be closed while this user has it open."""
-
-    def arrived(self, changesets: Sequence[Changeset]) -> None:
-        """These were committed."""
-
-    def truncating(self, length: int) -> None:
-        """The log is about to be cut to that length."""
-
-    def fail(self, error: Exception) -> None:
-        """Nothing will come any more."""
-
-    def recovered(self) -> None:
-        """The log was read anew: blocks may come again."""
-
-    def log_closed(self) -> None:
-        """The log was closed."""
-
-
-class HistoryWatch(Protocol):
-    """Who has to know what is cut off; it is watched for as long as it is referenced."""
-
-    def truncating(self, length: int) -> None:
-        """The log is about to be cut to that length."""
 
 
 class OpenLog:
@@ -105,15 +76,13 @@ class OpenLog:
         self.read_node = log.read_node
         self._on_close = on_close
         self._on_frozen = on_frozen
-        self.histories: WeakSet[HistoryWatch] = WeakSet()
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)
-        self._users: dict[User, None] = {}
+        self.users = LogUsers()
         self._announced_length = log.durable_length
         self._appended = 0
         self._verified = 0
         self.is_marking = False
-        self._serving: set[trio.CancelScope] = set()
-        self._channel_ended = trio.lowlevel.ParkingLot()
+        self._channels = OpenChannels()
         self.replication = CoreReplication(self)
 
     # --- what peers are told of: `replication.replicated_log.ReplicatedLog` --------------------
@@ -170,8 +139,7 @@ class OpenLog:
         """Take verified evidence: nothing is added any more, and nobody waits in vain."""
         self.log.freeze(proof)
         if (frozen := self.log.frozen_error) is not None:
-            for user in self._users:
-                user.fail(frozen)
+            self.users.fail(frozen)
         self._wake()
         self._on_frozen(self)
 
@@ -191,24 +159,22 @@ class OpenLog:
     def commit(self, changesets: Sequence[Changeset]) -> None:
         """Make verified changes from peers true, in one batch, and wake who waits for them.
 
-        Does not wait for the disk. Raises: StorageFailed.
+        Does not wait for the disk. Raises: StorageFailed, CoreFrozen.
         """
         self.check_open()
         log = self.log
         head = log.head
         for changes in changesets:
             if changes.truncated_to is not None:
-                self._truncating(changes.truncated_to)
+                self.users.truncating(changes.truncated_to)
         try:
             log.commit(changesets)
         except Exception as error:
-            for user in self._users:
-                user.fail(error)
+            self.users.fail(error)
             self._wake()
             raise
         self._verified += sum(len(changes.blocks) for changes in changesets)
-        for user in self._users:
-            user.arrived(changesets)
+        self.users.arrived(changesets)
         if log.head is not head:
             self._wake()
 
@@ -217,7 +183,7 @@ class OpenLog:
     def append(self, blocks: bytes | Sequence[bytes], local: LocalRows | None) -> int:
         """Put blocks at the end, and write `local` rows; returns the index of the first.
 
-        Raises: NotWritable, BlockTooLarge, StorageFailed.
+        Raises: NotWritable, CoreFrozen, BlockTooLarge, StorageFailed.
         """
         log = self.log
         appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
@@ -243,20 +209,19 @@ class OpenLog:
     ) -> int:
         """As `append`, with another key pair or a signature that was made elsewhere.
 
-        Raises: NotWritable, InvalidSignature, BlockTooLarge, StorageFailed.
+        Raises: NotWritable, CoreFrozen, InvalidSignature, BlockTooLarge, StorageFailed.
         """
         proposal = self.propose(blocks)
         start = self.log.head.length
         changes = self.log.commit_proposal(proposal, signature, key_pair, local)
         # Unlike those of a core that is ours alone, its readers may wait for peers.
-        for user in self._users:
-            user.arrived((changes,))
+        self.users.arrived((changes,))
         self._appended += len(changes.blocks)
         self._head_changed()
         return start
 
     def propose(self, blocks: bytes | Sequence[bytes]) -> Proposal:
-        """As `Core.propose`. Raises: BlockTooLarge, UsageError."""
+        """As `Core.propose`."""
         head = self.log.head
         proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
         check_sizes(proposed)
@@ -287,12 +252,12 @@ class OpenLog:
     ) -> None:
         """Cut the log back, as a new fork.
 
-        Raises: NotWritable, InvalidSignature, OutOfRange, StorageFailed.
+        Raises: as `Core.truncate`.
         """
         log = self.log
         if key_pair is None and signature is None and log.is_writable:
             if 0 <= length <= log.head.length:
-                self._truncating(length)
+                self.users.truncating(length)
             log.truncate(length, fork)
         else:
             proposal = log.propose_truncation(length, fork)
@@ -300,18 +265,14 @@ class OpenLog:
                 proposal.signed(signature)
             else:
                 proposal.signed_by(key_pair or log.key_pair)
-            self._truncating(length)
+            self.users.truncating(length)
             log.commit_proposal(proposal, signature, key_pair)
         self._head_changed()
-
-    def _truncating(self, length: int) -> None:
-        for watch in (*self._users, *self.histories):
-            watch.truncating(length)
 
     def draft_committing(self, draft: Draft) -> None:
         """An atom is about to commit the draft."""
         if draft.cut_to is not None:
-            self._truncating(draft.cut_to)
+            self.users.truncating(draft.cut_to)
 
     def draft_settled(self, outcome: DraftOutcome) -> None:
         """An atom has committed a draft: tell peers and whoever waits."""
@@ -388,7 +349,7 @@ class OpenLog:
             self.replication.log_changed()
 
     async def pause(self) -> None:
-        """Let others run, and the disk catch up."""
+        """Let others run, and the disk catch up. Cancel: undoes nothing."""
         await trio.lowlevel.checkpoint()
         await self.log.rows.storage.wait_writable()
 
@@ -456,7 +417,7 @@ class OpenLog:
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),
             is_frozen=log.fork_proof is not None,
-            sessions=self.sessions,
+            sessions=self.users.sessions,
         )
 
     def statistics(self) -> CoreStatistics:
@@ -466,31 +427,23 @@ class OpenLog:
 
     def add_user(self, user: User) -> None:
         self.check_open()
-        self._users[user] = None
+        self.users.add(user)
 
     def remove_user(self, user: User) -> None:
         """The last user that is not weak closes the log."""
-        self._users.pop(user, None)
-        if all(other.is_weak for other in self._users):
+        self.users.remove(user)
+        if not self.users.sessions:
             self.close()
         self._wake()
-
-    @property
-    def sessions(self) -> int:
-        """How many users keep it open."""
-        return sum(not user.is_weak for user in self._users)
 
     def close(self) -> None:
         """Close it for all users: whoever waits for something gets ClosedResourceError."""
         if self.is_closed:
             return
         self.is_closed = True
-        for user in list(self._users):
-            user.log_closed()
-        self._users.clear()
+        self.users.end()
         self._wake()
-        for scope in self._serving:
-            scope.cancel()
+        self._channels.end()
         self._on_close(self)
 
     def check_open(self) -> None:
@@ -515,21 +468,17 @@ class OpenLog:
         try:
             self.log.reload()
         except StorageError as error:
-            for user in self._users:
-                user.fail(error)
+            self.users.fail(error)
             self._wake()
             raise
-        for user in self._users:
-            user.recovered()
+        self.users.recovered()
         self._announced_length = self.log.durable_length
         self._head_changed()
 
     async def end_channels(self) -> None:
-        """End all channels with peers, and return when they have ended."""
-        for scope in self._serving:
-            scope.cancel()
-        while self._serving:
-            await self._channel_ended.park()
+        """End all channels with peers, and return when they have. Cancel: they end all the same."""
+        self._channels.end()
+        await self._channels.wait_ended()
 
     async def serve(self, mux: Multiplexer) -> None:
         """As `Core.serve`."""
@@ -537,10 +486,4 @@ class OpenLog:
             return
         # What happened while there was nobody to tell.
         self.replication.log_changed()
-        with trio.CancelScope() as scope:
-            self._serving.add(scope)
-            try:
-                await self.replication.serve(mux)
-            finally:
-                self._serving.discard(scope)
-                self._channel_ended.unpark_all()
+        await self._channels.serve(self.replication, mux)

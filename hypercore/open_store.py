@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from weakref import WeakSet
 
 import trio
 
 from hypercore.core import Core
 from hypercore.crypto import KeyPair
-from hypercore.errors import StorageError
+from hypercore.encryption import EncryptionChoice
+from hypercore.errors import NoSuchCore, StorageError, UsageError
 from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.open_log import OpenLog
+from hypercore.replication.channel import Multiplexer
+from hypercore.replication.messages import PROTOCOL
 from hypercore.storage import Storage
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import CoreStorage
-from hypercore.store_connection import StoreConnection
+from hypercore.storage.layout import Alias, AuthRecord
+from hypercore.store_connection import Allow, StoreConnection
 from hypercore.stored_log import StoredLog
 from hypercore.watching import CoreWatch
 
 
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How a core is to be opened, see `Corestore.get`."""
+
+    encryption: EncryptionChoice | None = None
+    user_data: Mapping[str, bytes] = field(default_factory=dict)
+    group: bytes | None = None
+    create_if_missing: bool = True
+
+
 class OpenStore:
-    """What all namespaces of one open store share."""
+    """Its logs and their store, its connections, and who watches it."""
 
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
@@ -32,10 +48,10 @@ class OpenStore:
         self.group_watches: WeakSet[GroupWatch] = WeakSet()
         self.is_closed = False
         self._own: dict[OpenLog, Core] = {}
-        self.frozen: dict[bytes, Core] = {}
+        self._frozen: dict[bytes, Core] = {}
         """Cores that were frozen while they were open here, by discovery key, in that order."""
 
-        self.froze = trio.lowlevel.ParkingLot()
+        self._froze = trio.lowlevel.ParkingLot()
 
     def open_log(self, discovery_key: bytes, key_pair: KeyPair | None) -> OpenLog | None:
         """An open log, opened now if it is stored; its first handle keeps it open."""
@@ -62,21 +78,132 @@ class OpenStore:
             core = self._own[log] = Core(log, is_weak=True)
         return core
 
+    def own_handles(self) -> list[Core]:
+        """Those of all open logs."""
+        return [self.own_handle(log) for log in self.logs.values()]
+
+    # --- opening cores --------------------------------------------------------------------------
+
+    def open(
+        self,
+        discovery_key: bytes,
+        encryption: EncryptionChoice | None = None,
+        key_pair: KeyPair | None = None,
+    ) -> Core | None:
+        """A handle of a core that is open or stored; None for any other.
+
+        Raises: UsageError when the encryption is another one, WrongEncryptionKey, CorruptStorage.
+        """
+        log = self.open_log(discovery_key, key_pair)
+        if log is None:
+            return None
+        core = Core(log)
+        if encryption is not None:
+            try:
+                core.use_encryption(encryption)
+            except UsageError:
+                core.release()
+                raise
+        return core
+
+    def get(self, discovery_key: bytes, options: OpenOptions) -> Core | None:
+        """As `open`; it joins its group and is offered to peers."""
+        core = self.open(discovery_key, options.encryption)
+        return None if core is None else self._take_in(core, options.group)
+
+    def get_or_create(self, auth: AuthRecord, alias: Alias | None, options: OpenOptions) -> Core:
+        """As `get`, and made if it is new; it learns its manifest first.
+
+        Raises: as `open`, and NoSuchCore.
+        """
+        core = self.open(auth.discovery_key, options.encryption, auth.key_pair)
+        if core is None:
+            if not options.create_if_missing:
+                what = f"named {alias.name!r}" if alias else f"with key {auth.key.hex()}"
+                raise NoSuchCore(f"no core {what} is stored here")
+            if self.storage.is_read_only:
+                why = self.storage.why_read_only
+                raise NoSuchCore(f"no such core, and none can be made: {why}")
+            self.catalog.create(auth, alias, options.user_data)
+            core = self.open(auth.discovery_key, options.encryption, auth.key_pair)
+        assert core is not None
+        if auth.manifest is not None and not self.storage.is_read_only:
+            core.learn_manifest(auth.manifest)
+        return self._take_in(core, options.group)
+
+    def _take_in(self, core: Core, topic: bytes | None) -> Core:
+        log = self.logs[core.discovery_key]
+        if topic is not None:
+            try:
+                log.join_group(self.catalog, topic)
+            except BaseException:
+                core.release()
+                raise
+        self.offer(log)
+        return core
+
+    async def purge(self, discovery_key: bytes) -> bool:
+        """As `Corestore.purge`."""
+        sequence = self.catalog.purge(discovery_key)
+        if sequence is None:
+            return False
+        self.failures.pop(discovery_key, None)
+        log = self.logs.get(discovery_key)
+        if log is not None:
+            log.close()
+        await self.storage.wait_durable(sequence)
+        return True
+
+    # --- replicating them -----------------------------------------------------------------------
+
+    async def replicate(self, mux: Multiplexer, is_allowed: Allow, is_offered: Allow) -> None:
+        """As `Corestore.replicate`."""
+        async with trio.open_nursery() as nursery:
+            connection = StoreConnection(mux, is_allowed, is_offered, nursery, self.failures)
+            self.connections.add(connection)
+            try:
+                for core in self.own_handles():
+                    connection.offer(core)
+                async for remote_open in mux.remote_opens(PROTOCOL):
+                    connection.serve_asked(remote_open, self._find_asked(remote_open.id))
+            finally:
+                self.connections.discard(connection)
+                nursery.cancel_scope.cancel()
+
+    def offer(self, log: OpenLog) -> None:
+        """Ask every connection anew whether to offer the core."""
+        for connection in self.connections:
+            connection.offer(self.own_handle(log))
+
+    def _find_asked(self, discovery_key: bytes | None) -> Core | None:
+        if discovery_key is None or self.storage.is_suspended:
+            return None
+        try:
+            return self.open(discovery_key)
+        except StorageError as error:
+            self.failures[discovery_key] = error
+            return None
+
+    # --- its life -------------------------------------------------------------------------------
+
     def _forget(self, log: OpenLog) -> None:
         self._own.pop(log, None)
         if self.logs.get(log.discovery_key) is log:
             del self.logs[log.discovery_key]
 
     async def suspend(self) -> None:
+        """As `Corestore.suspend`."""
         for log in list(self.logs.values()):
             await log.end_channels()
         await self.storage.suspend()
 
     async def resume(self) -> None:
+        """As `Corestore.resume`."""
         await self.storage.resume()
         self._reload_all()
 
     def recover(self) -> None:
+        """As `Corestore.recover`."""
         self.storage.recover()
         self.failures.clear()
         self._reload_all()
@@ -88,9 +215,8 @@ class OpenStore:
                 self._reload(log)
             except StorageError as error:
                 self.failures[log.discovery_key] = error
-        for connection in self.connections:
-            for log in self.logs.values():
-                connection.offer(self.own_handle(log))
+        for log in self.logs.values():
+            self.offer(log)
 
     def _reload(self, log: OpenLog) -> None:
         record = self.catalog.find(log.discovery_key)
@@ -118,5 +244,15 @@ class OpenStore:
 
     def note_frozen(self, log: OpenLog) -> None:
         """Called by the log: its writer is known to have signed two histories."""
-        self.frozen.setdefault(log.discovery_key, self.own_handle(log))
-        self.froze.unpark_all()
+        self._frozen.setdefault(log.discovery_key, self.own_handle(log))
+        self._froze.unpark_all()
+
+    async def frozen_cores(self) -> AsyncIterator[Core]:
+        """As `Corestore.frozen_cores`."""
+        told = 0
+        while True:
+            for core in list(self._frozen.values())[told:]:
+                told += 1
+                yield core
+            if told == len(self._frozen):
+                await self._froze.park()

@@ -27,7 +27,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.held_blocks import HeldBlocks
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
@@ -35,6 +35,7 @@ from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
 from hypercore.stored_tree import StoredTree
+from hypercore.verifier import Verifier
 
 LocalRows = Mapping[bytes, bytes | None]
 """Changes of the local rows: a value to put, None to delete."""
@@ -197,7 +198,7 @@ class StoredLog:
         return self.verifier.sign(head, self.key_pair)
 
     def check_writable(self) -> None:
-        """Raises: NotWritable, StorageFailed."""
+        """Raises: NotWritable, CoreFrozen, StorageError."""
         self.check_usable()
         if not self.is_writable:
             if (error := self.frozen_error) is not None:
@@ -216,7 +217,7 @@ class StoredLog:
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
 
-        Returns the index of the first block. Raises: NotWritable, CoreFrozen, StorageFailed.
+        Returns the index of the first block. Raises: as `check_writable`, StorageFailed.
         """
         self.check_writable()
         start = self.head.length
@@ -226,7 +227,8 @@ class StoredLog:
     def truncate(self, length: int, fork: int | None = None) -> Changeset:
         """Cut the log back, as a new fork; returns what was committed.
 
-        Raises: as `append`, and PrunedHistory.
+        Raises: as `append`, and OutOfRange, PrunedHistory; UsageError for a cut into the prologue
+        or a fork that is not newer.
         """
         self.check_writable()
         assert self.verifier is not None
@@ -244,11 +246,11 @@ class StoredLog:
         return changes
 
     def propose(self, blocks: Sequence[bytes]) -> Proposal:
-        """`blocks`, as they are to be stored, at the end. Raises: UsageError."""
+        """`blocks`, as they are to be stored, at the end. Raises: as `propose_append`."""
         return propose_append(self.head, blocks, self.verifier)
 
     def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
-        """Raises: UsageError, PrunedHistory, CorruptStorage."""
+        """The log cut back, as a new fork. Raises: as `propose_truncation`, and PrunedHistory."""
         if 0 <= length < self.head.length:
             check_roots(length, self.bitfield, self.read_node)
         fork = self.head.fork + 1 if fork is None else fork
@@ -263,7 +265,8 @@ class StoredLog:
     ) -> Changeset:
         """Write what was proposed of this very head, made valid by a signature or a key pair.
 
-        Returns what was committed. Raises: InvalidSignature, NotWritable, StorageFailed.
+        Returns what was committed. Raises: InvalidSignature, NotWritable, CoreFrozen, StorageError;
+        UsageError for both a signature and a key pair.
         """
         if signature is not None and key_pair is not None:
             raise UsageError("a signature and a key pair exclude one another")
@@ -338,7 +341,7 @@ class StoredLog:
     def commit(self, changesets: Sequence[Changeset], local: LocalRows | None = None) -> None:
         """Write all of it in one batch, then make it the state.
 
-        Not synced. Raises: StorageFailed, and then for every later commit.
+        Not synced. Raises: StorageFailed, and then for every later commit; CoreFrozen.
         """
         self.check_usable()
         if self.fork_proof is not None and any(changes.head for changes in changesets):

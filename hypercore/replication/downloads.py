@@ -281,7 +281,7 @@ class Downloads:
             self._receive_proof(peer, request, Data.decode(payload), intake)
         elif self._log.bitfield.get(request.index):
             peer.counters.answers_ignored += 1
-            self._answered(peer, request, now)
+            self._answered(peer, request)
         else:
             size = intake.accept_block(request.index, payload, offset)
             if size is None:
@@ -297,7 +297,9 @@ class Downloads:
     def _receive_unasked(
         self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake, now: float
     ) -> None:
-        if request_id == REPORT:
+        if (
+            request_id == REPORT and self._log.fork_proof is None
+        ):  # nothing is added to a frozen log
             proof = Data.decode(payload).proof
             if proof.block is not None:
                 index = proof.block.index
@@ -352,7 +354,7 @@ class Downloads:
         peer.inflight.finish(request)
         self.demand.settle(request.index)
 
-    def _answered(self, peer: RemotePeer, request: InflightRequest, now: float) -> None:
+    def _answered(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)
         self.demand.settle(request.index)
 

@@ -79,6 +79,32 @@ class Speed:
         return max(expected, min(silent, MAX_SILENT_SECONDS))
 
 
+class Recheck:
+    """When to look again whether another peer is the better one to ask."""
+
+    __slots__ = ("_seconds", "at")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._seconds = CHECK_SECONDS
+
+    def arrived(self, now: float) -> None:
+        """Some peer has answered: what was found out just now holds for a while."""
+        self.at = now + CHECK_SECONDS
+        self._seconds = CHECK_SECONDS
+
+    def wanted(self, now: float) -> None:
+        """More is asked for: look as soon as after an answer, if not sooner."""
+        self._seconds = CHECK_SECONDS
+        if not now < self.at <= now + CHECK_SECONDS:
+            self.at = now + CHECK_SECONDS
+
+    def looked(self, now: float) -> None:
+        """Nothing has come since the last time: take twice as long to the next."""
+        self.at = now + self._seconds
+        self._seconds = min(2 * self._seconds, MAX_CHECK_SECONDS)
+
+
 def overdue(
     speed: Speed,
     inflight: Inflight,

@@ -10,7 +10,7 @@ are sent that no earlier block on this channel has brought.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
@@ -104,7 +104,7 @@ class Pushes:
             blocks = self._source.read_blocks([index for index, _ in part])
             for (index, is_asked), block in zip(part, blocks, strict=True):
                 if block is not None:
-                    sent = self._push(peer, sync.length, index, block, head, is_asked=is_asked)
+                    sent = self._push(peer, index, block, head, is_asked=is_asked)
                     left -= sum(len(payload) for _, payload in sent)
                     messages += sent
         return messages
@@ -123,60 +123,78 @@ class Pushes:
         return part
 
     def _push(
-        self,
-        peer: RemotePeer,
-        length: int,
-        index: int,
-        block: bytes,
-        head: Head,
-        *,
-        is_asked: bool,
+        self, peer: RemotePeer, index: int, block: bytes, head: Head, *, is_asked: bool
     ) -> list[tuple[int, bytes]]:
         """The message with the block and its proof; none where a node on the way is not here."""
-        proof = self._prove(peer, length, index, block, head, is_asked=is_asked)
-        if proof is None:
-            return []
+        source = self._source
+        verifier = source.verifier
+        prologue = None if verifier is None else verifier.prologue
+        wanted = _unasked(peer, index, head, is_asked=is_asked)
+        try:
+            proof = build_proof(wanted, head, source.read_node, block, prologue)
+        except InvalidRequest:
+            return []  # a node on the way is not here
+        if wanted.upgrade is not None:
+            peer.uploads.proven_length = peer.uploads.pushed_length = head.length
+            if wanted.upgrade.start == 0 and verifier is not None and not verifier.is_compat:
+                # Who has nothing of the log may not know who signs it either.
+                upgrade, manifest = proof.upgrade, source.manifest
+                proof = Proof(proof.fork, proof.block, None, None, upgrade, manifest=manifest)
         peer.uploads.sent.add(index)
         peer.counters.pushes_sent += 1
         peer.counters.blocks_sent += 1
         peer.counters.bytes_sent += len(block)
         return [(MessageType.DATA, Data(0, proof).encode())]
 
-    def _prove(
-        self,
-        peer: RemotePeer,
-        length: int,
-        index: int,
-        block: bytes,
-        head: Head,
-        *,
-        is_asked: bool,
-    ) -> Proof | None:
-        source = self._source
-        theirs = max(length, peer.uploads.proven_length)
-        upgrade = None
-        levels = 0
-        if index >= theirs:
-            upgrade = UpgradeRequest(theirs, head.length - theirs)
-        else:
-            levels = (
-                _levels_to_known(peer, index, theirs)
-                if is_asked
-                else levels_below_root(index, theirs)
-            )
-        prologue = source.verifier.prologue if source.verifier is not None else None
-        wanted = ProofRequest(head.fork, block=BlockRequest(index, levels), upgrade=upgrade)
-        try:
-            proof = build_proof(wanted, head, source.read_node, block, prologue)
-        except InvalidRequest:
-            return None  # a node on the way is not here
-        if upgrade is not None:
-            peer.uploads.proven_length = peer.uploads.pushed_length = head.length
-        if theirs == 0 and source.verifier is not None and not source.verifier.is_compat:
-            return Proof(
-                proof.fork, proof.block, None, None, proof.upgrade, manifest=source.manifest
-            )
-        return proof
+
+class PushQueues:
+    """What is to be pushed to each peer of one core."""
+
+    def __init__(self, source: UploadSource) -> None:
+        self._source = source
+        self._of: dict[RemotePeer, Pushes] = {}
+
+    def add(self, peers: Iterable[RemotePeer], indices: Sequence[int]) -> list[RemotePeer]:
+        """Queue blocks for those of the peers that take pushes; returns which these are."""
+        takers = [peer for peer in peers if takes_pushes(peer)]
+        for peer in takers:
+            self._begun(peer).add(indices)
+        return takers
+
+    def add_asked(self, peer: RemotePeer, indices: Iterable[int], head: Head) -> list[int]:
+        """As `Pushes.add_asked`."""
+        return self._begun(peer).add_asked(peer, indices, head)
+
+    def _begun(self, peer: RemotePeer) -> Pushes:
+        pushes = self._of.get(peer)
+        if pushes is None:
+            pushes = self._of[peer] = Pushes(self._source)
+        return pushes
+
+    def of(self, peer: RemotePeer) -> Pushes | None:
+        """The peer's queue; None for one to which nothing was ever pushed."""
+        return self._of.get(peer)
+
+    def waiting(self) -> Iterator[RemotePeer]:
+        """Peers to which something is still to be pushed."""
+        return (peer for peer, pushes in self._of.items() if pushes)
+
+    def forget(self, peer: RemotePeer) -> None:
+        """The peer is gone."""
+        self._of.pop(peer, None)
+
+
+def _unasked(peer: RemotePeer, index: int, head: Head, *, is_asked: bool) -> ProofRequest:
+    """The request that would fit what the peer has by now."""
+    theirs = max(peer.length, peer.uploads.proven_length)
+    upgrade, levels = None, 0
+    if index >= theirs:
+        upgrade = UpgradeRequest(theirs, head.length - theirs)
+    elif is_asked:
+        levels = _levels_to_known(peer, index, theirs)
+    else:
+        levels = levels_below_root(index, theirs)
+    return ProofRequest(head.fork, block=BlockRequest(index, levels), upgrade=upgrade)
 
 
 def _levels_to_known(peer: RemotePeer, index: int, length: int) -> int:

@@ -7,17 +7,16 @@ once for all messages that arrived together, before anything is announced or ask
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from hypercore.encoding import DecodeError
-from hypercore.errors import InvalidProof, InvalidSignature, MalformedMessage, RemoteProtocolError
+from hypercore.errors import InvalidProof, InvalidSignature, MalformedMessage
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.activity import Activity
 from hypercore.replication.announcements import Announcer, runs_of
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Priority
 from hypercore.replication.downloads import Downloads
-from hypercore.replication.hotswap import CHECK_SECONDS, MAX_CHECK_SECONDS
+from hypercore.replication.hotswap import Recheck
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import (
     Cancel,
@@ -29,7 +28,15 @@ from hypercore.replication.messages import (
     Sync,
     Want,
 )
-from hypercore.replication.pushes import Pushes, takes_pushes
+from hypercore.replication.outputs import (
+    AbortConnection,
+    Answerable,
+    EndChannel,
+    ExtensionReceived,
+    Output,
+    Transmit,
+)
+from hypercore.replication.pushes import PushQueues
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek
@@ -42,49 +49,6 @@ _REQUEST = int(MessageType.REQUEST)
 _TYPES = len(MessageType)
 
 
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send these messages to the peer, in order."""
-
-    peer: RemotePeer
-    messages: list[tuple[int, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answerable:
-    """The peer's requests wait: `take` from them when its connection can carry more."""
-
-    peer: RemotePeer
-
-
-@dataclass(frozen=True, slots=True)
-class ExtensionReceived:
-    """A message of a protocol on top."""
-
-    peer: RemotePeer
-    name: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EndChannel:
-    """End this peer's channel: idle when `error` is None, else for what the peer sent."""
-
-    peer: RemotePeer
-    error: RemoteProtocolError | None
-
-
-@dataclass(frozen=True, slots=True)
-class AbortConnection:
-    """The peer does not speak the protocol: end its whole connection."""
-
-    peer: RemotePeer
-    error: RemoteProtocolError
-
-
-Output = Transmit | Answerable | ExtensionReceived | EndChannel | AbortConnection
-
-
 class Replicator:
     """One core and all its peers."""
 
@@ -95,9 +59,8 @@ class Replicator:
         self._conflicts = Conflicts(log)
         self._downloads = Downloads(log, self._conflicts, seed)
         self._activity = Activity()
-        self._pushes: dict[RemotePeer, Pushes] = {}
-        self._check_at = 0.0
-        self._check_seconds = CHECK_SECONDS
+        self._pushes = PushQueues(log)
+        self._recheck = Recheck()
         self.peers: list[RemotePeer] = []
         self.departed = Counters()
         """The counts of all peers that are gone."""
@@ -133,7 +96,7 @@ class Replicator:
         self._conflicts.forget(peer)
         peer.uploads.clear()
         peer.outbox.clear()
-        self._pushes.pop(peer, None)
+        self._pushes.forget(peer)
         self.departed.add(peer.counters)
         self.departed_wire.add(peer.wire)
 
@@ -204,9 +167,7 @@ class Replicator:
         """
         was_downloading = self.is_downloading
         self._downloads.demand.want(indices, priority)
-        self._check_seconds = CHECK_SECONDS
-        if not now < self._check_at <= now + CHECK_SECONDS:
-            self._check_at = now + CHECK_SECONDS
+        self._recheck.wanted(now)
         if is_forced:
             self._downloads.demand.force(indices)
         self._fill_all(now)
@@ -234,12 +195,7 @@ class Replicator:
 
     def push(self, indices: Sequence[int]) -> list[Output]:
         """Send blocks to the peers that take what they did not ask for, and lack these."""
-        outputs: list[Output] = []
-        for peer in self.peers:
-            if takes_pushes(peer):
-                self._pushes.setdefault(peer, Pushes(self._log)).add(indices)
-                outputs.append(Answerable(peer))
-        return outputs
+        return [Answerable(peer) for peer in self._pushes.add(self.peers, indices)]
 
     def push_asked(
         self, peer: RemotePeer, indices: Iterable[int]
@@ -247,8 +203,7 @@ class Replicator:
         """Send the peer what it asked an extension for; also which of the blocks will be sent."""
         if peer.is_gone:
             return [], []
-        pushes = self._pushes.setdefault(peer, Pushes(self._log))
-        queued = pushes.add_asked(peer, indices, self._announcer.served)
+        queued = self._pushes.add_asked(peer, indices, self._announcer.served)
         return queued, [Answerable(peer)] if queued else []
 
     def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
@@ -266,7 +221,7 @@ class Replicator:
         for peer in self.peers:
             self._announcer.have(peer, [run] if run else [])
         self._fill_all(now)
-        return self._flush([Answerable(peer) for peer, pushes in self._pushes.items() if pushes])
+        return self._flush([Answerable(peer) for peer in self._pushes.waiting()])
 
     def blocks_dropped(self, start: int, stop: int) -> list[Output]:
         """Blocks [start, stop) were cleared: tell everybody."""
@@ -318,8 +273,7 @@ class Replicator:
         blocks = peer.counters.blocks_received - blocks_before
         if blocks:
             peer.speed.answered(blocks, now)
-            self._check_at = now + CHECK_SECONDS
-            self._check_seconds = CHECK_SECONDS
+            self._recheck.arrived(now)
         self._commit(intake, has_blocks=blocks > 0)
         if peer.contiguous_length > contiguous_before:
             self._note_contiguous(peer)
@@ -453,7 +407,7 @@ class Replicator:
             return []
         served = self._announcer.served
         answers = peer.uploads.take(max_bytes, served)
-        pushes = self._pushes.get(peer)
+        pushes = self._pushes.of(peer)
         if pushes:
             left = max_bytes - sum(len(payload) for _, payload in answers)
             answers += pushes.take(peer, left, served)
@@ -466,7 +420,7 @@ class Replicator:
         heads = self._downloads.heads
         deadline = min(self._activity.deadline, self._conflicts.deadline, heads.deadline)
         if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
-            deadline = min(deadline, self._check_at)
+            deadline = min(deadline, self._recheck.at)
         for peer in self.peers:
             deadline = min(deadline, peer.expected.deadline)
         return deadline
@@ -488,8 +442,7 @@ class Replicator:
         for peer in self.peers:
             if peer.expected.deadline <= now:
                 self._downloads.give_up_expected(peer)
-        self._check_at = now + self._check_seconds
-        self._check_seconds = min(2 * self._check_seconds, MAX_CHECK_SECONDS)
+        self._recheck.looked(now)
         self._fill_all(now)
         self._downloads.heads.passed(now)
         return self._flush(outputs)

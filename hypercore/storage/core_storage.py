@@ -17,7 +17,7 @@ from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, InvalidProof, StorageError
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
 from hypercore.storage import RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
@@ -33,6 +33,7 @@ from hypercore.storage.layout import (
     group_update_key,
 )
 from hypercore.storage.records import decode_record
+from hypercore.verifier import Verifier
 
 FORK_PROOF_KEY = "hypercore/fork-proof"
 """User data that holds the evidence of a frozen core; JavaScript leaves it alone."""

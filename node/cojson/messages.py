@@ -121,7 +121,8 @@ class ReconcileAck:
     batch_id: str
 
 
-Message = Load | NoSuchId | Known | Content | Done | Reconcile | ReconcileAck
+ControlMessage = Load | NoSuchId | Known | Done | Reconcile | ReconcileAck
+Message = Content | ControlMessage
 
 
 class Frame(NamedTuple):

@@ -185,15 +185,21 @@ class BeeStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
-        rows = gather(appends)
+        await self.store_rows(gather(appends))
+
+    async def store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """`store` of what was gathered already. Raises, Cancel: as `store`."""
         ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
-            added = puts = 0
-            transactions = 0
+            records: list[tuple[bytes, bytes | None]] = []
+            added = transactions = 0
             for co_id, value in rows.items():
-                records: list[tuple[bytes, bytes | None]] = []
-                transactions += await self._count_loaded(co_id, value)
+                transactions += (
+                    await self._count_loaded(co_id, value)
+                    if value.is_deletion
+                    else value.transaction_count
+                )
                 if value.header is not None:
                     records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
@@ -204,11 +210,11 @@ class BeeStore:
                 for session_id, session in value.sessions.items():
                     end = await self._extend(batch, co_id, session_id, session, records)
                     ends[co_id, session_id] = end
-                await batch.put_many(records)
-                puts += len(records)
-                if puts >= _TURN:
-                    puts = 0
+                if len(records) >= _TURN:
+                    await batch.put_many(records)
+                    records.clear()
                     await trio.lowlevel.checkpoint()
+            await batch.put_many(records)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:
@@ -248,9 +254,7 @@ class BeeStore:
         return SessionEnd(run, tail)
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
-        """By how much the rows change the number of transactions that are loaded."""
-        if not value.is_deletion:
-            return sum([len(session.transactions) for session in value.sessions.values()])
+        """By how much a deletion changes the number of transactions that are loaded."""
         stored = await self.load_value(co_id)
         hidden = 0 if stored is None else hidden_by_deletion(stored)
         return (

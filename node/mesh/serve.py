@@ -49,7 +49,7 @@ HEAD_DELAY_SECONDS = 10.0
 """How long nobody looks at the longer head of a member of which nothing is read. That is most of
 them at most times: who merged an edit has written it into its own log, too."""
 
-REREAD_SECONDS = 1.0
+REREAD_SECONDS = 0.5
 """After a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005
@@ -174,7 +174,7 @@ async def _serve_admitted(
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         _delay_heads(core)
-        member.serve_updates(lambda: mesh.data.durable_length)
+        member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
         member.carry_out(member.session.tell_head(head))
@@ -292,7 +292,10 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     while True:
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
-            is_done = await mesh.catch_up.run(member, welcome) and is_done
+            # What came while there was no room is not announced again.
+            length = max(welcome.length, member.session.announced_length)
+            newest = replace(welcome, length=length)
+            is_done = await mesh.catch_up.run(member, newest) and is_done
         member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
@@ -303,7 +306,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
                 # What was announced is fetched first, unless that is not what is wanted now.
                 await member.policy_changed.wait()
             if pause.cancelled_caught:
-                mesh.ask_for_listing(member)
+                mesh.interest.ask_for_listing(member)
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
@@ -315,9 +318,9 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
             async for ids in found:
                 states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
                 held = {co_id: state.sessions for co_id, state in states.items() if state.header}
-                member.queue_update(held)
-                while member.pending_updates > MAX_WAITING_UPDATES:
-                    await member.listing.room.wait()
+                member.outbox.queue_update(held)
+                while member.outbox.updates > MAX_WAITING_UPDATES:
+                    await member.outbox.room.wait()
                 await trio.lowlevel.checkpoint()
 
 

@@ -122,7 +122,7 @@ class Witness:
 
     def greet(self, member: Member) -> None:
         """It was admitted: it is told all there is."""
-        member.queue_evidence(list(self._kept.values()))
+        member.outbox.queue_evidence(list(self._kept.values()))
         if member.welcome is not None and self.is_forked(member.welcome.data_key):
             member.freeze()
 
@@ -242,7 +242,7 @@ class Witness:
     def _pass_on(self, evidence: Evidence, source: Member | None = None) -> None:
         for member in list(self._members.values()):
             if member is not source:
-                member.queue_evidence([evidence])
+                member.outbox.queue_evidence([evidence])
 
     async def _watch_cores(self, cores: WitnessedCores) -> None:
         async for core in cores.frozen_cores():

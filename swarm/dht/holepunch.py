@@ -111,6 +111,8 @@ class Puncher:
         self._proven_hosts: set[str] = set()
         self._state = _State.TALKING
         self._strategy: Strategy | None = None
+        self._target: Address | None = None
+        """What random probes are for; what the remote says later does not change it."""
         self._tries = 0
         self._next_at = 0.0
         self._sockets = 1
@@ -167,6 +169,7 @@ class Puncher:
             return []
         self._state = _State.PUNCHING
         self._strategy = self.strategy
+        self._target = self._proven
         self._next_at = now
         if self._strategy is Strategy.BOTH_CONSISTENT:
             if not self._is_initiator:  # we answered a round by a probe a moment ago
@@ -174,11 +177,10 @@ class Puncher:
             return self.advance(now)
         if self._strategy is Strategy.THEY_ARE_RANDOM:
             return self.advance(now)
-        proven = self._proven
-        assert proven is not None
         self._next_at = now + _BIRTHDAY_PAUSE_SECONDS
+        assert self._target is not None, "it takes a proven address to choose this"
         first, self._sockets = self._sockets, BIRTHDAY_SOCKETS
-        opening = [SendProbe(index, proven, True) for index in range(first, BIRTHDAY_SOCKETS)]
+        opening = [SendProbe(index, self._target, True) for index in range(first, BIRTHDAY_SOCKETS)]
         return [OpenSockets(BIRTHDAY_SOCKETS - first), *opening]
 
     def advance(self, now: float) -> list[PunchOutput]:
@@ -231,14 +233,14 @@ class Puncher:
         ]
 
     def _random_probe(self) -> SendProbe:
-        proven = self._proven
-        assert proven is not None
+        target = self._target
+        assert target is not None
         index = self._tries
         self._tries += 1
         if self._strategy is Strategy.THEY_ARE_RANDOM:
             draw = int.from_bytes(self._entropy(4), "little")
-            return SendProbe(0, (proven[0], _FIRST_PORT + draw % (2**16 - _FIRST_PORT)))
-        return SendProbe(index % self._sockets, proven, index < self._sockets)
+            return SendProbe(0, (target[0], _FIRST_PORT + draw % (2**16 - _FIRST_PORT)))
+        return SendProbe(index % self._sockets, target, index < self._sockets)
 
     def _give_up(self) -> list[PunchOutput]:
         self._state = _State.DONE

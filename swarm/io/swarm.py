@@ -145,6 +145,7 @@ class Swarm:
         """Return when the topics joined so far are announced; at once without discovery.
 
         Where multicast does not work that is never: `statistics().lan_error` says why.
+        Cancel: nothing changes.
         """
         if self._mdns is not None:
             await self._mdns.wait_announced()
@@ -165,7 +166,10 @@ class Swarm:
             await self._changes.wait()
 
     async def wait_changed(self) -> None:
-        """Return at the next change of connections, peers or the statistics about them."""
+        """Return at the next change of connections, peers or the statistics about them.
+
+        Cancel: nothing changes.
+        """
         await self._changes.wait()
 
     # Peers that are named.

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from itertools import count
 
 from hypercore.errors import RemoteProtocolError
-from hypercore.replication.remote import RemotePeer
-from hypercore.replication.replicator import (
+from hypercore.replication.outputs import (
     AbortConnection,
     Answerable,
     EndChannel,
     ExtensionReceived,
     Output,
-    Replicator,
     Transmit,
 )
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.replicator import Replicator
 from tests.support.memory_log import MemoryLog
 
 Message = tuple[int, bytes]

@@ -9,7 +9,7 @@ from itertools import count
 
 from hypercore.replication.demand import Priority
 from hypercore.replication.messages import Data, MessageType
-from hypercore.replication.replicator import Output
+from hypercore.replication.outputs import Output
 from tests.support.replicator_pair import Endpoint, Message, Node
 
 OVERHEAD_BYTES = 8

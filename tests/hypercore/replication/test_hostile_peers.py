@@ -29,7 +29,7 @@ from hypercore.replication.messages import (
     Sync,
     Want,
 )
-from hypercore.replication.replicator import AbortConnection, EndChannel
+from hypercore.replication.outputs import AbortConnection, EndChannel
 from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.replication.uploads import TooManyRequests
 from tests.support.memory_log import MemoryLog

@@ -16,7 +16,7 @@ from hypercore.replication.messages import (
     Request,
     Sync,
 )
-from hypercore.replication.replicator import EndChannel
+from hypercore.replication.outputs import EndChannel
 from hypercore.replication.uploads import MAX_WAITING, TooManyRequests
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import KEY_PAIR, block, of_type, reader, writer

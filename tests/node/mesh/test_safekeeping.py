@@ -192,7 +192,7 @@ async def test_a_keeper_does_not_learn_what_others_read() -> None:
             await node.host.receive_content("test", [ours.edit("[]", with_header=True)])
             half = SessionContent(0, [], b"")
             fork = SessionFork(forked.id, forked.session_id, half, half)
-            node.mesh.members[RAW.public_key].queue_evidence([encode_session_evidence(fork)])
+            node.mesh.members[RAW.public_key].outbox.queue_evidence([encode_session_evidence(fork)])
             assert await node.host.load(Author(9).value("nowhere").id) is None
             await node.host.receive_content("test", [ours.edit("[1]")])
             received: list[tuple[int, bytes]] = []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm.announcement import Address
 from swarm.dht.holepunch import (
@@ -253,3 +257,57 @@ def test_addresses_where_nobody_is_are_not_probed() -> None:
     assert puncher.strategy is None
     puncher.hear(PunchRound(NatKind.CONSISTENT, addresses=(*nowhere, *many)), THERE)
     assert len(puncher.start(0.0)) == 8
+
+
+_ADDRESSES = st.tuples(st.sampled_from([HERE, THERE, STRANGER[0]]), st.integers(0, 2**16 - 1))
+_ROUNDS = st.builds(
+    PunchRound,
+    nat=st.sampled_from(NatKind),
+    is_punching=st.booleans(),
+    addresses=st.none() | st.lists(_ADDRESSES, max_size=3).map(tuple),
+)
+_STEPS = st.one_of(
+    st.tuples(st.just("hear"), _ROUNDS, st.none() | st.sampled_from([THERE, STRANGER[0]])),
+    st.just(("start",)),
+    st.tuples(st.just("advance"), st.floats(0, 30)),
+    st.tuples(st.just("probed"), st.integers(0, BIRTHDAY_SOCKETS - 1), _ADDRESSES),
+)
+
+
+@given(
+    nat=st.sampled_from([consistent, at_random]),
+    is_initiator=st.booleans(),
+    opening=st.sampled_from(NatKind).map(
+        lambda kind: [
+            ("hear", PunchRound(kind, addresses=((THERE, 9),), is_punching=True), THERE),
+            ("start",),
+        ]
+    ),
+    steps=st.lists(_STEPS, max_size=30),
+)
+def test_a_remote_that_says_this_and_then_that_breaks_nothing(
+    nat: Callable[[str], SocketNat],
+    is_initiator: bool,
+    opening: list[tuple[Any, ...]],
+    steps: list[tuple[Any, ...]],
+) -> None:
+    """Found in review: random probes went where the last round said, which may be nowhere."""
+    puncher = Puncher(nat(HERE), random.Random(1).randbytes, is_initiator=is_initiator)
+    now, proven, sent = 0.0, set(), 0
+    for name, *arguments in [*opening, *steps]:
+        outputs: list[PunchOutput] = []
+        if name == "hear":
+            puncher.hear(*arguments)
+            proven.add(arguments[1])
+        elif name == "start":
+            outputs = puncher.start(now)
+        elif name == "advance":
+            now += arguments[0]
+            outputs = puncher.advance(now)
+        else:
+            outputs = puncher.probed(*arguments)
+        probes = [output for output in outputs if isinstance(output, SendProbe)]
+        sent += len(probes)
+        if len(probes) > 3:
+            assert {probe.to[0] for probe in probes} <= proven, "a flood, and nobody wants it"
+    assert sent <= BIRTHDAY_SOCKETS + RANDOM_TRIES + MAX_ANSWERED_PROBES
