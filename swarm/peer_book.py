@@ -32,8 +32,9 @@ MISSED_SECONDS = 3600.0
 is back within seconds when its network is, also after many failures."""
 
 MAX_CUTS = 1
-"""Connections in a row that may be cut as soon as they are open, or before: then what is there is
-taken for something else than who is missed, or for a remote that does not want us."""
+"""Connections in a row that may end as soon as they are open, or before: one may be cut, and its
+remote may have been started anew. Then what is there is taken for something else than who is
+missed, or for a remote that does not want us."""
 
 _WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
 MAX_REFUSALS = 3
@@ -278,11 +279,8 @@ class PeerBook:
         """It arrives again."""
         self._doubted.discard(public_key)
 
-    def connection_closed(self, public_key: bytes, now: float, *, was_cut: bool = False) -> None:
-        """The last connection with this key is gone, or was not let in: dial again, later.
-
-        `was_cut` says that the network ended it, not the remote.
-        """
+    def connection_closed(self, public_key: bytes, now: float) -> None:
+        """The last connection with this key is gone, or was not let in: dial again, later."""
         opened_at = self._connected.pop(public_key, now)
         self._doubted.discard(public_key)
         for peer in self._peers.values():
@@ -293,7 +291,7 @@ class PeerBook:
                 peer.cuts = 0 if is_welcome else peer.cuts + 1
                 if is_welcome:
                     peer.missed_until = now + MISSED_SECONDS
-                elif not was_cut or peer.cuts > MAX_CUTS:
+                elif peer.cuts > MAX_CUTS:
                     peer.missed_until = -math.inf
                 self._postpone(peer, now)
 

@@ -195,8 +195,7 @@ class Sessions:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
                 if not session.is_replaced:
-                    now = trio.current_time()
-                    self._book.connection_closed(key, now, was_cut=connection.was_cut)
+                    self._book.connection_closed(key, trio.current_time())
             session.done.set()
             self._changes.note()
 

@@ -257,7 +257,7 @@ def test_who_was_connected_is_dialed_every_second_for_an_hour() -> None:
     assert book.deadline == now + BACK_OFF_SECONDS[-1]
 
 
-def test_who_hangs_up_at_once_is_not_missed() -> None:
+def test_who_hangs_up_at_once_again_and_again_is_not_missed() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
     for failures in range(1, 5):
@@ -270,17 +270,21 @@ def test_who_hangs_up_at_once_is_not_missed() -> None:
         assert book.deadline == now + wait
 
 
-def test_who_was_cut_off_at_once_is_missed_unless_that_goes_on() -> None:
+def test_who_was_connected_and_starts_anew_is_missed_unless_that_goes_on() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
+    for _ in range(5):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_failed("a:1", "no answer", now)
     for attempt in range(1, MAX_CUTS + 2):
         now = book.deadline or 0.0
         assert names(book, now) == ["a:1"]
         book.dial_succeeded("a:1", KEY)
         book.connection_opened(KEY, now)
-        book.connection_closed(KEY, now + 0.1, was_cut=True)
+        book.connection_closed(KEY, now + 0.1)
         is_missed = attempt <= MAX_CUTS
-        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[attempt - 1]
+        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[-1]
         assert book.deadline == now + 0.1 + wait
 
 
