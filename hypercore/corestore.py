@@ -109,6 +109,8 @@ class Corestore:
 
         When the block ends, what was opened through it and is still open is closed, and it opens
         nothing more. Others go on with theirs. Namespaces of a session belong to it.
+
+        Cancel: as the end of the block.
         """
         self._check_open()
         session = StoreSession()
@@ -131,7 +133,7 @@ class Corestore:
         With `is_here` only those named in this namespace. In no order. Yields to others as it
         goes, and cores that are made meanwhile may be in it or not.
 
-        Raises: CorruptStorage.
+        Raises: CorruptStorage. Cancel: nothing was changed.
         """
         catalog = self._store.catalog
         for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
@@ -208,7 +210,8 @@ class Corestore:
 
         Rewrites the whole store, at some 200 MB a second; reads and appends go on meanwhile.
 
-        Raises: StorageFailed. Cancel: it is finished first.
+        Raises: UsageError for a store that is read-only, StorageFailed.
+        Cancel: it is finished first.
         """
         await self._store.storage.reclaim()
 
@@ -358,7 +361,10 @@ class Corestore:
         return open_atom(self._store.storage, cores)
 
     async def find(self, discovery_key: bytes) -> Core | None:
-        """A core that is open or stored; None for any other. To be closed as after `get`."""
+        """A core that is open or stored; None for any other. To be closed as after `get`.
+
+        Raises: CorruptStorage. Cancel: never waits.
+        """
         self._check_open()
         core = self._store.open(discovery_key)
         return None if core is None else self._own(core)

@@ -345,7 +345,7 @@ class OpenLog:
             self.replication.log_changed()
 
     async def pause(self) -> None:
-        """Let others run, and the disk catch up."""
+        """Let others run, and the disk catch up. Cancel: undoes nothing."""
         await trio.lowlevel.checkpoint()
         await self.log.rows.storage.wait_writable()
 
@@ -472,7 +472,7 @@ class OpenLog:
         self._head_changed()
 
     async def end_channels(self) -> None:
-        """End all channels with peers, and return when they have ended."""
+        """End all channels with peers, and return when they have. Cancel: they end all the same."""
         self._channels.end()
         await self._channels.wait_ended()
 

@@ -210,23 +210,6 @@ class Node:
         kept = {} if self.mesh is None else self.mesh.safekeeping.kept()
         return kept if self.mirrors is None else {**kept, **self.mirrors.kept_ranges()}
 
-    async def mind_room(self, room: Room) -> None:
-        """Ask other nodes for nothing while there is no room for it, until cancelled."""
-        is_paused = False
-        while True:
-            if room.is_open and is_paused:
-                if self.mesh is not None:
-                    self.mesh.resume()
-                if self.mirrors is not None:
-                    self.mirrors.resume()
-            elif not room.is_open:
-                if self.mesh is not None:
-                    self.mesh.pause(room.reason)
-                if self.mirrors is not None:
-                    self.mirrors.pause()
-            is_paused = not room.is_open
-            await room.wait_changed()
-
     async def report_frozen(self) -> None:
         """Log every core whose writer signed two histories, until cancelled."""
         async for core in self.store.frozen_cores():

@@ -63,6 +63,10 @@ class ContentDoor(Protocol):
 
     async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
     async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
+    @property
+    def takes_content(self) -> bool:
+        """Whether there is room for anything new."""
+        ...
 
 
 class Screen(Protocol):
@@ -219,10 +223,17 @@ class Fetcher:
                     member.conduct.note_true(1)
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
+            elif not self._takes_content:
+                member.needs_catching_up.set()
             elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
                 member.conduct.note_undelivered()
                 member.judge()
             self._unread.discard((member.id, settled.co_id))
+
+    @property
+    def _takes_content(self) -> bool:
+        """Whether what does not come is not missing for want of room here."""
+        return not self.pause_reason and self._host.takes_content
 
     async def bring(
         self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]

@@ -62,7 +62,7 @@ async def matching_ids(
 
     Owners take a look at every value.
 
-    Raises: CorruptStore.
+    Raises: CorruptStore. Cancel: undoes nothing.
     """
     for prefix in prefixes:
         part: list[RawCoId] = []

@@ -138,8 +138,7 @@ class Mesh:
         self._cores = cores
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
-        asks = any(met.id != id.hex() for met in self.trust.book)
-        self.recall = Recall(data, rebuild, instance, asks=asks)
+        self.recall = Recall(data, rebuild, instance, self.trust.known_members())
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -439,6 +438,7 @@ async def open_mesh(
     here; without it the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
+    Cancel: as the end of the block.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(

@@ -292,7 +292,10 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     while True:
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
-            is_done = await mesh.catch_up.run(member, welcome) and is_done
+            # What came while there was no room is not announced again.
+            length = max(welcome.length, member.session.announced_length)
+            newest = replace(welcome, length=length)
+            is_done = await mesh.catch_up.run(member, newest) and is_done
         member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):

@@ -12,6 +12,7 @@ import trio.testing
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.explaining import explain
+from node.mesh.conduct import MAX_UNDELIVERED
 from node.mesh.follow_rules import OwnerKind, OwnerRule
 from node.mesh.peer_rules import Direction, PeerRule, PeerRules
 from node.mesh.replicas import ReplicaPolicy
@@ -291,3 +292,25 @@ async def test_a_used_up_budget_ends_the_exchange() -> None:
         await wait_until(lambda: bool(right.goodbyes))
         assert right.goodbyes == ["off is due with it, by its rule and budget, not both"]
         assert right.mesh.exchange.counted(member_id).month_bytes == 1000
+
+
+async def test_what_was_announced_while_there_was_no_room_comes_afterwards() -> None:
+    """And whoever announced it is not blamed for it."""
+    author = Author(1)
+    before, *since = (author.value(f"value {number}") for number in range(MAX_UNDELIVERED + 2))
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2, policy=ReplicaPolicy(everything=True)) as keeper,
+        connected(holder, keeper),
+    ):
+        await upload(holder, before.edit("[]", with_header=True))
+        await wait_ids(keeper, {before.id})
+        keeper.mesh.pause("no room")
+        await upload(holder, *(value.edit("[]", with_header=True) for value in since))
+        (member,) = keeper.mesh.members.values()
+        await wait_until(lambda: member.session.announced_length == holder.data.durable_length)
+        await wait_until(lambda: keeper.mesh.statistics().announced == 0)
+        assert member.conduct.undelivered == 0
+        keeper.mesh.resume()
+        with trio.fail_after(5):
+            await wait_ids(keeper, {before.id, *(value.id for value in since)})
