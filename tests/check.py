@@ -132,6 +132,8 @@ def main() -> None:
     run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
     run("imports", [tools / "lint-imports"])
     unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
+    if not options.fast:
+        run("compiled modules", [python, "-m", "tests.compiled"])
     for name in unsteady:
         print(f"\nunsteady, passed only alone: {name}")
     print("\nall checks passed")

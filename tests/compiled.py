@@ -1,0 +1,82 @@
+"""The compiled modules, tested as the others are: `python -m tests.compiled`, a step of `check`.
+
+They are built beside the sources, in `build/compiled`, anew when one of them has changed. It must
+be the C code that is tested, and blocks must be those that the original makes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "compiled"
+PACKAGES = ("bee", "hypercore")
+TESTS = [
+    "bee/test_bee_vectors.py",
+    "bee/test_corrupt.py",
+    "bee/test_messages.py",
+    "bee/test_on_core.py",
+    "bee/test_protobuf.py",
+    "hypercore/test_encoding.py",
+    "hypercore/test_flat_tree.py",
+    "hypercore/test_log.py",
+    "hypercore/test_long_append.py",
+]
+
+_CHECK = """
+import importlib, pathlib
+for path in pathlib.Path().glob("*/*.so"):
+    module = importlib.import_module(f"{path.parent.name}.{path.name.partition('.')[0]}")
+    assert module.__file__.endswith(".so"), module
+assert importlib.import_module("bee.changes").__file__.endswith(".so")
+assert importlib.import_module("hypercore.merkle").__file__.endswith(".so")
+"""
+
+
+def build() -> None:
+    """Have the packages as they are now in `BUILD`, with some of their modules compiled."""
+    digest = hashlib.sha256(f"{sys.version} {version('mypy')}".encode())
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    for path in (ROOT / "setup.py", *sorted(sources)):
+        digest.update(path.read_bytes())
+    stamp = BUILD / "stamp"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    shutil.rmtree(BUILD, ignore_errors=True)
+    for package in PACKAGES:
+        caches = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, BUILD / package, ignore=caches)
+    shutil.copy(ROOT / "setup.py", BUILD)
+    # How well it is optimized changes nothing but the time.
+    environment = os.environ | {"BEEMESH_COMPILE": "1", "BEEMESH_COMPILE_LEVEL": "0"}
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=BUILD, env=environment, check=True)
+    stamp.write_text(digest.hexdigest())
+
+
+def main() -> None:
+    build()
+    subprocess.run([sys.executable, "-c", _CHECK], cwd=BUILD, check=True)
+    # Appended, so that the packages in the working directory are found before those of the root.
+    pytest = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--import-mode=append",
+        "-p",
+        "no:cacheprovider",
+    ]
+    tests = [str(ROOT / "tests" / test) for test in TESTS]
+    rules = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    sys.exit(subprocess.run([*pytest, *rules, *tests], cwd=BUILD, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
