@@ -325,8 +325,10 @@ async def test_a_damaged_store_that_cannot_be_listed_costs_no_connection(
     async with open_mesh_node(1) as node, open_mesh_node(2) as follower:
 
         async def ids(prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
-            raise CorruptStore("ids", "a block is damaged")
-            yield
+            for text in (prefix, after):
+                if text:
+                    raise CorruptStore(text, "a block is damaged")
+                yield RawCoId(text)
 
         monkeypatch.setattr(node.store, "ids", ids)
         async with connected(node, follower):
