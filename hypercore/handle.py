@@ -259,6 +259,7 @@ class Handle:
 
     def log_closed(self) -> None:
         self.is_closed = True
+        self.shared.replication.forget_extensions(self)
         if self.history is not None:
             self.history.close()
         self.fail(trio.ClosedResourceError("the core was closed"))

@@ -461,8 +461,12 @@ class ReadableCore:
     # --- what peers see ---------------------------------------------------------------
 
     def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
-        """Handle messages of this name; what the handler returns goes back to that peer."""
-        self.replication.set_extension(name, handler)
+        """Handle messages of this name; what the handler returns goes back to that peer.
+
+        Of several handles the last one's handler is asked, until that handle is closed.
+        """
+        self._handle.check_open()
+        self.replication.set_extension(name, handler, self._handle)
 
     @property
     def peers(self) -> Sequence[PeerHandle]:

@@ -92,6 +92,9 @@ _PRESENT = b"\xc3"
 
 _AFTER_IDS = b"id;"
 
+MAX_EDITED = 65_536
+"""Values that are known to have no short row; about 200 bytes each."""
+
 _TURN = 32
 """Rows after which others may run: a large batch must not keep them waiting for 20 ms."""
 
@@ -128,6 +131,8 @@ class BeeStore:
         self._reclaim = reclaim
         self._keeps_texts = keeps_texts
         self._ends = EndCache()
+        self._edited: set[RawCoId] = set()
+        """Values that have no short row any more: to delete it with every edit costs 2 us each."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew from it; nobody may write. See `local_rows`."""
@@ -204,7 +209,9 @@ class BeeStore:
                     records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
                     added += 1
-                local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
+                    self._edited.discard(co_id)
+                if co_id not in self._edited:
+                    local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
@@ -222,6 +229,9 @@ class BeeStore:
             await batch.flush(local=local)
         for (co_id, session_id), end in ends.items():
             self._ends.keep(co_id, session_id, end)
+        if len(self._edited) + len(rows) > MAX_EDITED:
+            self._edited.clear()
+        self._edited.update([co_id for co_id, value in rows.items() if value.header is None])
 
     async def _extend(
         self,

@@ -15,7 +15,8 @@ from swarm.io.connection import Connection
 from swarm.io.duplicates import Duplicates, Session
 from swarm.io.swarm_report import ConnectionInfo, Counters, describe
 from swarm.io.tasks import Wakeup
-from swarm.peer_book import PeerBook, Source
+from swarm.known_peer import Source
+from swarm.peer_book import PeerBook
 
 Handler = Callable[[Connection], Awaitable[None]]
 Firewall = Callable[[bytes], bool]

@@ -31,7 +31,8 @@ from swarm.io.swarm_report import ConnectionInfo, SwarmStatistics
 from swarm.io.tasks import open_background_nursery
 from swarm.io.tcp import format_address, open_listeners
 from swarm.io.topics import Interest, Topics, open_topics
-from swarm.peer_book import PeerBook, PeerInfo, Source
+from swarm.known_peer import PeerInfo, Source
+from swarm.peer_book import PeerBook
 
 if TYPE_CHECKING:
     from swarm.io.mdns import Mdns

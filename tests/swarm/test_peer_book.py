@@ -4,20 +4,22 @@ import pytest
 
 from hypercore.crypto import encode_id
 from swarm.announcement import Announcement
-from swarm.peer_book import (
+from swarm.known_peer import (
     BACK_OFF_SECONDS,
+    MAX_UNPROVEN_FAILURES,
+    MISSED_BACK_OFF_SECONDS,
+    PeerState,
+    Priority,
+    Source,
+)
+from swarm.peer_book import (
     MAX_CUTS,
     MAX_FOUND_PEERS,
     MAX_NEIGHBORS,
     MAX_REFUSALS,
-    MAX_UNPROVEN_FAILURES,
-    MISSED_BACK_OFF_SECONDS,
     MISSED_SECONDS,
     STABLE_SECONDS,
     PeerBook,
-    PeerState,
-    Priority,
-    Source,
 )
 
 TOPIC = b"\x01" * 32
