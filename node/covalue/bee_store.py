@@ -159,16 +159,16 @@ class BeeStore:
         Raises: CorruptStore.
         """
         while True:
+            version = self._bee.version
             try:
-                tree = self._bee.snapshot()
-                return await step(tree)
+                return await step(self._bee.snapshot())
             except HistoryReplaced:
                 continue
             except _DAMAGE as error:
                 raise CorruptStore(co_id, str(error)) from error
             except BlockNotAvailable as error:
                 # What the present needs is never given up; what was the present may be.
-                if tree.version == self._bee.version:
+                if version == self._bee.version:
                     raise CorruptStore(co_id, str(error)) from error
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
