@@ -80,6 +80,9 @@ class HeldBlocks:
                 hints = self._cut(changes.truncated_to, length, hints)
                 touched.update(pages_of(changes.truncated_to, length))
             touched.update(self._mark(changes.blocks))
+            if staged := changes.staged:
+                self.bitfield.set_range(staged.start, staged.stop)
+                touched.update(pages_of(staged.start, staged.stop))
             if changes.head is not None:
                 length = changes.head.length
         for page in touched:

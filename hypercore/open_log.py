@@ -53,6 +53,12 @@ _PRUNE_STEPS = 256
 """Subtrees looked at before others run."""
 
 
+def check_sizes(blocks: Sequence[bytes]) -> None:
+    """Raises: BlockTooLarge."""
+    if (largest := max(map(len, blocks), default=0)) > MAX_BLOCK_BYTES:
+        raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+
+
 class OpenLog:
     """A stored log that is in use. No method but the async ones waits."""
 
@@ -181,8 +187,7 @@ class OpenLog:
         """
         log = self.log
         appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        if (largest := max(map(len, appended), default=0)) > MAX_BLOCK_BYTES:
-            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        check_sizes(appended)
         start = log.head.length
         if not appended and not local:
             return start
@@ -219,8 +224,7 @@ class OpenLog:
         """As `Core.propose`."""
         head = self.log.head
         proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        if (largest := max(map(len, proposed), default=0)) > MAX_BLOCK_BYTES:
-            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        check_sizes(proposed)
         if self.cipher is not None:
             proposed = encrypt_all(self.cipher, proposed, head.length, head.fork)
         return self.log.propose(proposed)

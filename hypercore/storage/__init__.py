@@ -17,13 +17,18 @@ from typing import Protocol
 
 from hypercore.storage.durability import Durability
 
-__all__ = ["Durability", "Storage", "StorageSnapshot", "WriteBatch"]
+__all__ = ["Durability", "RowSink", "Storage", "StorageSnapshot", "WriteBatch"]
 
 
-class WriteBatch(Protocol):
-    """Changes that become true together, applied in the order given. Can be committed once."""
+class RowSink(Protocol):
+    """Who takes rows."""
 
     def put(self, key: bytes, value: bytes, /) -> None: ...
+
+
+class WriteBatch(RowSink, Protocol):
+    """Changes that become true together, applied in the order given. Can be committed once."""
+
     def delete(self, key: bytes, /) -> None: ...
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""

@@ -19,7 +19,7 @@ from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
-from hypercore.storage import Storage, WriteBatch
+from hypercore.storage import RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
     CoreGroup,
@@ -270,7 +270,7 @@ class CoreStorage:
         for node in nodes:
             batch.put(self._node_key(node.index), encode_node(node))
 
-    def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
+    def stage_changes(self, batch: RowSink, changes: Changeset) -> None:
         """Put nodes and blocks."""
         # Hot path: 3 rows a block.
         put = batch.put

@@ -84,10 +84,14 @@ class Offers:
             if view is not None and view.offered_version == entry.version:
                 continue
             seen.add(co_id)
-            stack.append((co_id, True))
+            keys: list[RawCoId] = []
             if view is None or view.lacks(entry.durable):
                 keys = [key for key in entry.dependencies if not self._is_offered(peer, key)]
+            if keys:
+                stack.append((co_id, True))
                 stack.extend((key, False) for key in reversed(keys))
+            else:
+                self._serve(peer, entry, out)
 
     def _is_offered(self, peer: PeerView, co_id: RawCoId) -> bool:
         """Whether all there is of a value in memory was offered: most share one group."""

@@ -13,9 +13,9 @@ import trio
 
 from bee.batch import Batch
 from bee.bee import Bee
-from bee.errors import CorruptTree
+from bee.errors import CorruptTree, HistoryReplaced
 from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable
+from hypercore.errors import BlockNotAvailable, CorruptStorage
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
@@ -87,10 +87,16 @@ from node.errors import CorruptStore
 
 T = TypeVar("T")
 
+_DAMAGE = (DecodeError, CorruptTree, CorruptStorage)
+"""What reading a value ends with whose blocks, or rows, are not what was written."""
+
 _PRESENT = b"\xc3"
 """msgpack's true: a row whose existence says everything."""
 
 _AFTER_IDS = b"id;"
+
+MAX_EDITED = 65_536
+"""Values that are known to have no short row; about 200 bytes each."""
 
 _TURN = 32
 """Rows after which others may run: a large batch must not keep them waiting for 20 ms."""
@@ -128,6 +134,8 @@ class BeeStore:
         self._reclaim = reclaim
         self._keeps_texts = keeps_texts
         self._ends = EndCache()
+        self._edited: set[RawCoId] = set()
+        """Values that have no short row any more: to delete it with every edit costs 2 us each."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew from it; nobody may write. See `local_rows`."""
@@ -151,14 +159,16 @@ class BeeStore:
         Raises: CorruptStore.
         """
         while True:
-            tree = self._bee.snapshot()
+            version = self._bee.version
             try:
-                return await step(tree)
-            except (DecodeError, CorruptTree) as error:
+                return await step(self._bee.snapshot())
+            except HistoryReplaced:
+                continue
+            except _DAMAGE as error:
                 raise CorruptStore(co_id, str(error)) from error
             except BlockNotAvailable as error:
                 # What the present needs is never given up; what was the present may be.
-                if tree.version == self._bee.version:
+                if version == self._bee.version:
                     raise CorruptStore(co_id, str(error)) from error
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
@@ -204,7 +214,9 @@ class BeeStore:
                     records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
                     added += 1
-                local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
+                    self._edited.discard(co_id)
+                if co_id not in self._edited:
+                    local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
@@ -222,6 +234,9 @@ class BeeStore:
             await batch.flush(local=local)
         for (co_id, session_id), end in ends.items():
             self._ends.keep(co_id, session_id, end)
+        if len(self._edited) + len(rows) > MAX_EDITED:
+            self._edited.clear()
+        self._edited.update([co_id for co_id, value in rows.items() if value.header is None])
 
     async def _extend(
         self,
@@ -363,7 +378,7 @@ class BeeStore:
         kept, erased = await self._read(co_id, lambda tree: _survey(tree, start, stop))
         try:
             await self._bee.erase(gte=start, lt=stop, keep=kept)
-        except CorruptTree as error:
+        except _DAMAGE as error:
             raise CorruptStore(co_id, str(error)) from error
         await self._local.write_local({deleted_key(co_id): encode_deletion(is_erased=True)})
         return erased

@@ -78,7 +78,8 @@ class Telling:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
-            self._names.note(moved)
+            if self._members:  # what nobody has heard of has no need of a short name
+                self._names.note(moved)
             if not self._trust.may_write:
                 continue  # nobody would take it
             members = [member for member in self._members.values() if member.direction.gives]
