@@ -12,18 +12,14 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bee.changes import Compare, TreeChanges
-from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
-from bee.errors import BatchEnded, CorruptTree, LogChanged
+from bee.descent import Tree
+from bee.errors import BatchEnded
 from bee.keyspace import Codec, K, KeyRange, Keyspace, V, encode_name
 from bee.messages import NodeRecord
+from bee.writer import Writer
 
-T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-CHANGE_EFFORT = 8
-READ_EFFORT = 5
 
 
 class Entry(NamedTuple, Generic[K, V]):
@@ -40,99 +36,6 @@ class Expected(Enum):
     ANYTHING = "anything"
     ABSENT = "absent"
     """No entry: what is there stays."""
-
-
-class Writer:
-    """Makes changes of one append; whoever uses it holds the log's `exclusive()`.
-
-    `header` is the block to put first when the log is empty: with the first change that is
-    tried, even if nothing comes of it.
-    """
-
-    __slots__ = ("_changes", "_fork", "_has_tried", "_header", "_length", "_tree", "counter")
-
-    def __init__(self, tree: Tree, header: bytes, *, always_duplicate: bool) -> None:
-        tree.current_fork()
-        log = tree.log
-        length = log.length
-        self._length = length
-        self._fork = log.fork
-        if length:
-            tree.check_header()
-        self._tree = tree
-        self._header = b"" if length else header
-        self._has_tried = False
-        self._changes = TreeChanges(tree.reader, max(length, 1), always_duplicate=always_duplicate)
-        self.counter = ReadCounter()
-
-    async def change(self, step: Callable[[TreeChanges], T]) -> T:
-        """Run a put or delete, fetching what it lacks. Cancel: nothing was changed."""
-        self._has_tried = True
-        tree = self._tree
-        tree.effort += CHANGE_EFFORT
-        if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()
-        return await self.read(step)
-
-    async def put(self, key: bytes, value: bytes | None) -> None:
-        """`change` with a put, at a lower price. Cancel: nothing was changed."""
-        self._has_tried = True
-        tree = self._tree
-        tree.effort += CHANGE_EFFORT
-        if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()
-        try:
-            self._changes.put(key, value)
-        except BlocksNeeded:
-            await self._read_missing(lambda changes: changes.put(key, value))
-        except CorruptTree as error:
-            tree.refuse(error)
-
-    async def read_next(self, step: Callable[[TreeChanges], T]) -> T:
-        """`read`, one of many. Cancel: as ever."""
-        tree = self._tree
-        tree.effort += READ_EFFORT
-        if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()
-        return await self.read(step)
-
-    async def read(self, step: Callable[[TreeChanges], T]) -> T:
-        """Run a get. Cancel: as ever."""
-        try:
-            return step(self._changes)
-        except BlocksNeeded:
-            return await self._read_missing(step)
-        except CorruptTree as error:
-            self._tree.refuse(error)
-
-    async def _read_missing(self, step: Callable[[TreeChanges], T]) -> T:
-        changes = self._changes
-
-        def run(reader: NodeReader) -> T:
-            changes.reader = reader
-            return step(changes)
-
-        try:
-            return await self._tree.read(run, self.counter)
-        finally:
-            changes.reader = self._tree.reader
-
-    def append(self, local: Mapping[bytes, bytes | None] | None) -> bool:
-        """Append header and blocks, with `local` rows, in one step; whether there was anything.
-
-        Raises: LogChanged. When it fails nothing has changed, here and in the log.
-        """
-        log = self._tree.log
-        if (log.length, log.fork) != (self._length, self._fork):
-            raise LogChanged(f"the log had {self._length} blocks, now {log.length}")
-        blocks = self._changes.encode()
-        if self._header and self._has_tried:
-            blocks.insert(0, self._header)
-        if not blocks and not local:
-            return False
-        log.append_nowait(blocks, local=local)
-        self._changes.commit()
-        return True
 
 
 class Edits(ABC, Generic[K, V]):
@@ -351,12 +254,17 @@ class Batch(Edits[K, V]):
         waits for the disk.
 
         Raises: BatchEnded, and what the log raises; nothing was appended then.
-        Cancel: the changes were appended, unless the log says otherwise.
+        Cancel: the changes were appended, unless the log says otherwise; of more than a thousand
+        either all or none, as its length tells.
         """
         writer = self._open_writer()
         self._writer = None
         try:
-            has_appended = writer.append(local)
+            if writer.is_long:
+                await writer.append_long(local)
+                has_appended = True
+            else:
+                has_appended = writer.append(local)
         finally:
             await self._held.aclose()
         if has_appended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
-from bee.batch import CHANGE_EFFORT, Batch, Entry, Expected, Writer, delete_step, put_step
+from bee.batch import Batch, Entry, Expected, delete_step, put_step
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.compaction import SAMPLES, Compaction, Compactor, DeadEstimate, estimate_dead
@@ -22,6 +22,7 @@ from bee.rewriting import Mover
 from bee.snapshot import Change, Difference
 from bee.snapshot import Snapshot as Snapshot
 from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
+from bee.writer import CHANGE_EFFORT, Writer
 from hypercore.errors import OutOfRange, UsageError
 
 A = TypeVar("A")

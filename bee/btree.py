@@ -28,7 +28,7 @@ MAX_DEPTH = 32
 """Deeper than any tree of 2**53 keys: a node has at least four."""
 
 FREED = 0
-"""Seq of a pointer whose node was merged away; block 0 is the header, never a node."""
+"""Seq of a node that is in no block, or was merged away; block 0 is the header, never a node."""
 
 _NODE_BYTES = 400
 KEY_REF_BYTES = 48
@@ -41,26 +41,6 @@ Refs = tuple[bytes, ...]
 BTreeNode = tuple[Keys, Refs, Refs, int]
 """Keys in order, their refs, the refs of the children between them (none in a leaf), and
 what all of it takes in bytes, roughly. A key is None until its block was read."""
-
-
-class Pointer:
-    """A child that was opened for writing; takes the place of its ref in the parent.
-
-    It is one object wherever the child moves: batches lay out their blocks by asking each
-    pointer which block it names in the end.
-    """
-
-    __slots__ = ("node", "origin", "ref", "seq")
-
-    def __init__(self, node: OpenNode, ref: bytes, seq: int, origin: bytes | None) -> None:
-        self.node = node
-        self.ref = ref
-        self.seq = seq
-        self.origin = origin
-        """The ref it had before anything changed; None for a node that is new."""
-
-
-ChildRef = bytes | Pointer
 
 
 def new_node(keys: Iterable[bytes | None], key_refs: Iterable[bytes], children: Refs) -> BTreeNode:
@@ -90,13 +70,15 @@ def fresh_node(
 
 
 class OpenNode:
-    """A node that is being changed.
+    """A node that is being changed; it takes the place of its ref in the parent.
 
-    Children are encoded refs or, where they are open too, pointers. `changed` is the
-    writer's mark.
+    It is one object wherever it moves: batches lay out their blocks by asking each node which
+    block it is in. Those live as long as the batch, and the garbage collector goes through all
+    of them again and again: there is one object to a node, and two lists, three if it has
+    children.
     """
 
-    __slots__ = ("_child_refs", "changed", "children", "key_refs", "keys", "size")
+    __slots__ = ("changed", "children", "key_refs", "keys", "origin", "ref", "seq", "size")
 
     def __init__(
         self,
@@ -104,36 +86,50 @@ class OpenNode:
         key_refs: list[bytes],
         children: list[ChildRef],
         size: int = 0,
+        origin: bytes | None = None,
     ) -> None:
         self.keys = keys
         self.key_refs = key_refs
-        self.children = children
-        self._child_refs: list[bytes] = []
+        self.children = children or NO_CHILDREN
+        """Encoded refs or, of those that are open too, the nodes."""
         self.changed = False
+        """The writer's mark."""
         self.size = size
         """As in `BTreeNode`; 0 when it has to be counted anew."""
+        self.origin = origin
+        """The ref it had before anything changed; None for a node that is new, and the root."""
+        self.ref = origin or b""
+        """Where it is, as far as that is known by now."""
+        self.seq = FREED
+        """The block that has it, of those that are to be appended."""
 
     @classmethod
-    def of(cls, node: BTreeNode) -> OpenNode:
-        return cls(list(node[0]), list(node[1]), list(node[2]), node[3])
+    def of(cls, node: BTreeNode, ref: bytes | None) -> OpenNode:
+        return cls(list(node[0]), list(node[1]), list(node[2]), node[3], ref)
+
+    def twin(self) -> OpenNode:
+        """The same node in another place of the tree: what is done to either is done to both."""
+        twin = OpenNode(self.keys, self.key_refs, self.children)
+        twin.changed = self.changed
+        return twin
+
+    def _child_refs(self) -> list[bytes]:
+        return [child if type(child) is bytes else child.ref for child in self.children]  # type: ignore[union-attr]  # else it is a node
 
     def encode(self) -> bytes:
         """Encode as a level of a block."""
-        children = [
-            child if type(child) is bytes else child.ref  # type: ignore[union-attr]  # else a Pointer
-            for child in self.children
-        ]
-        self._child_refs = children
-        return encode_level(b"".join(self.key_refs), b"".join(children))
+        children = b"".join(self._child_refs()) if self.children else b""
+        return encode_level(b"".join(self.key_refs), children)
 
     def close(self) -> BTreeNode:
         """The node as it was encoded last."""
+        children = tuple(self._child_refs())
         if self.size:
-            return tuple(self.keys), tuple(self.key_refs), tuple(self._child_refs), self.size
-        return new_node(self.keys, self.key_refs, tuple(self._child_refs))
+            return tuple(self.keys), tuple(self.key_refs), children, self.size
+        return new_node(self.keys, self.key_refs, children)
 
     def insert(
-        self, position: int, key: bytes | None, key_ref: bytes, right: Pointer | None = None
+        self, position: int, key: bytes | None, key_ref: bytes, right: OpenNode | None = None
     ) -> bool:
         """Insert a key, and the child right of it; returns whether the node must split."""
         self.keys.insert(position, key)
@@ -166,7 +162,7 @@ class OpenNode:
         del self.keys[position], self.key_refs[position]
         if self.children:
             freed = self.children.pop(position + 1)
-            if isinstance(freed, Pointer):
+            if isinstance(freed, OpenNode):
                 freed.seq = FREED
         self.changed = True
         self.size = 0
@@ -201,3 +197,9 @@ class OpenNode:
         self.changed = True
         self.size = 0
         parent.remove(position)
+
+
+ChildRef = bytes | OpenNode
+
+NO_CHILDREN: list[ChildRef] = []
+"""Those of all leaves, of which none ever gets a child."""

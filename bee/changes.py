@@ -14,10 +14,9 @@ Source: hyperbee 2.27.3 index.js Batch (_put, _del, rebalance, toBlocks).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
-from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode, Pointer
+from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode
 from bee.descent import NodeReader, find, has_node, locate_open, root_ref
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
@@ -29,12 +28,38 @@ Compare = Callable[[int, NodeRecord, int], bool]
 """Decides on a change: seq and record of the entry that is there, seq of the change."""
 
 
-class PendingBlock(NamedTuple):
-    """One operation: `slots` are the nodes it rewrote, its root left out."""
+class PendingBlocks:
+    """The operations so far, each a block to be: `slots` are the nodes it rewrote, but its root.
 
-    key: bytes
-    value: bytes | None
-    slots: list[Pointer]
+    Lists of all blocks, instead of an object for each: for what the garbage collector has to
+    go through 100,000 of those took as long as the tree itself.
+    """
+
+    __slots__ = ("_slots", "_stops", "keys", "values")
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+        self.values: list[bytes | None] = []
+        self._slots: list[OpenNode] = []
+        self._stops: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, key: bytes, value: bytes | None, slots: list[OpenNode]) -> None:
+        self.keys.append(key)
+        self.values.append(value)
+        self._slots += slots
+        self._stops.append(len(self._slots))
+
+    def drain(self) -> Iterator[tuple[bytes, bytes | None, list[OpenNode]]]:
+        """Key, value and slots of each; of values nothing is kept, for the blocks have them."""
+        start = 0
+        values, slots = self.values, self._slots
+        for number, (key, stop) in enumerate(zip(self.keys, self._stops, strict=True)):
+            value, values[number] = values[number], None
+            yield key, value, slots[start:stop]
+            start = stop
 
 
 class TreeChanges:
@@ -47,12 +72,17 @@ class TreeChanges:
     def __init__(self, reader: NodeReader, version: int, *, always_duplicate: bool) -> None:
         self.reader = reader
         self.start = version
-        self.blocks: list[PendingBlock] = []
+        self._blocks = PendingBlocks()
         self._always_duplicate = always_duplicate
         self._origin = root_ref(version)
         self._root: OpenNode | None = None
         self._has_stray_marks = False
-        self._written: list[Pointer] = []
+        self._written: list[OpenNode] = []
+
+    @property
+    def count(self) -> int:
+        """Blocks that the changes come to."""
+        return len(self._blocks)
 
     def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
         """Read with the changes so far."""
@@ -81,12 +111,12 @@ class TreeChanges:
 
     def _present(self) -> ChildRef:
         """The root with the changes so far; no bytes if there is none."""
-        return self._origin if self._root is None else Pointer(self._root, b"", 0, None)
+        return self._origin if self._root is None else self._root
 
     def put(self, key: bytes, value: bytes | None, cas: Compare | None = None) -> bool:
         """Returns whether a block was made: not so if `cas` refused or nothing would change."""
         root = node = self._open_root()
-        path: list[Pointer] = []
+        path: list[OpenNode] = []
         positions: list[int] = []
         while True:
             # `locate_open` and `_open` written out: that takes an eighth off a put.
@@ -99,24 +129,23 @@ class TreeChanges:
                 if not self._may_replace(node, position, value, cas):
                     self._refuse(path)
                     return False
-                node.key_refs[position] = encode_varint(self.start + len(self.blocks))
+                node.key_refs[position] = encode_varint(self.start + len(self._blocks))
                 self._append(root, key, value, path, only_path=True)
                 return True
             children = node.children
             if not children:
                 break
             child = children[position]
-            pointer = self._open(node, position) if isinstance(child, bytes) else child
-            path.append(pointer)
+            node = self._open(node, position) if isinstance(child, bytes) else child
+            path.append(node)
             positions.append(position)
             if len(path) > MAX_DEPTH:
                 raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
-            node = pointer.node
-        key_ref = encode_varint(self.start + len(self.blocks))
+        key_ref = encode_varint(self.start + len(self._blocks))
         must_split = node.insert(position, key, key_ref)
         if must_split:
             for passed in path:
-                passed.node.changed = True
+                passed.changed = True
             root = self._split(root, path, positions)
         self._append(root, key, value, path, only_path=not must_split)
         return True
@@ -157,7 +186,7 @@ class TreeChanges:
                 return has_node(self.reader, child, ref, key)
             if child.origin == ref:
                 return True
-            node = child.node
+            node = child
         return False
 
     def rewrite(self, ref: bytes, key: bytes) -> bool:
@@ -170,10 +199,9 @@ class TreeChanges:
         path = [node]
         is_found = False
         while not is_found:
-            pointer = self._open(node, locate_open(self.reader, node, key)[0])
-            node = pointer.node
+            node = self._open(node, locate_open(self.reader, node, key)[0])
             path.append(node)
-            is_found = pointer.origin == ref
+            is_found = node.origin == ref
         for passed in path:
             passed.changed = True
         self._has_stray_marks = True
@@ -186,7 +214,7 @@ class TreeChanges:
         while stack:
             node = stack.pop()
             size += len(node.encode())
-            opened = [child.node for child in node.children if isinstance(child, Pointer)]
+            opened = [child for child in node.children if isinstance(child, OpenNode)]
             stack += [child for child in opened if child.changed]
         return size
 
@@ -214,7 +242,7 @@ class TreeChanges:
             node = self._descend(stack, positions, position)
         if cas is not None:
             seq = decode_varint(node.key_refs[position], 0)[0]
-            if not cas(seq, self._record(seq), self.start + len(self.blocks)):
+            if not cas(seq, self._record(seq), self.start + len(self._blocks)):
                 return None
         depth = len(stack)
         takes_successor = bool(node.children) and self._choose_leaf(stack, positions, position)
@@ -230,16 +258,15 @@ class TreeChanges:
             passed.changed = True
         return _rebalance(stack, positions)
 
-    def encode(self) -> list[bytes]:
-        """The blocks to append at index `start`. To be called once.
+    def encode(self) -> Iterator[bytes]:
+        """The blocks to append at index `start`. To be called once, and read to its end.
 
         All but the last keep only the nodes that no later operation rewrote, without a root:
         versions inside a batch cannot be checked out. A node that became the root when the
         tree shrank stays behind in the block that wrote it before, as in the original.
         """
-        encoded = []
-        last = len(self.blocks) - 1
-        for number, (key, value, slots) in enumerate(self.blocks):
+        last = len(self._blocks) - 1
+        for number, (key, value, slots) in enumerate(self._blocks.drain()):
             if number < last:
                 slots = _keep(slots, self.start + number)
                 index = b""
@@ -247,50 +274,48 @@ class TreeChanges:
                 assert self._root is not None  # an operation made this block
                 index = self._root.encode()
             if slots:
-                index += b"".join([slot.node.encode() for slot in slots])
+                index += b"".join([slot.encode() for slot in slots])
                 self._written += slots
-            encoded.append(encode_record(index, key, value))
-        return encoded
+            yield encode_record(index, key, value)
 
     def commit(self) -> None:
         """The blocks were appended: give the changed nodes to the cache, take the old ones out."""
-        if self._root is None or not self.blocks:
+        if self._root is None or not self._blocks:
             return
         cache = self.reader.cache
         if self._origin:
             cache.discard(self._origin)
-        for pointer in self._written:
-            if pointer.origin is not None:
-                cache.discard(pointer.origin)
-            cache.add(pointer.ref, pointer.node.close())
-        cache.add(root_ref(self.start + len(self.blocks)), self._root.close())
+        for node in self._written:
+            if node.origin is not None:
+                cache.discard(node.origin)
+            cache.add(node.ref, node.close())
+        cache.add(root_ref(self.start + len(self._blocks)), self._root.close())
 
     def _record(self, seq: int) -> NodeRecord:
-        if seq >= self.start + len(self.blocks):
+        if seq >= self.start + len(self._blocks):
             raise CorruptTree(seq, "named by the tree, and not in the log")
         if seq >= self.start:
-            pending = self.blocks[seq - self.start]
-            return NodeRecord(b"", pending.key, pending.value)
+            number = seq - self.start
+            return NodeRecord(b"", self._blocks.keys[number], self._blocks.values[number])
         return self.reader.record(seq)
 
     def _open_root(self) -> OpenNode:
         if self._root is None:
             if self._origin:
-                self._root = OpenNode.of(self.reader.node(self._origin, b""))
+                self._root = OpenNode.of(self.reader.node(self._origin, b""), None)
             else:
                 self._root = OpenNode([], [], [])
         return self._root
 
-    def _open(self, node: OpenNode, position: int) -> Pointer:
+    def _open(self, node: OpenNode, position: int) -> OpenNode:
         child = node.children[position]
         if isinstance(child, bytes):
-            pointer = Pointer(OpenNode.of(self.reader.node(child, self._origin)), child, 0, child)
-            node.children[position] = pointer
-            return pointer
+            child = OpenNode.of(self.reader.node(child, self._origin), child)
+            node.children[position] = child
         return child
 
     def _descend(self, stack: list[OpenNode], positions: list[int], position: int) -> OpenNode:
-        node = self._open(stack[-1], position).node
+        node = self._open(stack[-1], position)
         stack.append(node)
         positions.append(position)
         if len(stack) > MAX_DEPTH:
@@ -304,32 +329,31 @@ class TreeChanges:
             return True
         seq = decode_varint(node.key_refs[position], 0)[0]
         record = self._record(seq)
-        if cas is not None and not cas(seq, record, self.start + len(self.blocks)):
+        if cas is not None and not cas(seq, record, self.start + len(self._blocks)):
             return False
         return self._always_duplicate or record.value != value
 
-    def _refuse(self, path: list[Pointer]) -> None:
+    def _refuse(self, path: list[OpenNode]) -> None:
         """Leave the marks of a put that was not made.
 
         The original marks every inner node before it looks into it, and in a batch writes
         what is marked with the next operation.
         """
-        for pointer in path:
-            if pointer.node.children:
-                pointer.node.changed = True
+        for node in path:
+            if node.children:
+                node.changed = True
                 self._has_stray_marks = True
 
-    def _split(self, root: OpenNode, path: list[Pointer], positions: list[int]) -> OpenNode:
+    def _split(self, root: OpenNode, path: list[OpenNode], positions: list[int]) -> OpenNode:
         """Split from the leaf up while nodes are too large; returns the root."""
-        nodes = [root, *(pointer.node for pointer in path)]
+        nodes = [root, *path]
         must_split = True
         while must_split:
             node = nodes.pop()
-            key, key_ref, upper = node.split()
-            right = Pointer(upper, b"", 0, None)
+            key, key_ref, right = node.split()
             if not nodes:
-                left = Pointer(node, b"", 0, None)
-                return OpenNode([key], [key_ref], [left, right])
+                # One that once was below another root is still of the block that wrote it then.
+                return OpenNode([key], [key_ref], [node.twin(), right])
             must_split = nodes[-1].insert(positions.pop(), key, key_ref, right)
         return root
 
@@ -357,7 +381,7 @@ class TreeChanges:
                 _, key_refs, children, _ = self.reader.node(child, self._origin)
                 size = len(key_refs)
             else:
-                children, size = child.node.children, len(child.node.keys)
+                children, size = child.children, len(child.keys)
             if not children:
                 return size
             child = children[end]
@@ -372,9 +396,9 @@ class TreeChanges:
             parent, position = stack[level - 1], positions[level - 1]
             siblings = []
             if position > 0:
-                siblings.append(self._open(parent, position - 1).node)
+                siblings.append(self._open(parent, position - 1))
             if position < len(parent.children) - 1:
-                siblings.append(self._open(parent, position + 1).node)
+                siblings.append(self._open(parent, position + 1))
             if any(len(sibling.keys) > MIN_KEYS for sibling in siblings):
                 return
             keys = len(parent.keys) - 1
@@ -384,40 +408,41 @@ class TreeChanges:
         root: OpenNode,
         key: bytes,
         value: bytes | None,
-        path: list[Pointer],
+        path: list[OpenNode],
         *,
         only_path: bool,
     ) -> None:
         """Make the block of an operation; `path` is all that changed if `only_path`."""
-        seq = self.start + len(self.blocks)
+        seq = self.start + len(self._blocks)
         if only_path and not self._has_stray_marks:
             slots = path
         else:
-            for pointer in path:
-                pointer.node.changed = True
+            for node in path:
+                node.changed = True
             slots = []
             _collect(root, slots)
             self._has_stray_marks = False
         prefix = encode_varint(seq)
-        for offset, pointer in enumerate(slots, 1):
-            pointer.seq = seq
-            pointer.ref = prefix + encode_varint(offset)
-        self.blocks.append(PendingBlock(key, value, slots))
+        for offset, node in enumerate(slots, 1):
+            # Also of what will move: a former root that stays behind names its children so.
+            node.seq = seq
+            node.ref = prefix + encode_varint(offset)
+        self._blocks.add(key, value, slots)
         self._root = root
 
 
-def _collect(node: OpenNode, slots: list[Pointer]) -> None:
+def _collect(node: OpenNode, slots: list[OpenNode]) -> None:
     """The marked nodes below `node`, each before its children; takes the marks off."""
     node.changed = False
     for child in node.children:
-        if type(child) is Pointer and child.node.changed:
+        if type(child) is OpenNode and child.changed:
             slots.append(child)
-            _collect(child.node, slots)
+            _collect(child, slots)
 
 
-def _keep(slots: list[Pointer], seq: int) -> list[Pointer]:
-    """The slots that still name block `seq`, renumbered; the last one fills each gap."""
-    kept: list[Pointer | None] = [None, *slots]  # the root of an earlier operation goes
+def _keep(slots: list[OpenNode], seq: int) -> list[OpenNode]:
+    """The slots that are still of block `seq`, numbered; the last one fills each gap."""
+    kept: list[OpenNode | None] = [None, *slots]  # the root of an earlier operation goes
     offset = 0
     prefix = encode_varint(seq)
     while offset < len(kept):
@@ -467,5 +492,5 @@ def _opened(parent: OpenNode, position: int) -> OpenNode | None:
     if not 0 <= position < len(parent.children):
         return None
     child = parent.children[position]
-    assert isinstance(child, Pointer)
-    return child.node
+    assert isinstance(child, OpenNode)
+    return child

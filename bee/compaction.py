@@ -27,7 +27,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bee.batch import Writer
 from bee.block_index import BlockIndex, row_of
 from bee.btree import MAX_DEPTH, Refs
 from bee.changes import TreeChanges
@@ -48,6 +47,7 @@ from bee.log import Log
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Results
 from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes
+from bee.writer import Writer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import NotWritable, OutOfRange
 

@@ -279,13 +279,12 @@ def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
     """Find the block that holds `key` below `root`. Raises: BlocksNeeded, CorruptTree."""
     child = root
     while not isinstance(child, bytes):  # nodes that are being changed are above all others
-        opened = child.node
-        position, is_there = locate_open(reader, opened, key)
+        position, is_there = locate_open(reader, child, key)
         if is_there:
-            return decode_varint(opened.key_refs[position], 0)[0], None
-        if not opened.children:
+            return decode_varint(child.key_refs[position], 0)[0], None
+        if not child.children:
             return None
-        child = opened.children[position]
+        child = child.children[position]
     return find_closed(reader, child, key)
 
 

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from bee.batch import Writer
 from bee.block_index import LOCAL_PREFIX, BlockIndex, IndexRow, row_of
 from bee.changes import TreeChanges
 from bee.descent import ReadCounter, Tree, parse_record, root_ref
@@ -48,6 +47,7 @@ from bee.protobuf import (
 )
 from bee.ranges import RangeCursor, Results
 from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes, may_bring
+from bee.writer import Writer
 from hypercore.encoding import DecodeError
 from hypercore.errors import NotWritable
 

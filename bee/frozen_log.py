@@ -90,6 +90,16 @@ class FrozenLog:
         """Raises: NotWritable."""
         raise _refused()
 
+    async def append_pieces(
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        /,
+        *,
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> int:
+        """Raises: NotWritable."""
+        raise _refused()
+
     async def clear_many(
         self, indices: Iterable[int], /, *, local: Mapping[bytes, bytes | None] | None = None
     ) -> None:

@@ -86,6 +86,15 @@ class Log(Protocol):
     ) -> int:
         """Write blocks and local rows in one atomic step; returns the first block's index."""
 
+    async def append_pieces(
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        /,
+        *,
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> int:
+        """As `append_nowait` with the blocks of all pieces; others run in between."""
+
     async def wait_durable(self) -> None:
         """Return when all that was appended is on the disk."""
 

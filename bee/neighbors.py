@@ -27,8 +27,8 @@ def first_of(reader: NodeReader, root: ChildRef, key_range: KeyRange) -> int | N
             place = (0, False) if bound is None else locate(reader, child, node, bound)
             parent_ref = child
         else:
-            key_refs, children = child.node.key_refs, child.node.children
-            place = (0, False) if bound is None else locate_open(reader, child.node, bound)
+            key_refs, children = child.key_refs, child.children
+            place = (0, False) if bound is None else locate_open(reader, child, bound)
         position, is_there = place
         if is_there and is_included:
             return decode_varint(key_refs[position], 0)[0]

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import chain, count
 from typing import NamedTuple
 
-from bee.batch import Writer
 from bee.changes import TreeChanges
 from bee.descent import parse_record
 from bee.errors import CorruptTree
@@ -21,6 +20,7 @@ from bee.keyspace import Codec, K
 from bee.log import Log
 from bee.messages import NodeRecord, decode_levels, encode_level
 from bee.protobuf import decode_varint, encode_varint
+from bee.writer import Writer
 from hypercore.encoding import DecodeError
 
 REWRITTEN_AT_ONCE = 64

@@ -10,7 +10,8 @@ How it hangs together, from values to tasks:
 | modules                                              | are                                    |
 |------------------------------------------------------|----------------------------------------|
 | `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
-| `manifest`, `proof`, `bitfield`, `block_cipher`, `log` | one log as a value; no I/O           |
+| `manifest`, `verifier`                               | who may sign a log, and whether they did |
+| `proof`, `bitfield`, `block_cipher`, `log`           | one log as a value; no I/O             |
 | `proposal`, `multisig`                               | changes that others sign               |
 | `log_copy`                                           | one core's blocks for another          |
 | `encryption`                                         | which cipher a core's blocks have      |
@@ -97,7 +98,7 @@ from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.groups import GroupUpdate
 from hypercore.inclusion_proof import InclusionProof, ProvenBlock, verify_inclusion_proof
 from hypercore.inventory import CoreSummary
-from hypercore.manifest import Manifest, PartialSignature, Prologue, Signer, Verifier
+from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.proposal import Proposal
 from hypercore.replication.settings import PushMode, ReplicationSettings
@@ -113,6 +114,7 @@ from hypercore.value_encoding import (
     Packable,
     ValueEncoding,
 )
+from hypercore.verifier import PartialSignature, Verifier
 
 __all__ = [
     "BYTES",

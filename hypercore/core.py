@@ -20,7 +20,8 @@ from hypercore.fork_proof import ForkProof, verify_fork_proof
 from hypercore.handle import APPEND_COST
 from hypercore.log import Changeset
 from hypercore.log_copy import prologue_changes
-from hypercore.manifest import Manifest, PartialSignature, Verifier
+from hypercore.long_append import append_pieces
+from hypercore.manifest import Manifest
 from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.multisig import sign_part
 from hypercore.proposal import Proposal
@@ -30,6 +31,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.stored_log import LocalRows
 from hypercore.value_encoding import T, ValueEncoding
+from hypercore.verifier import PartialSignature, Verifier
 
 
 class Core(ReadableCore):
@@ -134,6 +136,19 @@ class Core(ReadableCore):
         if key_pair is None and signature is None:
             return self._shared.append(blocks, local)
         return self._shared.append_signed(blocks, local, key_pair, signature)
+
+    async def append_pieces(
+        self, pieces: Iterable[Sequence[bytes]], *, local: LocalRows | None = None
+    ) -> int:
+        """Put the blocks of all pieces at the end, in one commit, and let others run in between.
+
+        For very many blocks: give some hundred at a time. Returns the index of the first, without
+        waiting for the disk. Raises: NotWritable, BlockTooLarge, StorageFailed, UsageError when
+        somebody appends meanwhile without the writer's lock. Cancel: nothing was appended.
+        """
+        async with self._shared.writer:
+            self._handle.check_writable()
+            return await append_pieces(self._shared, pieces, local)
 
     async def truncate(
         self,

@@ -22,7 +22,7 @@ from hypercore.errors import CopiedStore, StorageError, UsageError
 from hypercore.groups import GroupUpdate, GroupWatch
 from hypercore.inventory import CoreSummary, summarize
 from hypercore.log_copy import copy_changes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.metrics import hypercore_metrics
 from hypercore.open_store import OpenOptions, OpenStore
 from hypercore.replication.channel import Multiplexer
@@ -34,6 +34,7 @@ from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.version10 import Version10Core
 from hypercore.store_connection import Allow, allow_every_core, deny_every_core
 from hypercore.store_session import StoreSession
+from hypercore.verifier import Verifier
 from hypercore.watching import CoreWatch
 
 _SUMMARIES_AT_ONCE = 64
@@ -108,6 +109,8 @@ class Corestore:
 
         When the block ends, what was opened through it and is still open is closed, and it opens
         nothing more. Others go on with theirs. Namespaces of a session belong to it.
+
+        Cancel: as the end of the block.
         """
         self._check_open()
         session = StoreSession()
@@ -130,7 +133,7 @@ class Corestore:
         With `is_here` only those named in this namespace. In no order. Yields to others as it
         goes, and cores that are made meanwhile may be in it or not.
 
-        Raises: CorruptStorage.
+        Raises: CorruptStorage. Cancel: nothing was changed.
         """
         catalog = self._store.catalog
         for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
@@ -207,7 +210,8 @@ class Corestore:
 
         Rewrites the whole store, at some 200 MB a second; reads and appends go on meanwhile.
 
-        Raises: StorageFailed. Cancel: it is finished first.
+        Raises: UsageError for a store that is read-only, StorageFailed.
+        Cancel: it is finished first.
         """
         await self._store.storage.reclaim()
 
@@ -357,7 +361,10 @@ class Corestore:
         return open_atom(self._store.storage, cores)
 
     async def find(self, discovery_key: bytes) -> Core | None:
-        """A core that is open or stored; None for any other. To be closed as after `get`."""
+        """A core that is open or stored; None for any other. To be closed as after `get`.
+
+        Raises: CorruptStorage. Cancel: never waits.
+        """
         self._check_open()
         core = self._store.open(discovery_key)
         return None if core is None else self._own(core)

@@ -38,10 +38,11 @@ from hypercore.encoding import DecodeError, Reader, encode_buffer, encode_uint
 from hypercore.errors import InvalidProof
 from hypercore.inclusion_proof import offline_verifier, verify_from_nothing
 from hypercore.log import Changeset
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import decode_node
 from hypercore.proof import Proof, UpgradeProof
 from hypercore.replication.messages import encode_nodes
+from hypercore.verifier import Verifier
 
 MAGIC = b"\x00forked\x01"
 """No discovery key begins so, but for one in 2**64: it tells these from inclusion proofs."""

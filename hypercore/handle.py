@@ -159,7 +159,7 @@ class Handle:
         )
 
     async def wait_length(self, length: int) -> None:
-        """Return when the log has at least that many blocks."""
+        """As `Core.wait_length`."""
         if self.log.head.length >= length:
             return
         with self.shared.replication.expecting_head():
@@ -171,7 +171,7 @@ class Handle:
                 await self.shared.length_changed.park()
 
     async def wait_change(self, length: int, fork: int) -> None:
-        """Return when the log has another length or fork than this."""
+        """As `Core.wait_change`."""
         with self.shared.replication.expecting_head():
             while (self.log.head.length, self.log.head.fork) == (length, fork):
                 self.check_open()
@@ -204,7 +204,10 @@ class Handle:
         return BlockReader(start, stop, read_run=read_run, get=get, pause=self.pause, ahead=ahead)
 
     async def search(self, offset: int, padding: int) -> int:
-        """Ask peers where a byte is; the block, as far as they can be believed."""
+        """Ask peers where a byte is; the block, as far as they can be believed.
+
+        Raises: StorageFailed, trio.ClosedResourceError. Cancel: takes the request back.
+        """
         replication = self.shared.replication
         seek = Seek(offset, padding)
         replication.start_seek(seek)
@@ -219,13 +222,13 @@ class Handle:
     # --- taking turns ---------------------------------------------------------------------------
 
     async def spend(self, cost: int) -> None:
-        """Let others run when this user has had its millisecond."""
+        """Let others run when this user has had its millisecond. Cancel: undoes nothing."""
         self.budget -= cost
         if self.budget <= 0:
             await self.pause()
 
     async def pause(self) -> None:
-        """Let others run."""
+        """Let others run. Cancel: undoes nothing."""
         self.budget = YIELD_COST
         await self.shared.pause()
 
@@ -256,6 +259,7 @@ class Handle:
 
     def log_closed(self) -> None:
         self.is_closed = True
+        self.shared.replication.forget_extensions(self)
         if self.history is not None:
             self.history.close()
         self.fail(trio.ClosedResourceError("the core was closed"))

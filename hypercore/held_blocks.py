@@ -80,11 +80,19 @@ class HeldBlocks:
                 hints = self._cut(changes.truncated_to, length, hints)
                 touched.update(pages_of(changes.truncated_to, length))
             touched.update(self._mark(changes.blocks))
+            if staged := changes.staged:
+                self.bitfield.set_range(staged.start, staged.stop)
+                touched.update(pages_of(staged.start, staged.stop))
             if changes.head is not None:
                 length = changes.head.length
         for page in touched:
             self._rows.stage_page(batch, self.bitfield, page)
-        self._stage_hints(batch, hints, length)
+        contiguous = hints.contiguous_length
+        if contiguous < length and self.bitfield.get(contiguous):
+            hints = hints.moved(min(self.bitfield.first_unset(contiguous), length))
+        if hints is not self.hints:
+            self._rows.stage_hints(batch, hints)
+            self.hints = hints
 
     def _mark(self, blocks: Sequence[tuple[int, bytes]]) -> range | set[int]:
         """Set the bits of these blocks, which come in any order; returns the pages."""
@@ -129,7 +137,7 @@ class HeldBlocks:
     def stage_restored(self, batch: WriteBatch, indices: Sequence[int], length: int) -> None:
         """Note blocks that are here without a mark; the log has `length`."""
         self._stage_pages(batch, self._mark_each(indices))
-        self._stage_hints(batch, self.hints, length)
+        self.stage(batch, (), length)
 
     def note_remote_contiguous(self, remote: int, length: int) -> None:
         """Some peer has said to have blocks [0, remote) of a log that has `length` here.
@@ -150,12 +158,3 @@ class HeldBlocks:
     def _stage_pages(self, batch: WriteBatch, pages: Iterable[int]) -> None:
         for page in pages:
             self._rows.stage_page(batch, self.bitfield, page)
-
-    def _stage_hints(self, batch: WriteBatch, hints: Hints, length: int) -> None:
-        contiguous = hints.contiguous_length
-        if contiguous < length and self.bitfield.get(contiguous):
-            contiguous = min(self.bitfield.first_unset(contiguous), length)
-            hints = hints.moved(contiguous)
-        if hints is not self.hints:
-            self._rows.stage_hints(batch, hints)
-            self.hints = hints

@@ -23,11 +23,12 @@ from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidProof, InvalidSignature, OutOfRange
 from hypercore.log import EMPTY_HEAD, Changeset, Head, NodeReader
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof, verify_proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.messages import Data
+from hypercore.verifier import Verifier
 
 _DISCOVERY_KEY_BYTES = 32
 

@@ -64,6 +64,9 @@ class Changeset:
     truncated_to: int | None = None
     """What is kept of the old history, in blocks; None when nothing is lost."""
 
+    staged: range = range(0)
+    """Blocks that come with this, too, and whose rows are in the batch already."""
+
 
 def _signed(unsigned: Head, sign: Sign) -> Head:
     return Head(

@@ -19,8 +19,9 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import CorruptStorage, UsageError
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Prologue, Verifier
+from hypercore.manifest import Prologue
 from hypercore.merkle import MerkleNode, leaf_node, parent_node, tree_hash
+from hypercore.verifier import Verifier
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_BLOCKS = 4096

@@ -21,8 +21,9 @@ from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidSignature, UsageError
 from hypercore.log import Head, NodeReader
-from hypercore.manifest import PartialSignature, Signer, Verifier
+from hypercore.manifest import Signer
 from hypercore.merkle import MerkleNode
+from hypercore.verifier import PartialSignature, Verifier
 
 
 def signable_length(lengths: Iterable[int], quorum: int) -> int:

@@ -33,7 +33,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
 from hypercore.log_users import LogUsers, User
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.open_channels import OpenChannels
 from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
@@ -42,6 +42,7 @@ from hypercore.replication.session import CoreReplication
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
 from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.verifier import Verifier
 from hypercore.waiting import WriterLock
 
 MAX_BLOCK_BYTES = 15 << 20
@@ -50,6 +51,12 @@ MAX_BLOCK_BYTES = 15 << 20
 _PRUNED_AT_ONCE = 128
 _PRUNE_STEPS = 256
 """Subtrees looked at before others run."""
+
+
+def check_sizes(blocks: Sequence[bytes]) -> None:
+    """Raises: BlockTooLarge."""
+    if (largest := max(map(len, blocks), default=0)) > MAX_BLOCK_BYTES:
+        raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
 
 
 class OpenLog:
@@ -180,8 +187,7 @@ class OpenLog:
         """
         log = self.log
         appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        if (largest := max(map(len, appended), default=0)) > MAX_BLOCK_BYTES:
-            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        check_sizes(appended)
         start = log.head.length
         if not appended and not local:
             return start
@@ -218,8 +224,7 @@ class OpenLog:
         """As `Core.propose`."""
         head = self.log.head
         proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        if (largest := max(map(len, proposed), default=0)) > MAX_BLOCK_BYTES:
-            raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+        check_sizes(proposed)
         if self.cipher is not None:
             proposed = encrypt_all(self.cipher, proposed, head.length, head.fork)
         return self.log.propose(proposed)
@@ -344,7 +349,7 @@ class OpenLog:
             self.replication.log_changed()
 
     async def pause(self) -> None:
-        """Let others run, and the disk catch up."""
+        """Let others run, and the disk catch up. Cancel: undoes nothing."""
         await trio.lowlevel.checkpoint()
         await self.log.rows.storage.wait_writable()
 
@@ -471,7 +476,7 @@ class OpenLog:
         self._head_changed()
 
     async def end_channels(self) -> None:
-        """End all channels with peers, and return when they have ended."""
+        """End all channels with peers, and return when they have. Cancel: they end all the same."""
         self._channels.end()
         await self._channels.wait_ended()
 

@@ -192,15 +192,18 @@ class OpenStore:
             del self.logs[log.discovery_key]
 
     async def suspend(self) -> None:
+        """As `Corestore.suspend`."""
         for log in list(self.logs.values()):
             await log.end_channels()
         await self.storage.suspend()
 
     async def resume(self) -> None:
+        """As `Corestore.resume`."""
         await self.storage.resume()
         self._reload_all()
 
     def recover(self) -> None:
+        """As `Corestore.recover`."""
         self.storage.recover()
         self.failures.clear()
         self._reload_all()

@@ -22,7 +22,7 @@ from hypercore.encoding import MAX_UINT
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import Changeset, Head, NodeReader
-from hypercore.manifest import Manifest, Prologue, Verifier
+from hypercore.manifest import Manifest, Prologue
 from hypercore.merkle import MerkleNode, append_root, leaf_hash, parent_hash, tree_hash
 from hypercore.proof_request import (
     BlockRequest,
@@ -35,6 +35,7 @@ from hypercore.proof_request import (
     plan_parts,
     plan_proof,
 )
+from hypercore.verifier import Verifier
 
 __all__ = [
     "BlockProof",

@@ -25,9 +25,10 @@ from hypercore import flat_tree, log
 from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidSignature, NotWritable, UsageError
 from hypercore.log import Changeset, Head, NodeReader
-from hypercore.manifest import PartialSignature, Prologue, Verifier
+from hypercore.manifest import Prologue
 from hypercore.merkle import MerkleNode, tree_hash
 from hypercore.multisig import SignatureCollector, explain_refusal, sign_part
+from hypercore.verifier import PartialSignature, Verifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from hypercore.fork_proof import ForkProof
 from hypercore.handle import COST_BYTES, Handle
 from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import Head, earlier_head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
@@ -32,6 +32,7 @@ from hypercore.replication.session import CoreReplication
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Storage
+from hypercore.verifier import Verifier
 
 
 class ReadableCore:
@@ -460,8 +461,12 @@ class ReadableCore:
     # --- what peers see ---------------------------------------------------------------
 
     def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
-        """Handle messages of this name; what the handler returns goes back to that peer."""
-        self.replication.set_extension(name, handler)
+        """Handle messages of this name; what the handler returns goes back to that peer.
+
+        Of several handles the last one's handler is asked, until that handle is closed.
+        """
+        self._handle.check_open()
+        self.replication.set_extension(name, handler, self._handle)
 
     @property
     def peers(self) -> Sequence[PeerHandle]:

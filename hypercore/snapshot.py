@@ -197,11 +197,11 @@ class Snapshot:
         await self._handle.download(start, min(stop, self.length))
 
     async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
-        """Where byte `offset` is; as `Core.seek`. Raises: OutOfRange beyond `byte_length`."""
+        """As `Core.seek`. Raises: OutOfRange beyond the snapshot's `byte_length`, too."""
         return await find_byte(self._handle, self._history, offset, wait=wait)
 
     async def pause(self) -> None:
-        """Let other tasks run, for who reads with `get_local` in a loop."""
+        """Let other tasks run, for who reads with `get_local` in a loop. Cancel: undoes nothing."""
         await self._handle.pause()
 
     def byte_stream(self, start: int = 0, stop: int | None = None) -> ByteStream:

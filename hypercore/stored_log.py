@@ -27,7 +27,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.held_blocks import HeldBlocks
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
@@ -35,6 +35,7 @@ from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
 from hypercore.stored_tree import StoredTree
+from hypercore.verifier import Verifier
 
 LocalRows = Mapping[bytes, bytes | None]
 """Changes of the local rows: a value to put, None to delete."""

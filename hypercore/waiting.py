@@ -39,7 +39,10 @@ class BlockWaiter:
         self._event.set()
 
     async def wait(self) -> dict[int, bytes]:
-        """The blocks, as they are stored. Raises: what `BlockWaiters.fail` was given."""
+        """The blocks, as they are stored.
+
+        Raises: what `BlockWaiters.fail` was given. Cancel: undoes nothing; to be discarded then.
+        """
         await self._event.wait()
         if self.failure is not None:
             raise self.failure

@@ -45,6 +45,7 @@ from node.mesh.pushing import ValuePusher
 from node.mesh.replicas import ReplicaPolicy
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import open_mirrors
+from node.pausing import pause_without_room
 from node.relaying import RelayService
 from node.running import Addresses, Node
 from node.settings import Endpoint
@@ -104,7 +105,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 await mesh.recall.wait_settled()
             await stack.enter_async_context(_open_servers(node))
             nursery = await stack.enter_async_context(open_background_nursery())
-            nursery.start_soon(node.mind_room, room)
+            nursery.start_soon(pause_without_room, room, mesh, node.mirrors)
             yield node
 
 

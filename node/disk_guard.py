@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,27 @@ class DiskLimits:
     min_free_bytes: int = 16 << 20
 
 
+Measure = Callable[[tuple[Path, ...]], Awaitable[tuple[int, int]]]
+"""Finds out how many bytes are free, and how many the paths take."""
+
+
+async def measure_disk(paths: tuple[Path, ...]) -> tuple[int, int]:
+    """As the operating system says it. Cancel: nothing."""
+    return await trio.to_thread.run_sync(_measure, paths)
+
+
 class DiskGuard:
     """Looks every second, closes and opens the room; run `run`."""
 
     def __init__(
-        self, room: Room, limits: DiskLimits, cores: Corestore, values: CoValueStore
+        self,
+        room: Room,
+        limits: DiskLimits,
+        cores: Corestore,
+        values: CoValueStore,
+        measure: Measure = measure_disk,
     ) -> None:
+        self._measure = measure
         self._room = room
         self._limits = limits
         self._cores = cores
@@ -87,7 +102,7 @@ class DiskGuard:
 
         Cancel: the room stays as it is.
         """
-        self._free, self._used = await trio.to_thread.run_sync(_measure, self._limits.paths)
+        self._free, self._used = await self._measure(self._limits.paths)
         was_open = self._since is None
         shortage = self._shortage()
         if shortage:
@@ -139,10 +154,14 @@ class DiskGuard:
 
 @asynccontextmanager
 async def open_disk_guard(
-    room: Room, limits: DiskLimits, cores: Corestore, values: CoValueStore
+    room: Room,
+    limits: DiskLimits,
+    cores: Corestore,
+    values: CoValueStore,
+    measure: Measure = measure_disk,
 ) -> AsyncIterator[DiskGuard]:
     """Guard until the block ends; what is found at the start is in force when this is entered."""
-    guard = DiskGuard(room, limits, cores, values)
+    guard = DiskGuard(room, limits, cores, values, measure)
     await guard.look()
     async with open_background_nursery() as nursery:
         nursery.start_soon(guard.run)

@@ -55,13 +55,13 @@ def count_ways(connections: Iterable[ConnectionInfo]) -> dict[str, int]:
 
 
 def penalty_records(penalties: Iterable[Penalty], now: float) -> tuple[PenaltyStatus, ...]:
-    """Of each, how long it still lasts at `now`, by the clock that set it."""
+    """Of each, how long it still lasts at `now`, by the clock that set it; 0 when it is over."""
     return tuple(
         PenaltyStatus(
             id=penalty.node_id.hex(),
             reason=penalty.reason,
             times=penalty.times,
-            seconds_left=round(penalty.until - now, 1),
+            seconds_left=max(0.0, round(penalty.until - now, 1)),
         )
         for penalty in penalties
     )

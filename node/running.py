@@ -29,12 +29,11 @@ from node.joining import Joining
 from node.keeping import MeshKeeper
 from node.listening import dialable
 from node.logs import DATA_CORE, perform_on_store
-from node.mesh.exchange import Traffic
+from node.mesh.exchange import measure_traffic
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import NotAllowed
 from node.mesh.mesh import Mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
-from node.mesh.peer_rules import is_lan_address
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mirrors import Mirrors
 from node.policies import Policies
@@ -211,23 +210,6 @@ class Node:
         kept = {} if self.mesh is None else self.mesh.safekeeping.kept()
         return kept if self.mirrors is None else {**kept, **self.mirrors.kept_ranges()}
 
-    async def mind_room(self, room: Room) -> None:
-        """Ask other nodes for nothing while there is no room for it, until cancelled."""
-        is_paused = False
-        while True:
-            if room.is_open and is_paused:
-                if self.mesh is not None:
-                    self.mesh.resume()
-                if self.mirrors is not None:
-                    self.mirrors.resume()
-            elif not room.is_open:
-                if self.mesh is not None:
-                    self.mesh.pause(room.reason)
-                if self.mirrors is not None:
-                    self.mirrors.pause()
-            is_paused = not room.is_open
-            await room.wait_changed()
-
     async def report_frozen(self) -> None:
         """Log every core whose writer signed two histories, until cancelled."""
         async for core in self.store.frozen_cores():
@@ -249,7 +231,7 @@ class Node:
     async def _serve(self, mesh: Mesh, connection: Connection) -> None:
         async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
             try:
-                await serve_member(mesh, mux, self.store, _traffic(connection))
+                await serve_member(mesh, mux, self.store, measure_traffic(connection))
             except KeptOut as kept_out:
                 _log.debug("kept out", reason=str(kept_out))
             except (OtherMesh, NotSpoken) as stranger:
@@ -312,7 +294,7 @@ class Node:
                 self.host.statistics(), None if self.mesh is None else self.mesh.statistics()
             ),
             penalties=penalty_records(
-                () if self.mesh is None else self.mesh.penalties.current(now), now
+                () if self.mesh is None else self.mesh.penalties.recent(now), now
             ),
             cores=self._tally.cores(
                 {} if self.key is None else {self.key: DATA_CORE},
@@ -388,14 +370,3 @@ class Node:
                 return explain(self.host, self.mesh, self._data, verb)
             case _:
                 return perform_on_store(self.store, verb, can_fetch=True)
-
-
-def _traffic(connection: Connection) -> Traffic:
-    def count() -> int:
-        statistics = connection.statistics()
-        return statistics.bytes_received + statistics.bytes_sent
-
-    def heard_at() -> float:
-        return connection.statistics().last_received_at
-
-    return Traffic(is_lan_address(connection.remote_address), count, heard_at)

@@ -22,9 +22,9 @@
         stream.connect(remote_id, address)
 
 The map, from the wire up: `udx` makes byte streams of UDP; `frames`, `noise`, `stream_cipher` and
-`secret_stream` make a byte stream an encrypted one; `mux` puts channels on it; `announcement` and
-`peer_book` decide whom to talk to; `dht` is a node of the distributed hash table. All of these are
-pure. `io` holds their trio shells.
+`secret_stream` make a byte stream an encrypted one; `mux` puts channels on it; `announcement`,
+`known_peer` and `peer_book` decide whom to talk to; `dht` is a node of the distributed hash table.
+All of these are pure. `io` holds their trio shells.
 """
 
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP
@@ -54,7 +54,7 @@ from swarm.io.swarm_report import ConnectionInfo, SwarmStatistics
 from swarm.io.udp import UdxEndpoint, UdxEndpointStatistics, open_udx_endpoint
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle, UdxRelayStatistics
 from swarm.io.udx_transport import UdxTransport
-from swarm.peer_book import PeerInfo, PeerState, Source
+from swarm.known_peer import PeerInfo, PeerState, Source
 from swarm.reach import Reach
 from swarm.udx.statistics import UdxStatistics
 

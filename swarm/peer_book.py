@@ -18,24 +18,23 @@ Source: hyperswarm 4.17.2 lib/retry-timer.js for the values, lib/peer-info.js fo
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypercore.crypto import Entropy, encode_id, system_entropy
 from swarm.announcement import Address, Announcement
+from swarm.known_peer import KnownPeer, PeerInfo, PeerState, Source
 
-BACK_OFF_SECONDS = (1.0, 5.0, 15.0)
 STABLE_SECONDS = 15.0
-MISSED_BACK_OFF_SECONDS = 1.0
 MISSED_SECONDS = 3600.0
-"""For so long a peer that was connected is missed, and dialed without a longer pause than that: it
+"""For so long a peer that was connected is missed, and dialed every `MISSED_BACK_OFF_SECONDS`: it
 is back within seconds when its network is, also after many failures."""
 
 MAX_CUTS = 1
-"""Connections in a row that may be cut as soon as they are open, or before: then what is there is
-taken for something else than who is missed, or for a remote that does not want us."""
+"""Connections in a row that may end as soon as they are open, or before: one may be cut, and its
+remote may have been started anew. Then what is there is taken for something else than who is
+missed, or for a remote that does not want us."""
 
 _WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
 MAX_REFUSALS = 3
@@ -45,104 +44,8 @@ MAX_NEIGHBORS = 1024
 MAX_FOUND_PEERS = 1024
 """Peers remembered that the table told of, whose nodes may invent any number."""
 
-MAX_UNPROVEN_FAILURES = 3
-"""Then such a peer is forgotten, until it is found again."""
-
 _FALLBACK_SECONDS = 1.0  # what goes through a proxy lets a straight way go first
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
-
-
-class Source(enum.Enum):
-    """How a peer was found."""
-
-    STATIC = "static"
-    LAN = "lan"
-    INCOMING = "incoming"
-    DHT = "dht"
-
-
-class Priority(enum.IntEnum):
-    """Who is dialed first when there is not room for all."""
-
-    STALE = 0
-    """Failed several times, or never answered at all."""
-    FAILING = 1
-    NEW = 2
-    LOST = 3
-    """Was connected, and is dialed anew."""
-    LOST_JUST_NOW = 4
-    NAMED = 5
-    """By its address or key, by whoever runs this."""
-
-
-class PeerState(enum.Enum):
-    """What is being done about a peer."""
-
-    WAITING = "waiting"
-    DIALING = "dialing"
-    CONNECTED = "connected"
-    OURSELVES = "ourselves"
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """A peer that may be dialed; times are monotonic seconds."""
-
-    name: str
-    source: Source
-    addresses: tuple[Address, ...]
-    public_key: bytes | None
-    topics: frozenset[bytes]
-    state: PeerState
-    failures: int
-    next_attempt: float
-    last_error: str
-    priority: Priority
-
-
-@dataclass(slots=True)
-class _Peer:
-    name: str
-    source: Source
-    addresses: tuple[Address, ...]
-    url: str | None = None
-    expected_key: bytes | None = None
-    public_key: bytes | None = None
-    announcement: Announcement | None = None
-    found_topics: frozenset[bytes] = frozenset()
-    is_explicit: bool = False
-    topics: frozenset[bytes] = frozenset()
-    state: PeerState = PeerState.WAITING
-    failures: int = 0
-    refusals: int = 0
-    next_attempt: float = 0.0
-    last_error: str = ""
-    missed_until: float = -math.inf
-    cuts: int = 0  # since a connection lasted
-
-    @property
-    def key(self) -> bytes | None:
-        """The key it proved, or the one it has to prove; None when that is not known."""
-        return self.public_key or self.expected_key
-
-    @property
-    def priority(self) -> Priority:
-        if self.source is Source.STATIC or self.is_explicit:
-            return Priority.NAMED
-        if self.failures > 3 or (self.failures and self.public_key is None):
-            return Priority.STALE
-        levels = (Priority.NEW, Priority.LOST_JUST_NOW, Priority.LOST, Priority.FAILING)
-        return levels[self.failures]
-
-    @property
-    def is_wanted(self) -> bool:
-        return self.source is Source.STATIC or self.is_explicit or bool(self.topics)
-
-    @property
-    def is_forgettable(self) -> bool:
-        """Whether nothing but what strangers said speaks for it, and nothing came of that."""
-        is_found = self.source is Source.DHT and not self.is_explicit
-        return is_found and self.failures > MAX_UNPROVEN_FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +74,7 @@ class PeerBook:
 
     own_name: str
     entropy: Entropy = system_entropy
-    _peers: dict[str, _Peer] = field(default_factory=dict)
+    _peers: dict[str, KnownPeer] = field(default_factory=dict)
     _topics: set[bytes] = field(default_factory=set)
     _connected: dict[bytes | None, float] = field(default_factory=dict)  # since when
     _doubted: set[bytes | None] = field(default_factory=set)
@@ -180,19 +83,7 @@ class PeerBook:
     @property
     def peers(self) -> list[PeerInfo]:
         return [
-            PeerInfo(
-                name=peer.name,
-                source=peer.source,
-                addresses=peer.addresses,
-                public_key=peer.key,
-                topics=peer.topics,
-                state=PeerState.CONNECTED if peer.key in self._connected else peer.state,
-                failures=peer.failures,
-                next_attempt=peer.next_attempt,
-                last_error=peer.last_error,
-                priority=peer.priority,
-            )
-            for peer in self._peers.values()
+            peer.info(is_connected=peer.key in self._connected) for peer in self._peers.values()
         ]
 
     @property
@@ -230,7 +121,7 @@ class PeerBook:
         name = f"{host}:{port}"
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._peers[name] = _Peer(name, Source.STATIC, ((host, port),))
+            peer = self._peers[name] = KnownPeer(name, Source.STATIC, ((host, port),))
             peer.next_attempt = now
             peer.missed_until = now + MISSED_SECONDS
         peer.expected_key = public_key or peer.expected_key
@@ -239,7 +130,7 @@ class PeerBook:
         """Keep a connection with whoever is reached there, if nothing better leads to it."""
         peer = self._peers.get(url)
         if peer is None:
-            peer = self._peers[url] = _Peer(url, Source.STATIC, (), url)
+            peer = self._peers[url] = KnownPeer(url, Source.STATIC, (), url)
             peer.next_attempt = now + _FALLBACK_SECONDS
             peer.missed_until = now + MISSED_SECONDS
         peer.expected_key = public_key or peer.expected_key
@@ -260,16 +151,16 @@ class PeerBook:
         if peer is None:
             if len(self._peers) >= MAX_NEIGHBORS:
                 return
-            peer = self._peers[name] = _Peer(name, Source.LAN, tuple(addresses))
+            peer = self._peers[name] = KnownPeer(name, Source.LAN, tuple(addresses))
             peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
         elif peer.source is not Source.LAN:
             return  # whoever calls itself by the address or key of another peer is not that peer
         elif peer.addresses != tuple(addresses):
             peer.addresses = tuple(addresses)
             peer.failures = 0
-            peer.next_attempt = min(peer.next_attempt, now)
+            peer.dial_by(now)
         peer.announcement = announcement
-        self._match(peer, now)
+        peer.match(self._topics, now)
 
     def add_key(self, public_key: bytes, relay_addresses: Sequence[Address], now: float) -> None:
         """Keep a connection with a key, wherever the table finds it."""
@@ -294,7 +185,7 @@ class PeerBook:
         peer = self._upsert_found(public_key, relay_addresses, now)
         if peer is not None:
             peer.found_topics |= topics & self._topics
-            self._match(peer, now)
+            peer.match(self._topics, now)
 
     def neighbor_left(self, name: str) -> None:
         """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
@@ -311,7 +202,7 @@ class PeerBook:
         self._refused.discard(public_key)
         for peer in self._peers.values():
             if peer.key == public_key:
-                peer.next_attempt = min(peer.next_attempt, now)
+                peer.dial_by(now)
 
     def is_refused(self, public_key: bytes) -> bool:
         return public_key in self._refused
@@ -392,11 +283,8 @@ class PeerBook:
         """It arrives again."""
         self._doubted.discard(public_key)
 
-    def connection_closed(self, public_key: bytes, now: float, *, was_cut: bool = False) -> None:
-        """The last connection with this key is gone, or was not let in: dial again, later.
-
-        `was_cut` says that the network ended it, not the remote.
-        """
+    def connection_closed(self, public_key: bytes, now: float) -> None:
+        """The last connection with this key is gone, or was not let in: dial again, later."""
         opened_at = self._connected.pop(public_key, now)
         self._doubted.discard(public_key)
         for peer in self._peers.values():
@@ -407,7 +295,7 @@ class PeerBook:
                 peer.cuts = 0 if is_welcome else peer.cuts + 1
                 if is_welcome:
                     peer.missed_until = now + MISSED_SECONDS
-                elif not was_cut or peer.cuts > MAX_CUTS:
+                elif peer.cuts > MAX_CUTS:
                     peer.missed_until = -math.inf
                 self._postpone(peer, now)
 
@@ -415,11 +303,11 @@ class PeerBook:
         """The network is another one: what failed may work now."""
         for peer in self._peers.values():
             peer.failures = peer.refusals = 0
-            peer.next_attempt = min(peer.next_attempt, now)
+            peer.dial_by(now)
 
     def _upsert_found(
         self, public_key: bytes, relay_addresses: Sequence[Address], now: float
-    ) -> _Peer | None:
+    ) -> KnownPeer | None:
         """Remember a key; None when there are too many, or it is refused."""
         name = _name_of(public_key)
         peer = self._peers.get(name)
@@ -427,13 +315,13 @@ class PeerBook:
             found = sum(peer.source is Source.DHT for peer in self._peers.values())
             if found >= MAX_FOUND_PEERS or public_key in self._refused:
                 return None
-            peer = self._peers[name] = _Peer(name, Source.DHT, ())
+            peer = self._peers[name] = KnownPeer(name, Source.DHT, ())
             peer.expected_key, peer.next_attempt = public_key, now
         if relay_addresses:
             peer.addresses = tuple(relay_addresses)
         return peer
 
-    def _may_dial(self, peer: _Peer) -> bool:
+    def _may_dial(self, peer: KnownPeer) -> bool:
         return (
             peer.state is PeerState.WAITING
             and peer.is_wanted
@@ -441,29 +329,12 @@ class PeerBook:
             and peer.key not in self._refused
         )
 
-    def _postpone(self, peer: _Peer, now: float) -> None:
-        seconds = BACK_OFF_SECONDS[min(peer.failures, len(BACK_OFF_SECONDS) - 1)]
-        if now < peer.missed_until:
-            seconds = min(seconds, MISSED_BACK_OFF_SECONDS)
-        jitter = int.from_bytes(self.entropy(2), "little") / 2**18
-        peer.failures += 1
-        peer.next_attempt = now + seconds * (1 + jitter)
-        peer.state = PeerState.WAITING
+    def _postpone(self, peer: KnownPeer, now: float) -> None:
+        peer.postpone(now, jitter=int.from_bytes(self.entropy(2), "little") / 2**18)
 
     def _match_all(self, now: float) -> None:
         for peer in self._peers.values():
-            self._match(peer, now)
-
-    def _match(self, peer: _Peer, now: float) -> None:
-        was_wanted = peer.is_wanted
-        if peer.announcement is not None:
-            peer.topics = peer.announcement.common_topics(self._topics)
-        elif peer.source is Source.DHT:
-            peer.topics = peer.found_topics & self._topics
-        else:
-            return
-        if peer.is_wanted and not was_wanted:
-            peer.next_attempt = max(peer.next_attempt, now)
+            peer.match(self._topics, now)
 
 
 def _name_of(public_key: bytes) -> str:

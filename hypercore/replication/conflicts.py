@@ -22,12 +22,12 @@ from hypercore import flat_tree
 from hypercore.errors import InvalidProof, InvalidSignature, RemoteProtocolError
 from hypercore.fork_proof import MAX_PROOF_BYTES, ForkProof, make_fork_proof
 from hypercore.log import Head
-from hypercore.manifest import Verifier
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.messages import Data, MessageType, Request, uint_at
 from hypercore.replication.remote import RemotePeer, Suspicion
 from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.verifier import Verifier
 
 PROBE_SECONDS = 3.0
 """How long a peer may take to answer a probe; then it goes for what it sent before."""

@@ -297,7 +297,9 @@ class Downloads:
     def _receive_unasked(
         self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake, now: float
     ) -> None:
-        if request_id == REPORT:
+        if (
+            request_id == REPORT and self._log.fork_proof is None
+        ):  # nothing is added to a frozen log
             proof = Data.decode(payload).proof
             if proof.block is not None:
                 index = proof.block.index

@@ -13,7 +13,6 @@ from pyroaring import BitMap64
 from hypercore.errors import InvalidProof
 from hypercore.fork_search import ForkSearch
 from hypercore.log import EMPTY_HEAD, Changeset, Head
-from hypercore.manifest import Verifier
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, verify_proof
 from hypercore.proof_request import ProofRequest, UpgradeRequest
@@ -21,6 +20,7 @@ from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.messages import MessageType, Request
 from hypercore.replication.remote import MAX_TRACKED, RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
+from hypercore.verifier import Verifier
 
 
 class ForkFollower:

@@ -16,10 +16,11 @@ from typing import Protocol
 from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidProof
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
 from hypercore.replication.messages import uint_at
+from hypercore.verifier import Verifier
 
 _PREFIX = Struct("<BQ")
 _COPIED_BYTES = 4096  # below it a copy costs less than a second call

@@ -8,8 +8,9 @@ from typing import Protocol
 from hypercore.bitfield import Bitfield
 from hypercore.fork_proof import ForkProof
 from hypercore.log import Changeset, Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
+from hypercore.verifier import Verifier
 
 
 class ReplicatedLog(Protocol):
@@ -41,7 +42,7 @@ class ReplicatedLog(Protocol):
     def contiguous_length(self) -> int: ...
     @property
     def bitfield(self) -> Bitfield: ...
-    def read_node(self, index: int, /) -> MerkleNode | None: ...
+    def read_node(self, index: int) -> MerkleNode | None: ...
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]: ...
 
     @property

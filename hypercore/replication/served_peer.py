@@ -65,11 +65,13 @@ class ServedPeer:
                 except StorageError as error:  # of this core; not the end of the process
                     self.fail(error)
                     return
+                except trio.ClosedResourceError:
+                    answers = ()  # whose it was has closed the core meanwhile
                 for answer in answers:
                     self.handle.send_extension(name, answer)
-            del self.extensions[0]
             # A bee that walks a tree for the peer takes up to 28 ms, and waits for nothing.
             await trio.lowlevel.checkpoint()
+            del self.extensions[0]  # not sooner: while there are any, this task handles them
 
 
 class _Timed(Awaitable[T]):

@@ -11,10 +11,11 @@ from typing import assert_never
 import trio
 
 from hypercore.crypto import Entropy, system_entropy
-from hypercore.errors import StorageError, UsageError
+from hypercore.errors import StorageError
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
+from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.log_channel import capability_fault, open_log_channel
 from hypercore.replication.outputs import (
     AbortConnection,
@@ -53,7 +54,7 @@ class CoreReplication:
         self._log = log
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._served: dict[RemotePeer, ServedPeer] = {}
-        self._handlers: dict[str, ExtensionHandler] = {}
+        self._handlers = ExtensionHandlers()
         self._greetings: list[Greeting] = []
         self._opening = 0
         self._finding = 0
@@ -231,17 +232,20 @@ class CoreReplication:
 
     # --- extensions ------------------------------------------------------------------------------
 
-    def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
+    def set_extension(
+        self, name: str, handler: ExtensionHandler | None, owner: object = None
+    ) -> None:
         """Handle this extension's messages, one at a time for each peer; None: no longer.
+
+        Of several owners the last one's handler is asked, until `forget_extensions`.
 
         Raises: UsageError for the empty name, which means "the one before" on the wire.
         """
-        if not name:
-            raise UsageError("an extension needs a name")
-        if handler is None:
-            self._handlers.pop(name, None)
-        else:
-            self._handlers[name] = handler
+        self._handlers.set(name, handler, owner)
+
+    def forget_extensions(self, owner: object) -> None:
+        """Ask the handlers of this owner no more."""
+        self._handlers.forget(owner)
 
     def send_extension(self, name: str, payload: bytes) -> int:
         """Send to all peers; returns how many there are. The bytes go out as they are.
@@ -392,7 +396,7 @@ class CoreReplication:
         if self._log.head is not head or not self._replicator.is_behind:
             self._notify()
         if served.extensions and not had_extensions:
-            nursery.start_soon(served.handle_extensions, self._handlers)
+            nursery.start_soon(served.handle_extensions, self._handlers.current)
         if self.activity:
             self.activity.unpark_all()
 
@@ -425,7 +429,7 @@ class CoreReplication:
                 case Answerable():
                     served.channel.wake_source()
                 case ExtensionReceived(_, name, payload):
-                    if name in self._handlers:
+                    if name in self._handlers.current:
                         served.add_extension(name, payload)
                 case EndChannel(_, fault):
                     if fault is not None:

@@ -15,7 +15,7 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
-from hypercore.manifest import Manifest, Prologue, Verifier
+from hypercore.manifest import Manifest, Prologue
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import (
@@ -38,6 +38,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.statistics import Counters
 from hypercore.replication.wants import WINDOW_BLOCKS
+from hypercore.verifier import Verifier
 
 MAX_WAITING = 2048
 """Requests of one peer that may wait; JavaScript peers send 512, ours too."""

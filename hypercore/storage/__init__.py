@@ -17,13 +17,18 @@ from typing import Protocol
 
 from hypercore.storage.durability import Durability
 
-__all__ = ["Durability", "Storage", "StorageSnapshot", "WriteBatch"]
+__all__ = ["Durability", "RowSink", "Storage", "StorageSnapshot", "WriteBatch"]
 
 
-class WriteBatch(Protocol):
-    """Changes that become true together, applied in the order given. Can be committed once."""
+class RowSink(Protocol):
+    """Who takes rows."""
 
     def put(self, key: bytes, value: bytes, /) -> None: ...
+
+
+class WriteBatch(RowSink, Protocol):
+    """Changes that become true together, applied in the order given. Can be committed once."""
+
     def delete(self, key: bytes, /) -> None: ...
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""
@@ -90,7 +95,8 @@ class Storage(Protocol):
         """Write all of `batch` or nothing, without waiting for the disk; returns its sequence.
 
         Blocks for the length of a memory copy, once in many MiB for a sync, and longer while
-        the disk cannot keep up (`wait_writable`). Raises: StorageFailed.
+        the disk cannot keep up (`wait_writable`). Raises: StorageFailed, UsageError for a batch
+        that was committed before, or when nothing may be written.
         """
         ...
 
@@ -107,7 +113,10 @@ class Storage(Protocol):
         ...
 
     async def wait_writable(self) -> None:
-        """Return when a commit would not be held up by a disk that cannot follow."""
+        """Return when a commit would not be held up by a disk that cannot follow.
+
+        Cancel: undoes nothing.
+        """
         ...
 
     def recover(self) -> None:
@@ -121,8 +130,8 @@ class Storage(Protocol):
     async def reclaim(self) -> None:
         """Give the room of deleted rows back: no file of the store holds their bytes any more.
 
-        Rewrites the whole store in a thread; reads and commits go on. Raises: StorageFailed.
-        Cancel: waits for the thread.
+        Rewrites the whole store in a thread; reads and commits go on. Raises: StorageFailed,
+        UsageError when it is read-only. Cancel: waits for the thread.
         """
         ...
 

@@ -17,9 +17,9 @@ from hypercore.encoding import Reader, encode_uint
 from hypercore.errors import CorruptStorage, InvalidProof, StorageError
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
-from hypercore.storage import Storage, WriteBatch
+from hypercore.storage import RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
     CoreGroup,
@@ -33,6 +33,7 @@ from hypercore.storage.layout import (
     group_update_key,
 )
 from hypercore.storage.records import decode_record
+from hypercore.verifier import Verifier
 
 FORK_PROOF_KEY = "hypercore/fork-proof"
 """User data that holds the evidence of a frozen core; JavaScript leaves it alone."""
@@ -269,7 +270,7 @@ class CoreStorage:
         for node in nodes:
             batch.put(self._node_key(node.index), encode_node(node))
 
-    def stage_changes(self, batch: WriteBatch, changes: Changeset) -> None:
+    def stage_changes(self, batch: RowSink, changes: Changeset) -> None:
         """Put nodes and blocks."""
         # Hot path: 3 rows a block.
         put = batch.put

@@ -22,11 +22,9 @@ from weakref import WeakSet
 import trio
 from rocksdict import (
     BottommostLevelCompaction,
-    ColumnFamily,
     CompactOptions,
     Rdict,
     ReadOptions,
-    Snapshot,
     WriteOptions,
 )
 from rocksdict import (
@@ -45,6 +43,7 @@ from hypercore.errors import (
 from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
+from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot
 from hypercore.storage.rocks_opening import (
     BLOB_AGE_CUTOFF,
     COLUMN_FAMILY,
@@ -61,71 +60,6 @@ _SPARE_BYTES = 2 << 20
 """What an open store writes besides its rows, in files of its own."""
 
 _UNUSED_KEY = b"\xff"
-
-
-class RocksBatch:
-    """A native batch; `put` and `delete` are its own methods, to cost nothing on top.
-
-    While one is neither committed nor garbage, closing the store does not unlock it.
-    """
-
-    __slots__ = ("_column", "delete", "native", "put")
-
-    def __init__(self, column: ColumnFamily) -> None:
-        native = NativeBatch(raw_mode=True)
-        native.set_default_column_family(column)
-        self.native = native
-        self.put = native.put
-        self.delete = native.delete
-        self._column: ColumnFamily | None = column
-
-    def delete_range(self, start: bytes, stop: bytes, /) -> None:
-        # Without the column it would delete in the default family, and say nothing.
-        self.native.delete_range(start, stop, self._column)
-
-    @property
-    def is_used(self) -> bool:
-        return self._column is None
-
-    def release(self) -> None:
-        """Let go of the database."""
-        self.native.set_default_column_family(None)
-        self._column = None
-
-
-class RocksSnapshot:
-    """A snapshot of the database's own.
-
-    Single rows only: the binding's iterators over a snapshot show the present rows.
-    It ends with the database, which may be closed for a while: then all its rows are gone.
-    """
-
-    def __init__(self, native: Snapshot) -> None:
-        self._native: Snapshot | None = native
-        self._is_lost = False
-
-    def get(self, key: bytes) -> bytes | None:
-        if self._is_lost:
-            return None
-        if self._native is None:
-            raise trio.ClosedResourceError("the snapshot is closed")
-        try:
-            value: bytes = self._native[key]
-        except Exception as error:  # RocksDB's errors have no class of their own
-            if str(error) == "key not found":
-                return None
-            if "Corruption" in str(error):
-                raise CorruptStorage("a snapshot", str(error)) from error
-            raise StorageError(f"a snapshot cannot be read: {error}") from error
-        return value
-
-    def close(self) -> None:
-        self._native = None
-
-    def lose(self) -> None:
-        """The database is closed, which this would keep locked."""
-        self._is_lost = self._native is not None
-        self._native = None
 
 
 class RocksStorage:

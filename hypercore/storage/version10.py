@@ -41,9 +41,10 @@ from hypercore.encoding import DecodeError, Reader
 from hypercore.errors import CorruptStorage
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import Head
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, decode_node
 from hypercore.seek import byte_offset
+from hypercore.verifier import Verifier
 
 _HEADER_BYTES = 4096
 _ENTRIES_OFFSET = 2 * _HEADER_BYTES

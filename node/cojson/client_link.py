@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 class Inlet(Protocol):
     """Where a client's messages go: the host."""
 
-    def receive(self, peer_id: str, message: Message) -> None: ...
+    def receive(self, peer_id: str, messages: Sequence[Message]) -> None: ...
 
     async def wait_settled(self, peer_id: str) -> None: ...
 
@@ -119,13 +119,16 @@ class ClientLink:
 
         Cancel: some of the messages may have been taken.
         """
-        for message in messages:
-            self._inlet.receive(self.peer_id, message)
+        start = 0
+        for stop, message in enumerate(messages, 1):
             self._received += CONTENT_COST if isinstance(message, Content) else 1
             if self._received >= TURN:
                 self._received = 0
+                self._inlet.receive(self.peer_id, messages[start:stop])
+                start = stop
                 await trio.lowlevel.checkpoint()
                 await self.outbox.wait_room()
+        self._inlet.receive(self.peer_id, messages[start:])
         await self.outbox.wait_room()
         await self._inlet.wait_settled(self.peer_id)
 

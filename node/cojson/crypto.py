@@ -31,13 +31,8 @@ _HASH_PREFIX = "hash_z"
 _SHORT_HASH_PREFIX = "shortHash_z"
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
-_RADIX_2 = 58**2
-_RADIX_6 = 58**6
-_RADIX_10 = 58**10
-"""Ten letters fit a machine word, so long texts cost a tenth of the long divisions."""
-
 _MAX_BASE58_LETTERS = 128
+_MAX_BASE58_BYTES = 93
 _NO_LETTER = 0xFF
 _LETTER_VALUES = bytes(
     _ALPHABET.find(chr(code)) if chr(code) in _ALPHABET else _NO_LETTER for code in range(256)
@@ -48,26 +43,52 @@ RunningHash = blake3
 """The BLAKE3 state over a session's transactions; `copy()` makes it branch."""
 
 
+def _split_steps() -> tuple[tuple[int, int, int, int, int], ...]:
+    """For lanes of 256, 128, ... bits: what divides them by the radix, and half their width.
+
+    A lane of w bits holds w / 16 letters, a number below 58**(w / 16). Multiplied with `factor`
+    and shifted by `shift` it is the quotient, which `mask` frees from what its neighbor left.
+    """
+    steps = []
+    for letters in (16, 8, 4, 2):
+        width = 16 * letters
+        radix: int = 58 ** (letters // 2)
+        shift = (58**letters).bit_length() + radix.bit_length()
+        factor = -(-(1 << shift) // radix)
+        low = (1 << radix.bit_length()) - 1
+        mask = sum(low << lane for lane in range(0, 16 * _MAX_BASE58_LETTERS, width))
+        steps.append((factor, shift, mask, radix, width // 2))
+    return tuple(steps)
+
+
+_SPLIT_STEPS = _split_steps()
+_RADIX_16 = 58**16
+_LETTERS = _ALPHABET.encode().ljust(256)
+
+
 def base58_encode(data: bytes) -> str:
+    """The letters of at most 93 bytes.
+
+    Numbers of 16 letters lie side by side in one long integer. Each step splits all of them in
+    halves at once, until there is one letter a lane: half of the time that one division for every
+    ten letters takes (7 us instead of 14 for a signature).
+
+    Raises: ValueError for more.
+    """
+    if len(data) > _MAX_BASE58_BYTES:
+        raise ValueError(f"{len(data)} bytes are too many for base58")
     number = int.from_bytes(data, "big")
-    words: list[str] = []
-    while number >= _RADIX_10:
-        number, word = divmod(number, _RADIX_10)
-        words.append(_ten_letters(word))
-    words.append(_ten_letters(number))
-    words.reverse()
+    lanes = lane = 0
+    while number:
+        number, word = divmod(number, _RADIX_16)
+        lanes |= word << lane
+        lane += 256
+    for factor, shift, mask, radix, half in _SPLIT_STEPS:
+        quotients = lanes * factor >> shift & mask
+        lanes += (quotients << half) - quotients * radix
+    letters = lanes.to_bytes(lane // 8, "big")[1::2].lstrip(b"\0").translate(_LETTERS)
     zeros = len(data) - len(data.lstrip(b"\0"))
-    return "1" * zeros + "".join(words).lstrip("1")
-
-
-def _ten_letters(word: int) -> str:
-    """Written out: as a loop over pairs it took twice as long."""
-    high, low = divmod(word, _RADIX_6)
-    first, second = divmod(high, _RADIX_2)
-    high, fifth = divmod(low, _RADIX_2)
-    third, fourth = divmod(high, _RADIX_2)
-    pairs = _PAIRS
-    return f"{pairs[first]}{pairs[second]}{pairs[third]}{pairs[fourth]}{pairs[fifth]}"
+    return "1" * zeros + letters.decode()
 
 
 def _join_steps() -> tuple[tuple[int, int, int], ...]:

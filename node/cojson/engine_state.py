@@ -68,11 +68,9 @@ class EngineState:
             out.append(LoadValue(co_id, is_wanted))
         return entry
 
-    def when_read(
-        self, co_id: RawCoId, step: Step, out: list[Output], *, is_wanted: bool = False
-    ) -> None:
+    def when_read(self, co_id: RawCoId, step: Step, out: list[Output]) -> None:
         """Do `step` now, or when the store has told what it holds of this value."""
-        entry = self.use(co_id, out, is_wanted=is_wanted)
+        entry = self.use(co_id, out)
         if entry.phase is Phase.LOADING:
             entry.waiting.append(step)
         else:

@@ -287,14 +287,16 @@ class SyncHost:
         """Lines of some client that were no messages."""
         self._bad_lines += count
 
-    def receive(self, peer_id: str, message: Message) -> None:
-        """Take a message from a client; no content while there is no room for any."""
-        self._messages_received += 1
-        if self._is_full and isinstance(message, Content):
-            self._clients.owe_room(peer_id)
-            self._refused_for_room += 1
-            return
-        self._carry_out(self._engine.receive(peer_id, message))
+    def receive(self, peer_id: str, messages: Sequence[Message]) -> None:
+        """Take messages from a client; no content while there is no room for any."""
+        self._messages_received += len(messages)
+        if self._is_full:
+            taken = [message for message in messages if not isinstance(message, Content)]
+            if len(taken) < len(messages):
+                self._clients.owe_room(peer_id)
+                self._refused_for_room += len(messages) - len(taken)
+            messages = taken
+        self._carry_out(self._engine.receive_many(peer_id, messages))
 
     async def wait_settled(self, peer_id: str) -> None:
         """Return when this client has little on its way to the disk; at once if so.

@@ -104,7 +104,8 @@ class Intake:
             return
         verified = verify_parts(parts.fresh, delivery.cleared)
         self._rights.judge(entry, header, verified, delivery)
-        self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
+        if verified.unproven or parts.differing:
+            self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
         if verified.refusals and verified.logs and delivery.sender is not None:
             reason = summary(verified.refusals)
             out.append(Refused(delivery.sender.peer_id, co_id, reason))

@@ -44,11 +44,8 @@ class Sorted(NamedTuple):
     has_gap: bool
     differing: Sequence[CoSessionId]
     """Stale parts that end where we end, with another signature: they may be a fork."""
-
-    @property
-    def unhashed(self) -> list[CoSessionId]:
-        """Sessions whose running hash must be made again before they can be verified."""
-        return [key for key, part in self.fresh.items() if not part.log.is_hashed]
+    unhashed: Sequence[CoSessionId]
+    """Sessions whose running hash must be made again before they can be verified."""
 
 
 @dataclass(slots=True)
@@ -79,17 +76,20 @@ def sort_parts(
     fresh: dict[CoSessionId, FreshPart] = {}
     has_gap = False
     differing: list[CoSessionId] = []
-    for session_id, part in new.items():
+    unhashed: list[CoSessionId] = []
+    for session_id, (after, transactions, signature) in new.items():
         log = logs.get(session_id, _NEW_LOG)
-        if part.after > log.count:
+        known = log.count - after
+        if known < 0:
             has_gap = True
-        elif part.stop > log.count:
-            fresh[session_id] = FreshPart(
-                log, part.transactions[log.count - part.after :], part.signature
-            )
-        elif part.stop == log.count and part.transactions and part.signature != log.signature:
+        elif known < len(transactions):
+            beyond = transactions[known:] if known else transactions
+            fresh[session_id] = FreshPart(log, beyond, signature)
+            if not log.is_hashed:
+                unhashed.append(session_id)
+        elif known == len(transactions) and transactions and signature != log.signature:
             differing.append(session_id)
-    return Sorted(fresh, has_gap, differing)
+    return Sorted(fresh, has_gap, differing, unhashed)
 
 
 def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKeys) -> Verified:

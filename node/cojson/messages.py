@@ -121,7 +121,8 @@ class ReconcileAck:
     batch_id: str
 
 
-Message = Load | NoSuchId | Known | Content | Done | Reconcile | ReconcileAck
+ControlMessage = Load | NoSuchId | Known | Done | Reconcile | ReconcileAck
+Message = Content | ControlMessage
 
 
 class Frame(NamedTuple):
@@ -273,8 +274,11 @@ def _header(raw: _Line) -> bool | dict[str, Any] | None:
 def _counts(raw: msgspec.Raw) -> SessionCounts | None:
     if raw is _NOTHING:
         return None
+    text = bytes(raw)
+    if text == b"{}":  # as in most loads
+        return {}
     # No id contains a colon, so that there are as many as there are keys, or it is refused rightly.
-    if bytes(raw).count(b":") > MAX_SESSIONS:
+    if text.count(b":") > MAX_SESSIONS:
         raise DecodeError(f"more than {MAX_SESSIONS} sessions in one line", 0)
     try:
         found = _counts_decoder.decode(raw)

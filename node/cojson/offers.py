@@ -84,9 +84,20 @@ class Offers:
             if view is not None and view.offered_version == entry.version:
                 continue
             seen.add(co_id)
-            stack.append((co_id, True))
+            keys: list[RawCoId] = []
             if view is None or view.lacks(entry.durable):
-                stack.extend((key, False) for key in reversed(entry.dependencies))
+                keys = [key for key in entry.dependencies if not self._is_offered(peer, key)]
+            if keys:
+                stack.append((co_id, True))
+                stack.extend((key, False) for key in reversed(keys))
+            else:
+                self._serve(peer, entry, out)
+
+    def _is_offered(self, peer: PeerView, co_id: RawCoId) -> bool:
+        """Whether all there is of a value in memory was offered: most share one group."""
+        view = peer.values.get(co_id)
+        entry = self._state.values.peek(co_id)
+        return view is not None and entry is not None and view.offered_version == entry.version > 0
 
     def _serve(self, peer: PeerView, entry: ValueEntry, out: list[Output]) -> None:
         view = self._state.subscribe(peer, entry.co_id)

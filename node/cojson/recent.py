@@ -115,12 +115,14 @@ class _Kept:
 
     def join(self, max_chunks: int) -> bool:
         """Join what is in more chunks than that; whether anything was."""
-        many = [run for run in self.runs.values() if len(run.texts) > max_chunks]
-        for run in many:
-            run.join_old()
-        if many:
+        has_many = False
+        for run in self.runs.values():
+            if len(run.texts) > max_chunks:
+                run.join_old()
+                has_many = True
+        if has_many:
             self._count()
-        return bool(many)
+        return has_many
 
     def _fit(self) -> None:
         """Join what is in many chunks, let go of the oldest of what is too much, and count."""
@@ -157,8 +159,9 @@ class RecentContent:
         self._max_bytes = max_bytes
         self._used_bytes = 0
         self._values: OrderedDict[RawCoId, _Kept] = OrderedDict()
-        self._lines: OrderedDict[RawCoId, tuple[KnownState, Line]] = OrderedDict()
-        """The last line of each value, and what those have who can take it: others may follow."""
+        self._lines: OrderedDict[RawCoId, tuple[KnownState, Line, int]] = OrderedDict()
+        """The last line of each value, what those have who can take it (others may follow), and
+        the line's size."""
         self._line_bytes = 0
         self._round = 0
 
@@ -244,32 +247,36 @@ class RecentContent:
         if kept is None or not (known.header or kept.header):
             return None
         made = self._lines.get(co_id)
-        if made is None or made[0] != known:
+        if made is not None and made[0] == known:
+            line = made[1]
+        else:
             before = kept.size
             if not known.header and kept.join(_MANY_CHUNKS):
                 self._used_bytes += kept.size - before
             encoded = _encode(co_id, kept, known)
             if encoded is None:
                 return None
-            made = (known, encoded)
-            self._keep_line(co_id, made)
-        line = made[1]
+            line = encoded
+            self._keep_line(co_id, known, line)
         return line if _leads(known, line.reached, held) else None
 
-    def _keep_line(self, co_id: RawCoId, made: tuple[KnownState, Line]) -> None:
+    def _keep_line(self, co_id: RawCoId, known: KnownState, line: Line) -> None:
         self._forget_line(co_id)
-        self._lines[co_id] = made
-        self._line_bytes += _LINE_BYTES + getsizeof(made[1].text)
+        size = _LINE_BYTES + getsizeof(line.text)
+        self._lines[co_id] = known, line, size
+        self._line_bytes += size
         self._trim_lines()
 
     def _trim_lines(self) -> None:
-        while self._line_bytes > self._max_bytes // _LINE_SHARE:
-            self._forget_line(next(iter(self._lines)))
+        most = self._max_bytes // _LINE_SHARE
+        while self._line_bytes > most:
+            _, (_, _, size) = self._lines.popitem(last=False)
+            self._line_bytes -= size
 
     def _forget_line(self, co_id: RawCoId) -> None:
         made = self._lines.pop(co_id, None)
         if made is not None:
-            self._line_bytes -= _LINE_BYTES + getsizeof(made[1].text)
+            self._line_bytes -= made[2]
 
     def _use(self, co_id: RawCoId) -> _Kept | None:
         kept = self._values.get(co_id)

@@ -44,15 +44,14 @@ class Rights:
         self, entry: ValueEntry, header: CoValueHeader, fresh: Mapping[CoSessionId, FreshPart]
     ) -> list[RawCoId]:
         """The groups that have to be read before these parts can be judged."""
+        if not self._enforces_writes and not any(map(is_delete_session, fresh)):
+            return []
         group_id = entry.co_id if header.is_group else ruling_group(header)
-        if group_id is None or not any(map(self._is_judged, fresh)):
+        if group_id is None:
             return []
         if header.is_group and entry.header is None:
             self._roles.add_view(GroupView(entry.co_id, header))
         return self._roles.missing(group_id)
-
-    def _is_judged(self, session_id: CoSessionId) -> bool:
-        return self._enforces_writes or is_delete_session(session_id)
 
     def read(self, entry: ValueEntry, groups: Iterable[RawCoId], out: list[Output]) -> None:
         """Have groups read; the value is busy until they are."""
@@ -105,6 +104,20 @@ class Rights:
         self, entry: ValueEntry, header: CoValueHeader, verified: Verified, delivery: Delivery
     ) -> None:
         """Take out of `verified` what its author had no right to write, and say why."""
+        may_matter = self._enforces_writes or entry.is_deleted
+        if not may_matter and not any(map(is_delete_session, verified.appends)):
+            return
+        if self._deny(entry, header, verified):
+            group_id = entry.co_id if header.is_group else ruling_group(header)
+            if group_id is not None:
+                self._state.appeals.add(delivery, self._roles.reach(group_id))
+        if verified.is_deletion or entry.is_deleted:
+            for session_id in list(verified.appends):
+                if not is_delete_session(session_id):
+                    verified.drop(session_id)
+
+    def _deny(self, entry: ValueEntry, header: CoValueHeader, verified: Verified) -> bool:
+        """Refuse what lacks a right or deletes nothing; whether a right was lacking."""
         is_denied = False
         for session_id, append in list(verified.appends.items()):
             try:
@@ -125,13 +138,7 @@ class Rights:
                 continue
             verified.refuse(session_id, reason)
             is_denied = True
-        group_id = entry.co_id if header.is_group else ruling_group(header)
-        if is_denied and group_id is not None:
-            self._state.appeals.add(delivery, self._roles.reach(group_id))
-        if verified.is_deletion or entry.is_deleted:
-            for session_id in list(verified.appends):
-                if not is_delete_session(session_id):
-                    verified.drop(session_id)
+        return is_denied
 
     def _may_write(
         self,

@@ -49,7 +49,7 @@ class ClientSocket(Protocol):
         ...
 
     async def receive(self) -> str | None:
-        """The next text frame; None when the client has gone."""
+        """The next text frame, or several, line feeds between them; None: the client has gone."""
         ...
 
     async def send(self, text: str) -> None:

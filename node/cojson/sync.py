@@ -26,7 +26,16 @@ from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.intake import Intake
-from node.cojson.messages import Done, Known, Load, Message, NoSuchId, Reconcile, ReconcileAck
+from node.cojson.messages import (
+    ControlMessage,
+    Done,
+    Known,
+    Load,
+    Message,
+    NoSuchId,
+    Reconcile,
+    ReconcileAck,
+)
 from node.cojson.offers import Offers
 from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
@@ -147,15 +156,31 @@ class SyncEngine:
     # What clients and members send.
 
     def receive(self, peer_id: str, message: Message) -> list[Output]:
+        return self.receive_many(peer_id, (message,))
+
+    def receive_many(self, peer_id: str, messages: Iterable[Message]) -> list[Output]:
+        """What came together: as `receive` for each, looking at the limits once."""
         out: list[Output] = []
         peer = self._peers[peer_id]
-        match message:
-            case Content():
+        for message in messages:
+            if isinstance(message, Content):
                 self._intake.accept(Delivery(message, peer, None, message.size), out)
+            else:
+                self._take(peer, message, out)
+        if peer.is_over_limit():
+            out.append(EndPeer(peer_id, "too many subscriptions"))
+        elif self._state.clients.is_exceeded:
+            largest = max(self._peers.values(), key=attrgetter("size"))
+            out.append(EndPeer(largest.peer_id, "too many subscriptions of all clients together"))
+        self._state.values.trim()
+        return out
+
+    def _take(self, peer: PeerView, message: ControlMessage, out: list[Output]) -> None:
+        match message:
             case Load(co_id, known):
                 self._load(peer, co_id, known, out)
             case NoSuchId():
-                out.append(Send(peer_id, message))
+                out.append(Send(peer.peer_id, message))
             case Known(co_id, known, is_correction):
                 self._receive_known(peer, co_id, known, is_correction, out)
             case Reconcile(batch_id, values):
@@ -164,13 +189,6 @@ class SyncEngine:
                 pass
             case _:
                 assert_never(message)
-        if peer.is_over_limit():
-            out.append(EndPeer(peer_id, "too many subscriptions"))
-        elif self._state.clients.is_exceeded:
-            largest = max(self._peers.values(), key=attrgetter("size"))
-            out.append(EndPeer(largest.peer_id, "too many subscriptions of all clients together"))
-        self._state.values.trim()
-        return out
 
     def receive_content(self, content: Content, receipt: int) -> list[Output]:
         """Content from the mesh; `Settled(receipt, ...)` tells what became of it."""
@@ -274,7 +292,11 @@ class SyncEngine:
                 raise RuntimeError(f"{commit.co_id} was forgotten with a commit out")
             entry.tickets.remove(ticket)
             entry.is_tombstone = entry.is_tombstone or commit.is_deletion
-            merge_counts(changed.setdefault(commit.co_id, {}), commit.counts)
+            counts = changed.get(commit.co_id)
+            if counts is None:
+                changed[commit.co_id] = commit.counts
+            else:
+                merge_counts(counts, commit.counts)
             listeners = heard.setdefault(commit.co_id, {})
             for delivery in commit.deliveries:
                 settled.append((commit.co_id, delivery))
@@ -284,7 +306,9 @@ class SyncEngine:
         for co_id, counts in changed.items():
             entry = self._state.values.peek(co_id)
             if entry is not None:
-                durable = entry.durable.merged(KnownState(True, counts))
+                # Never less than it was: there is no use in looking whether it is more.
+                reached = merge_counts(dict(entry.durable.sessions), counts)
+                durable = KnownState(True, reached)
                 if entry.is_tombstone:
                     durable = KnownState(True, only_deletions(durable.sessions))
                 entry.durable = durable
@@ -358,13 +382,18 @@ class SyncEngine:
 
     def _load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
         peer.replace(self._state.subscribe(peer, co_id), known)
-        steps = [partial(self._offers.answer_load, peer, co_id)]
-        if len(self._state.subscribers[co_id]) == 1:
-            # The first to subscribe; later changes are announced to us. The mesh is told what is
-            # stored here, so that has to be read before it is asked.
-            steps.insert(0, partial(self._state.find, co_id))
-        for step in steps:
-            self._state.when_read(co_id, step, out, is_wanted=not known.header)
+        entry = self._state.use(co_id, out, is_wanted=not known.header)
+        # The first to subscribe: later changes are announced to us. The mesh is told what is
+        # stored here, so that has to be read before it is asked.
+        is_first = len(self._state.subscribers[co_id]) == 1
+        if entry.phase is Phase.LOADING:
+            if is_first:
+                entry.waiting.append(partial(self._state.find, co_id))
+            entry.waiting.append(partial(self._offers.answer_load, peer, co_id))
+            return
+        if is_first:
+            self._state.find(co_id, out)
+        self._offers.answer_load(peer, co_id, out)
 
     def _receive_known(
         self,

@@ -92,6 +92,9 @@ _PRESENT = b"\xc3"
 
 _AFTER_IDS = b"id;"
 
+MAX_EDITED = 65_536
+"""Values that are known to have no short row; about 200 bytes each."""
+
 _TURN = 32
 """Rows after which others may run: a large batch must not keep them waiting for 20 ms."""
 
@@ -128,6 +131,8 @@ class BeeStore:
         self._reclaim = reclaim
         self._keeps_texts = keeps_texts
         self._ends = EndCache()
+        self._edited: set[RawCoId] = set()
+        """Values that have no short row any more: to delete it with every edit costs 2 us each."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew from it; nobody may write. See `local_rows`."""
@@ -185,30 +190,38 @@ class BeeStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: what the log raises; nothing was stored then."""
-        rows = gather(appends)
+        await self.store_rows(gather(appends))
+
+    async def store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """`store` of what was gathered already. Raises, Cancel: as `store`."""
         ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
-            added = puts = 0
-            transactions = 0
+            records: list[tuple[bytes, bytes | None]] = []
+            added = transactions = 0
             for co_id, value in rows.items():
-                records: list[tuple[bytes, bytes | None]] = []
-                transactions += await self._count_loaded(co_id, value)
+                transactions += (
+                    await self._count_loaded(co_id, value)
+                    if value.is_deletion
+                    else value.transaction_count
+                )
                 if value.header is not None:
                     records.append((header_key(co_id), encode_header(value.header)))
                     local[id_key(co_id)] = _PRESENT
                     added += 1
-                local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
+                    self._edited.discard(co_id)
+                if co_id not in self._edited:
+                    local[short_key(co_id)] = make_short(value) if self._keeps_texts else None
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
                     end = await self._extend(batch, co_id, session_id, session, records)
                     ends[co_id, session_id] = end
-                await batch.put_many(records)
-                puts += len(records)
-                if puts >= _TURN:
-                    puts = 0
+                if len(records) >= _TURN:
+                    await batch.put_many(records)
+                    records.clear()
                     await trio.lowlevel.checkpoint()
+            await batch.put_many(records)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
             if transactions:
@@ -216,6 +229,9 @@ class BeeStore:
             await batch.flush(local=local)
         for (co_id, session_id), end in ends.items():
             self._ends.keep(co_id, session_id, end)
+        if len(self._edited) + len(rows) > MAX_EDITED:
+            self._edited.clear()
+        self._edited.update([co_id for co_id, value in rows.items() if value.header is None])
 
     async def _extend(
         self,
@@ -248,9 +264,7 @@ class BeeStore:
         return SessionEnd(run, tail)
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
-        """By how much the rows change the number of transactions that are loaded."""
-        if not value.is_deletion:
-            return sum([len(session.transactions) for session in value.sessions.values()])
+        """By how much a deletion changes the number of transactions that are loaded."""
         stored = await self.load_value(co_id)
         hidden = 0 if stored is None else hidden_by_deletion(stored)
         return (

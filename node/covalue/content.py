@@ -136,10 +136,10 @@ class Content:
         size = 512 if self.header is not None else 128
         for _after, transactions, _signature in self.new.values():
             size += 256
-            for transaction in transactions:
-                size += 128 + len(transaction.changes)
-                if transaction.meta is not None:
-                    size += len(transaction.meta)
+            for _made_at, changes, _key_used, meta in transactions:
+                size += 128 + len(changes)
+                if meta is not None:
+                    size += len(meta)
         return size
 
     @property

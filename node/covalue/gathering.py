@@ -58,6 +58,13 @@ class ValueRows:
     is_deletion: bool = False
     sessions: dict[CoSessionId, SessionRows] = field(default_factory=dict)
 
+    @property
+    def transaction_count(self) -> int:
+        count = 0
+        for session in self.sessions.values():
+            count += session.count - session.after
+        return count
+
 
 def gather(appends: Sequence[ValueAppend]) -> dict[RawCoId, ValueRows]:
     """Join what belongs to one session."""

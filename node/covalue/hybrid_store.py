@@ -24,6 +24,7 @@ import trio
 
 from hypercore.errors import StorageFailed
 from node.covalue.bee_store import BeeStore
+from node.covalue.gathering import gather
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -75,9 +76,10 @@ class HybridStore:
         async with self._writing:
             if self._is_apart:
                 raise StorageFailed("SQLite and the bee were left apart; open them again")
-            await self._sqlite.store(appends)
+            rows = gather(appends)
+            await self._sqlite.store_rows(rows)
             self._is_apart = True
-            await self._bee.store(appends)
+            await self._bee.store_rows(rows)
             self._is_apart = False
 
     def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:

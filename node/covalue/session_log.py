@@ -51,9 +51,9 @@ class SessionLog:
         running.update(bare_lines(lines or canonical_lines(transactions)))
         if not verify_session(running, signature, public_key):
             raise InvalidSessionSignature
-        size = self.bytes_since_checkpoint + sum(
-            [len(transaction.changes) for transaction in transactions]
-        )
+        size = self.bytes_since_checkpoint
+        for _made_at, changes, _key_used, _meta in transactions:
+            size += len(changes)
         is_checkpoint = size > PIECE_BYTES
         return SessionLog(
             self.count + len(transactions),

@@ -20,6 +20,7 @@ import trio
 
 from hypercore.errors import StorageFailed
 from hypercore.storage import Durability
+from node.covalue.gathering import ValueRows, gather
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -75,8 +76,12 @@ class SqliteStore:
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: StorageFailed."""
+        await self.store_rows(gather(appends))
+
+    async def store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """`store` of what was gathered already. Raises, Cancel: as `store`."""
         async with self._transaction():
-            self._writer.append(appends)
+            self._writer.append(rows)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:

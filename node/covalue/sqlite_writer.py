@@ -19,13 +19,13 @@ from hypercore.errors import StorageFailed, StoreLocked
 from node.cojson.crypto import encode_signature
 from node.covalue import sqlite_space
 from node.covalue.content import split_lines
-from node.covalue.gathering import SessionRows, ValueRows, gather
+from node.covalue.gathering import ValueRows
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import encode_fork
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_reader import FORK_TABLE, LOCK_PREFIX
-from node.covalue.store import Erased, SessionSize, ValueAppend
+from node.covalue.store import Erased, SessionSize
 from node.covalue.transaction_json import parse_transactions
 
 MAX_CACHED_ROWS = 65_536
@@ -144,14 +144,38 @@ class SqliteWriter:
 
     # What clients uploaded.
 
-    def append(self, appends: Sequence[ValueAppend]) -> None:
-        """Write what a commit adds."""
-        for co_id, value in gather(appends).items():
-            row_id = self._value_row(co_id, value)
+    def append(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """Write what a commit adds.
+
+        Rows of one kind go in together: a statement of its own for each takes a fifth longer.
+        """
+        new: list[tuple[int, int, CoSessionId, int, str, int]] = []
+        grown: list[tuple[int, str, int, int]] = []
+        transactions: list[tuple[int, int, str]] = []
+        for co_id, value in rows.items():
+            value_row = self._value_row(co_id, value)
             if value.is_deletion:
                 self._execute(_INSERT_DELETED, (co_id,))
             for session_id, session in value.sessions.items():
-                self._append_session(row_id, session_id, session)
+                last = session.last
+                count, signature = session.count, encode_signature(last.signature)
+                row_id = self._session_row(value_row, session_id)
+                if row_id:
+                    grown.append((count, signature, last.bytes_since_checkpoint, row_id))
+                else:
+                    row_id = self._last_session_row = self._last_session_row + 1
+                    counter = last.bytes_since_checkpoint
+                    new.append((row_id, value_row, session_id, count, signature, counter))
+                texts = split_lines(session.lines)
+                for index, text in enumerate(texts, session.after):
+                    transactions.append((row_id, index, text))
+                for index, checkpoint in session.checkpoints:
+                    row = (row_id, index, encode_signature(checkpoint))
+                    self._execute(_INSERT_CHECKPOINT, row)
+                self.written_bytes += sum(map(len, texts)) + _ROW_BYTES * (len(texts) // 4 + 2)
+        self._connection.executemany(_INSERT_SESSION, new)
+        self._connection.executemany(_UPDATE_SESSION, grown)
+        self._connection.executemany(_INSERT_TRANSACTION, transactions)
 
     def _value_row(self, co_id: RawCoId, value: ValueRows) -> int:
         row_id = self._value_rows.get(co_id)
@@ -184,9 +208,8 @@ class SqliteWriter:
         self.written_bytes += 2 * len(header) + _ROW_BYTES
         return row_id
 
-    def _append_session(self, value_row: int, session_id: CoSessionId, rows: SessionRows) -> None:
-        last = rows.last
-        state = (rows.count, encode_signature(last.signature), last.bytes_since_checkpoint)
+    def _session_row(self, value_row: int, session_id: CoSessionId) -> int:
+        """0 for a session that is new, which gets the next row."""
         key = (value_row, session_id)
         row_id = self._session_rows.get(key)
         if row_id is None:
@@ -195,19 +218,7 @@ class SqliteWriter:
             if len(self._session_rows) >= MAX_CACHED_ROWS:
                 self._session_rows.clear()
             self._session_rows[key] = row_id or self._last_session_row + 1
-        if row_id:
-            self._execute(_UPDATE_SESSION, (*state, row_id))
-        else:
-            row_id = self._last_session_row = self._last_session_row + 1
-            self._execute(_INSERT_SESSION, (row_id, *key, *state))
-        texts = split_lines(rows.lines)
-        self._connection.executemany(
-            _INSERT_TRANSACTION,
-            [(row_id, index, text) for index, text in enumerate(texts, rows.after)],
-        )
-        for index, signature in rows.checkpoints:
-            self._execute(_INSERT_CHECKPOINT, (row_id, index, encode_signature(signature)))
-        self.written_bytes += sum(map(len, texts)) + _ROW_BYTES * (len(texts) // 4 + 2)
+        return row_id
 
     # Bookkeeping.
 

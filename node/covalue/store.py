@@ -57,9 +57,9 @@ class ValueAppend(NamedTuple):
         """About how many bytes it will take on the disk."""
         size = 512 if self.header is not None else 0
         for part in self.sessions.values():
-            size += 256
-            for transaction in part.transactions:
-                size += 64 + len(transaction.changes)
+            size += 256 + len(part.lines)
+            if not part.lines:
+                size += sum([128 + len(changes) for _, changes, _, _ in part.transactions])
         return size
 
     @property

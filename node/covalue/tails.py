@@ -114,27 +114,30 @@ class EndCache:
     def __init__(self, max_bytes: int = CACHED_BYTES) -> None:
         self._max_bytes = max_bytes
         self._used_bytes = 0
-        self._ends: OrderedDict[tuple[RawCoId, CoSessionId], SessionEnd] = OrderedDict()
+        self._ends: OrderedDict[tuple[RawCoId, CoSessionId], tuple[SessionEnd, int]] = OrderedDict()
+        """Each with its size."""
 
     def take(self, co_id: RawCoId, session_id: CoSessionId) -> SessionEnd | None:
         """The end, which is not in here any more until `keep`: it is about to change."""
-        end = self._ends.pop((co_id, session_id), None)
-        if end is not None:
-            self._used_bytes -= _size(end)
+        kept = self._ends.pop((co_id, session_id), None)
+        if kept is None:
+            return None
+        end, size = kept
+        self._used_bytes -= size
         return end
 
     def keep(self, co_id: RawCoId, session_id: CoSessionId, end: SessionEnd) -> None:
         """It was stored."""
         self.take(co_id, session_id)
-        if end.run is not None and not may_join(end.run):
-            end = SessionEnd(Stretch(end.run.start), end.tail)
-        self._ends[co_id, session_id] = end
-        self._used_bytes += _size(end)
+        run = end.run
+        size = _CACHED_END_BYTES + len(end.tail.packed)
+        if run is not None:
+            if may_join(run):
+                size += len(run.packed)
+            else:
+                end = SessionEnd(Stretch(run.start), end.tail)
+        self._ends[co_id, session_id] = end, size
+        self._used_bytes += size
         while self._used_bytes > self._max_bytes:
-            _, oldest = self._ends.popitem(last=False)
-            self._used_bytes -= _size(oldest)
-
-
-def _size(end: SessionEnd) -> int:
-    run_bytes = 0 if end.run is None else len(end.run.packed)
-    return _CACHED_END_BYTES + run_bytes + len(end.tail.packed)
+            _, (_, oldest) = self._ends.popitem(last=False)
+            self._used_bytes -= oldest

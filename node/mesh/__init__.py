@@ -5,11 +5,12 @@
 | `mesh`, `mesh_host`, `serve`                        | the whole; what it needs; a connection |
 | `session`, `messages`, `trust_messages`, `fields`   | the channel `beemesh/1`, and its bytes |
 | `hearsay_messages`                                  | the same                               |
-| `member`, `acknowledgements`, `listing`             | one member, and what is queued for it  |
+| `member`, `acknowledgements`, `outbox`, `listing`   | one member, and what is queued for it  |
 | `member_statistics`                                 | the same, for people                   |
 | `conduct`, `conduct_watch`, `penalties`             | how it behaves, and what comes of that |
 | `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
-| `telling`, `hearsay`, `announcements`               | what moved, here and there             |
+| `telling`, `hearsay`                                | what moved here                        |
+| `own_interest`, `announcements`, `announced`        | what moved elsewhere, as we want it    |
 | `screening`, `outline`, `fetch`, `member_data`      | bringing over what is held elsewhere   |
 | `follow`, `block_uses`, `provenance`                | reading logs; what is used; whence     |
 | `replicas`, `follow_rules`, `owners`                | what is kept here                      |

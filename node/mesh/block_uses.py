@@ -90,6 +90,15 @@ class UsedLog:
     ) -> int:
         return self._core.append_nowait(blocks, local=local)
 
+    async def append_pieces(
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        /,
+        *,
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> int:
+        return await self._core.append_pieces(pieces, local=local)
+
     async def wait_durable(self) -> None:
         await self._core.wait_durable()
 

@@ -6,9 +6,13 @@ told from who is slow or unlucky by what came of it, and by how long it goes on:
 | what                                                             | it goes after              |
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, and 4 in 5 of all      |
-| reads of its log that failed, or stalled, while it was heard     | 3, one after the other     |
+| reads of its log that show what no node writes                   | 3, one after the other     |
+| reads of its log that stalled though the line carries something  | 3, one after the other     |
 | messages that cost more time than they are worth                 | 2 s in debt all the time   |
 | messages that nobody knows                                       | 4,096, or 1 MiB            |
+
+A line that carries nothing one way stalls reads, too, so who goes for that may come back at once,
+the first time. What is wrong with the content of a log that it has signed is no line's fault.
 
 Time that is spent on its messages is taken from a credit, which grows by a share of all time, and
 by what turns out to be true. A member that joins may have to compare 100,000 values, which takes
@@ -17,9 +21,14 @@ some 0.3 s; so the credit begins with more. Who has none left is read from later
 
 from __future__ import annotations
 
+from node.mesh.member_data import Cause
+
 MAX_UNDELIVERED = 32
 MAX_UNDELIVERED_PER_DELIVERED = 4
 MAX_FAILURES = 3
+RUN_SECONDS = 10.0
+"""How long a read that stalled is remembered: who speaks meanwhile could have answered it."""
+
 SHARE = 0.15
 """Of our time that any member may take."""
 
@@ -63,6 +72,10 @@ class Conduct:
         self.is_unread = False
         """Whether a read of what it announced failed, and is to be done again."""
         self._failures = 0
+        self._unreadable = 0
+        """Failures that no line is to blame for."""
+        self._in_vain_since: float | None = None
+        """When the first read began of those that stalled lately."""
         self._unknown = 0
         self._unknown_bytes = 0
         self._credit = MAX_CREDIT_SECONDS
@@ -80,7 +93,8 @@ class Conduct:
         """So much came that it had announced."""
         self.delivered += values
         self._credit += values * VALUE_SECONDS
-        self._failures = 0
+        self._failures = self._unreadable = 0
+        self._in_vain_since = None
 
     def note_true(self, claims: int) -> None:
         """So much of what it said we hold, too, or had asked for."""
@@ -89,13 +103,23 @@ class Conduct:
     def note_undelivered(self) -> None:
         self.undelivered += 1
 
-    def note_failure(self, *, was_heard: bool = True) -> None:
-        """A read of its log failed, while it was connected.
+    def note_failure(self, cause: Cause, asked_at: float, heard_at: float) -> None:
+        """A read of its log that began at `asked_at` failed, while it was connected.
 
-        If nothing at all was heard of it meanwhile, that says more of the line than of it.
+        If nothing at all was heard of it meanwhile, that says more of the line than of it. But
+        who was asked before, was heard after that, and is silent again, answers what it likes.
         """
-        self._failures += was_heard
+        if cause is Cause.OUR_DISK:
+            return
         self.is_unread = True
+        if cause is Cause.CONTENT:
+            self._failures += 1
+            self._unreadable += 1
+            return
+        since = self._in_vain_since
+        if since is None or asked_at - since > RUN_SECONDS:
+            since = self._in_vain_since = asked_at
+        self._failures += heard_at > since
 
     def absent_pause(self, values: int, now: float) -> float:
         """So many values were looked up for it in vain; how long it waits for the next ones."""
@@ -123,7 +147,7 @@ class Conduct:
     @property
     def may_be_unlucky(self) -> bool:
         """Whether a line that carries nothing one way would have looked like that, too."""
-        return self._failures >= MAX_FAILURES
+        return self._failures >= MAX_FAILURES > self._unreadable
 
     def fault(self, now: float) -> str | None:
         """Why it has to go; None as long as it may stay."""

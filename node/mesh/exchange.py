@@ -10,13 +10,21 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 import trio
 
 from hypercore.errors import StorageFailed
-from node.mesh.peer_rules import Direction, PeerRules, direction_now, traffic_key
+from node.mesh.peer_rules import (
+    Direction,
+    PeerRules,
+    direction_now,
+    is_lan_address,
+    traffic_key,
+)
 from node.mesh.peer_rules import Traffic as Counted
+from swarm.io.connection import Connection
 
 EXCHANGE_SECONDS = 5.0
 """How often bytes are counted, and what is due is looked at."""
@@ -37,6 +45,27 @@ class Traffic:
     bytes: Callable[[], int]
     heard_at: Callable[[], float]
     """When anything came last, as the trio clock has it."""
+    is_stuck: Callable[[], bool]
+    """Whether what was sent does not arrive, as far as is known."""
+
+    def answering_at(self) -> float:
+        """When anything came last from a remote that may have heard what it was asked."""
+        return -inf if self.is_stuck() else self.heard_at()
+
+
+def measure_traffic(connection: Connection) -> Traffic:
+    """Of this connection, from its start."""
+
+    def count() -> int:
+        statistics = connection.statistics()
+        return statistics.bytes_received + statistics.bytes_sent
+
+    return Traffic(
+        is_lan_address(connection.remote_address),
+        count,
+        heard_at=lambda: connection.statistics().last_received_at,
+        is_stuck=lambda: connection.is_stuck,
+    )
 
 
 class Exchange:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 MAX_READS = 64
 """Values read at the same time, from all members together."""
 
-STALL_SECONDS = 5.0
+STALL_SECONDS = 4.0
 """A member that sends no block for half of this, or all of it, is given up for this value."""
 
 MAX_DEPTH = 16
@@ -63,6 +63,10 @@ class ContentDoor(Protocol):
 
     async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
     async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
+    @property
+    def takes_content(self) -> bool:
+        """Whether there is room for anything new."""
+        ...
 
 
 class Screen(Protocol):
@@ -219,10 +223,17 @@ class Fetcher:
                     member.conduct.note_true(1)
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
+            elif not self._takes_content:
+                member.needs_catching_up.set()
             elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
                 member.conduct.note_undelivered()
                 member.judge()
             self._unread.discard((member.id, settled.co_id))
+
+    @property
+    def _takes_content(self) -> bool:
+        """Whether what does not come is not missing for want of room here."""
+        return not self.pause_reason and self._host.takes_content
 
     async def bring(
         self, source: Source, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
@@ -269,14 +280,12 @@ class Fetcher:
         async with self._reads:
             try:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
-            except MemberDataError:
+            except MemberDataError as error:
                 member.failures += 1
                 live = self._members.get(member.id)
                 if live is member and live.close_reason is None:
                     self._unread.add((member.id, co_id))
-                    live.conduct.note_failure(was_heard=live.was_heard_since(started))
-                    live.needs_catching_up.set()
-                    live.judge()
+                    live.read_failed(started, error.cause)
                 return None
         return reading, trio.current_time() - started
 

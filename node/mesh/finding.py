@@ -187,7 +187,7 @@ class Finder:
 
 
 async def count_copies(host: MeshHost, recall: Recall, finder: Finder) -> None:
-    """Ask who holds what somebody waits for copies of, as long as somebody does.
+    """Ask who holds what somebody waits for copies of, as long as somebody does; until cancelled.
 
     Members acknowledge what is announced to them by themselves: this is for what they were
     not told of, or heard of before we started.

@@ -19,11 +19,11 @@ from typing import Protocol, TypeVar
 import trio
 
 from bee.bee import Bee
-from bee.errors import BeeError
+from bee.errors import BeeError, CorruptTree, NotABee
 from bee.snapshot import Snapshot
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable, HypercoreError, StorageFailed
+from hypercore.errors import BlockNotAvailable, HypercoreError, StorageError, StorageFailed
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, decode_key
 from node.covalue.known_state import KnownState, merge_counts
@@ -39,7 +39,7 @@ from node.mesh.fetch import (
     unless_stalled,
 )
 from node.mesh.fields import FieldReader, pack_fields
-from node.mesh.member_data import MemberData, MemberDataError, Reading, Source, Survey
+from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
@@ -132,7 +132,7 @@ class CoreData:
                 lambda tree: read_pieces(tree, co_id, known, MAX_READING_BYTES)
             )
         except _UNREADABLE as error:
-            raise MemberDataError(f"{co_id}: {error}") from error
+            raise MemberDataError(f"{co_id}: {error}", _cause(error)) from error
         finally:
             self._reading -= 1
         waited, round_trips = tree.reads
@@ -163,7 +163,7 @@ class CoreData:
             )
             return outline
         except _UNREADABLE as error:
-            raise MemberDataError(f"{co_id}: {error}") from error
+            raise MemberDataError(f"{co_id}: {error}", _cause(error)) from error
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         """As `MemberData.scan`."""
@@ -176,7 +176,7 @@ class CoreData:
                     continue
                 _note_row(changed, change.key, change.value)
         except _UNREADABLE as error:
-            raise MemberDataError(str(error)) from error
+            raise MemberDataError(str(error), _cause(error)) from error
         return changed
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
@@ -196,7 +196,7 @@ class CoreData:
             await self._wait_length(stop)
             _, page = await self._read_newest(read_page)
         except _UNREADABLE as error:
-            raise MemberDataError(str(error)) from error
+            raise MemberDataError(str(error), _cause(error)) from error
         return page
 
     async def _read_newest(self, call: Callable[[Tree], Awaitable[T]]) -> tuple[Tree, T]:
@@ -231,6 +231,16 @@ class CoreData:
                 await core.wait_length(version)
             return
         raise MemberDataError(f"announces length {version}, shows {self._core.length}")
+
+
+def _cause(error: Exception) -> Cause:
+    match error:
+        case CorruptTree() | NotABee() | DecodeError():
+            return Cause.CONTENT
+        case StorageError():
+            return Cause.OUR_DISK
+        case _:
+            return Cause.MISSING
 
 
 def _note_row(

@@ -33,8 +33,6 @@ class Listing:
 
     def __init__(self) -> None:
         self.wake = Wakeup()
-        self.room = Wakeup()
-        """It took some of what waits to be sent."""
         self._standing: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()
 
@@ -64,7 +62,7 @@ async def matching_ids(
 
     Owners take a look at every value.
 
-    Raises: CorruptStore.
+    Raises: CorruptStore. Cancel: undoes nothing.
     """
     for prefix in prefixes:
         part: list[RawCoId] = []

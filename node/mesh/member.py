@@ -1,30 +1,27 @@
-"""One remote node on its channel, and what is queued for it."""
+"""One remote node on its channel: what it says, and what it is asked."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 import trio
 
 from hypercore.replication.channel import MessageChannel
-from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import merge_counts
+from node.covalue.ids import RawCoId
 from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.conduct import Conduct
 from node.mesh.exchange import Traffic
 from node.mesh.hearsay import Hearsay
-from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, briefs
+from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
-from node.mesh.member_data import MemberData
+from node.mesh.member_data import Cause, MemberData
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.messages import (
-    MAX_UPDATE_VALUES,
     Evidence,
-    EvidenceKind,
     Head,
     Interest,
     Query,
@@ -33,6 +30,7 @@ from node.mesh.messages import (
     Update,
     Welcome,
 )
+from node.mesh.outbox import MemberOutbox
 from node.mesh.peer_rules import Direction
 from node.mesh.session import (
     ANSWER_SECONDS,
@@ -58,13 +56,8 @@ from node.mesh.trust_messages import (
 )
 from swarm.io.tasks import Wakeup
 
-MAX_PENDING_UPDATES = 100_000
-"""Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
-
 MAX_INTRODUCTIONS = 2048
 """Members whose cores one member may offer (about 1 MB)."""
-
-_UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
 
 
 class Gossip:
@@ -163,14 +156,14 @@ class Member:
         """Whether its data core is forked: nothing is asked of it."""
         self.acknowledgements = Acknowledgements()
         self.hearsay = Hearsay()
+        self.outbox = MemberOutbox(
+            channel, session, self.acknowledgements, self.hearsay, lambda: self.may_read
+        )
         self._channel = channel
         self._listener = listener
         self._role: Role | None = None
         self._inquiries: dict[int, Inquiry] = {}
-        self._pending: dict[RawCoId, dict[CoSessionId, int]] = {}
-        self._testimony: deque[Evidence | Records] = deque()
         self._updates_received = 0
-        self._updates_sent = 0
 
     def carry_out(self, outputs: Sequence[Output]) -> None:
         """Do what the session wants done, in that order."""
@@ -272,9 +265,12 @@ class Member:
         """It did what no member may: it goes, and does not come back at once."""
         self.carry_out(self.session.close(fault, is_fault=True))
 
-    def was_heard_since(self, moment: float) -> bool:
-        """Whether anything came from it, on whatever channel; True where nobody knows."""
-        return self.traffic is None or self.traffic.heard_at() >= moment
+    def read_failed(self, asked_at: float, cause: Cause) -> None:
+        """A read of its log failed that began then: it is to be done again, unless it goes."""
+        heard_at = trio.current_time() if self.traffic is None else self.traffic.answering_at()
+        self.conduct.note_failure(cause, asked_at, heard_at)
+        self.needs_catching_up.set()
+        self.judge()
 
     def judge(self) -> None:
         """Look at what it did lately, and expel it if that is too much."""
@@ -368,108 +364,10 @@ class Member:
         if late:
             self._listener.receive_claims(self, answer.version, late)
 
-    @property
-    def pending_updates(self) -> int:
-        """Values that wait to be announced to it."""
-        return len(self._pending)
-
-    def serve_updates(self, durable_length: Callable[[], int]) -> None:
-        """From now on let the connection pull the updates that wait."""
-
-        def take(max_bytes: int) -> list[tuple[int, bytes]]:
-            # Read after the changes: this version has at least what they say.
-            version = durable_length()
-            messages = self._take_acknowledgements(version)
-            messages += self._take_updates(version, max_bytes)
-            messages += self._take_brief(version)
-            return messages or self._take_testimony()
-
-        self._channel.set_source(take)
-
-    def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
-        """Announce these when the connection can take it; False when far too many wait."""
-        if not self.may_read:
-            return True
-        for co_id, sessions in self.session.selection.pick(changes):
-            if self.acknowledgements.lacks(co_id, sessions):
-                merge_counts(self._pending.setdefault(co_id, {}), sessions)
-        if self._pending:
-            self._channel.wake_source()
-        return len(self._pending) <= MAX_PENDING_UPDATES
-
-    def queue_brief(self, changes: Mapping[RawCoId, Sessions], due_at: float) -> bool:
-        """Tell it of these by then, in brief: it hears of them from others; as `queue_update`."""
-        if not self.may_read:
-            return True
-        picked = self.session.selection.pick(changes)
-        return self.queue_update(
-            {
-                co_id: sessions
-                for co_id, sessions in picked
-                if not self.hearsay.add(co_id, sessions, due_at)
-            }
-        )
-
-    def tell_in_brief(self) -> None:
-        """It is time to say what was queued for that, as far as it has not said so itself."""
-        if self.hearsay.release(self.acknowledgements.lacks):
-            self._channel.wake_source()
-
-    def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
-        """Tell it of these when the connection has nothing else to carry.
-
-        Who may not read is told of cores only: the evidence of a session shows what is in it.
-        """
-        self._testimony.extend(
-            piece for piece in pieces if self.may_read or piece.kind is EvidenceKind.CORE
-        )
-        if self._testimony:
-            self._channel.wake_source()
-
-    def queue_records(self, messages: Iterable[Records]) -> None:
-        """Tell it of these, too, when the connection has nothing else to carry."""
-        self._testimony.extend(messages)
-        self._channel.wake_source()
-
-    def _take_testimony(self) -> list[tuple[int, bytes]]:
-        if not self._testimony:
-            return []
-        match self._testimony.popleft():
-            case Evidence() as evidence:
-                outputs = self.session.testify(evidence)
-            case records:
-                outputs = self.session.tell(records)
-        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
-
     def freeze(self) -> None:
         """Its writer signed two histories: from now on nothing is read from it, or asked."""
         self.is_frozen = True
         self.data = None
-
-    def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
-        if not self.acknowledgements.is_owing:
-            return []
-        merged, values = self.acknowledgements.take(MAX_UPDATE_VALUES)
-        outputs = self.session.acknowledge(version, merged, values)
-        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
-
-    def _take_brief(self, version: int) -> list[tuple[int, bytes]]:
-        told = briefs(version, self.hearsay.take())
-        outputs = [each for brief in told for each in self.session.mention(brief)]
-        return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
-
-    def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
-        most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
-        while self._pending:
-            changes = {co_id: self._pending.pop(co_id) for co_id in _first(self._pending, most)}
-            outputs = self.session.announce(version, changes)
-            if outputs:  # else the member lost interest meanwhile
-                for co_id, sessions in self.session.selection.pick(changes):
-                    self.acknowledgements.told(co_id, sessions)
-                self._updates_sent += len(outputs)
-                self.listing.room.set()
-                return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]
-        return []
 
     def statistics(self) -> MemberStatistics:
         welcome, data, session = self.welcome, self.data, self.session
@@ -488,10 +386,6 @@ class Member:
             queries_asked=session.queries_asked,
             queries_answered=session.queries_answered,
             updates_received=self._updates_received,
-            updates_sent=self._updates_sent,
+            updates_sent=self.outbox.updates_sent,
             round_trip_seconds=session.last_round_trip_seconds,
         )
-
-
-def _first(ids: Iterable[RawCoId], count: int) -> list[RawCoId]:
-    return [co_id for co_id, _ in zip(ids, range(count), strict=False)]

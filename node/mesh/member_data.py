@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from node.covalue.content import Content
@@ -14,8 +15,23 @@ from node.mesh.messages import Sessions
 from node.mesh.outline import Outline
 
 
+class Cause(Enum):
+    """Why a read of a member's data core failed."""
+
+    MISSING = auto()
+    """What it said to have did not come; a line that carries nothing looks like that, too."""
+    CONTENT = auto()
+    """What it signed is not what a node writes."""
+    OUR_DISK = auto()
+    """What came could not be kept here."""
+
+
 class MemberDataError(NodeError):
     """A member's data core cannot be read: it is away, damaged, or not what it should be."""
+
+    def __init__(self, text: str, cause: Cause = Cause.MISSING) -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

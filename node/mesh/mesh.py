@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -31,7 +31,7 @@ from hypercore.crypto import Entropy, KeyPair, system_entropy
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
-from node.mesh.announcements import Announcements, Fetch
+from node.mesh.announced import AnnouncedValues
 from node.mesh.block_uses import BlockUses
 from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
@@ -52,6 +52,7 @@ from node.mesh.messages import (
     Sessions,
     Welcome,
 )
+from node.mesh.own_interest import OwnInterest
 from node.mesh.owners import OwnerTable
 from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance
@@ -65,14 +66,7 @@ from node.mesh.telling import Telling
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
 from node.mesh.witness import Witness, WitnessedCores
-from swarm.io.tasks import Wakeup, open_background_nursery
-
-MAX_FETCHES = 8
-"""Fetches of announced values at the same time; each has up to 32 values of one member, of whom
-there are two at most."""
-
-INTEREST_SECONDS = 0.02
-"""How often at most members are told of changed interest; with a query they are at once."""
+from swarm.io.tasks import open_background_nursery
 
 _log = structlog.get_logger(__name__)
 
@@ -115,12 +109,11 @@ class Mesh:
     ) -> None:
         self.id = id
         """Public key of this node."""
-        self.policy = policy
-        """Replaced by `change_policy` only."""
         self.host = host
         self.data = data
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
+        self.interest = OwnInterest(host, self.members, policy)
         self._connected_cores: Counter[bytes] = Counter()
         self.trust = Trust(
             *(id, membership, self.members),
@@ -145,8 +138,7 @@ class Mesh:
         self._cores = cores
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
-        asks = any(met.id != id.hex() for met in self.trust.book)
-        self.recall = Recall(data, rebuild, instance, asks=asks)
+        self.recall = Recall(data, rebuild, instance, self.trust.known_members())
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -155,14 +147,13 @@ class Mesh:
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
-        self._announced = Announcements()
-        self._announcement = Wakeup()
+        self._sync_changed = trio.lowlevel.ParkingLot()
+        self._announced = AnnouncedValues(self._fetcher, self.recall, self._sync_changed)
         self._members_changed = trio.lowlevel.ParkingLot()
         self.finder = Finder(
             *(host, self.members, self._fetcher, self.safekeeping),
             *(nursery, self._members_changed),
         )
-        self._sync_changed = trio.lowlevel.ParkingLot()
         self._queries_answered = 0
         self.telling = Telling(
             *(id, host, self.members, self.trust, self.owners, self._members_changed)
@@ -172,6 +163,11 @@ class Mesh:
     @property
     def membership(self) -> Membership:
         return self.trust.membership
+
+    @property
+    def policy(self) -> ReplicaPolicy:
+        """What is kept here; replaced by `change_policy` only."""
+        return self.interest.policy
 
     # What the host and the shell ask.
 
@@ -211,11 +207,11 @@ class Mesh:
 
         What is not kept any more stays as it is, and is not kept up to date.
         """
-        self.policy = policy
+        self.interest.policy = policy
         self._fetcher.policy = self.catch_up.policy = self.screening.policy = policy
         self.exchange.rules = policy.peers
         for member in list(self.members.values()):
-            self.tell_interest(member)
+            self.interest.tell(member)
             member.needs_catching_up.set()
             member.policy_changed.set()
         self.exchange.changed()
@@ -231,21 +227,7 @@ class Mesh:
         self.safekeeping.resume()
         self.change_policy(self.policy)
         for member in list(self.members.values()):
-            self.ask_for_listing(member)
-
-    def tell_interest(self, member: Member) -> None:
-        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
-        policy, wanted = self.policy, self.policy.select(self.host.wanted_ids())
-        if not (member.direction.takes and member.may_write):
-            policy, wanted = ReplicaPolicy(), frozenset()
-        member.carry_out(member.session.tell_interest(policy, wanted))
-
-    def ask_for_listing(self, member: Member) -> None:
-        """Have the member tell once more of all that we follow."""
-        policy = replace(self.policy, prefixes=(), owners=frozenset())
-        wanted = self.policy.select(self.host.wanted_ids())
-        member.carry_out(member.session.tell_interest(policy, wanted))
-        self.tell_interest(member)
+            self.interest.ask_for_listing(member)
 
     def sync_state(self) -> SyncState:
         """How far this node and its members are in step."""
@@ -314,7 +296,7 @@ class Mesh:
         self._members_changed.unpark_all()
         self.trust.admitted(member)
         self.witness.greet(member)
-        self.tell_interest(member)
+        self.interest.tell(member)
         self.finder.joined(member, earlier)
 
     def remove(self, member: Member) -> None:
@@ -354,7 +336,6 @@ class Mesh:
             return
         if not self._announced.announce(member.id, version, claims):
             member.needs_catching_up.set()
-        self._announcement.set()
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
@@ -423,46 +404,13 @@ class Mesh:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.telling.run)
             nursery.start_soon(watch_conduct, self.members, self._cores)
-            nursery.start_soon(self._follow)
-            nursery.start_soon(self._keep_interest)
+            nursery.start_soon(self._announced.run)
+            nursery.start_soon(self.interest.run)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(count_copies, self.host, self.recall, self.finder)
             nursery.start_soon(self.witness.run)
             nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
-
-    async def _follow(self) -> None:
-        """Fetch what is announced, `MAX_FETCHES` at a time."""
-        await self.recall.wait_settled()
-        room = trio.Semaphore(MAX_FETCHES)
-
-        async def carry_out(fetch: Fetch) -> None:
-            await self._fetcher.fetch(self._announced, fetch)
-            room.release()
-            self._announcement.set()
-            self.note_sync_changed()
-
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self._announcement.wait()
-                await room.acquire()
-                while (fetch := self._announced.take()) is not None:
-                    nursery.start_soon(carry_out, fetch)
-                    await room.acquire()
-                room.release()
-
-    async def _keep_interest(self) -> None:
-        """Tell members of changed interest; takes a tenth of the time at most."""
-        pause = INTEREST_SECONDS
-        while True:
-            await self.host.wait_interest_changed()
-            await trio.sleep(pause)
-            if not self.members:
-                continue  # who comes later is told everything
-            started = trio.current_time()
-            for member in list(self.members.values()):
-                self.tell_interest(member)
-            pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
 
 
 @asynccontextmanager
@@ -490,6 +438,7 @@ async def open_mesh(
     here; without it the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
+    Cancel: as the end of the block.
     """
     async with open_background_nursery() as nursery:
         mesh = Mesh(

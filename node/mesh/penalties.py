@@ -14,6 +14,9 @@ FIRST_SECONDS = 10.0
 FACTOR = 4
 MAX_SECONDS = 3600.0
 FORGIVEN_SECONDS = 86_400.0
+SHOWN_SECONDS = 600.0
+"""How long those are told of that may come back already."""
+
 MAX_PENALTIES = 1024
 """Nodes remembered; whose penalty was longest ago is forgotten first."""
 
@@ -72,3 +75,8 @@ class Penalties:
     def current(self, now: float) -> list[Penalty]:
         """Those that are not over, the last one first."""
         return [item for item in reversed(self._penalties.values()) if now < item.until]
+
+    def recent(self, now: float) -> list[Penalty]:
+        """Those that are not over, or not for long, the last one first."""
+        penalties = reversed(self._penalties.values())
+        return [item for item in penalties if now < item.until + SHOWN_SECONDS]

@@ -3,16 +3,17 @@
 A store that was put back to an older state, or copied, does not know what it signed since. If it
 went on from there it would sign a second history of the same length, and its log would be frozen
 everywhere. Members that replicate the log know better, so each says on meeting us how long it is
-(`Head`), and shows it: the head comes with proofs, like anybody's. Until one has, nothing is
-appended here; for `GRACE_SECONDS`, then the node goes on alone.
+(`Head`), and shows it: the head comes with proofs, like anybody's. Until all members that were
+ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes on.
 
     nobody knows more        go on
     a longer head comes      our own blocks are fetched back, the rows beside the bee made anew
-    not all of it comes      cut back to what we had, as a new fork: a history that nobody else has,
-                             and no lie; what members merged of the rest comes back from them
+    not all of it comes,     cut back to what we had, as a new fork: a history that nobody else has,
+    or the head does not     and no lie; what members merged of the rest comes back from them
     our key, another node    two nodes run with it: the younger one stops
 
-A member's word alone decides nothing: who claims a length and cannot show it goes.
+Who keeps single blocks only may know a head, and lack the tree nodes that lead there from ours.
+Later a member's word alone decides nothing: who claims a length and cannot show it goes.
 
 Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
 the older state. Should a member show a longer head later, the node stops, and settles it when it
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from enum import Enum
 from typing import Protocol, assert_never
 
@@ -34,7 +35,7 @@ import trio
 from bee.errors import BeeError
 from hypercore.core_info import CoreStatistics
 from hypercore.encoding import DecodeError
-from hypercore.errors import HypercoreError
+from hypercore.errors import HypercoreError, StorageFailed
 from node.errors import NodeError
 from node.mesh.member import Member
 from node.mesh.messages import Doubt, Head
@@ -47,6 +48,8 @@ GRACE_SECONDS = 2.0
 HEAD_SECONDS = 5.0
 """How long a member may take to show the head that it claims."""
 
+RETRY_SECONDS = 1.0
+
 STALL_SECONDS = 5.0
 """Fetching our own blocks back is given up when none comes for so long."""
 
@@ -56,9 +59,9 @@ MAX_FORKS_AHEAD = 1024
 MAX_HEADS = 4
 """Words about our log from one member on one connection: one, and one answer, are usual."""
 
-OVERLAP_SECONDS = 20.0
-"""How long the first append waits when a member saw another run of this node go just before: it
-comes back by then if it lives, and is told apart."""
+OVERLAP_SECONDS = 4.0
+"""How long the first append waits when a member saw another run of this node go just before. If it
+lives it dials that member every second, and is told apart; most of the time it lost its power."""
 
 _ROW = b"recall"
 _FAILED = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
@@ -105,10 +108,9 @@ class Recall:
         log: OwnLog,
         rebuild: Callable[[], Awaitable[int]] | None,
         instance: bytes,
-        *,
-        asks: bool,
+        members: frozenset[bytes],
     ) -> None:
-        """`rebuild` makes all that is beside the log anew; `asks`: whether there are members."""
+        """`rebuild` makes all that is beside the log anew; `members` are those ever met, by id."""
         self.instance = instance
         """Tells this run of the node from every other."""
         self.state = RecallState.ASKING
@@ -117,7 +119,8 @@ class Recall:
         self.runs = Runs()
         self._log = log
         self._rebuild = rebuild
-        self._asks = asks
+        self._silent = set(members)
+        """Who has not said anything yet of those that were ever met."""
         marked = log.get_local_value(_ROW)
         appended = log.statistics().blocks_appended
         self._known = (log.length if marked is None else int(marked)) - appended
@@ -166,7 +169,9 @@ class Recall:
 
     def _hear(self, member: Member, *, is_length: bool) -> None:
         if self._half_heard.setdefault(member, is_length) is not is_length:
-            self._heard.set()
+            self._silent.discard(member.id)
+            if not self._silent:
+                self._heard.set()
 
     def forget(self, member: Member) -> None:
         """It went."""
@@ -176,15 +181,35 @@ class Recall:
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
 
+        Where the disk is full that is found out all the same, unless something has to be written.
+
         Raises: SecondNode, LogWasLonger.
         Cancel: the log may be appended to.
         """
-        async with self._log.exclusive():
+        while True:
+            with suppress(StorageFailed):
+                if not self._settled.is_set():
+                    async with self._log.exclusive():
+                        await self._find_out()
+                    self._settled.set()
+                await self._stay_alone()
+            await trio.sleep(RETRY_SECONDS)  # there is no room on our disk
+
+    async def _find_out(self) -> None:
+        """Find out how long our log is. Raises: StorageFailed."""
+        is_marked = False
+        with suppress(StorageFailed):
             await self._mark()
-            await self._ask()
-            await self._settle()
+            is_marked = True
+        await self._ask()
+        if self._is_behind and not is_marked:
+            await self._mark()
+        await self._settle()
+        with suppress(StorageFailed):  # then the next start looks once more
             await self._log.write_local({_ROW: None})
-        self._settled.set()
+
+    async def _stay_alone(self) -> None:
+        """Look into what members say later. Raises: as `run`; StorageFailed."""
         while True:
             await self._wake.wait()
             self._check_alone()
@@ -224,8 +249,8 @@ class Recall:
             )
 
     async def _ask(self) -> None:
-        """Wait for a member's word, or for long enough; in doubt, for the whole truth."""
-        if not self._asks:
+        """Wait for the members' word, or for long enough; in doubt, for the whole truth."""
+        if not self._silent:
             return
         with trio.move_on_after(GRACE_SECONDS):
             await self._heard.wait()
@@ -258,8 +283,9 @@ class Recall:
                     continue
                 if head.fork > log.fork:
                     await self._follow_fork(member, head)
-                elif not await self._wait_shown(member, head):
+                elif not await self._wait_length(head):
                     del self._claims[member]
+                    await self._begin_fork(log.fork + 1, head.length, member)
             if log.length > self._appended_to:
                 await self._recover()
         self.state = RecallState.GOING_ON
@@ -269,8 +295,14 @@ class Recall:
         del self._claims[member]
         if not self._is_credible(member, head):
             return
-        _log.warning("our log goes on as a new fork", known=head.fork, by=member.id.hex()[:12])
-        await self._log.truncate(self._appended_to, head.fork + 1)
+        await self._begin_fork(head.fork + 1, head.length, member)
+
+    async def _begin_fork(self, fork: int, claimed: int, member: Member) -> None:
+        """What we signed beyond our length cannot be had: from here on it is another history."""
+        length = self._appended_to
+        about = {"length": length, "claimed": claimed, "by": member.id.hex()[:12]}
+        _log.warning("our log goes on as a new fork", fork=fork, **about)
+        await self._log.truncate(length, fork)
         self._known = self._log.length - self._log.statistics().blocks_appended
 
     def _is_credible(self, member: Member, head: Head) -> bool:
@@ -280,12 +312,16 @@ class Recall:
         self._end(member, f"fork {head.fork} of our log, which is at {self._log.fork}")
         return False
 
-    async def _wait_shown(self, member: Member, head: Head) -> bool:
-        """Whether the head is here that the member claims; our own signature is in it."""
+    async def _wait_shown(self, member: Member, head: Head) -> None:
+        """Wait for the head that a member claims, and send it away if that does not come."""
+        if not await self._wait_length(head):
+            self._end(member, f"length {head.length} of our log, and does not show it")
+
+    async def _wait_length(self, head: Head) -> bool:
+        """Whether a head that long is here; our own signature is in it."""
         with trio.move_on_after(HEAD_SECONDS):
             await self._log.wait_length(head.length)
             return True
-        self._end(member, f"length {head.length} of our log, and does not show it")
         return False
 
     def _end(self, member: Member, claim: str) -> None:

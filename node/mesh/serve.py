@@ -21,11 +21,12 @@ from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
-from node.errors import NodeError
+from node.errors import CorruptStore, NodeError
 from node.mesh.conduct import VAIN_PUSH
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
+from node.mesh.follow_rules import OwnerRule
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
@@ -49,7 +50,7 @@ HEAD_DELAY_SECONDS = 10.0
 """How long nobody looks at the longer head of a member of which nothing is read. That is most of
 them at most times: who merged an edit has written it into its own log, too."""
 
-REREAD_SECONDS = 1.0
+REREAD_SECONDS = 0.5
 """After a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005
@@ -130,6 +131,7 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+        mesh.recall.forget(member)  # it may have spoken of our log before it was in the table
         if member.conduct.ended_for is not None:
             mesh.punish(member, member.conduct.ended_for)
     if member.welcome is None and member.close_reason == WRONG_SECRET:
@@ -174,7 +176,7 @@ async def _serve_admitted(
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         _delay_heads(core)
-        member.serve_updates(lambda: mesh.data.durable_length)
+        member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
         member.carry_out(member.session.tell_head(head))
@@ -292,7 +294,10 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     while True:
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
-            is_done = await mesh.catch_up.run(member, welcome) and is_done
+            # What came while there was no room is not announced again.
+            length = max(welcome.length, member.session.announced_length)
+            newest = replace(welcome, length=length)
+            is_done = await mesh.catch_up.run(member, newest) and is_done
         member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
@@ -303,7 +308,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
                 # What was announced is fetched first, unless that is not what is wanted now.
                 await member.policy_changed.wait()
             if pause.cancelled_caught:
-                mesh.ask_for_listing(member)
+                mesh.interest.ask_for_listing(member)
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
@@ -311,14 +316,24 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
     while True:
         await member.listing.wake.wait()
         prefixes, owners = member.listing.take()
-        async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
-            async for ids in found:
-                states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
-                held = {co_id: state.sessions for co_id, state in states.items() if state.header}
-                member.queue_update(held)
-                while member.pending_updates > MAX_WAITING_UPDATES:
-                    await member.listing.room.wait()
-                await trio.lowlevel.checkpoint()
+        try:
+            await _list_matching(mesh, member, prefixes, owners)
+        except CorruptStore as error:
+            _log.error("cannot list what a member follows", **_about(member), error=str(error))
+
+
+async def _list_matching(
+    mesh: Mesh, member: Member, prefixes: tuple[str, ...], owners: frozenset[OwnerRule]
+) -> None:
+    """Raises: CorruptStore."""
+    async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
+        async for ids in found:
+            states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
+            held = {co_id: state.sessions for co_id, state in states.items() if state.header}
+            member.outbox.queue_update(held)
+            while member.outbox.updates > MAX_WAITING_UPDATES:
+                await member.outbox.room.wait()
+            await trio.lowlevel.checkpoint()
 
 
 async def _watch_exchange(

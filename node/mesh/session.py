@@ -182,6 +182,8 @@ class MeshSession:
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
         self.selection = Selection(owners_of)
+        self.announced_length = 0
+        """Of its data core, as it said with what moved there; 0 if nothing has."""
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0
@@ -246,7 +248,12 @@ class MeshSession:
                 | (Records() | Held() | Farewell() | Kept())
                 | (Neighbors() | Brief() | Unclear())
             ):
+                self._note_length(message)
                 return [message]
+
+    def _note_length(self, message: Message) -> None:
+        if isinstance(message, Update | Brief):
+            self.announced_length = max(message.version, self.announced_length)
 
     def ask(
         self,

@@ -78,7 +78,8 @@ class Telling:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
-            self._names.note(moved)
+            if self._members:  # what nobody has heard of has no need of a short name
+                self._names.note(moved)
             if not self._trust.may_write:
                 continue  # nobody would take it
             members = [member for member in self._members.values() if member.direction.gives]
@@ -93,7 +94,7 @@ class Telling:
 
     def _queue_brief(self, member: Member, changes: Mapping[RawCoId, Sessions]) -> None:
         patience = FIRST_SECONDS if self._id < member.id else SECOND_SECONDS
-        if not member.queue_brief(changes, trio.current_time() + patience):
+        if not member.outbox.queue_brief(changes, trio.current_time() + patience):
             _close(member)
         self._brief_queued.set()
 
@@ -107,7 +108,7 @@ class Telling:
             now = trio.current_time()
             for member in list(self._members.values()):
                 if member.hearsay.due_at <= now:
-                    member.tell_in_brief()
+                    member.outbox.tell_in_brief()
 
     async def _tell_neighbors(self) -> None:
         """Tell members from whom else this node hears."""
@@ -188,7 +189,7 @@ class Telling:
 
 
 def _queue(member: Member, changes: Mapping[RawCoId, Sessions]) -> None:
-    if not member.queue_update(changes):
+    if not member.outbox.queue_update(changes):
         _close(member)
 
 

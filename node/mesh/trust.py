@@ -102,6 +102,11 @@ class Trust:
         """Whether it was shut out: it is not even served what strangers are."""
         return self._judge(member_id, None).revocation is not None
 
+    def known_members(self) -> frozenset[bytes]:
+        """Whom this node has ever met, but for itself and those that were shut out."""
+        ids = {bytes.fromhex(met.id) for met in self.book} - {self._id}
+        return frozenset(id for id in ids if not self.is_barred(id))
+
     def serves_strangers(self, data_key: bytes) -> bool:
         """Whether who is no member may replicate that core, knowing its key.
 
@@ -200,7 +205,7 @@ class Trust:
                     for record in ledger.in_force.values()
                     if short_digest(record) not in digests
                 ]
-                member.queue_records(split_records(ledger.summary, lacking))
+                member.outbox.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
                 self._hear_farewell(member, message)
             case Kept():

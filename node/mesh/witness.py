@@ -25,7 +25,7 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import discovery_key
 from hypercore.encoding import DecodeError
-from hypercore.errors import InvalidProof, UsageError
+from hypercore.errors import InvalidProof, StorageError, UsageError
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
 from node.cojson.fork_watch import ForkWatch
@@ -122,7 +122,7 @@ class Witness:
 
     def greet(self, member: Member) -> None:
         """It was admitted: it is told all there is."""
-        member.queue_evidence(list(self._kept.values()))
+        member.outbox.queue_evidence(list(self._kept.values()))
         if member.welcome is not None and self.is_forked(member.welcome.data_key):
             member.freeze()
 
@@ -177,8 +177,8 @@ class Witness:
                 await self._judge_session(member, evidence)
         except (DecodeError, InvalidProof, ValueError) as error:
             self._refuse(member, evidence, str(error))
-        except CorruptStore as error:
-            _log.error("cannot judge evidence", subject=evidence.subject, error=str(error))
+        except (CorruptStore, StorageError) as error:
+            _log.error("cannot judge evidence", subject=evidence.subject[:80], error=str(error))
 
     async def _judge_core(self, member: Member, evidence: Evidence) -> None:
         key = bytes.fromhex(evidence.subject)
@@ -242,13 +242,18 @@ class Witness:
     def _pass_on(self, evidence: Evidence, source: Member | None = None) -> None:
         for member in list(self._members.values()):
             if member is not source:
-                member.queue_evidence([evidence])
+                member.outbox.queue_evidence([evidence])
 
     async def _watch_cores(self, cores: WitnessedCores) -> None:
         async for core in cores.frozen_cores():
             proof = core.fork_proof
             if proof is not None:
-                await self._keep_core(core.key, proof.encode())
+                try:
+                    await self._keep_core(core.key, proof.encode())
+                except (
+                    StorageError
+                ) as error:  # it stays with the core, and is kept at a later start
+                    _log.error("evidence not kept", core=core.key.hex(), error=str(error))
 
     async def _watch_sessions(self) -> None:
         """Pass on what is kept of sessions, as far as others can judge it, too."""

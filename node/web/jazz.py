@@ -1,6 +1,7 @@
 """The WebSocket server that Jazz clients connect to.
 
-`websockets` parses and builds frames, trio moves them. A connection has two tasks: the handler,
+`websockets` parses and builds frames, but for short texts, which are read many at a time
+(`text_frames.py`); trio moves them. A connection has two tasks: the handler,
 which pulls frames as it wants them (not pulling is how a busy node slows a client down), and a
 writer, which sends everything that was queued since its last turn in one call.
 
@@ -23,7 +24,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
-import socket
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -39,20 +39,16 @@ from websockets.server import ServerProtocol
 
 from node.cojson.gatekeeper import Origin
 from node.notation import format_address
+from node.web.tcp import CLOSE_SECONDS, keep_alive, refuse
+from node.web.text_frames import TextFrames
 
 RECEIVE_BYTES = 64 * 1024
 OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000
 MAX_CONTROL_BYTES = 16 * 1024
 MAX_PARTIAL_BYTES = 512 * 2**20
-CLOSE_SECONDS = 2.0  # for the other end to take our close frame and hang up
 
 _JOIN_BYTES = 64 * 1024  # larger frames are sent alone: joining would only copy them
 _TURN_MESSAGES = 128  # hand over this many without yielding, about 1 ms of work for the handler
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
-    b"Content-Length: 21\r\nContent-Type: text/plain\r\n\r\ntoo many connections\n"
-)
-
 _UNAUTHORIZED = "a token is needed: connect to /?token=... or /?key=...\n"
 _silent = logging.getLogger("beemesh.websockets")
 """`websockets` logs the paths that clients ask for when it debugs, and tokens are in there."""
@@ -181,13 +177,13 @@ class JazzServer:
     async def _serve_stream(self, stream: trio.SocketStream) -> None:
         try:
             host, port = stream.socket.getpeername()[:2]
-            _keep_alive(stream)
+            keep_alive(stream)
         except OSError:  # gone before we looked
             await trio.aclose_forcefully(stream)
             return
         if not self._admits(host):
             self._refused += 1
-            await _refuse(stream)
+            await refuse(stream)
             return
         self._connections[host] += 1
         client = JazzSocket(self, stream, host, port)
@@ -259,6 +255,7 @@ class JazzSocket:
             max_size=limits.max_message_bytes,
             logger=_silent,
         )
+        self._texts: TextFrames | None = None  # None while all frames are for `protocol`
         self._inbox: deque[str] = deque()
         self._handed_over = 0
         self._message = bytearray()  # of the message that is arriving in fragments
@@ -297,8 +294,11 @@ class JazzSocket:
 
         Cancel: the connection is useless; close it.
         """
+        asked = b""
         while self.protocol.state is State.CONNECTING and not self._has_ended:
-            for event in await self._receive_events():
+            data = await self._receive_some()
+            asked = asked[-3:] + data
+            for event in self._parse(data):
                 if isinstance(event, Request):
                     self.protocol.send_response(self._server.answer(event, self))
                 else:
@@ -306,6 +306,10 @@ class JazzSocket:
             self._queue_writes()
             if self.protocol.eof_sent or self.is_open:
                 break
+        # Who does not wait for the answer may have brought a part of a frame to `protocol`.
+        has_waited = asked.find(b"\r\n\r\n") == len(asked) - 4
+        if self.is_open and has_waited and not self.protocol.extensions:
+            self._texts = TextFrames(self._server.limits.max_message_bytes)
         try:
             while self._outbox:
                 await self._stream.send_all(self._take())
@@ -313,17 +317,17 @@ class JazzSocket:
             self._has_ended = True
 
     async def receive(self) -> str | None:
-        """The next text message; None when the client has gone or broke the rules.
+        """The next text messages; None when the client has gone or broke the rules.
 
-        A binary frame counts as text if it is UTF-8, and is dropped otherwise.
+        Short ones that came together have a line feed between them. A binary frame counts as text
+        if it is UTF-8, and is dropped otherwise.
 
         Cancel: nothing is lost; the next call goes on.
         """
         while not self._inbox:
             if self._has_ended:
                 return None
-            for event in await self._receive_events():
-                self._receive_frame(event)
+            self._receive_data(await self._receive_some())
             self._queue_writes(are_control=True)
             self._handed_over = 0
         self._handed_over += 1
@@ -382,16 +386,30 @@ class JazzSocket:
         Closing with bytes unread would reset the connection, and the client might never see why.
         """
         while not self._has_hung_up:
-            await self._receive_events()
+            self._receive_data(await self._receive_some())
+            self._inbox.clear()
             self._queue_writes(are_control=True)
         await self._written.wait()
 
-    async def _receive_events(self) -> list[object]:
-        """Read once and parse; frames of a protocol that has failed are discarded in there."""
+    async def _receive_some(self) -> bytes:
+        """Read once; nothing when no more will come."""
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
+        self._server.bytes_received += len(data)
+        return bytes(data)
+
+    def _receive_data(self, data: bytes) -> None:
+        for segment in self._texts.split(data) if self._texts and data else [data]:
+            if isinstance(segment, bytes):
+                for event in self._parse(segment):
+                    self._receive_frame(event)
+            elif self.is_open and not self._has_failed:
+                self._receive_texts(segment)
+
+    def _parse(self, data: bytes) -> list[object]:
+        """Frames of a protocol that has failed are discarded in there."""
         if data:
             self.protocol.receive_data(data)
             self._count_partial(self._partial_bytes + len(data))
@@ -400,8 +418,20 @@ class JazzSocket:
                 self.protocol.receive_eof()
             self._has_ended = self._has_hung_up = True
             self._count_partial(0)
-        self._server.bytes_received += len(data)
         return list(self.protocol.events_received())
+
+    def _receive_texts(self, texts: Sequence[bytes]) -> None:
+        """Take whole messages, all in one if they are text."""
+        try:
+            self._inbox.append(b"\n".join(texts).decode())
+        except UnicodeDecodeError:
+            self._message_opcode = Opcode.TEXT
+            for text in texts:
+                if not self._has_failed:
+                    self._receive_message(text)
+        else:
+            self._count_partial(0)
+            self._server.messages_received += len(texts)
 
     def _receive_frame(self, frame: object) -> None:
         if not isinstance(frame, Frame) or self._has_failed:
@@ -466,22 +496,3 @@ class JazzSocket:
         self._outbox_taken.set()
         self._outbox_taken = trio.Event()
         return taken[0] if len(taken) == 1 else b"".join(taken)
-
-
-def _keep_alive(stream: trio.SocketStream) -> None:
-    """Find out within two minutes that a silent client's machine has vanished."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
-        if (option := getattr(socket, name, None)) is not None:  # macOS names the first otherwise
-            stream.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-async def _refuse(stream: trio.SocketStream) -> None:
-    try:
-        with trio.move_on_after(CLOSE_SECONDS):
-            await stream.send_all(_BUSY)
-            await stream.send_eof()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
-    finally:
-        await trio.aclose_forcefully(stream)

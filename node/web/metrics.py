@@ -38,7 +38,10 @@ class StatusCollector(Collector):
             "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
             "covalues": ("coValues held", status.covalues),
             "peers": ("Connected nodes", status.peers),
-            "members_kept_out": ("Members sent away for a while", len(status.penalties)),
+            "members_kept_out": (
+                "Members sent away for a while",
+                sum(penalty.seconds_left > 0 for penalty in status.penalties),
+            ),
             "clients": ("Connected Jazz clients", clients.connected),
             "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
             "covalues_subscribed": ("coValues that clients follow", sync.subscribed),

@@ -257,7 +257,7 @@ class NodeStatus:
     hypercore: Mapping[str, float] = field(default_factory=dict)
     """The open cores under the names of `hypercore-stats`."""
     penalties: tuple[PenaltyStatus, ...] = ()
-    """Members that may not come back yet; the last one first."""
+    """Members sent away, the last one first; some may be back by now (`seconds_left` is 0)."""
     ways: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are connected by which way; see `PeerStatus.reach`."""
     relay: RelayStatus | None = None

@@ -10,6 +10,7 @@ from node.web.status import (
     DiskStatus,
     MirrorStatus,
     NodeStatus,
+    PenaltyStatus,
     RelayStatus,
     SyncCounts,
 )
@@ -33,10 +34,7 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
         ("transactions", f"{status.sync.transactions:,} stored in {status.sync.commits:,} commits"),
         *_trouble_rows(status.sync),
         *(
-            (
-                f"sent away {penalty.id[:12]}",
-                f"for {format_age(penalty.seconds_left)}: {penalty.reason}",
-            )
+            (f"sent away {penalty.id[:12]}", f"{_penalty_text(penalty)}: {penalty.reason}")
             for penalty in status.penalties[:_SHOWN_PENALTIES]
         ),
         *_compaction_rows(status.compaction),
@@ -61,6 +59,12 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
+
+
+def _penalty_text(penalty: PenaltyStatus) -> str:
+    if not penalty.seconds_left:
+        return "may be back"
+    return f"for {format_age(penalty.seconds_left)}"
 
 
 def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:

@@ -108,7 +108,6 @@ class DhtEngine:
             is_firewalled=self._standing.is_firewalled,
         )
         self._hints_this_tick = 0
-        self._unsent: list[tuple[Call, Purpose]] = []  # tried again at the next tick
 
     @property
     def table(self) -> RoutingTable:
@@ -298,7 +297,7 @@ class DhtEngine:
             handle, outputs = self._requests.open(call, self._standing.via, self._id_to_show, now)
         except TooManyRequests:
             # At most what queries and upkeep have under way, each of which is bounded.
-            self._unsent.append((call, purpose))
+            self._errands.postpone(call, purpose)  # to the next tick
             return []
         self._errands.note(handle, purpose)
         return self._digest(outputs, now)
@@ -511,7 +510,9 @@ class DhtEngine:
         statistics = self._requests.statistics
         self._health.tick(statistics.answers, statistics.timeouts)
         self._responder.records.expire(now)
-        outputs = self._send_unsent(now)
+        outputs: list[EngineOutput] = []
+        for call, purpose in self._errands.take_postponed():
+            outputs += self._open(call, purpose, now)
         if not self.is_bootstrapped:
             return outputs
         if self._standing.is_test_due(now):
@@ -520,13 +521,4 @@ class DhtEngine:
             outputs += self._ping(self._neighborhood.check(node, now), now)
         if chores.is_refresh_due:
             outputs += self.refresh(now)
-        return outputs
-
-    def _send_unsent(self, now: float) -> list[EngineOutput]:
-        """Try again what there was no room for, unless its query has been cancelled."""
-        unsent, self._unsent = self._unsent, []
-        outputs: list[EngineOutput] = []
-        for call, purpose in unsent:
-            if self._errands.is_wanted(purpose):
-                outputs += self._open(call, purpose, now)
         return outputs

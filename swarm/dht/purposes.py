@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from swarm.dht.neighborhood import Check, Introduction, Swap
 from swarm.dht.query import Query
 from swarm.dht.reachability import Probe
+from swarm.dht.requests import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Errands:
         self._purposes: dict[int, Purpose] = {}
         self._queries: dict[int, Running] = {}
         self._last_query = 0
+        self._postponed: list[tuple[Call, Purpose]] = []
 
     @property
     def queries(self) -> int:
@@ -86,9 +89,16 @@ class Errands:
         """What a request is for; None when nobody wants to know any more."""
         return self._purposes.get(handle)
 
-    def is_wanted(self, purpose: Purpose) -> bool:
-        """Whether a request that was not sent yet is still worth sending."""
-        return not isinstance(purpose, ForQuery) or purpose.query in self._queries
+    def postpone(self, call: Call, purpose: Purpose) -> None:
+        """There is no room for a request now: it is to be tried again."""
+        self._postponed.append((call, purpose))
+
+    def take_postponed(self) -> Iterator[tuple[Call, Purpose]]:
+        """Those that are still worth sending when their turn comes: their queries are not over."""
+        postponed, self._postponed = self._postponed, []
+        for call, purpose in postponed:
+            if not isinstance(purpose, ForQuery) or purpose.query in self._queries:
+                yield call, purpose
 
     def settle(self, handle: int) -> Purpose | None:
         """A request is over; what it was for."""

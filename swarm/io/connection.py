@@ -77,8 +77,6 @@ class Connection:
         self._opened_at = self._last_received_at = trio.current_time()
         self._reading_since = math.inf
         self._patience = math.inf
-        self.was_cut = False
-        """The network ended it, not one of the two ends."""
 
     @property
     def reach(self) -> Reach:
@@ -170,9 +168,6 @@ class Connection:
         self._reading_since = trio.current_time()
         try:
             data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
-        except trio.BrokenResourceError:
-            self.was_cut = True
-            raise
         finally:
             self._reading_since = math.inf
         if not data:
@@ -234,7 +229,6 @@ class Connection:
             if silent_at <= trio.current_time():
                 await trio.sleep(_GRACE_SECONDS)
                 if self._silent_at() == silent_at:
-                    self.was_cut = True
                     await self.aclose()
                     return
             else:

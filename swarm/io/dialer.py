@@ -15,7 +15,8 @@ from swarm.io.connection import Connection, open_connection
 from swarm.io.hyperdht import HyperDht
 from swarm.io.sessions import Changes, Sessions
 from swarm.io.tcp import dial, remote_address
-from swarm.peer_book import Dial, PeerBook, Source
+from swarm.known_peer import Source
+from swarm.peer_book import Dial, PeerBook
 from swarm.reach import Reach, Route
 
 MAX_DIALS = 32

@@ -16,7 +16,7 @@ import time
 import trio
 
 from swarm.io.connection import Connection
-from swarm.peer_book import Source
+from swarm.known_peer import Source
 
 DECISION_SECONDS = 8.0
 """For the end that dialed to confirm a second connection, or hang up."""

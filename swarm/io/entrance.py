@@ -12,7 +12,7 @@ from swarm.errors import SwarmError
 from swarm.io.connection import open_connection
 from swarm.io.sessions import Changes, Sessions
 from swarm.io.tcp import remote_address, tune
-from swarm.peer_book import Source
+from swarm.known_peer import Source
 from swarm.reach import Reach, Route
 from swarm.secret_stream import HANDSHAKE_SECONDS
 

@@ -67,7 +67,7 @@ class Mdns:
         self._topics_changed.set()
 
     async def wait_announced(self) -> None:
-        """Return when what `announce` was told last is on the network."""
+        """Return when what `announce` was told last is on the network. Cancel: nothing changes."""
         await self._announced.wait()
 
     async def receive(self) -> list[Neighbor]:

@@ -148,7 +148,7 @@ class MuxHandle:
         self._flushed.set()
 
     async def wait_ended(self) -> None:
-        """Return when the connection has ended, from whichever side."""
+        """Return when the connection has ended, from whichever side. Cancel: undoes nothing."""
         await self._end.wait()
 
     async def flush(self) -> None:

@@ -15,7 +15,8 @@ from swarm.io.connection import Connection
 from swarm.io.duplicates import Duplicates, Session
 from swarm.io.swarm_report import ConnectionInfo, Counters, describe
 from swarm.io.tasks import Wakeup
-from swarm.peer_book import PeerBook, Source
+from swarm.known_peer import Source
+from swarm.peer_book import PeerBook
 
 Handler = Callable[[Connection], Awaitable[None]]
 Firewall = Callable[[bytes], bool]
@@ -194,8 +195,7 @@ class Sessions:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
                 if not session.is_replaced:
-                    now = trio.current_time()
-                    self._book.connection_closed(key, now, was_cut=connection.was_cut)
+                    self._book.connection_closed(key, trio.current_time())
             session.done.set()
             self._changes.note()
 

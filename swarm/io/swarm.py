@@ -31,7 +31,8 @@ from swarm.io.swarm_report import ConnectionInfo, SwarmStatistics
 from swarm.io.tasks import open_background_nursery
 from swarm.io.tcp import format_address, open_listeners
 from swarm.io.topics import Interest, Topics, open_topics
-from swarm.peer_book import PeerBook, PeerInfo, Source
+from swarm.known_peer import PeerInfo, Source
+from swarm.peer_book import PeerBook
 
 if TYPE_CHECKING:
     from swarm.io.mdns import Mdns
@@ -145,6 +146,7 @@ class Swarm:
         """Return when the topics joined so far are announced; at once without discovery.
 
         Where multicast does not work that is never: `statistics().lan_error` says why.
+        Cancel: nothing changes.
         """
         if self._mdns is not None:
             await self._mdns.wait_announced()
@@ -165,7 +167,10 @@ class Swarm:
             await self._changes.wait()
 
     async def wait_changed(self) -> None:
-        """Return at the next change of connections, peers or the statistics about them."""
+        """Return at the next change of connections, peers or the statistics about them.
+
+        Cancel: nothing changes.
+        """
         await self._changes.wait()
 
     # Peers that are named.

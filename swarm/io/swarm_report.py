@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.io.connection import ConnectionStatistics
-from swarm.peer_book import Source
+from swarm.known_peer import Source
 from swarm.reach import Reach
 
 

@@ -56,7 +56,7 @@ def tune(stream: trio.SocketStream) -> None:
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     """Listen on every address of `host`; port 0 picks a free one.
 
-    Raises: OSError when the port is taken.
+    Raises: OSError when the port is taken. Cancel: nothing stays open.
     """
     return list(await trio.open_tcp_listeners(port, host=host))
 

@@ -11,6 +11,7 @@ import trio
 from bee import Bee, Entry, HistoryReplaced
 from hypercore import Durability, open_corestore
 from hypercore.errors import NotWritable
+from tests.support.bee_log import BeeLog
 
 
 async def fill(bee: Bee, count: int) -> None:
@@ -128,3 +129,39 @@ async def test_long_local_work_lets_others_run(work: Callable[[Bee], Awaitable[N
             await work(bee)
             assert turns - before >= 5
             nursery.cancel_scope.cancel()
+
+
+async def test_a_long_batch_is_whole_or_nothing_and_lets_others_run() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        twin = BeeLog()
+        await fill(Bee(twin), 1_500)
+        turns: list[int] = []
+
+        async def watch_length() -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns.append(core.length)
+
+        async def write() -> None:
+            async with bee.batch() as batch:
+                for number in range(1_500):
+                    await batch.put(b"%05d" % (number * 7919 % 1_500), b"v%d" % number)
+                turns.clear()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_length)
+            with trio.CancelScope() as scope:
+                async with bee.batch() as batch:
+                    for number in range(1_500):
+                        await batch.put(b"%05d" % number, b"given up")
+                    scope.cancel()
+            assert scope.cancelled_caught
+            assert core.length == 0
+            await write()
+            assert turns.count(0) >= 10
+            nursery.cancel_scope.cancel()
+        assert set(turns) <= {0, 1_501}
+        assert await core.get_many(range(core.length)) == twin.blocks
+        assert len([entry async for entry in bee.range()]) == 1_500

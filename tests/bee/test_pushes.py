@@ -171,3 +171,16 @@ async def test_the_newest_entry_comes_with_the_head() -> None:
             assert entry is not None
             assert entry.value == b"new"
             assert copy.statistics().replication.total.pushes_received > 5
+
+
+async def test_a_bee_whose_core_was_closed_leaves_its_peers_to_the_one_before() -> None:
+    """Found in review: a look into a core by another session took the answers with it."""
+    async with copies() as (core, copy):
+        session = core.session()
+        assert await Bee(session).get(b"00001") is not None
+        session.release()
+        bee = Bee(copy)
+        snapshot = bee.snapshot()
+        assert await snapshot.get(b"01500") is not None
+        assert snapshot.reads.round_trips <= 2
+        assert copy.statistics().replication.total.pushes_received > 0

@@ -23,7 +23,7 @@ from hypercore.inclusion_proof import (
     verify_inclusion_proof,
 )
 from hypercore.log import Head
-from hypercore.manifest import Manifest, PartialSignature, Signer, Verifier
+from hypercore.manifest import Manifest, Signer
 from hypercore.merkle import MerkleNode
 from hypercore.proof import BlockRequest, Proof, SeekRequest, UpgradeRequest
 from hypercore.proof_request import HashRequest, ProofRequest
@@ -44,6 +44,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.statistics import Counters
 from hypercore.replication.uploads import TooManyRequests, Uploads
+from hypercore.verifier import PartialSignature, Verifier
 from tests.hypercore.fuzz_records import (
     MANIFEST_PY,
     VECTORS,

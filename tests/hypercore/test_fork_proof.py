@@ -13,9 +13,10 @@ from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidProof
 from hypercore.fork_proof import ForkProof, ProvenFork, make_fork_proof, verify_fork_proof
 from hypercore.log import append
-from hypercore.manifest import Manifest, Prologue, Signer, Verifier
+from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode, tree_hash
 from hypercore.proof import Proof, ProofRequest, UpgradeProof, UpgradeRequest, build_proof
+from hypercore.verifier import Verifier
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
     ONE,

@@ -19,9 +19,14 @@ from hypercore import (
     open_corestore,
     verify_fork_proof,
 )
+from hypercore.proof_request import BlockRequest, UpgradeRequest
+from hypercore.replication.capability import replicate_capability
+from hypercore.replication.messages import PROTOCOL, Data, Handshake, MessageType, Sync
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.storage.core_storage import FORK_PROOF_KEY
 from tests.support.forked_cores import joined, open_writer
-from tests.support.forked_logs import ONE, SHARED, fork_proof
+from tests.support.forked_logs import ONE, SHARED, fork_proof, tree_with
+from tests.support.memory_mux import memory_mux_pair
 from tests.support.trees import KEY_PAIR, MANIFEST
 
 KEY = MANIFEST.key
@@ -152,3 +157,36 @@ async def test_a_store_tells_which_cores_are_frozen() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert told == [KEY, KEY]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_longer_head_that_is_pushed_to_a_frozen_core_is_not_taken() -> None:
+    """Found in review: a push that was on its way ended more than its channel."""
+    async with open_corestore(None) as one, open_corestore(None) as other:
+        writer = await open_writer(one, ONE)
+        reader = await other.get(key=KEY)
+        async with joined(writer, reader):
+            await reader.update()
+        await reader.freeze(PROOF)
+        reader.replication.configure(ReplicationSettings(push=PushMode.ALLOWED))
+        ours, theirs = memory_mux_pair()
+        for mux in (ours, theirs):
+            mux.expected.add((PROTOCOL, reader.discovery_key))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.serve, ours)
+            capability = replicate_capability(
+                is_initiator=False, key=KEY, handshake_hash=theirs.link.handshake_hash
+            )
+            channel = await theirs.open_channel(
+                PROTOCOL, reader.discovery_key, Handshake(capability).encode()
+            )
+            sync = Sync(0, 6, 5, True, True, True, False, False)
+            channel.send(MessageType.SYNC, sync.encode())
+            longer = tree_with([*ONE, b"more"])
+            pushed = longer.answer(block=BlockRequest(5, 0), upgrade=UpgradeRequest(5, 1))
+            channel.send(MessageType.DATA, Data(0, pushed).encode())
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(reader.peers) == 1
+            assert reader.replication.statistics().total.answers_ignored == 1
+            nursery.cancel_scope.cancel()
+        assert reader.head.length == 5
+        assert not await reader.update()

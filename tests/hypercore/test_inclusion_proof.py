@@ -25,9 +25,9 @@ from hypercore.crypto import discovery_key
 from hypercore.errors import InvalidSignature
 from hypercore.inclusion_proof import build_inclusion_proof
 from hypercore.log import EMPTY_HEAD, append
-from hypercore.manifest import Verifier
 from hypercore.merkle import MerkleNode, tree_hash
 from hypercore.proof import BlockProof, Proof, UpgradeRequest, verify_proof
+from hypercore.verifier import Verifier
 from tests.hypercore.test_spoiled_proofs import is_mirrored, spoiled_proofs
 from tests.support.trees import KEY_PAIR, MANIFEST, VERIFIER
 from tests.support.vector_log import BLOCKS, WRITER

@@ -13,8 +13,9 @@ from hypercore.crypto import KeyPair
 from hypercore.encoding import Reader
 from hypercore.errors import CorruptStorage, OutOfRange, UsageError
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append, stale_nodes, truncate
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
+from hypercore.verifier import Verifier
 from tests.reference import merkle as slow
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "hypercore"

@@ -16,16 +16,10 @@ from hypercore.encoding import DecodeError, Reader, encode_array, encode_uint
 from hypercore.errors import NotWritable
 from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
-from hypercore.manifest import (
-    DEFAULT_NAMESPACE,
-    Manifest,
-    PartialSignature,
-    Prologue,
-    Signer,
-    Verifier,
-)
+from hypercore.manifest import DEFAULT_NAMESPACE, Manifest, Prologue, Signer
 from hypercore.merkle import encode_node
 from hypercore.proof import Proof, UpgradeRequest, verify_proof
+from hypercore.verifier import PartialSignature, Verifier
 from tests.support.trees import VERIFIER
 from tests.support.vector_log import NOTHING, WRITER
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidSignature, NotWritable, UsageError
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append
-from hypercore.manifest import Manifest, PartialSignature, Prologue, Verifier
+from hypercore.manifest import Manifest, Prologue
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import (
     SignatureCollector,
@@ -20,6 +20,7 @@ from hypercore.multisig import (
     sign_part,
     signable_length,
 )
+from hypercore.verifier import PartialSignature, Verifier
 
 PAIRS = [KeyPair.from_seed(bytes([seed]) * 32) for seed in range(5)]
 KEYS = [pair.public_key for pair in PAIRS]

@@ -15,7 +15,7 @@ from hypercore.encoding import encode_array, encode_buffer, encode_uint
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD, Changeset
-from hypercore.manifest import Manifest, Prologue, Signer, Verifier
+from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode, encode_node
 from hypercore.proof import (
     BlockRequest,
@@ -30,6 +30,7 @@ from hypercore.proof import (
     plan_proof,
     verify_proof,
 )
+from hypercore.verifier import Verifier
 from tests.reference import merkle as slow
 from tests.support.trees import KEY_PAIR, MANIFEST, VERIFIER, Tree, reader_of, writer_of
 from tests.support.vector_log import BLOCKS, NOTHING, TREES, VECTORS, WRITER, assert_true

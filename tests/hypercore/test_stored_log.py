@@ -14,7 +14,7 @@ from hypercore.crypto import KeyPair, discovery_key
 from hypercore.errors import CorruptStorage, NotWritable, StorageError, StorageFailed, UsageError
 from hypercore.flat_tree import TreeIndex, full_roots, parent
 from hypercore.log import EMPTY_HEAD, Changeset, append
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import encode_node
 from hypercore.storage import Storage
 from hypercore.storage.catalog import Catalog
@@ -22,6 +22,7 @@ from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, Hints, auth_key
 from hypercore.storage.memory import MemoryStorage
 from hypercore.stored_log import StoredLog
+from hypercore.verifier import Verifier
 from tests.support.storage_rows import all_rows, verify_core
 from tests.support.stored_logs import KEY_PAIR, MANIFEST, FaultyStorage, open_log
 

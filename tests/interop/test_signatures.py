@@ -13,16 +13,10 @@ import pytest
 
 from hypercore.crypto import KeyPair
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append
-from hypercore.manifest import (
-    DEFAULT_NAMESPACE,
-    Manifest,
-    PartialSignature,
-    Prologue,
-    Signer,
-    Verifier,
-)
+from hypercore.manifest import DEFAULT_NAMESPACE, Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode
 from hypercore.multisig import sign_part
+from hypercore.verifier import PartialSignature, Verifier
 
 pytestmark = pytest.mark.interop
 

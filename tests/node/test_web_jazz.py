@@ -5,14 +5,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from websockets.frames import Frame, Opcode
 
 from node.web.jazz import MAX_CONTROL_BYTES, OUTBOX_BYTES, JazzLimits, JazzServer, JazzSocket
 from tests.support.websocket_client import WebSocketClient, open_websocket
 
 
 async def echo(client: JazzSocket) -> None:
-    while (text := await client.receive()) is not None:
-        await client.send(text)
+    while (texts := await client.receive()) is not None:
+        for text in texts.split("\n"):
+            await client.send(text)
 
 
 async def echo_in_a_nursery(client: JazzSocket) -> None:
@@ -80,6 +82,21 @@ async def test_many_messages_at_once_keep_their_order() -> None:
             client.protocol.send_text(str(index).encode())
         await client.flush()
         assert [await client.receive() for _ in range(1000)] == [str(i) for i in range(1000)]
+
+
+async def test_who_speaks_before_it_was_answered_is_heard() -> None:
+    async with (
+        open_server() as (_, port),
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+    ):
+        client = WebSocketClient(stream, f"ws://127.0.0.1:{port}/")
+        client.protocol.send_request(client.protocol.connect())
+        early = Frame(Opcode.TEXT, b"early").serialize(mask=True)
+        await stream.send_all(b"".join(client.protocol.data_to_send()) + early[:7])
+        assert (await client.response()).status_code == 101
+        await stream.send_all(early[7:])
+        await client.send("and late")
+        assert [await client.receive() for _ in range(2)] == ["early", "and late"]
 
 
 async def test_text_that_is_no_utf_8_closes_with_1007() -> None:

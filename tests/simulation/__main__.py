@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 from tests.simulation.cluster import Outcome, run_seed
 from tests.simulation.determinism import HASH_SEED
@@ -20,6 +21,8 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="the first one (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--failures", type=Path, help="append seeds that fail to this file")
+    parser.add_argument("--again", type=Path, help="only the seeds in such a file")
     parser.add_argument("--nodes", type=int, help="so many, instead of as the seed says")
     parser.add_argument("--trace", action="store_true", help="print what happens")
     parser.add_argument("--hasty", action="store_true", help="with disks that do not sync")
@@ -36,9 +39,16 @@ def main() -> None:
                 run_seed(options.seed, nodes=options.nodes, is_hasty=options.hasty), options.trace
             )
         )
-    seeds = range(options.start, options.start + options.seeds)
-    run = partial(_run_quietly, is_hasty=options.hasty)
-    sys.exit(_run(seeds, options.jobs, run))
+    seeds: Sequence[int] = range(options.start, options.start + options.seeds)
+    if options.again is not None:
+        seeds = read_seeds(options.again.read_text())
+    run = partial(_run_quietly, nodes=options.nodes, is_hasty=options.hasty)
+    sys.exit(_run(seeds, options.jobs, run, options.failures))
+
+
+def read_seeds(text: str) -> list[int]:
+    """The seeds that a file of `--failures` names: the first word of each line."""
+    return list(dict.fromkeys(int(line.split()[0]) for line in text.splitlines() if line.strip()))
 
 
 def _show(outcome: Outcome, is_traced: bool) -> int:
@@ -60,7 +70,9 @@ def _summary(outcome: Outcome) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _run(seeds: range, jobs: int, run: Callable[[int], Outcome]) -> int:
+def _run(
+    seeds: Sequence[int], jobs: int, run: Callable[[int], Outcome], failures: Path | None
+) -> int:
     started = time.perf_counter()
     failed = 0
     slowest = 0.0
@@ -72,10 +84,14 @@ def _run(seeds: range, jobs: int, run: Callable[[int], Outcome]) -> int:
             failed += 1
             sys.stdout.write(_summary(outcome))
             sys.stdout.flush()
+            if failures is not None:
+                with failures.open("a") as file:
+                    file.write(f"{outcome.seed} {outcome.violations[0]}\n")
         if done % 500 == 0:
             sys.stderr.write(f"{done} seeds, {failed} failed\n")
+    seconds = time.perf_counter() - started
     sys.stdout.write(
-        f"{len(seeds)} seeds from {seeds.start} in {time.perf_counter() - started:.0f} s: "
+        f"{len(seeds)} seeds from {min(seeds, default=0)} in {seconds:.0f} s: "
         f"{failed} failed, {acknowledged} acknowledgements checked, "
         f"slowest agreement {slowest:.1f} s\n"
     )
@@ -87,11 +103,11 @@ def _outcomes(seeds: Iterable[int], jobs: int, run: Callable[[int], Outcome]) ->
         yield from map(run, seeds)
         return
     with get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap(run, seeds, chunksize=4)
+        yield from pool.imap_unordered(run, seeds)
 
 
-def _run_quietly(seed: int, *, is_hasty: bool) -> Outcome:
-    outcome = run_seed(seed, is_hasty=is_hasty)
+def _run_quietly(seed: int, *, nodes: int | None, is_hasty: bool) -> Outcome:
+    outcome = run_seed(seed, nodes=nodes, is_hasty=is_hasty)
     outcome.trace.clear()  # it would have to be sent
     return outcome
 

@@ -45,11 +45,20 @@ class Truth:
         self.sessions: dict[tuple[RawCoId, CoSessionId], Session] = {}
         self.acknowledged: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
         """By node."""
+        self._copies: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
         self.deleted: set[RawCoId] = set()
         """Of which a deletion was written."""
 
     def session(self, co_id: RawCoId, session_id: CoSessionId) -> Session:
         return self.sessions.setdefault((co_id, session_id), Session())
+
+    def copy(self, node: int) -> None:
+        """Its directory is copied now."""
+        self._copies[node] = dict(self.acknowledged.get(node, {}))
+
+    def put_back(self, node: int) -> None:
+        """It is put back to that: what it acknowledged since is with others, or to be sent anew."""
+        self.acknowledged[node] = self._copies[node]
 
     def acknowledge(self, node: int, co_id: RawCoId, session_id: CoSessionId, count: int) -> bool:
         """Whether that is news."""
@@ -158,6 +167,8 @@ class SimulatedClient:
     async def run(self) -> None:
         """Stay connected with a node that is up, until cancelled."""
         while True:
+            while self._nodes[self._home].is_shut_out:
+                self._home = (self._home + 1) % len(self._nodes)
             node = self._nodes[self._home]
             if not node.is_up:
                 await trio.sleep(RECONNECT_SECONDS)

@@ -2,13 +2,15 @@
 
 Commits are kept in the order in which they were made, as a write-ahead log does it. A sync takes
 time and makes durable what was committed before it began. When the power goes, all that is
-durable stays, and of what came after it any first part.
+durable stays, and of what came after it any first part; so it is after a sync that failed, once
+somebody looks. A disk without room fails commits and syncs.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 
 import trio
 
@@ -17,6 +19,18 @@ from hypercore.storage import Durability, WriteBatch
 from hypercore.storage.memory import MemoryBatch, MemorySnapshot, MemoryStorage
 
 _LAST_KEY = b"\xff" * 64
+
+
+CAPACITY_BYTES = 1 << 40
+
+
+class Shortage(Enum):
+    """Why there is no room on a disk."""
+
+    FULL = auto()
+    """Others have filled it: what is written fails."""
+    QUOTA = auto()
+    """More lies in the directory of the node than it may have: it can be written to."""
 
 
 class Disk:
@@ -34,6 +48,24 @@ class Disk:
         self.journal: list[MemoryBatch] = []
         """Committed since."""
         self.syncs = 0
+        self.shortage: Shortage | None = None
+        self.max_bytes = CAPACITY_BYTES // 2
+        """What the node may take."""
+
+    def measure(self) -> tuple[int, int]:
+        """Bytes that are free, and those that the node has taken."""
+        free = 0 if self.shortage is Shortage.FULL else CAPACITY_BYTES
+        return free, self.max_bytes if self.shortage is Shortage.QUOTA else 0
+
+    def copy(self) -> MemoryStorage:
+        """All rows as they are now, for who puts them back later."""
+        self.sync(len(self.journal))
+        return _copy(self.rows)
+
+    def put_back(self, rows: MemoryStorage) -> None:
+        """Have the disk as it was when `rows` were copied; nobody may have it open."""
+        self.rows = _copy(rows)
+        self.journal.clear()
 
     def sync(self, commits: int) -> None:
         """The first so many commits of the journal are durable from now on."""
@@ -63,15 +95,12 @@ class DiskStorage:
         self._disk = disk
         self._durability = durability
         disk.sync(len(disk.journal))  # a start reads all that is there, and syncs what it reads
-        self._rows = MemoryStorage()
-        copy = self._rows.batch()
-        for key, value in disk.rows.items(b"", _LAST_KEY):
-            copy.put(key, value)
-        self._rows.commit(copy)
+        self._rows = _copy(disk.rows)
         self._written = self._synced = 0
         self._is_syncing = False
         self._synced_something = trio.lowlevel.ParkingLot()
         self._is_cut_off = False
+        self._failure = ""
 
     def cut_off(self) -> None:
         """The process is no more: what its tasks still do on their way out reaches nothing."""
@@ -91,7 +120,15 @@ class DiskStorage:
 
     @property
     def has_failed(self) -> bool:
-        return False
+        return bool(self._failure)
+
+    def _check_room(self) -> None:
+        """Raises: StorageFailed."""
+        if self._disk.shortage is Shortage.FULL:
+            self._failure = "no space left on the device"
+            self._synced_something.unpark_all()
+        if self._failure:
+            raise StorageFailed(self._failure)
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
@@ -112,6 +149,8 @@ class DiskStorage:
 
     def commit(self, batch: WriteBatch) -> int:
         assert isinstance(batch, MemoryBatch)
+        if not self._is_cut_off:
+            self._check_room()
         self._rows.commit(batch)
         if not self._is_cut_off:
             self._disk.journal.append(batch)
@@ -128,6 +167,8 @@ class DiskStorage:
         while self.durable_sequence < sequence:
             if self._is_cut_off:
                 raise StorageFailed("the disk is gone")
+            if self._failure:
+                raise StorageFailed(self._failure)
             if self._is_syncing:
                 await self._synced_something.park()
                 continue
@@ -142,15 +183,26 @@ class DiskStorage:
         await trio.sleep(self._durability.delay_seconds)
         target = self._written
         await trio.sleep(self._disk.sync_seconds * (0.5 + self._disk.chance.random()))
-        if not self._is_cut_off:
-            self._disk.sync(target - self._synced)
-            self._synced = target
+        if self._is_cut_off:
+            return
+        if self._disk.shortage is Shortage.FULL:
+            self._disk.cut_power()  # what was not synced may have reached it or not
+        self._check_room()
+        self._disk.sync(target - self._synced)
+        self._synced = target
 
     async def wait_writable(self) -> None:
         """Returns at once."""
 
     def recover(self) -> None:
-        """Nothing fails."""
+        if not self._failure:
+            return
+        if self._disk.shortage is Shortage.FULL:
+            raise StorageFailed(self._failure)
+        self._disk.sync(len(self._disk.journal))
+        self._rows = _copy(self._disk.rows)
+        self._synced = self._written
+        self._failure = ""
 
     async def reclaim(self) -> None:
         """Nothing is kept of deleted rows."""
@@ -163,3 +215,12 @@ class DiskStorage:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _copy(rows: MemoryStorage) -> MemoryStorage:
+    copied = MemoryStorage()
+    batch = copied.batch()
+    for key, value in rows.items(b"", _LAST_KEY):
+        batch.put(key, value)
+    copied.commit(batch)
+    return copied

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from tests.simulation.clients import Truth
+from tests.simulation.determinism import Note
+from tests.simulation.disk import Shortage
 from tests.simulation.network import Link, Network
 from tests.simulation.nodes import SimulatedNode
 from tests.simulation.script import Fault
@@ -23,7 +26,11 @@ class FaultMaker:
         nodes: list[SimulatedNode],
         nursery: trio.Nursery,
         check: Callable[[SimulatedNode], Awaitable[None]],
+        truth: Truth,
+        note: Note,
     ) -> None:
+        self._truth = truth
+        self._note = note
         self._network = network
         self._nodes = nodes
         self._nursery = nursery
@@ -38,6 +45,12 @@ class FaultMaker:
             if actor not in self._down:
                 self._down[actor] = trio.Event()
                 self._nursery.start_soon(self._restart, fault, actor, chance)
+        elif fault is Fault.COPY:
+            self._nursery.start_soon(self._copy, self._nodes[actor])
+        elif fault is Fault.BAN:
+            self._nursery.start_soon(self._ban, self._nodes[actor])
+        elif fault is Fault.FULL:
+            self._nursery.start_soon(self._fill, self._nodes[actor], chance)
         elif fault is Fault.FLAP:
             self._nursery.start_soon(self._flap, actor, chance)
         elif fault is Fault.RESET:
@@ -75,7 +88,17 @@ class FaultMaker:
         self._is_over.set()
         for node_is_up in list(self._down.values()):
             await node_is_up.wait()
+        for node in self._nodes:
+            node.disk.shortage = None
         self._heal()
+        for node in self._nodes:
+            if node.copy is not None:
+                await node.kill()
+                node.put_back()
+                self._truth.put_back(node.number)
+                node.start(self._nursery)
+                await node.wait_started()
+                await self._check(node)
 
     def _heal(self) -> None:
         for key, usual in self._usual.items():
@@ -98,6 +121,32 @@ class FaultMaker:
                 with trio.move_on_after(chance.uniform(0.05, 1.5)):
                     await self._is_over.wait()
                     return
+
+    async def _copy(self, node: SimulatedNode) -> None:
+        await node.wait_started()
+        if not self._is_over.is_set() and node.copy is None and node.disk.shortage is None:
+            node.make_copy()
+            self._truth.copy(node.number)
+
+    async def _ban(self, node: SimulatedNode) -> None:
+        """The clients of the node go elsewhere."""
+        founder = self._nodes[0]
+        await founder.wait_started()
+        if not self._is_over.is_set():
+            founder.shut_out(node)
+
+    async def _fill(self, node: SimulatedNode, chance: random.Random) -> None:
+        """Meanwhile all that was acknowledged is served."""
+        await node.wait_started()
+        if self._is_over.is_set() or node.disk.shortage is not None:
+            return
+        node.disk.shortage = chance.choice(list(Shortage))
+        self._note(f"the disk of node {node.number} is short of room: {node.disk.shortage.name}")
+        with trio.move_on_after(chance.choice((0.3, 1.5, 4.0))):
+            await self._is_over.wait()
+        await self._check(node)
+        node.disk.shortage = None
+        self._note(f"there is room on the disk of node {node.number}")
 
     async def _restart(self, fault: Fault, number: int, chance: random.Random) -> None:
         node = self._nodes[number]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -15,19 +16,26 @@ from bee.bee import Bee
 from hypercore.corestore import corestore_on
 from hypercore.crypto import KeyPair
 from hypercore.storage import Durability
+from hypercore.storage.memory import MemoryStorage
 from node.access.gate import Gate
 from node.access.quotas import Quotas
 from node.access.usage_file import count_usage
 from node.cojson.gatekeeper import Origin
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
+from node.cojson.room import Room
 from node.cojson.serve import ClientSocket, serve_client
 from node.covalue.bee_store import BeeStore
-from node.mesh.exchange import Traffic
+from node.disk_guard import DiskLimits, open_disk_guard
+from node.mesh.exchange import measure_traffic
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.recall import LogWasLonger
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
+from node.mesh.ticket import Grant, Role
+from node.pausing import pause_without_room
 from node.storing import open_data_core
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
@@ -37,19 +45,26 @@ from tests.simulation.disk import Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
 
 MESH = Membership("bees", b"a secret of the simulation")
+FOUNDER = 0
 
 UNWIND_SECONDS = 30.0
 """For the tasks of a node that is stopped; virtual, and far more than they may need."""
 
 
-def _traffic(connection: Connection) -> Traffic:
-    """As `node.running` has it."""
+def identity_of(number: int) -> KeyPair:
+    return KeyPair.from_seed(number.to_bytes(32, "big"))
 
-    def count() -> int:
-        statistics = connection.statistics()
-        return statistics.bytes_received + statistics.bytes_sent
 
-    return Traffic(True, count, lambda: connection.statistics().last_received_at)
+def found_mesh(count: int) -> list[Membership]:
+    """What each of so many nodes knows of a mesh in which the founder let in all others by name."""
+    founder = identity_of(FOUNDER)
+    mesh = replace(MESH, founders=frozenset((founder.public_key,)))
+    grants: list[Grant | None] = [None]
+    for number in range(1, count):
+        id = identity_of(number).public_key
+        grants.append(mesh.sign_grant(founder, Role.WRITER, member=id, expiry=None, unix_seconds=0))
+    known = frozenset(grant for grant in grants if grant is not None)
+    return [replace(mesh, grant=grant, grants=known) for grant in grants]
 
 
 class Door(ClientSocket, Protocol):
@@ -71,19 +86,36 @@ class NodePlan:
     """Its disk lies about what it has synced."""
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Of a node's directory."""
+
+    rows: MemoryStorage
+    book: bytes
+
+
 class SimulatedNode:
     """A host, a disk, and the process that runs there now, if one does."""
 
-    def __init__(self, network: Network, plan: NodePlan, seed: int, note: Note) -> None:
+    def __init__(
+        self, network: Network, plan: NodePlan, seed: int, note: Note, membership: Membership
+    ) -> None:
         self.network = network
         self.host = network.add_host()
         self.number = self.host.number
         self.plan = plan
-        self.identity = KeyPair.from_seed(self.number.to_bytes(32, "big"))
+        self.identity = identity_of(self.number)
+        self.is_shut_out = False
+        self.copy: Copy | None = None
+        """Of its directory, for who puts it back."""
         self._chance = random.Random(f"{seed}/node/{self.number}")
         sync_seconds = self._chance.choice((0.0005, 0.003, 0.02))
         self.disk = Disk(self._chance, sync_seconds, is_hasty=plan.is_hasty)
+        self.room = Room()
+        """Of this start of it."""
         self._note = note
+        self._book = MemberBook()
+        self._membership = membership
         self._storage: DiskStorage | None = None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -111,14 +143,25 @@ class SimulatedNode:
         await self._started.wait()
 
     async def _run(self) -> None:
+        """Run the node, once more when it asks for that."""
         CURRENT_HOST.set(self.host)
-        self._storage = DiskStorage(self.disk, self.plan.durability)
-        with self._scope, bound_contextvars(node=self.number):
-            async with self._open(self._storage):
-                self._started.set()
-                await trio.sleep_forever()
+        while await self._ends_to_start_again():
+            self._scope = trio.CancelScope()
         self._note(f"node {self.number} is gone")
         self._stopped.set()
+
+    async def _ends_to_start_again(self) -> bool:
+        self._storage = DiskStorage(self.disk, self.plan.durability)
+        is_over = True
+        try:
+            with self._scope, bound_contextvars(node=self.number):
+                async with self._open(self._storage):
+                    self._started.set()
+                    await trio.sleep_forever()
+        except* LogWasLonger as group:
+            self._note(f"node {self.number} ends, and starts again: {group.exceptions[0]}")
+            is_over = False
+        return not is_over
 
     @asynccontextmanager
     async def _open(self, storage: DiskStorage) -> AsyncIterator[None]:
@@ -126,21 +169,27 @@ class SimulatedNode:
         plan, public_key = self.plan, self.identity.public_key
         seed = self.number.to_bytes(32, "little")
         with corestore_on(storage, primary_key=seed, entropy=self._chance.randbytes) as cores:
-            async with open_data_core(cores, MESH.data_key) as data:
+            async with open_data_core(cores, self._membership.data_key) as data:
                 store = BeeStore(Bee(data), data, cores.reclaim)
                 gate = Gate(quotas=plan.quotas, usage=await count_usage(store))
+                limits = DiskLimits((), self.disk.max_bytes)
+                self.room = room = Room()
                 async with (
-                    open_sync_host(store, HostOptions(), access=gate) as sync,
+                    open_disk_guard(room, limits, cores, store, self._measure),
+                    open_sync_host(store, HostOptions(), access=gate, room=room) as sync,
                     open_mesh(
                         sync,
                         data,
-                        MESH,
+                        self._membership,
                         id=public_key,
                         name=f"node {self.number}",
                         policy=plan.policy,
                         identity=self.identity,
+                        book=self._book,
                         clock=trio.current_time,
                         cores=cores,
+                        rebuild=store.rebuild,
+                        entropy=self._chance.randbytes,
                     ) as mesh,
                 ):
                     sync.mesh = mesh
@@ -148,7 +197,7 @@ class SimulatedNode:
                     async def serve(connection: Connection) -> None:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
-                                await serve_member(mesh, mux, cores, _traffic(connection))
+                                await serve_member(mesh, mux, cores, measure_traffic(connection))
                             except (KeptOut, NotSpoken) as error:
                                 self._note(f"node {self.number}: {error}")
 
@@ -162,7 +211,9 @@ class SimulatedNode:
                     ) as swarm:
                         for number in plan.peers:
                             swarm.add_peer(self.network.hosts[number].address, PORT)
+                        await mesh.recall.wait_settled()
                         async with trio.open_nursery() as clients:
+                            clients.start_soon(pause_without_room, room, mesh, None)
                             self.sync, self.mesh, self.swarm = sync, mesh, swarm
                             self.store, self._clients = store, clients
                             try:
@@ -171,7 +222,36 @@ class SimulatedNode:
                                 self._forget()
                                 clients.cancel_scope.cancel()
 
+    async def _measure(self, _paths: tuple[Path, ...]) -> tuple[int, int]:
+        await trio.lowlevel.checkpoint()
+        return self.disk.measure()
+
+    def make_copy(self) -> None:
+        """Copy its directory; it runs on."""
+        self._note(f"node {self.number} is copied")
+        self.copy = Copy(self.disk.copy(), self._book.encode())
+
+    def put_back(self) -> None:
+        """Make its directory what it was when it was copied; it must not run."""
+        assert self.copy is not None
+        self._note(f"node {self.number} is put back to its copy")
+        self.disk.put_back(self.copy.rows)
+        self._book = MemberBook.decode(self.copy.book)
+
+    def shut_out(self, other: SimulatedNode) -> None:
+        """Revoke another node; its clients go elsewhere."""
+        assert self.mesh is not None
+        self._note(f"node {self.number} shuts out node {other.number}")
+        subject, now = other.identity.public_key, trio.current_time()
+        trust = self.mesh.trust
+        trust.take([trust.membership.revoke(self.identity, subject, "lost", unix_seconds=now)])
+        other.is_shut_out = True
+        for door in list(other._doors):
+            door.close()
+
     def _forget(self) -> None:
+        if self.mesh is not None:
+            self._membership = self.mesh.membership  # a node saves it as soon as it changes
         self.sync = self.mesh = self.swarm = self.store = self._clients = None
         self._started = trio.Event()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from hypercore.storage import Durability
@@ -14,6 +15,12 @@ from tests.simulation.nodes import NodePlan
 
 QUOTA_BYTES = 40_000
 """For every account; one client of a run goes beyond it."""
+
+FULL_SHARE = 0.3
+COPY_SHARE = 0.15
+BAN_SHARE = 0.15
+"""Of all runs, in which a disk has no room for a while, in which a node is put back to an older
+state of it, and in which one is shut out."""
 
 _DURABILITIES = (Durability.COMMIT, Durability.COMMIT, Durability.group(5), Durability.OS)
 _LATENCIES = (0.0005, 0.005, 0.02, 0.08)
@@ -40,6 +47,12 @@ class Fault(Enum):
     KILL = auto()
     POWER = auto()
     STOP = auto()
+    FULL = auto()
+    """A disk has no room for a while: nothing is taken in, all that is there is served."""
+    COPY = auto()
+    """The directory of a node is copied; at the end of the script it is put back to that."""
+    BAN = auto()
+    """The founder of the mesh shuts a node out, for good."""
 
 
 class Deed(Enum):
@@ -76,7 +89,11 @@ class Script:
     jitter: float
     steps: tuple[Step, ...]
     seconds: float
-    faults: frozenset[Fault] = field(default_factory=frozenset)
+
+    @property
+    def is_founded(self) -> bool:
+        """Whether the mesh has a founder, node 0, and a grant for each: else all may write."""
+        return any(step.what is Fault.BAN for step in self.steps)
 
 
 _FAULT_WEIGHTS = {
@@ -118,6 +135,7 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
     for _ in range(chance.randint(1, 6)):
         fault = chance.choices(kinds, [_FAULT_WEIGHTS[kind] for kind in kinds])[0]
         steps.append(_step(chance, seconds, fault, count))
+    steps += draw_adversities(seed, seconds, count)
     clients = chance.randint(2, 4)
     for _ in range(chance.randint(6, 18)):
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
@@ -131,6 +149,20 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
         steps=tuple(sorted(steps, key=lambda step: step.at)),
         seconds=seconds,
     )
+
+
+def draw_adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
+    """What goes wrong in some runs besides; drawn apart, so that nothing else depends on it."""
+    chance = derive(seed, "adversities")
+    if chance.random() < FULL_SHARE:
+        for _ in range(chance.randint(1, 2)):
+            yield _step(chance, seconds, Fault.FULL, count)
+    kind = chance.random()
+    if kind < COPY_SHARE:
+        yield _step(chance, seconds, Fault.COPY, count)
+    elif kind < COPY_SHARE + BAN_SHARE:
+        step = _step(chance, seconds, Fault.BAN, count - 1)
+        yield replace(step, actor=step.actor + 1)
 
 
 def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:

@@ -14,7 +14,7 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "tests.simulation", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,  # of a simulation that hangs; its own time is virtual
         check=False,
     )
 

@@ -78,6 +78,14 @@ class BeeLog:
         self._changed.unpark_all()
         return first
 
+    async def append_pieces(
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        *,
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> int:
+        return self.append_nowait([block for piece in pieces for block in piece], local=local)
+
     def _write_rows(self, rows: Mapping[bytes, bytes | None]) -> None:
         for key, value in rows.items():
             if value is None:

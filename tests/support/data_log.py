@@ -57,6 +57,15 @@ class DataLog:
         self._change(local or {})
         return start
 
+    async def append_pieces(
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        /,
+        *,
+        local: Mapping[bytes, bytes | None] | None = None,
+    ) -> int:
+        return self.append_nowait([block for piece in pieces for block in piece], local=local)
+
     def _change(self, rows: Mapping[bytes, bytes | None]) -> None:
         for key, value in rows.items():
             if value is None:

@@ -6,6 +6,7 @@ Each is admitted first: it knows the secret. It goes on until the node ends its 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -169,6 +170,16 @@ async def claim_everything(mux: MuxHandle, channel: Channel) -> None:
             nursery.cancel_scope.cancel()
 
 
+async def claim_and_be_silent(mux: MuxHandle, channel: Channel) -> None:
+    """Claim as above, and never show our log; say more whenever something is heard."""
+    count = _Counting(64)
+    with suppress(*_ENDINGS):
+        while True:
+            for number, payload in count.updates():
+                channel.send(number, payload)
+            await channel.receive()
+
+
 async def announce_and_have_not(mux: MuxHandle, channel: Channel) -> None:
     """Offer ever new values, and show a log that has none of them."""
     async with trio.open_nursery() as nursery:
@@ -187,12 +198,15 @@ async def prove_wrongly(mux: MuxHandle, channel: Channel) -> None:
 
 
 async def show_an_old_head(mux: MuxHandle, channel: Channel) -> None:
-    """Announce versions of our log that nobody is shown."""
+    """Announce versions of our log that nobody is shown, anew whenever something is heard."""
     changes = tuple((samples.co_id(n), {samples.session_id(1): 5}) for n in range(64))
-    _send(channel, Update(2**40, changes))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_serve_log, mux, False)
-        await _drain(channel, nursery.cancel_scope)
+        with suppress(*_ENDINGS):
+            while True:
+                _send(channel, Update(2**40, changes))
+                await channel.receive()
+        nursery.cancel_scope.cancel()
 
 
 async def _serve_log(mux: MuxHandle, is_wrong: bool) -> None:
@@ -250,6 +264,7 @@ _WIDE = Interest(everything=True)
 
 KINDS: dict[str, Hostile] = {
     "claims that are never delivered": claim_everything,
+    "claims, and then nothing": claim_and_be_silent,
     "values without end that it has not": announce_and_have_not,
     "wrong proofs": prove_wrongly,
     "old heads": show_an_old_head,

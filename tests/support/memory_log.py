@@ -9,8 +9,9 @@ from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair, discovery_key
 from hypercore.fork_proof import ForkProof
 from hypercore.log import EMPTY_HEAD, Changeset, Head, stale_nodes
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
+from hypercore.verifier import Verifier
 
 
 class MemoryLog:

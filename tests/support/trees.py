@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypercore.crypto import KeyPair
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append, stale_nodes, truncate
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import (
     BlockRequest,
@@ -20,6 +20,7 @@ from hypercore.proof import (
     missing_nodes,
     verify_proof,
 )
+from hypercore.verifier import Verifier
 
 KEY_PAIR = KeyPair.from_seed(bytes([20]) * 32)
 MANIFEST = Manifest.single_signer(KEY_PAIR.public_key)

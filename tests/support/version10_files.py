@@ -15,8 +15,9 @@ from hypercore.bitfield import PAGE_BYTES
 from hypercore.crypto import KeyPair, discovery_key
 from hypercore.encoding import encode_array, encode_buffer, encode_string, encode_uint
 from hypercore.log import EMPTY_HEAD, Head, append
-from hypercore.manifest import Manifest, Verifier
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, encode_node
+from hypercore.verifier import Verifier
 
 
 def record(payload: bytes, header_bit: int, *, is_partial: bool = False) -> bytes:

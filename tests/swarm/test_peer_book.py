@@ -4,20 +4,22 @@ import pytest
 
 from hypercore.crypto import encode_id
 from swarm.announcement import Announcement
-from swarm.peer_book import (
+from swarm.known_peer import (
     BACK_OFF_SECONDS,
+    MAX_UNPROVEN_FAILURES,
+    MISSED_BACK_OFF_SECONDS,
+    PeerState,
+    Priority,
+    Source,
+)
+from swarm.peer_book import (
     MAX_CUTS,
     MAX_FOUND_PEERS,
     MAX_NEIGHBORS,
     MAX_REFUSALS,
-    MAX_UNPROVEN_FAILURES,
-    MISSED_BACK_OFF_SECONDS,
     MISSED_SECONDS,
     STABLE_SECONDS,
     PeerBook,
-    PeerState,
-    Priority,
-    Source,
 )
 
 TOPIC = b"\x01" * 32
@@ -255,7 +257,7 @@ def test_who_was_connected_is_dialed_every_second_for_an_hour() -> None:
     assert book.deadline == now + BACK_OFF_SECONDS[-1]
 
 
-def test_who_hangs_up_at_once_is_not_missed() -> None:
+def test_who_hangs_up_at_once_again_and_again_is_not_missed() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
     for failures in range(1, 5):
@@ -268,17 +270,21 @@ def test_who_hangs_up_at_once_is_not_missed() -> None:
         assert book.deadline == now + wait
 
 
-def test_who_was_cut_off_at_once_is_missed_unless_that_goes_on() -> None:
+def test_who_was_connected_and_starts_anew_is_missed_unless_that_goes_on() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
+    for _ in range(5):
+        now = book.deadline or 0.0
+        assert names(book, now) == ["a:1"]
+        book.dial_failed("a:1", "no answer", now)
     for attempt in range(1, MAX_CUTS + 2):
         now = book.deadline or 0.0
         assert names(book, now) == ["a:1"]
         book.dial_succeeded("a:1", KEY)
         book.connection_opened(KEY, now)
-        book.connection_closed(KEY, now + 0.1, was_cut=True)
+        book.connection_closed(KEY, now + 0.1)
         is_missed = attempt <= MAX_CUTS
-        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[attempt - 1]
+        wait = MISSED_BACK_OFF_SECONDS if is_missed else BACK_OFF_SECONDS[-1]
         assert book.deadline == now + 0.1 + wait
 
 

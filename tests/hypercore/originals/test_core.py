@@ -12,11 +12,11 @@ import pytest
 
 from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD
-from hypercore.manifest import Verifier
 from hypercore.proof import Proof, build_proof, missing_nodes, verify_proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.storage.memory import MemoryStorage
 from hypercore.stored_log import StoredLog
+from hypercore.verifier import Verifier
 from tests.support.storage_rows import verify_core
 from tests.support.stored_logs import MANIFEST, open_log
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.fork_proof import MAX_PROOF_BYTES, verify_fork_proof
-from hypercore.manifest import Manifest, Prologue, Verifier
+from hypercore.manifest import Manifest, Prologue
 from hypercore.proof import BlockRequest, Proof, UpgradeRequest
 from hypercore.replication.capability import replicate_capability
 from hypercore.replication.conflicts import MAX_IDLE_REPORTS, PROBE_SECONDS, FalseReport
@@ -26,6 +26,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.outputs import AbortConnection
 from hypercore.replication.session import CoreReplication
+from hypercore.verifier import Verifier
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
     ONE,

@@ -294,3 +294,25 @@ async def test_a_client_may_go_at_any_time(taken: int) -> None:
         log.durable.set()
         await trio.testing.wait_all_tasks_blocked()
         assert (await host.known_state(FREE.id)).header
+
+
+async def test_a_session_is_hashed_again_while_another_of_its_value_grows() -> None:
+    """Found in review: two who edited a large value ended a node that had just started."""
+    log, large = DataLog(), edits(40, size=90_000)
+    first, last = sorted("ab", key=lambda name: ANN.session_id(name, as_agent=True))
+
+    def small(count: int, after: int) -> Content:
+        return ANN.content(FREE, edits(count), after=after, session=first, as_agent=True)
+
+    def long(count: int) -> Content:
+        return ANN.content(FREE, large[:count], after=count - 1, session=last, as_agent=True)
+
+    async with open_host(log) as (host, _):
+        for count in range(1, len(large)):
+            await host.receive_content("test", [long(count)])
+        await host.receive_content("test", [small(1, 0)])
+    async with open_host(log) as (host, _):
+        receipt = await host.receive_content("test", [small(2, 1), long(len(large))])
+        assert not receipt.refused
+        counts = (await host.known_state(FREE.id)).sessions
+        assert sorted(counts.values()) == [2, len(large)]

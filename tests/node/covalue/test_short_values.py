@@ -75,6 +75,20 @@ async def test_an_edit_removes_the_row(keeps_texts: bool) -> None:
     assert text.value.known_state == _content(2).known_state
 
 
+async def test_each_first_edit_removes_the_row() -> None:
+    bee = _Bee()
+    store = bee.open()
+    for count in (1, 3):  # as if the log had been cut in between, so that the value came again
+        await bee.appender.put(store, Content(ID, HEADER, {}))
+        assert bee.has_text()
+        for edit in (count, count + 1):
+            content = ANN.content(
+                HEADER, edits(edit), after=edit - 1, as_agent=True, with_header=False
+            )
+            await bee.appender.put(store, content)
+            assert not bee.has_text()
+
+
 async def test_a_value_that_begins_with_a_checkpoint_has_no_text() -> None:
     bee = _Bee()
     await bee.put(_content(1, size=PIECE_BYTES + 1))

@@ -70,6 +70,10 @@ class MeshNode:
                     await feed.receive()
 
 
+def identity_of(number: int) -> KeyPair:
+    return KeyPair.from_seed(bytes((number,)) * 32)
+
+
 @asynccontextmanager
 async def open_mesh_node(
     number: int,
@@ -83,7 +87,7 @@ async def open_mesh_node(
     stored: Sequence[Content] = (),
 ) -> AsyncIterator[MeshNode]:
     """`stored` is there before the node has ever heard of a mesh."""
-    identity = KeyPair.from_seed(bytes((number,)) * 32)
+    identity = identity_of(number)
     async with AsyncExitStack() as stack:
         cores = await stack.enter_async_context(
             open_corestore(path, primary_key=bytes((number,)) * 32)

@@ -11,14 +11,18 @@ from node.mesh.conduct import (
     MAX_UNDELIVERED,
     MAX_UNKNOWN,
     MAX_UNKNOWN_BYTES,
+    RUN_SECONDS,
     SHARE,
     Conduct,
 )
+from node.mesh.member_data import Cause
 from node.mesh.penalties import (
+    FACTOR,
     FIRST_SECONDS,
     FORGIVEN_SECONDS,
     MAX_PENALTIES,
     MAX_SECONDS,
+    SHOWN_SECONDS,
     Penalties,
 )
 
@@ -76,15 +80,45 @@ def test_reads_that_fail_one_after_the_other() -> None:
     conduct = Conduct(0)
     for _ in range(10):
         for _ in range(MAX_FAILURES - 1):
-            conduct.note_failure()
+            conduct.note_failure(Cause.MISSING, 0, 1)
         assert conduct.fault(0) is None
         conduct.note_delivered(1)
     for _ in range(10):
-        conduct.note_failure(was_heard=False)
+        conduct.note_failure(Cause.MISSING, 0, 0)
+        conduct.note_failure(Cause.OUR_DISK, 0, 1)
     assert conduct.fault(0) is None, "the line is what carries nothing"
     for _ in range(MAX_FAILURES):
-        conduct.note_failure()
+        conduct.note_failure(Cause.MISSING, 0, 1)
     assert "reads failed" in str(conduct.fault(0))
+    assert conduct.may_be_unlucky
+
+
+def test_who_speaks_between_two_reads_that_stall_could_have_answered() -> None:
+    conduct = Conduct(0)
+    for _ in range(MAX_FAILURES):
+        conduct.note_failure(Cause.MISSING, 1, 0.9)
+    assert conduct.fault(0) is None
+    for _ in range(MAX_FAILURES):
+        conduct.note_failure(Cause.MISSING, 1 + RUN_SECONDS, 2)
+    assert conduct.fault(0) is not None
+    assert conduct.may_be_unlucky
+
+
+def test_what_stalled_long_ago_says_nothing_of_today() -> None:
+    conduct = Conduct(0)
+    conduct.note_failure(Cause.MISSING, 1, 0.9)
+    for _ in range(MAX_FAILURES):
+        conduct.note_failure(Cause.MISSING, 1000, 999.9)
+    assert conduct.fault(0) is None
+
+
+def test_what_no_node_writes_is_no_line_to_blame_for() -> None:
+    conduct = Conduct(0)
+    for _ in range(MAX_FAILURES):
+        assert conduct.fault(0) is None
+        conduct.note_failure(Cause.CONTENT, 1, 0)
+    assert conduct.fault(0) is not None
+    assert not conduct.may_be_unlucky
 
 
 @pytest.mark.parametrize(("messages", "size"), [(MAX_UNKNOWN, 1), (16, MAX_UNKNOWN_BYTES // 16)])
@@ -130,3 +164,14 @@ def test_penalties_are_bounded() -> None:
         penalties.give(b"%d" % number, "lies", 0)
     assert len(penalties.current(0)) == MAX_PENALTIES
     assert penalties.keeps_out(b"0", 0) is None
+
+
+def test_who_may_be_back_already_is_told_of_for_a_while() -> None:
+    penalties = Penalties()
+    penalty = penalties.give(LIAR, "its log cannot be read", 5, may_be_unlucky=True)
+    assert penalty.until == 5
+    assert penalties.current(5) == []
+    assert penalties.recent(5) == penalties.recent(4 + SHOWN_SECONDS) == [penalty]
+    assert penalties.recent(5 + SHOWN_SECONDS) == []
+    again = penalties.give(LIAR, "its log cannot be read", 6, may_be_unlucky=True)
+    assert again.until == 6 + FACTOR * FIRST_SECONDS

@@ -67,6 +67,8 @@ class Receipt:
 class Door:
     """Takes what its author signed; `refused` is what it is told to refuse."""
 
+    takes_content = True
+
     def __init__(self) -> None:
         self.states: dict[RawCoId, KnownState] = {}
         self.forged: set[int] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,17 +10,25 @@ import pytest
 import trio
 import trio.testing
 
+from hypercore.core import Core
 from hypercore.corestore import open_corestore
+from hypercore.errors import StorageFailed
 from hypercore.replication.messages import PROTOCOL as REPLICATION
 from node.covalue.content import Content
 from node.mesh.member_book import MemberBook
 from node.mesh.messages import Doubt, Head, MessageType
-from node.mesh.recall import GRACE_SECONDS, MAX_FORKS_AHEAD, OVERLAP_SECONDS, RecallState
+from node.mesh.recall import (
+    GRACE_SECONDS,
+    MAX_FORKS_AHEAD,
+    OVERLAP_SECONDS,
+    Recall,
+    RecallState,
+)
 from node.mesh.replicas import ReplicaPolicy
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
-from tests.node.mesh.test_serve import raw_member, receive_one
+from tests.node.mesh.nodes import MeshNode, connected, identity_of, open_mesh_node, wait_until
+from tests.node.mesh.test_serve import RAW, raw_member, receive_one
 from tests.support.memory_mux import memory_mux_pair
 
 EVERYTHING = ReplicaPolicy(everything=True)
@@ -167,6 +175,16 @@ async def test_the_first_append_waits_for_a_word_but_not_for_ever(
     ):
         started = trio.current_time()
         await upload(node, *BEFORE)
+        assert trio.current_time() - started == pytest.approx(GRACE_SECONDS), "not that one"
+    book = MemberBook()
+    book.note(identity_of(2).public_key.hex(), "other", "writer", 0)
+    async with (
+        open_mesh_node(1, book=book) as node,
+        open_mesh_node(2) as other,
+        connected(node, other),
+    ):
+        started = trio.current_time()
+        await upload(node, *BEFORE)
         assert trio.current_time() - started < 0.1
     async with open_mesh_node(1) as lonely:
         started = trio.current_time()
@@ -201,6 +219,54 @@ async def test_a_length_that_is_not_shown_is_a_lie(
         await upload(node, LATER)
 
 
+async def test_a_head_that_is_not_shown_at_the_start_is_no_lie(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A member that keeps single blocks may lack the tree nodes that lead there from ours."""
+    book = MemberBook()
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
+        length = node.data.length
+        async with raw_member(node) as channel:
+            channel.send(MessageType.HEAD, Head(RUN, 0, length + 5).encode())
+            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+            await upload(node, LATER)
+            assert node.data.fork == 1, "what is appended now contradicts nothing"
+            assert RAW.public_key in node.mesh.members
+            assert not node.mesh.penalties.total
+
+
+class FullLog:
+    """A log of ours on a disk without room."""
+
+    length, fork = 7, 0
+
+    def __init__(self, core: Core) -> None:
+        self.exclusive = core.exclusive
+        self.statistics = core.statistics
+        self.wait_length = core.wait_length
+        self.download = core.download
+        self.truncate = core.truncate
+
+    def get_local_value(self, key: bytes) -> bytes | None:
+        return None
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        raise StorageFailed("no space left on the device")
+
+
+async def test_on_a_full_disk_it_is_settled_that_nobody_knows_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_corestore(None) as store, open_background_nursery() as nursery:
+        log = FullLog(await store.get(name="log"))
+        recall = Recall(log, None, RUN, frozenset((b"somebody who is away",)))
+        nursery.start_soon(recall.run)
+        with trio.fail_after(GRACE_SECONDS + 1):
+            await recall.wait_settled()
+        assert recall.state is RecallState.GOING_ON
+
+
 async def test_members_are_told_how_long_their_log_is() -> None:
     async with open_mesh_node(1) as node, raw_member(node) as channel:
         told = await receive_one(channel, MessageType.HEAD)
@@ -230,7 +296,7 @@ async def test_an_answer_about_our_key_is_no_word_about_our_log(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     book = MemberBook()
-    book.note("ab" * 32, "other", "writer", 0)
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
     async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
         channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
         await trio.sleep(GRACE_SECONDS / 2)
@@ -243,7 +309,7 @@ async def test_in_doubt_the_first_append_waits_longer(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     book = MemberBook()
-    book.note("ab" * 32, "other", "writer", 0)
+    book.note(RAW.public_key.hex(), "other", "writer", 0)
     async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
         started = trio.current_time()
         channel.send(MessageType.HEAD, Head(RUN, 0, 0).encode())

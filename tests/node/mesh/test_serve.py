@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,12 +11,14 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.mesh.member import Member
 from node.mesh.membership import Membership
 from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,
     Answer,
+    Head,
     Hello,
     Interest,
     MessageType,
@@ -314,3 +317,23 @@ async def test_updates_wait_for_a_slow_member_merged_by_value() -> None:
                     assert co_id == value.id
                     reached = sessions[value.session_id]
         assert updates <= value.count
+
+
+async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
+    """Found in review: what it said of our log was remembered for good."""
+
+    def members() -> int:
+        gc.collect()
+        return sum(isinstance(each, Member) for each in gc.get_objects())
+
+    async with open_mesh_node(1) as node:
+        before = members()
+        for number in range(3):
+            async with raw_connection(node) as mux:
+                channel = await mux.open_channel(PROTOCOL, None)
+                prove(mux, channel)
+                channel.send(MessageType.WELCOME, welcome())
+                channel.send(MessageType.HEAD, Head(b"instance", 0, 0).encode())
+                channel.close()
+                await wait_until(lambda number=number: len(node.goodbyes) > number)  # type: ignore[misc]
+        assert members() == before

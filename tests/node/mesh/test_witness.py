@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
+from structlog.testing import capture_logs
 
 from hypercore import verify_fork_proof
 from hypercore.crypto import sign
+from hypercore.errors import StorageFailed
 from hypercore.fork_proof import MAGIC
 from node.cojson.crypto import RunningHash, signed_bytes
 from node.cojson.fork_evidence import EvidenceVerdict, judge_fork
@@ -20,6 +23,7 @@ from node.mesh.messages import Evidence, EvidenceKind, MessageType
 from node.mesh.witness import (
     MAX_PIECES,
     MAX_UNPROVEN,
+    Witness,
     decode_session_evidence,
     encode_session_evidence,
 )
@@ -222,3 +226,38 @@ async def test_a_member_that_joins_is_told_what_is_known() -> None:
             assert isinstance(told, Evidence)
             fork = decode_session_evidence(told)
             assert await judge_fork(node.store, fork) is EvidenceVerdict.PROVEN
+
+
+class FullRows:
+    """Rows on a disk without room."""
+
+    def local_items(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        return []
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        raise StorageFailed("no space left on the device")
+
+
+async def test_evidence_that_cannot_be_written_down_stops_nobody() -> None:
+    """Found in review: on a full disk the node ended with it."""
+    async with open_mesh_node(1) as node, trio.open_nursery() as nursery:
+        witness = Witness(node.host, FullRows(), node.mesh.members, node.cores)
+        nursery.start_soon(witness.run)
+        core = await node.cores.get(key_pair=KEY_PAIR)
+        await core.append(ONE)
+        with capture_logs() as logs:
+            await core.freeze(fork_proof())
+            await trio.testing.wait_all_tasks_blocked()
+        assert any(entry["event"] == "evidence not kept" for entry in logs)
+        assert not witness.forked_cores
+        async with raw_member(node):
+            (member,) = node.mesh.members.values()
+            witness.receive(
+                member,
+                Evidence(EvidenceKind.CORE, MANIFEST.key.hex(), fork_proof().encode(), b""),
+            )
+            with capture_logs() as logs:
+                await trio.testing.wait_all_tasks_blocked()
+            assert any(entry["event"] == "cannot judge evidence" for entry in logs)
+            assert member.close_reason is None
+        nursery.cancel_scope.cancel()

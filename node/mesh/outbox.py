@@ -1,0 +1,160 @@
+"""What waits to be said to one member, until its connection can carry more.
+
+Nothing is put into words before: what has changed again meanwhile is said once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Protocol
+
+from hypercore.replication.channel import Take
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import merge_counts
+from node.mesh.acknowledgements import Acknowledgements
+from node.mesh.hearsay import Hearsay
+from node.mesh.hearsay_messages import briefs
+from node.mesh.messages import MAX_UPDATE_VALUES, Evidence, EvidenceKind, Sessions
+from node.mesh.session import MeshSession, Output, Transmit
+from node.mesh.trust_messages import Records
+from swarm.io.tasks import Wakeup
+
+MAX_PENDING_UPDATES = 100_000
+"""Values that may wait to be announced to a slow member (about 20 MB), merged by value."""
+
+_UPDATE_VALUE_BYTES = 128  # about what one value takes in an update
+
+
+class PulledChannel(Protocol):
+    """What is needed of a `MessageChannel`."""
+
+    def set_source(self, take: Take) -> None: ...
+    def wake_source(self) -> None: ...
+
+
+class MemberOutbox:
+    """Acknowledgements go first, then updates, what is said in brief, and at last testimony."""
+
+    def __init__(
+        self,
+        channel: PulledChannel,
+        session: MeshSession,
+        acknowledgements: Acknowledgements,
+        hearsay: Hearsay,
+        may_read: Callable[[], bool],
+    ) -> None:
+        """`may_read`: whether the member is told of values at all."""
+        self.updates_sent = 0
+        self.room = Wakeup()
+        """It took some of the updates."""
+        self._channel = channel
+        self._session = session
+        self._acknowledgements = acknowledgements
+        self._hearsay = hearsay
+        self._may_read = may_read
+        self._updates: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._testimony: deque[Evidence | Records] = deque()
+
+    def serve(self, durable_length: Callable[[], int]) -> None:
+        """From now on let the connection pull what waits."""
+
+        def take(max_bytes: int) -> list[tuple[int, bytes]]:
+            # Read after the changes: this version has at least what they say.
+            version = durable_length()
+            messages = self._take_acknowledgements(version)
+            messages += self._take_updates(version, max_bytes)
+            messages += self._take_brief(version)
+            return messages or self._take_testimony()
+
+        self._channel.set_source(take)
+
+    @property
+    def updates(self) -> int:
+        """Values that wait to be announced to it."""
+        return len(self._updates)
+
+    def queue_update(self, changes: Mapping[RawCoId, Sessions]) -> bool:
+        """Announce these when the connection can take it; False when far too many wait."""
+        if not self._may_read():
+            return True
+        for co_id, sessions in self._session.selection.pick(changes):
+            if self._acknowledgements.lacks(co_id, sessions):
+                merge_counts(self._updates.setdefault(co_id, {}), sessions)
+        if self._updates:
+            self._channel.wake_source()
+        return len(self._updates) <= MAX_PENDING_UPDATES
+
+    def queue_brief(self, changes: Mapping[RawCoId, Sessions], due_at: float) -> bool:
+        """Tell it of these by then, in brief: it hears of them from others; as `queue_update`."""
+        if not self._may_read():
+            return True
+        picked = self._session.selection.pick(changes)
+        return self.queue_update(
+            {
+                co_id: sessions
+                for co_id, sessions in picked
+                if not self._hearsay.add(co_id, sessions, due_at)
+            }
+        )
+
+    def tell_in_brief(self) -> None:
+        """It is time to say what was queued for that, as far as it has not said so itself."""
+        if self._hearsay.release(self._acknowledgements.lacks):
+            self._channel.wake_source()
+
+    def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
+        """Tell it of these when the connection has nothing else to carry.
+
+        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        """
+        may_read = self._may_read()
+        self._testimony.extend(
+            piece for piece in pieces if may_read or piece.kind is EvidenceKind.CORE
+        )
+        if self._testimony:
+            self._channel.wake_source()
+
+    def queue_records(self, messages: Iterable[Records]) -> None:
+        """Tell it of these, too, when the connection has nothing else to carry."""
+        self._testimony.extend(messages)
+        self._channel.wake_source()
+
+    def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
+        if not self._acknowledgements.is_owing:
+            return []
+        merged, values = self._acknowledgements.take(MAX_UPDATE_VALUES)
+        return _encoded(self._session.acknowledge(version, merged, values))
+
+    def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
+        while self._updates:
+            changes = {
+                co_id: self._updates.pop(co_id) for co_id in list(islice(self._updates, most))
+            }
+            outputs = self._session.announce(version, changes)
+            if outputs:  # else the member lost interest meanwhile
+                for co_id, sessions in self._session.selection.pick(changes):
+                    self._acknowledgements.told(co_id, sessions)
+                self.updates_sent += len(outputs)
+                self.room.set()
+                return _encoded(outputs)
+        return []
+
+    def _take_brief(self, version: int) -> list[tuple[int, bytes]]:
+        told = briefs(version, self._hearsay.take())
+        return [message for brief in told for message in _encoded(self._session.mention(brief))]
+
+    def _take_testimony(self) -> list[tuple[int, bytes]]:
+        if not self._testimony:
+            return []
+        match self._testimony.popleft():
+            case Evidence() as evidence:
+                return _encoded(self._session.testify(evidence))
+            case records:
+                return _encoded(self._session.tell(records))
+
+
+def _encoded(outputs: Sequence[Output]) -> list[tuple[int, bytes]]:
+    return [(item.type, item.payload) for item in outputs if isinstance(item, Transmit)]

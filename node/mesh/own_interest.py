@@ -1,0 +1,54 @@
+"""[trio] What this node wants to hear of, and that each member knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import trio
+
+from node.mesh.member import Member
+from node.mesh.mesh_host import MeshHost
+from node.mesh.replicas import ReplicaPolicy
+
+INTEREST_SECONDS = 0.02
+"""How often at most members are told of changed interest; with a query they are at once."""
+
+
+class OwnInterest:
+    """What is kept for good, by the policy, and what clients have open now."""
+
+    def __init__(
+        self, host: MeshHost, members: Mapping[bytes, Member], policy: ReplicaPolicy
+    ) -> None:
+        """`members` is the mesh's own table, by id."""
+        self.policy = policy
+        self._host = host
+        self._members = members
+
+    def tell(self, member: Member) -> None:
+        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
+        policy, wanted = self.policy, self.policy.select(self._host.wanted_ids())
+        if not (member.direction.takes and member.may_write):
+            policy, wanted = ReplicaPolicy(), frozenset()
+        member.carry_out(member.session.tell_interest(policy, wanted))
+
+    def ask_for_listing(self, member: Member) -> None:
+        """Have the member tell once more of all that we follow."""
+        policy = replace(self.policy, prefixes=(), owners=frozenset())
+        wanted = self.policy.select(self._host.wanted_ids())
+        member.carry_out(member.session.tell_interest(policy, wanted))
+        self.tell(member)
+
+    async def run(self) -> None:
+        """Tell members when it changes, until cancelled; takes a tenth of the time at most."""
+        pause = INTEREST_SECONDS
+        while True:
+            await self._host.wait_interest_changed()
+            await trio.sleep(pause)
+            if not self._members:
+                continue  # who comes later is told everything
+            started = trio.current_time()
+            for member in list(self._members.values()):
+                self.tell(member)
+            pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))
