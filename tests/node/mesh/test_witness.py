@@ -20,6 +20,7 @@ from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.session_fork import SessionFork
 from node.covalue.session_log import feed
 from node.mesh.messages import Evidence, EvidenceKind, MessageType
+from node.mesh.replicas import ReplicaPolicy
 from node.mesh.witness import (
     MAX_PIECES,
     MAX_UNPROVEN,
@@ -92,6 +93,23 @@ async def test_a_forked_session_is_known_to_all_who_hold_it() -> None:
             }
             assert node.host.statistics().forks_found == 1
         assert third.mesh.statistics().evidence_refused == 0
+
+
+async def test_members_with_different_continuations_find_out() -> None:
+    """None of them was ever sent the other one by a client."""
+    one, other = (Author(3).value("parted") for _ in range(2))
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(everything=True)) as first,
+        open_mesh_node(2, policy=ReplicaPolicy(everything=True)) as second,
+    ):
+        await hold(first, one.edit("[]", "[1]", with_header=True))
+        await hold(second, other.edit("[]", "[2]", "[3]", with_header=True))
+        async with connected(first, second):
+            await wait_forks(first, second)
+        for node in (first, second):
+            [fork] = await node.store.forks()
+            assert (fork.co_id, fork.session_id, fork.index) == (one.id, one.session_id, 1)
+        assert not first.mesh.penalties.total
 
 
 async def test_a_forked_core_is_frozen_everywhere_and_its_member_is_not_asked() -> None:
