@@ -11,6 +11,8 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.covalue.ids import RawCoId
+from node.mesh.conduct import SHARE
 from node.mesh.member import Member
 from node.mesh.membership import Membership
 from node.mesh.mesh_key import hello_proof
@@ -337,3 +339,26 @@ async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
                 channel.close()
                 await wait_until(lambda number=number: len(node.goodbyes) > number)  # type: ignore[misc]
         assert members() == before
+
+
+async def test_who_follows_something_else_again_and_again_gets_its_share_of_time(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: each such message had all values of the node looked through."""
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        listings: list[float] = []
+
+        async def ids(prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+            if prefix == "co_zBee":
+                listings.append(trio.current_time())
+                autojump_clock.jump(1.0)
+                yield Author(1).value("held").id
+
+        monkeypatch.setattr(node.store, "ids", ids)
+        started = trio.current_time()
+        for number in range(100):
+            for prefix in ("co_zBee", f"co_z{number}"):
+                channel.send(MessageType.INTEREST, Interest(prefixes=(prefix,)).encode())
+                await trio.sleep(0.1)
+        passed = trio.current_time() - started
+        assert 1 <= len(listings) <= 1 + SHARE * passed
