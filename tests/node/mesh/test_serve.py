@@ -324,13 +324,13 @@ async def test_updates_wait_for_a_slow_member_merged_by_value() -> None:
 async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
     """Found in review: what it said of our log was remembered for good."""
 
-    def members() -> int:
+    def members() -> list[Member]:
         gc.collect()
-        return sum(isinstance(each, Member) for each in gc.get_objects())
+        return [each for each in gc.get_objects() if isinstance(each, Member)]
 
     async with open_mesh_node(1) as node:
         before = members()
-        for number in range(3):
+        for number in range(5):
             async with raw_connection(node) as mux:
                 channel = await mux.open_channel(PROTOCOL, None)
                 prove(mux, channel)
@@ -338,7 +338,8 @@ async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
                 channel.send(MessageType.HEAD, Head(b"instance", 0, 0).encode())
                 channel.close()
                 await wait_until(lambda number=number: len(node.goodbyes) > number)  # type: ignore[misc]
-        assert members() == before
+        left = [each for each in members() if each not in before]
+        assert len(left) < 2, "the last one may be in somebody's hands"
 
 
 async def test_who_follows_something_else_again_and_again_gets_its_share_of_time(
