@@ -8,6 +8,8 @@ import trio
 import trio.testing
 
 from bee.bee import Bee
+from hypercore.corestore import corestore_on
+from hypercore.storage.memory import MemoryStorage
 from node.cojson.client_link import ClientLink
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
@@ -19,6 +21,7 @@ from node.covalue.known_state import NOTHING, KnownState
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.data_log import DataLog
+from tests.support.storage_rows import lose_blocks
 
 ANN = Author("ann")
 GROUP = group_header(ANN.account_id)
@@ -270,6 +273,36 @@ async def test_damage_costs_one_value(has_mesh: bool) -> None:
         with host.client("a") as a:
             await a.receive([Load(FREE.id, NOTHING), free(3, after=2), Load(MAP.id, NOTHING)])
             assert await lines(a) == [Known(FREE.id, NOTHING), *TREE]
+
+
+@pytest.mark.parametrize("is_whole_bee", [False, True])
+async def test_a_block_that_the_disk_lost_costs_the_values_in_it(is_whole_bee: bool) -> None:
+    """Found in review: one client that loaded such a value ended the node."""
+    headers = [map_header(f"long {number}") for number in range(30)]
+    contents = [ANN.content(header, edits(3, size=5000), as_agent=True) for header in headers]
+    storage = MemoryStorage()
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        async with open_sync_host(BeeStore(Bee(data), data)) as host:
+            for content in contents:
+                await host.receive_content("test", [content])
+        length, discovery_key = data.length, data.discovery_key
+    lost_blocks = range(1) if is_whole_bee else range(length // 2, length // 2 + 3)
+    lose_blocks(storage, discovery_key, lost_blocks)
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        store = BeeStore(Bee(data), data)
+        async with open_sync_host(store) as host:
+            with host.client("a") as a:
+                await a.receive([Load(header.id, NOTHING) for header in headers])
+                served = await lines(a)
+                lost = sum(content not in served for content in contents)
+                assert lost == len(contents) if is_whole_bee else 0 < lost < 20
+                if is_whole_bee:
+                    return
+                more = ANN.content(headers[-1], edits(4, size=5000), after=3, as_agent=True)
+                await a.receive([more])
+                assert Known(headers[-1].id, more.known_state) in await lines(a)
 
 
 async def test_receiving_content_can_be_cancelled_anywhere() -> None:
