@@ -22,7 +22,7 @@ from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
 from node.errors import CorruptStore, NodeError
-from node.mesh.conduct import VAIN_PUSH
+from node.mesh.conduct import SHARE, VAIN_PUSH
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
@@ -316,24 +316,31 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
     while True:
         await member.listing.wake.wait()
         prefixes, owners = member.listing.take()
+        started, waited = trio.current_time(), 0.0
         try:
-            await _list_matching(mesh, member, prefixes, owners)
+            waited = await _list_matching(mesh, member, prefixes, owners)
         except CorruptStore as error:
             _log.error("cannot list what a member follows", **_about(member), error=str(error))
+        # Who follows something else in each message gets as little of our time as anybody.
+        await trio.sleep((trio.current_time() - started - waited) / SHARE)
 
 
 async def _list_matching(
     mesh: Mesh, member: Member, prefixes: tuple[str, ...], owners: frozenset[OwnerRule]
-) -> None:
-    """Raises: CorruptStore."""
+) -> float:
+    """Returns how many seconds the member was waited for. Raises: CorruptStore."""
+    waited = 0.0
     async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
         async for ids in found:
             states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
             held = {co_id: state.sessions for co_id, state in states.items() if state.header}
             member.outbox.queue_update(held)
+            stopped = trio.current_time()
             while member.outbox.updates > MAX_WAITING_UPDATES:
                 await member.outbox.room.wait()
+            waited += trio.current_time() - stopped
             await trio.lowlevel.checkpoint()
+    return waited
 
 
 async def _watch_exchange(
