@@ -112,6 +112,19 @@ async def test_members_with_different_continuations_find_out() -> None:
         assert not first.mesh.penalties.total
 
 
+async def test_evidence_is_judged_when_the_beginning_of_the_session_has_come() -> None:
+    async with open_mesh_node(1) as first, open_mesh_node(2) as second:
+        await hold(first, whole(FORK.kept))
+        await first.host.receive_content("test", [whole(FORK.refused)])
+        await wait_forks(first)
+        async with connected(first, second):
+            await wait_until(lambda: second.mesh.witness.received == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await second.store.forks() == []
+            await hold(second, whole(FORK.kept))
+            await wait_forks(second)
+
+
 async def test_a_forked_core_is_frozen_everywhere_and_its_member_is_not_asked() -> None:
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_mesh_node(number)) for number in (1, 2, 3)]
@@ -260,7 +273,7 @@ async def test_evidence_that_cannot_be_written_down_stops_nobody() -> None:
     """Found in review: on a full disk the node ended with it."""
     async with open_mesh_node(1) as node, trio.open_nursery() as nursery:
         witness = Witness(node.host, FullRows(), node.mesh.members, node.cores)
-        nursery.start_soon(witness.run)
+        nursery.start_soon(witness.run, node.mesh.recall.wait_settled)
         core = await node.cores.get(key_pair=KEY_PAIR)
         await core.append(ONE)
         with capture_logs() as logs:
