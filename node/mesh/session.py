@@ -249,7 +249,7 @@ class MeshSession:
                 | (Neighbors() | Brief() | Unclear())
             ):
                 self._note_length(message)
-                return [message]
+                return self._hand_over(message)
 
     def _note_length(self, message: Message) -> None:
         if isinstance(message, Update | Brief):
