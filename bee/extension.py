@@ -42,6 +42,7 @@ from bee.messages import (
 from bee.protobuf import decode_varint, encode_varint
 from bee.ranges import Frame
 from hypercore.encoding import DecodeError, Reader, encode_buffer
+from hypercore.errors import DamagedBlock
 
 NAME = "hyperbee"
 
@@ -254,7 +255,7 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
                 pass
             if len(seqs) >= MAX_HINTS_PER_REQUEST:
                 break
-    except (BlocksNeeded, CorruptTree):
+    except (BlocksNeeded, CorruptTree, DamagedBlock):
         pass  # the seqs up to here are still worth having
     return seqs
 

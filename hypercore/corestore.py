@@ -245,7 +245,7 @@ class Corestore:
         """The keys that derive from a name of this namespace."""
         key_pair = self._store.catalog.key_pair(self._namespace, name)
         manifest = Manifest.single_signer(key_pair.public_key)
-        return _make_auth(manifest.key, manifest, key_pair)
+        return AuthRecord.of(manifest.key, manifest, key_pair)
 
     def open_cores(self) -> list[Core]:
         """The store's own handles, which are closed with their last user's."""
@@ -317,7 +317,7 @@ class Corestore:
         if manifest is not None:
             manifest.check()
             Verifier(key, manifest)
-        auth = _make_auth(key, manifest, key_pair)
+        auth = AuthRecord.of(key, manifest, key_pair)
         return await self._get_or_create(auth, None, options, overwrite=overwrite)
 
     async def _get_named(self, name: str, options: OpenOptions, *, overwrite: bool) -> Core:
@@ -400,7 +400,7 @@ class Corestore:
         alias = None
         if name is not None and namespace is not None:
             alias = Alias(namespace, name.decode(errors="replace"))
-        auth = _make_auth(source.key, source.manifest, source.key_pair)
+        auth = AuthRecord.of(source.key, source.manifest, source.key_pair)
         return self._own(self._store.get_or_create(auth, alias, OpenOptions(user_data=user_data)))
 
     async def replicate(
@@ -434,16 +434,6 @@ class Corestore:
     def _check_open(self) -> None:
         if self._store.is_closed or (self._session is not None and self._session.is_closed):
             raise trio.ClosedResourceError("the store is closed")
-
-
-def _make_auth(key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) -> AuthRecord:
-    return AuthRecord(
-        key,
-        derive_discovery_key(key),
-        manifest,
-        key_pair.public_key if key_pair else None,
-        key_pair.secret_key if key_pair else None,
-    )
 
 
 @contextmanager

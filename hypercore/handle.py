@@ -51,7 +51,8 @@ class Handle:
     def check(self) -> None:
         """Raises: trio.ClosedResourceError, StorageFailed."""
         if self._failure is not None:
-            raise self._failure
+            # Raised again and again: it must not collect the frames of all who met it.
+            raise self._failure.with_traceback(None)
         self.log.check_usable()
 
     def check_open(self) -> None:

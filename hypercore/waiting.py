@@ -45,7 +45,7 @@ class BlockWaiter:
         """
         await self._event.wait()
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.with_traceback(None)  # others raise it, too
         return self.found
 
 

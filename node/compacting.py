@@ -23,7 +23,13 @@ from bee.bee import Bee
 from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable, CoreFrozen, NotWritable, StorageFailed
+from hypercore.errors import (
+    BlockNotAvailable,
+    CoreFrozen,
+    CorruptStorage,
+    NotWritable,
+    StorageFailed,
+)
 from node.followers import Followers
 from node.web.status import CompactionStatus
 
@@ -39,6 +45,7 @@ RETRY_SECONDS = 60.0
 _GROWTH_SHARE = 20
 _MIN_GROWTH = 256
 _FOLLOWERS_KEY = b"followers"
+_UNFIT = (BeeError, BlockNotAvailable, CorruptStorage, NotWritable, CoreFrozen)
 
 _log = structlog.get_logger(__name__)
 
@@ -127,7 +134,7 @@ class Compacting:
             ):
                 return False
             await self._compact()
-        except (BeeError, BlockNotAvailable, NotWritable, CoreFrozen) as error:
+        except _UNFIT as error:
             # The bee is damaged, and says where; reads and writes of the rest go on.
             _log.error("cannot compact", error=str(error))
             return False

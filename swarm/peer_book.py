@@ -153,6 +153,8 @@ class PeerBook:
                 return
             peer = self._peers[name] = KnownPeer(name, Source.LAN, tuple(addresses))
             peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
+        elif peer.source is not Source.LAN:
+            return  # whoever calls itself by the address or key of another peer is not that peer
         elif peer.addresses != tuple(addresses):
             peer.addresses = tuple(addresses)
             peer.failures = 0
@@ -187,7 +189,9 @@ class PeerBook:
 
     def neighbor_left(self, name: str) -> None:
         """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
-        self._peers.pop(name, None)
+        peer = self._peers.get(name)
+        if peer is not None and peer.source is Source.LAN:
+            del self._peers[name]
 
     def refuse(self, public_key: bytes) -> None:
         """Never dial a key (again)."""

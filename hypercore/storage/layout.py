@@ -36,6 +36,7 @@ from struct import Struct
 from typing import Self
 
 from hypercore.crypto import KeyPair
+from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encoding import (
     DecodeError,
     Reader,
@@ -354,6 +355,14 @@ class AuthRecord:
     public_key: bytes | None = None
     secret_key: bytes | None = None
     encryption_key: bytes | None = None
+
+    @classmethod
+    def of(cls, key: bytes, manifest: Manifest | None, key_pair: KeyPair | None) -> Self:
+        """What is known of a core that is about to be made."""
+        public_key, secret_key = (
+            (key_pair.public_key, key_pair.secret_key) if key_pair else (None, None)
+        )
+        return cls(key, derive_discovery_key(key), manifest, public_key, secret_key)
 
     @property
     def key_pair(self) -> KeyPair | None:

@@ -43,11 +43,12 @@ RunningHash = blake3
 """The BLAKE3 state over a session's transactions; `copy()` makes it branch."""
 
 
-def _split_steps() -> tuple[tuple[int, int, int, int, int], ...]:
-    """For lanes of 256, 128, ... bits: what divides them by the radix, and half their width.
+def _split_steps() -> tuple[tuple[int, int, int, int], ...]:
+    """For lanes of 256, 128, ... bits: what splits each into two lanes of half its width.
 
     A lane of w bits holds w / 16 letters, a number below 58**(w / 16). Multiplied with `factor`
-    and shifted by `shift` it is the quotient, which `mask` frees from what its neighbor left.
+    and shifted by `shift` it is the quotient by half the letters, which `mask` frees from what its
+    neighbor left. The quotient times `move` takes it out of the lower half and into the upper.
     """
     steps = []
     for letters in (16, 8, 4, 2):
@@ -57,7 +58,7 @@ def _split_steps() -> tuple[tuple[int, int, int, int, int], ...]:
         factor = -(-(1 << shift) // radix)
         low = (1 << radix.bit_length()) - 1
         mask = sum(low << lane for lane in range(0, 16 * _MAX_BASE58_LETTERS, width))
-        steps.append((factor, shift, mask, radix, width // 2))
+        steps.append((factor, shift, mask, (1 << width // 2) - radix))
     return tuple(steps)
 
 
@@ -70,8 +71,8 @@ def base58_encode(data: bytes) -> str:
     """The letters of at most 93 bytes.
 
     Numbers of 16 letters lie side by side in one long integer. Each step splits all of them in
-    halves at once, until there is one letter a lane: half of the time that one division for every
-    ten letters takes (7 us instead of 14 for a signature).
+    halves at once, until there is one letter a lane: two thirds of the time that one division for
+    every ten letters takes (3 us instead of 4 for a hash, 5 instead of 8 for a signature).
 
     Raises: ValueError for more.
     """
@@ -83,9 +84,8 @@ def base58_encode(data: bytes) -> str:
         number, word = divmod(number, _RADIX_16)
         lanes |= word << lane
         lane += 256
-    for factor, shift, mask, radix, half in _SPLIT_STEPS:
-        quotients = lanes * factor >> shift & mask
-        lanes += (quotients << half) - quotients * radix
+    for factor, shift, mask, move in _SPLIT_STEPS:
+        lanes += (lanes * factor >> shift & mask) * move
     letters = lanes.to_bytes(lane // 8, "big")[1::2].lstrip(b"\0").translate(_LETTERS)
     zeros = len(data) - len(data.lstrip(b"\0"))
     return "1" * zeros + letters.decode()

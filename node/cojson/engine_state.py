@@ -97,7 +97,7 @@ class EngineState:
 
     def await_absent(self, co_id: RawCoId) -> None:
         """Content set aside waits for this value: whoever gets it first is to tell of it."""
-        if co_id not in self.awaited:
+        if co_id not in self.awaited and self.room.is_awaited(co_id):
             self.awaited[co_id] = None
             self.interest_version += 1
 
@@ -129,7 +129,7 @@ class EngineState:
             searchers = self.searching.get(co_id)
             if searchers is not None:
                 searchers.pop(peer, None)
-        self.room.forget(peer)
-        for co_id in [co_id for co_id in self.awaited if not self.room.is_awaited(co_id)]:
-            self.stop_awaiting(co_id)
+        for co_id in self.room.forget(peer):
+            if not self.room.is_awaited(co_id):
+                self.stop_awaiting(co_id)
         self.appeals.forget(peer)

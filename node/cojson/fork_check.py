@@ -16,7 +16,7 @@ from node.cojson.crypto import RunningHash, verify_session
 from node.cojson.outputs import CheckFork
 from node.covalue.content import SessionContent, Transaction
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.session_fork import MAX_EVIDENCE_BYTES, SessionFork
 from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore, StoredValue
@@ -114,12 +114,12 @@ async def stored_transactions(
     stop, counts[session_id] = counts.get(session_id, 0), start
     while counts[session_id] < stop:
         loaded = await store.load(co_id, KnownState(True, counts), _READ_BYTES)
-        parts = [piece.new.get(session_id) for piece in loaded.pieces]
-        if not any(parts):
+        if not loaded.pieces:
             return  # erased meanwhile
-        for part in parts:
+        for piece in loaded.pieces:
+            merge_counts(counts, piece.known_state.sessions)  # other sessions grow meanwhile
+            part = piece.new.get(session_id)
             if part is not None:
-                counts[session_id] = part.stop
                 yield part.transactions
 
 

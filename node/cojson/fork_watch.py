@@ -60,15 +60,22 @@ class ForkWatch:
         return len(self._forked)
 
     def suspect(self, check: CheckFork) -> None:
-        """Look into it, unless that was done just now or too much is waiting."""
+        """Look into it, unless that was done just now or too much is waiting.
+
+        Of two parts of one session that wait, the one that begins earlier tells more.
+        """
         session = (check.co_id, check.session_id)
         now = trio.current_time()
         looked_at = self._looked_at.get((*session, check.part.after))
         if looked_at is not None and now - looked_at < AGAIN_SECONDS:
             return
         size = _size(check)
+        waiting = self._suspicions.get(session)
+        if waiting is not None and waiting.part.after > check.part.after:
+            self._pending_bytes -= _size(self._suspicions.pop(session))
+            waiting = None
         is_full = len(self._suspicions) >= MAX_SUSPICIONS
-        if session in self._suspicions or session in self._forked or is_full:
+        if waiting is not None or session in self._forked or is_full:
             return
         if self._pending_bytes + size > MAX_PENDING_BYTES and self._suspicions:
             return

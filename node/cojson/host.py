@@ -358,16 +358,15 @@ class SyncHost:
     async def _note_stored(self, stores: Sequence[Store]) -> None:
         """What was committed is durable: count it, keep it at hand, tell the engine."""
         now = trio.current_time()
-        for store in stores:
-            co_id = store.append.co_id
+        for append, _ticket, origin in stores:
             if self._access is not None:
-                self._access.stored(store.origin, store.append, now)
-            if store.append.is_deletion:
-                self._recent.forget(co_id)
+                self._access.stored(origin, append, now)
+            if append.is_deletion:
+                self._recent.forget(append.co_id)
                 if self._eraser is not None:
                     self._eraser.wake()
             else:
-                self._recent.add(store.append, self._engine.priority(co_id))
+                self._recent.add(append, self._engine.priority(append.co_id))
         for start in range(0, len(stores), TURN):
             await trio.lowlevel.checkpoint()
             tickets = [store.ticket for store in stores[start : start + TURN]]

@@ -141,6 +141,7 @@ class Intake:
         sender = delivery.sender
         if (
             sender is not None
+            and not sender.is_gone
             and self._state.has_mesh
             and self._state.room.add_headless(delivery, sender)
         ):
@@ -198,6 +199,9 @@ class Intake:
     def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
         if dependency is None:
             self._refuse(delivery, "it depends on nothing that could come", out)
+            return
+        if delivery.sender is not None and delivery.sender.is_gone:
+            self.settle(delivery, out, "what it depends on was not here, and its sender has gone")
             return
         self._state.room.add(delivery, dependency)
         self.settle(delivery, out, is_waiting=True)

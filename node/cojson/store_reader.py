@@ -16,7 +16,7 @@ from node.cojson.outputs import LoadValue, Output, ReadGroup, Rehash
 from node.cojson.recent import RecentContent
 from node.cojson.sync import SyncEngine
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
@@ -121,10 +121,11 @@ class StoreReader:
         while done < count:
             loaded = await self._store.load(co_id, KnownState(True, counts), _REHASH_BYTES)
             for piece in loaded.pieces:
-                part = piece.new[session_id]
-                feed(running, part.transactions[: count - done])
-                done = part.stop
-            counts[session_id] = done
+                part = piece.new.get(session_id)
+                if part is not None:
+                    feed(running, part.transactions[: count - done])
+                    done = part.stop
+                merge_counts(counts, piece.known_state.sessions)  # other sessions grow meanwhile
             if not loaded.pieces:
                 raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
             await trio.lowlevel.checkpoint()

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from node.cojson.crypto import RunningHash
 from node.cojson.deletion import only_deletions
@@ -41,15 +41,23 @@ from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
-from node.cojson.value_table import MEMORY_BYTES, Phase
+from node.cojson.value_table import MEMORY_BYTES, Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
 from node.covalue.content import Content
 from node.covalue.group_view import GroupView
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState, merge_counts
+from node.covalue.known_state import KnownState, SessionCounts, merge_counts
 from node.covalue.session_log import SessionLog
 from node.covalue.store import StoredValue
+
+
+class _Moved(NamedTuple):
+    """A value that commits have made longer, and their senders: whether each is to be corrected."""
+
+    entry: ValueEntry
+    counts: dict[CoSessionId, int]
+    listeners: dict[PeerView, bool]
 
 
 class SyncEngine:
@@ -282,49 +290,54 @@ class SyncEngine:
     def stored(self, tickets: Sequence[int]) -> list[Output]:
         """These commits are durable: acknowledge, offer and announce them."""
         out: list[Output] = []
-        changed: dict[RawCoId, dict[CoSessionId, int]] = {}
-        heard: dict[RawCoId, dict[PeerView, bool]] = {}
-        settled: list[tuple[RawCoId, Delivery]] = []
-        for ticket in tickets:
-            commit = self._state.commits.pop(ticket)
-            entry = self._state.values.peek(commit.co_id)
-            if entry is None:
-                raise RuntimeError(f"{commit.co_id} was forgotten with a commit out")
-            entry.tickets.remove(ticket)
-            entry.is_tombstone = entry.is_tombstone or commit.is_deletion
-            counts = changed.get(commit.co_id)
-            if counts is None:
-                changed[commit.co_id] = commit.counts
-            else:
-                merge_counts(counts, commit.counts)
-            listeners = heard.setdefault(commit.co_id, {})
-            for delivery in commit.deliveries:
-                settled.append((commit.co_id, delivery))
-                if delivery.sender is not None:
-                    is_gap = delivery.sender in commit.corrected
-                    listeners[delivery.sender] = is_gap or listeners.get(delivery.sender, False)
-        for co_id, counts in changed.items():
-            entry = self._state.values.peek(co_id)
-            if entry is not None:
-                # Never less than it was: there is no use in looking whether it is more.
-                reached = merge_counts(dict(entry.durable.sessions), counts)
-                durable = KnownState(True, reached)
-                if entry.is_tombstone:
-                    durable = KnownState(True, only_deletions(durable.sessions))
-                entry.durable = durable
-                self._offers.tell(entry, heard[co_id], out)
+        changed, settled = self._take_commits(tickets)
+        for co_id, (entry, counts, listeners) in changed.items():
+            # Never less than it was: there is no use in looking whether it is more.
+            reached: SessionCounts = merge_counts(dict(entry.durable.sessions), counts)
+            if entry.is_tombstone:
+                reached = only_deletions(reached)
+            entry.durable = KnownState(True, reached)
+            self._offers.tell(entry, listeners, out)
             out.append(Changed(co_id, counts))
         for co_id, delivery in settled:
             self._intake.settle(delivery, out)
-            self._intake.tick(delivery, co_id, out)
-        for co_id in changed:
-            entry = self._state.values.peek(co_id)
-            if entry is not None:
-                self._rights.stored(entry, out)
+            if delivery.sender is not None and delivery.sender.batches:
+                self._intake.tick(delivery, co_id, out)
+        for entry, _, _ in changed.values():
+            self._rights.stored(entry, out)
+            if entry.waiting:
                 self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()
         return out
+
+    def _take_commits(
+        self, tickets: Sequence[int]
+    ) -> tuple[dict[RawCoId, _Moved], list[tuple[RawCoId, Delivery]]]:
+        """The values that these commits moved, and what was in them."""
+        changed: dict[RawCoId, _Moved] = {}
+        settled: list[tuple[RawCoId, Delivery]] = []
+        for ticket in tickets:
+            commit = self._state.commits.pop(ticket)
+            co_id = commit.co_id
+            moved = changed.get(co_id)
+            if moved is None:
+                held = self._state.values.peek(co_id)
+                if held is None:
+                    raise RuntimeError(f"{co_id} was forgotten with a commit out")
+                moved = changed[co_id] = _Moved(held, commit.counts, {})
+            else:
+                merge_counts(moved.counts, commit.counts)
+            entry, _, listeners = moved
+            entry.tickets.remove(ticket)
+            if commit.is_deletion:
+                entry.is_tombstone = True
+            for delivery in commit.deliveries:
+                settled.append((co_id, delivery))
+                sender = delivery.sender
+                if sender is not None:
+                    listeners[sender] = sender in commit.corrected or listeners.get(sender, False)
+        return changed, settled
 
     def searched(self, co_ids: Iterable[RawCoId]) -> list[Output]:
         """The mesh was asked, and what it had was handed in: tell those who wait the rest."""

@@ -12,6 +12,7 @@ mesh is asked whether another does.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from node.cojson.peer_view import PeerView
@@ -50,6 +51,16 @@ class Delivery:
     """
 
 
+@dataclass(slots=True)
+class _Places:
+    """Where a client has anything in the room, so that who leaves costs what it left."""
+
+    waiting: set[RawCoId] = field(default_factory=set)
+    owed: set[RawCoId] = field(default_factory=set)
+    headless: set[RawCoId] = field(default_factory=set)
+    followers: set[RawCoId] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True)
 class Owed:
     """Content of this value was dropped: ask its sender to send it again."""
@@ -75,6 +86,7 @@ class WaitingRoom:
         self._followers: dict[RawCoId, dict[PeerView | None, deque[Delivery]]] = {}
         """Further content of the same value and sender, in order; judged when that is through."""
         self._mesh_bytes = 0
+        self._places: dict[PeerView, _Places] = {}
 
     def add_headless(self, delivery: Delivery, sender: PeerView) -> bool:
         """Set a client's content aside until its own value is looked for; False when it is full."""
@@ -86,6 +98,7 @@ class WaitingRoom:
         sender.aside_bytes += delivery.size
         self._used_bytes += delivery.size
         self._headless.setdefault(delivery.content.co_id, []).append(delivery)
+        self._places_of(sender).headless.add(delivery.content.co_id)
         return True
 
     def take_headless(self, co_id: RawCoId) -> list[Delivery]:
@@ -93,6 +106,8 @@ class WaitingRoom:
         deliveries = self._headless.pop(co_id, [])
         for delivery in deliveries:
             self._count_out(delivery)
+            if delivery.sender is not None:
+                self._places_of(delivery.sender).headless.discard(co_id)
         return deliveries
 
     def awaited_by(self, co_id: RawCoId, sender: PeerView | None) -> RawCoId | None:
@@ -130,17 +145,24 @@ class WaitingRoom:
                 owed = self._owed.setdefault(dependency, {})
                 sender.owed += Owed(co_id, sender) not in owed
                 owed[Owed(co_id, sender)] = None
+                self._places_of(sender).owed.add(dependency)
             return False
         self._used_bytes += delivery.size
         if sender is None:
             self._mesh_bytes += delivery.size
         else:
             sender.aside_bytes += delivery.size
-        if self.awaited_by(co_id, sender) is None:
+        is_first = self.awaited_by(co_id, sender) is None
+        if is_first:
             self._waiting.setdefault(dependency, []).append(delivery)
             self._awaited.setdefault(co_id, {})[sender] = dependency
         else:
             self._followers.setdefault(co_id, {}).setdefault(sender, deque()).append(delivery)
+        if sender is not None:
+            places = self._places_of(sender)
+            (places.waiting if is_first else places.followers).add(
+                dependency if is_first else co_id
+            )
         return True
 
     def senders(self, dependency: RawCoId) -> list[PeerView | None]:
@@ -160,9 +182,12 @@ class WaitingRoom:
         deliveries = self._waiting.pop(dependency, [])
         for delivery in deliveries:
             self._take_out(delivery)
+            if delivery.sender is not None:
+                self._places_of(delivery.sender).waiting.discard(dependency)
         owed = list(self._owed.pop(dependency, ()))
         for item in owed:
             item.sender.owed -= 1
+            self._places_of(item.sender).owed.discard(dependency)
         return deliveries, owed
 
     def follower(self, delivery: Delivery) -> Delivery | None:
@@ -180,45 +205,35 @@ class WaitingRoom:
         self._count_out(follower)
         return follower
 
-    def forget(self, sender: PeerView) -> None:
-        """Drop what a client sent that has gone. Costs a look at everything set aside."""
-        self._forget_headless(sender)
-        for dependency in list(self._waiting):
-            kept: list[Delivery] = []
-            for delivery in self._waiting[dependency]:
-                if delivery.sender is sender:
-                    self._take_out(delivery)
-                else:
-                    kept.append(delivery)
-            if kept:
-                self._waiting[dependency] = kept
-            else:
-                del self._waiting[dependency]
-        self._forget_followers(sender)
-        for dependency, owed in list(self._owed.items()):
-            left = {item: None for item in owed if item.sender is not sender}
-            if left:
-                self._owed[dependency] = left
-            else:
-                del self._owed[dependency]
-
-    def _forget_headless(self, sender: PeerView) -> None:
-        for co_id in list(self._headless):
-            for delivery in self._headless.pop(co_id):
-                if delivery.sender is sender:
-                    self._count_out(delivery)
-                else:
-                    self._headless.setdefault(co_id, []).append(delivery)
-
-    def _forget_followers(self, sender: PeerView) -> None:
-        for co_id, by_sender in list(self._followers.items()):
-            for follower in by_sender.get(sender, ()):
+    def forget(self, sender: PeerView) -> set[RawCoId]:
+        """Drop what a client sent that has gone; returns what it waited for."""
+        places = self._places.pop(sender, _Places())
+        for co_id in places.headless:
+            _drop_from(self._headless, co_id, sender, self._count_out)
+        for dependency in places.waiting:
+            _drop_from(self._waiting, dependency, sender, self._take_out)
+        for co_id in places.followers:
+            for follower in self._followers[co_id][sender]:
                 self._count_out(follower)
             self._drop_followers(co_id, sender)
+        for dependency in places.owed:
+            owed = self._owed.pop(dependency)
+            others = {item: None for item in owed if item.sender is not sender}
+            if others:
+                self._owed[dependency] = others
+        return places.waiting | places.owed
+
+    def _places_of(self, sender: PeerView) -> _Places:
+        places = self._places.get(sender)
+        if places is None:
+            places = self._places[sender] = _Places()
+        return places
 
     def _drop_followers(self, co_id: RawCoId, sender: PeerView | None) -> None:
         by_sender = self._followers.get(co_id, {})
         by_sender.pop(sender, None)
+        if sender in self._places:
+            self._places[sender].followers.discard(co_id)
         if not by_sender:
             self._followers.pop(co_id, None)
 
@@ -236,3 +251,20 @@ class WaitingRoom:
             waiting.pop(delivery.sender, None)
             if not waiting:
                 del self._awaited[delivery.content.co_id]
+
+
+def _drop_from(
+    place: dict[RawCoId, list[Delivery]],
+    key: RawCoId,
+    sender: PeerView,
+    drop: Callable[[Delivery], None],
+) -> None:
+    """Drop this sender's deliveries there."""
+    kept: list[Delivery] = []
+    for delivery in place.pop(key):
+        if delivery.sender is sender:
+            drop(delivery)
+        else:
+            kept.append(delivery)
+    if kept:
+        place[key] = kept

@@ -13,9 +13,9 @@ import trio
 
 from bee.batch import Batch
 from bee.bee import Bee
-from bee.errors import CorruptTree
+from bee.errors import CorruptTree, HistoryReplaced
 from hypercore.encoding import DecodeError
-from hypercore.errors import BlockNotAvailable
+from hypercore.errors import BlockNotAvailable, CorruptStorage
 from node.covalue.gathering import SessionRows, ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
@@ -87,6 +87,9 @@ from node.errors import CorruptStore
 
 T = TypeVar("T")
 
+_DAMAGE = (DecodeError, CorruptTree, CorruptStorage)
+"""What reading a value ends with whose blocks, or rows, are not what was written."""
+
 _PRESENT = b"\xc3"
 """msgpack's true: a row whose existence says everything."""
 
@@ -156,14 +159,16 @@ class BeeStore:
         Raises: CorruptStore.
         """
         while True:
-            tree = self._bee.snapshot()
+            version = self._bee.version
             try:
-                return await step(tree)
-            except (DecodeError, CorruptTree) as error:
+                return await step(self._bee.snapshot())
+            except HistoryReplaced:
+                continue
+            except _DAMAGE as error:
                 raise CorruptStore(co_id, str(error)) from error
             except BlockNotAvailable as error:
                 # What the present needs is never given up; what was the present may be.
-                if tree.version == self._bee.version:
+                if version == self._bee.version:
                     raise CorruptStore(co_id, str(error)) from error
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
@@ -373,7 +378,7 @@ class BeeStore:
         kept, erased = await self._read(co_id, lambda tree: _survey(tree, start, stop))
         try:
             await self._bee.erase(gte=start, lt=stop, keep=kept)
-        except CorruptTree as error:
+        except _DAMAGE as error:
             raise CorruptStore(co_id, str(error)) from error
         await self._local.write_local({deleted_key(co_id): encode_deletion(is_erased=True)})
         return erased

@@ -157,6 +157,7 @@ class Fetcher:
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
+        self._looked_into: OrderedDict[tuple[bytes, RawCoId], None] = OrderedDict()
 
     def is_paused(self) -> bool:
         return bool(self.pause_reason)
@@ -266,6 +267,21 @@ class Fetcher:
             self.provenance.note(member.id, taken)
         return frozenset(receipt.refused)
 
+    async def look_into(self, member: Source, co_id: RawCoId, version: int) -> None:
+        """What a member holds does not continue what is held here: have all of it looked at.
+
+        If an author signed two continuations, that shows from where they part. Once for a value
+        of a member; its content is refused as before.
+        """
+        if (member.id, co_id) in self._looked_into:
+            return
+        self._looked_into[member.id, co_id] = None
+        if len(self._looked_into) > MAX_REPORTS:
+            self._looked_into.popitem(last=False)
+        found = await self.read(member, co_id, NOTHING, version)
+        if found is not None:
+            await self._host.receive_content(f"member {member.id.hex()}", found[0].contents)
+
     async def is_held(self, co_id: RawCoId) -> bool:
         return (await stored_state(self._host, co_id)).header
 
@@ -329,6 +345,11 @@ class _Delivery:
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
             total = total.then(wave).then(level)
             refused = await self._fetcher.receive(self._member, contents)
+            for co_id in refused:
+                if any(
+                    part.after for item in readings[co_id][0].contents for part in item.new.values()
+                ):
+                    await self._fetcher.look_into(self._member, co_id, self._version)
             pending = {
                 co_id: reached
                 for co_id, (reading, _) in readings.items()

@@ -254,7 +254,10 @@ class Ledger:
             offices = [
                 grant
                 for grant in grants
-                if grant.role is Role.ADMIN and grant.issuer in issuers and self._is_meant(grant)
+                if grant.role is Role.ADMIN
+                and not grant.uses  # what counts for nobody makes nobody an admin
+                and grant.issuer in issuers
+                and self._is_meant(grant)
             ]
             if not offices:
                 continue

@@ -408,7 +408,7 @@ class Mesh:
             nursery.start_soon(self.interest.run)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(count_copies, self.host, self.recall, self.finder)
-            nursery.start_soon(self.witness.run)
+            nursery.start_soon(self.witness.run, self.recall.wait_settled)
             nursery.start_soon(self.recall.run)
             nursery.start_soon(self.trust.run)
 

@@ -21,7 +21,7 @@ from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from hypercore.downloading import LIVE
 from hypercore.encoding import DecodeError
-from hypercore.errors import StorageError, UsageError
+from hypercore.errors import CoreFrozen, StorageError, UsageError
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
@@ -38,6 +38,10 @@ FIND_SECONDS = 5.0
 
 HEAD_SECONDS = 1.0
 """How long the head of such a core may take to arrive, once somebody offers it."""
+
+_UNREADABLE = (CoreFrozen, StorageError, trio.ClosedResourceError)
+"""What waiting for such a core ends with: its writer signed two histories, our disk, or it was
+purged here."""
 
 _log = structlog.get_logger(__name__)
 
@@ -178,12 +182,17 @@ class Safekeeping:
         known: Mapping[RawCoId, KnownState],
         fetcher: Fetcher,
     ) -> None:
-        with trio.move_on_after(HEAD_SECONDS):
-            await absent.core.wait_length(1)
-        await fetcher.bring(absent, ids, known)
+        with suppress(*_UNREADABLE):
+            with trio.move_on_after(HEAD_SECONDS):
+                await absent.core.wait_length(1)
+            await fetcher.bring(absent, ids, known)
 
     def _away(self) -> list[AbsentMember]:
-        return [absent for absent in self.absent.values() if absent.id not in self._members]
+        return [
+            absent
+            for absent in self.absent.values()
+            if absent.id not in self._members and not absent.core.is_frozen
+        ]
 
     def _introductions(self) -> list[Introduction]:
         """Of ourselves, and of those whose cores we keep."""
@@ -260,6 +269,10 @@ class Safekeeping:
             task_status.started()
             try:
                 await self._read_along(absent, fetcher, catch_up)
+            except _UNREADABLE as error:
+                _log.warning(
+                    "kept core not read any more", id=absent.id.hex()[:12], error=str(error)
+                )
             finally:
                 self._leave(absent)
         finally:

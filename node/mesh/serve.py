@@ -21,11 +21,12 @@ from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
-from node.errors import NodeError
-from node.mesh.conduct import VAIN_PUSH
+from node.errors import CorruptStore, NodeError
+from node.mesh.conduct import SHARE, VAIN_PUSH
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
+from node.mesh.follow_rules import OwnerRule
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
@@ -130,6 +131,7 @@ async def serve_member(
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
         channel.close()
+        mesh.recall.forget(member)  # it may have spoken of our log before it was in the table
         if member.conduct.ended_for is not None:
             mesh.punish(member, member.conduct.ended_for)
     if member.welcome is None and member.close_reason == WRONG_SECRET:
@@ -314,14 +316,31 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
     while True:
         await member.listing.wake.wait()
         prefixes, owners = member.listing.take()
-        async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
-            async for ids in found:
-                states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
-                held = {co_id: state.sessions for co_id, state in states.items() if state.header}
-                member.outbox.queue_update(held)
-                while member.outbox.updates > MAX_WAITING_UPDATES:
-                    await member.outbox.room.wait()
-                await trio.lowlevel.checkpoint()
+        started, waited = trio.current_time(), 0.0
+        try:
+            waited = await _list_matching(mesh, member, prefixes, owners)
+        except CorruptStore as error:
+            _log.error("cannot list what a member follows", **_about(member), error=str(error))
+        # Who follows something else in each message gets as little of our time as anybody.
+        await trio.sleep((trio.current_time() - started - waited) / SHARE)
+
+
+async def _list_matching(
+    mesh: Mesh, member: Member, prefixes: tuple[str, ...], owners: frozenset[OwnerRule]
+) -> float:
+    """Returns how many seconds the member was waited for. Raises: CorruptStore."""
+    waited = 0.0
+    async with aclosing(matching_ids(mesh.host.store, mesh.owners, prefixes, owners)) as found:
+        async for ids in found:
+            states = {co_id: await stored_state(mesh.host, co_id) for co_id in ids}
+            held = {co_id: state.sessions for co_id, state in states.items() if state.header}
+            member.outbox.queue_update(held)
+            stopped = trio.current_time()
+            while member.outbox.updates > MAX_WAITING_UPDATES:
+                await member.outbox.room.wait()
+            waited += trio.current_time() - stopped
+            await trio.lowlevel.checkpoint()
+    return waited
 
 
 async def _watch_exchange(

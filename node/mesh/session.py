@@ -233,7 +233,7 @@ class MeshSession:
             case Welcome():
                 return self._receive_welcome(message)
             case Records() | Farewell() if self._state is State.PROVED:
-                return [message]
+                return self._hand_over(message)
         if self._state is not State.MEMBER:
             return self._close(f"message {number} before the welcome")
         match message:
@@ -249,7 +249,7 @@ class MeshSession:
                 | (Neighbors() | Brief() | Unclear())
             ):
                 self._note_length(message)
-                return [message]
+                return self._hand_over(message)
 
     def _note_length(self, message: Message) -> None:
         if isinstance(message, Update | Brief):
@@ -411,6 +411,13 @@ class MeshSession:
         del self._asked[answer.request_id]
         self.last_round_trip_seconds = now - query.sent_at
         return [received, QueryEnded(answer.request_id, is_answered=True)]
+
+    def _hand_over(
+        self, message: Update | Evidence | Stored | Head | TrustMessage | HearsayMessage
+    ) -> list[Output]:
+        """It is in order as it stands; a farewell is the last word, before the other hangs up."""
+        is_last = isinstance(message, Farewell)
+        return [message, *self.close("it said farewell")] if is_last else [message]
 
     def _receive_interest(self, interest: Interest) -> list[Output]:
         try:

@@ -15,7 +15,7 @@ beginning is not here) costs nothing at first: a few times, it may be honest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import discovery_key
 from hypercore.encoding import DecodeError
-from hypercore.errors import InvalidProof, UsageError
+from hypercore.errors import InvalidProof, StorageError, UsageError
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
 from node.cojson.fork_watch import ForkWatch
@@ -45,6 +45,9 @@ MAX_WAITING = 64
 MAX_WAITING_BYTES = 16 << 20
 """Evidence of one member that waits to be judged. More is dropped: it is sent again to whoever
 joins, and what one node does not take another does."""
+
+LATER_SECONDS = 1.0
+"""How often it is looked whether evidence can be judged that could not be before."""
 
 MAX_UNPROVEN = 8
 """Pieces of evidence from one member that cannot be judged here; one more, and it goes."""
@@ -108,6 +111,9 @@ class Witness:
         self._forked: dict[bytes, ForkedCore] = {}
         self._waiting: deque[tuple[Member, Evidence]] = deque()
         self._wake = Wakeup()
+        self._undecided: dict[str, tuple[Member, Evidence]] = {}
+        """What can be judged once the beginning of its session is here, by subject."""
+        self._has_undecided = Wakeup()
         self.received = 0
         self.refused = 0
         """Pieces that were false."""
@@ -134,20 +140,20 @@ class Witness:
             self._end(member, f"more than {MAX_PIECES} pieces of evidence")
         if evidence.subject in self._kept:
             return
-        theirs = [item for sender, item in self._waiting if sender is member]
-        size = sum(len(item.first) + len(item.second) for item in theirs)
-        if len(theirs) < MAX_WAITING and size < MAX_WAITING_BYTES:
+        if _has_room(item for sender, item in self._waiting if sender is member):
             self._waiting.append((member, evidence))
             self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, wait_settled: Callable[[], Awaitable[None]]) -> None:
         """Judge what comes, and find out what is found here, until cancelled.
 
+        Nothing is judged until `wait_settled` returns: what is here may not be whole until then.
         Cancel: what was not judged is forgotten.
         """
         self._load()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._judge_all)
+            nursery.start_soon(self._judge_all, wait_settled)
+            nursery.start_soon(self._judge_later)
             nursery.start_soon(self._watch_sessions)
             if self._cores is not None:
                 nursery.start_soon(self._watch_cores, self._cores)
@@ -160,7 +166,8 @@ class Witness:
             except (ValueError, InvalidProof) as error:
                 _log.error("kept evidence is damaged", core=row.decode(), error=str(error))
 
-    async def _judge_all(self) -> None:
+    async def _judge_all(self, wait_settled: Callable[[], Awaitable[None]]) -> None:
+        await wait_settled()
         while True:
             await self._wake.wait()
             while self._waiting:
@@ -168,6 +175,26 @@ class Witness:
                 if member.close_reason is None and evidence.subject not in self._kept:
                     await self._judge(member, evidence)
                 await trio.lowlevel.checkpoint()
+
+    async def _judge_later(self) -> None:
+        """Look again at what could not be judged, once what it takes has come."""
+        while True:
+            await self._has_undecided.wait()
+            while self._undecided:
+                await trio.sleep(LATER_SECONDS)
+                for subject, (member, evidence) in list(self._undecided.items()):
+                    if await self._has_beginning(decode_session_evidence(evidence)):
+                        del self._undecided[subject]
+                        self._waiting.append((member, evidence))
+                        self._wake.set()
+
+    async def _has_beginning(self, fork: SessionFork) -> bool:
+        try:
+            value = await self._host.store.load_value(fork.co_id)
+        except CorruptStore:
+            return False
+        stored = None if value is None else value.sessions.get(fork.session_id)
+        return stored is not None and stored.count >= fork.index
 
     async def _judge(self, member: Member, evidence: Evidence) -> None:
         try:
@@ -177,8 +204,8 @@ class Witness:
                 await self._judge_session(member, evidence)
         except (DecodeError, InvalidProof, ValueError) as error:
             self._refuse(member, evidence, str(error))
-        except CorruptStore as error:
-            _log.error("cannot judge evidence", subject=evidence.subject, error=str(error))
+        except (CorruptStore, StorageError) as error:
+            _log.error("cannot judge evidence", subject=evidence.subject[:80], error=str(error))
 
     async def _judge_core(self, member: Member, evidence: Evidence) -> None:
         key = bytes.fromhex(evidence.subject)
@@ -210,6 +237,11 @@ class Witness:
                 member.conduct.evidence_unproven += 1
                 if member.conduct.evidence_unproven > MAX_UNPROVEN:
                     self._refuse(member, evidence, "nor can much else be proven that it sent")
+                elif _has_room(item for _, item in self._undecided.values()) and not (
+                    await self._has_beginning(fork)
+                ):
+                    self._undecided[evidence.subject] = (member, evidence)
+                    self._has_undecided.set()
 
     def _refuse(self, member: Member, evidence: Evidence, why: str) -> None:
         self.refused += 1
@@ -248,7 +280,12 @@ class Witness:
         async for core in cores.frozen_cores():
             proof = core.fork_proof
             if proof is not None:
-                await self._keep_core(core.key, proof.encode())
+                try:
+                    await self._keep_core(core.key, proof.encode())
+                except (
+                    StorageError
+                ) as error:  # it stays with the core, and is kept at a later start
+                    _log.error("evidence not kept", core=core.key.hex(), error=str(error))
 
     async def _watch_sessions(self) -> None:
         """Pass on what is kept of sessions, as far as others can judge it, too."""
@@ -272,6 +309,12 @@ class Witness:
         ):
             self._kept[evidence.subject] = evidence
             self._pass_on(evidence)
+
+
+def _has_room(waiting: Iterable[Evidence]) -> bool:
+    """Whether one more piece may wait beside these."""
+    sizes = [len(item.first) + len(item.second) for item in waiting]
+    return len(sizes) < MAX_WAITING and sum(sizes) < MAX_WAITING_BYTES
 
 
 def encode_session_evidence(fork: SessionFork) -> Evidence:

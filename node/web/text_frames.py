@@ -1,9 +1,9 @@
 """The short text frames of a client, all that came at once in one go.
 
-`websockets` reads a frame in several steps of generators, 8 us each time: more than it takes to
-read the message in it. An upload is thousands of short text frames, so those are read here. All
-else goes to `websockets` byte for byte: control frames, fragments, long frames, and whatever
-breaks the rules, which it knows how to answer.
+`websockets` reads a frame in several steps of generators. An upload is thousands of short text
+frames, so those are read here, which takes a seventh off the intake of single edits. All else goes
+to `websockets` byte for byte: control frames, fragments, long frames, and whatever breaks the
+rules, which it knows how to answer.
 
 A frame that is read here, with its bits:
 

@@ -77,7 +77,9 @@ def is_private(address: Address) -> bool:
 
 
 def first_public(addresses: Sequence[Address]) -> Address | None:
-    return next((address for address in addresses if scope_of(address[0]) is Scope.PUBLIC), None)
+    return next(
+        (each for each in addresses if is_usable(each) and scope_of(each[0]) is Scope.PUBLIC), None
+    )
 
 
 def match_address(ours: Sequence[Address], theirs: Sequence[Address]) -> Address | None:

@@ -57,7 +57,11 @@ def plan_lookup(topic: bytes) -> QueryPlan:
 
 
 def read_lookup(reply: Reply) -> PeersFound | None:
-    """None when the node knows nobody."""
+    """None when the node knows nobody.
+
+    Of each record as many relays as a node may keep: else one datagram could have us ask thousands
+    of strangers for a peer.
+    """
     value = reply.response.value
     if not value:
         return None
@@ -67,7 +71,11 @@ def read_lookup(reply: Reply) -> PeersFound | None:
         return None
     if not answer.records:
         return None
-    return PeersFound(reply.source, answer.records, answer.bump_unix_ms, reply.response.to)
+    records = tuple(
+        PeerRecord(record.public_key, record.relay_addresses[:MAX_RECORD_RELAYS])
+        for record in answer.records
+    )
+    return PeersFound(reply.source, records, answer.bump_unix_ms, reply.response.to)
 
 
 def plan_find_peer(public_key: bytes) -> QueryPlan:

@@ -17,6 +17,7 @@ from swarm.io.tcp import is_stuck
 from swarm.noise.handshake import HandshakeResult
 from swarm.reach import Reach, Route
 from swarm.secret_stream import (
+    HANDSHAKE_SECONDS,
     KEEP_ALIVE_SECONDS,
     MessagesReceived,
     Opened,
@@ -198,7 +199,8 @@ class Connection:
                 return
         except trio.BrokenResourceError as error:
             raise HandshakeFailed("the connection broke during the handshake") from error
-        self._machine.advance(trio.current_time())  # raises, since the deadline passed
+        # Also when all that was missing is that somebody takes what we have to say.
+        raise HandshakeFailed(f"no handshake within {HANDSHAKE_SECONDS:g} s")
 
     async def _keep_alive(self) -> None:
         """Say something when nobody else did for a while."""

@@ -159,12 +159,12 @@ class DatagramSocket:
         level, name = (
             (socket.IPPROTO_IPV6, _IPV6_MTU) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
         )
-        with socket.socket(self.socket.family, socket.SOCK_DGRAM) as probe:
-            try:
+        try:
+            with socket.socket(self.socket.family, socket.SOCK_DGRAM) as probe:
                 probe.connect(address)
                 return min(limit, probe.getsockopt(level, name))
-            except OSError:
-                return limit
+        except OSError:
+            return limit
 
     def _tune(self, *, uses_trains: bool) -> None:
         """Set what this system has of buffers, the don't-fragment flag and trains."""

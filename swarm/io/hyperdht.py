@@ -130,7 +130,8 @@ class HyperDht:
         `relay_through` is the key of a blind relay, to go through until there is a better way.
 
         Raises: PeerUnreachable, CannotPunch when only a blind relay could help, HandshakeFailed,
-        trio.ClosedResourceError.
+        trio.BrokenResourceError when the remote ends it at once, trio.ClosedResourceError, OSError
+        when there is no socket to punch with.
         Cancel: hangs up.
         """
         async with AsyncExitStack() as stack:

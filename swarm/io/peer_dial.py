@@ -77,8 +77,9 @@ class PeerDial:
     async def run(self, relays: Sequence[Address]) -> tuple[UdxTransport, Introduced, Route]:
         """The stream, connected.
 
-        Raises: PeerUnreachable, CannotPunch when only a blind relay could help,
-        trio.ClosedResourceError.
+        Raises: PeerUnreachable, CannotPunch when only a blind relay could help, HandshakeFailed,
+        trio.BrokenResourceError when the remote ends it at once, trio.ClosedResourceError, OSError
+        when there is no socket to punch with.
         Cancel: nothing stays open.
         """
         stream = self._sockets.server.open_stream(is_contactable=True)

@@ -47,6 +47,10 @@ from swarm.reach import Reach, Route
 MAX_MEETINGS = 256
 """Clients that are on their way at the same time; more are not answered."""
 
+MAX_ROUNDS = 16
+"""Of one punch that wait to be answered at the same time; more are not. An honest client says one
+after the other, each at most four times."""
+
 IMPROVING_SECONDS = 120.0
 """For a client that came by a relay to find a better way; punching at random takes its time."""
 
@@ -77,6 +81,7 @@ class _Meeting:
     through: RelayThrough | None = None  # of ours
     relay: RelayMeeting | None = None
     via: Via | None = None  # the socket to answer its handshake through, if not the usual one
+    rounds: int = 0  # of its punch that are to be answered
     is_ready: trio.Event = field(default_factory=trio.Event)
 
 
@@ -336,7 +341,9 @@ class PeerServer:
                 meeting.punch.stop()
             self._answer_round(question, visitor, PunchRound(error=PeerError.ABORTED))
             return
-        nursery.start_soon(self._negotiate, question, meeting, meeting.punch, heard)
+        if meeting.rounds < MAX_ROUNDS:
+            meeting.rounds += 1
+            nursery.start_soon(self._negotiate, question, meeting, meeting.punch, heard)
 
     def _answer_round(
         self, question: PeerAsked, visitor: Visitor, said: PunchRound, via: Via | None = None
@@ -348,6 +355,14 @@ class PeerServer:
         self, question: PeerAsked, meeting: _Meeting, punch: HolePunch, heard: PunchRound
     ) -> None:
         """One round: find out what our NAT does, begin to punch if the client does, and say so."""
+        try:
+            await self._answer_punch(question, meeting, punch, heard)
+        finally:
+            meeting.rounds -= 1
+
+    async def _answer_punch(
+        self, question: PeerAsked, meeting: _Meeting, punch: HolePunch, heard: PunchRound
+    ) -> None:
         visitor, box = meeting.visitor, meeting.visitor.box
         assert box is not None
         client, relay = question.client, question.came_from

@@ -136,9 +136,10 @@ class HolePunch:
         return self._found
 
     def stop(self) -> None:
-        """Another way was found."""
+        """Another way was found, or nobody wants this one; who waits for its end is told."""
         self.machine.stop()
         self._end_random()
+        self._ended.set()
 
     def release(self) -> None:
         """Nothing came of it: close all sockets."""

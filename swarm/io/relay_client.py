@@ -92,7 +92,7 @@ class RelayMeeting:
                 await self._meet(connect)
         except (
             SwarmError, trio.TooSlowError, trio.EndOfChannel, trio.BrokenResourceError,
-            trio.ClosedResourceError,
+            trio.ClosedResourceError, OSError,
         ):  # fmt: skip
             pass  # no way; whoever waits for it is told
         finally:

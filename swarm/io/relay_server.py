@@ -25,7 +25,8 @@ from swarm.udx.relay import ByteBudget
 
 MAX_LINKS = 256
 MAX_LINKS_PER_SESSION = 8
-MAX_SESSIONS = 1024
+MAX_CONNECTIONS = 1024
+"""Whether or not they have asked for anything yet."""
 
 
 class _Session:
@@ -64,12 +65,13 @@ class BlindRelay:
         self._budget = ByteBudget(max_bytes)
         self._pairings: Pairings[_Session] = Pairings()
         self._sessions: set[_Session] = set()
+        self._connections = 0
         self._links_opened = 0
         self._refused = 0
 
     def lets_in(self, _: bytes) -> bool:
         """A firewall for the server: whether there is room for one more, whoever it is."""
-        if len(self._sessions) < MAX_SESSIONS:
+        if self._connections < MAX_CONNECTIONS:
             return True
         self._refused += 1
         return False
@@ -96,6 +98,13 @@ class BlindRelay:
         transport = connection.stream
         if not isinstance(transport, UdxTransport):
             raise ValueError("a relay passes UDX packets on, and this connection has none")
+        self._connections += 1
+        try:
+            await self._serve_all(connection, transport)
+        finally:
+            self._connections -= 1
+
+    async def _serve_all(self, connection: Connection, transport: UdxTransport) -> None:
         async with (
             open_mux(connection, accept=[PROTOCOL]) as mux,
             aclosing(mux.remote_opens(PROTOCOL)) as opens,

@@ -118,9 +118,11 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         Whether anybody is there only an answer tells. The remote's first packet has the number
         `first_ack`.
 
-        Raises: RuntimeError when it is connected or closed already, ValueError for an address that
-        is not numeric, or an endpoint that does not share its streams.
+        Raises: trio.BrokenResourceError when the remote has ended it before, since who knows its id
+        may; trio.ClosedResourceError, RuntimeError when it is connected already, ValueError for an
+        address that is not numeric, or an endpoint that does not share its streams.
         """
+        self._verify_alive()
         endpoint = self._choose_endpoint(through)
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.connect(path, trio.current_time(), first_ack=first_ack)
@@ -336,15 +338,20 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             self._note_contact(endpoint, source)
         return self._is_contactable or self._machine.state is not State.IDLE
 
-    def _verify_open(self) -> None:
+    def _verify_alive(self) -> None:
         if self._ownership is not _Ownership.HELD:
             raise trio.ClosedResourceError("this stream was closed here")
         if self._reason is not None:
             raise trio.BrokenResourceError(self._describe())
+
+    def _verify_open(self) -> None:
+        self._verify_alive()
         if self._machine.state is State.IDLE:
             raise RuntimeError(f"stream {self.local_id} is not connected")
 
     def _note_contact(self, endpoint: UdxEndpoint, source: Address) -> None:
+        if not source[1]:
+            return  # nothing can be sent to port 0, so that there is nobody to connect to
         for lookout in [each for each in self._lookouts if each.known != source]:
             self._lookouts.remove(lookout)
             lookout.contact = (endpoint, source)
@@ -374,13 +381,14 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             self._verify_open()
 
     def _describe(self) -> str:
+        remote = self.remote_address or "the remote"
         match self._reason:
             case CloseReason.RESET:
-                return f"{self.remote_address} reset the stream"
+                return f"{remote} reset the stream"
             case CloseReason.TIMED_OUT:
-                return f"{self.remote_address} answers no more"
+                return f"{remote} answers no more"
             case CloseReason.DESTROYED | CloseReason.ENDED | None:
-                return f"the stream with {self.remote_address} is over"
+                return f"the stream with {remote} is over"
             case _:
                 assert_never(self._reason)
 

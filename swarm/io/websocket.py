@@ -37,6 +37,9 @@ FRAME_BYTES = 2**16
 MAX_FRAME_BYTES = 2**20
 RECEIVE_BYTES = 2**16
 MAX_URL_CHARACTERS = 2048
+MAX_UNANSWERED_PINGS = 64
+"""Of a remote that does not take our answers, before nothing more is read of it."""
+
 CLOSE_SECONDS = 1.0
 
 _silent = logging.getLogger("beemesh.websockets")
@@ -81,6 +84,7 @@ class WebSocketStream(trio.abc.Stream):
         self._is_closed = False
         self._write_lock = trio.Lock()
         self._is_sending = False
+        self._unanswered_pings = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises: trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError.
@@ -184,11 +188,13 @@ class WebSocketStream(trio.abc.Stream):
                     self._received += event.data
                 case Frame(opcode=Opcode.TEXT | Opcode.CLOSE):
                     self._has_ended = True  # a peer sends no text
+                case Frame(opcode=Opcode.PING):
+                    self._unanswered_pings += 1
                 case Frame() | Response():
                     pass
         if self._protocol.close_expected():
             self._has_ended = True
-        if not self._write_lock.locked():
+        if not self._write_lock.locked() or self._unanswered_pings > MAX_UNANSWERED_PINGS:
             try:
                 await self._flush()
             except trio.BrokenResourceError:  # it did not wait for our goodbye
@@ -197,6 +203,7 @@ class WebSocketStream(trio.abc.Stream):
     async def _flush(self) -> None:
         async with self._write_lock:
             while chunks := [chunk for chunk in self._protocol.data_to_send() if chunk]:
+                self._unanswered_pings = 0
                 await self._stream.send_all(b"".join(chunks))
 
 

@@ -10,12 +10,15 @@ import trio.testing
 
 from bee import Bee
 from bee.extension import NAME
-from bee.messages import CacheHint
+from bee.messages import CacheHint, IteratorRequest
 from hypercore import Core, open_corestore
+from hypercore.corestore import corestore_on
 from hypercore.encoding import encode_buffer
 from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.peer_handle import PeerHandle
+from hypercore.storage.memory import MemoryStorage
 from tests.support.replicating_cores import replicating
+from tests.support.storage_rows import lose_blocks
 
 COUNT = 2_000
 
@@ -184,3 +187,31 @@ async def test_a_bee_whose_core_was_closed_leaves_its_peers_to_the_one_before() 
         assert await snapshot.get(b"01500") is not None
         assert snapshot.reads.round_trips <= 2
         assert copy.statistics().replication.total.pushes_received > 0
+
+
+async def test_what_a_peer_asks_for_is_pushed_as_far_as_the_disk_has_it() -> None:
+    """Found in review: a block that the disk had lost ended more than the answer."""
+    storage = MemoryStorage()
+    with corestore_on(storage) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        for number in range(300):
+            await bee.put(b"%05d" % number, b"value %d" % number)
+        discovery_key = core.discovery_key
+    lose_blocks(storage, discovery_key, range(50, 60))
+    with corestore_on(storage) as store:
+        async with open_corestore(None) as other:
+            core = await store.get(name="bee")
+            bee = Bee(core)
+            copy = await other.get(key=core.key)
+            Bee(copy)
+            async with replicating(core, copy):
+                await copy.wait_length(core.length)
+                (peer,) = core.peers
+                (theirs,) = copy.peers
+                theirs.allow_pushes(1000)
+                assert bee.push(peer, [(b"", b"\xff")]) > 0
+                copy.send_extension(NAME, encode_buffer(IteratorRequest(300).encode()))
+                await trio.testing.wait_all_tasks_blocked()
+                assert core.peers == (peer,)
+                assert copy.info().blocks_held > 1

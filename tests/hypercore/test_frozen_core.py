@@ -190,3 +190,16 @@ async def test_a_longer_head_that_is_pushed_to_a_frozen_core_is_not_taken() -> N
             nursery.cancel_scope.cancel()
         assert reader.head.length == 5
         assert not await reader.update()
+
+
+async def test_an_error_that_is_met_again_and_again_does_not_grow() -> None:
+    """Found in review: it kept the frames, and what they held, of all who had met it."""
+    async with open_corestore(None) as store:
+        reader = await store.get(key=KEY)
+        await reader.freeze(PROOF)
+        depths = []
+        for _ in range(20):
+            with pytest.raises(CoreFrozen) as caught:
+                await reader.get(3)
+            depths.append(len(caught.traceback))
+        assert depths[-1] == depths[0]

@@ -30,6 +30,7 @@ from node.web.summary import status_rows
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
 from tests.support.replicating_cores import replicating
+from tests.support.storage_rows import lose_blocks
 from tests.support.stores import Appender
 
 ANN = Author("ann")
@@ -154,6 +155,20 @@ async def test_a_damaged_bee_is_told_of_and_goes_on() -> None:
         for _ in range(2):
             await home.fill(100)
         await home.core.append(b"\xff\xff")
+        assert not await home.compacting.compact_if_worth()
+        assert home.compacting.status().compactions == 0
+
+
+async def test_a_block_that_the_disk_lost_ends_the_compaction_and_nothing_else() -> None:
+    storage = MemoryStorage()
+    with corestore_on(storage) as store:
+        home = Home(await store.get(name="data"), CompactionOptions(0.1, 1))
+        await home.fill(100)
+        lost = range(10, home.core.length - 1)
+        discovery_key = home.core.discovery_key
+    lose_blocks(storage, discovery_key, lost)
+    with corestore_on(storage) as store:
+        home = Home(await store.get(name="data"), CompactionOptions(0.1, 1))
         assert not await home.compacting.compact_if_worth()
         assert home.compacting.status().compactions == 0
 

@@ -21,7 +21,7 @@ from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.session_log import feed
 from tests.simulation.determinism import Note
 from tests.simulation.nodes import SimulatedNode
-from tests.support.authors import Author
+from tests.support.authors import Author, edits
 
 RECONNECT_SECONDS = 0.5
 ORIGIN = Origin("127.0.0.1")
@@ -45,9 +45,15 @@ class Truth:
         self.sessions: dict[tuple[RawCoId, CoSessionId], Session] = {}
         self.acknowledged: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
         """By node."""
+        self.forked: dict[tuple[RawCoId, CoSessionId], int] = {}
+        """Sessions that go on in two ways, and where they part."""
         self._copies: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
         self.deleted: set[RawCoId] = set()
         """Of which a deletion was written."""
+
+    def sound(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> int:
+        """Of so many transactions, those before the session was forked, if it was."""
+        return min(count, self.forked.get((co_id, session_id), count))
 
     def session(self, co_id: RawCoId, session_id: CoSessionId) -> Session:
         return self.sessions.setdefault((co_id, session_id), Session())
@@ -128,6 +134,23 @@ class SimulatedClient:
             self._truth.deleted.add(co_id)
             self._wrote(co_id, session_id, len(session.transactions))
 
+    def fork(self, header: CoValueHeader, node: SimulatedNode) -> None:
+        """Go on with our session of a value, and have a copy of this device do so elsewhere.
+
+        The copy writes more, so that known states tell of it; nobody writes there any more.
+        """
+        session_id = self.author.session_id(f"s{self.number}")
+        before = list(self._truth.session(header.id, session_id).transactions)
+        self._truth.forked[header.id, session_id] = len(before)
+        self.write(header, edits(1))
+        other = before + edits(2, start=900)
+        part = SessionContent(0, other, self.author.sign(other))
+        copy = _Socket(f"copy of client {self.number}")
+        node.serve_client(copy.far_end, ORIGIN)
+        content = Content(header.id, header, {session_id: part}, header.priority)
+        copy.send_nowait(encode_lines([content]))
+        self._note(f"client {self.number} forks {session_id[-6:]} at node {node.number}")
+
     def _wrote(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> None:
         self.wanted[co_id] = None
         self._mine.add(session_id)
@@ -198,7 +221,8 @@ class SimulatedClient:
         assert self.node is not None
         for session_id, count in counts.items():
             session = self._truth.sessions.get((co_id, session_id))
-            if session is None or count > len(session.transactions):
+            sound = self._truth.sound(co_id, session_id, count)
+            if session is None or sound > len(session.transactions):
                 self.problems.append(f"client {self.number}: {count} of {session_id} never were")
                 continue
             if self._truth.acknowledge(self.node.number, co_id, session_id, count):
@@ -222,7 +246,8 @@ class SimulatedClient:
         for session_id, part in content.new.items():
             session = self._truth.sessions.get((content.co_id, session_id))
             wanted = [] if session is None else session.transactions[part.after : part.stop]
-            if list(part.transactions) != wanted:
+            is_forked = (content.co_id, session_id) in self._truth.forked
+            if list(part.transactions) != wanted and not is_forked:
                 self.problems.append(f"client {self.number}: {session_id} is not what was written")
             if part.after > held.get(session_id, 0):
                 continue  # a gap: the rest comes, or is asked for on the next connection

@@ -19,8 +19,12 @@ QUOTA_BYTES = 40_000
 FULL_SHARE = 0.3
 COPY_SHARE = 0.15
 BAN_SHARE = 0.15
+FORK_SHARE = 0.15
 """Of all runs, in which a disk has no room for a while, in which a node is put back to an older
-state of it, and in which one is shut out."""
+state of it, in which one is shut out, and in which an author forks a session."""
+
+MIN_CLIENTS = 2
+MAX_CLIENTS = 4
 
 _DURABILITIES = (Durability.COMMIT, Durability.COMMIT, Durability.group(5), Durability.OS)
 _LATENCIES = (0.0005, 0.005, 0.02, 0.08)
@@ -66,6 +70,8 @@ class Deed(Enum):
     RECONNECT = auto()
     GORGE = auto()
     """Writes more than its account may store."""
+    FORK = auto()
+    """Goes on with a session on two devices, one of them a copy of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
         fault = chance.choices(kinds, [_FAULT_WEIGHTS[kind] for kind in kinds])[0]
         steps.append(_step(chance, seconds, fault, count))
     steps += draw_adversities(seed, seconds, count)
-    clients = chance.randint(2, 4)
+    clients = chance.randint(MIN_CLIENTS, MAX_CLIENTS)
     for _ in range(chance.randint(6, 18)):
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
         steps.append(_step(chance, seconds, deed, clients))
@@ -163,6 +169,8 @@ def draw_adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
     elif kind < COPY_SHARE + BAN_SHARE:
         step = _step(chance, seconds, Fault.BAN, count - 1)
         yield replace(step, actor=step.actor + 1)
+    if chance.random() < FORK_SHARE:
+        yield _step(chance, seconds, Deed.FORK, MIN_CLIENTS)
 
 
 def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 SEEDS = 200
 
@@ -36,8 +37,14 @@ def test_a_seed_replays_exactly() -> None:
     assert simulate("--seed", "4", "--nodes", "4", "--trace").stdout != one.stdout
 
 
-def test_an_acknowledgement_that_was_not_durable_is_found_out() -> None:
+def test_an_acknowledgement_that_was_not_durable_is_found_out(tmp_path: Path) -> None:
     """The simulation can fail: a node that acknowledges what is not synced loses it."""
-    result = simulate("--seeds", "8", "--start", "13", "--hasty")
+    failures = tmp_path / "failures"
+    result = simulate("--seeds", "8", "--start", "13", "--hasty", "--failures", str(failures))
     assert result.returncode == 1
     assert " lost " in result.stdout
+    seed, *_ = failures.read_text().splitlines()[0].split()
+    failures.write_text(f"{seed} what was wrong\n")
+    again = simulate("--again", str(failures), "--hasty")
+    assert again.returncode == 1
+    assert f"--seed {seed} --trace" in again.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from hypercore.storage.rocks import RocksStorage
 
 def all_rows(storage: Storage) -> dict[bytes, bytes]:
     return dict(storage.items(b"", b"\xff" * 8))
+
+
+def lose_blocks(storage: Storage, discovery_key: bytes, indices: Iterable[int]) -> None:
+    """Take the bytes of these blocks from a core, as a bad disk does: it takes them for held."""
+    record = Catalog(storage).find(discovery_key)
+    assert record is not None
+    keys = CoreStorage(storage, discovery_key, record).keys
+    batch = storage.batch()
+    for index in indices:
+        batch.delete(keys.block(index))
+    storage.commit(batch)
 
 
 def rows_of_directory(path: Path) -> dict[bytes, bytes]:

@@ -38,10 +38,6 @@ def open_log(storage: Storage, *, is_ours: bool = True) -> StoredLog:
     catalog = Catalog(storage, bytes(32))
     record = catalog.find(discovery_key(key))
     if record is None:
-        auth = AuthRecord(key, discovery_key(key))
-        if is_ours:
-            auth = AuthRecord(
-                key, discovery_key(key), MANIFEST, KEY_PAIR.public_key, KEY_PAIR.secret_key
-            )
+        auth = AuthRecord.of(key, MANIFEST if is_ours else None, KEY_PAIR if is_ours else None)
         record = catalog.create(auth, None, {})
     return StoredLog(CoreStorage(storage, discovery_key(key), record))

@@ -157,3 +157,33 @@ async def test_a_relay_serves_only_who_names_itself() -> None:
             while relay.statistics().sessions:
                 await trio.lowlevel.checkpoint()
             assert relay.statistics().links == 0
+
+
+async def test_a_relay_counts_who_is_connected_and_asks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: only those counted that had opened a channel."""
+    monkeypatch.setattr("swarm.io.relay_server.MAX_CONNECTIONS", 1)
+    own, another = (KeyPair.from_seed(bytes([n]) * 32) for n in (2, 3))
+    with trio.fail_after(30):
+        async with (
+            open_bootstrap(LOOPBACK, 0) as boot,
+            open_hyperdht(
+                bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True
+            ) as hyperdht,
+            open_background_nursery() as nursery,
+        ):
+            relay = BlindRelay(max_bytes=1000)
+            server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
+            await server.wait_announced()
+            assert relay.lets_in(another.public_key)
+            async with (
+                hyperdht.connect(RELAY.public_key, own) as connection,
+                open_mux(connection) as mux,
+            ):
+                with pytest.raises(trio.BrokenResourceError):
+                    await mux.open_channel(PROTOCOL, another.public_key)
+                assert relay.statistics().sessions == 0
+                assert not relay.lets_in(another.public_key)
+            while not relay.lets_in(another.public_key):
+                await trio.lowlevel.checkpoint()

@@ -11,7 +11,7 @@ from swarm import Connection, HandshakeFailed, MalformedPacket, open_connection
 from swarm.frames import encode_frame
 from swarm.io.connection import SILENCE_SECONDS
 from swarm.io.tasks import open_background_nursery
-from swarm.secret_stream import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS
+from swarm.secret_stream import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS, SecretStream, Transmit
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
 
 
@@ -203,3 +203,25 @@ async def test_an_opening_that_is_cancelled_closes_the_stream() -> None:
 async def _open_and_wait(stream: trio.abc.Stream) -> None:
     async with open_connection(stream, INITIATOR, is_initiator=True):
         await trio.sleep_forever()
+
+
+async def test_a_stranger_who_proves_its_key_and_reads_no_more_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found in review: it was taken for a connection, with nobody at the other end."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    machine = SecretStream(INITIATOR, is_initiator=True, now=0.0)
+
+    async def shake_hands() -> None:
+        for output in machine.start():
+            assert isinstance(output, Transmit)
+            await theirs.send_all(output.data)
+        outputs = machine.receive(bytes(await theirs.receive_some()), 0.0)
+        last = b"".join(output.data for output in outputs if isinstance(output, Transmit))
+        await theirs.send_all(last)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake_hands)
+        with pytest.raises(HandshakeFailed):
+            async with open_connection(ours, RESPONDER, is_initiator=False):
+                pass

@@ -16,6 +16,7 @@ from swarm.io.datagrams import (
     verify_address,
 )
 from swarm.udx.path import Address
+from tests.support.no_more_files import no_more_files
 
 HOST = "127.0.0.1"
 
@@ -87,6 +88,8 @@ def test_the_mtu_of_a_link() -> None:
         assert socket.link_mtu((HOST, 9), 1500) == 1500
         assert 1500 < socket.link_mtu((HOST, 9), 2**20) <= 2**20
         assert socket.link_mtu(("not an address", 9), 1400) == 1400
+        with no_more_files():
+            assert socket.link_mtu((HOST, 9), 1500) == 1500
 
 
 def test_names_and_ports_that_cannot_be_sent_to() -> None:

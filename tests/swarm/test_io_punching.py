@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from hypercore.crypto import system_entropy
 from swarm.dht.peer_messages import NatKind
+from swarm.errors import PeerUnreachable
 from swarm.io.carrier import UdxCarrier
 from swarm.io.dht import open_dht
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import HolePunch, open_hole_punch
 from swarm.io.udp import open_udx_endpoint
+from tests.support.no_more_files import no_more_files
 
 HOST = "127.0.0.1"
 
@@ -35,16 +37,6 @@ async def open_lonely_punch() -> AsyncIterator[HolePunch]:
         ) as punch,
     ):
         yield punch
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("checkpoints", range(16))
@@ -76,3 +68,14 @@ async def test_nothing_is_tried_any_more_when_there_is_no_other_socket() -> None
             with no_more_files():
                 assert not await punch.analyze(may_reopen=True)
             assert not punch.start()
+
+
+async def test_who_waits_for_the_end_of_a_punch_that_is_stopped_is_told() -> None:
+    """Found in review: a client that gave up while both punched was waited for until the end."""
+    with trio.fail_after(5):
+        async with open_lonely_punch() as punch, trio.open_nursery() as nursery:
+            nursery.start_soon(punch.wait_ended)
+            await trio.testing.wait_all_tasks_blocked()
+            punch.stop()
+            with pytest.raises(PeerUnreachable):
+                await punch.wait_punched()

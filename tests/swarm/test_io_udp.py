@@ -11,7 +11,7 @@ import trio.testing
 
 from hypercore.crypto import KeyPair
 from swarm import open_connection
-from swarm.io.datagrams import DatagramSocket
+from swarm.io.datagrams import Datagram, DatagramSocket
 from swarm.io.udp import (
     CLOSE_SECONDS,
     MAX_WAITING_DATAGRAMS,
@@ -21,7 +21,7 @@ from swarm.io.udp import (
 from swarm.io.udx_relay import RelayEnd
 from swarm.io.udx_transport import FAREWELL_SECONDS, MAX_WAITING_MESSAGES, UdxTransport
 from swarm.udx.mtu import MAX_MTU
-from swarm.udx.packet import DATA, DESTROY, encode_packet
+from swarm.udx.packet import DATA, DESTROY, MESSAGE, encode_packet
 from swarm.udx.stream import SEND_BUFFER_BYTES
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.udx_stranger import hostile_datagram
@@ -333,6 +333,43 @@ async def test_the_first_packet_tells_whence_it_came() -> None:
             # The other one is answered when it is connected, since packets are sent again.
             closed.connect(11, left.address)
             assert await closed.receive_some() == b"knock 1"
+
+
+class PortlessSocket(DatagramSocket):
+    """To which every datagram comes from port 0, as whoever may forge it can have it."""
+
+    def receive(self) -> list[Datagram]:
+        return [(data, (host, 0)) for data, (host, _) in super().receive()]
+
+
+async def test_port_0_is_nobody_to_connect_to() -> None:
+    """Found in review: connecting there raised what ended the node."""
+    with trio.fail_after(10):
+        async with (
+            open_udx_endpoint(HOST) as left,
+            open_udx_endpoint(socket=PortlessSocket(HOST, 0)) as right,
+            open_udx_endpoint(HOST, sharing=right) as other,
+        ):
+            stream = right.open_stream(is_contactable=True)
+            knock = encode_packet(MESSAGE, stream.local_id, 0, 0, 0)
+            left.send_datagram(knock, right.address)
+            while not stream.statistics().packets_received:
+                await trio.lowlevel.checkpoint()
+            left.send_datagram(knock, other.address)
+            assert await stream.wait_contact() == (other, left.address)
+
+
+async def test_a_stream_that_was_ended_before_it_is_connected() -> None:
+    with trio.fail_after(10):
+        async with open_udx_endpoint(HOST) as left, open_udx_endpoint(HOST) as right:
+            ended, closed = (right.open_stream(is_contactable=True) for _ in range(2))
+            left.send_datagram(encode_packet(DESTROY, ended.local_id, 0, 0, 0), right.address)
+            await ended.wait_over()
+            with pytest.raises(trio.BrokenResourceError, match="the remote reset"):
+                ended.connect(1, left.address)
+            await closed.aclose()
+            with pytest.raises(trio.ClosedResourceError):
+                closed.connect(1, left.address)
 
 
 async def test_two_ends_talk_through_a_relay_and_then_without_it() -> None:

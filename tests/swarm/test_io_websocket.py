@@ -25,6 +25,7 @@ from swarm.errors import PeerUnreachable
 from swarm.io.websocket import (
     FRAME_BYTES,
     MAX_FRAME_BYTES,
+    MAX_UNANSWERED_PINGS,
     WebSocketAddress,
     WebSocketStream,
     accept_websocket,
@@ -248,3 +249,60 @@ async def test_it_is_a_stream_as_trio_wants_them() -> None:
     clogged: Callable[[], Awaitable[Streams]] | None = None
     with trio.fail_after(30):
         await trio.testing.check_one_way_stream(make, clogged)
+
+
+class CloggedStream(trio.abc.Stream):
+    """Sends nothing while it `is_clogged`, and counts what is read."""
+
+    def __init__(self, inner: trio.abc.Stream) -> None:
+        self.reads = 0
+        self.unclogged = trio.Event()
+        self.unclogged.set()
+        self._inner = inner
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.unclogged.wait()
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.unclogged.wait()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        received = await self._inner.receive_some(max_bytes)
+        self.reads += 1
+        return received
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_who_pings_and_takes_no_answer_is_read_no_further() -> None:
+    """Found in review: what it is owed was kept without a bound."""
+    near, far = trio.testing.memory_stream_pair()
+    clogged = CloggedStream(far)
+    client = ClientProtocol(parse_uri("ws://example.org/"))
+    servers: list[WebSocketStream] = []
+
+    async def accept() -> None:
+        servers.append(await accept_websocket(clogged))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            client.send_request(client.connect())
+            await near.send_all(b"".join(client.data_to_send()))
+            client.receive_data(bytes(await near.receive_some()))
+        clogged.unclogged = trio.Event()
+        clogged.reads = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(servers[0].send_all, b"never taken")
+            nursery.start_soon(servers[0].receive_some)
+            for _ in range(3 * MAX_UNANSWERED_PINGS):
+                client.send_ping(b"?")
+                await near.send_all(b"".join(client.data_to_send()))
+                await trio.testing.wait_all_tasks_blocked()
+            assert clogged.reads == MAX_UNANSWERED_PINGS + 1
+            clogged.unclogged.set()
+            client.send_binary(b"words")
+            await near.send_all(b"".join(client.data_to_send()))
+        await trio.aclose_forcefully(servers[0])

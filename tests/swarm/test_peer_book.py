@@ -439,3 +439,15 @@ def test_a_refused_key_may_be_allowed_again() -> None:
     book.allow(KEY, 5.0)
     assert not book.is_refused(KEY)
     assert names(book, 5.0) == ["a:1"]
+
+
+def test_a_neighbor_that_calls_itself_by_the_name_of_another_peer_is_not_that_peer() -> None:
+    """Found in review: its goodbye had a peer forgotten that was named by the user."""
+    book = create_book()
+    book.add_static("example", 4000, None, 0.0)
+    book.add_key(KEY, (), 0.0)
+    for name in ("example:4000", encode_id(KEY)):
+        book.neighbor_seen(name, (("192.0.2.66", 6),), announced(), 0.0)
+        book.neighbor_left(name)
+    dials = {dial.name: dial.addresses for dial in book.plan_dials(0.0, 10)}
+    assert dials == {"example:4000": (("example", 4000),), encode_id(KEY): ()}

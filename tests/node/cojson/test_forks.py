@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 import trio
 
 from bee.bee import Bee
-from node.cojson.fork_check import Verdict, check_fork
+from node.cojson.fork_check import Verdict, check_fork, stored_transactions
 from node.cojson.fork_watch import AGAIN_SECONDS, MAX_SUSPICIONS, ForkWatch
-from node.cojson.host import open_sync_host
+from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load
 from node.cojson.outputs import CheckFork
@@ -204,3 +205,29 @@ async def test_a_client_that_went_back_leaves_evidence_and_hinders_nobody() -> N
             assert '"after":0' in (await link.next_lines(100_000))[-1]
         loaded = await store.load(FREE.id)
         assert loaded.pieces[0].new[SESSION].transactions == OURS
+
+
+async def test_a_session_is_read_to_its_end_while_another_grows() -> None:
+    """Found in review: where much came of another session, it seemed to end."""
+    log, names = DataLog(), "bcdefgh"
+    store = BeeStore(Bee(log), log)
+    first = min(names, key=lambda name: ANN.session_id(name, as_agent=True))
+    assert ANN.session_id(first, as_agent=True) < SESSION
+    large = edits(30, size=90_000)
+
+    async def grow(host: SyncHost, session: str) -> None:
+        for count in range(1, len(large) + 1):
+            part = ANN.content(FREE, large[:count], after=count - 1, session=session, as_agent=True)
+            assert not (await host.receive_content("test", [part])).refused
+
+    async with open_sync_host(store) as host:
+        await grow(host, "a")
+        value = await store.load_value(FREE.id)
+        assert value is not None
+        found: list[Transaction] = []
+        async with aclosing(stored_transactions(store, FREE.id, SESSION, value)) as runs:
+            async for transactions in runs:
+                if not found:
+                    await grow(host, first)
+                found += transactions
+        assert found == large

@@ -8,6 +8,8 @@ import trio
 import trio.testing
 
 from bee.bee import Bee
+from hypercore.corestore import corestore_on
+from hypercore.storage.memory import MemoryStorage
 from node.cojson.client_link import ClientLink
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
@@ -19,6 +21,7 @@ from node.covalue.known_state import NOTHING, KnownState
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.data_log import DataLog
+from tests.support.storage_rows import lose_blocks
 
 ANN = Author("ann")
 GROUP = group_header(ANN.account_id)
@@ -272,6 +275,36 @@ async def test_damage_costs_one_value(has_mesh: bool) -> None:
             assert await lines(a) == [Known(FREE.id, NOTHING), *TREE]
 
 
+@pytest.mark.parametrize("is_whole_bee", [False, True])
+async def test_a_block_that_the_disk_lost_costs_the_values_in_it(is_whole_bee: bool) -> None:
+    """Found in review: one client that loaded such a value ended the node."""
+    headers = [map_header(f"long {number}") for number in range(30)]
+    contents = [ANN.content(header, edits(3, size=5000), as_agent=True) for header in headers]
+    storage = MemoryStorage()
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        async with open_sync_host(BeeStore(Bee(data), data)) as host:
+            for content in contents:
+                await host.receive_content("test", [content])
+        length, discovery_key = data.length, data.discovery_key
+    lost_blocks = range(1) if is_whole_bee else range(length // 2, length // 2 + 3)
+    lose_blocks(storage, discovery_key, lost_blocks)
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        store = BeeStore(Bee(data), data)
+        async with open_sync_host(store) as host:
+            with host.client("a") as a:
+                await a.receive([Load(header.id, NOTHING) for header in headers])
+                served = await lines(a)
+                lost = sum(content not in served for content in contents)
+                assert lost == len(contents) if is_whole_bee else 0 < lost < 20
+                if is_whole_bee:
+                    return
+                more = ANN.content(headers[-1], edits(4, size=5000), after=3, as_agent=True)
+                await a.receive([more])
+                assert Known(headers[-1].id, more.known_state) in await lines(a)
+
+
 async def test_receiving_content_can_be_cancelled_anywhere() -> None:
     numbers = iter(range(1000))
     async with open_host() as (host, _):
@@ -294,3 +327,25 @@ async def test_a_client_may_go_at_any_time(taken: int) -> None:
         log.durable.set()
         await trio.testing.wait_all_tasks_blocked()
         assert (await host.known_state(FREE.id)).header
+
+
+async def test_a_session_is_hashed_again_while_another_of_its_value_grows() -> None:
+    """Found in review: two who edited a large value ended a node that had just started."""
+    log, large = DataLog(), edits(40, size=90_000)
+    first, last = sorted("ab", key=lambda name: ANN.session_id(name, as_agent=True))
+
+    def small(count: int, after: int) -> Content:
+        return ANN.content(FREE, edits(count), after=after, session=first, as_agent=True)
+
+    def long(count: int) -> Content:
+        return ANN.content(FREE, large[:count], after=count - 1, session=last, as_agent=True)
+
+    async with open_host(log) as (host, _):
+        for count in range(1, len(large)):
+            await host.receive_content("test", [long(count)])
+        await host.receive_content("test", [small(1, 0)])
+    async with open_host(log) as (host, _):
+        receipt = await host.receive_content("test", [small(2, 1), long(len(large))])
+        assert not receipt.refused
+        counts = (await host.known_state(FREE.id)).sessions
+        assert sorted(counts.values()) == [2, len(large)]

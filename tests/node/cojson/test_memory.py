@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
@@ -13,6 +18,7 @@ from node.cojson.outbox import CONTROL_BYTES
 from node.cojson.peer_view import ClientBudget, PeerView
 from node.cojson.value_table import Phase, ValueTable
 from node.cojson.waiting_room import MAX_OWED, Delivery, WaitingRoom
+from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from tests.node.cojson.test_host import lines
@@ -217,6 +223,67 @@ def test_what_is_owed_to_one_sender_has_a_bound() -> None:
     assert sender.owed == MAX_OWED
     assert not room.add(delivery(sender, 0), RawCoId("1"))
     assert sender.owed == MAX_OWED
+
+
+_NAMES = st.integers(0, 2)
+_VALUES = st.integers(0, 4)
+_STEPS = st.one_of(
+    st.tuples(st.just("add"), _NAMES, _VALUES, _VALUES),
+    st.tuples(st.sampled_from(["headless", "owe"]), _NAMES, _VALUES, _VALUES),
+    st.tuples(st.sampled_from(["release", "take headless"]), _NAMES, _VALUES, _VALUES),
+    st.tuples(st.just("forget"), _NAMES, _VALUES, _VALUES),
+)
+
+
+@given(steps=st.lists(_STEPS, max_size=40))
+def test_who_leaves_leaves_nothing_whatever_came_and_went(
+    steps: list[tuple[str, int, int, int]],
+) -> None:
+    room = WaitingRoom(max_bytes=5000, max_bytes_of_all=9000)
+    senders = [PeerView(name) for name in "abc"]
+    for name, who, value, other in steps:
+        dependency = RawCoId(f"d{other}")
+        match name:
+            case "add":
+                room.add(delivery(senders[who], value), dependency)
+            case "owe":
+                room.add(Delivery(CONTENTS[value], senders[who], None, 10_000), dependency)
+            case "headless":
+                room.add_headless(delivery(senders[who], value), senders[who])
+            case "release":
+                for released in room.release(dependency)[0]:
+                    while room.follower(released) is not None:
+                        pass
+            case "take headless":
+                room.take_headless(CONTENTS[value].co_id)
+            case "forget":
+                awaited = room.forget(senders[who])
+                senders[who] = PeerView("another")
+                assert awaited <= {RawCoId(f"d{number}") for number in range(5)}
+    for sender in senders:
+        room.forget(sender)
+        assert sender.aside_bytes == 0
+    assert not any(room.is_awaited(RawCoId(f"d{number}")) for number in range(5))
+    assert not any(room.all_awaited_by(content.co_id) for content in CONTENTS)
+    whole = Delivery(CONTENTS[0], senders[0], None, 5000)
+    assert room.add(whole, RawCoId("d")), "all bytes are given back"
+
+
+def test_who_leaves_costs_nothing_of_what_others_have_set_aside() -> None:
+    """Found in review: with the room full each client that went took a third of a second."""
+    room, holder = WaitingRoom(), PeerView("holder")
+
+    def named(number: int) -> Content:
+        return replace(CONTENTS[0], co_id=RawCoId(f"value {number}"))
+
+    for number in range(20_000):
+        room.add(Delivery(named(number), holder, None, 100), RawCoId(str(number)))
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        room.forget(PeerView("guest"))
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.0005
 
 
 async def test_a_client_that_is_told_much_and_reads_late_is_not_cut_off() -> None:

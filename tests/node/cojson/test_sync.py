@@ -874,3 +874,32 @@ def test_what_content_waits_for_is_not_wanted_once_its_client_has_gone(shell: En
     assert shell.engine.is_wanted(ANN.account_id)
     shell.leave("b")
     assert shell.engine.wanted_ids == frozenset()
+
+
+@pytest.mark.parametrize("message", [GROUP_CONTENT, free(3, after=2)])
+def test_nothing_is_set_aside_for_a_client_that_went_while_the_store_was_asked(
+    message: Content,
+) -> None:
+    """Found in review: it stayed for good, and took the room that others have for theirs."""
+    shell = EngineShell(has_mesh=True)
+    shell.client("author")
+    shell.holds_reads = True
+    shell.say("author", message)
+    shell.leave("author")
+    shell.holds_reads = False
+    shell.answer_reads()
+    assert shell.engine.wanted_ids == frozenset()
+    assert shell.finds == []
+
+
+def test_what_a_client_sent_that_went_is_stored_as_far_as_it_is_complete(
+    shell: EngineShell,
+) -> None:
+    shell.client("author")
+    shell.holds_reads = True
+    shell.say("author", free(3))
+    shell.leave("author")
+    shell.holds_reads = False
+    shell.answer_reads()
+    shell.commit()
+    assert shell.disk.logs[FREE.id][AGENT_SESSION] == edits(3)

@@ -189,3 +189,49 @@ def test_two_that_tell_each_other_what_is_in_force_agree() -> None:
         assert halves[0].summary == halves[1].summary, seed
         for person in people:
             assert role(halves[0], person) == role(halves[1], person), seed
+
+
+def test_an_office_that_is_to_be_used_up_is_none() -> None:
+    """Found in review: an admin that signed such a grant ended every node that heard of it."""
+    odd = Grant.issue(MESH_KEY, FOUNDER, Role.ADMIN, member=ANN.public_key, uses=1)
+    assert not ledger(odd).is_admin(ANN.public_key)
+    assert role(ledger(odd), ANN) is None
+    assert role(ledger(odd, ANN_ADMIN), ANN) is Role.ADMIN
+
+
+_PEOPLE = (FOUNDER, ANN, BOB, CARL)
+
+
+def any_record(choice: random.Random, earlier: list[Record]) -> Record:
+    """Whatever one of them may sign, wise or not."""
+    issuer, subject = choice.choice(_PEOPLE), choice.choice(_PEOPLE)
+    named = tuple(record.digest for record in choice.sample(earlier, min(len(earlier), 2)))
+    if choice.random() < 0.4:
+        target = choice.choice([subject.public_key, *named])
+        return Revocation.issue(MESH_KEY, issuer, target, choice.randrange(9), "", named)
+    return Grant.issue(
+        MESH_KEY,
+        issuer,
+        choice.choice([Role.ADMIN, *Role]),
+        member=choice.choice([None, subject.public_key, subject.public_key]),
+        expiry=choice.choice([None, None, 0, 5, 50]),
+        serial=choice.choice([0, 7]),
+        pardoned=named if choice.random() < 0.5 else (),
+        uses=choice.choice([0, 0, 1]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_records_are_too_odd_to_be_judged(seed: int) -> None:
+    choice = random.Random(seed)
+    records: list[Record] = []
+    for _ in range(25):
+        records.append(any_record(choice, records))
+    whole = ledger(*records, at=3)
+    for at in (3, 10, 100):
+        later = whole.at(at)
+        for member in _PEOPLE:
+            for shown in (None, *(item for item in records if isinstance(item, Grant))):
+                assert later.judge(member.public_key, shown).role in {None, *Role}
+        assert later.is_admin(FOUNDER.public_key)
+        assert len(later.chain_to(BOB.public_key)) <= len(_PEOPLE)

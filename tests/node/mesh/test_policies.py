@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
+from node.errors import CorruptStore
 from node.explaining import explain
 from node.mesh.conduct import MAX_UNDELIVERED
 from node.mesh.follow_rules import OwnerKind, OwnerRule
@@ -314,3 +316,25 @@ async def test_what_was_announced_while_there_was_no_room_comes_afterwards() -> 
         keeper.mesh.resume()
         with trio.fail_after(5):
             await wait_ids(keeper, {before.id, *(value.id for value in since)})
+
+
+async def test_a_damaged_store_that_cannot_be_listed_costs_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: one row of ours that could not be read ended the node."""
+    async with open_mesh_node(1) as node, open_mesh_node(2) as follower:
+
+        async def ids(prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+            for text in (prefix, after):
+                if text:
+                    raise CorruptStore(text, "a block is damaged")
+                yield RawCoId(text)
+
+        monkeypatch.setattr(node.store, "ids", ids)
+        async with connected(node, follower):
+            with capture_logs() as logs:
+                follower.mesh.change_policy(ReplicaPolicy(prefixes=("co_z",)))
+                await wait_until(lambda: any("cannot list" in entry["event"] for entry in logs))
+            value = Author(1).created("later", "[]")
+            assert not (await node.host.receive_content("test", [value])).refused
+            await follower.wait_counts({value.co_id: dict(value.known_state.sessions)})

@@ -36,6 +36,8 @@ from tests.node.mesh.nodes import (
     wait_until,
 )
 from tests.node.mesh.test_serve import RAW, prove, raw_connection
+from tests.support.forked_logs import ONE, fork_proof
+from tests.support.trees import KEY_PAIR, MANIFEST
 
 ADMIN, WRITER = (KeyPair.from_seed(bytes((number,)) * 32) for number in (1, 9))
 MARKER = "nobody-but-readers-may-see-this"
@@ -296,3 +298,29 @@ async def test_a_keeper_without_room_fetches_nothing_until_there_is_some() -> No
         keeper.mesh.resume()
         await wait_until(lambda: core.info().blocks_held == owner.data.length > held)
         await core.close()
+
+
+@pytest.mark.parametrize("length", [0, len(ONE)])
+async def test_a_kept_core_that_turns_out_to_be_forked_is_read_no_more(length: int) -> None:
+    """Found in review: who was reading along ended with it."""
+    founder = founded()
+    about = Introduction.issue(
+        founder.key, WRITER, MANIFEST.key, "writer", founder.invite(ADMIN).grant
+    )
+    async with (
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+        open_mesh_node(3, joined(founder, Role.READER)) as reader,
+    ):
+        kept = await keeper.cores.get(key_pair=KEY_PAIR)
+        await kept.append(ONE[:length])
+        keeper.mesh.trust.keep_introduction(about)
+        async with connected(reader, keeper):
+            await wait_until(lambda: WRITER.public_key in reader.mesh.safekeeping.absent)
+            core = await reader.cores.get(key=MANIFEST.key)
+            await core.wait_length(length)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reader.host.load, Author(1).value("nobody's").id)
+                await trio.testing.wait_all_tasks_blocked()
+                await core.freeze(fork_proof())
+            await wait_until(lambda: not reader.mesh.safekeeping.absent)
+            assert keeper.identity.public_key in reader.mesh.members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,12 +11,16 @@ import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from node.covalue.ids import RawCoId
+from node.mesh.conduct import SHARE
+from node.mesh.member import Member
 from node.mesh.membership import Membership
 from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,
     Answer,
+    Head,
     Hello,
     Interest,
     MessageType,
@@ -314,3 +319,47 @@ async def test_updates_wait_for_a_slow_member_merged_by_value() -> None:
                     assert co_id == value.id
                     reached = sessions[value.session_id]
         assert updates <= value.count
+
+
+async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
+    """Found in review: what it said of our log was remembered for good."""
+
+    def members() -> list[Member]:
+        gc.collect()
+        return [each for each in gc.get_objects() if isinstance(each, Member)]
+
+    async with open_mesh_node(1) as node:
+        before = members()
+        for number in range(5):
+            async with raw_connection(node) as mux:
+                channel = await mux.open_channel(PROTOCOL, None)
+                prove(mux, channel)
+                channel.send(MessageType.WELCOME, welcome())
+                channel.send(MessageType.HEAD, Head(b"instance", 0, 0).encode())
+                channel.close()
+                await wait_until(lambda number=number: len(node.goodbyes) > number)  # type: ignore[misc]
+        left = [each for each in members() if each not in before]
+        assert len(left) < 2, "the last one may be in somebody's hands"
+
+
+async def test_who_follows_something_else_again_and_again_gets_its_share_of_time(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: each such message had all values of the node looked through."""
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        listings: list[float] = []
+
+        async def ids(prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+            if prefix == "co_zBee":
+                listings.append(trio.current_time())
+                autojump_clock.jump(1.0)
+                yield Author(1).value("held").id
+
+        monkeypatch.setattr(node.store, "ids", ids)
+        started = trio.current_time()
+        for number in range(100):
+            for prefix in ("co_zBee", f"co_z{number}"):
+                channel.send(MessageType.INTEREST, Interest(prefixes=(prefix,)).encode())
+                await trio.sleep(0.1)
+        passed = trio.current_time() - started
+        assert 1 <= len(listings) <= 1 + SHARE * passed

@@ -36,6 +36,7 @@ from node.mesh.session import (
     WelcomeDue,
 )
 from node.mesh.ticket import Grant, Role
+from node.mesh.trust_messages import Farewell
 from tests.node.mesh import samples
 from tests.node.mesh.samples import MESH_KEY, co_id, session_id
 
@@ -283,6 +284,21 @@ def test_evidence_is_handed_over() -> None:
     pair = members()
     evidence = Evidence(EvidenceKind.CORE, "ab", b"1", b"2")
     assert pair.machines[0].receive(6, evidence.encode(), 0) == [evidence]
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+def test_a_farewell_is_the_last_word(is_member: bool) -> None:
+    """Found in review: who was let in no more could have each of thousands logged and noted."""
+    ours = members().machines[0] if is_member else session(is_initiator=True)
+    if not is_member:
+        ours.receive(0, Hello(1, hello_proof(MESH_KEY, False, b"hash")).encode(), 0)
+    farewell = Farewell("shut out")
+    number, payload = message_type(farewell), farewell.encode()
+    outputs = ours.receive(number, payload, 0)
+    assert outputs[0] == farewell
+    assert isinstance(outputs[1], Closed)
+    assert not outputs[1].is_fault
+    assert ours.receive(number, payload, 0) == []
 
 
 @given(

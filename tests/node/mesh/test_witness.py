@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
+from structlog.testing import capture_logs
 
 from hypercore import verify_fork_proof
 from hypercore.crypto import sign
+from hypercore.errors import StorageFailed
 from hypercore.fork_proof import MAGIC
 from node.cojson.crypto import RunningHash, signed_bytes
 from node.cojson.fork_evidence import EvidenceVerdict, judge_fork
@@ -17,9 +20,11 @@ from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.session_fork import SessionFork
 from node.covalue.session_log import feed
 from node.mesh.messages import Evidence, EvidenceKind, MessageType
+from node.mesh.replicas import ReplicaPolicy
 from node.mesh.witness import (
     MAX_PIECES,
     MAX_UNPROVEN,
+    Witness,
     decode_session_evidence,
     encode_session_evidence,
 )
@@ -88,6 +93,36 @@ async def test_a_forked_session_is_known_to_all_who_hold_it() -> None:
             }
             assert node.host.statistics().forks_found == 1
         assert third.mesh.statistics().evidence_refused == 0
+
+
+async def test_members_with_different_continuations_find_out() -> None:
+    """None of them was ever sent the other one by a client."""
+    one, other = (Author(3).value("parted") for _ in range(2))
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(everything=True)) as first,
+        open_mesh_node(2, policy=ReplicaPolicy(everything=True)) as second,
+    ):
+        await hold(first, one.edit("[]", "[1]", with_header=True))
+        await hold(second, other.edit("[]", "[2]", "[3]", with_header=True))
+        async with connected(first, second):
+            await wait_forks(first, second)
+        for node in (first, second):
+            [fork] = await node.store.forks()
+            assert (fork.co_id, fork.session_id, fork.index) == (one.id, one.session_id, 1)
+        assert not first.mesh.penalties.total
+
+
+async def test_evidence_is_judged_when_the_beginning_of_the_session_has_come() -> None:
+    async with open_mesh_node(1) as first, open_mesh_node(2) as second:
+        await hold(first, whole(FORK.kept))
+        await first.host.receive_content("test", [whole(FORK.refused)])
+        await wait_forks(first)
+        async with connected(first, second):
+            await wait_until(lambda: second.mesh.witness.received == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await second.store.forks() == []
+            await hold(second, whole(FORK.kept))
+            await wait_forks(second)
 
 
 async def test_a_forked_core_is_frozen_everywhere_and_its_member_is_not_asked() -> None:
@@ -222,3 +257,38 @@ async def test_a_member_that_joins_is_told_what_is_known() -> None:
             assert isinstance(told, Evidence)
             fork = decode_session_evidence(told)
             assert await judge_fork(node.store, fork) is EvidenceVerdict.PROVEN
+
+
+class FullRows:
+    """Rows on a disk without room."""
+
+    def local_items(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        return []
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        raise StorageFailed("no space left on the device")
+
+
+async def test_evidence_that_cannot_be_written_down_stops_nobody() -> None:
+    """Found in review: on a full disk the node ended with it."""
+    async with open_mesh_node(1) as node, trio.open_nursery() as nursery:
+        witness = Witness(node.host, FullRows(), node.mesh.members, node.cores)
+        nursery.start_soon(witness.run, node.mesh.recall.wait_settled)
+        core = await node.cores.get(key_pair=KEY_PAIR)
+        await core.append(ONE)
+        with capture_logs() as logs:
+            await core.freeze(fork_proof())
+            await trio.testing.wait_all_tasks_blocked()
+        assert any(entry["event"] == "evidence not kept" for entry in logs)
+        assert not witness.forked_cores
+        async with raw_member(node):
+            (member,) = node.mesh.members.values()
+            witness.receive(
+                member,
+                Evidence(EvidenceKind.CORE, MANIFEST.key.hex(), fork_proof().encode(), b""),
+            )
+            with capture_logs() as logs:
+                await trio.testing.wait_all_tasks_blocked()
+            assert any(entry["event"] == "cannot judge evidence" for entry in logs)
+            assert member.close_reason is None
+        nursery.cancel_scope.cancel()

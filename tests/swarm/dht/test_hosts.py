@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.dht.hosts import Scope, is_usable, may_refer, party_of, scope_of
+from swarm.dht.hosts import Scope, first_public, is_usable, may_refer, party_of, scope_of
 
 PUBLIC = ("192.0.2.1", 4000)
 OTHER_PUBLIC = ("198.51.100.1", 4000)
@@ -61,3 +61,9 @@ def test_strangers_cannot_send_us_into_our_own_network() -> None:
     assert may_refer(PRIVATE, PRIVATE)
     assert may_refer(PRIVATE, PUBLIC)
     assert not may_refer(PRIVATE, ("192.168.1.8", 0))
+
+
+def test_the_first_public_address_is_one_to_connect_to() -> None:
+    """Found in review: a server that named port 0 ended the node that connected to it."""
+    assert first_public([PRIVATE, (PUBLIC[0], 0), OTHER_PUBLIC]) == OTHER_PUBLIC
+    assert first_public([PRIVATE, (PUBLIC[0], 0), ("224.0.0.251", 5353)]) is None

@@ -24,6 +24,7 @@ from swarm.dht.operations import (
     read_peer,
 )
 from swarm.dht.payloads import (
+    MAX_RECORD_RELAYS,
     MAX_VALUE_BYTES,
     LookupAnswer,
     MutableValue,
@@ -148,3 +149,12 @@ def test_what_cannot_be_stored_is_refused_before_anybody_is_asked() -> None:
 def test_an_announcement_does_not_go_to_nodes_without_a_token() -> None:
     (commit,) = plan_announce(TOPIC, PAIR).commits
     assert commit([reply_with(None)], []) == []
+
+
+def test_a_record_names_few_relays_to_ask_however_many_it_has() -> None:
+    """Found in review: each would have been sent a handshake, four times."""
+    many = tuple(("192.0.2.1", port) for port in range(1, 2000))
+    value = LookupAnswer((PeerRecord(PAIR.public_key, many),)).encode()
+    answer = read_lookup(Reply(SOURCE, None, Response(1, SOURCE, value=value), 0.0))
+    assert answer is not None
+    assert answer.records == (PeerRecord(PAIR.public_key, many[:MAX_RECORD_RELAYS]),)

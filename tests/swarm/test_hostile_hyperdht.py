@@ -1,0 +1,163 @@
+"""Clients and servers that shake hands as they should, and then do what ends no other's node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import trio
+
+from hypercore.crypto import KeyPair, system_entropy
+from swarm.announcement import Address
+from swarm.dht.introduction import Introduced, read_introduction
+from swarm.dht.messages import Command
+from swarm.dht.payloads import PeerRecord, peer_target
+from swarm.dht.peer_messages import (
+    Mode,
+    PeerHandshake,
+    PeerHolepunch,
+    PeerOffer,
+    PunchRound,
+    StreamOffer,
+)
+from swarm.dht.peer_noise import CallerNoise, PunchBox
+from swarm.dht.reception import Arrived, Reception
+from swarm.dht.requests import Call
+from swarm.errors import PeerUnreachable
+from swarm.io.connection import Connection
+from swarm.io.dht import open_bootstrap
+from swarm.io.hyperdht import HyperDht, open_hyperdht
+from swarm.io.peer_server import MAX_ROUNDS, PeerServer
+from swarm.io.tasks import open_background_nursery
+from swarm.udx.packet import DESTROY, encode_packet
+
+LOOPBACK = "127.0.0.1"
+SERVER = KeyPair.from_seed(b"\x01" * 32)
+CALLER = KeyPair.from_seed(b"\x02" * 32)
+ODD = KeyPair.from_seed(b"\x03" * 32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    relay: Address
+    """The node that passes messages on."""
+    host: HyperDht
+    guest: HyperDht
+
+
+@asynccontextmanager
+async def open_network(*, is_open: bool) -> AsyncIterator[_Network]:
+    with trio.fail_after(30):
+        async with (
+            open_bootstrap(LOOPBACK, 0) as boot,
+            open_hyperdht(bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=is_open) as host,
+            open_hyperdht(
+                bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=is_open
+            ) as guest,
+        ):
+            await host.dht.wait_bootstrapped()
+            await guest.dht.wait_bootstrapped()
+            yield _Network(boot.address, host, guest)
+
+
+async def echo(connection: Connection) -> None:
+    while True:
+        await connection.send(await connection.receive())
+
+
+@asynccontextmanager
+async def served(node: HyperDht) -> AsyncIterator[PeerServer]:
+    async with open_background_nursery() as nursery:
+        server: PeerServer = await nursery.start(partial(node.serve, SERVER, echo))
+        await server.wait_announced()
+        yield server
+
+
+async def assert_serves(network: _Network) -> None:
+    async with network.guest.connect(SERVER.public_key, CALLER) as connection:
+        await connection.send([b"hello"])
+        assert await connection.receive() == [b"hello"]
+
+
+async def knock(network: _Network) -> Introduced:
+    """Be answered by the server, through the node that knows it, and do not come."""
+    offer = PeerOffer(stream=StreamOffer(99))
+    noise = CallerNoise(ODD, SERVER.public_key, offer, system_entropy)
+    value = PeerHandshake(Mode.FROM_CLIENT, noise.message).encode()
+    target = peer_target(SERVER.public_key)
+    call = Call(network.relay, Command.PEER_HANDSHAKE, target=target, value=value)
+    introduced = read_introduction(noise, network.relay, await network.guest.dht.driver.call(call))
+    assert introduced is not None
+    return introduced
+
+
+async def test_a_client_that_ends_its_stream_before_there_is_one() -> None:
+    """Found in review: connecting a stream that had ended raised what ended the server."""
+    async with open_network(is_open=False) as network, served(network.host) as server:
+        introduced = await knock(network)
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+            farewell = encode_packet(DESTROY, introduced.stream.id, 0, 0, 0)
+            await stranger.sendto(farewell, network.host.address)
+        while server.statistics().meetings:
+            await trio.lowlevel.checkpoint()
+        await assert_serves(network)
+
+
+async def test_a_server_that_ends_the_stream_before_it_answers() -> None:
+    """Found in review: so could whoever was called end the node that called it."""
+    async with open_network(is_open=True) as network:
+        reception = Reception(ODD, system_entropy, trio.current_time())
+        driver = network.host.dht.driver
+
+        async def answer() -> None:
+            with driver.serving(PeerRecord(ODD.public_key)) as questions:
+                question = await questions.receive()
+                arrived = reception.receive(question, trio.current_time())
+                assert isinstance(arrived, Arrived)
+                stream = arrived.visitor.offer.stream
+                assert stream is not None
+                with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+                    farewell = encode_packet(DESTROY, stream.id, 0, 0, 0)
+                    await stranger.sendto(farewell, network.guest.address)
+                arrived.visitor.let_in(PeerOffer(stream=StreamOffer(7)), system_entropy)
+                assert arrived.visitor.answer is not None
+                driver.answer(question, arrived.visitor.answer)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            with pytest.raises(trio.BrokenResourceError, match="reset"):
+                async with network.guest.connect(
+                    ODD.public_key, CALLER, relay_addresses=[network.host.address]
+                ):
+                    pass
+
+
+async def test_a_client_that_says_everything_at_once() -> None:
+    """Each round that waits is a task, and found in review: there was no end to them."""
+    async with open_network(is_open=False) as network, served(network.host):
+        introduced = await knock(network)
+        punch = introduced.offer.punch
+        assert punch is not None
+        box = PunchBox(introduced.result, system_entropy)
+        target, answers = peer_target(SERVER.public_key), 0
+
+        async def say(number: int) -> None:
+            nonlocal answers
+            sealed = box.seal(PunchRound(round=number, is_punching=True))
+            value = PeerHolepunch(Mode.FROM_CLIENT, punch.id, sealed, introduced.server).encode()
+            call = Call(
+                network.relay, Command.PEER_HOLEPUNCH, target=target, value=value,
+                retries=0, timeout_seconds=0.5, is_urgent=True,
+            )  # fmt: skip
+            with suppress(PeerUnreachable):
+                await network.guest.dht.driver.call(call)
+                answers += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4 * MAX_ROUNDS):
+                nursery.start_soon(say, number)
+        assert answers == MAX_ROUNDS
+        await assert_serves(network)
