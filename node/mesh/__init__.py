@@ -20,6 +20,6 @@
 | `membership`, `membership_file`, `member_book`      | where we belong, and whom we met       |
 | `trust`                                             | who is let in, now                     |
 | `safekeeping`                                       | logs of members that are away          |
-| `recall`, `runs`, `witness`                         | forks: our own, and of others          |
+| `recall`, `runs`, `run_messages`, `witness`         | forks: our own, and of others          |
 | `sync_state`                                        | how far all of them are in step        |
 """

@@ -65,6 +65,8 @@ class Conduct:
         self.delivered = 0
         self.heads = 0
         """Words about how long our log is."""
+        self.runs_told = 0
+        """Words about other runs with our key, or with its own."""
         self.evidence_received = 0
         """Pieces of evidence, known ones included."""
         self.evidence_unproven = 0

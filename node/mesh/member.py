@@ -22,7 +22,6 @@ from node.mesh.member_data import Cause, MemberData
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.messages import (
     Evidence,
-    Head,
     Interest,
     Query,
     Sessions,
@@ -32,6 +31,7 @@ from node.mesh.messages import (
 )
 from node.mesh.outbox import MemberOutbox
 from node.mesh.peer_rules import Direction
+from node.mesh.run_messages import Alive, Head, RunMessage
 from node.mesh.session import (
     ANSWER_SECONDS,
     Admitted,
@@ -100,8 +100,8 @@ class MemberListener(Protocol):
     def receive_trust(self, member: Member, message: TrustMessage, /) -> None: ...
     def receive_hearsay(self, member: Member, message: HearsayMessage, /) -> None: ...
 
-    def receive_head(self, member: Member, head: Head, /) -> None:
-        """So long is our own data core there."""
+    def receive_run(self, member: Member, message: RunMessage, /) -> None:
+        """So long is our own data core there; or: so many run with our key, or with its own."""
         ...
 
     def receive_holdings(
@@ -191,6 +191,7 @@ class Member:
                     | Evidence()
                     | Stored()
                     | Head()
+                    | Alive()
                     | (Records() | Held() | Farewell() | Kept())
                     | (Neighbors() | Brief() | Unclear())
                 ):
@@ -219,7 +220,9 @@ class Member:
 
     def _hear(
         self,
-        message: Update | Interest | Evidence | Stored | Head | TrustMessage | HearsayMessage,
+        message: (
+            Update | Interest | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
+        ),
     ) -> None:
         match message:
             case Update(version, changes):
@@ -236,8 +239,8 @@ class Member:
                 self._listener.receive_interest(self, message)
             case Evidence():
                 self._listener.receive_evidence(self, message)
-            case Head():
-                self._listener.receive_head(self, message)
+            case Head() | Alive():
+                self._listener.receive_run(self, message)
             case Kept(introductions):
                 self.gossip.introductions.extend(introductions)
                 self.gossip.arrived.set()

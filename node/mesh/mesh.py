@@ -45,9 +45,7 @@ from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import Membership
 from node.mesh.mesh_host import MeshHost, OwnData
 from node.mesh.messages import (
-    INSTANCE_BYTES,
     Evidence,
-    Head,
     Interest,
     Sessions,
     Welcome,
@@ -59,6 +57,7 @@ from node.mesh.provenance import Provenance
 from node.mesh.pushing import ValuePusher
 from node.mesh.recall import Recall
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.run_messages import INSTANCE_BYTES, RunMessage
 from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
 from node.mesh.sync_state import MemberSync, SyncState
@@ -138,7 +137,7 @@ class Mesh:
         self._cores = cores
         self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
-        self.recall = Recall(data, rebuild, instance, self.trust.known_members())
+        self.recall = Recall(*(id, identity, data, rebuild, instance), self.trust.known_members())
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
@@ -362,10 +361,9 @@ class Mesh:
     def receive_evidence(self, member: Member, evidence: Evidence) -> None:
         self.witness.receive(member, evidence)
 
-    def receive_head(self, member: Member, head: Head) -> None:
-        answer = self.recall.receive(member, head, trio.current_time())
-        if answer is not None:
-            member.carry_out(member.session.tell_head(answer))
+    def receive_run(self, member: Member, message: RunMessage) -> None:
+        for answer in self.recall.receive(member, message, trio.current_time()):
+            member.carry_out(member.session.tell_run(answer))
 
     def punish(self, member: Member, fault: str) -> None:
         """It went for what it did: it stays away for a while."""

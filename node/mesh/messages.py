@@ -10,10 +10,9 @@
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
-| 8 | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
 
 Numbers 16 to 19 are about members: `trust_messages`. 20 to 22 say things in brief:
-`hearsay_messages`.
+`hearsay_messages`. 8 and 23 are about runs of a node: `run_messages`.
 
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
@@ -34,6 +33,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
+from node.mesh.run_messages import Alive, Head, RunMessage
 from node.mesh.ticket import Grant
 from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
@@ -51,9 +51,6 @@ MAX_UPDATE_VALUES = 4096
 MAX_INTEREST_IDS = 4096
 MAX_PATTERNS = 64
 MAX_NAME = 128
-
-INSTANCE_BYTES = 8
-"""Of the random number that a node takes when it starts."""
 
 TARGET_MESSAGE_BYTES = 256 << 10
 """Where a writer begins the next message, so that one member's list does not hold up the
@@ -83,18 +80,7 @@ class MessageType(IntEnum):
     NEIGHBORS = 20
     BRIEF = 21
     UNCLEAR = 22
-
-
-class Doubt(IntEnum):
-    """What a member is told of its own key."""
-
-    UNASKED = 0
-    """It has not said yet which run it is: this is the first word, and is answered."""
-    NONE = 1
-    OVERLAP = 2
-    """Another run of it was connected just before, and may be alive."""
-    SECOND = 3
-    """Another run of it is alive, and older."""
+    ALIVE = 23
 
 
 class EvidenceKind(IntEnum):
@@ -305,27 +291,6 @@ class Stored:
         return cls(version, merged, tuple(values))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How long the receiver's data core is here, as it signed itself; 0, 0 where nothing is.
-
-    `instance` tells one run of the sender from all others.
-    """
-
-    instance: bytes
-    fork: int
-    length: int
-    doubt: Doubt = Doubt.UNASKED
-
-    def encode(self) -> bytes:
-        return pack_fields(self.instance, self.fork, self.length, int(self.doubt))
-
-    @classmethod
-    def decode(cls, reader: FieldReader) -> Head:
-        instance = reader.fixed(INSTANCE_BYTES)
-        return cls(instance, reader.uint(), reader.uint(), Doubt(reader.uint(max(Doubt))))
-
-
 Message: TypeAlias = (
     Hello
     | Welcome
@@ -335,7 +300,7 @@ Message: TypeAlias = (
     | Update
     | Evidence
     | Stored
-    | Head
+    | RunMessage
     | TrustMessage
     | HearsayMessage
 )
@@ -357,6 +322,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.NEIGHBORS: Neighbors.decode,
     MessageType.BRIEF: Brief.decode,
     MessageType.UNCLEAR: Unclear.decode,
+    MessageType.ALIVE: Alive.decode,
 }
 
 _TYPES: dict[type[Message], MessageType] = {
@@ -376,6 +342,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Neighbors: MessageType.NEIGHBORS,
     Brief: MessageType.BRIEF,
     Unclear: MessageType.UNCLEAR,
+    Alive: MessageType.ALIVE,
 }
 
 

@@ -10,7 +10,7 @@ ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes
     a longer head comes      our own blocks are fetched back, the rows beside the bee made anew
     not all of it comes,     cut back to what we had, as a new fork: a history that nobody else has,
     or the head does not     and no lie; what members merged of the rest comes back from them
-    our key, another node    two nodes run with it: the younger one stops
+    our key, another node    two nodes run with it, and the elder signs that: the younger one stops
 
 Who keeps single blocks only may know a head, and lack the tree nodes that lead there from ours.
 Later a member's word alone decides nothing: who claims a length and cannot show it goes.
@@ -34,11 +34,12 @@ import trio
 
 from bee.errors import BeeError
 from hypercore.core_info import CoreStatistics
+from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from hypercore.errors import HypercoreError, StorageFailed
 from node.errors import NodeError
 from node.mesh.member import Member
-from node.mesh.messages import Doubt, Head
+from node.mesh.run_messages import Alive, Doubt, Head, RunMessage
 from node.mesh.runs import Runs
 from swarm.io.tasks import Wakeup
 
@@ -58,6 +59,9 @@ MAX_FORKS_AHEAD = 1024
 
 MAX_HEADS = 4
 """Words about our log from one member on one connection: one, and one answer, are usual."""
+
+MAX_RUNS_TOLD = 16
+"""The same about other runs of our key, or of its own; usual are none."""
 
 OVERLAP_SECONDS = 4.0
 """How long the first append waits when a member saw another run of this node go just before. If it
@@ -105,18 +109,25 @@ class Recall:
 
     def __init__(
         self,
+        id: bytes,
+        identity: KeyPair | None,
         log: OwnLog,
         rebuild: Callable[[], Awaitable[int]] | None,
         instance: bytes,
         members: frozenset[bytes],
     ) -> None:
-        """`rebuild` makes all that is beside the log anew; `members` are those ever met, by id."""
+        """`id` is our key, and `identity` signs with it, where there is something to sign.
+
+        `rebuild` makes all that is beside the log anew; `members` are those ever met, by id.
+        """
         self.instance = instance
         """Tells this run of the node from every other."""
         self.state = RecallState.ASKING
         self.recovered_blocks = 0
         """Of our own log, which had been signed by us and were not here."""
         self.runs = Runs()
+        self._id = id
+        self._identity = identity
         self._log = log
         self._rebuild = rebuild
         self._silent = set(members)
@@ -141,12 +152,39 @@ class Recall:
         """What to tell a member on meeting it: how long its log is here."""
         return Head(self.instance, fork, length)
 
-    def receive(self, member: Member, head: Head, now: float) -> Head | None:
-        """What a member says of our log, or answers; what it is to be told of its own key."""
-        member.conduct.heads += 1
+    def receive(self, member: Member, message: RunMessage, now: float) -> list[RunMessage]:
+        """What a member says of our log and of runs; what it is to be told."""
+        member.conduct.heads += isinstance(message, Head)
+        member.conduct.runs_told += isinstance(message, Alive)
         if member.conduct.heads > MAX_HEADS:
             self._end(member, "one length of our log after the other")
-            return None
+            return []
+        if member.conduct.runs_told > MAX_RUNS_TOLD:
+            self._end(member, "one run after the other")
+            return []
+        match message:
+            case Head():
+                return self._receive_head(member, message, now)
+            case Alive(instance, b""):
+                if self._identity is None or instance == self.instance:
+                    return []
+                return [message.sign(self._identity)]
+            case Alive():
+                self._receive_proof(member, message)
+                return []
+            case _:
+                assert_never(message)
+
+    def _receive_proof(self, member: Member, alive: Alive) -> None:
+        if alive.is_by(member.id):
+            self.runs.prove(member.id, alive)
+        elif alive.instance == self.instance and alive.is_by(self._id):
+            self._second = member.statistics().name or member.id.hex()[:12]
+            self._wake.set()
+        else:
+            self._end(member, "that another node runs with a key, and does not show it")
+
+    def _receive_head(self, member: Member, head: Head, now: float) -> list[RunMessage]:
         self._hear(member, is_length=head.doubt is Doubt.UNASKED)
         if head.doubt is Doubt.UNASKED:
             self._claims[member] = head
@@ -154,18 +192,17 @@ class Recall:
             doubt = self.runs.note(member.id, head.instance, now)
             if doubt is Doubt.SECOND:
                 _log.error("two nodes run with one key", id=member.id.hex())
-            return Head(self.instance, 0, 0, doubt)
+            answer = Head(self.instance, 0, 0, doubt)
+            return [answer, *self.runs.tell(member.id, head.instance)]
         match head.doubt:
-            case Doubt.SECOND:
-                self._second = member.statistics().name or member.id.hex()[:12]
-            case Doubt.OVERLAP:
+            case Doubt.OVERLAP | Doubt.SECOND:  # that is shown by another message
                 self._doubted_until = now + OVERLAP_SECONDS
             case Doubt.NONE:
                 pass
             case _:
                 assert_never(head.doubt)
         self._wake.set()
-        return None
+        return []
 
     def _hear(self, member: Member, *, is_length: bool) -> None:
         if self._half_heard.setdefault(member, is_length) is not is_length:

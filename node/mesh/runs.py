@@ -1,8 +1,9 @@
 """Telling a node that was restarted from two nodes that run with one key.
 
 Every run of a node names itself by a random number. A run that another one has followed is over,
-so if it speaks again both are alive: the younger is the second. A run that comes while the one
-before was still connected may be: its writer had better wait until that is known.
+so if it speaks again both are alive: the younger is the second, and the elder is asked to sign
+that. A run that comes while the one before was still connected may be: its writer had better wait
+until that is known.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from node.mesh.messages import Doubt
+from node.mesh.run_messages import Alive, Doubt
 
 MAX_NODES = 1024
 MAX_RUNS = 8
@@ -25,6 +26,8 @@ class _Node:
     runs: list[bytes] = field(default_factory=list)
     """The oldest first."""
     second: set[bytes] = field(default_factory=set)
+    proofs: dict[bytes, Alive] = field(default_factory=dict)
+    """What an elder run signed of one that is second."""
     replaced_at: float | None = None
     """When a living connection of it was replaced by another one."""
 
@@ -47,11 +50,27 @@ class Runs:
             node.second.update(followers)
         else:
             runs.append(instance)
+            for forgotten in runs[:-MAX_RUNS]:
+                node.second.discard(forgotten)
+                node.proofs.pop(forgotten, None)
             del runs[:-MAX_RUNS]
             is_alive = node.replaced_at is not None and now - node.replaced_at < OVERLAP_SECONDS
             if is_alive and len(runs) > 1:
                 return Doubt.OVERLAP
         return Doubt.SECOND if instance in node.second else Doubt.NONE
+
+    def prove(self, node_id: bytes, alive: Alive) -> None:
+        """Some run of this node signed that it is alive, and not that one."""
+        node = self._nodes.get(node_id)
+        if node is not None and alive.instance in node.second:
+            node.proofs[alive.instance] = alive
+
+    def tell(self, node_id: bytes, instance: bytes) -> list[Alive]:
+        """What to say to this run: the proof that it is second, or whether others are."""
+        node = self._nodes[node_id]
+        proof = node.proofs.get(instance)
+        asked = node.second - node.proofs.keys() - {instance}
+        return [*filter(None, [proof]), *map(Alive, sorted(asked))]
 
     def replaced(self, node_id: bytes, now: float) -> None:
         """A living connection of it made room for another one."""

@@ -179,7 +179,7 @@ async def _serve_admitted(
         member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.fork, core.length)
-        member.carry_out(member.session.tell_head(head))
+        member.carry_out(member.session.tell_run(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
             is_shared = partial(_is_shared, mesh, member, welcome)

@@ -24,7 +24,6 @@ from node.mesh.messages import (
     VERSION,
     Answer,
     Evidence,
-    Head,
     Hello,
     Interest,
     Message,
@@ -38,6 +37,7 @@ from node.mesh.messages import (
     split_values,
 )
 from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
+from node.mesh.run_messages import Alive, Head, RunMessage
 from node.mesh.ticket import Grant, Role
 from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
@@ -135,7 +135,7 @@ Output: TypeAlias = (
     | Interest
     | Evidence
     | Stored
-    | Head
+    | RunMessage
     | TrustMessage
     | HearsayMessage
     | Unknown
@@ -244,7 +244,7 @@ class MeshSession:
             case Interest():
                 return self._receive_interest(message)
             case (
-                (Update() | Evidence() | Stored() | Head())
+                (Update() | Evidence() | Stored() | Head() | Alive())
                 | (Records() | Held() | Farewell() | Kept())
                 | (Neighbors() | Brief() | Unclear())
             ):
@@ -305,9 +305,9 @@ class MeshSession:
             for part in split_values(picked, TARGET_MESSAGE_BYTES)
         ]
 
-    def tell_head(self, head: Head) -> list[Output]:
-        """Tell the member how long its own data core is here."""
-        return [_transmit(head)] if self._state is State.MEMBER else []
+    def tell_run(self, message: RunMessage) -> list[Output]:
+        """Tell the member how long its own data core is here, or of runs of one key."""
+        return [_transmit(message)] if self._state is State.MEMBER else []
 
     def mention(self, message: HearsayMessage) -> list[Output]:
         """Tell the member what it may have heard from others."""
@@ -413,7 +413,7 @@ class MeshSession:
         return [received, QueryEnded(answer.request_id, is_answered=True)]
 
     def _hand_over(
-        self, message: Update | Evidence | Stored | Head | TrustMessage | HearsayMessage
+        self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
     ) -> list[Output]:
         """It is in order as it stands; a farewell is the last word, before the other hangs up."""
         is_last = isinstance(message, Farewell)

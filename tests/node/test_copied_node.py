@@ -22,7 +22,7 @@ async def put(ready: dict[str, Any], value: Value) -> None:
 
 async def test_a_copy_gets_its_own_log_back_before_it_goes_on(tmp_path: Path) -> None:
     keeper, original, copy = (tmp_path / name for name in ("keeper", "original", "copy"))
-    with trio.fail_after(90):
+    with trio.fail_after(240):
         async with NodeProcess(keeper, "--replicate", "all").running() as kept:
             join = ("--join", kept["ticket"])
             async with NodeProcess(original, *join).running() as ready:

@@ -39,7 +39,6 @@ from node.mesh.messages import (
     Answer,
     Evidence,
     EvidenceKind,
-    Head,
     Hello,
     Interest,
     Message,
@@ -50,6 +49,7 @@ from node.mesh.messages import (
     decode_message,
     message_type,
 )
+from node.mesh.run_messages import Head
 from swarm.io.channel import Channel
 from swarm.io.mux import MuxHandle
 from tests.node.mesh import samples

@@ -12,10 +12,8 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.hearsay_messages import Brief, Neighbors, Unclear
 from node.mesh.messages import (
     Answer,
-    Doubt,
     Evidence,
     EvidenceKind,
-    Head,
     Hello,
     Interest,
     Query,
@@ -23,6 +21,7 @@ from node.mesh.messages import (
     Update,
     Welcome,
 )
+from node.mesh.run_messages import Alive, Doubt, Head
 from node.mesh.ticket import Grant, Revocation, Role
 from node.mesh.trust_messages import Farewell, Held, Introduction, Kept, Records
 
@@ -89,6 +88,11 @@ messages = st.one_of(
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
     st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
     st.builds(Head, st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),
+    st.builds(
+        Alive,
+        st.binary(min_size=8, max_size=8),
+        st.just(b"") | st.binary(min_size=64, max_size=64),
+    ),
     st.builds(Evidence, st.sampled_from(EvidenceKind), names, st.binary(max_size=99), st.binary()),
     st.builds(
         Records,

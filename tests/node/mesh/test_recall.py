@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hypercore.errors import StorageFailed
 from hypercore.replication.messages import PROTOCOL as REPLICATION
 from node.covalue.content import Content
 from node.mesh.member_book import MemberBook
-from node.mesh.messages import Doubt, Head, MessageType
+from node.mesh.messages import MessageType
 from node.mesh.recall import (
     GRACE_SECONDS,
     MAX_FORKS_AHEAD,
@@ -25,10 +25,11 @@ from node.mesh.recall import (
     RecallState,
 )
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.run_messages import Alive, Doubt, Head
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, identity_of, open_mesh_node, wait_until
-from tests.node.mesh.test_serve import RAW, raw_member, receive_one
+from tests.node.mesh.test_serve import RAW, raw_member, receive_one, wait_closed
 from tests.support.memory_mux import memory_mux_pair
 
 EVERYTHING = ReplicaPolicy(everything=True)
@@ -260,7 +261,7 @@ async def test_on_a_full_disk_it_is_settled_that_nobody_knows_more(
 ) -> None:
     async with open_corestore(None) as store, open_background_nursery() as nursery:
         log = FullLog(await store.get(name="log"))
-        recall = Recall(log, None, RUN, frozenset((b"somebody who is away",)))
+        recall = Recall(b"us" * 16, None, log, None, RUN, frozenset((b"somebody who is away",)))
         nursery.start_soon(recall.run)
         with trio.fail_after(GRACE_SECONDS + 1):
             await recall.wait_settled()
@@ -287,9 +288,23 @@ async def runs_seen(node: MeshNode, instances: Sequence[bytes]) -> Doubt:
 
 
 async def test_a_second_node_with_one_key_is_told_so() -> None:
+    """And shown what the first one says, which is asked while it is there."""
+    original, copy = b"original", b"the copy"
     async with open_mesh_node(1) as node:
-        assert await runs_seen(node, [b"original", b"the copy"]) is not Doubt.SECOND
-        assert await runs_seen(node, [b"original", b"the copy"]) is Doubt.SECOND
+        assert await runs_seen(node, [original, copy]) is not Doubt.SECOND
+        assert await runs_seen(node, [original, copy]) is Doubt.SECOND
+        async with raw_member(node) as channel:
+            await receive_one(channel, MessageType.HEAD)
+            channel.send(MessageType.HEAD, Head(original, 0, 0).encode())
+            asked = await receive_one(channel, MessageType.ALIVE)
+            assert asked == Alive(copy)
+            signed = asked.sign(RAW)
+            channel.send(MessageType.ALIVE, signed.encode())
+            await wait_until(lambda: node.mesh.recall.runs.tell(RAW.public_key, copy) == [signed])
+        async with raw_member(node) as channel:
+            await receive_one(channel, MessageType.HEAD)
+            channel.send(MessageType.HEAD, Head(copy, 0, 0).encode())
+            assert await receive_one(channel, MessageType.ALIVE) == signed
 
 
 async def test_an_answer_about_our_key_is_no_word_about_our_log(
@@ -318,13 +333,44 @@ async def test_in_doubt_the_first_append_waits_longer(
         assert trio.current_time() - started == pytest.approx(OVERLAP_SECONDS, abs=0.1)
 
 
-async def test_a_node_that_is_told_so_stops() -> None:
+async def test_a_node_signs_that_it_is_another_run_and_nothing_of_itself() -> None:
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        channel.send(MessageType.ALIVE, Alive(node.mesh.recall.instance).encode())
+        channel.send(MessageType.ALIVE, Alive(b"the copy").encode())
+        said = await receive_one(channel, MessageType.ALIVE)
+        assert isinstance(said, Alive)
+        assert said.instance == b"the copy"
+        assert said.is_by(node.mesh.id)
+
+
+async def test_a_node_that_is_shown_an_elder_run_stops() -> None:
     async def be_told() -> None:
         async with open_mesh_node(1) as node, raw_member(node) as channel:
-            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.SECOND).encode())
+            shown = Alive(node.mesh.recall.instance).sign(node.identity)
+            channel.send(MessageType.ALIVE, shown.encode())
             with trio.fail_after(5):
                 await trio.sleep_forever()
 
     with pytest.raises(BaseExceptionGroup) as stopped:
         await be_told()
     assert "another node runs with the same key" in repr(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        lambda node: Alive(node.mesh.recall.instance, bytes(64)),
+        lambda node: Alive(b"the copy").sign(node.identity),
+    ],
+)
+async def test_no_member_stops_a_node_by_its_word(claim: Callable[[MeshNode], Alive]) -> None:
+    """A signature of nobody is no proof, nor is one of ours about another run than this."""
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.SECOND).encode())
+        mine = Alive(node.mesh.recall.instance).sign(RAW)  # says something of the member's runs
+        channel.send(MessageType.ALIVE, mine.encode())
+        channel.send(MessageType.ALIVE, claim(node).encode())
+        await wait_closed(channel)
+        penalty, *_ = node.mesh.penalties.recent(trio.current_time())
+        assert "and does not show it" in penalty.reason
+        await node.mesh.recall.wait_settled()

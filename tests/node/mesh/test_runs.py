@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from node.mesh.messages import Doubt
+from node.mesh.run_messages import Doubt
 from node.mesh.runs import MAX_NODES, OVERLAP_SECONDS, Runs
 
 NODE = b"n" * 32

@@ -20,7 +20,6 @@ from node.mesh.messages import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,
     Answer,
-    Head,
     Hello,
     Interest,
     MessageType,
@@ -30,6 +29,7 @@ from node.mesh.messages import (
     decode_message,
     message_type,
 )
+from node.mesh.run_messages import Head
 from node.mesh.session import MAX_OPEN_QUERIES
 from swarm.io.channel import Channel
 from swarm.io.connection import open_connection

@@ -1,0 +1,90 @@
+"""The messages of `beemesh/1` about runs of a node and how long its own log is.
+
+| #  | message  | fields                                                                        |
+|----|----------|-------------------------------------------------------------------------------|
+| 8  | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
+| 23 | alive    | number of a run (8 bytes), signature or nothing                               |
+
+Every run of a node names itself by a random number. Who has seen two of them go in turns tells the
+elder the number of the younger (`alive`, unsigned); that one signs it, by which it says that it is
+another run, and lives. With this signature the younger is told. Nobody else can make it, nor a run
+that was over before the younger began, so no member can stop a node by its word.
+
+A node signs "beemesh/1 alive" || number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TypeAlias
+
+from hypercore.crypto import SIGNATURE_BYTES, KeyPair, sign, verify
+from node.mesh.fields import FieldError, FieldReader, pack_fields
+
+INSTANCE_BYTES = 8
+"""Of the random number that a node takes when it starts."""
+
+_ALIVE = b"beemesh/1 alive"
+
+
+class Doubt(IntEnum):
+    """What a member is told of its own key."""
+
+    UNASKED = 0
+    """It has not said yet which run it is: this is the first word, and is answered."""
+    NONE = 1
+    OVERLAP = 2
+    """Another run of it was connected just before, and may be alive."""
+    SECOND = 3
+    """Another run of it is alive, and older; `Alive` proves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How long the receiver's data core is here, as it signed itself; 0, 0 where nothing is.
+
+    `instance` tells one run of the sender from all others.
+    """
+
+    instance: bytes
+    fork: int
+    length: int
+    doubt: Doubt = Doubt.UNASKED
+
+    def encode(self) -> bytes:
+        return pack_fields(self.instance, self.fork, self.length, int(self.doubt))
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Head:
+        instance = reader.fixed(INSTANCE_BYTES)
+        return cls(instance, reader.uint(), reader.uint(), Doubt(reader.uint(max(Doubt))))
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Another run than this one is alive, if it is signed; else a question for that."""
+
+    instance: bytes
+    signature: bytes = b""
+
+    def sign(self, key_pair: KeyPair) -> Alive:
+        """What a run says of another one that it is asked about."""
+        return replace(self, signature=sign(_ALIVE + self.instance, key_pair.secret_key))
+
+    def is_by(self, public_key: bytes) -> bool:
+        """Whether a run of this node signed it."""
+        return verify(_ALIVE + self.instance, self.signature, public_key)
+
+    def encode(self) -> bytes:
+        return pack_fields(self.instance, self.signature)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Alive:
+        instance, signature = reader.fixed(INSTANCE_BYTES), reader.data(SIGNATURE_BYTES)
+        if len(signature) not in (0, SIGNATURE_BYTES):
+            raise FieldError(f"a signature of {len(signature)} bytes", 1)
+        return cls(instance, signature)
+
+
+RunMessage: TypeAlias = Head | Alive
