@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,17 +124,18 @@ def main() -> None:
     python = prepare_python()
     tools = python.parent
     selection = ["-m", "not interop and not slow"] if options.fast else []
-    if not options.fast:
-        prepare_javascript()
-        prepare_browser()
-        os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
-    run("format", [tools / "ruff", "format", "--check", "."])
-    run("lint", [tools / "ruff", "check", "."])
-    run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
-    run("imports", [tools / "lint-imports"])
+    with ThreadPoolExecutor(1) as beside:  # npm mostly waits for the network
+        javascript = None if options.fast else beside.submit(prepare_javascript)
+        run("format", [tools / "ruff", "format", "--check", "."])
+        run("lint", [tools / "ruff", "check", "."])
+        run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
+        run("imports", [tools / "lint-imports"])
+        if javascript is not None:
+            run("compiled modules", [python, "-m", "tests.compiled"])
+            javascript.result()
+            prepare_browser()
+            os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
     unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
-    if not options.fast:
-        run("compiled modules", [python, "-m", "tests.compiled"])
     for name in unsteady:
         print(f"\nunsteady, passed only alone: {name}")
     print("\nall checks passed")
