@@ -57,9 +57,6 @@ class Verdict:
         return None if self.grant is None else self.grant.expiry
 
 
-NOTHING_GRANTED = Verdict(None)
-
-
 class Ledger:
     """The records of a mesh, judged at one time. Immutable; `taking` gives the next one.
 

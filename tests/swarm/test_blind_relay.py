@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -22,7 +24,7 @@ from swarm.blind_relay import (
     Unpair,
 )
 from swarm.io.dht import open_bootstrap
-from swarm.io.hyperdht import open_hyperdht
+from swarm.io.hyperdht import HyperDht, open_hyperdht
 from swarm.io.mux import open_mux
 from swarm.io.peer_server import PeerServer
 from swarm.io.relay_server import BlindRelay
@@ -113,19 +115,24 @@ def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
     assert relays[0].receive(1, [(packet, datagram)]) == []
 
 
+@asynccontextmanager
+async def open_relay() -> AsyncIterator[tuple[HyperDht, BlindRelay]]:
+    """A relay that can be connected to by the key `RELAY`, from the node that it is on."""
+    async with (
+        open_bootstrap(LOOPBACK, 0) as boot,
+        open_hyperdht(bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True) as hyperdht,
+        open_background_nursery() as nursery,
+    ):
+        relay = BlindRelay(max_bytes=1000)
+        server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
+        await server.wait_announced()
+        yield hyperdht, relay
+
+
 async def test_a_relay_serves_only_who_names_itself() -> None:
     """Over connections that are real: two ends meet, a third under another's name does not."""
     with trio.fail_after(30):
-        async with (
-            open_bootstrap(LOOPBACK, 0) as boot,
-            open_hyperdht(
-                bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True
-            ) as hyperdht,
-            open_background_nursery() as nursery,
-        ):
-            relay = BlindRelay(max_bytes=1000)
-            server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
-            await server.wait_announced()
+        async with open_relay() as (hyperdht, relay):
             keys = [KeyPair.from_seed(bytes([n]) * 32) for n in (2, 3)]
             async with (
                 hyperdht.connect(RELAY.public_key, keys[0]) as one,
@@ -166,16 +173,7 @@ async def test_a_relay_counts_who_is_connected_and_asks_for_nothing(
     monkeypatch.setattr("swarm.io.relay_server.MAX_CONNECTIONS", 1)
     own, another = (KeyPair.from_seed(bytes([n]) * 32) for n in (2, 3))
     with trio.fail_after(30):
-        async with (
-            open_bootstrap(LOOPBACK, 0) as boot,
-            open_hyperdht(
-                bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True
-            ) as hyperdht,
-            open_background_nursery() as nursery,
-        ):
-            relay = BlindRelay(max_bytes=1000)
-            server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
-            await server.wait_announced()
+        async with open_relay() as (hyperdht, relay):
             assert relay.lets_in(another.public_key)
             async with (
                 hyperdht.connect(RELAY.public_key, own) as connection,

@@ -329,6 +329,10 @@ async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
         return [each for each in gc.get_objects() if isinstance(each, Member)]
 
     async with open_mesh_node(1) as node:
+
+        async def parted(times: int) -> None:
+            await wait_until(lambda: len(node.goodbyes) == times)
+
         before = members()
         for number in range(5):
             async with raw_connection(node) as mux:
@@ -337,7 +341,7 @@ async def test_who_goes_before_it_is_in_the_table_leaves_nothing() -> None:
                 channel.send(MessageType.WELCOME, welcome())
                 channel.send(MessageType.HEAD, Head(b"instance", 0, 0).encode())
                 channel.close()
-                await wait_until(lambda number=number: len(node.goodbyes) > number)  # type: ignore[misc]
+                await parted(number + 1)
         left = [each for each in members() if each not in before]
         assert len(left) < 2, "the last one may be in somebody's hands"
 
