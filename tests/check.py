@@ -68,7 +68,7 @@ def run(title: str, command: list[str | Path], cwd: Path = ROOT) -> None:
 def run_tests(pytest: list[str | Path], options: list[str]) -> list[str]:
     """Two tests at a time; the names of those that failed then and passed alone."""
     # In the order of their names: those with the fewest tests take longest, and would end alone.
-    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--cache-clear"]
+    workers = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--cache-clear"]
     code = attempt("tests", [*pytest, *workers, *options])
     if code != TESTS_FAILED:
         end_if_failed("tests", code)
