@@ -42,7 +42,7 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
     structlog.configure(
         processors=[*enrich, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line and its end in one call
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -37,18 +37,19 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
             assert process.stdout is not None
             assert process.stderr is not None
             journal = process.stderr
-            (started,) = await events(journal)
+            started = await next_event(journal)
             assert started["event"] == "started"
             admin = started["admin"].removeprefix("http://")
             bearer = {"Authorization": f"Bearer {TOKEN}"}
             process.send_signal(signal.SIGHUP)
-            (hangup,) = await events(journal)
+            hangup = await next_event(journal)
             assert hangup["event"] == "not reloaded"
             assert (await ask(admin, "/metrics", bearer))[0] == 200
             assert (await ask(admin, "/", {**bearer, "Host": "status.example"}))[0] == 200
             assert (await ask(admin, "/readyz", {"Host": "a.probe.example"}))[::2] == (200, "ok")
             process.send_signal(signal.SIGTERM)
-            ends = [event async for chunk in journal for event in parse(chunk)]
+            rest = b"".join([bytes(chunk) async for chunk in journal])
+            ends = [json.loads(line) for line in rest.splitlines()]
             assert [event["event"] for event in ends] == ["stopping", "stopped"]
             text = b"".join([bytes(chunk) async for chunk in process.stdout]).decode()
             assert await process.wait() == 0
@@ -60,10 +61,12 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
     assert f"`beemesh invite --data {tmp_path / 'data'}` prints one" in text
 
 
-def parse(chunk: bytes | bytearray) -> list[dict[str, str]]:
-    return [json.loads(line) for line in chunk.splitlines()]
-
-
-async def events(journal: trio.abc.ReceiveStream) -> list[dict[str, str]]:
-    """Of whole lines: a node at rest writes one at a time."""
-    return parse(await journal.receive_some(65536))
+async def next_event(journal: trio.abc.ReceiveStream) -> dict[str, str]:
+    """Nothing else is written meanwhile."""
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = await journal.receive_some(65536)
+        assert chunk, f"the node ended after {line!r}"
+        line += chunk
+    event: dict[str, str] = json.loads(line)
+    return event
