@@ -1,6 +1,6 @@
 """What the node tells about itself while it runs: structlog on stderr, never a secret.
 
-Event names are stable, in snake case; facts are keyword arguments. Keys of cores, tickets and
+Event names are stable, in plain words; facts are keyword arguments. Keys of cores, tickets and
 tokens are secrets: log ids, discovery keys and lengths. The packages below `node` use the standard
 library's logging under the name `beemesh`; it comes out in the same form.
 """
