@@ -6,11 +6,11 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 import trio
@@ -36,6 +36,7 @@ from node.mesh.penalties import Penalty
 from node.mesh.pushing import MAX_PUSHED_VALUES
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
+ServeMore: TypeAlias = Callable[[Member, Multiplexer], Awaitable[None]]
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
 
@@ -86,9 +87,15 @@ class MemberCores(Protocol):
 
 
 async def serve_member(
-    mesh: Mesh, mux: Multiplexer, cores: MemberCores, traffic: Traffic | None = None
+    mesh: Mesh,
+    mux: Multiplexer,
+    cores: MemberCores,
+    traffic: Traffic | None = None,
+    serve_more: ServeMore | None = None,
 ) -> str:
     """Serve whoever is at the other end; returns why it ended.
+
+    `serve_more` runs beside that once it is a member, as long as it is one.
 
     `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers,
     and when it was heard last.
@@ -123,6 +130,8 @@ async def serve_member(
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
                 with _connected_core(mesh, cores, member.welcome.data_key):
+                    if serve_more is not None:
+                        nursery.start_soon(serve_more, member, mux)
                     await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
