@@ -33,6 +33,8 @@ QUICK = {
     "claims, and then nothing": "its log cannot be read",
     "wrong proofs": "core",
     "old heads": "its log cannot be read",
+    "interest": "say nothing",
+    "interest that turns": "what it follows",
     "messages that nobody knows": "nobody knows",
     "false evidence": "false evidence",
     "lengths of our own log": "one length of our log after the other",
