@@ -177,7 +177,7 @@ async def _serve_admitted(
         _delay_heads(core)
         member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
-        head = mesh.recall.meet(core.fork, core.length)
+        head = mesh.recall.meet(core.head)
         member.carry_out(member.session.tell_run(head))
         _log.info("member_joined", **_about(member))
         async with trio.open_nursery() as nursery:
