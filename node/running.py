@@ -17,6 +17,7 @@ from hypercore.crypto import KeyPair, encode_id
 from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from node.access.opening import Access
+from node.backup import back_up
 from node.block_cache import BlockCache
 from node.cojson.host import SyncHost
 from node.cojson.room import Room
@@ -52,6 +53,7 @@ from node.transfer import perform_transfer
 from node.values import perform_on_values
 from node.verbs import (
     AddMirror,
+    BackUp,
     ChangePolicy,
     ExitCode,
     Explain,
@@ -250,7 +252,7 @@ class Node:
         """
         mirrors, is_ours = self.mirrors, connection.link.is_initiator
         if not is_other_mesh:
-            _log.info("hypercore_peer")
+            _log.info("hypercore peer")
         elif is_ours and mirrors is not None:
             await self.store.replicate(mux, lambda core: core.key in mirrors)
             return
@@ -345,6 +347,9 @@ class Node:
                     self._tally.look()  # the core may be closed when the verb is done
                 yield result
 
+    async def _back_up(self, verb: BackUp) -> AsyncGenerator[Result, None]:
+        yield await back_up(self.config, self.store, verb)
+
     def _results(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Raises: VerbError."""
         match verb:
@@ -366,6 +371,8 @@ class Node:
                 return self.mirrors.perform(verb)
             case ShowPolicy() | ChangePolicy():
                 return self._policies.perform(verb)
+            case BackUp():
+                return self._back_up(verb)
             case Explain():
                 return explain(self.host, self.mesh, self._data, verb)
             case _:

@@ -125,7 +125,7 @@ async def serve_member(
                     await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
-        event = "not_admitted" if member.welcome is None else "member_left"
+        event = "not admitted" if member.welcome is None else "member left"
         reason = member.close_reason or "the connection ended"
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
@@ -179,7 +179,7 @@ async def _serve_admitted(
         mesh.add(member)
         head = mesh.recall.meet(core.head)
         member.carry_out(member.session.tell_run(head))
-        _log.info("member_joined", **_about(member))
+        _log.info("member joined", **_about(member))
         async with trio.open_nursery() as nursery:
             is_shared = partial(_is_shared, mesh, member, welcome)
             is_offered = partial(_is_offered, mesh, welcome)
