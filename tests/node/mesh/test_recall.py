@@ -21,6 +21,7 @@ from node.mesh.member_book import MemberBook
 from node.mesh.messages import MessageType
 from node.mesh.recall import (
     GRACE_SECONDS,
+    MAX_HEADS,
     OVERLAP_SECONDS,
     Recall,
     RecallState,
@@ -331,6 +332,15 @@ async def test_members_are_told_how_long_their_log_is() -> None:
     async with open_mesh_node(1) as node, raw_member(node) as channel:
         told = await receive_one(channel, MessageType.HEAD)
         assert told == Head(node.mesh.recall.instance, 0, 0)
+
+
+async def test_one_word_about_our_log_after_the_other_is_too_much() -> None:
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        for _ in range(MAX_HEADS + 1):
+            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+        await wait_closed(channel)
+        await wait_until(lambda: bool(node.goodbyes))
+        assert "one length of our log after the other" in node.goodbyes[0]
 
 
 async def runs_seen(node: MeshNode, instances: Sequence[bytes]) -> Doubt:
