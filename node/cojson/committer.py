@@ -44,13 +44,23 @@ class Committer:
         self.commits = 0
         self.messages_stored = 0
         self.transactions_stored = 0
+        self._added = self._done = 0
+        """Messages ever, and those of them that are durable."""
+        self._progress = trio.lowlevel.ParkingLot()
 
     def add(self, store: Store) -> None:
         """Make it durable with the next append that has room for it."""
         size = store.append.size
+        self._added += 1
         self._waiting.append((store, size))
         self.queued_bytes += size
         self._wake.set()
+
+    async def wait_stored(self) -> None:
+        """Return when all that was added before this is durable. Cancel: nothing is changed."""
+        added = self._added
+        while self._done < added:
+            await self._progress.park()
 
     async def run(self) -> None:
         """Make what waits durable, as much at a time as one append may hold; until cancelled.
@@ -71,6 +81,8 @@ class Committer:
                 size += store_size
                 self.transactions_stored += store.append.transaction_count
             await self._make_durable([store.append for store in stores])
+            self._done += len(stores)
+            self._progress.unpark_all()
             self.queued_bytes -= size
             self.commits += 1
             self.messages_stored += len(stores)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
 
+from hypercore.errors import StorageFailed
 from node.cojson.fork_check import Verdict, check_fork
 from node.cojson.outputs import CheckFork
 from node.covalue.ids import CoSessionId, RawCoId
@@ -42,12 +43,18 @@ class ForkWatch:
         store: CoValueStore,
         when_unproven: Callable[[CheckFork], None],
         max_bytes: int = MAX_FORK_BYTES,
+        wait_stored: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
+        """`wait_stored` returns when all that was verified before it was called is in the store.
+
+        What is suspected differs from what was verified, which may be on its way to the disk.
+        """
         self._forked: set[tuple[RawCoId, CoSessionId]] = set()
         self._bytes = 0
         self._max_bytes = max_bytes
         self._store = store
         self._when_unproven = when_unproven
+        self._wait_stored = wait_stored
         self._suspicions: OrderedDict[tuple[RawCoId, CoSessionId], CheckFork] = OrderedDict()
         self._pending_bytes = 0
         self._looked_at: OrderedDict[tuple[RawCoId, CoSessionId, int], float] = OrderedDict()
@@ -89,6 +96,7 @@ class ForkWatch:
     async def run(self) -> None:
         """Look into what is suspected, until cancelled.
 
+        Raises: StorageFailed when evidence cannot be kept; it is found again by the next run.
         Cancel: what was not looked into is forgotten.
         """
         try:
@@ -100,21 +108,27 @@ class ForkWatch:
             if not self._suspicions:
                 await self._wake.wait()
                 continue
-            _, check = self._suspicions.popitem(last=False)
+            await self._wait_stored()
+            session, check = self._suspicions.popitem(last=False)
             self._pending_bytes -= _size(check)
             try:
-                found = await check_fork(self._store, check)
+                await self._look_into(check)
             except CorruptStore as error:
                 _log.error("cannot look into a fork", error=str(error))
-                continue
-            match found:
-                case SessionFork():
-                    await self.keep(found)
-                case Verdict.UNPROVEN:
-                    self._when_unproven(check)
-                case Verdict.FORGED:
-                    pass
+            except StorageFailed:
+                self._suspicions.setdefault(session, check)
+                self._pending_bytes = sum(map(_size, self._suspicions.values()))
+                raise
             await trio.lowlevel.checkpoint()
+
+    async def _look_into(self, check: CheckFork) -> None:
+        match await check_fork(self._store, check):
+            case SessionFork() as found:
+                await self.keep(found)
+            case Verdict.UNPROVEN:
+                self._when_unproven(check)
+            case Verdict.FORGED:
+                pass
 
     def is_known(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
         """Whether evidence of this session is kept, or could not be kept any more."""
@@ -122,8 +136,9 @@ class ForkWatch:
         return is_full or (co_id, session_id) in self._forked
 
     def _note(self, fork: SessionFork) -> None:
-        self._forked.add((fork.co_id, fork.session_id))
-        self._bytes += fork.size
+        if (fork.co_id, fork.session_id) not in self._forked:
+            self._forked.add((fork.co_id, fork.session_id))
+            self._bytes += fork.size
 
     async def wait_kept(self, more_than: int) -> None:
         """Return when evidence of more than that many sessions is kept. Cancel: nothing."""

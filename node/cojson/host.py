@@ -97,8 +97,6 @@ class SyncHost:
             access=access,
         )
         self._memory_seconds = options.memory_seconds
-        self.forks = ForkWatch(store, self._ask_for_whole_session)
-        """Evidence of sessions that their authors continued in two ways."""
         self._eraser = (
             Eraser(store, partial(is_deletion_valid, store), access=access)
             if options.erases
@@ -111,6 +109,10 @@ class SyncHost:
         self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
         self._feeds: list[ChangeFeed] = []
         self._committer = Committer(store, room, self._note_stored)
+        self.forks = ForkWatch(
+            store, self._ask_for_whole_session, wait_stored=self._committer.wait_stored
+        )
+        """Evidence of sessions that their authors continued in two ways."""
         self._committed = trio.lowlevel.ParkingLot()
         self._reader = StoreReader(self._engine, store, self._recent, self._carry_out_answer)
         self._searches = Searches(self._search, self._end_search)

@@ -5,6 +5,7 @@ Source: hyperdht 6.34.0 lib/server.js.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -43,6 +44,8 @@ from swarm.io.udp import UdxEndpoint
 from swarm.io.udx_transport import UdxTransport
 from swarm.io.way import Way, leave_relay, reach_of
 from swarm.reach import Reach, Route
+from swarm.udx.packet import MESSAGE, encode_packet
+from swarm.udx.receiver import WINDOW_BYTES
 
 MAX_MEETINGS = 256
 """Clients that are on their way at the same time; more are not answered."""
@@ -214,8 +217,6 @@ class PeerServer:
         driver.answer(question, visitor.answer, meeting.via)
         route = await self._come_together(meeting, question, is_expected=is_expected)
         nursery = await stack.enter_async_context(open_background_nursery())
-        if is_expected and not visitor.is_direct:
-            nursery.start_soon(_nudge, stream)
         is_relayed = route.reach is Reach.RELAYED
         if is_relayed:
             nursery.start_soon(self._improve, meeting, route)
@@ -274,19 +275,23 @@ class PeerServer:
     async def _come_together(
         self, meeting: _Meeting, question: PeerAsked, *, is_expected: bool
     ) -> Route:
-        """Connect the stream, to where the client is or to where it comes from."""
+        """Connect the stream, to where the client is or to where it comes from.
+
+        Where it is by what its relay says is not enough: the two may be one, and name a victim.
+        """
         visitor, stream = meeting.visitor, meeting.stream
         assert visitor.offer.stream is not None
         remote = visitor.offer.stream
-        if is_expected:
-            through = self._sockets.asking
-            if visitor.is_direct:
-                through = self._sockets.endpoint(question.asked.via)
+        if visitor.is_direct:
+            through = self._sockets.endpoint(question.asked.via)
             stream.connect(remote.id, visitor.client, through=through, first_ack=remote.first_seq)
             return Way(through, visitor.client, reach_of(visitor.client)).route
         seconds = MEETING_SECONDS if meeting.relay is None else PAIRING_SECONDS
         with trio.move_on_after(seconds) as scope:
-            endpoint, source = await _wait_contact(meeting, scope)
+            async with open_background_nursery() as nursery:
+                if is_expected:
+                    nursery.start_soon(_nudge, self._sockets.asking, visitor.client, remote.id)
+                endpoint, source = await _wait_contact(meeting, scope)
             relay = meeting.relay
             if relay is not None and relay.address == source:
                 # The client is there before anything better is found.
@@ -408,19 +413,13 @@ def _judge(offer: PeerOffer) -> PeerError:
     return PeerError.NONE if offer.stream is not None else PeerError.ABORTED
 
 
-async def _nudge(stream: UdxTransport) -> None:
-    """Open our NAT for a client that waits for us, and tell it where we are.
-
-    Not by our header, which would be sent again and again to whomever the client names.
-    """
+async def _nudge(endpoint: UdxEndpoint, client: Address, stream_id: int) -> None:
+    """Open our NAT for a client that waits for us, and tell it where we are, until cancelled."""
+    packet = encode_packet(MESSAGE, stream_id, WINDOW_BYTES, 0, 0)
     for seconds in NUDGE_SECONDS:
         await trio.sleep(seconds)
-        if stream.statistics().packets_received:
-            return
-        try:
-            stream.send_message(b"")
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            return
+        with contextlib.suppress(trio.ClosedResourceError):
+            endpoint.send_datagram(packet, client)
 
 
 async def _wait_while_punching(punch: HolePunch, scope: trio.CancelScope) -> None:

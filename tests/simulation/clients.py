@@ -217,7 +217,15 @@ class SimulatedClient:
         if isinstance(message, Content):
             self._take_content(message)
             return
-        co_id, counts = message.co_id, message.known.sessions
+        self._confirm(message.co_id, message.known.sessions)
+        self._bring(message.co_id, message.known.sessions, is_correction=message.is_correction)
+
+    def _confirm(self, co_id: RawCoId, counts: SessionCounts) -> None:
+        """Our node holds so much.
+
+        Source: cojson 0.20.19 sync.ts combines what it knows of a peer with what a known state
+        says, and with what content goes up to.
+        """
         assert self.node is not None
         for session_id, count in counts.items():
             session = self._truth.sessions.get((co_id, session_id))
@@ -227,7 +235,6 @@ class SimulatedClient:
                 continue
             if self._truth.acknowledge(self.node.number, co_id, session_id, count):
                 self._note(f"client {self.number}: {co_id[:9]} {session_id[-6:]} {count} is safe")
-        self._bring(co_id, counts, is_correction=message.is_correction)
 
     def _bring(self, co_id: RawCoId, counts: SessionCounts, *, is_correction: bool = False) -> None:
         """Send what the node lacks of ours, once, and again when it asks for it."""
@@ -252,6 +259,7 @@ class SimulatedClient:
             if part.after > held.get(session_id, 0):
                 continue  # a gap: the rest comes, or is asked for on the next connection
             held[session_id] = max(part.stop, held.get(session_id, 0))
+        self._confirm(content.co_id, content.known_state.sessions)
         self._send([Known(content.co_id, self._known(content.co_id))])
         self._bring(content.co_id, content.known_state.sessions)
 

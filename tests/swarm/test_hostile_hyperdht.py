@@ -13,10 +13,11 @@ import trio
 from hypercore.crypto import KeyPair, system_entropy
 from swarm.announcement import Address
 from swarm.dht.introduction import Introduced, read_introduction
-from swarm.dht.messages import Command
+from swarm.dht.messages import Command, Request, decode_datagram
 from swarm.dht.payloads import PeerRecord, peer_target
 from swarm.dht.peer_messages import (
     Mode,
+    NatKind,
     PeerHandshake,
     PeerHolepunch,
     PeerOffer,
@@ -30,9 +31,9 @@ from swarm.errors import PeerUnreachable
 from swarm.io.connection import Connection
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
-from swarm.io.peer_server import MAX_ROUNDS, PeerServer
+from swarm.io.peer_server import MAX_ROUNDS, NUDGE_SECONDS, PeerServer
 from swarm.io.tasks import open_background_nursery
-from swarm.udx.packet import DESTROY, encode_packet
+from swarm.udx.packet import DATA, DESTROY, encode_packet
 
 LOOPBACK = "127.0.0.1"
 SERVER = KeyPair.from_seed(b"\x01" * 32)
@@ -133,6 +134,38 @@ async def test_a_server_that_ends_the_stream_before_it_answers() -> None:
                     ODD.public_key, CALLER, relay_addresses=[network.host.address]
                 ):
                     pass
+
+
+async def test_a_client_that_is_its_own_relay_and_names_somebody_else() -> None:
+    """Found in review: all that it sent was acknowledged to whom it had named."""
+    async with open_network(is_open=True) as network, served(network.host):
+        with (
+            trio.socket.socket(type=trio.socket.SOCK_DGRAM) as victim,
+            trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger,
+        ):
+            await victim.bind((LOOPBACK, 0))
+            offer = PeerOffer(nat=NatKind.OPEN, stream=StreamOffer(99))
+            noise = CallerNoise(ODD, SERVER.public_key, offer, system_entropy)
+            named = PeerHandshake(Mode.FROM_RELAY, noise.message, victim.getsockname())
+            to = network.host.address
+            question = Request(
+                7, to, Command.PEER_HANDSHAKE, is_internal=False,
+                target=peer_target(SERVER.public_key), value=named.encode(),
+            )  # fmt: skip
+            await stranger.sendto(question.encode(), to)
+            answer = decode_datagram(await stranger.recv(2000))
+            stream = noise.receive(PeerHandshake.decode(answer.value or b"").noise)[0].stream
+            assert stream is not None
+            drawn = [await victim.recv(2000)]  # where it should come to, if it were the client
+            for number in range(20):
+                packet = encode_packet(DATA, stream.id, 2**20, number, 0, b"x" * 100)
+                await stranger.sendto(packet, to)
+                await stranger.recv(2000)  # who speaks is who is answered
+            with trio.move_on_after(0.1):
+                while True:
+                    drawn.append(await victim.recv(2000))
+        assert {len(packet) for packet in drawn} == {20}
+        assert len(drawn) <= len(NUDGE_SECONDS)
 
 
 async def test_a_client_that_says_everything_at_once() -> None:

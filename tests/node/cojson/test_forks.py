@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from bee.bee import Bee
+from hypercore.errors import StorageFailed
 from node.cojson.fork_check import Verdict, check_fork, stored_transactions
 from node.cojson.fork_watch import AGAIN_SECONDS, MAX_SUSPICIONS, ForkWatch
 from node.cojson.host import SyncHost, open_sync_host
@@ -78,8 +79,8 @@ def test_the_whole_session_is_asked_for_once(shell: EngineShell) -> None:
 # The store tells.
 
 
-async def stored(transactions: Sequence[Transaction]) -> BeeStore:
-    log = DataLog()
+async def stored(transactions: Sequence[Transaction], log: DataLog | None = None) -> BeeStore:
+    log = log or DataLog()
     store = BeeStore(Bee(log), log)
     async with open_sync_host(store) as host:
         receipt = await host.receive_content("test", [content(transactions)])
@@ -205,6 +206,54 @@ async def test_a_client_that_went_back_leaves_evidence_and_hinders_nobody() -> N
             assert '"after":0' in (await link.next_lines(100_000))[-1]
         loaded = await store.load(FREE.id)
         assert loaded.pieces[0].new[SESSION].transactions == OURS
+
+
+async def test_what_is_on_its_way_to_the_disk_is_compared_as_well() -> None:
+    """Found by seed 20447: the kept half was verified, and not stored yet."""
+    log = DataLog()
+    store = BeeStore(Bee(log), log)
+    async with open_sync_host(store) as host:
+        with host.client("first") as first, host.client("restored") as restored:
+            log.durable = trio.Event()
+            other = map_header("other")
+            host.receive(first.peer_id, [ANN.content(other, edits(1), as_agent=True)])
+            await trio.testing.wait_all_tasks_blocked()
+            host.receive(first.peer_id, [content(OURS)])
+            host.receive(restored.peer_id, [content(THEIRS)])
+            await trio.testing.wait_all_tasks_blocked()
+            assert await store.forks() == []
+            log.durable.set()
+            await trio.testing.wait_all_tasks_blocked()
+        (fork,) = await store.forks()
+        assert fork.index == 4
+
+
+class FullLog(DataLog):
+    """Beside its blocks there is no room for rows while it is full."""
+
+    is_full = False
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None:
+        if self.is_full:
+            raise StorageFailed("no space left on the device")
+        await super().write_local(rows)
+
+
+async def test_evidence_that_finds_no_room_is_kept_later() -> None:
+    log = FullLog()
+    store = await stored(OURS, log)
+    log.is_full = True
+    watch = ForkWatch(store, lambda _: None)
+    watch.suspect(check(THEIRS))
+    with pytest.raises(StorageFailed):
+        await watch.run()
+    assert watch.forks_found == 0
+    log.is_full = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert watch.forks_found == len(await store.forks()) == 1
 
 
 async def test_a_session_is_read_to_its_end_while_another_grows() -> None:
