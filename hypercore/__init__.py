@@ -28,6 +28,7 @@ How it hangs together, from values to tasks:
 | `downloading`, `waiting`                             | waiting for blocks that peers have     |
 | `readable_core`, `core`                              | what applications hold                 |
 | `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |
+| `store_copy`                                         | a store as another one, while it is used |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marking`                                            | which blocks a sweep keeps             |
 | `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
@@ -105,6 +106,7 @@ from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
 from hypercore.storage import Durability
+from hypercore.store_copy import copy_store
 from hypercore.value_encoding import (
     BYTES,
     JSON,
@@ -193,6 +195,7 @@ __all__ = [
     "ValueEncoding",
     "Verifier",
     "WrongEncryptionKey",
+    "copy_store",
     "decode_id",
     "derive_block_key",
     "discovery_key",

@@ -76,7 +76,7 @@ class BlockCache:
                 await self.trim()
             except HypercoreError as error:
                 # A bad disk, or a core that was purged meanwhile: what is left is measured again.
-                _log.warning("cache_not_trimmed", reason=str(error))
+                _log.warning("cache not trimmed", reason=str(error))
             await trio.sleep(TRIM_SECONDS)
 
     async def trim(self) -> None:
@@ -97,7 +97,7 @@ class BlockCache:
             total -= await self._evict(discovery_key, number)
             await trio.lowlevel.checkpoint()
         _log.info(
-            "cache_trimmed",
+            "cache trimmed",
             blocks=self._evicted_blocks - before[0],
             bytes=self._evicted_bytes - before[1],
             bytes_left=total,

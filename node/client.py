@@ -9,15 +9,20 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
-from node.config import admin_path
+from node.config import admin_path, read_secret_file
+from node.errors import ConfigError
 from node.identity import write_private
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, encode_verb, path_of
 
+_TOKEN_BYTES = 24
+_MIN_TOKEN_LENGTH = 16
+_MAX_TOKEN_LENGTH = 256
 _GRACE_SECONDS = 5.0  # what an answer may take beyond the verb's own time limit
 _DEFAULT_SECONDS = 30.0
 
@@ -48,6 +53,23 @@ class AdminAccess:
                 ExitCode.FAILED, f"{admin_path(data)} cannot be read ({error}): restart the node"
             ) from error
         return access if _is_alive(access.pid) else None
+
+
+def choose_token(path: Path | None) -> str:
+    """What opens the admin API: the text of the file, or a new one. Blocks.
+
+    Raises: ConfigError.
+    """
+    if path is None:
+        return secrets.token_urlsafe(_TOKEN_BYTES)
+    token = read_secret_file(path, "--admin-token-file").strip()
+    if not _MIN_TOKEN_LENGTH <= len(token) <= _MAX_TOKEN_LENGTH or not token.isascii():
+        raise ConfigError(
+            f"--admin-token-file: {path} has {len(token)} characters, and takes "
+            f"{_MIN_TOKEN_LENGTH} to {_MAX_TOKEN_LENGTH}, all ASCII: `openssl rand -hex 24` "
+            f"writes a good one"
+        )
+    return token
 
 
 class AdminClient:

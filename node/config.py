@@ -39,6 +39,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ws: Endpoint = Endpoint("127.0.0.1", 4200, may_move=True)
     mesh: Endpoint = Endpoint("0.0.0.0", 49737, may_move=True)
     admin: Endpoint = Endpoint("127.0.0.1", 4280, may_move=True)
+    admin_hosts: tuple[str, ...] = ()
+    """Names by which it is reached besides its own address, such as behind a reverse proxy."""
+    admin_token_file: Path | None = None
+    """The text of a token that lasts, for who scrapes metrics; else each start makes one."""
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
     mesh_encrypted: bool = False
@@ -183,7 +187,7 @@ def load_config(
     if config_path is None and isinstance(data, Path) and (data / CONFIG_FILE).is_file():
         settings |= _read_file(data / CONFIG_FILE)
     sources = (
-        (settings, str(config_path or CONFIG_FILE)),
+        (settings, str(config_path or Path(str(data)) / CONFIG_FILE)),
         (from_environment, "the environment"),
         (given, "the command line"),
     )

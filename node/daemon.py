@@ -12,7 +12,6 @@ host and the store. What was acknowledged is on the disk by then, as the durabil
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +25,7 @@ from hypercore.crypto import KeyPair, decode_id
 from hypercore.storage import Durability
 from node.access.opening import open_access
 from node.block_cache import open_block_cache
-from node.client import AdminAccess
+from node.client import AdminAccess, choose_token
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.room import Room, run_with_room
@@ -226,9 +225,9 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             mesh=next(iter(node.mesh_addresses), None),
             admin=f"http://{admin_address}",
         )
-        node.admin_token = secrets.token_urlsafe(24)
+        node.admin_token = await trio.to_thread.run_sync(choose_token, config.admin_token_file)
         access = AdminAccess(node.addresses.admin, node.admin_token, os.getpid())
-        host_names = [admin_address.rpartition(":")[0]]
+        host_names = [admin_address.rpartition(":")[0], *config.admin_hosts]
         async with open_background_nursery() as nursery:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)

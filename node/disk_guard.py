@@ -113,7 +113,7 @@ class DiskGuard:
             return
         if was_open:
             self._since = time.time()
-            _log.error("taking_nothing_in", reason=self._room.reason, free_bytes=self._free)
+            _log.error("taking nothing in", reason=self._room.reason, free_bytes=self._free)
         if not shortage:
             await self._recover()
 
@@ -123,15 +123,15 @@ class DiskGuard:
             await self._cores.recover()
             await self._values.recover()
         except StorageFailed as error:
-            _log.warning("not_recovered_yet", reason=str(error))
+            _log.warning("not recovered yet", reason=str(error))
             return
         except HypercoreError as error:
-            _log.error("not_recovered", reason=str(error))
+            _log.error("not recovered", reason=str(error))
             return
         self._since = None
         self._recoveries += 1
         self._room.open()
-        _log.info("taking_in_again", free_bytes=self._free)
+        _log.info("taking in again", free_bytes=self._free)
 
     def _shortage(self) -> str:
         limits = self._limits

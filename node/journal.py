@@ -1,6 +1,6 @@
 """What the node tells about itself while it runs: structlog on stderr, never a secret.
 
-Event names are stable, in snake case; facts are keyword arguments. Keys of cores, tickets and
+Event names are stable, in plain words; facts are keyword arguments. Keys of cores, tickets and
 tokens are secrets: log ids, discovery keys and lengths. The packages below `node` use the standard
 library's logging under the name `beemesh`; it comes out in the same form.
 """
@@ -42,7 +42,7 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
     structlog.configure(
         processors=[*enrich, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line and its end in one call
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -185,7 +185,7 @@ class Mirrors:
                     await self._keep(mirror)
                 except HypercoreError as error:
                     mirror.trouble = str(error)
-                    _log.warning("mirror_failed", key=mirror.spec.key, reason=str(error))
+                    _log.warning("mirror failed", key=mirror.spec.key, reason=str(error))
                 await trio.sleep(RETRY_SECONDS)
         mirror.core = mirror.download = None
         mirror.ended.set()

@@ -171,6 +171,8 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "ws": _endpoint("127.0.0.1"),
     "mesh": _endpoint("0.0.0.0"),
     "admin": _endpoint("127.0.0.1"),
+    "admin_hosts": _list,
+    "admin_token_file": _path,
     "join": _list,
     "mesh_name": _text,
     "mesh_encrypted": _boolean,

@@ -165,6 +165,13 @@ class ExportValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
 
 
+class BackUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copy the data directory into another, given as an absolute path."""
+
+    directory: str
+    timeout_seconds: float = 24 * 3600.0
+
+
 class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sessions and cores of which their author signed two histories, with the evidence."""
 
@@ -295,7 +302,15 @@ LogVerb: TypeAlias = (
     | BeeCompact
 )
 PostedVerb: TypeAlias = (
-    LogVerb | TransferVerb | ListForks | MeshVerb | SyncVerb | PolicyVerb | MirrorVerb | Explain
+    LogVerb
+    | TransferVerb
+    | BackUp
+    | ListForks
+    | MeshVerb
+    | SyncVerb
+    | PolicyVerb
+    | MirrorVerb
+    | Explain
 )
 Verb: TypeAlias = Load | ListValues | PostedVerb
 
@@ -316,6 +331,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "values/import": ImportValues,
     "values/export": ExportValues,
     "values/forks": ListForks,
+    "node/backup": BackUp,
     "bee/compact": BeeCompact,
     "mirror/add": AddMirror,
     "mirror/remove": RemoveMirror,

@@ -5,6 +5,9 @@ its test extras and the pinned JavaScript originals, and runs every check. A bro
 too: where none is found Debian's Chromium is installed, which takes root. `--fast` leaves out
 JavaScript, the browser and the slow tests.
 
+Thousands of tests open small stores, and would mostly wait for the disk to sync: where there is
+room, all temporary files are in memory. Power cuts are simulated, and need no disk either.
+
 Hundreds of tests start processes of the originals, cut networks and throw dice at NATs, two at a
 time. A few that fail are therefore run once more, alone; what fails again fails the check, and
 what does not is named in the last lines: it is a bug all the same, of ours or of the test.
@@ -19,9 +22,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +39,10 @@ TESTS_FAILED = 1
 """What pytest exits with then; anything else is not about single tests."""
 SECOND_CHANCES = 3
 """More failing tests than this are no accident."""
+MEMORY = Path("/dev/shm")
+"""A file system in memory, on Linux."""
+MEMORY_BYTES = 4 * 2**30
+"""Free there, if tests are to use it; they take a quarter of that."""
 
 
 def attempt(title: str, command: list[str | Path], cwd: Path = ROOT) -> int:
@@ -68,6 +78,27 @@ def run_tests(pytest: list[str | Path], options: list[str]) -> list[str]:
         end_if_failed("tests", code)
     run("failed tests, alone", [*pytest, *failed])
     return failed
+
+
+def has_room(directory: Path) -> bool:
+    """Whether it is there, large enough, and keeps attributes of files as stores write them."""
+    if not directory.is_dir() or shutil.disk_usage(directory).free < MEMORY_BYTES:
+        return False
+    try:
+        with tempfile.NamedTemporaryFile(dir=directory) as file:
+            os.setxattr(file.fileno(), "user.beemesh", b"")
+    except OSError:  # not ours to write in, or a kernel before 6.6
+        return False
+    return True
+
+
+@contextmanager
+def temporary_directory() -> Iterator[None]:
+    """What the tests and the processes that they start take for `/tmp`, gone afterwards."""
+    place = MEMORY if has_room(MEMORY) else None
+    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as directory:
+        os.environ["TMPDIR"] = directory
+        yield
 
 
 def fingerprint(*files: Path) -> str:
@@ -121,11 +152,11 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="under a minute: no JS, no slow tests")
     parser.add_argument("pytest_options", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
-    python = prepare_python()
-    tools = python.parent
     selection = ["-m", "not interop and not slow"] if options.fast else []
     with ThreadPoolExecutor(1) as beside:  # npm mostly waits for the network
         javascript = None if options.fast else beside.submit(prepare_javascript)
+        python = prepare_python()
+        tools = python.parent
         run("format", [tools / "ruff", "format", "--check", "."])
         run("lint", [tools / "ruff", "check", "."])
         run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
@@ -135,7 +166,8 @@ def main() -> None:
             javascript.result()
             prepare_browser()
             os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
-    unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
+    with temporary_directory():
+        unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
     for name in unsteady:
         print(f"\nunsteady, passed only alone: {name}")
     print("\nall checks passed")

@@ -29,9 +29,10 @@ class Effort:
 
     __slots__ = ("_blocks", "_debt", "_updated_at")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, blocks: int = 0) -> None:
+        """`blocks` have gone already, and pay for nothing."""
         self._debt = 0.0
-        self._blocks = 0
+        self._blocks = blocks
         self._updated_at = now
 
     def spent(self, seconds: float, blocks: int, now: float, idle_bytes: int = 0) -> None:

@@ -386,13 +386,13 @@ class CoreReplication:
     ) -> None:
         head = self._log.head
         had_extensions = bool(served.extensions)
-        now = trio.current_time()
+        started = served.clock()
         counters = served.peer.counters
         in_blocks = counters.bytes_received
-        self._carry_out(self._replicator.receive(served.peer, messages, now))
+        self._carry_out(self._replicator.receive(served.peer, messages, trio.current_time()))
         in_blocks = counters.bytes_received - in_blocks
         carried = sum(len(payload) for _, payload in messages)
-        served.note_effort(now, max(0, carried - in_blocks))
+        served.note_effort(started, max(0, carried - in_blocks))
         if self._log.head is not head or not self._replicator.is_behind:
             self._notify()
         if served.extensions and not had_extensions:
@@ -403,7 +403,7 @@ class CoreReplication:
     def _take(self, served: ServedPeer, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """Called by the channel's writer, which is not to suffer from our disk."""
         try:
-            started = trio.current_time()
+            started = served.clock()
             messages = self._replicator.take(served.peer, max_bytes)
             served.note_effort(started)
             if self.activity:

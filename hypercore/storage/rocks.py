@@ -21,8 +21,6 @@ from weakref import WeakSet
 
 import trio
 from rocksdict import (
-    BottommostLevelCompaction,
-    CompactOptions,
     Rdict,
     ReadOptions,
     WriteOptions,
@@ -40,18 +38,19 @@ from hypercore.errors import (
     StoreSuspended,
     UsageError,
 )
-from hypercore.storage import READ_AHEAD_BYTES, READ_AHEAD_ITEMS, Durability, WriteBatch
+from hypercore.storage import READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
 from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot
 from hypercore.storage.rocks_opening import (
-    BLOB_AGE_CUTOFF,
     COLUMN_FAMILY,
     WRITE_BUFFER_BYTES,
     WRITE_BUFFERS,
     check_logs,
     open_database,
 )
+from hypercore.storage.rocks_reading import read_ahead
+from hypercore.storage.rocks_upkeep import compact_column, copy_database
 
 _MEASURING_STEP_BYTES = 64 << 10
 _STALL_SECONDS = 0.002
@@ -97,6 +96,8 @@ class RocksStorage:
         self._synced.sync = True
         self._write_options = self._unsynced
         self._unmeasured_bytes = 0
+        self._syncing = 0
+        """How many need every commit synced."""
         self._closing = threading.Lock()
         self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
@@ -171,7 +172,9 @@ class RocksStorage:
     ) -> Iterator[tuple[bytes, bytes]]:
         while limit is None or limit > 0:
             most = READ_AHEAD_ITEMS if limit is None else min(limit, READ_AHEAD_ITEMS)
-            rows, error = self._read_ahead(start, stop, most)
+            if self._column is None:
+                raise self._shut()
+            rows, error = read_ahead(self._column, start, stop, most)
             yield from rows
             if error is not None:
                 raise self._unreadable(error) from error
@@ -180,41 +183,6 @@ class RocksStorage:
             start = rows[-1][0] + b"\x00"
             if limit is not None:
                 limit -= len(rows)
-
-    def _read_ahead(
-        self, start: bytes, stop: bytes, most: int
-    ) -> tuple[list[tuple[bytes, bytes]], Exception | None]:
-        """Some rows, and why the one after them cannot be read."""
-        # An iterator that outlives this call would keep the database locked after `close`.
-        if self._column is None:
-            raise self._shut()
-        options = ReadOptions()
-        options.set_iterate_lower_bound(start)
-        options.set_iterate_upper_bound(stop)
-        rows: list[tuple[bytes, bytes]] = []
-        size = 0
-        # In raw mode, which is ours, keys are bytes; the binding's types allow for more.
-        found = cast("Iterator[tuple[bytes, bytes]]", self._column.items(False, start, options))
-        for key, value in found:
-            rows.append((key, value))
-            size += len(key) + len(value)
-            if len(rows) >= most or size >= READ_AHEAD_BYTES:
-                return rows, None
-        return rows, self._error_at(rows[-1][0] + b"\x00" if rows else start, options)
-
-    def _error_at(self, key: bytes, options: ReadOptions) -> Exception | None:
-        """Why there is no further row: the binding takes one that it cannot read for the end."""
-        if self._column is None:
-            return None
-        rest = self._column.iter(options)
-        rest.seek(key)
-        try:
-            rest.status()
-        except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
-            return error
-        finally:
-            del rest  # the error remembers this frame
-        return None
 
     def unverified_keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """Keys of [start, stop) in order, from blocks of which the checksum may be wrong.
@@ -336,14 +304,45 @@ class RocksStorage:
             raise self._shut()
         if self._read_only:
             raise UsageError(f"nothing can be reclaimed: {self._why_read_only}")
-        # RocksDB begins a buffer of its own when the compaction starts, at a moment that nobody
-        # is told (see `rocks_opening`): until it is over nothing is left unsynced.
+        with self._each_commit_synced():
+            await trio.to_thread.run_sync(self.compact)
+
+    async def copy_to(self, path: Path) -> None:
+        """Copy all that is committed into the directory `path`, which is made, as a store.
+
+        Raises: UsageError, StoreSuspended, StorageFailed, OSError. Cancel: it is finished first.
+        """
+        if self._column is None:
+            raise self._shut()
+        if self._read_only:
+            raise UsageError(f"copy its files, which nobody changes: {self._why_read_only}")
+        self._group.check()
+        with self._each_commit_synced():
+            await trio.to_thread.run_sync(self._copy, path)
+
+    def _copy(self, path: Path) -> None:
+        with self._compacting:
+            if self._column is None:
+                raise self._shut()
+            try:
+                copy_database(self._db, self.path / "db", path / "db")
+            except OSError:
+                raise
+            except Exception as error:  # RocksDB's errors have no class of their own
+                raise StorageFailed(f"{path} cannot be written: {error}") from error
+
+    @contextlib.contextmanager
+    def _each_commit_synced(self) -> Iterator[None]:
+        """RocksDB begins a buffer of its own, at a moment that nobody is told (`rocks_opening`)."""
+        self._syncing += 1
         if self._group.durability.waits_for_disk:
             self._write_options = self._synced
         try:
-            await trio.to_thread.run_sync(self.compact)
+            yield
         finally:
-            self._write_options = self._unsynced
+            self._syncing -= 1
+            if not self._syncing:
+                self._write_options = self._unsynced
 
     def compact(self) -> None:
         """Rewrite everything into as little space as it needs. Blocks; takes long.
@@ -357,19 +356,8 @@ class RocksStorage:
             column = self._column
             if column is None:
                 return
-            options = CompactOptions()
-            # Otherwise the lowest level stays where nothing above overlaps it, and with it the
-            # blob files that it shares with deleted values.
-            options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
             try:
-                self._db.flush_wal(True)  # see `rocks_opening`
-                column.flush()
-                column.set_options({"blob_garbage_collection_age_cutoff": "1.0"})
-                try:
-                    column.compact_range(None, None, options)
-                finally:
-                    cutoff = str(BLOB_AGE_CUTOFF)
-                    column.set_options({"blob_garbage_collection_age_cutoff": cutoff})
+                compact_column(self._db, column)
                 self._check_compaction()
             except Exception as error:  # RocksDB's errors have no class of their own
                 raise self._group.fail(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import sys
@@ -18,12 +19,16 @@ _HELP = (
 )
 _IMPORT = "Take over what a cojson server's SQLite file holds."
 _EXPORT = "Write everything into a SQLite file that a cojson server opens."
+_BACKUP = "Copy the data directory, while the node serves."
+_COMPLETION = "Print what makes a shell complete this."
 _PROOF = "Write what proves a block, or a fork, to anybody."
 _VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
 _VERIFY = "Check all that is stored against its signatures; --repair mends it."
 _EXPLAIN = "Tell why a coValue is here or not, and who else has it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
+
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def build_app() -> App:
@@ -40,9 +45,8 @@ def build_app() -> App:
     app.command("node.cli.values:forks", name="forks", help="List sessions that were forked.")
     app.command("node.cli.watch:status", name="status", help="Show what the node is and does.")
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
-    app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)
-    app.command("node.cli.transfer:export_values", name="export", help=_EXPORT)
     _add_policy(app)
+    _add_care(app)
     app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
     app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
     app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
@@ -63,7 +67,6 @@ def build_app() -> App:
     bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
     bee.command("node.cli.bee:get", name="get", help="Print one value.")
     bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
-    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
     app.command(_build_sync())
     dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
     dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
@@ -89,6 +92,15 @@ def _add_policy(app: App) -> None:
         "node.cli.mirror:mirrors", name="mirrors", help="Show the mirrors, how far each is."
     )
     app.command("node.cli.mirror:unmirror", name="unmirror", help="Take back a mirror.")
+
+
+def _add_care(app: App) -> None:
+    """What an operator does with the data as a whole."""
+    app.command("node.cli.transfer:import_values", name="import", help=_IMPORT)
+    app.command("node.cli.transfer:export_values", name="export", help=_EXPORT)
+    app.command("node.cli.backup:backup", name="backup", help=_BACKUP)
+    app.command("node.cli.bee:compact", name="compact", help="Free what was deleted from a bee.")
+    app.command("node.cli.completion:completion", name="completion", help=_COMPLETION)
 
 
 def _build_sync() -> App:
@@ -132,7 +144,9 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
         case VerbError():
             return error.code, error.text
         case ConfigError():
-            return ExitCode.USAGE, f"{error} (`beemesh up --help` lists the options)"
+            is_of_options = str(error).startswith(("--", "the command line", "the environment"))
+            hint = " (`beemesh up --help` lists the options)" if is_of_options else ""
+            return ExitCode.USAGE, f"{error}{hint}"
         case UnusedCliTokensError():
             extra = " ".join(error.unused_tokens or ())[:100]
             return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `beemesh --help`)"
@@ -144,6 +158,9 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
             return ExitCode.FAILED, str(error)
         case PermissionError() | FileNotFoundError() | NotADirectoryError():
             return ExitCode.FAILED, f"{error.filename}: {error.strerror}"
+        case OSError() if error.errno in _OF_THE_DISK:
+            where = f"{error.filename}: " if error.filename else ""
+            return ExitCode.FAILED, f"{where}{error.strerror}: check the disk, then start again"
     return _explain_store_error(error)
 
 
@@ -155,9 +172,17 @@ def _causes(error: BaseException) -> list[str]:
 
 
 def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
-    from hypercore.errors import CorruptStorage, HypercoreError, StorageFailed, StoreLocked
+    from hypercore.errors import (
+        CopiedStore,
+        CorruptStorage,
+        HypercoreError,
+        StorageFailed,
+        StoreLocked,
+    )
 
     match error:
+        case CopiedStore():
+            return ExitCode.FAILED, str(error)
         case StoreLocked():
             return ExitCode.FAILED, str(error)
         case CorruptStorage():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
+from importlib.metadata import version
 
 import structlog
 import trio
@@ -12,7 +15,7 @@ import trio
 from node.cli.output import print_error, print_facts, print_json
 from node.cli.perform import at
 from node.collector import tame_collector
-from node.config import Config
+from node.config import Config, admin_path
 from node.daemon import open_node
 from node.journal import configure_journal
 from node.running import Node
@@ -25,6 +28,10 @@ _log = structlog.get_logger(__name__)
 def run_node(config: Config, *, as_json: bool) -> int:
     """Run until SIGINT or SIGTERM; the exit code.
 
+    When the terminal that the node was started in goes, it stops as well, unless it was told not
+    to care (`nohup`). Without one SIGHUP does nothing, since service managers send it for
+    "reload", and lists and tokens are read again by themselves.
+
     Raises: what `open_node` raises.
     """
     configure_journal(config.log_level, config.log_format)
@@ -33,13 +40,20 @@ def run_node(config: Config, *, as_json: bool) -> int:
 
 
 async def _run(config: Config, as_json: bool) -> int:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as serving:
                 nursery.start_soon(_stop_on_signal, signals, serving, config)
                 await _serve(config, as_json)
             nursery.cancel_scope.cancel()
+    _log.info("stopped")
     return ExitCode.OK
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that mean something here; one that is ignored from outside stays so."""
+    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def _serve(config: Config, as_json: bool) -> None:
@@ -49,6 +63,16 @@ async def _serve(config: Config, as_json: bool) -> None:
             print_json(_facts_for_programs(node))
         else:
             _print_for_people(node, is_first)
+        if as_json or not sys.stdout.isatty():
+            _log.info(
+                "started",
+                name=config.name,
+                version=version("beemesh"),
+                id=node.id.hex(),
+                store=config.store,
+                data=str(config.data),
+                **asdict(node.addresses),
+            )
         await trio.sleep_forever()
 
 
@@ -56,13 +80,21 @@ async def _stop_on_signal(
     signals: AsyncIterator[int], serving: trio.CancelScope, config: Config
 ) -> None:
     """The first signal stops in order, within `shutdown_seconds`; the second at once."""
-    name = signal.Signals(await anext(signals)).name
+    name = signal.Signals(await _anext_stop(signals)).name
     _log.info("stopping", signal=name)
     serving.cancel()
     with trio.move_on_after(config.shutdown_seconds):
-        await anext(signals)
+        await _anext_stop(signals)
     print_error("stopped before everything was closed; what was acknowledged is safe")
     os._exit(ExitCode.FAILED)
+
+
+async def _anext_stop(signals: AsyncIterator[int]) -> int:
+    while True:
+        number = await anext(signals)
+        if number != signal.SIGHUP or sys.stdin.isatty():
+            return number
+        _log.info("not reloaded", reason="lists and tokens are, when they change; restart for more")
 
 
 def _facts_for_programs(node: Node) -> dict[str, object]:
@@ -81,9 +113,12 @@ def _facts_for_programs(node: Node) -> dict[str, object]:
 
 def _print_for_people(node: Node, is_first: bool) -> None:
     config, addresses = node.config, node.addresses
+    page = f"{addresses.admin}/?token={node.admin_token}"
+    if not sys.stdout.isatty():  # into a journal that more people read
+        page = f"{addresses.admin} (its token is in {admin_path(config.data)})"
     rows = [
         ("Jazz clients", addresses.ws),
-        ("status page", f"{addresses.admin}/?token={node.admin_token}"),
+        ("status page", page),
         ("node id", node.id.hex()),
         ("data", str(config.data)),
         *_mesh_facts(node),
@@ -113,6 +148,9 @@ def _mesh_facts(node: Node) -> list[tuple[str, str]]:
     if mesh is None or key is None:
         return [("mesh", "none: other nodes cannot read --store sqlite")]
     status = node.status()
+    ticket = node.ticket() or "none: an admin of the mesh has to invite"
+    if node.ticket() and not sys.stdout.isatty():
+        ticket = f"`beemesh invite{at(node.config.data)}` prints one"
     kind = "open to all who know its name" if mesh.membership.is_open else "by ticket only"
     if mesh.membership.is_encrypted:
         kind += ", encrypted"
@@ -121,5 +159,5 @@ def _mesh_facts(node: Node) -> list[tuple[str, str]]:
         ("mesh", f"{mesh.membership.name} ({kind})"),
         ("role", describe_role(status.mesh_role, status.mesh_role_expiry)),
         ("data core", key.hex()),
-        ("ticket", node.ticket() or "none: an admin of the mesh has to invite"),
+        ("ticket", ticket),
     ]

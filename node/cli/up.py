@@ -29,6 +29,20 @@ class UpOptions:
     admin: Annotated[
         str | None, _option("HOST:PORT for status page and API. Default: 127.0.0.1:4280.")
     ] = None
+    admin_hosts: Annotated[
+        list[str] | None,
+        _option(
+            "NAME under which the status page is reached besides its own address, such as a"
+            " proxy's. May be repeated."
+        ),
+    ] = None
+    admin_token_file: Annotated[
+        str | None,
+        _option(
+            "File with the token of status page, API and /metrics. Default: a new one with each"
+            " start, in DATA/admin.json."
+        ),
+    ] = None
     join: Annotated[
         list[str] | None,
         _option("A TICKET, or the HOST:PORT or ws:// URL of a node. May be repeated."),

@@ -1,26 +1,33 @@
 """How a member behaves: what it said and did not keep, and what it makes us do. A machine.
 
 Members know the secret of the mesh, so each may be asked for what it says; who lies or floods is
-told from who is slow or unlucky by what came of it, and by how long it goes on:
+told from who is slow, busy or unlucky by what came of it. What counts is numbers, of which no
+machine, however slow, makes more than it has to say:
 
 | what                                                             | it goes after              |
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, and 4 in 5 of all      |
 | reads of its log that show what no node writes                   | 3, one after the other     |
 | reads of its log that stalled though the line carries something  | 3, one after the other     |
-| messages that cost more time than they are worth                 | 2 s in debt all the time   |
+| messages that say nothing, or the same as the one before         | 256                        |
+| changes of what it follows                                       | 64, and 5 a second         |
+| values told of that nobody wants to hear of                      | 50,000, and 500 a second   |
+| words about members                                              | the same                   |
+| replies to what it was not told                                  | 50,000, and 4 for each     |
 | messages that nobody knows                                       | 4,096, or 1 MiB            |
 
 A line that carries nothing one way stalls reads, too, so who goes for that may come back at once,
 the first time. What is wrong with the content of a log that it has signed is no line's fault.
 
-Time that is spent on its messages is taken from a credit, which grows by a share of all time, and
-by what turns out to be true. A member that joins may have to compare 100,000 values, which takes
-some 0.3 s; so the credit begins with more. Who has none left is read from later.
+Work, on the other hand, is nobody's fault: a node with many clients asks for a lot, and one that
+was away for long has to compare everything. Who takes more of our time than its share is read and
+answered later (`effort`), at once, and for as long as it goes on. What turns out to be true pays
+for itself, and so does looking up each value that is here now and then, and some that are not.
 """
 
 from __future__ import annotations
 
+from node.mesh.effort import Effort, Quota
 from node.mesh.member_data import Cause
 
 MAX_UNDELIVERED = 32
@@ -29,27 +36,39 @@ MAX_FAILURES = 3
 RUN_SECONDS = 10.0
 """How long a read that stalled is remembered: who speaks meanwhile could have answered it."""
 
-SHARE = 0.15
-"""Of our time that any member may take."""
-
-MAX_CREDIT_SECONDS = 0.5
-BYTE_SECONDS = 3e-9
-"""What it takes to read and decrypt a byte: nobody sees that time from here."""
-
 VALUE_SECONDS = 0.001
 """What a value that was brought over is worth, about what handling it takes."""
 
 CLAIM_SECONDS = 0.0001
-MAX_PAUSE_SECONDS = 2.0
-MAX_ABSENT = 20_000
-ABSENT_PER_SECOND = 2500
-"""Values that may be asked for in vain: at once, and for good. Each takes some 60 us to look up, so
-that is a share of our time as above; what is here may be asked for at any rate."""
+MAX_TRUE = 20_000
+TRUE_PER_SECOND = 2000
+"""Claims that pay for themselves because they are true: the same may be said again and again."""
 
-VAIN_PUSH = 6
-"""A value of which nothing was left to push counts as so many that are not here: 0.1 to 0.4 ms."""
+MAX_ABSENT = 8000
+ABSENT_PER_SECOND = 100
+"""Values that may be asked for in vain and cost nothing: what eight clients ask for who come from
+elsewhere. Each takes some 60 us to look up."""
 
-MAX_DEBT_SECONDS = 2.0
+MIN_PRESENT = 8000
+PRESENT_PER_SECOND = 1 / 100
+"""Every value that is here may be asked for at no cost, and again when that is long ago (as a part
+of them a second); a node compares what it keeps when it meets another, and every five minutes."""
+
+MAX_IDLE = 256
+"""A node says a few such words when it meets another."""
+
+MAX_TURNS = 64
+TURNS_PER_SECOND = 5
+"""How often it may follow something else; once it reads our log in vain it asks twice a second to
+be told of everything once more, and that takes two messages."""
+
+MAX_IDLE_WORDS = 50_000
+IDLE_WORDS_PER_SECOND = 500
+"""More than are on their way when we lose interest, or than there are members of a mesh."""
+
+REPLIES_PER_VALUE = 4
+"""It may not know a short name, hold nothing, hold a part, and hold all in the end."""
+
 MAX_UNKNOWN = 4096
 MAX_UNKNOWN_BYTES = 1 << 20
 
@@ -58,6 +77,7 @@ class Conduct:
     """Of one member on one connection. Seconds are monotonic."""
 
     def __init__(self, now: float) -> None:
+        self.effort = Effort(now)
         self.ended_for: str | None = None
         """What it did that it must not, if that is why it goes."""
         self.undelivered = 0
@@ -78,29 +98,29 @@ class Conduct:
         """Failures that no line is to blame for."""
         self._in_vain_since: float | None = None
         """When the first read began of those that stalled lately."""
+        self._idle = 0
+        self._replies = 0
         self._unknown = 0
         self._unknown_bytes = 0
-        self._credit = MAX_CREDIT_SECONDS
-        self._may_ask = float(MAX_ABSENT)
-        self._asked_at = now
-        self._updated_at = now
-        self._in_debt_since: float | None = None
-
-    @property
-    def pause_seconds(self) -> float:
-        """How long not to read from it."""
-        return min(-self._credit / SHARE, MAX_PAUSE_SECONDS) if self._credit < 0 else 0.0
+        self._flood: str | None = None
+        """What there was too much of."""
+        self._true = Quota(MAX_TRUE, TRUE_PER_SECOND, now)
+        self._absent = Quota(MAX_ABSENT, ABSENT_PER_SECOND, now)
+        self._present = Quota(MIN_PRESENT, MIN_PRESENT * PRESENT_PER_SECOND, now)
+        self._turns = Quota(MAX_TURNS, TURNS_PER_SECOND, now)
+        self._unwanted = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
+        self._gossip = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
 
     def note_delivered(self, values: int) -> None:
         """So much came that it had announced."""
         self.delivered += values
-        self._credit += values * VALUE_SECONDS
+        self.effort.earn(values * VALUE_SECONDS)
         self._failures = self._unreadable = 0
         self._in_vain_since = None
 
-    def note_true(self, claims: int) -> None:
+    def note_true(self, claims: int, now: float) -> None:
         """So much of what it said we hold, too, or had asked for."""
-        self._credit += claims * CLAIM_SECONDS
+        self.effort.earn(self._true.take(claims, now) * CLAIM_SECONDS)
 
     def note_undelivered(self) -> None:
         self.undelivered += 1
@@ -123,35 +143,52 @@ class Conduct:
             since = self._in_vain_since = asked_at
         self._failures += heard_at > since
 
-    def absent_pause(self, values: int, now: float) -> float:
-        """So many values were looked up for it in vain; how long it waits for the next ones."""
-        earned = (now - self._asked_at) * ABSENT_PER_SECOND
-        self._asked_at = now
-        self._may_ask = min(self._may_ask + earned, MAX_ABSENT) - values
-        return max(0.0, -self._may_ask / ABSENT_PER_SECOND)
+    def note_looked_up(
+        self, seconds: float, present: int, absent: int, stored: int, now: float
+    ) -> None:
+        """That took so long for it; so many of them are here, of the values `stored` in all."""
+        free = self._absent.take(absent, now)
+        free += self._present.take(present, now, most=stored)
+        paid = present + absent - free
+        if paid:
+            self.effort.spend(seconds * paid / (present + absent), now)
+
+    def note_idle(self) -> None:
+        """A message that said nothing, or what it had said before."""
+        self._idle += 1
+
+    def note_turn(self, now: float) -> None:
+        """It follows something else from now on."""
+        if not self._turns.take(1, now):
+            self._flood = "changes of what it follows, one after the other"
+
+    def note_unwanted(self, values: int, now: float) -> None:
+        """It told of values of which we do not want to hear."""
+        if self._unwanted.take(values, now) < values:
+            self._flood = "word of values that nobody asked it to tell of, without end"
+
+    def note_gossip(self, words: int, now: float) -> None:
+        """It said something about members."""
+        if self._gossip.take(words, now) < words:
+            self._flood = "words about members without end"
+
+    def note_reply(self, values: int, told: int) -> None:
+        """It replied to what it was told of so many values, of `told` in all so far."""
+        self._replies += values
+        if self._replies > MAX_IDLE_WORDS + REPLIES_PER_VALUE * told:
+            self._flood = f"{self._replies} replies to {told} values that it was told of"
 
     def note_unknown(self, size: int) -> None:
         """A message of no known number."""
         self._unknown += 1
         self._unknown_bytes += size
 
-    def note_handled(self, seconds: float, size: int, now: float) -> None:
-        """Messages of so many bytes were handled, which took so long."""
-        earned = (now - self._updated_at) * SHARE
-        self._updated_at = now
-        self._credit = min(self._credit + earned, MAX_CREDIT_SECONDS)
-        self._credit -= seconds + size * BYTE_SECONDS
-        if not self.pause_seconds:
-            self._in_debt_since = None
-        elif self._in_debt_since is None:
-            self._in_debt_since = now
-
     @property
     def may_be_unlucky(self) -> bool:
         """Whether a line that carries nothing one way would have looked like that, too."""
         return self._failures >= MAX_FAILURES > self._unreadable
 
-    def fault(self, now: float) -> str | None:
+    def fault(self) -> str | None:
         """Why it has to go; None as long as it may stay."""
         if self._unknown > MAX_UNKNOWN or self._unknown_bytes > MAX_UNKNOWN_BYTES:
             return f"{self._unknown} messages that nobody knows, {self._unknown_bytes} bytes"
@@ -160,7 +197,6 @@ class Conduct:
         most = max(MAX_UNDELIVERED, MAX_UNDELIVERED_PER_DELIVERED * self.delivered)
         if self.undelivered >= most:
             return f"it announced {self.undelivered} values that it did not have"
-        if self._in_debt_since is not None and now - self._in_debt_since >= MAX_DEBT_SECONDS:
-            seconds = now - self._in_debt_since
-            return f"for {seconds:.1f} s its messages cost more than they were worth"
-        return None
+        if self._idle > MAX_IDLE:
+            return f"{self._idle} messages that say nothing, or nothing new"
+        return self._flood

@@ -221,7 +221,7 @@ class Fetcher:
                 if settled.was_tried:
                     member.conduct.note_delivered(1)
                 else:
-                    member.conduct.note_true(1)
+                    member.conduct.note_true(1, trio.current_time())
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
             elif not self._takes_content:

@@ -30,21 +30,23 @@ from node.mesh.messages import (
     Welcome,
 )
 from node.mesh.outbox import MemberOutbox
-from node.mesh.peer_rules import Direction
-from node.mesh.run_messages import Alive, Head, RunMessage
-from node.mesh.session import (
-    ANSWER_SECONDS,
+from node.mesh.outputs import (
     Admitted,
     AnswerReceived,
+    Asked,
     Closed,
-    MeshSession,
+    Idle,
     Output,
     QueryEnded,
     QuerySent,
     Transmit,
+    Turned,
     Unknown,
     WelcomeDue,
 )
+from node.mesh.peer_rules import Direction
+from node.mesh.run_messages import Alive, Head, RunMessage
+from node.mesh.session import ANSWER_SECONDS, MeshSession
 from node.mesh.ticket import Role
 from node.mesh.trust_messages import (
     Farewell,
@@ -132,9 +134,8 @@ class Member:
         self.gossip = Gossip()
         """What it said about members."""
         self.close_reason: str | None = None
-        self.queries: deque[Query] = deque()
-        """To be answered; the session bounds how many there can be."""
         self.query_arrived = Wakeup()
+        """There is something for `next_query`."""
         self.deadline_moved = Wakeup()
         self.state_changed = Wakeup()
         """It was admitted, or is to be closed."""
@@ -181,9 +182,7 @@ class Member:
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
-                case Query(ids=ids, known=known):
-                    self.note_holdings(list(zip(ids, known, strict=True)))
-                    self.queries.append(output)
+                case Asked():
                     self.query_arrived.set()
                 case (
                     Update()
@@ -196,16 +195,35 @@ class Member:
                     | (Neighbors() | Brief() | Unclear())
                 ):
                     self._hear(output)
-                case QuerySent():
-                    pass  # `ask` looks at these
-                case Unknown(size):
-                    self.conduct.note_unknown(size)
+                case QuerySent() | Query():
+                    pass  # `ask` and `next_query` look at these
+                case Unknown() | Idle() | Turned():
+                    self._note_manners(output)
                 case Closed(reason, is_fault):
                     self.close_reason = reason
                     self.conduct.ended_for = reason if is_fault else None
                     self.state_changed.set()
                 case _:
                     assert_never(output)
+
+    def _note_manners(self, output: Unknown | Idle | Turned) -> None:
+        match output:
+            case Unknown(size):
+                self.conduct.note_unknown(size)
+            case Idle():
+                self.conduct.note_idle()
+            case Turned():
+                self.conduct.note_turn(trio.current_time())
+
+    def next_query(self) -> Query | None:
+        """The question that is to be answered next; None when none waits, or it makes no sense."""
+        outputs = self.session.next_query()
+        self.carry_out(outputs)
+        for output in outputs:
+            if isinstance(output, Query):
+                self.note_holdings(list(zip(output.ids, output.known, strict=True)))
+                return output
+        return None
 
     def _introduce_ourselves(self) -> None:
         introduction = self._listener.introduction()
@@ -228,9 +246,11 @@ class Member:
             case Update(version, changes):
                 self._updates_received += 1
                 self.note_holdings(changes)
-                if not self.may_write:
-                    return
-                wanted = [item for item in changes if self.session.wants(item[0])]
+                wants = self.session.wants
+                wanted = [item for item in changes if wants(item[0])] if self.may_write else []
+                if len(wanted) < len(changes):
+                    unwanted = len(changes) - len(wanted)
+                    self.conduct.note_unwanted(unwanted, trio.current_time())
                 self._listener.receive_claims(self, version, wanted)
             case Interest():
                 if message.removed or self.acknowledgements.hears_everything:
@@ -241,28 +261,49 @@ class Member:
                 self._listener.receive_evidence(self, message)
             case Head() | Alive():
                 self._listener.receive_run(self, message)
-            case Kept(introductions):
-                self.gossip.introductions.extend(introductions)
-                self.gossip.arrived.set()
-                if len(self.gossip.introductions) > MAX_INTRODUCTIONS:
-                    self.carry_out(self.session.close("too many introductions"))
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
-            case Records() | Held() | Farewell():
-                self._listener.receive_trust(self, message)
+            case Records() | Held() | Farewell() | Kept():
+                self._hear_of_members(message)
             case Neighbors() | Brief() | Unclear():
+                if isinstance(message, Unclear):
+                    self._note_reply(len(message.names))
+                elif isinstance(message, Neighbors):
+                    words = len(message.added) + len(message.removed)
+                    self.conduct.note_gossip(words, trio.current_time())
                 self._listener.receive_hearsay(self, message)
+
+    def _hear_of_members(self, message: TrustMessage) -> None:
+        gossip, words = self.gossip, 1
+        match message:
+            case Records():
+                words += len(message.records)
+            case Kept(introductions):
+                words += len(introductions)
+                gossip.introductions.extend(introductions)
+                gossip.arrived.set()
+                if len(gossip.introductions) > MAX_INTRODUCTIONS:
+                    self.carry_out(self.session.close("too many introductions"))
+            case Held() | Farewell():
+                pass
+        self.conduct.note_gossip(words, trio.current_time())
+        self._listener.receive_trust(self, message)
 
     def _receive_stored(
         self, merged: int, values: Sequence[tuple[RawCoId, Sessions | None]]
     ) -> None:
         acknowledgements = self.acknowledgements
         acknowledgements.is_spoken = True
+        self._note_reply(1 + len(values))
         acknowledgements.merged_there = max(acknowledgements.merged_there, merged)
         for co_id, sessions in values:
             if sessions is None:
                 acknowledgements.decline(co_id)
         self.note_holdings(values)
+
+    def _note_reply(self, values: int) -> None:
+        """It said something of so many values, which only who was told of them has to."""
+        self.conduct.note_reply(values, self.outbox.values_told + self.session.values_answered)
 
     def expel(self, fault: str) -> None:
         """It did what no member may: it goes, and does not come back at once."""
@@ -277,7 +318,7 @@ class Member:
 
     def judge(self) -> None:
         """Look at what it did lately, and expel it if that is too much."""
-        fault = self.conduct.fault(trio.current_time())
+        fault = self.conduct.fault()
         if fault is not None and self.close_reason is None:
             self.expel(fault)
 
@@ -359,7 +400,7 @@ class Member:
 
     def _receive_answer(self, answer: AnswerReceived) -> None:
         inquiry = self._inquiries[answer.request_id]
-        self.conduct.note_true(len(answer.values))
+        self.conduct.note_true(len(answer.values), trio.current_time())
         self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()

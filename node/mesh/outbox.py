@@ -17,7 +17,8 @@ from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import briefs
 from node.mesh.messages import MAX_UPDATE_VALUES, Evidence, EvidenceKind, Sessions
-from node.mesh.session import MeshSession, Output, Transmit
+from node.mesh.outputs import Output, Transmit
+from node.mesh.session import MeshSession
 from node.mesh.trust_messages import Records
 from swarm.io.tasks import Wakeup
 
@@ -47,6 +48,8 @@ class MemberOutbox:
     ) -> None:
         """`may_read`: whether the member is told of values at all."""
         self.updates_sent = 0
+        self.values_told = 0
+        """Of which it may say that it holds them now, or that it does not know them."""
         self.room = Wakeup()
         """It took some of the updates."""
         self._channel = channel
@@ -138,12 +141,15 @@ class MemberOutbox:
                 for co_id, sessions in self._session.selection.pick(changes):
                     self._acknowledgements.told(co_id, sessions)
                 self.updates_sent += len(outputs)
+                self.values_told += len(changes)
                 self.room.set()
                 return _encoded(outputs)
         return []
 
     def _take_brief(self, version: int) -> list[tuple[int, bytes]]:
-        told = briefs(version, self._hearsay.take())
+        ready = self._hearsay.take()
+        self.values_told += len(ready)
+        told = briefs(version, ready)
         return [message for brief in told for message in _encoded(self._session.mention(brief))]
 
     def _take_testimony(self) -> list[tuple[int, bytes]]:

@@ -13,12 +13,12 @@ ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes
     our key, another node    two nodes run with it, and the elder signs that: the younger one stops
 
 Who keeps single blocks only may know a head, and lack the tree nodes that lead there from ours.
-Later a member's word alone decides nothing: who claims a length and cannot show it goes.
+But no member's word decides anything: a longer head comes with our signature, or its sender goes.
 
 Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
-the older state. Should a member show a longer head later, the node stops, and settles it when it
-is started again. The row `recall` beside the log says how much of it we had written ourselves,
-from a start until this is settled: a crash in between goes on with it.
+the older state. Should a member show later that we signed a longer head, the node stops, and
+settles it when it is started again. The row `recall` beside the log says how much of it we had
+written ourselves, from a start until this is settled: a crash in between goes on with it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from hypercore.core_info import CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from hypercore.errors import HypercoreError, StorageFailed
+from hypercore.log import Head as CoreHead
+from hypercore.verifier import Verifier
 from node.errors import NodeError
 from node.mesh.member import Member
 from node.mesh.run_messages import Alive, Doubt, Head, RunMessage
@@ -47,15 +49,12 @@ GRACE_SECONDS = 2.0
 """How long the first append waits for a member's word, where any member was ever met."""
 
 HEAD_SECONDS = 5.0
-"""How long a member may take to show the head that it claims."""
+"""How long a member may take to prove what lies between our log and the head that it shows."""
 
 RETRY_SECONDS = 1.0
 
 STALL_SECONDS = 5.0
 """Fetching our own blocks back is given up when none comes for so long."""
-
-MAX_FORKS_AHEAD = 1024
-"""A claim of a later fork than this many after ours is not believed: forks are counted by us."""
 
 MAX_HEADS = 4
 """Words about our log from one member on one connection: one, and one answer, are usual."""
@@ -87,6 +86,8 @@ class OwnLog(Protocol):
     def length(self) -> int: ...
     @property
     def fork(self) -> int: ...
+    @property
+    def verifier(self) -> Verifier | None: ...
     def exclusive(self) -> AbstractAsyncContextManager[None]: ...
     def statistics(self) -> CoreStatistics: ...
     def get_local_value(self, key: bytes, /) -> bytes | None: ...
@@ -148,9 +149,15 @@ class Recall:
         self._second: str | None = None
         self._doubted_until = -math.inf
 
-    def meet(self, fork: int, length: int) -> Head:
-        """What to tell a member on meeting it: how long its log is here."""
-        return Head(self.instance, fork, length)
+    def meet(self, head: CoreHead) -> Head:
+        """What to tell a member on meeting it: how long its log is here, as it signed."""
+        if not head.length:
+            return Head(self.instance, head.fork, 0)
+        return Head(
+            *(self.instance, head.fork, head.length),
+            tree_hash=head.tree_hash,
+            signature=head.signature,
+        )
 
     def receive(self, member: Member, message: RunMessage, now: float) -> list[RunMessage]:
         """What a member says of our log and of runs; what it is to be told."""
@@ -185,6 +192,9 @@ class Recall:
             self._end(member, "that another node runs with a key, and does not show it")
 
     def _receive_head(self, member: Member, head: Head, now: float) -> list[RunMessage]:
+        if not self._is_ours(head):
+            self._end(member, f"{_name(head)} of our log, which we did not sign")
+            return []
         self._hear(member, is_length=head.doubt is Doubt.UNASKED)
         if head.doubt is Doubt.UNASKED:
             self._claims[member] = head
@@ -203,6 +213,13 @@ class Recall:
                 assert_never(head.doubt)
         self._wake.set()
         return []
+
+    def _is_ours(self, head: Head) -> bool:
+        """Whether there is such a head: what is not longer than ours says nothing new."""
+        log = self._log
+        if (head.fork, head.length) <= (log.fork, log.length):
+            return True
+        return log.verifier is not None and head.is_signed(log.verifier)
 
     def _hear(self, member: Member, *, is_length: bool) -> None:
         if self._half_heard.setdefault(member, is_length) is not is_length:
@@ -252,11 +269,8 @@ class Recall:
             self._check_alone()
             if self._is_behind:
                 await self._mark()
-                if await self._is_shown():
-                    raise LogWasLonger(
-                        f"a member holds {self._log.length} blocks of our own log, of which we "
-                        f"had {self._appended_to}: start again, and they are fetched back"
-                    )
+                await self._follow_forks()
+                self._check_whole()
                 await self._log.write_local({_ROW: None})
 
     async def wait_settled(self) -> None:
@@ -265,18 +279,6 @@ class Recall:
 
     async def _mark(self) -> None:
         await self._log.write_local({_ROW: b"%d" % self._appended_to})
-
-    async def _is_shown(self) -> bool:
-        """Whether any of the claims that we are behind is true."""
-        log = self._log
-        for member, head in list(self._claims.items()):
-            if head.fork > log.fork:
-                async with log.exclusive():
-                    await self._follow_fork(member, head)
-            elif head.fork == log.fork and head.length > log.length:
-                await self._wait_shown(member, head)
-            self._claims.pop(member, None)
-        return log.length > self._appended_to
 
     def _check_alone(self) -> None:
         if self._second is not None:
@@ -321,18 +323,34 @@ class Recall:
                 if head.fork > log.fork:
                     await self._follow_fork(member, head)
                 elif not await self._wait_length(head):
-                    del self._claims[member]
+                    self._claims.pop(member, None)
                     await self._begin_fork(log.fork + 1, head.length, member)
             if log.length > self._appended_to:
                 await self._recover()
         self.state = RecallState.GOING_ON
 
+    async def _follow_forks(self) -> None:
+        """Begin a later fork than any that we have signed, and do not know of."""
+        later = {m: head for m, head in self._claims.items() if head.fork > self._log.fork}
+        if later:
+            async with self._log.exclusive():
+                for member, head in later.items():
+                    await self._follow_fork(member, head)
+
+    def _check_whole(self) -> None:
+        """Raises: LogWasLonger."""
+        if self._is_behind:
+            lengths = [self._log.length, *(head.length for head in self._claims.values())]
+            raise LogWasLonger(
+                f"a member holds {max(lengths)} blocks of our own log, of which we had "
+                f"{self._appended_to}: start again, and they are fetched back"
+            )
+
     async def _follow_fork(self, member: Member, head: Head) -> None:
         """We have cut our log back once already, and do not know of it."""
-        del self._claims[member]
-        if not self._is_credible(member, head):
-            return
-        await self._begin_fork(head.fork + 1, head.length, member)
+        self._claims.pop(member, None)
+        if head.fork > self._log.fork:
+            await self._begin_fork(head.fork + 1, head.length, member)
 
     async def _begin_fork(self, fork: int, claimed: int, member: Member) -> None:
         """What we signed beyond our length cannot be had: from here on it is another history."""
@@ -342,20 +360,8 @@ class Recall:
         await self._log.truncate(length, fork)
         self._known = self._log.length - self._log.statistics().blocks_appended
 
-    def _is_credible(self, member: Member, head: Head) -> bool:
-        """Nobody but us can have signed a fork, and none is shown: so not too many at once."""
-        if head.fork - self._log.fork <= MAX_FORKS_AHEAD:
-            return True
-        self._end(member, f"fork {head.fork} of our log, which is at {self._log.fork}")
-        return False
-
-    async def _wait_shown(self, member: Member, head: Head) -> None:
-        """Wait for the head that a member claims, and send it away if that does not come."""
-        if not await self._wait_length(head):
-            self._end(member, f"length {head.length} of our log, and does not show it")
-
     async def _wait_length(self, head: Head) -> bool:
-        """Whether a head that long is here; our own signature is in it."""
+        """Whether a head that long is here, with all that proves it to follow ours."""
         with trio.move_on_after(HEAD_SECONDS):
             await self._log.wait_length(head.length)
             return True
@@ -392,3 +398,7 @@ class Recall:
             with trio.move_on_after(STALL_SECONDS):
                 await log.download(start, log.length)
                 return
+
+
+def _name(head: Head) -> str:
+    return f"fork {head.fork}, length {head.length}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from hypercore.crypto import blake2b
 from node.covalue.ids import RawCoId
@@ -131,6 +131,16 @@ class ReplicaPolicy:
         return tuple(kind for kind, is_set in kinds.items() if is_set) or ("lazy",)
 
 
+class Change(Enum):
+    """What became different with a member's `Interest`."""
+
+    NOTHING = auto()
+    IDS = auto()
+    """Single ids came or went."""
+    RULES = auto()
+    """What it follows is another, ids apart."""
+
+
 class TooManySelected(Exception):
     """More single ids than `MAX_SELECTED_IDS`: everything should have been selected."""
 
@@ -149,19 +159,25 @@ class Selection:
         self.owners: frozenset[OwnerRule] = frozenset()
         self._owners_of = owners_of
 
-    def apply(self, interest: Interest) -> None:
+    def apply(self, interest: Interest) -> Change:
         """Raises: TooManySelected; nothing is changed then."""
+        before = (self.everything, self.prefixes, self.owners)
         ids: set[RawCoId] = set() if interest.everything else self.ids
+        added = 0
         if not interest.everything:
             added = sum(co_id not in ids for co_id in interest.added)
             if len(ids) + added > MAX_SELECTED_IDS:
                 raise TooManySelected
             ids.update(interest.added)
-            ids.difference_update(interest.removed)
+        selected = len(ids)
+        ids.difference_update(interest.removed)
         self.ids = ids
         self.everything = interest.everything
         self.prefixes = interest.prefixes
         self.owners = read_patterns(interest.owners)
+        if before != (self.everything, self.prefixes, self.owners):
+            return Change.RULES
+        return Change.IDS if added or len(ids) < selected else Change.NOTHING
 
     def matches(self, co_id: RawCoId) -> bool:
         if self.everything or co_id in self.ids or co_id.startswith(self.prefixes):

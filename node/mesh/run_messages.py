@@ -2,8 +2,12 @@
 
 | #  | message  | fields                                                                        |
 |----|----------|-------------------------------------------------------------------------------|
-| 8  | head     | number of this run (8 bytes), your data core's fork and length here, doubt    |
+| 8  | head     | number of this run (8 bytes), your data core's fork and length here, doubt,   |
+|    |          | tree hash and signature of that head                                          |
 | 23 | alive    | number of a run (8 bytes), signature or nothing                               |
+
+A head says that its receiver signed it, and with which tree hash that is shown: nobody's word
+about the length of a log counts without.
 
 Every run of a node names itself by a random number. Who has seen two of them go in turns tells the
 elder the number of the younger (`alive`, unsigned); that one signs it, by which it says that it is
@@ -19,11 +23,16 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
 
-from hypercore.crypto import SIGNATURE_BYTES, KeyPair, sign, verify
+from hypercore.crypto import KEY_BYTES, SIGNATURE_BYTES, KeyPair, sign, verify
+from hypercore.log import Head as CoreHead
+from hypercore.verifier import Verifier
 from node.mesh.fields import FieldError, FieldReader, pack_fields
 
 INSTANCE_BYTES = 8
 """Of the random number that a node takes when it starts."""
+
+MAX_HEAD_SIGNATURE = 1024
+"""A data core has one signer."""
 
 _ALIVE = b"beemesh/1 alive"
 
@@ -51,14 +60,26 @@ class Head:
     fork: int
     length: int
     doubt: Doubt = Doubt.UNASKED
+    tree_hash: bytes = b""
+    signature: bytes = b""
+
+    def is_signed(self, verifier: Verifier) -> bool:
+        """Whether the writer of that core signed such a head."""
+        shown = CoreHead(self.fork, self.length, 0, (), self.signature, self.tree_hash)
+        return bool(self.tree_hash) and verifier.verify(shown, self.signature)
 
     def encode(self) -> bytes:
-        return pack_fields(self.instance, self.fork, self.length, int(self.doubt))
+        numbers = (self.fork, self.length, int(self.doubt))
+        return pack_fields(self.instance, *numbers, self.tree_hash, self.signature)
 
     @classmethod
     def decode(cls, reader: FieldReader) -> Head:
         instance = reader.fixed(INSTANCE_BYTES)
-        return cls(instance, reader.uint(), reader.uint(), Doubt(reader.uint(max(Doubt))))
+        fork, length, doubt = reader.uint(), reader.uint(), Doubt(reader.uint(max(Doubt)))
+        if not reader.remaining:
+            return cls(instance, fork, length, doubt)  # from an older node
+        tree_hash, signature = reader.data(KEY_BYTES), reader.data(MAX_HEAD_SIGNATURE)
+        return cls(instance, fork, length, doubt, tree_hash, signature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 import trio
@@ -22,7 +22,7 @@ from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
 from node.errors import CorruptStore, NodeError
-from node.mesh.conduct import SHARE, VAIN_PUSH
+from node.mesh.effort import SHARE
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import CoreData
@@ -33,9 +33,9 @@ from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
 from node.mesh.penalties import Penalty
-from node.mesh.pushing import MAX_PUSHED_VALUES
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
+ServeMore: TypeAlias = Callable[[Member, Multiplexer], Awaitable[None]]
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
 """Protocols whose opens must wait for us."""
 
@@ -86,9 +86,15 @@ class MemberCores(Protocol):
 
 
 async def serve_member(
-    mesh: Mesh, mux: Multiplexer, cores: MemberCores, traffic: Traffic | None = None
+    mesh: Mesh,
+    mux: Multiplexer,
+    cores: MemberCores,
+    traffic: Traffic | None = None,
+    serve_more: ServeMore | None = None,
 ) -> str:
     """Serve whoever is at the other end; returns why it ended.
+
+    `serve_more` runs beside that once it is a member, as long as it is one.
 
     `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers,
     and when it was heard last.
@@ -123,10 +129,12 @@ async def serve_member(
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
                 with _connected_core(mesh, cores, member.welcome.data_key):
+                    if serve_more is not None:
+                        nursery.start_soon(serve_more, member, mux)
                     await _serve_admitted(mesh, member, member.welcome, mux, cores, traffic)
             nursery.cancel_scope.cancel()
     finally:
-        event = "not_admitted" if member.welcome is None else "member_left"
+        event = "not admitted" if member.welcome is None else "member left"
         reason = member.close_reason or "the connection ended"
         _log.info(event, **_about(member), reason=reason)
         member.carry_out(session.close())
@@ -178,9 +186,9 @@ async def _serve_admitted(
         _delay_heads(core)
         member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
-        head = mesh.recall.meet(core.fork, core.length)
+        head = mesh.recall.meet(core.head)
         member.carry_out(member.session.tell_run(head))
-        _log.info("member_joined", **_about(member))
+        _log.info("member joined", **_about(member))
         async with trio.open_nursery() as nursery:
             is_shared = partial(_is_shared, mesh, member, welcome)
             is_offered = partial(_is_offered, mesh, welcome)
@@ -213,29 +221,33 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
     try:
         while member.close_reason is None:
             messages = await channel.receive()
-            started, size = time.thread_time(), 0
+            started, size = time.perf_counter(), 0
             for number, payload in messages:
                 member.carry_out(session.receive(number, payload, trio.current_time()))
                 size += len(payload)
-                seconds = time.thread_time() - started
+                seconds = time.perf_counter() - started
                 if seconds > TURN_SECONDS and session.state is State.MEMBER:
                     await _weigh(member, size, seconds)
-                    started, size = time.thread_time(), 0
+                    started, size = time.perf_counter(), 0
             if session.state is State.MEMBER:
-                await _weigh(member, size, time.thread_time() - started)
+                await _weigh(member, size, time.perf_counter() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
 
 
 async def _weigh(member: Member, size: int, seconds: float) -> None:
-    """Look at what these messages took of the processor; who takes too much is read from later."""
-    now = trio.current_time()
-    member.conduct.note_handled(seconds, size, now)
+    """Look at what these messages took of our time; who takes too much is read from later."""
+    member.conduct.effort.spend(seconds, trio.current_time(), size)
     member.judge()
-    if member.close_reason is None and (pause := member.conduct.pause_seconds):
+    await _wait_turn(member)
+
+
+async def _wait_turn(member: Member) -> None:
+    """Let others have their turn, and wait until the member owes nothing for what was done."""
+    await trio.lowlevel.checkpoint()
+    pause = member.conduct.effort.pause_seconds(trio.current_time())
+    if pause and member.close_reason is None:
         await trio.sleep(pause)
-    else:
-        await trio.lowlevel.checkpoint()
 
 
 async def _keep_time(member: Member) -> None:
@@ -252,8 +264,9 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
     """Answer in order, one at a time: that is what bounds the work a member can cause."""
     while True:
         await member.query_arrived.wait()
-        while member.queries:
-            query = member.queries.popleft()
+        started = time.perf_counter()
+        while (query := member.next_query()) is not None:
+            member.conduct.effort.spend(time.perf_counter() - started, trio.current_time())
             values = await _look_up(mesh, member, query)
             mesh.count_query()
             # Read after the states: this version has at least what they say.
@@ -262,14 +275,17 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             pusher = mesh.pusher if query.wants_push else None
             known = dict(zip(query.ids, query.known, strict=True))
             held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
-            pushed = 0
+            pushed, started = 0, time.perf_counter()
             if pusher is not None:
                 pushed = pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
             if pusher is not None:
                 pushed += await pusher.push_dependencies(member.id, held)
-                vain = 0 if pushed else min(len(held), MAX_PUSHED_VALUES) * VAIN_PUSH
-                await trio.sleep(member.conduct.absent_pause(vain, trio.current_time()))
+                if not pushed:  # it has had all of that
+                    seconds = time.perf_counter() - started
+                    member.conduct.effort.spend(seconds, trio.current_time())
+                await _wait_turn(member)
+            started = time.perf_counter()
 
 
 async def _look_up(
@@ -278,14 +294,25 @@ async def _look_up(
     values: list[tuple[RawCoId, Sessions | None]] = []
     if not (member.direction.gives and member.may_read):
         return [(co_id, None) for co_id in query.ids]
+    stored = _stored_values(mesh)
     for start in range(0, len(query.ids), _QUERY_PAUSE):
-        absent = 0
-        for co_id in query.ids[start : start + _QUERY_PAUSE]:
+        few = query.ids[start : start + _QUERY_PAUSE]
+        started, present = time.perf_counter(), 0
+        for co_id in few:
             held = held_sessions(await stored_state(mesh.host, co_id))
             values.append((co_id, held))
-            absent += held is None
-        await trio.sleep(member.conduct.absent_pause(absent, trio.current_time()))
+            present += held is not None
+        took, now = time.perf_counter() - started, trio.current_time()
+        member.conduct.note_looked_up(took, present, len(few) - present, stored, now)
+        await _wait_turn(member)
     return values
+
+
+def _stored_values(mesh: Mesh) -> int:
+    try:
+        return mesh.host.store.count()
+    except CorruptStore:
+        return 0
 
 
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:

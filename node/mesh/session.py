@@ -8,10 +8,11 @@ A stranger is told nothing but our own proof, which shows nothing to who lacks t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import assert_never
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
@@ -27,6 +28,7 @@ from node.mesh.messages import (
     Hello,
     Interest,
     Message,
+    MessageType,
     Query,
     Sessions,
     Stored,
@@ -36,7 +38,21 @@ from node.mesh.messages import (
     message_type,
     split_values,
 )
-from node.mesh.replicas import ReplicaPolicy, Selection, ToldInterest, TooManySelected
+from node.mesh.outputs import (
+    Admitted,
+    AnswerReceived,
+    Asked,
+    Closed,
+    Idle,
+    Output,
+    QueryEnded,
+    QuerySent,
+    Transmit,
+    Turned,
+    Unknown,
+    WelcomeDue,
+)
+from node.mesh.replicas import Change, ReplicaPolicy, Selection, ToldInterest, TooManySelected
 from node.mesh.run_messages import Alive, Head, RunMessage
 from node.mesh.ticket import Grant, Role
 from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
@@ -50,6 +66,9 @@ ANSWER_SECONDS = 1.0
 MAX_OPEN_QUERIES = 64
 """Queries that either side may leave unanswered: 64,000 ids."""
 
+MAX_UNREAD_BYTES = 32 << 20
+"""Of these, as they came; a node's own are at most half as long."""
+
 MAX_ANSWER_SESSIONS = 262_144
 """Counts in the answers to all open queries together (about 40 MB)."""
 
@@ -59,89 +78,6 @@ class State(Enum):
     PROVED = auto()
     MEMBER = auto()
     CLOSED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send this on the channel."""
-
-    type: int
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WelcomeDue:
-    """The other knows the secret: call `welcome` with what it may know of us."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """Both have proved the secret and the other's role was judged: it is a member."""
-
-    welcome: Welcome
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySent:
-    """A query left under this number; exactly one `QueryEnded` follows."""
-
-    request_id: int
-    ids: tuple[RawCoId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerReceived:
-    """(Part of) what the member holds of the ids asked for, at that version of its core."""
-
-    request_id: int
-    version: int
-    values: tuple[tuple[RawCoId, Sessions | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class QueryEnded:
-    """Everything there is to know came (`is_answered`), or the time was up."""
-
-    request_id: int
-    is_answered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A message of a later version came, of so many bytes."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Close the channel; `reason` is for our log, the other is told nothing."""
-
-    reason: str
-    is_fault: bool = False
-    """Whether a member broke a rule: it does not come back at once."""
-
-
-Output: TypeAlias = (
-    Transmit
-    | WelcomeDue
-    | Admitted
-    | QuerySent
-    | AnswerReceived
-    | QueryEnded
-    | Query
-    | Update
-    | Interest
-    | Evidence
-    | Stored
-    | RunMessage
-    | TrustMessage
-    | HearsayMessage
-    | Unknown
-    | Closed
-)
-"""What the shell must do, in order. A bare message is one that was received and is in order."""
 
 
 @dataclass(slots=True)
@@ -179,6 +115,11 @@ class MeshSession:
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
+        self._given_up: set[int] = set()
+        """Queries of which the answer is not waited for any more; the other still has them."""
+        self._unread: deque[bytes] = deque()
+        """Questions, in the order in which they came."""
+        self._unread_bytes = 0
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
         self.selection = Selection(owners_of)
@@ -187,6 +128,8 @@ class MeshSession:
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0
+        self.values_answered = 0
+        """Of the ids asked for, those of which it was told that they are here."""
 
     @property
     def state(self) -> State:
@@ -194,7 +137,8 @@ class MeshSession:
 
     @property
     def can_ask(self) -> bool:
-        return self._state is State.MEMBER and len(self._asked) < MAX_OPEN_QUERIES
+        unanswered = len(self._asked) + len(self._given_up)
+        return self._state is State.MEMBER and unanswered < MAX_OPEN_QUERIES
 
     def open(self) -> list[Output]:
         """The channel is open: prove ourselves."""
@@ -221,10 +165,12 @@ class MeshSession:
         """One message of the channel. Whatever it holds, the answer is a list of outputs."""
         if self._state is State.CLOSED:
             return []
+        if number == MessageType.QUERY and self._state is State.MEMBER:
+            return self._receive_query(payload)
         try:
             message = decode_message(number, payload)
         except DecodeError as error:
-            return self._close(f"malformed message {number}: {error}")
+            return self._close(_malformed(number, error))
         match message:
             case None:
                 return [Unknown(len(payload))] if self._state is State.MEMBER else []
@@ -236,9 +182,8 @@ class MeshSession:
                 return self._hand_over(message)
         if self._state is not State.MEMBER:
             return self._close(f"message {number} before the welcome")
+        assert not isinstance(message, Query)  # a member's are read later
         match message:
-            case Query():
-                return self._receive_query(message)
             case Answer():
                 return self._receive_answer(message, now)
             case Interest():
@@ -249,7 +194,8 @@ class MeshSession:
                 | (Neighbors() | Brief() | Unclear())
             ):
                 self._note_length(message)
-                return self._hand_over(message)
+                heard = self._hand_over(message)
+                return [Idle(), *heard] if _says_nothing(message) else heard
 
     def _note_length(self, message: Message) -> None:
         if isinstance(message, Update | Brief):
@@ -287,6 +233,7 @@ class MeshSession:
             return []
         self._to_answer.discard(request_id)
         self.queries_answered += 1
+        self.values_answered += sum(sessions is not None for _, sessions in values)
         parts = list(split_values(values))
         return [
             _transmit(Answer(request_id, version, part, more=number < len(parts)))
@@ -360,6 +307,7 @@ class MeshSession:
         late = [number for number, query in self._asked.items() if now >= query.deadline]
         for request_id in late:
             del self._asked[request_id]
+            self._given_up.add(request_id)
         return [QueryEnded(request_id, is_answered=False) for request_id in late]
 
     def close(self, reason: str = "channel closed", *, is_fault: bool = False) -> list[Output]:
@@ -391,16 +339,34 @@ class MeshSession:
         self._state = State.MEMBER
         return [Admitted(welcome, role)]
 
-    def _receive_query(self, query: Query) -> list[Output]:
-        if query.request_id in self._to_answer or len(self._to_answer) >= MAX_OPEN_QUERIES:
-            return self._close(f"more than {MAX_OPEN_QUERIES} queries, or one number twice")
+    def _receive_query(self, payload: bytes) -> list[Output]:
+        """A question that nobody has to answer, as there are too many, is not even read."""
+        if len(self._unread) + len(self._to_answer) >= MAX_OPEN_QUERIES:
+            return self._close(f"more than {MAX_OPEN_QUERIES} queries that wait for an answer")
+        self._unread_bytes += len(payload)
+        if self._unread_bytes > MAX_UNREAD_BYTES:
+            return self._close(f"{self._unread_bytes} bytes of queries that wait for an answer")
+        self._unread.append(payload)
+        return [Asked()]
+
+    def next_query(self) -> list[Output]:
+        """Read the question that came first of those that wait; nothing when none does."""
+        if not self._unread:
+            return []
+        payload = self._unread.popleft()
+        self._unread_bytes -= len(payload)
+        try:
+            query = decode_message(MessageType.QUERY, payload)
+        except DecodeError as error:
+            return self._close(_malformed(MessageType.QUERY, error))
+        assert isinstance(query, Query)
         self._to_answer.add(query.request_id)
-        return [query]
+        return [query] if query.ids else [Idle(), query]
 
     def _receive_answer(self, answer: Answer, now: float) -> list[Output]:
         query = self._asked.get(answer.request_id)
         if query is None:
-            return []  # too late: it was given up
+            return self._receive_late(answer)
         values = tuple(value for value in answer.values if value[0] in query.ids)
         query.sessions += sum(len(sessions or ()) for _co_id, sessions in values)
         if sum(other.sessions for other in self._asked.values()) > MAX_ANSWER_SESSIONS:
@@ -412,6 +378,14 @@ class MeshSession:
         self.last_round_trip_seconds = now - query.sent_at
         return [received, QueryEnded(answer.request_id, is_answered=True)]
 
+    def _receive_late(self, answer: Answer) -> list[Output]:
+        """An answer that nobody waits for: to a query that was given up, or to none."""
+        if answer.request_id not in self._given_up:
+            return [Idle()]
+        if not answer.more:
+            self._given_up.discard(answer.request_id)
+        return []
+
     def _hand_over(
         self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
     ) -> list[Output]:
@@ -421,10 +395,18 @@ class MeshSession:
 
     def _receive_interest(self, interest: Interest) -> list[Output]:
         try:
-            self.selection.apply(interest)
+            change = self.selection.apply(interest)
         except TooManySelected:
             return self._close("too many ids selected one by one")
-        return [interest]
+        match change:
+            case Change.NOTHING:
+                return [Idle()]
+            case Change.IDS:
+                return [interest]
+            case Change.RULES:
+                return [Turned(), interest]
+            case _:
+                assert_never(change)
 
     def _close(self, reason: str, *, is_fault: bool | None = None) -> list[Output]:
         """A member has no excuse; who is none yet may speak for another mesh, or be older."""
@@ -436,7 +418,26 @@ class MeshSession:
         ]
         self._asked.clear()
         self._to_answer.clear()
+        self._unread.clear()
         return [*ended, Closed(reason, is_fault)]
+
+
+def _malformed(number: int, error: DecodeError) -> str:
+    return f"malformed message {number}: {error}"
+
+
+def _says_nothing(message: Message) -> bool:
+    match message:
+        case Update(changes=items) | Brief(counts=items) | Unclear(names=items):
+            return not items
+        case Stored(merged=merged, values=values):
+            return not (merged or values)
+        case Neighbors(added, removed):
+            return not (added or removed)
+        case Kept(introductions):
+            return not introductions
+        case _:
+            return False
 
 
 def _transmit(message: Message) -> Transmit:

@@ -27,6 +27,9 @@ MAX_RECENT = 8192
 """Values that moved last (about 3 MB). Who is interested in one of them hears of it even if the
 word of that interest came after the change."""
 
+TELL_SECONDS = 5e-6
+"""What it takes to put one of them into words: its share of our time is to pay for that."""
+
 NEIGHBOR_SECONDS = 0.1
 """How often at most members are told who else is one: they often come together."""
 
@@ -62,8 +65,9 @@ class Telling:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
         elif not interest.everything:
             return
-        if self._trust.may_write:
+        if self._trust.may_write and recent:
             _queue(member, recent)
+            member.conduct.effort.spend(len(recent) * TELL_SECONDS, trio.current_time())
 
     async def run(self) -> None:
         """Tell members what they are to know, until cancelled."""
@@ -156,7 +160,7 @@ class Telling:
                 if count > ours and member.may_write and member.session.wants(co_id):
                     ahead.setdefault(co_id, {})[session_id] = count
         member.note_holdings(list(held.items()))
-        member.conduct.note_true(len(held) - len(ahead))
+        member.conduct.note_true(len(held) - len(ahead), trio.current_time())
         if unclear:
             member.carry_out(member.session.mention(Unclear(tuple(unclear))))
         return Update(brief.version, tuple(ahead.items())) if ahead else None

@@ -57,7 +57,7 @@ _HTTP_STATUS = {
     ExitCode.TIMEOUT: 504,
     ExitCode.CORRUPT: 500,
 }
-_WITHOUT_TOKEN = frozenset({"/livez", "/readyz", "/health"})
+_PROBES = frozenset({"/livez", "/readyz", "/health"})
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -167,21 +167,25 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
 
 
 class Guard:
-    """Lets a request through when it names our host and knows the token."""
+    """Lets a request through when it names our host and knows the token; probes need neither."""
 
     def __init__(self, app: ASGIApp, token: str, host_names: Sequence[str]) -> None:
         self._app = app
         self._token = token
-        self._host_names = frozenset({"127.0.0.1", "localhost", "[::1]", *host_names})
+        names = map(str.lower, host_names)
+        self._host_names = frozenset({"127.0.0.1", "localhost", "[::1]", *names})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if _host_name(request.headers) not in self._host_names:
-            await PlainTextResponse("this host name is not ours", 421)(scope, receive, send)
-        elif request.url.path not in _WITHOUT_TOKEN and not self._has_token(request):
+        if request.url.path in _PROBES:
+            await self._app(scope, receive, _with_security_headers(send))
+        elif _host_name(request.headers) not in self._host_names:
+            text = "this host name is not ours: name it with --admin-hosts"
+            await PlainTextResponse(text, 421)(scope, receive, send)
+        elif not self._has_token(request):
             refusal = JSONResponse(
                 {"error": "token needed: see admin.json in the data directory", "code": 1},
                 401,

@@ -134,7 +134,7 @@ async def open_admin(data: Path, node: FakeNode) -> AsyncIterator[str]:
     host = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     AdminAccess(f"http://{host}", TOKEN, os.getpid()).write(data)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_admin, node, TOKEN, listeners)
+        nursery.start_soon(serve_admin, node, TOKEN, listeners, ["hive.example"])
         with trio.fail_after(20):
             yield host
         nursery.cancel_scope.cancel()
@@ -186,8 +186,10 @@ async def test_probes_need_no_token_and_the_rest_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:80", ""])
 async def test_a_host_name_that_is_not_ours_is_refused(tmp_path: Path, name: str) -> None:
     async with open_admin(tmp_path, FakeNode()) as host:
-        assert (await ask(host, "/livez", {"Host": name}))[0] == 421
-        assert (await ask(host, "/livez", {"Host": "LocalHost:1"}))[0] == 200
+        assert (await ask(host, "/", {**BEARER, "Host": name}))[0] == 421
+        assert (await ask(host, "/", {**BEARER, "Host": "LocalHost:1"}))[0] == 200
+        assert (await ask(host, "/", {**BEARER, "Host": "Hive.example"}))[0] == 200
+        assert (await ask(host, "/readyz", {"Host": name}))[0] == 200, "probes say what they like"
 
 
 async def test_the_page_takes_the_token_once_and_then_a_cookie(tmp_path: Path) -> None:

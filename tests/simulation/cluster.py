@@ -44,8 +44,8 @@ BOOT_SECONDS = 1.0
 
 _EXCUSED: dict[Fault | Deed, str] = {
     Deed.GORGE: r"content refused.* bytes",
-    Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking_nothing_in"
-    r"|not_recovered_yet|there was no room for what it sent",
+    Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking nothing in"
+    r"|not recovered yet|there was no room for what it sent",
     Fault.COPY: r"our own log (was longer|is back|cannot be read)|our log goes on as a new fork",
     Fault.BAN: r"not let in",
     Deed.FORK: r"(content refused.*bad signature on|session forked)",

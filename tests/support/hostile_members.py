@@ -5,10 +5,11 @@ Each is admitted first: it knows the secret. It goes on until the node ends its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, cached_property, partial
+from itertools import cycle
 from typing import Protocol
 
 import trio
@@ -32,9 +33,11 @@ from hypercore.replication.messages import (
     Sync,
 )
 from hypercore.replication.messages import MessageType as Wire
+from node.covalue.ids import RawCoId
 from node.mesh.membership import Membership
 from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
+    MAX_QUERY_IDS,
     PROTOCOL,
     Answer,
     Evidence,
@@ -50,6 +53,7 @@ from node.mesh.messages import (
     message_type,
 )
 from node.mesh.run_messages import Head
+from node.mesh.session import MAX_OPEN_QUERIES
 from swarm.io.channel import Channel
 from swarm.io.mux import MuxHandle
 from tests.node.mesh import samples
@@ -74,6 +78,7 @@ async def be_member(
     mux: MuxHandle, membership: Membership, kind: str, admitted: Callable[[], None] | None = None
 ) -> None:
     """Be admitted, then do one's worst until the channel ends."""
+    prepare(kind)
     channel = await mux.open_channel(PROTOCOL, None)
     proof = hello_proof(membership.key, mux.link.is_initiator, mux.link.handshake_hash)
     _send(channel, Hello(1, proof))
@@ -122,9 +127,27 @@ async def _pour(
         await _drain(channel, nursery.cancel_scope)
 
 
-def _always(message: Message, count: int = _BATCH) -> Callable[[], list[tuple[int, bytes]]]:
-    batch = [(int(message_type(message)), message.encode())] * count
-    return lambda: batch
+def _always(*messages: Message) -> Callable[[], list[tuple[int, bytes]]]:
+    batch = [(int(message_type(message)), message.encode()) for message in messages]
+    return lambda: batch * (_BATCH // len(batch))
+
+
+class _Prepared:
+    """Many batches, made before: what takes us longer to say than others to hear is no flood."""
+
+    def __init__(self, make: Callable[[], list[tuple[int, bytes]]], batches: int) -> None:
+        self._make = make
+        self._batches = batches
+        self._ready: Iterator[list[tuple[int, bytes]]] | None = None
+
+    def prepare(self) -> None:
+        if self._ready is None:
+            self._ready = cycle([self._make() for _ in range(self._batches)])
+
+    def __call__(self) -> list[tuple[int, bytes]]:
+        self.prepare()
+        assert self._ready is not None
+        return next(self._ready)
 
 
 class _Counting:
@@ -133,7 +156,11 @@ class _Counting:
     def __init__(self, values: int, sessions: int = 1) -> None:
         self._next = 0
         self._values = values
-        self._held: Sessions = {samples.session_id(n): 1000 for n in range(sessions)}
+        self._sessions = sessions
+
+    @cached_property
+    def _held(self) -> Sessions:
+        return {samples.session_id(n): 1000 for n in range(self._sessions)}
 
     def updates(self) -> list[tuple[int, bytes]]:
         changes = tuple((samples.co_id(self._count()), self._held) for _ in range(self._values))
@@ -178,6 +205,27 @@ async def claim_and_be_silent(mux: MuxHandle, channel: Channel) -> None:
             for number, payload in count.updates():
                 channel.send(number, payload)
             await channel.receive()
+
+
+async def ask_without_end(mux: MuxHandle, channel: Channel) -> None:
+    """Ask for what is not there, as much as may be asked for at once, and wait for the answers."""
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        first = asked % _ASKED_IDS
+        ids = tuple(_ids()[first : first + MAX_QUERY_IDS])
+        _send(channel, Query(asked, ids, (None,) * len(ids)))
+
+    with suppress(*_ENDINGS):
+        for _ in range(MAX_OPEN_QUERIES):
+            ask()
+        while True:
+            for number, payload in await channel.receive():
+                message = decode_message(number, payload)
+                if isinstance(message, Answer) and not message.more:
+                    ask()
 
 
 async def announce_and_have_not(mux: MuxHandle, channel: Channel) -> None:
@@ -260,7 +308,32 @@ def _evidence(*, is_true: bool) -> Evidence:
     return Evidence(EvidenceKind.CORE, MANIFEST.key.hex(), bytes(proof), b"")
 
 
-_WIDE = Interest(everything=True)
+_WIDE, _NARROW = Interest(everything=True), Interest()
+_ASKED_IDS = 16
+
+
+@cache
+def _ids() -> list[RawCoId]:
+    return [samples.co_id(10**6 + number) for number in range(MAX_QUERY_IDS + _ASKED_IDS)]
+
+
+def _come_and_go() -> list[tuple[int, bytes]]:
+    ids = tuple(_ids()[:MAX_QUERY_IDS])
+    return _always(Interest(added=ids), Interest(removed=ids))()
+
+
+_QUERIES = _Prepared(_Counting(MAX_QUERY_IDS).queries, 128)
+_UPDATES = _Prepared(_Counting(2000).updates, 64)
+_HUGE = _Prepared(_Counting(1, 30_000).updates, 16)
+_FLIPPING_IDS = _Prepared(_come_and_go, 1)
+
+
+def prepare(kind: str) -> None:
+    """Make beforehand what takes long to make."""
+    hostile = KINDS[kind]
+    if isinstance(hostile, partial) and isinstance(hostile.keywords["next_batch"], _Prepared):
+        hostile.keywords["next_batch"].prepare()
+
 
 KINDS: dict[str, Hostile] = {
     "claims that are never delivered": claim_everything,
@@ -268,12 +341,21 @@ KINDS: dict[str, Hostile] = {
     "values without end that it has not": announce_and_have_not,
     "wrong proofs": prove_wrongly,
     "old heads": show_an_old_head,
-    "updates": partial(_pour, next_batch=_Counting(2000).updates),
-    "queries": partial(_pour, next_batch=_Counting(1000).queries),
+    "updates": partial(_pour, next_batch=_UPDATES),
+    "queries": partial(_pour, next_batch=_QUERIES),
+    "questions about what is not there": ask_without_end,
     "interest": partial(_pour, next_batch=_always(_WIDE)),
+    "interest that turns": partial(_pour, next_batch=_always(_WIDE, _NARROW)),
+    "interest in ids that come and go": partial(_pour, next_batch=_FLIPPING_IDS),
     "messages that nobody knows": partial(_pour, next_batch=lambda: [(99, bytes(100))] * _BATCH),
-    "huge known states": partial(_pour, next_batch=_Counting(1, 30_000).updates),
+    "huge known states": partial(_pour, next_batch=_HUGE),
     "false evidence": partial(_pour, next_batch=_always(_evidence(is_true=False))),
     "evidence without end": partial(_pour, next_batch=_always(_evidence(is_true=True))),
     "lengths of our own log": partial(_pour, next_batch=_always(Head(bytes(8), 0, 2**40))),
 }
+
+PATIENT = {
+    "questions about what is not there": "asks no more than it may, and is answered slowly",
+    "interest in ids that come and go": "says nothing that it may not, and is read slowly",
+}
+"""Those that nobody can tell from a node with very many clients: they stay, and get their share."""

@@ -61,10 +61,12 @@ class MeshNode:
     async def counts(self, co_id: RawCoId) -> Mapping[CoSessionId, int]:
         return (await self.host.known_state(co_id)).sessions
 
-    async def wait_counts(self, wanted: Mapping[RawCoId, Mapping[CoSessionId, int]]) -> None:
+    async def wait_counts(
+        self, wanted: Mapping[RawCoId, Mapping[CoSessionId, int]], seconds: float = 10
+    ) -> None:
         """Wait until all of this is stored here, but not for long."""
         feed = self.host.changes()
-        with trio.fail_after(10):
+        with trio.fail_after(seconds):
             for co_id, counts in wanted.items():
                 while dict(await self.counts(co_id)) != dict(counts):
                     await feed.receive()

@@ -87,7 +87,11 @@ messages = st.one_of(
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
     st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
-    st.builds(Head, st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),
+    st.builds(
+        Head,
+        *(st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),
+        *(st.binary(min_size=32, max_size=32), st.binary(max_size=100)),
+    ),
     st.builds(
         Alive,
         st.binary(min_size=8, max_size=8),

@@ -101,12 +101,12 @@ async def test_members_that_come_and_go_are_logged() -> None:
     with structlog.testing.capture_logs() as events:
         async with open_mesh_node(1) as left, open_mesh_node(2) as right, connected(left, right):
             pass
-    joined = [event for event in events if event["event"] == "member_joined"]
+    joined = [event for event in events if event["event"] == "member joined"]
     assert {(event["name"], event["role"]) for event in joined} == {
         ("node 1", "writer"),
         ("node 2", "writer"),
     }
-    left_again = [event for event in events if event["event"] == "member_left"]
+    left_again = [event for event in events if event["event"] == "member left"]
     assert {event["name"] for event in left_again} == {"node 1", "node 2"}
     assert all(len(event["id"]) == 12 for event in events)
 

@@ -33,9 +33,11 @@ QUICK = {
     "claims, and then nothing": "its log cannot be read",
     "wrong proofs": "core",
     "old heads": "its log cannot be read",
+    "interest": "say nothing",
+    "interest that turns": "what it follows",
     "messages that nobody knows": "nobody knows",
     "false evidence": "false evidence",
-    "lengths of our own log": "one length of our log after the other",
+    "lengths of our own log": "of our log, which we did not sign",
 }
 """By what is done, what is said about it. Floods take seconds of work, and never let a clock jump
 that waits for everybody to be idle: the campaign has them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from hypercore.corestore import open_corestore
 from hypercore.errors import StorageFailed
 from hypercore.replication.messages import PROTOCOL as REPLICATION
 from node.covalue.content import Content
+from node.mesh.fields import FieldReader
 from node.mesh.member_book import MemberBook
 from node.mesh.messages import MessageType
 from node.mesh.recall import (
     GRACE_SECONDS,
-    MAX_FORKS_AHEAD,
+    MAX_HEADS,
     OVERLAP_SECONDS,
     Recall,
     RecallState,
@@ -196,23 +198,32 @@ async def test_the_first_append_waits_for_a_word_but_not_for_ever(
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
-        (Head(RUN, 0, 10**6), "length 1000000 of our log, and does not show it"),
-        (Head(RUN, MAX_FORKS_AHEAD + 1, 5), "fork 1025 of our log"),
+        (Head(RUN, 0, 10**6), "fork 0, length 1000000 of our log, which we did not sign"),
+        (Head(RUN, 1, 5), "fork 1, length 5 of our log, which we did not sign"),
+        (
+            Head(RUN, 1, 5, tree_hash=bytes(32), signature=bytes(64)),
+            "fork 1, length 5 of our log, which we did not sign",
+        ),
     ],
 )
-async def test_a_length_that_is_not_shown_is_a_lie(
-    autojump_clock: trio.testing.MockClock, head: Head, reason: str
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_a_length_that_we_did_not_sign_is_a_lie(
+    autojump_clock: trio.testing.MockClock, head: Head, reason: str, is_early: bool
 ) -> None:
-    async with open_mesh_node(1) as node, raw_member(node) as channel:
+    """Found in review: any member could have our log begin forks, each 1,024 after the last."""
+    book = MemberBook()
+    if is_early:
+        book.note("ab" * 32, "somebody who is waited for", "writer", 0)
+    async with open_mesh_node(1, book=book) as node, raw_member(node) as channel:
+        if is_early:
+            assert node.mesh.recall.state is RecallState.ASKING
+            channel.send(MessageType.HEAD, head.encode())
+            await wait_closed(channel)
         await upload(node, *BEFORE)
         fork, length = node.data.fork, node.data.length
         channel.send(MessageType.HEAD, head.encode())
-        with trio.fail_after(30):
-            while True:
-                try:
-                    await channel.receive()
-                except trio.EndOfChannel:
-                    break
+        if not is_early:
+            await wait_closed(channel)
         await wait_until(lambda: bool(node.goodbyes))
         assert reason in node.goodbyes[0]
         assert (node.data.fork, node.data.length) == (fork, length)
@@ -220,27 +231,76 @@ async def test_a_length_that_is_not_shown_is_a_lie(
         await upload(node, LATER)
 
 
+async def signed_by_us(length: int, fork: int) -> Head:
+    """What node 1 may have signed, and forgotten."""
+    async with open_corestore(None, primary_key=bytes((1,)) * 32) as store:
+        log = await store.get(name="beemesh/data")
+        await log.append([b"block"] * length)
+        if fork:
+            await log.append([b"cut off"])
+            await log.truncate(length, fork)
+        head = log.head
+    assert (head.fork, head.length) == (fork, length)
+    shown = replace(Head(RUN, fork, length), tree_hash=head.tree_hash, signature=head.signature)
+    assert Head.decode(FieldReader.unpack(shown.encode(), 1000)) == shown
+    return shown
+
+
+@pytest.mark.parametrize("fork", [1, 10**6])
+async def test_a_later_fork_that_we_signed_is_left_behind(
+    autojump_clock: trio.testing.MockClock, fork: int
+) -> None:
+    shown = await signed_by_us(3, fork)
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        await upload(node, *BEFORE)
+        length = node.data.length
+        channel.send(MessageType.HEAD, shown.encode())
+        await wait_until(lambda: node.data.fork == fork + 1)
+        await upload(node, LATER)
+        assert node.data.length > length
+        assert not node.mesh.penalties.total
+
+
+async def test_a_longer_head_that_we_signed_stops_the_node_though_nobody_has_what_is_in_it() -> (
+    None
+):
+    shown = await signed_by_us(1000, 1)
+
+    async def be_shown() -> None:
+        async with open_mesh_node(1) as node:
+            await upload(node, *BEFORE)
+            await node.data.truncate(node.data.length - 1, 1)
+            async with raw_member(node) as channel:
+                channel.send(MessageType.HEAD, shown.encode())
+                with trio.fail_after(5):
+                    await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as stopped:
+        await be_shown()
+    assert "1000 blocks of our own log" in repr(stopped.value)
+
+
 async def test_a_head_that_is_not_shown_at_the_start_is_no_lie(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A member that keeps single blocks may lack the tree nodes that lead there from ours."""
+    fork = 0
+    shown = await signed_by_us(1000, fork)
     book = MemberBook()
     book.note(RAW.public_key.hex(), "other", "writer", 0)
-    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
-        length = node.data.length
-        async with raw_member(node) as channel:
-            channel.send(MessageType.HEAD, Head(RUN, 0, length + 5).encode())
-            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
-            await upload(node, LATER)
-            assert node.data.fork == 1, "what is appended now contradicts nothing"
-            assert RAW.public_key in node.mesh.members
-            assert not node.mesh.penalties.total
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node, raw_member(node) as channel:
+        channel.send(MessageType.HEAD, shown.encode())
+        channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+        await upload(node, LATER)
+        assert node.data.fork == fork + 1, "what is appended now contradicts nothing"
+        assert RAW.public_key in node.mesh.members
+        assert not node.mesh.penalties.total
 
 
 class FullLog:
     """A log of ours on a disk without room."""
 
-    length, fork = 7, 0
+    length, fork, verifier = 7, 0, None
 
     def __init__(self, core: Core) -> None:
         self.exclusive = core.exclusive
@@ -272,6 +332,15 @@ async def test_members_are_told_how_long_their_log_is() -> None:
     async with open_mesh_node(1) as node, raw_member(node) as channel:
         told = await receive_one(channel, MessageType.HEAD)
         assert told == Head(node.mesh.recall.instance, 0, 0)
+
+
+async def test_one_word_about_our_log_after_the_other_is_too_much() -> None:
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        for _ in range(MAX_HEADS + 1):
+            channel.send(MessageType.HEAD, Head(RUN, 0, 0, Doubt.NONE).encode())
+        await wait_closed(channel)
+        await wait_until(lambda: bool(node.goodbyes))
+        assert "one length of our log after the other" in node.goodbyes[0]
 
 
 async def runs_seen(node: MeshNode, instances: Sequence[bytes]) -> Doubt:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.mesh.hearsay_messages import Brief, Neighbors, Unclear
 from node.mesh.mesh_key import hello_proof
 from node.mesh.messages import (
     Answer,
@@ -14,29 +15,37 @@ from node.mesh.messages import (
     Hello,
     Interest,
     Message,
+    MessageType,
     Query,
+    Stored,
     Update,
     Welcome,
     message_type,
+)
+from node.mesh.outputs import (
+    Admitted,
+    AnswerReceived,
+    Asked,
+    Closed,
+    Idle,
+    Output,
+    QueryEnded,
+    QuerySent,
+    Transmit,
+    Turned,
+    WelcomeDue,
 )
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import (
     ADMISSION_SECONDS,
     ANSWER_SECONDS,
     MAX_OPEN_QUERIES,
-    Admitted,
-    AnswerReceived,
-    Closed,
+    MAX_UNREAD_BYTES,
     MeshSession,
-    Output,
-    QueryEnded,
-    QuerySent,
     State,
-    Transmit,
-    WelcomeDue,
 )
 from node.mesh.ticket import Grant, Role
-from node.mesh.trust_messages import Farewell
+from node.mesh.trust_messages import Farewell, Kept
 from tests.node.mesh import samples
 from tests.node.mesh.samples import MESH_KEY, co_id, session_id
 
@@ -84,6 +93,9 @@ class Pair:
         for output in outputs:
             if isinstance(output, Transmit):
                 self._wire.append((1 - side, output))
+                continue
+            if isinstance(output, Asked):
+                self._handle(side, self.machines[side].next_query())
                 continue
             self.seen[side].append(output)
             if isinstance(output, WelcomeDue):
@@ -255,11 +267,85 @@ def test_open_queries_are_bounded_on_both_sides() -> None:
     assert isinstance(right.receive(2, extra.encode(), 0)[-1], Closed)
 
 
-def test_a_query_number_used_twice_closes() -> None:
+def test_who_gives_up_and_asks_on_does_not_exceed_what_the_other_has_to_answer() -> None:
+    """Found in review: each second a node asked a slow one as much again, and was sent away."""
+    pair = members()
+    left, right = pair.machines
+    for second in range(5):
+        for number in range(MAX_OPEN_QUERIES // 2):
+            pair.carry_out(0, left.ask([(co_id(number), None)], now=second))
+        left.advance(second + ANSWER_SECONDS)
+    asked = [output for output in pair.seen[1] if isinstance(output, Query)]
+    assert len(asked) == MAX_OPEN_QUERIES
+    assert left.ask([(A, None)], now=8) == []
+    pair.clear()
+    for query in asked:
+        pair.carry_out(1, right.answer(query.request_id, 9, [(A, None)]))
+    assert pair.seen[0] == []
+    pair.carry_out(0, left.ask([(A, None)], now=9))
+    assert isinstance(pair.seen[1][-1], Query)
+
+
+def test_an_answer_to_nothing_that_was_asked_says_nothing() -> None:
+    left = members().machines[0]
+    assert left.receive(3, Answer(5, 1, ((A, {S: 1}),)).encode(), 0) == [Idle()]
+    left.ask([(A, None)], now=0)
+    left.advance(ANSWER_SECONDS)
+    late = Answer(1, 1, ((A, {S: 1}),)).encode()
+    assert left.receive(3, late, 2) == []
+    assert left.receive(3, late, 2) == [Idle()]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Update(1, ()), Stored(1), Neighbors(), Brief(1, ()), Unclear(()), Kept(())],
+)
+def test_a_message_with_nothing_in_it_is_told_from_others(message: Message) -> None:
+    left = members().machines[0]
+    outputs = left.receive(message_type(message), message.encode(), 0)
+    assert outputs == [Idle(), message]
+
+
+def test_interest_that_is_the_same_is_told_from_what_changes() -> None:
+    left = members().machines[0]
+
+    def hear(interest: Interest) -> list[Output]:
+        return left.receive(MessageType.INTEREST, interest.encode(), 0)
+
+    one, prefix, everything = Interest(added=(A,)), Interest(prefixes=("co_z",)), Interest(True)
+    for number, (interest, change) in enumerate(
+        [
+            *((Interest(), [Idle()]), (one, [one]), (one, [Idle()])),
+            (Interest(removed=(B,)), [Idle()]),
+            (Interest(removed=(A,)), [Interest(removed=(A,))]),
+            *((prefix, [Turned(), prefix]), (prefix, [Idle()])),
+            *((everything, [Turned(), everything]), (everything, [Idle()])),
+            (Interest(), [Turned(), Interest()]),
+        ]
+    ):
+        assert hear(interest) == change, number
+
+
+def test_questions_are_read_when_their_turn_comes() -> None:
     right = members().machines[1]
-    query = Query(1, (A,), (None,)).encode()
-    assert right.receive(2, query, 0) == [Query(1, (A,), (None,))]
-    assert isinstance(right.receive(2, query, 0)[-1], Closed)
+    one, two = Query(1, (A,), (None,)), Query(2, (), ())
+    assert right.receive(2, one.encode(), 0) == [Asked()]
+    assert right.receive(2, two.encode(), 0) == [Asked()]
+    assert right.receive(2, b"no question", 0) == [Asked()]
+    assert right.next_query() == [one]
+    assert right.next_query() == [Idle(), two]
+    assert isinstance(right.next_query()[-1], Closed)
+    assert right.next_query() == []
+
+
+def test_unread_questions_are_bounded_in_bytes() -> None:
+    right = members().machines[1]
+    payload = bytes(MAX_UNREAD_BYTES // 4)
+    for _ in range(4):
+        assert right.receive(2, payload, 0) == [Asked()]
+    [closed] = right.receive(2, b"x", 0)
+    assert isinstance(closed, Closed)
+    assert closed.is_fault
 
 
 def test_many_ids_make_several_queries() -> None:

@@ -1,0 +1,72 @@
+"""How much of our time a member may take, and what it need not pay for. Machines.
+
+Seconds are those of the clock that everybody waits by, not of the processor: where other jobs have
+most of the machine, what is done for a member takes longer by as much as our own share is smaller,
+and it is a share of that which it may have.
+"""
+
+from __future__ import annotations
+
+SHARE = 0.1
+"""Of our time that any member may take, for reading and for answering it together."""
+
+MAX_CREDIT_SECONDS = 0.2
+"""What it may take at once; some 50,000 values announced."""
+
+BYTE_SECONDS = 3e-9
+"""What it takes to read and decrypt a byte: nobody sees that time from here."""
+
+MAX_PAUSE_SECONDS = 2.0
+
+
+class Effort:
+    """The credit of one member: time fills it, what is done for the member empties it."""
+
+    __slots__ = ("_credit", "_updated_at")
+
+    def __init__(self, now: float) -> None:
+        self._credit = MAX_CREDIT_SECONDS
+        self._updated_at = now
+
+    def spend(self, seconds: float, now: float, size: int = 0) -> None:
+        """So long was worked for it, who had sent so many bytes."""
+        self._update(now)
+        self._credit -= seconds + size * BYTE_SECONDS
+
+    def earn(self, seconds: float) -> None:
+        """Something that it said or brought was worth so much; no more is kept than is owed."""
+        self._credit += seconds
+
+    def pause_seconds(self, now: float) -> float:
+        """How long it has to wait from now on, at first; 0 for who owes nothing."""
+        self._update(now)
+        return min(-self._credit / SHARE, MAX_PAUSE_SECONDS) if self._credit < 0 else 0.0
+
+    def _update(self, now: float) -> None:
+        earned = (now - self._updated_at) * SHARE
+        self._updated_at = now
+        self._credit = min(self._credit + earned, MAX_CREDIT_SECONDS)
+
+
+class Quota:
+    """How many of something are free: so many at once, and so many a second."""
+
+    __slots__ = ("_left", "_most", "_per_second", "_updated_at")
+
+    def __init__(self, most: float, per_second: float, now: float) -> None:
+        self._most = self._left = most
+        self._per_second = per_second
+        self._updated_at = now
+
+    def take(self, number: int, now: float, most: float = 0.0) -> int:
+        """How many of these are free still; so many are gone. `most` may only grow."""
+        if most > self._most:
+            self._left += most - self._most
+            self._per_second *= most / self._most
+            self._most = most
+        earned = (now - self._updated_at) * self._per_second
+        self._updated_at = now
+        self._left = min(self._left + earned, self._most)
+        free = min(number, int(self._left))
+        self._left -= free
+        return free
