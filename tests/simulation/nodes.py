@@ -253,7 +253,10 @@ class SimulatedNode:
                     async def serve(connection: Connection) -> None:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
-                                await serve_member(mesh, mux, cores, measure_traffic(connection))
+                                await serve_member(
+                                    *(mesh, mux, cores, measure_traffic(connection)),
+                                    stopwatch=trio.current_time,
+                                )
                             except (KeptOut, NotSpoken) as error:
                                 self._note(f"node {self.number}: {error}")
 
