@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -26,6 +27,7 @@ from node.config import Config
 from node.disk_guard import DiskGuard
 from node.explaining import explain
 from node.governing import Presence, perform_on_mesh
+from node.introducing import Introducer
 from node.joining import Joining
 from node.keeping import MeshKeeper
 from node.listening import dialable
@@ -36,7 +38,9 @@ from node.mesh.membership import NotAllowed
 from node.mesh.mesh import Mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
+from node.mesh.whereabouts import PROTOCOL as ADDRESS_PROTOCOL
 from node.mirrors import Mirrors
+from node.notation import format_address, parse_address
 from node.policies import Policies
 from node.relaying import RelayService
 from node.reporting import (
@@ -82,6 +86,7 @@ from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm
 from swarm.io.swarm_report import ConnectionInfo
+from swarm.reach import Reach
 
 _log = structlog.get_logger(__name__)
 
@@ -137,6 +142,14 @@ class Node:
                 lambda: self._present(),
             )
         )
+        self._introducer = (
+            None
+            if mesh is None
+            else Introducer(
+                *(identity.public_key, lambda: self.mesh_addresses, mesh.trust.book),
+                *(mesh.members.__contains__, mesh.trust.is_barred),
+            )
+        )
         self._data = storing.data
         self._values = storing.values
         self.mirrors: Mirrors | None = None
@@ -180,6 +193,9 @@ class Node:
     async def connect(self, swarm: Swarm, mesh: Mesh, joining: Joining) -> None:
         """Look for the members of the mesh."""
         self._swarm = swarm
+        if self._introducer is not None:
+            given = [format_address(peer.host, peer.port) for peer in joining.peers]
+            self._introducer.use(swarm, [*given, *(way.url for way in joining.websockets)])
         for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
             swarm.add_peer(host, port, id)
         for peer in joining.peers:
@@ -231,9 +247,16 @@ class Node:
         )
 
     async def _serve(self, mesh: Mesh, connection: Connection) -> None:
-        async with open_mux(connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL)) as mux:
+        async with open_mux(
+            connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL, ADDRESS_PROTOCOL)
+        ) as mux:
             try:
-                await serve_member(mesh, mux, self.store, measure_traffic(connection))
+                await serve_member(
+                    *(mesh, mux, self.store, measure_traffic(connection)),
+                    None
+                    if self._introducer is None
+                    else partial(self._introducer.serve, _host_of(connection)),
+                )
             except KeptOut as kept_out:
                 _log.debug("kept out", reason=str(kept_out))
             except (OtherMesh, NotSpoken) as stranger:
@@ -377,3 +400,12 @@ class Node:
                 return explain(self.host, self.mesh, self._data, verb)
             case _:
                 return perform_on_store(self.store, verb, can_fetch=True)
+
+
+def _host_of(connection: Connection) -> str | None:
+    """Where its packets come from, if that is the machine itself."""
+    if connection.reach in (Reach.RELAYED, Reach.WEBSOCKET):
+        return None
+    with suppress(ValueError):
+        return parse_address(connection.remote_address)[0]
+    return None

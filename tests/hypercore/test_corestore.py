@@ -77,6 +77,17 @@ async def test_a_directory_may_be_named_by_a_string(tmp_path: Path) -> None:
         assert await (await store.get(name="log")).get(0) == b"one"
 
 
+@pytest.mark.parametrize("key", [b"", b"12", bytes(33), bytes(32).hex().encode()])
+async def test_what_is_no_key_makes_no_core(tmp_path: Path, key: bytes) -> None:
+    async with open_corestore(tmp_path) as store:
+        with pytest.raises(UsageError, match="a key has 32 bytes"):
+            await store.get(key=key)
+        with pytest.raises(UsageError, match="a key has 32 bytes"):
+            await store.purge(key=key)
+        assert store.discovery_keys() == []
+        assert [summary async for summary in store.cores()] == []
+
+
 async def test_names_survive(tmp_path: Path) -> None:
     async with open_corestore(tmp_path) as store:
         key = (await store.get(name="log", user_data={"made by": b"a test"})).key

@@ -1,0 +1,163 @@
+"""[trio] Making members known to one another, so that each can dial each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+import trio
+
+from hypercore.encoding import DecodeError
+from hypercore.replication.channel import MessageChannel, Multiplexer
+from node.mesh.hearsay import Hearsay
+from node.mesh.member_book import MemberBook
+from node.mesh.whereabouts import PROTOCOL, as_seen, decode, encode, split
+from node.notation import parse_address
+
+OPEN_SECONDS = 10.0
+NEIGHBORS_SECONDS = 1.0
+"""Members that are connected with each other say so meanwhile, and are told nothing."""
+
+MAX_WORDS = 4096
+"""What one connection may say: about itself, and 4,000 others."""
+
+MAX_INTRODUCED = 1024
+"""Addresses that are dialed because members named them."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Dialer(Protocol):
+    """A swarm, as far as introductions are concerned."""
+
+    def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None: ...
+
+    def add_websocket(self, url: str, public_key: bytes | None = None) -> None:
+        """Raises: ValueError."""
+        ...
+
+
+class Acquaintance(Protocol):
+    """A connected member, likewise."""
+
+    id: bytes
+    hearsay: Hearsay
+
+    def expel(self, fault: str) -> None: ...
+
+
+class Introducer:
+    """Tells members of one another, and dials those that it is told of.
+
+    `is_here` tells of members that are connected, `is_barred` of those that are shut out.
+    """
+
+    def __init__(
+        self,
+        own_id: bytes,
+        own_addresses: Callable[[], Sequence[str]],
+        book: MemberBook,
+        is_here: Callable[[bytes], bool],
+        is_barred: Callable[[bytes], bool],
+    ) -> None:
+        self._own_id = own_id
+        self._own_addresses = own_addresses
+        self._book = book
+        self._is_here = is_here
+        self._is_barred = is_barred
+        self._dialer: Dialer | None = None
+        self._kept: frozenset[str] = frozenset()
+        self._dialed: dict[str, bytes] = {}
+        """Who is said to listen there."""
+        self._present: dict[Acquaintance, tuple[str, ...]] = {}
+        """Where connected members said that they listen."""
+        self._came = trio.lowlevel.ParkingLot()
+
+    def use(self, dialer: Dialer, kept: Sequence[str]) -> None:
+        """Dial with it; addresses that are `kept` were given by people, and mean what they did."""
+        self._dialer = dialer
+        self._kept = frozenset(kept)
+
+    async def serve(self, host: str | None, member: Acquaintance, mux: Multiplexer) -> None:
+        """Exchange addresses with a member, whose packets come from `host`, while it is connected.
+
+        Cancel: what it said of itself is forgotten, whom it named is dialed on.
+        """
+        channel: MessageChannel | None = None
+        with trio.move_on_after(OPEN_SECONDS):
+            with suppress(trio.EndOfChannel, trio.BrokenResourceError):
+                channel = await mux.open_channel(PROTOCOL, None)
+        if channel is None:
+            return  # an older node
+        try:
+            channel.send(0, encode({self._own_id: tuple(self._own_addresses())}))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, member, channel)
+                await self._hear(host, member, channel)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._present.pop(member, None)
+            channel.close()
+
+    async def _tell(self, member: Acquaintance, channel: MessageChannel) -> None:
+        told: dict[bytes, tuple[str, ...]] = {}
+        while True:
+            await trio.sleep(NEIGHBORS_SECONDS)
+            present = {other.id: addresses for other, addresses in self._present.items()}
+            news = {
+                id: addresses
+                for id, addresses in present.items()
+                if id != member.id and told.get(id) != addresses and not member.hearsay.hears(id)
+            }
+            told = {id: told[id] for id in told if id in present} | news
+            for part in split(news):
+                channel.send(0, encode(part))
+            await self._came.park()
+
+    async def _hear(self, host: str | None, member: Acquaintance, channel: MessageChannel) -> None:
+        """Until the channel ends, or the member does what it may not."""
+        words = 0
+        try:
+            while words <= MAX_WORDS:
+                for _, payload in await channel.receive():
+                    whereabouts = decode(payload)
+                    words += 1 + len(whereabouts)
+                    for id, addresses in whereabouts.items():
+                        if id == member.id:
+                            self._note_present(member, as_seen(addresses, host))
+                        else:
+                            self._dial(id, addresses)
+        except trio.EndOfChannel:
+            return
+        except DecodeError as error:
+            member.expel(f"malformed addresses: {error}")
+        else:
+            member.expel(f"addresses of more than {MAX_WORDS} members")
+
+    def _note_present(self, member: Acquaintance, addresses: tuple[str, ...]) -> None:
+        self._present[member] = addresses
+        self._came.unpark_all()
+        met = self._book.get(member.id.hex())
+        if met is not None and not met.address:  # else one that has worked
+            hosts = (address for address in addresses if "://" not in address)
+            self._book.note_address(met.id, next(hosts, ""))
+
+    def _dial(self, id: bytes, addresses: Sequence[str]) -> None:
+        dialer = self._dialer
+        if dialer is None or id == self._own_id or self._is_here(id) or self._is_barred(id):
+            return
+        for address in addresses:
+            known = self._dialed.get(address)
+            is_full = known is None and len(self._dialed) >= MAX_INTRODUCED
+            is_taken = known is not None and self._is_here(known)
+            if address in self._kept or is_full or is_taken or known == id:
+                continue
+            with suppress(ValueError):  # of a later version
+                if "://" in address:
+                    dialer.add_websocket(address, id)
+                else:
+                    dialer.add_peer(*parse_address(address), id)
+                self._dialed[address] = id
+        _log.debug("introduced", id=id.hex()[:12], addresses=list(addresses))
