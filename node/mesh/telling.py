@@ -129,21 +129,24 @@ class Telling:
     async def _tell_neighbors(self) -> None:
         """Tell members from whom else this node hears."""
         while True:
-            heard = frozenset(
-                member.id
-                for member in self._members.values()
-                if member.direction.takes and member.may_write and not member.is_frozen
-            )
-            for member in list(self._members.values()):
-                hearsay = member.hearsay
-                if hearsay.told is not None and not hearsay.is_spoken:
-                    continue  # an older node, which has no use for it
-                first = [Neighbors()] if hearsay.told is None else []
-                for message in [*difference(hearsay.told or frozenset(), heard)] or first:
-                    member.carry_out(member.session.mention(message))
-                hearsay.told = heard
+            self._tell_new_neighbors()  # a call of its own: who has gone is not held while we wait
             await self._changed.park()
             await trio.sleep(NEIGHBOR_SECONDS)
+
+    def _tell_new_neighbors(self) -> None:
+        heard = frozenset(
+            member.id
+            for member in self._members.values()
+            if member.direction.takes and member.may_write and not member.is_frozen
+        )
+        for member in list(self._members.values()):
+            hearsay = member.hearsay
+            if hearsay.told is not None and not hearsay.is_spoken:
+                continue  # an older node, which has no use for it
+            first = [Neighbors()] if hearsay.told is None else []
+            for message in [*difference(hearsay.told or frozenset(), heard)] or first:
+                member.carry_out(member.session.mention(message))
+            hearsay.told = heard
 
     def receive(self, member: Member, message: HearsayMessage) -> Update | None:
         """What a member said; if it holds more than is here, an update that says so."""
