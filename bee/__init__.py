@@ -28,7 +28,6 @@ from bee.bee import Bee, is_bee
 from bee.blobs import BlobId, BlobReader, Blobs, BlobWriter
 from bee.cache import CacheStatistics
 from bee.compaction import Compaction, DeadEstimate
-from bee.descent import ReadStatistics
 from bee.erasure import Erasure
 from bee.errors import (
     BatchEnded,
@@ -48,6 +47,7 @@ from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
 from bee.snapshot import Change, Difference, Snapshot
+from bee.tree import ReadStatistics
 from bee.watching import KeyWatch, LiveHistory, Update, Version, Watch
 
 __all__ = [

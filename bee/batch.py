@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bee.changes import Compare, TreeChanges
-from bee.descent import Tree
+from bee.descent import Stored
 from bee.errors import BatchEnded
 from bee.keyspace import Codec, K, KeyRange, Keyspace, V, encode_name
 from bee.messages import NodeRecord
+from bee.tree import Tree
 from bee.writer import Writer
 
 A = TypeVar("A")
@@ -270,9 +271,6 @@ class Batch(Edits[K, V]):
         if has_appended:
             await self._tree.log.wait_durable()
 
-
-Stored = tuple[int, bytes, bytes | None]
-"""Seq, key and value of an entry, the latter as they are stored."""
 
 _new_entry: Callable[[Stored], Entry[Any, Any]]
 _new_entry = partial(tuple.__new__, Entry)

@@ -9,7 +9,6 @@ from bee.batch import Batch, Entry, Expected, delete_step, put_step
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.compaction import SAMPLES, Compaction, Compactor, DeadEstimate, estimate_dead
-from bee.descent import PAUSE_EFFORT, BlocksNeeded, ReadCounter, Tree, decode_header
 from bee.erasure import Eraser, Erasure
 from bee.errors import CorruptTree, NotABee, UnknownFormat
 from bee.extension import HyperbeeExtension
@@ -17,10 +16,12 @@ from bee.keyspace import BINARY, Codec, K, Keyspace, V, encode_name
 from bee.log import Log, LogPeer
 from bee.lone_put import plan_put
 from bee.messages import Header, Metadata
+from bee.node_reader import BlocksNeeded
 from bee.ranges import Results
 from bee.rewriting import Mover
 from bee.snapshot import Change, Difference
 from bee.snapshot import Snapshot as Snapshot
+from bee.tree import PAUSE_EFFORT, ReadCounter, Tree, decode_header
 from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
 from bee.writer import CHANGE_EFFORT, Writer
 from hypercore.errors import OutOfRange, UsageError
@@ -255,8 +256,8 @@ class Bee(Generic[K, V]):
 
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
         """As `Snapshot.get`."""
-        latest = self._latest
-        if latest is None or latest.version != self.version or latest.fork != self._tree.log.fork:
+        latest, log = self._latest, self._tree.log
+        if latest is None or latest.version != log.length or latest.fork != log.fork:
             latest = self._latest = self.snapshot()
         return latest.get(key)
 

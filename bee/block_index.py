@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bee.descent import PAUSE_EFFORT, Tree, parse_record
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
+from bee.node_reader import parse_record
 from bee.protobuf import decode_varint, encode_varint
+from bee.tree import PAUSE_EFFORT, Tree
 from hypercore.encoding import DecodeError
 
 LOCAL_PREFIX = b"bee/"

@@ -53,6 +53,15 @@ def new_node(keys: Iterable[bytes | None], key_refs: Iterable[bytes], children: 
     return keys, key_refs, children, size
 
 
+def with_keys(node: BTreeNode, keys: Sequence[bytes | None]) -> BTreeNode:
+    """The same node with more of its keys known."""
+    before, key_refs, children, size = node
+    for old, new in zip(before, keys, strict=True):
+        if old is not new and new is not None:
+            size += KEY_BYTES + len(new)
+    return tuple(keys), key_refs, children, size
+
+
 _NO_KEYS = tuple((None,) * count for count in range(MAX_KEYS + 1))
 
 

@@ -17,11 +17,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
 from bee.btree import MAX_DEPTH, MIN_KEYS, ChildRef, OpenNode
-from bee.descent import NodeReader, find, has_node, locate_open, root_ref
+from bee.descent import find, has_node, locate_open
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, encode_record
 from bee.neighbors import first_of
+from bee.node_reader import NodeReader, root_ref
 from bee.protobuf import decode_varint, encode_varint
 
 Compare = Callable[[int, NodeRecord, int], bool]
@@ -92,8 +93,8 @@ class TreeChanges:
         found = find(self.reader, root, key)
         if found is None:
             return None
-        seq, record = found
-        return seq, record or self._record(seq)
+        seq, held = found
+        return seq, self._record(seq) if held is None else NodeRecord(b"", *held)
 
     def first(self, key_range: KeyRange) -> tuple[int, NodeRecord] | None:
         """The entry with which a range begins, with the changes so far."""

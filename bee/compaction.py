@@ -30,23 +30,15 @@ from functools import partial
 from bee.block_index import BlockIndex, row_of
 from bee.btree import MAX_DEPTH, Refs
 from bee.changes import TreeChanges
-from bee.descent import (
-    PAUSE_EFFORT,
-    BlocksNeeded,
-    NodeReader,
-    ReadCounter,
-    Tree,
-    find,
-    has_node,
-    parse_record,
-    root_ref,
-)
+from bee.descent import find, has_node
 from bee.erasure import CLEARED_AT_ONCE
 from bee.errors import CorruptTree
 from bee.log import Log
+from bee.node_reader import BlocksNeeded, NodeReader, parse_record, root_ref
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Results
 from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes
+from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.writer import Writer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import NotWritable, OutOfRange

@@ -15,10 +15,11 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from bee.btree import MAX_DEPTH
-from bee.descent import BlocksNeeded, NodeReader, decode_ref, parse_record, too_deep
+from bee.descent import too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
+from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, parse_record
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Frame, seek
 

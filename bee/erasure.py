@@ -32,10 +32,10 @@ from itertools import islice
 
 from bee.block_index import LOCAL_PREFIX, BlockIndex, IndexRow, row_of
 from bee.changes import TreeChanges
-from bee.descent import ReadCounter, Tree, parse_record, root_ref
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
+from bee.node_reader import parse_record, root_ref
 from bee.protobuf import (
     as_bytes,
     as_int,
@@ -47,6 +47,7 @@ from bee.protobuf import (
 )
 from bee.ranges import RangeCursor, Results
 from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes, may_bring
+from bee.tree import ReadCounter, Tree
 from bee.writer import Writer
 from hypercore.encoding import DecodeError
 from hypercore.errors import NotWritable

@@ -24,7 +24,7 @@ from weakref import WeakSet
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
 from bee.cache import NodeCache
-from bee.descent import BlocksNeeded, NodeReader, Tree, decode_ref, locate, root_ref
+from bee.descent import locate
 from bee.diff import DiffCursor
 from bee.errors import CorruptTree
 from bee.hints import MAX_HINTS_PER_REQUEST
@@ -39,8 +39,10 @@ from bee.messages import (
     Request,
     decode_extension,
 )
+from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
 from bee.protobuf import decode_varint, encode_varint
 from bee.ranges import Frame
+from bee.tree import Tree
 from hypercore.encoding import DecodeError, Reader, encode_buffer
 from hypercore.errors import DamagedBlock
 

@@ -13,8 +13,9 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from bee.btree import CHILD_BYTES, KEY_BYTES, KEY_REF_BYTES, MAX_DEPTH, MAX_KEYS, BTreeNode
-from bee.descent import NodeReader, root_ref, too_deep
+from bee.descent import too_deep
 from bee.messages import encode_level, encode_record
+from bee.node_reader import NodeReader, root_ref
 from bee.protobuf import encode_varint
 
 

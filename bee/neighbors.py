@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bee.btree import MAX_DEPTH, ChildRef
-from bee.descent import NodeReader, locate, locate_open, too_deep
+from bee.descent import locate, locate_open, too_deep
 from bee.keyspace import KeyRange
+from bee.node_reader import NodeReader
 from bee.protobuf import decode_varint
 
 

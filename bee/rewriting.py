@@ -14,11 +14,11 @@ from itertools import chain, count
 from typing import NamedTuple
 
 from bee.changes import TreeChanges
-from bee.descent import parse_record
 from bee.errors import CorruptTree
 from bee.keyspace import Codec, K
 from bee.log import Log
 from bee.messages import NodeRecord, decode_levels, encode_level
+from bee.node_reader import parse_record
 from bee.protobuf import decode_varint, encode_varint
 from bee.writer import Writer
 from hypercore.encoding import DecodeError

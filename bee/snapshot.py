@@ -6,24 +6,16 @@ from collections.abc import Container, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from bee.batch import Entry, Stored, decode_entries, decode_entry, entry_decoder
-from bee.descent import (
-    PAUSE_EFFORT,
-    BlocksNeeded,
-    NodeReader,
-    ReadCounter,
-    ReadStatistics,
-    Tree,
-    find_closed,
-    root_ref,
-)
+from bee.batch import Entry, decode_entries, decode_entry, entry_decoder
+from bee.descent import Stored, look_up
 from bee.diff import DiffCursor, gather
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
 from bee.keyspace import Codec, K, Keyspace, V, encode_name
-from bee.messages import NodeRecord, decode_key_value
+from bee.messages import NodeRecord
+from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
-from hypercore.encoding import DecodeError
+from bee.tree import PAUSE_EFFORT, ReadCounter, ReadStatistics, Tree
 from hypercore.errors import OutOfRange
 
 A = TypeVar("A")
@@ -308,23 +300,3 @@ class Snapshot(Generic[K, V]):
                 self._extension.ask_diff(self.version, version, bounds, cursor.last_key, lacking)
 
         return Results(self._tree, self.fork, cursor, self._counter, ask)
-
-
-def look_up(reader: NodeReader, root: bytes, key: bytes) -> Stored | None:
-    """What there is of `key` in the tree below `root`. Raises: BlocksNeeded, CorruptTree."""
-    found = find_closed(reader, root, key)
-    if found is None:
-        return None
-    seq, record = found
-    if record is not None:
-        return seq, key, record[2]
-    block = reader.block(seq)
-    if block is None:
-        raise BlocksNeeded((seq,))
-    try:
-        found_key, value = decode_key_value(block)
-    except DecodeError as error:
-        raise CorruptTree(seq, str(error)) from error
-    if found_key != key:
-        raise CorruptTree(seq, "another key than its tree node says")
-    return seq, key, value

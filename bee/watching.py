@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from bee.batch import Entry, decode_entry
-from bee.descent import BlocksNeeded, NodeReader, ReadCounter, Tree, root_ref
 from bee.diff import DiffCursor, Side
 from bee.errors import HistoryReplaced
 from bee.keyspace import K, KeyRange, Keyspace, V
+from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.ranges import MAX_GROUP, Results
 from bee.snapshot import Change, Difference
+from bee.tree import ReadCounter, Tree
 
 if TYPE_CHECKING:
     from bee.bee import Bee

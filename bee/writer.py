@@ -7,8 +7,9 @@ from itertools import islice
 from typing import TypeVar
 
 from bee.changes import TreeChanges
-from bee.descent import PAUSE_EFFORT, BlocksNeeded, NodeReader, ReadCounter, Tree
 from bee.errors import CorruptTree, LogChanged
+from bee.node_reader import BlocksNeeded, NodeReader
+from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 
 T = TypeVar("T")
 

@@ -21,6 +21,8 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
+from hypercore.errors import UsageError
+
 Entropy = Callable[[int], bytes]
 """Gives that many random bytes; tests pass their own."""
 
@@ -46,7 +48,14 @@ def namespace(name: str, count: int) -> list[bytes]:
 
 
 def discovery_key(key: bytes) -> bytes:
-    """What is announced instead of a core's key: knowing it does not open the core."""
+    """What is announced instead of a core's key: knowing it does not open the core.
+
+    Raises: UsageError for what is no key.
+    """
+    if len(key) != KEY_BYTES:
+        raise UsageError(
+            f"a key has {KEY_BYTES} bytes, not {len(key)}: `decode_id` reads what people write"
+        )
     return blake2b(b"hypercore", key=key)
 
 

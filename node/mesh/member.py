@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 import trio
@@ -151,6 +151,8 @@ class Member:
         self.failures = 0
         """Reads of its data that failed."""
         self.conduct = Conduct(trio.current_time())
+        self.stopwatch: Callable[[], float] = time.perf_counter
+        """Measures what is done for it, in seconds."""
         self.has_shown_values = False
         """Whether it held anything that it was asked for."""
         self.is_frozen = False

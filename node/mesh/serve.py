@@ -91,13 +91,15 @@ async def serve_member(
     cores: MemberCores,
     traffic: Traffic | None = None,
     serve_more: ServeMore | None = None,
+    *,
+    stopwatch: Callable[[], float] = time.perf_counter,
 ) -> str:
     """Serve whoever is at the other end; returns why it ended.
 
     `serve_more` runs beside that once it is a member, as long as it is one.
 
     `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers,
-    and when it was heard last.
+    and when it was heard last. With the `stopwatch` what is done for it is measured.
 
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
@@ -120,7 +122,7 @@ async def serve_member(
         owners_of=mesh.owners.of,
     )
     member = Member(link.remote_public_key, channel, session, mesh)
-    member.traffic = traffic
+    member.traffic, member.stopwatch = traffic, stopwatch
     try:
         async with trio.open_nursery() as nursery:
             member.carry_out(session.open())
@@ -221,16 +223,16 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
     try:
         while member.close_reason is None:
             messages = await channel.receive()
-            started, size = time.perf_counter(), 0
+            started, size = member.stopwatch(), 0
             for number, payload in messages:
                 member.carry_out(session.receive(number, payload, trio.current_time()))
                 size += len(payload)
-                seconds = time.perf_counter() - started
+                seconds = member.stopwatch() - started
                 if seconds > TURN_SECONDS and session.state is State.MEMBER:
                     await _weigh(member, size, seconds)
-                    started, size = time.perf_counter(), 0
+                    started, size = member.stopwatch(), 0
             if session.state is State.MEMBER:
-                await _weigh(member, size, time.perf_counter() - started)
+                await _weigh(member, size, member.stopwatch() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))
 
@@ -264,9 +266,9 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
     """Answer in order, one at a time: that is what bounds the work a member can cause."""
     while True:
         await member.query_arrived.wait()
-        started = time.perf_counter()
+        started = member.stopwatch()
         while (query := member.next_query()) is not None:
-            member.conduct.effort.spend(time.perf_counter() - started, trio.current_time())
+            member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
             values = await _look_up(mesh, member, query)
             mesh.count_query()
             # Read after the states: this version has at least what they say.
@@ -275,17 +277,17 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             pusher = mesh.pusher if query.wants_push else None
             known = dict(zip(query.ids, query.known, strict=True))
             held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
-            pushed, started = 0, time.perf_counter()
+            pushed, started = 0, member.stopwatch()
             if pusher is not None:
                 pushed = pusher.push(member.id, held)  # so that the answer finds them announced
             member.carry_out(member.session.answer(query.request_id, version, values))
             if pusher is not None:
                 pushed += await pusher.push_dependencies(member.id, held)
                 if not pushed:  # it has had all of that
-                    seconds = time.perf_counter() - started
+                    seconds = member.stopwatch() - started
                     member.conduct.effort.spend(seconds, trio.current_time())
                 await _wait_turn(member)
-            started = time.perf_counter()
+            started = member.stopwatch()
 
 
 async def _look_up(
@@ -297,12 +299,12 @@ async def _look_up(
     stored = _stored_values(mesh)
     for start in range(0, len(query.ids), _QUERY_PAUSE):
         few = query.ids[start : start + _QUERY_PAUSE]
-        started, present = time.perf_counter(), 0
+        started, present = member.stopwatch(), 0
         for co_id in few:
             held = held_sessions(await stored_state(mesh.host, co_id))
             values.append((co_id, held))
             present += held is not None
-        took, now = time.perf_counter() - started, trio.current_time()
+        took, now = member.stopwatch() - started, trio.current_time()
         member.conduct.note_looked_up(took, present, len(few) - present, stored, now)
         await _wait_turn(member)
     return values

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercore.crypto import Entropy, KeyPair, system_entropy
+from hypercore.crypto import KEY_BYTES, Entropy, KeyPair, system_entropy
 from swarm.announcement import Address, NeighborLeft, NeighborSeen, create_instance_name
 from swarm.io.connection import Connection
 from swarm.io.dialer import MAX_DIALS, Dialer, choose_relay
@@ -114,11 +114,12 @@ class Swarm:
         look-up in the table may bring. Joined once more, the last word counts. Returns at once;
         `wait_announced` waits for the network.
 
-        Raises: ValueError for neither server nor client.
+        Raises: ValueError for neither server nor client, and for what is no topic.
         Cancel: joined, or not, but never half.
         """
         if not (is_server or is_client):
             raise ValueError("a topic is joined as a server, as a client, or as both")
+        _check_bytes("a topic", topic)
         await trio.lowlevel.checkpoint()
         self._interests[topic] = Interest(is_server, is_client, limit)
         if is_client:
@@ -176,7 +177,14 @@ class Swarm:
     # Peers that are named.
 
     def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
-        """Keep a connection with whoever listens there; with a key, only if they prove it."""
+        """Keep a connection with whoever listens there; with a key, only if they prove it.
+
+        Raises: ValueError for no port, or no key.
+        """
+        if not 0 <= port < 65536:
+            raise ValueError(f"{port} is no port")
+        if public_key is not None:
+            _check_bytes("a public key", public_key)
         self._book.add_static(host, port, public_key, trio.current_time())
         self._changes.note()
 
@@ -353,6 +361,11 @@ class Swarm:
     async def _accept_peer(self, connection: Connection) -> None:
         """Serve a connection that came by way of our key."""
         await self._sessions.admit(connection, Source.INCOMING)
+
+
+def _check_bytes(what: str, value: bytes) -> None:
+    if len(value) != KEY_BYTES:
+        raise ValueError(f"{what} has {KEY_BYTES} bytes, not {len(value)}")
 
 
 def _everyone(_: bytes) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import Bee, Compaction, CorruptTree
-from bee.descent import decode_ref
 from bee.messages import decode_levels, decode_record
+from bee.node_reader import decode_ref
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 from tests.bee.test_model import Step, run_steps
 from tests.reference.bee_model import BeeModel

@@ -270,7 +270,7 @@ ALWAYS_FOUND = 8
 
 
 async def error_of(read: Read) -> CorruptTree | None:
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         try:
             await read()
         except CorruptTree as error:
@@ -344,7 +344,7 @@ async def test_a_tree_of_shared_children_ends_also_where_only_newer_keys_are_wan
     """Its nodes are new, its only key is old: nothing in order that could be out of order."""
     blocks = [block([([1], [(seq - 1, 0), (seq - 1, 0)])], b"key-%d" % seq) for seq in range(2, 31)]
     bee = Bee(BeeLog([HEADER, leaf(1), *blocks]))
-    with trio.fail_after(10), pytest.raises(CorruptTree, match="shared"):
+    with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
         assert [entry async for entry in bee.range(since=2)]
-    with trio.fail_after(10), pytest.raises(CorruptTree, match="shared"):
+    with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
         await bee.compact(dry_run=True)

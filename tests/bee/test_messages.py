@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bee.descent import decode_header
 from bee.errors import NotABee, UnknownFormat
 from bee.messages import (
     CacheHint,
@@ -31,6 +30,7 @@ from bee.messages import (
     is_deletion,
 )
 from bee.protobuf import encode_bytes_field, encode_packed, encode_varint
+from bee.tree import decode_header
 from hypercore.encoding import DecodeError
 
 T = TypeVar("T")

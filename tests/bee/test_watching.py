@@ -31,7 +31,7 @@ async def tell(update: Update) -> Told:
 
 
 async def next_told(watch: Watch) -> Told:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         return await tell(await watch.__anext__())
 
 
@@ -229,7 +229,7 @@ async def test_history_that_goes_on() -> None:
     await put_all(bee, [b"a", b"b", b"c"])
     history = bee.live_history(gte=-2)
     seen = []
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async for change in history:
             seen.append((change.seq, change.key, change.is_deletion))
             if change.key == b"c":

@@ -57,7 +57,7 @@ async def test_a_core_that_the_remote_gets_right_after_it_turned_ours_down() -> 
             await core.append([b"block"])
             remote_open = await anext(opens)
             remote_open.reject()
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 channel = await open_channel(mux, core)
                 assert await channel.receive()
             channel.close()
@@ -68,7 +68,7 @@ async def test_a_channel_that_ends_without_a_word_is_opened_again() -> None:
     """The remote's last user has closed the core, as our open was on its way."""
     async with open_corestore(None) as store, open_remote(store) as (mux, opens):
         core = await store.get(key=THEM.public_key)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await anext(opens)
             channel = await open_channel(mux, core)
             channel.close()
@@ -82,7 +82,7 @@ async def test_a_core_that_is_closed_and_opened_at_once_is_offered_anew() -> Non
     async with open_corestore(None) as store, open_remote(store) as (mux, opens):
         for number in range(20):
             core = await store.get(name=f"core {number}")
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await anext(opens)
                 await core.close()
                 core = await store.get(name=f"core {number}")

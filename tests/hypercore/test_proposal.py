@@ -259,7 +259,7 @@ async def test_who_waits_for_a_block_gets_it_from_an_append_here() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert found == [b"one"]
         await core.append([b"two", b"three"], key_pair=PAIR)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await trio.testing.wait_all_tasks_blocked()
         assert sorted(found) == [b"all", b"one", b"three", b"three"]
 

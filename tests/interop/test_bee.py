@@ -200,7 +200,7 @@ async def test_javascript_passes_over_questions_that_it_does_not_know() -> None:
 
 
 async def test_we_read_a_large_one_of_javascript_sparsely() -> None:
-    count = 100_000
+    count = 20_000
     with trio.fail_after(LIMIT_SECONDS):
         async with open_bee_peer() as peer, open_corestore(None) as store:
             key = (await peer("open", id="a", name="theirs"))["key"]
@@ -210,20 +210,21 @@ async def test_we_read_a_large_one_of_javascript_sparsely() -> None:
                 await core.wait_length(count + 1)
                 bee = Bee(core)
                 snapshot = bee.snapshot()
-                entry = await snapshot.get(key_of(54_321))
+                entry = await snapshot.get(key_of(14_321))
                 assert entry is not None
-                assert entry.value == bytes([54_321 & 255]) * 20
-                assert core.info().blocks_held <= 60
+                assert entry.value == bytes([14_321 & 255]) * 20
+                assert core.info().blocks_held <= 40
                 assert snapshot.reads.round_trips <= 14  # hints that come late leave plain descent
                 again = bee.snapshot()
                 assert await again.get(b"nowhere") is None
                 before = core.info().blocks_held
                 ranged = bee.snapshot()
-                entries = ranged.range(gte=key_of(70_000), lt=key_of(70_100))
-                assert [e.key async for e in entries] == [key_of(n) for n in range(70_000, 70_100)]
-                assert core.info().blocks_held - before <= 260
-                # Theirs answers late (it walks the whole range first): much is read without hints.
-                assert ranged.reads.round_trips <= 30
+                entries = ranged.range(gte=key_of(10_000), lt=key_of(10_100))
+                assert [e.key async for e in entries] == [key_of(n) for n in range(10_000, 10_100)]
+                assert core.info().blocks_held - before <= 200
+                # Theirs answers late (it walks the whole range first). Without any hint each of at
+                # most 25 leaves takes a round trip, and its entries another.
+                assert ranged.reads.round_trips <= 60
 
 
 async def test_javascript_reads_what_an_erasure_leaves(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_clients_of_a_full_disk_lose_nothing(small_disk: Path) -> None:
         fill_disk(small_disk / BALLAST)
         on_its_way = {"id": made, "key": "a", "value": "w" * 5000}
         assert (await writer.do("set", **on_its_way, timeout=500)) == {"synced": False}
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while await is_ready(node):
                 pass
         refused = {"id": made, "key": "b", "value": "x"}

@@ -68,7 +68,7 @@ async def test_the_least_used_ranges_go() -> None:
         assert own.bitfield.count(0, 1000) == 1000, "ours is no cache"
         # Range 0 is read again, so it is not the next one to go.
         log = UsedLog(copy, uses)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await log.get_many([5]) == [b"%0100d" % 5]
             assert log.get_local(5) is not None
             await copy.download(0, COUNT)

@@ -40,7 +40,7 @@ async def load(node: Node, co_id: RawCoId) -> bool:
 
 async def wait_kept(keeper: Node, owner: Node) -> None:
     assert owner.key is not None
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         while not any(
             core.key == owner.key.hex() and core.held == core.length > 1
             for core in keeper.status().cores

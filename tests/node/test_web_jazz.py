@@ -166,7 +166,7 @@ async def test_shutdown_tells_clients_1001() -> None:
             await client.receive()
             servers.cancel_scope.cancel()
             nursery.start_soon(client.wait_closed)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await _wait_cancelled(servers, client)
     assert client.protocol.close_code == 1001
 

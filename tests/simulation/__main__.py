@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--again", type=Path, help="only the seeds in such a file")
     parser.add_argument("--nodes", type=int, help="so many, instead of as the seed says")
     parser.add_argument("--trace", action="store_true", help="print what happens")
+    parser.add_argument("--counts", action="store_true", help="print how often what happened")
     parser.add_argument("--hasty", action="store_true", help="with disks that do not sync")
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
@@ -43,7 +45,11 @@ def main() -> None:
     if options.again is not None:
         seeds = read_seeds(options.again.read_text())
     run = partial(_run_quietly, nodes=options.nodes, is_hasty=options.hasty)
-    sys.exit(_run(seeds, options.jobs, run, options.failures))
+    seen: Counter[str] = Counter()
+    status = _run(seeds, options.jobs, run, options.failures, seen)
+    if options.counts:
+        sys.stdout.write("".join(f"{seen[what]:8} {what}\n" for what in sorted(seen)))
+    sys.exit(status)
 
 
 def read_seeds(text: str) -> list[int]:
@@ -71,7 +77,11 @@ def _summary(outcome: Outcome) -> str:
 
 
 def _run(
-    seeds: Sequence[int], jobs: int, run: Callable[[int], Outcome], failures: Path | None
+    seeds: Sequence[int],
+    jobs: int,
+    run: Callable[[int], Outcome],
+    failures: Path | None,
+    seen: Counter[str],
 ) -> int:
     started = time.perf_counter()
     failed = 0
@@ -79,6 +89,7 @@ def _run(
     acknowledged = 0
     for done, outcome in enumerate(_outcomes(seeds, jobs, run), 1):
         acknowledged += outcome.acknowledged
+        seen += outcome.seen
         slowest = max(slowest, outcome.seconds_to_converge)
         if outcome.violations:
             failed += 1
@@ -87,7 +98,7 @@ def _run(
             if failures is not None:
                 with failures.open("a") as file:
                     file.write(f"{outcome.seed} {outcome.violations[0]}\n")
-        if done % 500 == 0:
+        if done % 100 == 0:
             sys.stderr.write(f"{done} seeds, {failed} failed\n")
     seconds = time.perf_counter() - started
     sys.stdout.write(

@@ -190,7 +190,7 @@ class SimulatedClient:
     async def run(self) -> None:
         """Stay connected with a node that is up, until cancelled."""
         while True:
-            while self._nodes[self._home].is_shut_out:
+            while not self._nodes[self._home].takes_clients:
                 self._home = (self._home + 1) % len(self._nodes)
             node = self._nodes[self._home]
             if not node.is_up:

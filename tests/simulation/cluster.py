@@ -17,9 +17,10 @@ What must hold whatever happens:
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import trio
 import trio.socket
@@ -33,7 +34,7 @@ from tests.simulation.clients import SimulatedClient, Truth
 from tests.simulation.determinism import LogWatch, derive, run_deterministic
 from tests.simulation.faults import FaultMaker
 from tests.simulation.network import Network
-from tests.simulation.nodes import MESH, SimulatedNode, found_mesh
+from tests.simulation.nodes import MESH, SimulatedNode, encrypted, found_mesh
 from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
 from tests.support.authors import edits, group_header, map_header, role
 
@@ -64,6 +65,8 @@ class Outcome:
     bytes_delivered: int = 0
     digest: int = 0
     seconds_to_converge: float = 0.0
+    seen: Counter[str] = field(default_factory=Counter)
+    """How often each thing happened: steps, events in the log, what nodes count."""
 
 
 def run_seed(seed: int, *, nodes: int | None = None, is_hasty: bool = False) -> Outcome:
@@ -98,8 +101,10 @@ class Cluster:
         self._outcome = outcome
         self._network = Network(derive(script.seed, "network"))
         self._truth = Truth()
-        count = len(script.nodes)
-        memberships = found_mesh(count) if script.is_founded else [MESH] * count
+        mesh = encrypted(MESH) if script.is_encrypted else MESH
+        memberships = [mesh] * len(script.nodes)
+        if script.is_founded:
+            memberships = found_mesh(mesh, [plan.role for plan in script.nodes])
         self._nodes = [
             SimulatedNode(self._network, plan, script.seed, self._note, membership)
             for plan, membership in zip(script.nodes, memberships, strict=True)
@@ -122,7 +127,7 @@ class Cluster:
         self._outcome.violations.append(text)
 
     async def play(self) -> None:
-        logs = LogWatch(self._note)
+        logs = LogWatch(self._note, self._outcome.seen)
         logs.install()
         trio.socket.set_custom_socket_factory(self._network)
         try:
@@ -161,6 +166,7 @@ class Cluster:
             for step in script.steps:
                 await trio.sleep_until(start + step.at)
                 self._note(f"{step.what.name.lower()} by {step.actor}")
+                self._outcome.seen[f"step {step.what.name.lower()}"] += 1
                 if isinstance(step.what, Fault):
                     faults.make(step.what, step.actor, derive(script.seed, "step", step.draw))
                 else:
@@ -173,6 +179,7 @@ class Cluster:
             await self._check_held(node)
             self._check_cores(node)
         self._check_quotas()
+        self._count()
         for node in self._nodes:
             await node.stop()
 
@@ -232,7 +239,7 @@ class Cluster:
                 client.hang_up()
             case Deed.FORK if maps:
                 node = chance.choice(self._nodes)
-                if node.is_up:
+                if node.is_up and node.takes_clients:
                     client.fork(self._truth.headers[chance.choice(maps)], node)
             case Deed.GORGE if maps:
                 self._greedy.add(client.number)
@@ -240,6 +247,20 @@ class Cluster:
                 client.write(header, edits(4, size=QUOTA_BYTES // 3))
             case _:
                 pass
+
+    def _count(self) -> None:
+        """Look at what nodes count; of those that started again, since then."""
+        seen = self._outcome.seen
+        for node in self._nodes:
+            seen[f"node {node.plan.role.value}"] += 1
+            seen[f"node keeps {', '.join(node.policy.brief)}"] += 1
+            seen["node encrypted"] += self._script.is_encrypted
+            seen["node min copies"] += node.plan.min_copies > 1
+            for source in (node.mesh, node.sync):
+                counted = {} if source is None else asdict(source.statistics())
+                for name, number in counted.items():
+                    if isinstance(number, int) and number:
+                        seen[f"count {name}"] += number
 
     # What must hold.
 
@@ -274,7 +295,7 @@ class Cluster:
         """Who lacks what, now."""
         states: dict[RawCoId, dict[int, dict[CoSessionId, int]]] = {}
         for co_id in self._made:
-            for node in self._members:
+            for node in self._readers:
                 if node.sync is not None:
                     state = await node.sync.known_state(co_id)
                     if state != NOTHING:
@@ -282,6 +303,7 @@ class Cluster:
         apart = [text for co_id in states for text in self._compare(co_id, states[co_id])]
         apart += self._unacknowledged()
         apart += self._not_gone()
+        apart += self._not_kept()
         apart += [text for session in self._truth.forked for text in await self._unseen(*session)]
         return apart
 
@@ -294,10 +316,10 @@ class Cluster:
             merge_counts(wanted, states[number])
         deletions = {key: count for key, count in wanted.items() if is_delete_session(key)}
         wanted = deletions or wanted
-        for node in self._members:
+        for node in self._readers:
             if node.sync is None:
                 yield f"node {node.number} is not up"
-            elif node.plan.policy.everything or co_id in node.sync.subscribed_ids():
+            elif node.wants(co_id, self._truth.headers):
                 held = states.get(node.number)
                 if held is None or {key: held.get(key, 0) for key in wanted} != wanted:
                     yield f"node {node.number} has {held} of {co_id}, wanted {wanted}"
@@ -315,14 +337,14 @@ class Cluster:
         """
         counts: dict[int, int] = {}
         unaware: list[int] = []
-        for node in self._members:
+        for node in self._readers:
             if node.sync is None or node.store is None:
                 continue
             held = (await node.sync.known_state(co_id)).sessions.get(session_id, 0)
             if held > self._truth.forked[co_id, session_id]:
                 counts[node.number] = held
                 known = {(fork.co_id, fork.session_id) for fork in await node.store.forks()}
-                wants = node.plan.policy.everything or co_id in node.sync.subscribed_ids()
+                wants = node.wants(co_id, self._truth.headers)
                 if (co_id, session_id) not in known and wants:
                     unaware.append(node.number)
         if len(set(counts.values())) < 2:
@@ -333,6 +355,21 @@ class Cluster:
     def _members(self) -> list[SimulatedNode]:
         """Nodes that nobody shut out."""
         return [node for node in self._nodes if not node.is_shut_out]
+
+    @property
+    def _readers(self) -> list[SimulatedNode]:
+        """Of these, who can read what all have."""
+        return [node for node in self._members if not node.is_blind]
+
+    def _not_kept(self) -> Iterable[str]:
+        """A blind member keeps all of what each writer has."""
+        for node in self._members:
+            if not node.is_blind:
+                continue
+            for writer in self._readers:
+                lacking = 0 if writer.data is None else node.lacks_of(writer.data)
+                if lacking and writer.takes_clients:
+                    yield f"node {node.number} lacks {lacking} blocks of node {writer.number}"
 
     def _not_gone(self) -> Iterable[str]:
         """Who was shut out has no connection with anybody."""

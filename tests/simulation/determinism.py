@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
 
@@ -56,9 +57,11 @@ def run_deterministic(seed: int, main: Callable[[], Awaitable[T]]) -> T:
 class LogWatch(logging.Handler):
     """Every log line goes into the trace; warnings and errors are remembered as well."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, seen: Counter[str]) -> None:
+        """Counts events by name in `seen`."""
         super().__init__(logging.WARNING)
         self._note = note
+        self._seen = seen
         self.complaints: list[str] = []
 
     def install(self) -> None:
@@ -82,6 +85,7 @@ class LogWatch(logging.Handler):
         fields = " ".join(
             f"{key}={value}" for key, value in event.items() if key not in {"event", "node"}
         )
+        self._seen[f"log {event['event']}"] += 1
         self._hear(method, f"node {event.get('node', '-')}: {event['event']} {fields}")
         raise structlog.DropEvent
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from node.mesh.ticket import Role
+from tests.simulation.circumstances import draw_policy
 from tests.simulation.clients import Truth
 from tests.simulation.determinism import Note
 from tests.simulation.disk import Shortage
@@ -49,6 +51,8 @@ class FaultMaker:
             self._nursery.start_soon(self._copy, self._nodes[actor])
         elif fault is Fault.BAN:
             self._nursery.start_soon(self._ban, self._nodes[actor])
+        elif fault in {Fault.COMPACT, Fault.EVICT, Fault.POLICY}:
+            self._nursery.start_soon(self._keep_up, fault, self._nodes[actor], chance)
         elif fault is Fault.FULL:
             self._nursery.start_soon(self._fill, self._nodes[actor], chance)
         elif fault is Fault.FLAP:
@@ -128,12 +132,24 @@ class FaultMaker:
             node.make_copy()
             self._truth.copy(node.number)
 
+    async def _keep_up(self, fault: Fault, node: SimulatedNode, chance: random.Random) -> None:
+        await node.wait_started()
+        if self._is_over.is_set() or not node.is_up:
+            return
+        if fault is Fault.COMPACT:
+            node.compact()
+        elif fault is Fault.EVICT:
+            node.evict()
+        else:
+            node.change_policy(draw_policy(chance, node.policy))
+
     async def _ban(self, node: SimulatedNode) -> None:
         """The clients of the node go elsewhere."""
-        founder = self._nodes[0]
-        await founder.wait_started()
+        admins = [other for other in self._nodes if other.plan.role is Role.ADMIN]
+        admin = next((other for other in admins if other is not node), self._nodes[0])
+        await admin.wait_started()
         if not self._is_over.is_set():
-            founder.shut_out(node)
+            admin.shut_out(node)
 
     async def _fill(self, node: SimulatedNode, chance: random.Random) -> None:
         """Meanwhile all that was acknowledged is served."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,24 +13,32 @@ import trio
 from structlog.contextvars import bound_contextvars
 
 from bee.bee import Bee
-from hypercore.corestore import corestore_on
+from hypercore.core import Core
+from hypercore.corestore import Corestore, corestore_on
 from hypercore.crypto import KeyPair
+from hypercore.errors import HypercoreError
 from hypercore.storage import Durability
 from hypercore.storage.memory import MemoryStorage
 from node.access.gate import Gate
 from node.access.quotas import Quotas
 from node.access.usage_file import count_usage
+from node.block_cache import BlockCache
 from node.cojson.gatekeeper import Origin
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
-from node.cojson.room import Room
+from node.cojson.room import Room, run_with_room
 from node.cojson.serve import ClientSocket, serve_client
+from node.compacting import Compacting, CompactionOptions
 from node.covalue.bee_store import BeeStore
+from node.covalue.header import CoValueHeader
+from node.covalue.ids import RawCoId
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.mesh.exchange import measure_traffic
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
+from node.mesh.owners import owner_in
+from node.mesh.pushing import ValuePusher
 from node.mesh.recall import LogWasLonger
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
@@ -47,6 +55,9 @@ from tests.simulation.network import CURRENT_HOST, PORT, Network
 MESH = Membership("bees", b"a secret of the simulation")
 FOUNDER = 0
 
+EVICTIONS = 4
+"""Measurements one after the other until nothing counts as used lately."""
+
 UNWIND_SECONDS = 30.0
 """For the tasks of a node that is stopped; virtual, and far more than they may need."""
 
@@ -55,16 +66,28 @@ def identity_of(number: int) -> KeyPair:
     return KeyPair.from_seed(number.to_bytes(32, "big"))
 
 
-def found_mesh(count: int) -> list[Membership]:
-    """What each of so many nodes knows of a mesh in which the founder let in all others by name."""
+def encrypted(mesh: Membership) -> Membership:
+    return replace(mesh, is_encrypted=True, data_secret=b"another secret")
+
+
+def found_mesh(mesh: Membership, roles: Sequence[Role]) -> list[Membership]:
+    """What each node knows of a mesh in which the founder, the first, let in the others by name."""
     founder = identity_of(FOUNDER)
-    mesh = replace(MESH, founders=frozenset((founder.public_key,)))
+    mesh = replace(mesh, founders=frozenset((founder.public_key,)))
     grants: list[Grant | None] = [None]
-    for number in range(1, count):
+    for number, role in enumerate(roles[1:], 1):
         id = identity_of(number).public_key
-        grants.append(mesh.sign_grant(founder, Role.WRITER, member=id, expiry=None, unix_seconds=0))
+        grants.append(mesh.sign_grant(founder, role, member=id, expiry=None, unix_seconds=0))
     known = frozenset(grant for grant in grants if grant is not None)
-    return [replace(mesh, grant=grant, grants=known) for grant in grants]
+    return [
+        replace(
+            mesh,
+            grant=grant,
+            grants=known,
+            data_secret=b"" if role is Role.BLIND else mesh.data_secret,
+        )
+        for role, grant in zip(roles, grants, strict=True)
+    ]
 
 
 class Door(ClientSocket, Protocol):
@@ -82,6 +105,9 @@ class NodePlan:
     quotas: Quotas
     peers: tuple[int, ...]
     """Nodes whose addresses it was told."""
+    role: Role = Role.WRITER
+    """That of the first node is the founder's, whatever it says here."""
+    min_copies: int = 1
     is_hasty: bool = False
     """Its disk lies about what it has synced."""
 
@@ -104,6 +130,8 @@ class SimulatedNode:
         self.host = network.add_host()
         self.number = self.host.number
         self.plan = plan
+        self.policy = plan.policy
+        """Of now; a node keeps it over a restart."""
         self.identity = identity_of(self.number)
         self.is_shut_out = False
         self.copy: Copy | None = None
@@ -125,12 +153,36 @@ class SimulatedNode:
         self.mesh: Mesh | None = None
         self.swarm: Swarm | None = None
         self.store: BeeStore | None = None
+        self.cores: Corestore | None = None
+        self.data: Core | None = None
+        self._compacting: Compacting | None = None
+        self._cache: BlockCache | None = None
         self._clients: trio.Nursery | None = None
         self._doors: dict[Door, None] = {}
 
     @property
     def is_up(self) -> bool:
         return self.sync is not None
+
+    @property
+    def is_blind(self) -> bool:
+        return self._membership.lacks_key
+
+    @property
+    def takes_clients(self) -> bool:
+        """Whether what clients bring here is on its way to all others."""
+        return not self.is_shut_out and self.plan.role in {Role.WRITER, Role.ADMIN}
+
+    def wants(self, co_id: RawCoId, headers: Mapping[RawCoId, CoValueHeader]) -> bool:
+        """Whether it is to hold this value, for itself or for a client."""
+        if self.sync is None:
+            return False
+        owners: list[str] = []
+        header: CoValueHeader | None = headers[co_id]
+        while header is not None and (owner := owner_in(header)):
+            owners.append(owner)
+            header = headers.get(RawCoId(owner))
+        return self.policy.keeps(co_id, owners) or co_id in self.sync.subscribed_ids()
 
     def start(self, nursery: trio.Nursery) -> None:
         self._note(f"node {self.number} starts")
@@ -170,24 +222,28 @@ class SimulatedNode:
         seed = self.number.to_bytes(32, "little")
         with corestore_on(storage, primary_key=seed, entropy=self._chance.randbytes) as cores:
             async with open_data_core(cores, self._membership.data_key) as data:
-                store = BeeStore(Bee(data), data, cores.reclaim)
+                bee = Bee(data)
+                compacting = Compacting(bee, data, cores.reclaim, CompactionOptions(0.0, 0))
+                store = BeeStore(bee, data, compacting.reclaim)
                 gate = Gate(quotas=plan.quotas, usage=await count_usage(store))
                 limits = DiskLimits((), self.disk.max_bytes)
+                options = HostOptions(min_copies=plan.min_copies)
                 self.room = room = Room()
                 async with (
                     open_disk_guard(room, limits, cores, store, self._measure),
-                    open_sync_host(store, HostOptions(), access=gate, room=room) as sync,
+                    open_sync_host(store, options, access=gate, room=room) as sync,
                     open_mesh(
                         sync,
                         data,
                         self._membership,
                         id=public_key,
                         name=f"node {self.number}",
-                        policy=plan.policy,
+                        policy=self.policy,
                         identity=self.identity,
                         book=self._book,
                         clock=trio.current_time,
                         cores=cores,
+                        pusher=ValuePusher(bee, data),
                         rebuild=store.rebuild,
                         entropy=self._chance.randbytes,
                     ) as mesh,
@@ -197,7 +253,10 @@ class SimulatedNode:
                     async def serve(connection: Connection) -> None:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
-                                await serve_member(mesh, mux, cores, measure_traffic(connection))
+                                await serve_member(
+                                    *(mesh, mux, cores, measure_traffic(connection)),
+                                    stopwatch=trio.current_time,
+                                )
                             except (KeptOut, NotSpoken) as error:
                                 self._note(f"node {self.number}: {error}")
 
@@ -214,8 +273,13 @@ class SimulatedNode:
                         await mesh.recall.wait_settled()
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
+                            clients.start_soon(run_with_room, room, compacting.run)
                             self.sync, self.mesh, self.swarm = sync, mesh, swarm
                             self.store, self._clients = store, clients
+                            self.cores, self.data = cores, data
+                            self._compacting = compacting
+                            kept = mesh.safekeeping.kept
+                            self._cache = BlockCache(cores, mesh.uses, 0, kept)
                             try:
                                 yield
                             finally:
@@ -225,6 +289,45 @@ class SimulatedNode:
     async def _measure(self, _paths: tuple[Path, ...]) -> tuple[int, int]:
         await trio.lowlevel.checkpoint()
         return self.disk.measure()
+
+    def compact(self) -> None:
+        """Have the bee compacted at the next look."""
+        assert self._clients is not None
+        assert self._compacting is not None
+        self._clients.start_soon(self._compacting.reclaim)
+
+    def evict(self) -> None:
+        """Give up all blocks of others that nobody reads."""
+        if self._cache is not None and self._clients is not None:
+            cache, self._cache = self._cache, None
+            self._clients.start_soon(self._evict, cache)
+
+    async def _evict(self, cache: BlockCache) -> None:
+        try:
+            for _ in range(EVICTIONS):
+                await cache.trim()
+        except HypercoreError as error:
+            self._note(f"node {self.number} cannot trim its cache: {error}")
+        self._cache = cache
+
+    def change_policy(self, policy: ReplicaPolicy) -> None:
+        assert self.mesh is not None
+        self._note(f"node {self.number} keeps {', '.join(policy.brief)}")
+        self.policy = policy
+        self.mesh.change_policy(policy)
+
+    def lacks_of(self, data: Core) -> int:
+        """How many blocks of a writer's data core are not here."""
+        here = None
+        if self.cores is not None:
+            open_cores = self.cores.open_cores()
+            here = next((core for core in open_cores if core.key == data.key), None)
+        held = range(data.length) if here is None else range(here.length, data.length)
+        lacking = sum(data.bitfield.get(index) for index in held)
+        if here is not None:
+            pairs = ((data.bitfield.get(i), here.bitfield.get(i)) for i in range(here.length))
+            lacking += sum(theirs and not ours for theirs, ours in pairs)
+        return lacking
 
     def make_copy(self) -> None:
         """Copy its directory; it runs on."""
@@ -253,6 +356,7 @@ class SimulatedNode:
         if self.mesh is not None:
             self._membership = self.mesh.membership  # a node saves it as soon as it changes
         self.sync = self.mesh = self.swarm = self.store = self._clients = None
+        self.cores = self.data = self._compacting = self._cache = None
         self._started = trio.Event()
 
     def serve_client(self, socket: Door, origin: Origin) -> None:

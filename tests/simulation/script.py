@@ -10,6 +10,8 @@ from enum import Enum, auto
 from hypercore.storage import Durability
 from node.access.quotas import Quotas
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Role
+from tests.simulation.circumstances import set_up
 from tests.simulation.determinism import derive
 from tests.simulation.nodes import NodePlan
 
@@ -20,8 +22,12 @@ FULL_SHARE = 0.3
 COPY_SHARE = 0.15
 BAN_SHARE = 0.15
 FORK_SHARE = 0.15
+COMPACT_SHARE = 0.3
+EVICT_SHARE = 0.3
+POLICY_SHARE = 0.15
 """Of all runs, in which a disk has no room for a while, in which a node is put back to an older
-state of it, in which one is shut out, and in which an author forks a session."""
+state of it, in which one is shut out, in which an author forks a session, in which a bee is
+compacted, a cache emptied, and a policy changed."""
 
 MIN_CLIENTS = 2
 MAX_CLIENTS = 4
@@ -56,7 +62,13 @@ class Fault(Enum):
     COPY = auto()
     """The directory of a node is copied; at the end of the script it is put back to that."""
     BAN = auto()
-    """The founder of the mesh shuts a node out, for good."""
+    """An admin of the mesh shuts a node out, for good."""
+    COMPACT = auto()
+    """The bee of a node is compacted, and what others need of its log no more is cleared."""
+    EVICT = auto()
+    """A node gives up all blocks of others that it does not need at the moment."""
+    POLICY = auto()
+    """A node keeps other values from now on."""
 
 
 class Deed(Enum):
@@ -95,11 +107,13 @@ class Script:
     jitter: float
     steps: tuple[Step, ...]
     seconds: float
+    is_encrypted: bool = False
 
     @property
     def is_founded(self) -> bool:
         """Whether the mesh has a founder, node 0, and a grant for each: else all may write."""
-        return any(step.what is Fault.BAN for step in self.steps)
+        has_ban = any(step.what is Fault.BAN for step in self.steps)
+        return has_ban or any(plan.role is not Role.WRITER for plan in self.nodes)
 
 
 _FAULT_WEIGHTS = {
@@ -114,6 +128,12 @@ _FAULT_WEIGHTS = {
     Fault.KILL: 2,
     Fault.POWER: 2,
     Fault.STOP: 1,
+}
+
+_UPKEEP_SHARES = {
+    Fault.COMPACT: COMPACT_SHARE,
+    Fault.EVICT: EVICT_SHARE,
+    Fault.POLICY: POLICY_SHARE,
 }
 
 _DEED_WEIGHTS = {
@@ -146,9 +166,11 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
     for _ in range(chance.randint(6, 18)):
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
         steps.append(_step(chance, seconds, deed, clients))
+    plans, is_encrypted = set_up(seed, [_plan(chance, number, count) for number in range(count)])
     return Script(
         seed=seed,
-        nodes=tuple(_plan(chance, number, count) for number in range(count)),
+        nodes=plans,
+        is_encrypted=is_encrypted,
         clients=clients,
         latency=chance.choice(_LATENCIES),
         jitter=chance.choice((0.0, 0.0, 0.01)),
@@ -171,6 +193,9 @@ def draw_adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
         yield replace(step, actor=step.actor + 1)
     if chance.random() < FORK_SHARE:
         yield _step(chance, seconds, Deed.FORK, MIN_CLIENTS)
+    for fault, share in _UPKEEP_SHARES.items():
+        if chance.random() < share:
+            yield _step(chance, seconds, fault, count)
 
 
 def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:

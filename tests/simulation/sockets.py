@@ -44,7 +44,8 @@ class SimulatedSocket(trio.socket.SocketType):
         self._has_ended = False
         self._inbox: deque[bytes] = deque()
         self._backlog: deque[SimulatedSocket] = deque()
-        self._wake = trio.lowlevel.ParkingLot()
+        self._readers = trio.lowlevel.ParkingLot()
+        self._writers = trio.lowlevel.ParkingLot()
 
     # What trio asks.
 
@@ -83,7 +84,7 @@ class SimulatedSocket(trio.socket.SocketType):
         while not self._backlog:
             if self._is_closed:
                 raise trio.ClosedResourceError
-            await self._wake.park()
+            await self._readers.park()
         await trio.lowlevel.checkpoint()
         accepted = self._backlog.popleft()
         return accepted, accepted.getpeername()
@@ -125,15 +126,16 @@ class SimulatedSocket(trio.socket.SocketType):
                 taken = bytes(data[: min(room, _LARGEST_SEND)])
                 self._out.send(taken)
                 return len(taken)
-            await self._wake.park()
+            await self._writers.park()
 
     async def recv(self, size: int, flags: int = 0) -> bytes:
-        await trio.lowlevel.checkpoint()
+        if self._inbox or self._has_ended or self.is_gone:
+            await trio.lowlevel.checkpoint()
         while not self._inbox:
             if self._has_ended and not self._is_closed and self._error is None:
                 return b""
             self._check_open()
-            await self._wake.park()
+            await self._readers.park()
         self._check_open()
         if flags & stdlib_socket.MSG_PEEK:
             return self._inbox[0][:size]
@@ -170,10 +172,10 @@ class SimulatedSocket(trio.socket.SocketType):
             self._has_ended = True
         else:
             self._inbox.append(data)
-        self._wake.unpark_all()
+        self._readers.unpark_all()
 
     def window_opened(self) -> None:
-        self._wake.unpark_all()
+        self._writers.unpark_all()
 
     def be_reset(self) -> None:
         self.break_off("reset by peer")
@@ -203,12 +205,13 @@ class SimulatedSocket(trio.socket.SocketType):
         self.host.sockets[self] = None
         remote.sockets[accepted] = None
         listener._backlog.append(accepted)
-        listener._wake.unpark_all()
+        listener._readers.unpark_all()
 
     def _leave(self) -> None:
         self.is_gone = True
         self.host.sockets.pop(self, None)
-        self._wake.unpark_all()
+        self._readers.unpark_all()
+        self._writers.unpark_all()
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -21,6 +21,6 @@ async def replicating(one: Core, other: Core) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.serve, left)
         nursery.start_soon(other.serve, right)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             yield
         nursery.cancel_scope.cancel()

@@ -34,7 +34,7 @@ def open_sockets(*uses_trains: bool) -> Iterator[list[DatagramSocket]]:
 async def receive(socket: DatagramSocket, count: int) -> list[bytes]:
     received: list[bytes] = []
     while len(received) < count:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await trio.lowlevel.wait_readable(socket.socket)
         received += [datagram for datagram, _ in socket.receive()]
     return received

@@ -49,7 +49,7 @@ async def test_neighbors_with_a_common_topic_find_each_other_and_others_do_not(
             ):
                 await third.join(OTHER)
                 await second.join(TOPIC)
-                with trio.fail_after(15):
+                with trio.fail_after(20):
                     await wait_connections(first, 1)
                     await wait_connections(second, 1)
                 assert first.connections[0].remote_public_key == KEYS[1].public_key
@@ -57,7 +57,7 @@ async def test_neighbors_with_a_common_topic_find_each_other_and_others_do_not(
                 assert third.connections == ()
                 # One who joins the topic later is found as well.
                 await third.join(TOPIC)
-                with trio.fail_after(15):
+                with trio.fail_after(20):
                     await wait_connections(third, 2)
                 assert first.statistics().lan_error == ""
             # A goodbye takes the names away at once.

@@ -44,7 +44,7 @@ async def test_a_socket_that_is_replaced_as_all_is_over_is_not_waited_for(
     checkpoints: int,
 ) -> None:
     """Found by two random NATs: the connection through the relay could not be closed."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with open_lonely_punch() as punch, trio.open_nursery() as nursery:
             nursery.start_soon(partial(punch.analyze, may_reopen=True))
             for _ in range(checkpoints):
@@ -54,7 +54,7 @@ async def test_a_socket_that_is_replaced_as_all_is_over_is_not_waited_for(
 
 @pytest.mark.parametrize("checkpoints", range(12))
 async def test_rounds_that_overlap_share_the_sockets_that_are_tried(checkpoints: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with open_lonely_punch() as punch, trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(partial(punch.analyze, may_reopen=True))
@@ -63,7 +63,7 @@ async def test_rounds_that_overlap_share_the_sockets_that_are_tried(checkpoints:
 
 
 async def test_nothing_is_tried_any_more_when_there_is_no_other_socket() -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with open_lonely_punch() as punch:
             with no_more_files():
                 assert not await punch.analyze(may_reopen=True)
@@ -72,7 +72,7 @@ async def test_nothing_is_tried_any_more_when_there_is_no_other_socket() -> None
 
 async def test_who_waits_for_the_end_of_a_punch_that_is_stopped_is_told() -> None:
     """Found in review: a client that gave up while both punched was waited for until the end."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with open_lonely_punch() as punch, trio.open_nursery() as nursery:
             nursery.start_soon(punch.wait_ended)
             await trio.testing.wait_all_tasks_blocked()

@@ -71,6 +71,18 @@ async def test_a_peer_with_another_key_than_expected_is_not_handed_over() -> Non
             assert left.opened == 0
 
 
+async def test_what_is_no_topic_port_or_key_is_refused_at_once() -> None:
+    async with open_party(SMALL) as left:
+        with pytest.raises(ValueError, match="a topic has 32 bytes, not 5"):
+            await left.swarm.join(b"topic")
+        with pytest.raises(ValueError, match="65536 is no port"):
+            left.swarm.add_peer(LOOPBACK, 65536)
+        with pytest.raises(ValueError, match="a public key has 32 bytes, not 64"):
+            left.swarm.add_peer(LOOPBACK, 1, bytes(64))
+        assert left.swarm.topics == frozenset()
+        assert left.swarm.peers == []
+
+
 async def test_nobody_connects_to_itself() -> None:
     with trio.fail_after(30):
         async with open_party(SMALL) as left:

@@ -47,7 +47,7 @@ async def open_pair() -> AsyncIterator[tuple[WebSocketStream, WebSocketStream]]:
     async def accept() -> None:
         servers.append(await accept_websocket(far))
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
             nursery.start_soon(client.shake_hands)
@@ -82,7 +82,7 @@ async def test_bytes_pass_both_ways_whatever_the_frames() -> None:
 async def test_a_ping_is_answered_and_text_ends_it() -> None:
     near, far = trio.testing.memory_stream_pair()
     protocol = ClientProtocol(parse_uri("ws://example.org/"))
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             servers: list[WebSocketStream] = []
 
@@ -106,7 +106,7 @@ async def test_a_ping_is_answered_and_text_ends_it() -> None:
 )
 async def test_what_is_no_upgrade_is_refused(words: bytes) -> None:
     near, far = trio.testing.memory_stream_pair()
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
 
             async def accept() -> None:
@@ -170,7 +170,7 @@ async def test_who_is_not_there_is_unreachable() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     port = listener.socket.getsockname()[1]
     await listener.aclose()
-    with trio.fail_after(10), pytest.raises(PeerUnreachable, match=f"ws://{LOOPBACK}"):
+    with trio.fail_after(20), pytest.raises(PeerUnreachable, match=f"ws://{LOOPBACK}"):
         await dial_websocket(WebSocketAddress.parse(f"ws://{LOOPBACK}:{port}/"))
 
 
@@ -215,7 +215,7 @@ async def test_a_proxy_may_do_the_tls(tmp_path: Path) -> None:
         await websocket.send_all(await websocket.receive_some())
         await websocket.aclose()
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
             nursery.start_soon(trio.serve_listeners, behind, [listener])
@@ -286,7 +286,7 @@ async def test_who_pings_and_takes_no_answer_is_read_no_further() -> None:
     async def accept() -> None:
         servers.append(await accept_websocket(clogged))
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
             client.send_request(client.connect())

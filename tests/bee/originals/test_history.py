@@ -40,7 +40,7 @@ async def test_a_live_history(bee: Bee[str, str]) -> None:
     """live history; can be destroyed."""
     await put_range(bee, 0, 10)
     seen: list[int] = []
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async for change in bee.live_history(gte=10):
             seen.append(change.seq)
             if len(seen) == 2:

@@ -51,7 +51,7 @@ async def after(told: Told, change: Awaitable[object]) -> object:
 
 
 async def versions_of(watch: Watch[Any, Any]) -> tuple[int, int]:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         update = await anext(watch)
     return update.after.version, update.before.version
 

@@ -325,7 +325,7 @@ async def test_peers_hear_of_it_when_all_of_it_is_true(store: Corestore, core: C
         copies = [await theirs.get(key=log.key) for log in (core, other)]
         nursery.start_soon(store.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await copies[0].wait_length(2)
             async with store.atom(core, other) as atom:
                 atom[core].truncate(1)

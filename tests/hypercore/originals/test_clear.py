@@ -34,7 +34,7 @@ async def replicated(*stores: Corestore) -> AsyncIterator[None]:
         for one, other in pairwise(stores):
             nursery.start_soon(connect, one, other)
         await trio.testing.wait_all_tasks_blocked()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             yield
         nursery.cancel_scope.cancel()
 

@@ -148,7 +148,7 @@ async def test_replicates(store: Corestore) -> None:
         clone = await theirs.get(key=core.key)
         nursery.start_soon(store.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await clone.get(0) == b"foo 0"
         nursery.cancel_scope.cancel()
 
@@ -460,7 +460,7 @@ async def test_peers_wait_for_a_suspended_store(tmp_path: Path) -> None:
         copy = await theirs.get(key=core.key)
         nursery.start_soon(ours.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await copy.get(0) == b"log 0"
             await ours.suspend()
             await trio.testing.wait_all_tasks_blocked()

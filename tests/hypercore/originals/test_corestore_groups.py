@@ -115,7 +115,7 @@ async def test_told_of_what_peers_bring_and_of_the_end(tmp_path: Path) -> None:
             nursery.start_soon(ours.replicate, our_mux)
             nursery.start_soon(theirs.replicate, their_mux)
             await core.append(b"hello")
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 assert await anext(watch) == GroupUpdate(core.key, 1, 0)
             assert theirs.group_updates(TOPIC) == [core.key]
             nursery.cancel_scope.cancel()

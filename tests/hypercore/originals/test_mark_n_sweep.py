@@ -199,7 +199,7 @@ async def test_peers_are_told(store: Corestore) -> None:
         copy = await theirs.get(key=core.key)
         nursery.start_soon(store.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await copy.wait_length(100)
             async with core.marking() as marks:
                 marks.add_range(50, 60)

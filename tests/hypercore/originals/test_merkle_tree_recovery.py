@@ -93,7 +93,7 @@ async def serve_a_reader(store: Corestore, key: bytes) -> None:
         copy = await theirs.get(key=key)
         nursery.start_soon(store.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await copy.wait_length(30)
             assert await copy.get_many(range(30)) == BLOCKS
         nursery.cancel_scope.cancel()
@@ -149,7 +149,7 @@ async def test_a_reader_fetches_it_again(tmp_path: Path) -> None:
         async with open_corestore(tmp_path / "theirs") as theirs:
             copy = await theirs.get(key=key)
             nursery.start_soon(theirs.replicate, their_mux)
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 await copy.wait_length(30)
                 await copy.download()
         nursery.cancel_scope.cancel()
@@ -166,7 +166,7 @@ async def test_a_reader_fetches_it_again(tmp_path: Path) -> None:
             nursery.start_soon(ours.replicate, our_mux)
             nursery.start_soon(theirs.replicate, their_mux)
             copy = await theirs.get(key=key)
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 await copy.wait_length(30)
                 await copy.download()
             nursery.cancel_scope.cancel()

@@ -137,7 +137,7 @@ async def test_channels_to_peers_end_and_others_stay() -> None:
         copies = [await theirs.get(key=core.key) for core in (doomed, kept)]
         nursery.start_soon(ours.replicate, our_mux)
         nursery.start_soon(theirs.replicate, their_mux)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             for copy in copies:
                 await copy.get(0)
             await ours.purge(name="doomed")

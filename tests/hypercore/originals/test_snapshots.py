@@ -140,7 +140,7 @@ async def test_requests_are_of_the_history_they_were_made_in(
         await core.truncate(2)
         await core.append([b"block #2.1", b"block #3.1"])
         nursery.start_soon(clone.download, 0, 4)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             async with replicating(core, clone):
                 while len(got) < 3 or not clone.has_range(0, 4):
                     await trio.testing.wait_all_tasks_blocked()
@@ -163,7 +163,7 @@ async def test_snapshots_are_static(core: Core) -> None:
 async def test_snapshots_of_a_copy_are_consistent(core: Core, other_store: Corestore) -> None:
     await core.append([b"block #0.0", b"block #1.0", b"block #2.0"])
     clone = await other_store.get(key=core.key)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with replicating(core, clone):
             await clone.wait_length(3)
             async with clone.snapshot() as snapshot:
@@ -224,7 +224,7 @@ async def test_a_download_of_a_snapshot_ends_when_the_log_is_cut(
         nursery.start_soon(download)
         await trio.testing.wait_all_tasks_blocked()
         await core.truncate(1)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             async with replicating(core, clone):
                 while clone.fork == 0:
                     await trio.testing.wait_all_tasks_blocked()
@@ -260,7 +260,7 @@ async def test_checkouts(core: Core, other_store: Corestore) -> None:
         with pytest.raises(OutOfRange):
             await core.checkout(length)
     clone = await other_store.get(key=core.key)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with replicating(core, clone):
             await clone.wait_length(100)
             with pytest.raises(BlockNotAvailable):

@@ -65,7 +65,7 @@ async def test_a_closed_session_does_not_wait_for_its_time(reader: Core) -> None
         session = reader.session()
 
         async def get() -> None:
-            with pytest.raises(trio.ClosedResourceError), trio.fail_after(5):
+            with pytest.raises(trio.ClosedResourceError), trio.fail_after(20):
                 await session.get(0)
 
         nursery.start_soon(get)

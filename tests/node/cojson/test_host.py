@@ -160,7 +160,7 @@ async def test_content_that_lacks_its_group_is_kept_waiting() -> None:
         assert receipt.waiting == {MAP.id}
         receipt = await host.receive_content("member", TREE[:2])
         assert receipt.accepted == {GROUP.id, ANN.account_id}
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while not (await host.known_state(MAP.id)).header:
                 await trio.testing.wait_all_tasks_blocked()
 
@@ -193,7 +193,7 @@ async def test_people_load_from_the_store_and_from_the_mesh() -> None:
     async with open_host() as (host, _):
         assert await host.load(MAP.id) is None
         host.mesh = Member(TREE)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await host.load(FREE.id) is None
             report = await host.load(MAP.id)
         assert report is not None
@@ -239,7 +239,7 @@ async def test_people_load_a_value_with_all_its_parts() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert counts == []
         member.go_on.set()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while len(counts) < 2:
                 await trio.testing.wait_all_tasks_blocked()
         assert counts == [5, 5]

@@ -50,7 +50,7 @@ async def test_the_core_of_a_member_that_went_is_read_from_others() -> None:
                 # As a mirror does.
                 mirrored = await reader.cores.get(key=owner.data.key)
                 assert readers(keeper, owner) == 1
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await mirrored.get(0) == await owner.data.get(0)
         await mirrored.close()
         await kept.close()

@@ -37,7 +37,7 @@ async def ids_of(node: MeshNode) -> set[str]:
 
 async def wait_ids(node: MeshNode, wanted: Collection[str]) -> None:
     """Wait until exactly these are here, and nothing goes on any more."""
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         while await ids_of(node) != set(wanted):
             await trio.testing.wait_all_tasks_blocked(0.01)
     await trio.testing.wait_all_tasks_blocked(0.05)
@@ -314,7 +314,7 @@ async def test_what_was_announced_while_there_was_no_room_comes_afterwards() -> 
         await wait_until(lambda: keeper.mesh.statistics().announced == 0)
         assert member.conduct.undelivered == 0
         keeper.mesh.resume()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await wait_ids(keeper, {before.id, *(value.id for value in since)})
 
 

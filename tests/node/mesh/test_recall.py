@@ -64,7 +64,7 @@ async def put_back(holder: MeshNode) -> AsyncIterator[MeshNode]:
         await upload(node, *SINCE)
         async with connected(node, holder):
             log = await holder.cores.get(key=node.data.key)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await log.wait_length(node.data.length)
                 await holder.host.load(SINCE[0].co_id)
                 if holder.mesh.policy.everything:
@@ -123,7 +123,7 @@ async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_t
         async with open_mesh_node(1, stored=BEFORE) as node:
             await upload(node)  # there is nobody that it knows of: it does not wait
             async with connected(node, holder):
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     await trio.sleep_forever()
 
     async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
@@ -149,14 +149,14 @@ async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path)
             async with open_background_nursery() as nursery:
                 nursery.start_soon(log.serve, near)
                 nursery.start_soon(whole.serve, far)
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     await log.wait_length(whole.length)
         book = MemberBook()
         book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
         async with open_mesh_node(1, path=tmp_path, book=book) as again:
             assert again.store.count() == len(BEFORE)
             async with connected(again, holder):
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     await again.mesh.recall.wait_settled()
             assert again.store.count() == len([*BEFORE, *SINCE])
             assert again.data.get_local_value(b"recall") is None
@@ -417,7 +417,7 @@ async def test_a_node_that_is_shown_an_elder_run_stops() -> None:
         async with open_mesh_node(1) as node, raw_member(node) as channel:
             shown = Alive(node.mesh.recall.instance).sign(node.identity)
             channel.send(MessageType.ALIVE, shown.encode())
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await trio.sleep_forever()
 
     with pytest.raises(BaseExceptionGroup) as stopped:

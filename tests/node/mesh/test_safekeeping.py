@@ -53,7 +53,7 @@ def joined(founder: Membership, role: Role) -> Membership:
 
 async def keep_all(keeper: MeshNode, owner: MeshNode) -> None:
     """Wait until the keeper has every block of the owner's core."""
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         core = await keeper.cores.get(key=owner.data.key)
         await core.wait_length(owner.data.length)
         await core.download()
@@ -253,7 +253,7 @@ async def test_who_becomes_a_writer_is_kept_from_then_on() -> None:
         assert grant is not None
         admin.mesh.trust.take([grant])
         core = await keeper.cores.get(key=member.data.key)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await core.wait_length(member.data.length)
             while core.info().blocks_held < core.length:
                 await trio.lowlevel.checkpoint()
@@ -291,7 +291,7 @@ async def test_a_keeper_without_room_fetches_nothing_until_there_is_some() -> No
         held = core.length
         keeper.mesh.pause("no room")
         await owner.host.receive_content("test", [second.edit("[]", with_header=True)])
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await core.wait_length(held + 1)  # its head costs nothing
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert core.info().blocks_held == held

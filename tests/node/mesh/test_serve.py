@@ -86,7 +86,7 @@ async def raw_member(node: MeshNode) -> AsyncIterator[Channel]:
 async def wait_closed(channel: Channel) -> list[int]:
     """The types of what still came."""
     types: list[int] = []
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         try:
             while True:
                 types += [number for number, _ in await channel.receive()]
@@ -133,7 +133,7 @@ async def test_cores_are_offered_to_members_only() -> None:
             await anext(opens)
         assert scope.cancelled_caught
         channel.send(MessageType.WELCOME, welcome())
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             offered = await anext(opens)
         assert offered.id is not None
 
@@ -199,7 +199,7 @@ async def test_messages_of_later_versions_are_ignored() -> None:
 
 
 async def receive_one(channel: Channel, wanted: MessageType) -> object:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while True:
             for number, payload in await channel.receive():
                 if number == wanted:

@@ -32,7 +32,7 @@ async def upload(node: MeshNode, *contents: Content) -> None:
 
 
 async def wait_done(*nodes: MeshNode) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         for node in nodes:
             while not node.mesh.sync_state().is_done:
                 await node.mesh.wait_sync_changed()
@@ -103,7 +103,7 @@ async def test_until_a_member_acknowledges_it_is_not_in_step() -> None:
         for count, left in ((1, 1), (2, 0)):
             counts = ((value.id, {value.session_id: count}),)
             channel.send(MessageType.STORED, Stored(6, 0, counts).encode())
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await node.mesh.wait_sync_changed()
             assert node.mesh.sync_state().left == left
         await upload(node, value.edit("[]"))
@@ -154,7 +154,7 @@ async def test_copies_are_waited_for_and_told_when_a_member_holds_them() -> None
                 await acknowledged(node, value)
             assert idle.cancelled_caught
             async with connected(node, keeper):
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     await acknowledged(node, value)
                     await acknowledged(node, value, value.edit("[]"))
                 assert dict(await keeper.counts(value.id)) == {value.session_id: 2}

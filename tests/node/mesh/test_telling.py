@@ -159,7 +159,7 @@ async def test_what_is_said_in_brief_and_is_not_here_is_fetched() -> None:
         await upload(node, value.edit("[]", with_header=True))
         await receive_one(channel, MessageType.NEIGHBORS)
         channel.send(MessageType.BRIEF, Brief(3, ((name, 5),)).encode())
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while not node.mesh.sync_state().missing:
                 await node.mesh.wait_sync_changed()
 

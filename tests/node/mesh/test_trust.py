@@ -242,7 +242,7 @@ async def test_strangers_see_the_same_whatever_mesh_it_is(secret: bytes) -> None
             proofs.add(payload[-32:])
             prove(mux, channel, Membership("bees", secret + b"!"))
             rest = await wait_closed(channel)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 offered = await anext(cores, None)  # until the connection ends
             seen.add((number, payload[:-32], len(payload), tuple(rest), offered))
     expected = Hello(1, bytes(32)).encode()
@@ -252,7 +252,7 @@ async def test_strangers_see_the_same_whatever_mesh_it_is(secret: bytes) -> None
 
 async def receive_all(channel: Channel) -> list[tuple[int, bytes]]:
     received: list[tuple[int, bytes]] = []
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         try:
             while True:
                 received += await channel.receive()
@@ -310,7 +310,7 @@ async def test_records_of_nobody_leave_no_trace() -> None:
         channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
         await wait_until(lambda: RAW.public_key in node.mesh.members)
         channel.send(MessageType.HELD, Held(frozenset()).encode())
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while True:
                 messages = await channel.receive()
                 if found := [payload for number, payload in messages if number == 17]:
@@ -359,7 +359,7 @@ async def test_a_member_of_an_older_version_is_welcomed_by_its_grant() -> None:
         channel.send(MessageType.WELCOME, Welcome(b"k" * 32, 0, "raw", "", shown, ()).encode())
         await wait_until(lambda: RAW.public_key in node.mesh.members)
         kinds: list[int] = []
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while MessageType.WELCOME not in kinds:
                 kinds += [number for number, _ in await channel.receive()]
         assert node.mesh.members[RAW.public_key].role is Role.WRITER

@@ -65,7 +65,7 @@ async def hold(node: MeshNode, content: Content) -> None:
 
 
 async def wait_forks(*nodes: MeshNode) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         for node in nodes:
             await node.host.forks.wait_kept(0)
 

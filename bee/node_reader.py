@@ -1,0 +1,261 @@
+"""Tree nodes, and the keys in them, from blocks that are here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from bee.btree import KEY_BYTES, MAX_KEYS, BTreeNode, fresh_node, with_keys
+from bee.cache import NodeCache
+from bee.errors import CorruptTree
+from bee.hints import Hints
+from bee.messages import NodeRecord, decode_brought, decode_key_value, decode_record
+from bee.protobuf import decode_varint, encode_varint
+from hypercore.encoding import DecodeError
+
+
+class BlocksNeeded(Exception):
+    """Not an error: the blocks without which a read cannot go on."""
+
+    def __init__(self, seqs: Sequence[int]) -> None:
+        super().__init__(seqs)
+        self.seqs = seqs
+
+
+KeyValue = tuple[bytes, bytes | None]
+"""Of one entry, as they are stored."""
+
+_COMPARED_BYTES = 8
+
+NOTHING_READ: Mapping[int, bytes | None] = {}
+
+ReadBlocks = Callable[[Sequence[int]], Sequence[bytes | None]]
+
+
+class NodeReader:
+    """Tree nodes, keys and blocks, from the cache or from blocks that are here.
+
+    Raises: BlocksNeeded, CorruptTree.
+    """
+
+    __slots__ = ("block", "blocks", "cache", "hints")
+
+    def __init__(
+        self,
+        cache: NodeCache,
+        block: Callable[[int], bytes | None],
+        hints: Hints,
+        blocks: ReadBlocks | None = None,
+    ) -> None:
+        """`blocks` reads several, cheaper than `block` one by one."""
+        self.cache = cache
+        self.block = block
+        self.blocks: ReadBlocks = blocks or (lambda seqs: list(map(block, seqs)))
+        self.hints = hints
+
+    def record(self, seq: int) -> NodeRecord:
+        block = self.block(seq)
+        if block is None:
+            raise BlocksNeeded((seq,))
+        return parse_record(seq, block)
+
+    def node(self, ref: bytes, parent_ref: bytes) -> BTreeNode:
+        """The tree node at `ref`, kept in the cache."""
+        node = self.cache.get(ref)
+        return self.load(ref, parent_ref)[0] if node is None else node
+
+    def load(self, ref: bytes, parent_ref: bytes) -> tuple[BTreeNode, bytes, int]:
+        """Decode the tree node at `ref` and cache it; also its block, and that block's seq.
+
+        `parent_ref` is empty for a root.
+        """
+        node, block, seq = self.decode(ref, parent_ref)
+        self.cache.add(ref, node)
+        return node, block, seq
+
+    def decode(
+        self, ref: bytes, parent_ref: bytes, read: Mapping[int, bytes | None] = NOTHING_READ
+    ) -> tuple[BTreeNode, bytes, int]:
+        """Like `load`, for nodes not worth caching. `read` are blocks that need not be read."""
+        seq, offset = decode_ref(ref)
+        if parent_ref:
+            parent_seq = decode_varint(parent_ref, 0)[0]
+            # A block names only itself and older ones: whatever refers forward goes in circles.
+            if not 0 < seq <= parent_seq:
+                raise CorruptTree(parent_seq, f"child in block {seq}")
+        block = read.get(seq) or self.block(seq)
+        if block is None:
+            raise BlocksNeeded((seq,))
+        try:
+            key, key_refs, children = decode_brought(block, offset)
+        except DecodeError as error:
+            raise CorruptTree(seq, str(error)) from error
+        count = len(key_refs)
+        if count > MAX_KEYS or (not count and (parent_ref or children)):
+            raise CorruptTree(seq, f"tree node with {count} keys")
+        if children and len(children) != count + 1:
+            raise CorruptTree(seq, f"tree node with {len(children)} children, {count} keys")
+        return fresh_node(encode_varint(seq), key, key_refs, children), block, seq
+
+    def search_leaf(
+        self, ref: bytes, leaf: BTreeNode, key: bytes, below: bytes | None, above: bytes | None
+    ) -> tuple[int, KeyValue] | None:
+        """The seq of `key`, which is none of the leaf's known keys, and what its block holds.
+
+        None if it is not in the leaf at `ref`. `below` and `above` are keys on both sides of the
+        leaf, as far as they are known.
+
+        It looks where the key should be if all are evenly spread. Mostly it is there, and the
+        block is needed for the value anyway: a binary search would read one more.
+        """
+        keys, key_refs, children, size = leaf
+        low, high = 0, len(keys)
+        if keys.count(None) < high:
+            for place, known in enumerate(keys):
+                if known is None:
+                    continue
+                if known < key:
+                    low, below = place + 1, known
+                else:
+                    high, above = place, known
+                    break
+            if low == high:
+                return None
+        if below is not None and above is not None:
+            place = low + likely_place(key, below, above, high - low)
+            seq = decode_varint(key_refs[place], 0)[0]
+            block = self.block(seq)
+            if block is not None:
+                held = parse_entry(seq, block)
+                found = held[0]
+                keys = (*keys[:place], found, *keys[place + 1 :])
+                leaf = keys, key_refs, children, size + KEY_BYTES + len(found)
+                if found == key:
+                    self.cache.replace(ref, leaf)
+                    return seq, held
+                _check_order(seq, found, keys[place - 1] if place else None, keys[place + 1 :])
+        position, entry, _ = self.search_cached(ref, leaf, key)
+        return None if entry is None else (decode_varint(key_refs[position], 0)[0], entry)
+
+    def search(
+        self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes
+    ) -> tuple[int, KeyValue | None]:
+        """Where `key` is or belongs among a node's keys; fills in those it looks at.
+
+        Also what the block of `key` holds, if that was read to find it.
+        """
+        low, high = 0, len(keys)
+        while low < high:
+            middle = (low + high) >> 1
+            found = keys[middle]
+            held = None
+            if found is None:
+                seq = decode_varint(key_refs[middle], 0)[0]
+                block = self.block(seq)
+                if block is None:
+                    raise BlocksNeeded(self._worth_asking(keys, key_refs, seq))
+                held = parse_entry(seq, block)
+                found = held[0]
+                _check_order(seq, found, keys[low - 1] if low else None, keys[high:])
+                keys[middle] = found
+            if found == key:
+                return middle, held
+            if key < found:
+                high = middle
+            else:
+                low = middle + 1
+        return low, None
+
+    def search_cached(
+        self, ref: bytes, node: BTreeNode, key: bytes
+    ) -> tuple[int, KeyValue | None, BTreeNode]:
+        """`search` in the node at `ref`; the keys it looked at stay in the cache."""
+        keys = list(node[0])
+        try:
+            position, held = self.search(keys, node[1], key)
+        finally:
+            node = with_keys(node, keys)
+            self.cache.replace(ref, node)
+        return position, held, node
+
+    def _worth_asking(
+        self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], wanted: int
+    ) -> Sequence[int]:
+        """`wanted` alone if hints name it or will, else all keys of its node that are not here."""
+        if wanted in self.hints or self.hints.wait_for_more():
+            return (wanted,)
+        seqs = [wanted]
+        for key, ref in zip(keys, key_refs, strict=True):
+            seq = decode_varint(ref, 0)[0]
+            if key is None and seq != wanted and self.block(seq) is None:
+                seqs.append(seq)
+        return seqs
+
+
+def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[bytes | None]) -> None:
+    if (before is not None and key <= before) or (
+        after and after[0] is not None and key >= after[0]
+    ):
+        raise CorruptTree(seq, "keys out of order")
+
+
+def likely_place(key: bytes, below: bytes, above: bytes, count: int) -> int:
+    """Where among `count` keys between two others a key is if they are evenly spread.
+
+    The first bytes in which `below` and `above` differ tell: as a number, in decimal digits where
+    they are that. Mostly these are the last bytes, or the first ones.
+    """
+    if below[:-_COMPARED_BYTES] == above[:-_COMPARED_BYTES]:
+        ends = below[-_COMPARED_BYTES:], above[-_COMPARED_BYTES:], key[-_COMPARED_BYTES:]
+    else:
+        size = min(len(below), len(above))
+        difference = int.from_bytes(below[:size], "big") ^ int.from_bytes(above[:size], "big")
+        start = size - (difference.bit_length() + 7 >> 3)
+        stop = start + _COMPARED_BYTES
+        ends = below[start:stop], above[start:stop], key[start:stop]
+    if ends[0].isdigit() and ends[1].isdigit() and ends[2].isdigit():
+        first, last, wanted = int(ends[0]), int(ends[1]), int(ends[2])
+    else:
+        first, last, wanted = [
+            int.from_bytes(end.ljust(_COMPARED_BYTES, b"\0"), "big") for end in ends
+        ]
+    if not first < wanted < last:
+        return count >> 1
+    place = (2 * (wanted - first) * (count + 1) // (last - first) - 1) >> 1
+    return min(max(place, 0), count - 1)
+
+
+def parse_entry(seq: int, block: bytes) -> KeyValue:
+    """Key and value of block `seq`. Raises: CorruptTree."""
+    try:
+        return decode_key_value(block)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
+
+
+def parse_record(seq: int, block: bytes) -> NodeRecord:
+    """What block `seq` holds. Raises: CorruptTree."""
+    try:
+        return decode_record(block)
+    except DecodeError as error:
+        raise CorruptTree(seq, str(error)) from error
+
+
+def parse_entries(seqs: Iterable[int], blocks: Iterable[bytes]) -> list[KeyValue]:
+    """Keys and values of blocks. Raises: CorruptTree."""
+    try:
+        return list(map(decode_key_value, blocks))
+    except DecodeError:
+        for seq, block in zip(seqs, blocks, strict=True):
+            parse_record(seq, block)  # tells which it is
+        raise
+
+
+def decode_ref(ref: bytes) -> tuple[int, int]:
+    """Seq and offset of a child ref."""
+    seq, position = decode_varint(ref, 0)
+    return seq, decode_varint(ref, position)[0]
+
+
+def root_ref(version: int) -> bytes:
+    """The root of that version: level 0 of its last block. Empty when nothing was put."""
+    return encode_varint(version - 1) + b"\0" if version > 1 else b""

@@ -1,0 +1,180 @@
+"""What all snapshots of one bee share, and how a read waits for blocks that are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn, TypeVar
+
+from bee.cache import NodeCache
+from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
+from bee.hints import PUSHED, Hints
+from bee.log import Log
+from bee.messages import PROTOCOL, Header
+from bee.node_reader import BlocksNeeded, NodeReader
+from hypercore.encoding import DecodeError
+
+T = TypeVar("T")
+
+PAUSE_EFFORT = 16
+"""Effort, in units of about 4 us, after which the log is asked whether others should run.
+
+What is here is read without waiting; a loop of such reads must not starve other tasks.
+"""
+
+
+class ReadStatistics(NamedTuple):
+    """What the reads of a snapshot had to wait for.
+
+    `blocks_waited` were not here; `round_trips` is how many times in a row a read had to ask
+    and wait (blocks that were on the way already are part of the trip that asked for them).
+    """
+
+    blocks_waited: int = 0
+    round_trips: int = 0
+
+
+class ReadCounter:
+    """Counts for `ReadStatistics`."""
+
+    __slots__ = ("_last_hint", "blocks_waited", "round_trips")
+
+    def __init__(self) -> None:
+        self.blocks_waited = 0
+        self.round_trips = 0
+        self._last_hint = 0
+
+    def count(self, blocks: int, hint: int) -> None:
+        """`hint` numbers the hint that asked for all of the blocks, 0 if there was none.
+
+        What is pushed comes in the trip that asked for it: the first wait of a read is one.
+        """
+        self.blocks_waited += blocks
+        if hint == PUSHED and self.round_trips:
+            return
+        if hint == 0 or hint != self._last_hint:
+            self.round_trips += 1
+            self._last_hint = hint
+
+    @property
+    def statistics(self) -> ReadStatistics:
+        return ReadStatistics(self.blocks_waited, self.round_trips)
+
+
+class Tree:
+    """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
+
+    __slots__ = ("_fork", "_has_header", "_local", "cache", "effort", "hints", "log", "reader")
+
+    def __init__(self, log: Log, cache_bytes: int) -> None:
+        self.log = log
+        self.cache = NodeCache(cache_bytes)
+        self.hints = Hints()
+        self._local = log.get_local
+        self.reader = NodeReader(self.cache, self._local, self.hints, log.get_local_many)
+        self._fork = log.fork
+        self._has_header = False
+        self.effort = 0
+        """Spent since the last pause; callers of `pause` add to it."""
+
+    async def pause(self) -> None:
+        """Let other tasks run if it is time: the log counts what each of its writes costs."""
+        while self.effort >= PAUSE_EFFORT:
+            self.effort -= PAUSE_EFFORT
+            await self.log.write_local({})
+
+    def current_fork(self) -> int:
+        """The log's fork; forgets what was cached of another one."""
+        fork = self.log.fork
+        if fork != self._fork:
+            self._fork = fork
+            self._has_header = False
+            self.cache.clear()
+            self.hints.clear()
+        return fork
+
+    def check_fork(self, fork: int) -> None:
+        """Raises: HistoryReplaced."""
+        if not fork == self._fork == self.log.fork and fork != self.current_fork():
+            raise HistoryReplaced(fork, self._fork)
+
+    async def read(
+        self,
+        step: Callable[[NodeReader], T],
+        counter: ReadCounter,
+        ask: Callable[[int], object] | None = None,
+    ) -> T:
+        """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
+
+        Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
+        Cancel: nothing has changed; blocks that were asked for may still come.
+        """
+        try:
+            try:
+                return step(self.reader)
+            except BlocksNeeded as missing:
+                needed = missing.seqs
+            fork = self._fork
+            held: dict[int, bytes] = {}
+            reader = NodeReader(
+                self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
+            )
+            if ask is not None and self.hints.number_of(needed[:1]) != PUSHED:
+                ask(needed[0])
+                if self.hints.wait_for_more():
+                    needed = needed[:1]  # the rest comes along, or is hinted at
+            while True:
+                if max(needed) >= self.log.length:
+                    raise CorruptTree(max(needed), "named by the tree, and not in the log")
+                counter.count(len(needed), self.hints.number_of(needed))
+                # What our own log lacks was given up; a peer that has it may not restore it.
+                wait = not self.log.is_writable
+                blocks = await self.log.get_many(needed, wait=wait)
+                held.update(zip(needed, blocks, strict=True))
+                self.check_fork(fork)
+                try:
+                    return step(reader)
+                except BlocksNeeded as missing:
+                    needed = missing.seqs
+        except CorruptTree as error:
+            self.refuse(error)
+
+    def refuse(self, error: CorruptTree) -> NoReturn:
+        """Raise it, or what explains it better; nothing that was read on the way is kept.
+
+        Raises: CorruptTree, NotABee, UnknownFormat.
+        """
+        self.cache.clear()
+        self.check_header()
+        raise error
+
+    def check_header(self) -> None:
+        """Make sure, once, that the log starts as a bee does, if its first block is here.
+
+        Raises: NotABee, UnknownFormat.
+        """
+        if not self._has_header:
+            block = self._local(0)
+            if block is not None:
+                decode_header(block)
+                self._has_header = True
+
+    async def header(self, counter: ReadCounter) -> Header:
+        """Raises: NotABee, UnknownFormat."""
+        block = self._local(0)
+        if block is None:
+            counter.count(1, 0)
+            block = (await self.log.get_many((0,)))[0]
+        return decode_header(block)
+
+
+def decode_header(block: bytes) -> Header:
+    """Raises: NotABee, UnknownFormat."""
+    try:
+        header = Header.decode(block)
+    except DecodeError as error:
+        raise NotABee(f"block 0 is no header: {error}") from error
+    if header.protocol != PROTOCOL:
+        if header.protocol.startswith(PROTOCOL):
+            raise UnknownFormat(header.protocol)
+        raise NotABee(f"block 0 names the protocol {header.protocol!r}, not {PROTOCOL!r}")
+    return header

@@ -1,0 +1,63 @@
+"""How the nodes of a run are set up beyond what is usual: roles, keys, policies, copies.
+
+Drawn apart from everything else, so that a seed whose nodes are usual stays what it was.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from node.mesh.follow_rules import OwnerKind, OwnerRule
+from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Role
+from tests.simulation.determinism import derive
+from tests.simulation.nodes import NodePlan
+from tests.support.authors import Author, group_header
+
+ENCRYPTED_SHARE = 0.15
+ROLE_SHARE = 0.3
+FOLLOW_SHARE = 0.25
+COPIES_SHARE = 0.1
+"""Of all runs: whose mesh is encrypted, in which one node is a reader, a second admin or blind,
+in which nodes follow something, and in which one waits for a second copy."""
+
+_LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def set_up(seed: int, plans: Sequence[NodePlan]) -> tuple[tuple[NodePlan, ...], bool]:
+    """The plans of a run's nodes, and whether its mesh is encrypted."""
+    chance = derive(seed, "circumstances")
+    changed = list(plans)
+    is_encrypted = chance.random() < ENCRYPTED_SHARE
+    if chance.random() < ROLE_SHARE:
+        number = chance.randrange(1, len(changed))
+        roles = [Role.READER, Role.ADMIN, *([Role.BLIND] * 2 if is_encrypted else [])]
+        changed[number] = replace(changed[number], role=chance.choice(roles))
+    if chance.random() < FOLLOW_SHARE:
+        changed = [replace(plan, policy=draw_policy(chance, plan.policy)) for plan in changed]
+    number = chance.randrange(len(changed))
+    others = [plan for plan in changed if plan is not changed[number]]
+    if chance.random() < COPIES_SHARE and any(map(_holds_all, others)):
+        changed[number] = replace(changed[number], min_copies=2)
+    return tuple(changed), is_encrypted
+
+
+def draw_policy(chance: random.Random, before: ReplicaPolicy) -> ReplicaPolicy:
+    """Another one, or the same."""
+    group = group_header(Author("client 0").account_id).id
+    letters = chance.sample(_LETTERS, len(_LETTERS) // 2)
+    return chance.choice(
+        (
+            before,
+            ReplicaPolicy(everything=not before.everything),
+            ReplicaPolicy(pinned=frozenset((group,))),
+            ReplicaPolicy(prefixes=tuple(f"co_z{letter}" for letter in sorted(letters))),
+            ReplicaPolicy(owners=frozenset((OwnerRule(OwnerKind.GROUP, group),))),
+        )
+    )
+
+
+def _holds_all(plan: NodePlan) -> bool:
+    return plan.policy.everything and plan.role is not Role.BLIND
