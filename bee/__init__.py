@@ -24,7 +24,7 @@ accidents, because they show in the bytes (`changes`).
 from __future__ import annotations
 
 from bee.batch import Batch, Entry, Expected
-from bee.bee import Bee, is_bee
+from bee.bee import Bee
 from bee.blobs import BlobId, BlobReader, Blobs, BlobWriter
 from bee.cache import CacheStatistics
 from bee.compaction import Compaction, DeadEstimate
@@ -46,8 +46,9 @@ from bee.large_values import LargeValueBee
 from bee.log import Log
 from bee.messages import Header, Metadata
 from bee.ranges import Results
-from bee.snapshot import Change, Difference, Snapshot
-from bee.tree import ReadStatistics
+from bee.readable_bee import Change, Difference
+from bee.snapshot import Snapshot
+from bee.tree import ReadStatistics, is_bee
 from bee.watching import KeyWatch, LiveHistory, Update, Version, Watch
 
 __all__ = [

@@ -9,12 +9,12 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, Unpack
 
 from bee.changes import Compare, TreeChanges
 from bee.descent import Stored
 from bee.errors import BatchEnded
-from bee.keyspace import Codec, K, KeyRange, Keyspace, V, encode_name
+from bee.keyspace import Bounds, Codec, K, KeyRange, Keyspace, V, encode_name
 from bee.messages import NodeRecord
 from bee.tree import Tree
 from bee.writer import Writer
@@ -76,33 +76,22 @@ class Edits(ABC, Generic[K, V]):
     def range(
         self,
         *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        **bounds: Unpack[Bounds[K]],
     ) -> BatchRange[K, V]:
         """The entries between the bounds as they are when each is reached, changes included.
 
         Each costs a descent. Raises: CorruptTree, BatchEnded.
         """
-        bounds = self._keyspace.key_range(
-            gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit
-        )
-        return BatchRange(self, self._keyspace, bounds)
+        key_range = self._keyspace.key_range(reverse=reverse, limit=limit, **bounds)
+        return BatchRange(self, self._keyspace, key_range)
 
     async def peek(
-        self,
-        *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
-        reverse: bool = False,
+        self, *, reverse: bool = False, **bounds: Unpack[Bounds[K]]
     ) -> Entry[K, V] | None:
         """The first entry between the bounds. Raises: CorruptTree, BatchEnded."""
-        async for entry in self.range(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse):
+        async for entry in self.range(reverse=reverse, **bounds):
             return entry
         return None
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from bee.batch import Batch, Entry, Expected, delete_step, put_step
 from bee.cache import DEFAULT_CACHE_BYTES, CacheStatistics
 from bee.changes import TreeChanges
 from bee.compaction import SAMPLES, Compaction, Compactor, DeadEstimate, estimate_dead
 from bee.erasure import Eraser, Erasure
-from bee.errors import CorruptTree, NotABee, UnknownFormat
+from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
-from bee.keyspace import BINARY, Codec, K, Keyspace, V, encode_name
+from bee.keyspace import BINARY, Bounds, Codec, K, Keyspace, V, encode_name
 from bee.log import Log, LogPeer
 from bee.lone_put import plan_put
 from bee.messages import Header, Metadata
 from bee.node_reader import BlocksNeeded
-from bee.ranges import Results
+from bee.readable_bee import Moment, ReadableBee
 from bee.rewriting import Mover
-from bee.snapshot import Change, Difference
 from bee.snapshot import Snapshot as Snapshot
-from bee.tree import PAUSE_EFFORT, ReadCounter, Tree, decode_header
+from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
 from bee.writer import CHANGE_EFFORT, Writer
 from hypercore.errors import OutOfRange, UsageError
@@ -32,24 +31,7 @@ B = TypeVar("B")
 PUT_EFFORT = 8
 
 
-async def is_bee(log: Log, *, wait: bool = True) -> bool:
-    """Whether the log holds a bee that can be read here, by its first block.
-
-    False for an empty log, and with `wait` false for one whose first block is not here.
-    """
-    block = log.get_local(0) if log.length else None
-    if block is None and wait and log.length:
-        block = (await log.get_many((0,)))[0]
-    if block is None:
-        return False
-    try:
-        decode_header(block)
-    except (NotABee, UnknownFormat):
-        return False
-    return True
-
-
-class Bee(Generic[K, V]):
+class Bee(ReadableBee[K, V]):
     """A bee as it is now, and the way to change it.
 
     Keys and values are bytes unless codecs say otherwise; a value may be None. Reads are
@@ -59,11 +41,8 @@ class Bee(Generic[K, V]):
 
     __slots__ = (
         "_always_duplicate",
-        "_extension",
         "_header",
-        "_keyspace",
         "_latest",
-        "_tree",
         "_watchers",
     )
 
@@ -127,12 +106,12 @@ class Bee(Generic[K, V]):
 
         `metadata` goes into the header of a bee that has none yet.
         """
-        self._tree = Tree(log, cache_bytes)
+        tree = Tree(log, cache_bytes)
         # The overloads say which codec belongs to which K and V.
-        self._keyspace: Keyspace[K, V] = Keyspace(key_encoding, value_encoding)  # type: ignore[arg-type]
+        keyspace: Keyspace[K, V] = Keyspace(key_encoding, value_encoding)  # type: ignore[arg-type]
+        super().__init__(tree, HyperbeeExtension(tree) if extension else None, keyspace)
         self._header = Header(metadata=metadata).encode()
         self._always_duplicate = always_duplicate
-        self._extension = HyperbeeExtension(self._tree) if extension else None
         self._latest: Snapshot[K, V] | None = None
         self._watchers = Watchers()
 
@@ -206,20 +185,17 @@ class Bee(Generic[K, V]):
 
     def _with_keyspace(self, keyspace: Keyspace[A, B]) -> Bee[A, B]:
         bee: Bee[A, B] = Bee.__new__(Bee)
-        bee._tree = self._tree
-        bee._keyspace = keyspace
+        ReadableBee.__init__(bee, self._tree, self._extension, keyspace)
         bee._header = self._header
         bee._always_duplicate = self._always_duplicate
-        bee._extension = self._extension
         bee._latest = None
         bee._watchers = self._watchers
         return bee
 
     def snapshot(self) -> Snapshot[K, V]:
         """The version of now. Raises: NotABee, UnknownFormat, if the first block is here."""
-        tree = self._tree
-        tree.check_header()
-        return Snapshot(tree, self._extension, self._keyspace, self.version, tree.current_fork())
+        version, fork, _ = self._moment()
+        return Snapshot(self._tree, self._extension, self._keyspace, version, fork)
 
     def checkout(self, version: int) -> Snapshot[K, V]:
         """An older version: the bee when its log had that length.
@@ -254,8 +230,12 @@ class Bee(Generic[K, V]):
         """
         return self._extension is not None and self._extension.expect_pushes(peer)
 
+    def _moment(self) -> Moment:
+        tree = self._tree
+        tree.check_header()
+        return Moment(self.version, tree.current_fork(), ReadCounter())
+
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
-        """As `Snapshot.get`."""
         latest, log = self._latest, self._tree.log
         if latest is None or latest.version != log.length or latest.fork != log.fork:
             latest = self._latest = self.snapshot()
@@ -275,55 +255,6 @@ class Bee(Generic[K, V]):
             await self._extension.update_for(self._keyspace.encode_key(key))
         return await self.get(key)
 
-    async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
-        """As `Snapshot.get_many`."""
-        return await self.snapshot().get_many(keys)
-
-    async def get_by_seq(self, seq: int) -> Entry[K, V]:
-        """As `Snapshot.get_by_seq`."""
-        return await self.snapshot().get_by_seq(seq)
-
-    async def peek(
-        self,
-        *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
-        reverse: bool = False,
-    ) -> Entry[K, V] | None:
-        """As `Snapshot.peek`."""
-        return await self.snapshot().peek(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse)
-
-    def range(
-        self,
-        *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
-        since: int = 0,
-    ) -> Results[Entry[K, V]]:
-        """As `Snapshot.range`, of the version of now."""
-        return self.snapshot().range(
-            gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit, since=since
-        )
-
-    def history(
-        self,
-        *,
-        gt: int | None = None,
-        gte: int | None = None,
-        lt: int | None = None,
-        lte: int | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Results[Change[K, V]]:
-        """As `Snapshot.history`, up to now."""
-        return self.snapshot().history(gt=gt, gte=gte, lt=lt, lte=lte, reverse=reverse, limit=limit)
-
     def live_history(self, *, gte: int | None = None) -> LiveHistory[K, V]:
         """As `history`, and it does not end: what is appended follows.
 
@@ -331,19 +262,6 @@ class Bee(Generic[K, V]):
         """
         start = self.version if gte is None else gte + self.version * (gte < 0)
         return LiveHistory(self._tree, self, max(start, 1))
-
-    def diff(
-        self,
-        other: int | Snapshot[K, V],
-        *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
-        limit: int | None = None,
-    ) -> Results[Difference[K, V]]:
-        """As `Snapshot.diff`, of the version of now (left)."""
-        return self.snapshot().diff(other, gt=gt, gte=gte, lt=lt, lte=lte, limit=limit)
 
     async def put(
         self,
@@ -421,12 +339,9 @@ class Bee(Generic[K, V]):
     async def erase(
         self,
         *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
         keep: Iterable[K] = (),
         local: Mapping[bytes, bytes | None] | None = None,
+        **bounds: Unpack[Bounds[K]],
     ) -> Erasure:
         """Delete all keys between the bounds and give up every block that was ever about them.
 
@@ -442,9 +357,8 @@ class Bee(Generic[K, V]):
         Cancel: nothing was changed, or `finish_erasures` does the rest.
         """
         keyspace = self._keyspace
-        bounds = keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
         kept = frozenset(keyspace.encode_key(key) for key in keep)
-        return await self._eraser().erase(bounds, kept, local or {})
+        return await self._eraser().erase(keyspace.key_range(**bounds), kept, local or {})
 
     def _eraser(self) -> Eraser:
         return Eraser(self._tree, self._header, Mover(self._keyspace.keys))
@@ -505,12 +419,9 @@ class Bee(Generic[K, V]):
     def watch(
         self,
         *,
-        gt: K | None = None,
-        gte: K | None = None,
-        lt: K | None = None,
-        lte: K | None = None,
         prefix: K | None = None,
         since: Version | None = None,
+        **bounds: Unpack[Bounds[K]],
     ) -> Watch[K, V]:
         """Be told what changes: `with bee.watch(...) as updates: async for update in updates`.
 
@@ -521,17 +432,17 @@ class Bee(Generic[K, V]):
         another fork, OutOfRange for one that the log has not reached.
         """
         keyspace = self._keyspace
-        bounds = keyspace.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
+        key_range = keyspace.key_range(**bounds)
         if prefix is not None:
-            if any(bound is not None for bound in (gt, gte, lt, lte)):
+            if any(bound is not None for bound in bounds.values()):
                 raise UsageError("a prefix and bounds exclude one another")
-            bounds = keyspace.prefix_range(prefix)
+            key_range = keyspace.prefix_range(prefix)
         now = Version(self.version, self._tree.current_fork())
         start = now if since is None else since
         self._tree.check_fork(start.fork)
         if not 0 <= start.version <= now.version:
             raise OutOfRange(start.version, now.version + 1)
-        return Watch(self._tree, self._watchers, keyspace, bounds, start)
+        return Watch(self._tree, self._watchers, keyspace, key_range, start)
 
     def watch_key(self, key: K) -> KeyWatch[K, V]:
         """The entry of `key` now and after each change: `with ... as entries: async for ...`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
 
@@ -30,6 +30,18 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 SEPARATOR = b"\0"
+
+
+class Bounds(TypedDict, Generic[T], total=False):
+    """What lies between two keys, or of the history between two seqs. None is open.
+
+    The exclusive bound wins where both are given.
+    """
+
+    gt: T | None
+    gte: T | None
+    lt: T | None
+    lte: T | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +157,14 @@ class Keyspace(Generic[K, V]):
     def key_range(
         self,
         *,
-        gt: K | None,
-        gte: K | None,
-        lt: K | None,
-        lte: K | None,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
         reverse: bool = False,
         limit: int | None = None,
     ) -> KeyRange:
-        """The exclusive bound wins where both are given."""
+        """The keys between these bounds, encoded: what a `Bounds` is for."""
         lower, upper = gte if gt is None else gt, lte if lt is None else lt
         includes_lower, includes_upper = gt is None, lt is None
         encoded_lower = None if lower is None else self.encode_key(lower)

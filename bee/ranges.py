@@ -408,10 +408,10 @@ def _is_deletion(seq: int, block: bytes) -> bool:
 def history_seqs(
     version: int,
     *,
-    gt: int | None,
-    gte: int | None,
-    lt: int | None,
-    lte: int | None,
+    gt: int | None = None,
+    gte: int | None = None,
+    lt: int | None = None,
+    lte: int | None = None,
     reverse: bool,
 ) -> range:
     """The seqs between these bounds; negative bounds count back from `version`."""

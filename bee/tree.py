@@ -178,3 +178,20 @@ def decode_header(block: bytes) -> Header:
             raise UnknownFormat(header.protocol)
         raise NotABee(f"block 0 names the protocol {header.protocol!r}, not {PROTOCOL!r}")
     return header
+
+
+async def is_bee(log: Log, *, wait: bool = True) -> bool:
+    """Whether the log holds a bee that can be read here, by its first block.
+
+    False for an empty log, and with `wait` false for one whose first block is not here.
+    """
+    block = log.get_local(0) if log.length else None
+    if block is None and wait and log.length:
+        block = (await log.get_many((0,)))[0]
+    if block is None:
+        return False
+    try:
+        decode_header(block)
+    except (NotABee, UnknownFormat):
+        return False
+    return True

@@ -21,7 +21,7 @@ from bee.errors import HistoryReplaced
 from bee.keyspace import K, KeyRange, Keyspace, V
 from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.ranges import MAX_GROUP, Results
-from bee.snapshot import Change, Difference
+from bee.readable_bee import Change, Difference
 from bee.tree import ReadCounter, Tree
 
 if TYPE_CHECKING:

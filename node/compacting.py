@@ -74,6 +74,8 @@ class Compacting:
         self._core = core
         self._reclaim = reclaim
         self._options = options
+        self.is_member: Callable[[bytes], bool] = lambda _: False
+        """Whether a peer of the core is, right now, a member of our mesh, if there is one."""
         self._followers = Followers()
         self._estimated_length = 0
         self._is_woken = False
@@ -189,7 +191,8 @@ class Compacting:
     def _look(self) -> bool:
         """Note who follows our log; whether that has to be written down."""
         peers = [(peer.remote_public_key, peer.length) for peer in self._core.replication.peers]
-        return self._followers.look(peers, self._core.length, int(time.time()))
+        now = int(time.time())
+        return self._followers.look(peers, self._core.length, now, self.is_member)
 
     def _read_followers(self) -> None:
         record = self._core.get_local_value(_FOLLOWERS_KEY)

@@ -150,6 +150,8 @@ async def _open_mesh(
         rebuild=storing.rebuild,
     ) as mesh:
         host.mesh = mesh
+        if storing.compacting is not None:
+            storing.compacting.is_member = mesh.members.__contains__
         yield mesh
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from bee.bee import is_bee
+from bee.tree import is_bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id

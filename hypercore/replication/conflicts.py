@@ -6,6 +6,9 @@ the same writer signed. To tell which, we ask it for its head from nothing (the 
 asked for, contradicts what we hold, or costs its sender the channel. The evidence needs two
 signatures of the writer's (`fork_proof`), so that no peer can make it up.
 
+Nothing is ever asked of a peer whose log is as long as ours, so two histories of one length would
+not meet: such a peer is asked for its head, too, where that is wanted (`compare_seconds`).
+
 Once there is evidence the core is frozen: it is served as before, and nothing more is asked for.
 Every peer of that fork is sent both halves, each as a `data` message with request 0; JavaScript
 compares either with its own history and freezes, too.
@@ -52,6 +55,8 @@ class Conflicts:
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self._suspects: set[RemotePeer] = set()
+        self.compare_seconds = inf
+        """As in `ReplicationSettings`."""
         self.evidence: ForkProof | None = None
         """Found, but not taken by the log yet."""
 
@@ -89,6 +94,30 @@ class Conflicts:
         peer.outbox.append((MessageType.REQUEST, request.encode()))
         return True
 
+    def compare(self, peer: RemotePeer, now: float) -> None:
+        """Ask a peer whose log is as long as ours for its head, now and then.
+
+        Of two histories of one length neither is ever asked for anything that the other lacks.
+        """
+        sync, head = peer.sync, self._log.head
+        if (
+            sync is None
+            or (sync.fork, sync.length) != (head.fork, head.length)
+            or not (sync.uploading and head.length)
+            or peer.suspicion is not None
+            or self._log.fork_proof is not None
+            or self.compare_seconds == inf
+            or now - peer.reports.compared_at < self.compare_seconds
+        ):
+            return
+        is_first = peer.reports.compared_at == -inf
+        peer.reports.compared_at = now
+        if is_first and peer.has_upgraded_us:
+            return  # it has just shown that
+        peer.reports.awaited += 1
+        request = Request(REPORT, ProofRequest(head.fork, upgrade=UpgradeRequest(0, head.length)))
+        peer.outbox.append((MessageType.REQUEST, request.encode()))
+
     def forget(self, peer: RemotePeer) -> None:
         self._suspects.discard(peer)
 
@@ -109,16 +138,19 @@ class Conflicts:
         if not _is_report(payload):
             return  # pushed data, which we do not take, and do not spend time on
         proof = Data.decode(payload).proof
-        if proof.fork == log.head.fork:
+        if proof.fork == log.head.fork and not _is_ours(proof, log.head):
             self.evidence = self._compare(proof, log.verifier)
         if self.evidence is not None:
             return
         if peer.suspicion is not None:
             peer.has_answered_probe = True
             return
-        peer.idle_reports += 1
-        if peer.idle_reports > MAX_IDLE_REPORTS:
-            raise FalseReport(f"{peer.idle_reports} reports of a conflict that is none")
+        if peer.reports.awaited:
+            peer.reports.awaited -= 1
+            return
+        peer.reports.idle += 1
+        if peer.reports.idle > MAX_IDLE_REPORTS:
+            raise FalseReport(f"{peer.reports.idle} reports of a conflict that is none")
 
     def _compare(self, proof: Proof, verifier: Verifier) -> ForkProof | None:
         """Raises: FalseReport."""
@@ -159,6 +191,17 @@ class Conflicts:
                 evidence.statements, key=lambda half: _signed_length(half) == sync.length
             )
             peer.outbox += [(MessageType.DATA, Data(REPORT, half).encode()) for half in halves]
+
+
+def _is_ours(proof: Proof, head: Head) -> bool:
+    """Whether it shows the very head that we hold: nothing has to be proven then."""
+    upgrade = proof.upgrade
+    return (
+        upgrade is not None
+        and (upgrade.length, upgrade.signature) == (head.length, head.signature)
+        and tuple(upgrade.nodes) == head.roots
+        and not upgrade.additional_nodes
+    )
 
 
 def _is_report(payload: bytes) -> bool:

@@ -68,6 +68,7 @@ class Downloads:
         self._settings = settings
         self.heads.forks.is_allowed = settings.follows_forks
         self.heads.delay_seconds = settings.head_delay_seconds
+        self._conflicts.compare_seconds = settings.compare_seconds
 
     def allows_push_of(self, peer: RemotePeer) -> bool:
         """Whether this peer may send what nobody asked for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 from bitarray import bitarray
 from pyroaring import BitMap64
@@ -27,6 +28,18 @@ class Suspicion:
 
     error: RemoteProtocolError
     deadline: float
+
+
+@dataclass(slots=True)
+class Reports:
+    """What a peer was asked to show of its whole history, though nothing of it was wrong."""
+
+    compared_at: float = -inf
+    awaited: int = 0
+    """Asked for, and not come."""
+
+    idle: int = 0
+    """Proofs that nobody asked for and that show nothing new."""
 
 
 class RemotePeer:
@@ -63,8 +76,7 @@ class RemotePeer:
         self.has_answered_probe = False
         """It showed its head, and that was no other history than ours."""
 
-        self.idle_reports = 0
-        """Proofs that nobody asked for and that show nothing new."""
+        self.reports = Reports()
 
         self.knows_conflict = False
         """It was sent the evidence that the core's writer signed two histories."""

@@ -319,7 +319,7 @@ class Replicator:
                     self._downloads.receive_data(peer, payload, intake, now)
                 elif message_type == _REQUEST:
                     peer.uploads.add(payload)
-                elif output := self._receive_other(peer, message_type, payload):
+                elif output := self._receive_other(peer, message_type, payload, now):
                     outputs.append(output)
                     if isinstance(output, EndChannel):
                         return outputs
@@ -354,11 +354,13 @@ class Replicator:
             for peer in self.peers:
                 self._announcer.have(peer, runs)
 
-    def _receive_other(self, peer: RemotePeer, message_type: int, payload: bytes) -> Output | None:
+    def _receive_other(
+        self, peer: RemotePeer, message_type: int, payload: bytes, now: float
+    ) -> Output | None:
         length = self._log.head.length
         match message_type:
             case MessageType.SYNC:
-                return self._receive_sync(peer, Sync.decode(payload))
+                return self._receive_sync(peer, Sync.decode(payload), now)
             case MessageType.CANCEL:
                 peer.uploads.cancel(Cancel.decode(payload).request)
             case MessageType.NO_DATA:
@@ -385,15 +387,14 @@ class Replicator:
                 pass  # a later version's: ignored, as unknown types are everywhere
         return None
 
-    def _receive_sync(self, peer: RemotePeer, sync: Sync) -> Output | None:
-        before = peer.sync
-        peer.sync = sync
+    def _receive_sync(self, peer: RemotePeer, sync: Sync, now: float) -> Output | None:
+        before, peer.sync = peer.sync, sync
         if not sync.allow_push:
             peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
-        if self._log.fork_proof is not None:
-            self._conflicts.tell(peer)
+        self._conflicts.tell(peer)
+        self._conflicts.compare(peer, now)
         return None if sync.downloading or self.is_downloading else EndChannel(peer, None)
 
     # --- output ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from hypercore.errors import UsageError
 from hypercore.replication.inflight import FIRST_WINDOW, MAX_WINDOW, MIN_WINDOW
@@ -30,6 +31,10 @@ class ReplicationSettings:
     """How long a longer head that a peer announces may stay there while nobody here waits for it:
     what is appended meanwhile is proven together. The first one of a channel never waits."""
 
+    compare_seconds: float = inf
+    """How often at most a peer whose log is as long as ours is asked whether it is the same one;
+    `inf` is never, as in JavaScript. It is asked with the first such word, and with later ones."""
+
     linger_seconds: float = 30.0
     """How long a core that is not active any more keeps its idle channels open."""
 
@@ -43,6 +48,6 @@ class ReplicationSettings:
                 f"windows of {self.first_window} to {self.max_window} requests, "
                 f"where {MIN_WINDOW} is the least"
             )
-        for seconds in (self.head_delay_seconds, self.linger_seconds):
+        for seconds in (self.head_delay_seconds, self.compare_seconds, self.linger_seconds):
             if seconds < 0:
                 raise UsageError(f"{seconds} seconds are no time to wait")

@@ -50,6 +50,10 @@ HEAD_DELAY_SECONDS = 10.0
 """How long nobody looks at the longer head of a member of which nothing is read. That is most of
 them at most times: who merged an edit has written it into its own log, too."""
 
+COMPARE_HEADS_SECONDS = 60.0
+"""How often at most a member whose data core is as long as what is here shows that it is the same
+one: so a writer that signed two histories of one length is found out, too."""
+
 REREAD_SECONDS = 0.5
 """After a read of what a member announced has failed."""
 
@@ -185,7 +189,7 @@ async def _serve_admitted(
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
-        _delay_heads(core)
+        _configure(core)
         member.outbox.serve(lambda: mesh.data.durable_length)
         mesh.add(member)
         head = mesh.recall.meet(core.head)
@@ -213,9 +217,13 @@ async def _serve_admitted(
         core.release()
 
 
-def _delay_heads(core: Core) -> None:
-    settings = core.replication.settings
-    core.replication.configure(replace(settings, head_delay_seconds=HEAD_DELAY_SECONDS))
+def _configure(core: Core) -> None:
+    settings = replace(
+        core.replication.settings,
+        head_delay_seconds=HEAD_DELAY_SECONDS,
+        compare_seconds=COMPARE_HEADS_SECONDS,
+    )
+    core.replication.configure(settings)
 
 
 async def _receive(member: Member, channel: MessageChannel) -> None:

@@ -286,6 +286,14 @@ async def test_subs_of_snapshots_and_of_subs() -> None:
     assert await keys_of(people.range(lt=b"c")) == [b"bob"]
 
 
+async def test_a_bound_of_another_name_is_refused() -> None:
+    bee = Bee(BeeLog())
+    with pytest.raises(TypeError, match="above"):
+        bee.range(above=b"a")  # type: ignore[call-arg]  # on purpose
+    with pytest.raises(TypeError, match="above"):
+        bee.history(above=1)  # type: ignore[call-arg]  # on purpose
+
+
 async def test_a_prefix_of_the_last_byte_has_a_range() -> None:
     bee = Bee(BeeLog()).sub(b"\xff", separator=b"\xff")
     await bee.put(b"a", b"1")

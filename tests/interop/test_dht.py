@@ -144,7 +144,7 @@ async def check_refusals(dht: Dht) -> None:
 
 
 async def test_on_a_network_of_the_originals() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_javascript_network(SIZE) as (js, dht):
             assert dht.statistics().nodes > 20
             await check_topics(js, dht)
@@ -156,7 +156,7 @@ async def test_on_a_network_of_the_originals() -> None:
 
 
 async def test_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_network(SIZE) as nodes:
             assert not any(node.statistics().is_ephemeral for node in nodes)
             async with (
@@ -172,7 +172,7 @@ async def test_on_a_network_of_ours() -> None:
 
 
 async def test_a_guest_learns_what_it_is_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_network(SIZE) as nodes,
             open_javascript_guest(nodes[0].address[1]) as js,
@@ -186,7 +186,7 @@ async def test_a_guest_learns_what_it_is_on_a_network_of_ours() -> None:
 
 
 async def test_originals_become_members_of_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_network(12) as nodes,
             open_javascript_guest(nodes[0].address[1]) as js,

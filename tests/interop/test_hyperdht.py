@@ -151,7 +151,7 @@ async def check_refused(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
 
 
 async def test_on_a_network_of_the_originals() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, dht),
             open_connectable_guest((await js("bootstrap"))["port"]) as hyperdht,
@@ -164,7 +164,7 @@ async def test_on_a_network_of_the_originals() -> None:
 
 
 async def test_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_network(SIZE) as nodes:
             port = nodes[0].address[1]
             async with (

@@ -85,7 +85,7 @@ async def start_javascript(js: JavaScriptPeer) -> bytes:
 
 @pytest.mark.parametrize("key_pair", [LARGER, SMALLER], ids=["larger", "smaller"])
 async def test_whoever_joins_last_finds_the_other_and_both_read(key_pair: KeyPair) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_javascript_network(SIZE) as (js, _), open_corestore(None) as store:
             port = (await js("bootstrap"))["port"]
             theirs = await start_javascript(js)
@@ -110,7 +110,7 @@ async def test_whoever_joins_last_finds_the_other_and_both_read(key_pair: KeyPai
 
 
 async def test_they_find_us_and_we_find_us() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, _),
             open_corestore(None) as store,
@@ -137,7 +137,7 @@ async def test_a_key_is_joined_without_a_topic_and_a_firewall_keeps_others_out()
     def refuse_javascript(key: bytes) -> bool:
         return key != JS_KEY
 
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, _),
             open_corestore(None) as store,

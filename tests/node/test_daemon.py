@@ -169,6 +169,10 @@ async def test_members_see_each_other_and_strangers_do_not(tmp_path: Path) -> No
                         await trio.lowlevel.checkpoint()
                     assert mesh_of(c).statistics().members == ()
                     assert len(mesh_of(a).statistics().members) == 1
+                    # Pruning keeps what members may have, before strangers.
+                    assert a.compacting is not None
+                    assert a.compacting.is_member(b.id)
+                    assert not a.compacting.is_member(c.id)
             while a.peers():
                 await trio.lowlevel.checkpoint()
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.fork_proof import MAX_PROOF_BYTES, verify_fork_proof
 from hypercore.manifest import Manifest, Prologue
-from hypercore.proof import BlockRequest, Proof, UpgradeRequest
+from hypercore.proof import BlockRequest, Proof, ProofRequest, UpgradeRequest
 from hypercore.replication.capability import replicate_capability
 from hypercore.replication.conflicts import MAX_IDLE_REPORTS, PROBE_SECONDS, FalseReport
 from hypercore.replication.messages import (
@@ -22,10 +22,12 @@ from hypercore.replication.messages import (
     MessageType,
     NoData,
     NoDataReason,
+    Request,
     Sync,
 )
 from hypercore.replication.outputs import AbortConnection
 from hypercore.replication.session import CoreReplication
+from hypercore.replication.settings import ReplicationSettings
 from hypercore.verifier import Verifier
 from tests.hypercore.test_spoiled_proofs import spoiled_lists
 from tests.support.forked_logs import (
@@ -47,6 +49,7 @@ from tests.support.trees import KEY_PAIR, MANIFEST
 
 KEY = MANIFEST.key
 FIRST = BlockRequest(0, 0)
+COMPARING = ReplicationSettings(compare_seconds=60)
 
 
 def report(proof: Proof) -> Message:
@@ -101,6 +104,49 @@ def test_a_writer_with_an_old_backup_that_did_not_go_on_gets_its_own_blocks() ->
     assert restored.log.head.length == 5
     assert restored.log.fork_proof is None
     assert restored.log.is_writable
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+def test_two_histories_of_one_length_are_noticed(is_writer: bool) -> None:
+    """Found in review: neither end ever asked the other for anything."""
+    theirs = [*SHARED, b"another e"]
+    other = log_with(theirs) if is_writer else reader_with(theirs)
+    nodes = Node(reader_with(ONE)), Node(other)
+    nodes[0].replicator.configure(COMPARING, 0)
+    settle(Channel(*nodes))
+    for node in nodes:
+        assert node.log.fork_proof == fork_proof(ONE, theirs)
+        assert not node.errors
+
+
+def test_the_same_length_is_compared_now_and_then() -> None:
+    node = Node(reader_with(ONE))
+    node.replicator.configure(COMPARING, 0)
+    end = stranger_to(node, ONE)
+    asked = (
+        MessageType.REQUEST,
+        Request(0, ProofRequest(0, upgrade=UpgradeRequest(0, 5))).encode(),
+    )
+    # `stranger_to` said so once; answers of which some say nothing new are as they should be.
+    for minute in range(MAX_IDLE_REPORTS + 2):
+        end.receive([report(statement(ONE, 5))], 60.0 * minute)
+        end.receive([sync(ONE)], 60.0 * minute + 59)
+        assert not of_type(end.sent, MessageType.REQUEST)
+        end.receive([sync(ONE)], 60.0 * minute + 60)
+        assert end.sent == [asked]
+        end.sent.clear()
+    assert not node.errors
+    assert node.log.fork_proof is None
+
+
+def test_an_honest_pair_that_compares_goes_on() -> None:
+    nodes = Node(reader_with(ONE)), Node(log_with(ONE))
+    for node in nodes:
+        node.replicator.configure(COMPARING, 0)
+    settle(Channel(*nodes))
+    for node in nodes:
+        assert not node.errors
+        assert node.log.fork_proof is None
 
 
 def test_evidence_is_passed_on_to_all_and_to_who_comes_later() -> None:

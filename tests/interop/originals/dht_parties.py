@@ -23,7 +23,7 @@ from tests.interop.dht_peer import (
 from tests.interop.replication_peer import JavaScriptPeer
 
 SIZE = 40
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 NETWORKS = ("originals", "ours")
 
 

@@ -30,7 +30,7 @@ SUBS = [(), (b"s",), (b"s", b"t"), (b"",), (b"\xff",)]
 @asynccontextmanager
 async def both() -> AsyncIterator[tuple[JavaScriptPeer, Core]]:
     """A JavaScript bee after some hundred operations, and our empty replica of it."""
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_bee_peer() as peer, open_corestore(None) as store:
             key = (await peer("open", id="a", name="views"))["key"]
             operations = random_sequence(SEED, 600)

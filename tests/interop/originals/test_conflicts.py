@@ -49,7 +49,7 @@ from tests.support.trees import KEY_PAIR, MANIFEST
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 SCRIPT = "originals/evidence_peer.cjs"
 SEED = KEY_PAIR.secret_key[:32].hex()
 KEY = MANIFEST.key

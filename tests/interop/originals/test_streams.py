@@ -13,7 +13,7 @@ from tests.interop.replication_peer import JavaScriptPeer, connected, open_javas
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 BLOCKS = [b"%d " % index * (index % 23) for index in range(3000)]
 WHOLE = b"".join(BLOCKS)
 OFFSETS = [1, 5_000, len(WHOLE) // 2, len(WHOLE) // 2 + 1, len(WHOLE) - 1]

@@ -297,6 +297,27 @@ async def test_a_head_that_is_not_shown_at_the_start_is_no_lie(
         assert not node.mesh.penalties.total
 
 
+async def test_a_node_that_was_put_back_and_came_as_far_with_something_else_is_found_out() -> None:
+    """Neither end lacks anything of the other's log, so neither ever asked."""
+    async with open_mesh_node(2, policy=EVERYTHING) as holder:
+        async with open_mesh_node(1) as node:
+            await upload(node, *BEFORE, LATER)
+            length = node.data.length
+            async with connected(node, holder):
+                await holder.wait_counts({LATER.co_id: {s: p.stop for s, p in LATER.new.items()}})
+                log = await holder.cores.get(key=node.data.key)
+                await log.wait_length(length)
+                log.release()
+        async with open_mesh_node(1) as node:
+            await upload(node, *BEFORE, AUTHOR.created("LATER"))
+            assert node.data.length == length
+            async with connected(node, holder):
+                await wait_until(lambda: bool(holder.mesh.witness.forked_cores))
+                await wait_until(lambda: node.data.is_frozen)
+            (forked,) = holder.mesh.witness.forked_cores
+            assert forked.key == node.data.key
+
+
 class FullLog:
     """A log of ours on a disk without room."""
 
