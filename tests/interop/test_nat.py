@@ -114,7 +114,7 @@ async def test_a_relayed_connection_becomes_a_punched_one(pair: str) -> None:
             relay = (await relaying("serveRelay", seed="33" * 32))["key"]
             key = (await server("serveEcho", seed="11" * 32, relay=relay))["key"]
             answer = await client("callEcho", key=key, seed="44" * 32, settle=40)
-            assert answer["milliseconds"] < 2000, "nobody waits for the hole"
+            assert answer["milliseconds"] < 5000, "nobody waits for the hole"
             assert answer["address"].startswith("20.2.0.1")
             ways = answer.get("reach", "relayed"), answer.get("reach_later", "punched")
             assert ways == ("relayed", "punched")
