@@ -17,7 +17,7 @@ from hypercore.crypto import KeyPair
 from swarm import Connection, HyperDht, Reach, Source, Swarm, open_hyperdht, open_mux, open_swarm
 from swarm.io.sessions import Handler
 from tests.interop.dht_peer import LOOPBACK, open_javascript_network
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -77,7 +77,7 @@ async def write_core(store: Corestore) -> bytes:
     return core.key
 
 
-async def start_javascript(js: JavaScriptPeer) -> bytes:
+async def start_javascript(js: PeerProcess) -> bytes:
     """Join the topic with a core; its key."""
     answer = await js("swarm", topic=TOPIC.hex(), seed=JS_SEED.hex(), name="js", blocks=BLOCKS)
     return bytes.fromhex(answer["core"])
