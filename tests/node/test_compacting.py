@@ -112,7 +112,7 @@ async def test_it_looks_when_the_bee_has_grown_and_when_something_was_erased(
 
 
 async def test_a_log_that_is_being_fetched_back_is_not_looked_at() -> None:
-    async with open_home() as home, trio.open_nursery() as nursery:
+    async with open_home(0.3) as home, trio.open_nursery() as nursery:
         for _ in range(2):
             await home.fill(100)
         async with home.core.exclusive():
