@@ -24,6 +24,7 @@ from node.verbs import (
     Verb,
     VerbError,
     decode_bytes,
+    decode_verb,
     encode_bytes,
     encode_verb,
 )
@@ -325,6 +326,13 @@ def test_numbers_for_people() -> None:
         "5.0 GiB",
     ]
     assert [format_age(n) for n in (0, 59.9, 61, 93784)] == ["0 s", "59 s", "1 min 1 s", "1 d 2 h"]
+
+
+@pytest.mark.parametrize("seconds", ["1e300", "-1", "0"])
+def test_a_ticket_ends_at_a_time_that_there_is(seconds: str) -> None:
+    with pytest.raises(VerbError, match="expires_seconds") as refused:
+        decode_verb("mesh/invite", f'{{"expires_seconds": {seconds}}}'.encode())
+    assert refused.value.code is ExitCode.USAGE
 
 
 UPGRADE = (
