@@ -90,6 +90,7 @@ class RocksStorage:
         """The column of a database that is being closed."""
         self._is_released = True
         self._snapshots: WeakSet[RocksSnapshot] = WeakSet()
+        self._lasting: WeakSet[RocksBatch] = WeakSet()
         self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
@@ -218,6 +219,11 @@ class RocksStorage:
         if self._column is None:
             raise self._shut()
         return RocksBatch(self._handle)
+
+    def lasting_batch(self) -> RocksBatch:
+        batch = self.batch()
+        self._lasting.add(batch)
+        return batch
 
     def commit(self, batch: WriteBatch) -> int:
         if not isinstance(batch, RocksBatch) or batch.is_used:
@@ -413,6 +419,8 @@ class RocksStorage:
     def _close_database(self) -> None:
         for snapshot in self._snapshots:
             snapshot.lose()
+        for batch in self._lasting:
+            batch.lose()
         for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
