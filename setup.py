@@ -1,4 +1,4 @@
-"""Compiles the modules in which a bee spends its time, for who asks for it; see README.
+"""Compiles the modules in which a node spends its time, for who asks for it; see README.
 
 `BEEMESH_COMPILE=1 pip install --no-build-isolation .` needs mypy and a C compiler. Without the
 variable, and wherever what was compiled does not fit the interpreter, the same files run as Python.
@@ -8,7 +8,7 @@ import os
 
 from setuptools import Extension, setup
 
-COMPILED = [
+LOGS = [
     "bee/btree.py",
     "bee/cache.py",
     "bee/changes.py",
@@ -18,11 +18,40 @@ COMPILED = [
     "bee/neighbors.py",
     "bee/node_reader.py",
     "bee/protobuf.py",
+    "bee/ranges.py",
     "bee/tree.py",
     "hypercore/encoding.py",
     "hypercore/flat_tree.py",
     "hypercore/log.py",
     "hypercore/merkle.py",
+]
+COVALUES = [
+    "node/cojson/admission.py",
+    "node/cojson/crypto.py",
+    "node/cojson/engine_state.py",
+    "node/cojson/intake.py",
+    "node/cojson/judgment.py",
+    "node/cojson/messages.py",
+    "node/cojson/offers.py",
+    "node/cojson/outputs.py",
+    "node/cojson/peer_view.py",
+    "node/cojson/recent.py",
+    "node/cojson/sync.py",
+    "node/cojson/value_table.py",
+    "node/covalue/content.py",
+    "node/covalue/gathering.py",
+    "node/covalue/header.py",
+    "node/covalue/ids.py",
+    "node/covalue/keys.py",
+    "node/covalue/known_state.py",
+    "node/covalue/records.py",
+    "node/covalue/session_log.py",
+    "node/covalue/session_rows.py",
+    "node/covalue/short_values.py",
+    "node/covalue/tails.py",
+    "node/covalue/text_reading.py",
+    "node/covalue/transaction_json.py",
+    "node/web/text_frames.py",
 ]
 
 
@@ -34,7 +63,12 @@ def extensions() -> list[Extension]:
     # What these import is looked at, too, and where that needs a library it may be missing here.
     options = ["--config-file=", "--ignore-missing-imports", "--hide-error-context"]
     level = os.environ.get("BEEMESH_COMPILE_LEVEL", "3")
-    return mypycify([*options, *COMPILED], opt_level=level, debug_level="0")
+    # In two libraries, which compile side by side.
+    groups: list[tuple[list[str], str | None]] = [
+        (LOGS, "beemesh_logs"),
+        (COVALUES, "beemesh_covalues"),
+    ]
+    return mypycify([*options, *LOGS, *COVALUES], opt_level=level, debug_level="0", separate=groups)
 
 
 setup(ext_modules=extensions())

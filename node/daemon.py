@@ -17,7 +17,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+import structlog
 import trio
 
 from hypercore.corestore import Corestore, open_corestore
@@ -53,6 +55,9 @@ from node.table import open_table
 from node.web.admin import serve_admin
 from swarm.io.swarm import Swarm, open_swarm
 from swarm.io.tasks import open_background_nursery
+
+_RETRY_SECONDS = 5.0
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +242,31 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             if node.compacting is not None:
                 nursery.start_soon(run_with_room, node.room, node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)
-            await trio.to_thread.run_sync(access.write, config.data)
+            await nursery.start(_keep_written, access, config.data)
             try:
                 yield
             finally:
                 config.admin_path.unlink(missing_ok=True)
+
+
+async def _keep_written(
+    access: AdminAccess, data: Path, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Write `admin.json`; on a full disk the node serves without, until there is room."""
+    is_told = False
+    while True:
+        try:
+            await trio.to_thread.run_sync(access.write, data)
+        except OSError as error:
+            if not is_told:
+                _log.error("admin.json cannot be written", reason=str(error))
+                is_told = True
+                task_status.started()
+            await trio.sleep(_RETRY_SECONDS)
+        else:
+            if not is_told:
+                task_status.started()
+            return
 
 
 @asynccontextmanager

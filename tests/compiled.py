@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "compiled"
-PACKAGES = ("bee", "hypercore")
+PACKAGES = ("bee", "hypercore", "node")
 TESTS = [
     "bee/test_bee_vectors.py",
     "bee/test_corrupt.py",
@@ -27,15 +27,25 @@ TESTS = [
     "hypercore/test_flat_tree.py",
     "hypercore/test_log.py",
     "hypercore/test_long_append.py",
+    "node/cojson/test_crypto.py",
+    "node/cojson/test_messages.py",
+    "node/cojson/test_recent.py",
+    "node/cojson/test_sync.py",
+    "node/covalue/test_header.py",
+    "node/covalue/test_records.py",
+    "node/covalue/test_session_log.py",
+    "node/covalue/test_text_reading.py",
+    "node/test_web_text_frames.py",
 ]
 
 _CHECK = """
 import importlib, pathlib
-for path in pathlib.Path().glob("*/*.so"):
-    module = importlib.import_module(f"{path.parent.name}.{path.name.partition('.')[0]}")
-    assert module.__file__.endswith(".so"), module
-assert importlib.import_module("bee.changes").__file__.endswith(".so")
-assert importlib.import_module("hypercore.merkle").__file__.endswith(".so")
+for package in ("bee", "hypercore", "node"):
+    paths = [*pathlib.Path(package).rglob("*.so")]
+    assert paths, package
+    for path in paths:
+        name = ".".join([*path.parent.parts, path.name.partition(".")[0]])
+        assert importlib.import_module(name).__file__.endswith(".so"), name
 """
 
 
@@ -55,7 +65,7 @@ def build() -> None:
     shutil.copy(ROOT / "setup.py", BUILD)
     # How well it is optimized changes nothing but the time.
     environment = os.environ | {"BEEMESH_COMPILE": "1", "BEEMESH_COMPILE_LEVEL": "0"}
-    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"]
     subprocess.run(command, cwd=BUILD, env=environment, check=True)
     stamp.write_text(digest.hexdigest())
 

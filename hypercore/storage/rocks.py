@@ -46,6 +46,7 @@ from hypercore.storage.rocks_opening import (
     COLUMN_FAMILY,
     WRITE_BUFFER_BYTES,
     WRITE_BUFFERS,
+    NoRoom,
     check_logs,
     open_database,
 )
@@ -91,7 +92,7 @@ class RocksStorage:
         self._is_released = True
         self._snapshots: WeakSet[RocksSnapshot] = WeakSet()
         self._lasting: WeakSet[RocksBatch] = WeakSet()
-        self._open()
+        failure = self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -102,8 +103,11 @@ class RocksStorage:
         self._closing = threading.Lock()
         self._compacting = threading.Lock()
         self._group = GroupCommit(durability, self._sync)
+        if failure is not None:
+            self._group.fail(failure)
 
-    def _open(self) -> None:
+    def _open(self) -> StorageError | None:
+        """What is wrong if it can be read only until `recover`: there is no room to open it in."""
         path = self.path
         if not self._read_only and (path / "db" / "RECOVERING").exists():
             raise CorruptStorage(
@@ -112,15 +116,21 @@ class RocksStorage:
                 "corestore, or read-only",
             )
         directory = None if self._read_only else StoreDirectory(path)
+        failure: StorageError | None = None
         try:
             check_logs(path / "db")
-            database = open_database(path / "db", read_only=self._read_only)
+            try:
+                database = open_database(path / "db", read_only=self._read_only)
+            except NoRoom as error:
+                failure = error
+                database = open_database(path / "db", read_only=True)
         except BaseException:
             if directory is not None:
                 directory.close()
             raise
         self._directory = directory
         self._use(database)
+        return failure
 
     def _use(self, database: Rdict) -> None:
         self._db = database
@@ -390,9 +400,11 @@ class RocksStorage:
 
     async def resume(self) -> None:
         if self._is_suspended:
-            await trio.to_thread.run_sync(self._open)
+            failure = await trio.to_thread.run_sync(self._open)
             self._is_suspended = False
             self._group.recovered()  # all that is here was read from the disk, as in `recover`
+            if failure is not None:
+                self._group.fail(failure)
 
     def close(self) -> None:
         """Sync (unless nothing was promised) and release both locks. Blocks.

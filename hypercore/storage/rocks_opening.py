@@ -54,8 +54,12 @@ _MIB = 1 << 20
 _MEND = "`beemesh core verify --repair` turns it back"
 
 
+class NoRoom(StorageError):
+    """The disk is too full for the files that opening makes; what is there can be read."""
+
+
 def open_database(path: Path, *, read_only: bool) -> Rdict:
-    """Raises: UsageError, StoreLocked, CorruptStorage, StorageError."""
+    """Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError."""
     if read_only and not (path / "CURRENT").exists():
         raise UsageError(f"there is no store in {path.parent}")
     cache = Cache(_BLOCK_CACHE_BYTES)
@@ -69,7 +73,9 @@ def open_database(path: Path, *, read_only: bool) -> Rdict:
             raise StoreLocked(str(path.parent), lock_holder(path / "LOCK")) from None
         if "Corruption" in text:
             raise CorruptStorage(str(path), text) from error
-        raise StorageError(f"{path} cannot be opened: {text}") from error
+        is_full = "No space left on device" in text and (path / "CURRENT").exists()
+        kind = NoRoom if is_full and not read_only else StorageError
+        raise kind(f"{path} cannot be opened: {text}") from error
 
 
 def check_logs(path: Path) -> None:

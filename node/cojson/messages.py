@@ -43,12 +43,13 @@ import msgspec
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import decode_signature, encode_signature
+from node.cojson.line_shapes import NULL, Line
 from node.covalue.canonical import quote
 from node.covalue.content import Content, SessionContent, canonical_lines, join_lines
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
 from node.covalue.known_state import KnownState, SessionCounts
-from node.covalue.transaction_json import TransactionJson, parse_transaction
+from node.covalue.transaction_json import parse_transaction
 
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 """Largest frame taken. JavaScript takes 100 MiB; a transaction it makes has at most 1 MiB."""
@@ -132,32 +133,7 @@ class Frame(NamedTuple):
     errors: list[DecodeError]
 
 
-class _SessionContent(msgspec.Struct, rename="camel", gc=False):
-    after: int
-    new_transactions: list[TransactionJson]
-    last_signature: str
-
-
-_NOTHING = msgspec.Raw(b"null")
-
-
-class _Line(msgspec.Struct, rename="camel", gc=False):
-    """Every field of every action: which are needed depends on the action.
-
-    `new` is decoded at once: its objects take no more than three times its text.
-    """
-
-    action: str | None = None
-    id: str | None = None
-    header: msgspec.Raw = _NOTHING
-    sessions: msgspec.Raw = _NOTHING
-    is_correction: bool = False
-    new: dict[str, _SessionContent] | None = None
-    expect_content_until: msgspec.Raw = _NOTHING
-    values: msgspec.Raw = _NOTHING
-
-
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(Line)
 _header_decoder: msgspec.json.Decoder[bool | dict[str, Any] | None] = msgspec.json.Decoder(
     bool | dict[str, Any] | None
 )
@@ -229,7 +205,7 @@ def decode_line(line: str | bytes) -> Message | None:
             return None
 
 
-def _decode_load(raw: _Line) -> Load | NoSuchId:
+def _decode_load(raw: Line) -> Load | NoSuchId:
     try:
         return Load(_co_id(raw), _known_state(raw))
     except DecodeError:
@@ -239,19 +215,19 @@ def _decode_load(raw: _Line) -> Load | NoSuchId:
         return NoSuchId(text)
 
 
-def _co_id(raw: _Line) -> RawCoId:
+def _co_id(raw: Line) -> RawCoId:
     if raw.id is None:
         raise DecodeError("message without id", 0)
     return parse_co_id(raw.id)
 
 
-def _batch_id(raw: _Line) -> str:
+def _batch_id(raw: Line) -> str:
     if raw.id is None or len(raw.id) > _MAX_BATCH_ID_CHARACTERS:
         raise DecodeError("batch without a usable id", 0)
     return raw.id
 
 
-def _known_state(raw: _Line) -> KnownState:
+def _known_state(raw: Line) -> KnownState:
     header = _header(raw)
     sessions = _counts(raw.sessions)
     if not isinstance(header, bool) or sessions is None:
@@ -259,8 +235,8 @@ def _known_state(raw: _Line) -> KnownState:
     return KnownState(header, sessions)
 
 
-def _header(raw: _Line) -> bool | dict[str, Any] | None:
-    if raw.header is _NOTHING:
+def _header(raw: Line) -> bool | dict[str, Any] | None:
+    if raw.header is NULL:
         return None
     size = len(memoryview(raw.header))
     if size > MAX_HEADER_BYTES:
@@ -272,7 +248,7 @@ def _header(raw: _Line) -> bool | dict[str, Any] | None:
 
 
 def _counts(raw: msgspec.Raw) -> SessionCounts | None:
-    if raw is _NOTHING:
+    if raw is NULL:
         return None
     text = bytes(raw)
     if text == b"{}":  # as in most loads
@@ -287,14 +263,14 @@ def _counts(raw: msgspec.Raw) -> SessionCounts | None:
     if found is None:
         return None
     counts: dict[CoSessionId, int] = {}
-    for text, count in found.items():
+    for session_id, count in found.items():
         if not 0 <= count < MAX_COUNT:
             raise DecodeError(f"a session count that is not in [0, {MAX_COUNT})", 0)
-        counts[parse_session_id(text)] = count
+        counts[parse_session_id(session_id)] = count
     return counts
 
 
-def _decode_content(raw: _Line) -> Content:
+def _decode_content(raw: Line) -> Content:
     co_id = _co_id(raw)
     fields = _header(raw)
     if raw.new is None or isinstance(fields, bool):
@@ -319,7 +295,7 @@ def _decode_content(raw: _Line) -> Content:
     return Content(co_id, header, new, header.priority, until)
 
 
-def _decode_reconcile(raw: _Line) -> Reconcile:
+def _decode_reconcile(raw: Line) -> Reconcile:
     too_many = DecodeError(f"reconcile of no values or more than {MAX_RECONCILE_VALUES}", 0)
     # Ids and hashes hold no bracket: one a value, and one around them all.
     if bytes(raw.values).count(b"[") > MAX_RECONCILE_VALUES + 1:

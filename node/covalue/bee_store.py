@@ -16,7 +16,7 @@ from bee.bee import Bee
 from bee.errors import CorruptTree, HistoryReplaced
 from hypercore.encoding import DecodeError
 from hypercore.errors import BlockNotAvailable, CorruptStorage
-from node.covalue.gathering import SessionRows, ValueRows, gather
+from node.covalue.gathering import ValueRows, gather
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.keys import (
     COUNT_KEY,
@@ -25,7 +25,6 @@ from node.covalue.keys import (
     ID_PREFIX,
     TRANSACTIONS_KEY,
     RowKind,
-    checkpoint_key,
     decode_deleted_key,
     decode_key,
     decode_sync_key,
@@ -34,7 +33,6 @@ from node.covalue.keys import (
     header_key,
     id_key,
     lock_key,
-    run_key,
     session_key,
     short_key,
     sync_key,
@@ -52,16 +50,15 @@ from node.covalue.records import (
     decode_lock,
     decode_run,
     decode_session,
-    encode_checkpoint,
     encode_count,
     encode_deletion,
     encode_fork,
     encode_header,
     encode_lock,
-    encode_session,
     pack_transactions,
 )
 from node.covalue.session_fork import SessionFork
+from node.covalue.session_rows import Records, extend
 from node.covalue.short_values import make_short, read_short
 from node.covalue.store import (
     Erased,
@@ -71,16 +68,7 @@ from node.covalue.store import (
     StoredValue,
     ValueAppend,
 )
-from node.covalue.tails import (
-    NOTHING_YET,
-    EndCache,
-    SessionEnd,
-    Stretch,
-    fits_row,
-    join_run,
-    may_join,
-    pack_stretches,
-)
+from node.covalue.tails import EndCache, SessionEnd, Stretch
 from node.covalue.text_reading import read_text
 from node.covalue.totals import Totals, hidden_by_deletion
 from node.errors import CorruptStore
@@ -202,7 +190,7 @@ class BeeStore:
         ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}
-            records: list[tuple[bytes, bytes | None]] = []
+            records: Records = []
             added = transactions = 0
             for co_id, value in rows.items():
                 transactions += (
@@ -220,8 +208,10 @@ class BeeStore:
                 if value.is_deletion:
                     local[deleted_key(co_id)] = encode_deletion(is_erased=False)
                 for session_id, session in value.sessions.items():
-                    end = await self._extend(batch, co_id, session_id, session, records)
-                    ends[co_id, session_id] = end
+                    end = self._ends.take(co_id, session_id) or SessionEnd()
+                    while (new := extend(co_id, session_id, session, end, records)) is None:
+                        end = await self._read_end(batch, co_id, session_id, session.after, end)
+                    ends[co_id, session_id] = new
                 if len(records) >= _TURN:
                     await batch.put_many(records)
                     records.clear()
@@ -238,35 +228,23 @@ class BeeStore:
             self._edited.clear()
         self._edited.update([co_id for co_id, value in rows.items() if value.header is None])
 
-    async def _extend(
+    async def _read_end(
         self,
         batch: Batch[bytes, bytes],
         co_id: RawCoId,
         session_id: CoSessionId,
-        rows: SessionRows,
-        records: list[tuple[bytes, bytes | None]],
+        count: int,
+        end: SessionEnd,
     ) -> SessionEnd:
-        """Add the records that a session gets; how it ends then."""
-        key = session_key(co_id, session_id)
-        run, tail = self._ends.take(co_id, session_id) or SessionEnd()
-        if tail.stop != rows.after:
-            run, tail = None, await _read_tail(batch, key, rows.after)
-        first, *others = pack_stretches(rows.after, rows.transactions)
-        tail = tail.joined(first)
-        if others or not fits_row(tail):
-            if run is None and may_join(tail):
-                run = await read_last_run(self._bee.snapshot(), co_id, session_id)
-            run = join_run(run or NOTHING_YET, tail)
-            for made in (run, *others):
-                records.append((run_key(co_id, session_id, made.start), made.record))
-                run = made
-            tail = Stretch(rows.count)
-        for index, signature in rows.checkpoints:
-            records.append((checkpoint_key(co_id, session_id, index), encode_checkpoint(signature)))
-        last = rows.last
-        counter = last.bytes_since_checkpoint
-        records.append((key, encode_session(rows.count, last.signature, counter, tail.record)))
-        return SessionEnd(run, tail)
+        """`end`, or how a session of `count` transactions ends, with one thing more read of it.
+
+        Raises: CorruptStore.
+        """
+        if end.tail.stop == count:
+            return SessionEnd(
+                await read_last_run(self._bee.snapshot(), co_id, session_id), end.tail
+            )
+        return SessionEnd(None, await _read_tail(batch, session_key(co_id, session_id), count))
 
     async def _count_loaded(self, co_id: RawCoId, value: ValueRows) -> int:
         """By how much a deletion changes the number of transactions that are loaded."""

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
+from node.covalue.transaction_shapes import PrivateText, TrustingText
 
 PIECE_BYTES = 102_400
 """Above this a session gets a signature checkpoint and a value a further piece (as in cojson)."""
@@ -48,23 +49,6 @@ Fields = tuple[int, str, str | None, str | None]
 """Those of a `Transaction`, which is one of these."""
 
 
-class _PrivateText(msgspec.Struct, rename="camel", gc=False):
-    """Its fields in the order in which they are written."""
-
-    encrypted_changes: str
-    key_used: str
-    made_at: int
-    meta: str | UnsetType = UNSET
-    privacy: str = "private"
-
-
-class _TrustingText(msgspec.Struct, rename="camel", gc=False):
-    changes: str
-    made_at: int
-    meta: str | UnsetType = UNSET
-    privacy: str = "trusting"
-
-
 _encoder = msgspec.json.Encoder()
 
 
@@ -77,9 +61,9 @@ def canonical_lines(transactions: Iterable[Fields]) -> bytes:
     """
     return _encoder.encode_lines(
         [
-            _TrustingText(changes, made_at, UNSET if meta is None else meta)
+            TrustingText(changes, made_at, UNSET if meta is None else meta)
             if key_used is None
-            else _PrivateText(changes, key_used, made_at, UNSET if meta is None else meta)
+            else PrivateText(changes, key_used, made_at, UNSET if meta is None else meta)
             for made_at, changes, key_used, meta in transactions
         ]
     )

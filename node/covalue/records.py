@@ -19,7 +19,7 @@ missing one is empty.) Worked example: the run of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgpack
 import msgspec
@@ -30,6 +30,7 @@ from node.covalue.content import SessionContent, Transaction, canonical_lines
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, parse_co_id, parse_session_id
 from node.covalue.reconciliation_lock import ReconciliationLock
+from node.covalue.record_shapes import ForkRow, PartRow, SessionRow, TransactionRow
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import StoredSession
 
@@ -37,43 +38,10 @@ T = TypeVar("T")
 
 _pack = msgpack.Packer(autoreset=True).pack
 _ARRAY_OF_4 = b"\x94"
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
-
-
-class _TransactionRow(msgspec.Struct, array_like=True, gc=False):
-    """The fields of a `Transaction`, in its order."""
-
-    made_at: _Count
-    changes: str
-    key_used: str | None
-    meta: str | None
-
-
-class _SessionRow(msgspec.Struct, array_like=True, gc=False):
-    count: _Count
-    signature: _Signature
-    bytes_since_checkpoint: _Count
-    tail: list[_TransactionRow] = []
-
-
-class _PartRow(msgspec.Struct, array_like=True, gc=False):
-    after: _Count
-    transactions: list[_TransactionRow]
-    signature: _Signature
-
-
-class _ForkRow(msgspec.Struct, array_like=True, gc=False):
-    co_id: str
-    session_id: str
-    kept: _PartRow
-    refused: _PartRow
-
-
-_run_decoder = msgspec.msgpack.Decoder(list[_TransactionRow])
-_session_decoder = msgspec.msgpack.Decoder(_SessionRow)
-_part_decoder = msgspec.msgpack.Decoder(_PartRow)
-_fork_decoder = msgspec.msgpack.Decoder(_ForkRow)
+_run_decoder = msgspec.msgpack.Decoder(list[TransactionRow])
+_session_decoder = msgspec.msgpack.Decoder(SessionRow)
+_part_decoder = msgspec.msgpack.Decoder(PartRow)
+_fork_decoder = msgspec.msgpack.Decoder(ForkRow)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes, what: str) -> T:
@@ -140,7 +108,7 @@ def decode_session_lines(data: bytes) -> tuple[StoredSession, Lines]:
     return session, _lines(tail)
 
 
-def _session(data: bytes) -> tuple[StoredSession, list[_TransactionRow]]:
+def _session(data: bytes) -> tuple[StoredSession, list[TransactionRow]]:
     row = _decode(_session_decoder, data, "session is not [count, signature, bytes, tail]")
     if len(row.tail) > row.count:
         raise DecodeError(f"stored session of {row.count} with a tail of {len(row.tail)}", 0)
@@ -186,19 +154,19 @@ def decode_run_lines(data: bytes) -> Lines:
     return _lines(_run(data))
 
 
-def _run(data: bytes) -> list[_TransactionRow]:
+def _run(data: bytes) -> list[TransactionRow]:
     rows = _decode(_run_decoder, data, "run is not an array of transactions")
     if not rows:
         raise DecodeError("stored run is empty", 0)
     return rows
 
 
-def _transactions(rows: Iterable[_TransactionRow]) -> list[Transaction]:
+def _transactions(rows: Iterable[TransactionRow]) -> list[Transaction]:
     new = tuple.__new__
     return [new(Transaction, (row.made_at, row.changes, row.key_used, row.meta)) for row in rows]
 
 
-def _lines(rows: Sequence[_TransactionRow]) -> Lines:
+def _lines(rows: Sequence[TransactionRow]) -> Lines:
     fields = [(row.made_at, row.changes, row.key_used, row.meta) for row in rows]
     return Lines(len(rows), canonical_lines(fields).decode())
 
@@ -322,5 +290,5 @@ def decode_part(data: bytes) -> SessionContent:
     return _part(_decode(_part_decoder, data, "part is not [after, transactions, signature]"))
 
 
-def _part(row: _PartRow) -> SessionContent:
+def _part(row: PartRow) -> SessionContent:
     return SessionContent(row.after, _transactions(row.transactions), row.signature)

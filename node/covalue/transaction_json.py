@@ -14,18 +14,7 @@ import msgspec
 
 from hypercore.encoding import DecodeError
 from node.covalue.content import Transaction
-
-
-class TransactionJson(msgspec.Struct, rename="camel", gc=False):
-    """The fields of both shapes, as they came."""
-
-    privacy: str
-    made_at: int | float
-    encrypted_changes: str | None = None
-    key_used: str | None = None
-    changes: str | None = None
-    meta: str | None = None
-
+from node.covalue.transaction_shapes import TransactionJson
 
 _decoder = msgspec.json.Decoder(list[TransactionJson])
 _new = tuple.__new__

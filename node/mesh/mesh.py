@@ -44,12 +44,7 @@ from node.mesh.member_book import MemberBook
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import Membership
 from node.mesh.mesh_host import MeshHost, OwnData
-from node.mesh.messages import (
-    Evidence,
-    Interest,
-    Sessions,
-    Welcome,
-)
+from node.mesh.messages import Evidence, Interest, Sessions, Welcome
 from node.mesh.own_interest import OwnInterest
 from node.mesh.owners import OwnerTable
 from node.mesh.penalties import Penalties
@@ -132,6 +127,7 @@ class Mesh:
             identity=identity,
             wanted=lambda: self.policy.select(host.wanted_ids()),
             keeps_all=lambda: self.policy.everything,
+            wait_settled=lambda: self.recall.wait_settled(),
         )
         self.penalties = Penalties()
         self._cores = cores

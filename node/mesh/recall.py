@@ -139,6 +139,8 @@ class Recall:
         """How long the log was when we had written all of it, but for what we append since."""
         self._settled = trio.Event()
         self._claims: dict[Member, Head] = {}
+        self._departed: Member | None = None
+        """Whose claim is kept though it has gone; of several the one that showed most."""
         self._half_heard: dict[Member, bool] = {}
         """Who has said either how long our log is or what it knows of our key: whether the first.
 
@@ -228,9 +230,15 @@ class Recall:
                 self._heard.set()
 
     def forget(self, member: Member) -> None:
-        """It went."""
-        self._claims.pop(member, None)
+        """It went. That we signed a longer head stays true, whoever has shown it."""
         self._half_heard.pop(member, None)
+        claims = self._claims
+        gone = [each for each in (self._departed, member) if each in claims]
+        most = max(gone, key=lambda each: (claims[each].fork, claims[each].length), default=None)
+        for each in gone:
+            if each is not most:
+                claims.pop(each, None)
+        self._departed = most
 
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.

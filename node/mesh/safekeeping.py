@@ -10,7 +10,7 @@ A blind member does not learn what is read, either: it is asked for blocks by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from hypercore.downloading import LIVE
 from hypercore.encoding import DecodeError
-from hypercore.errors import CoreFrozen, StorageError, UsageError
+from hypercore.errors import CoreFrozen, StorageError, StorageFailed, UsageError
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
@@ -38,6 +38,9 @@ FIND_SECONDS = 5.0
 
 HEAD_SECONDS = 1.0
 """How long the head of such a core may take to arrive, once somebody offers it."""
+
+RETRY_SECONDS = 10.0
+"""After our disk failed while such a core was read, unless it is known sooner that it has room."""
 
 _UNREADABLE = (CoreFrozen, StorageError, trio.ClosedResourceError)
 """What waiting for such a core ends with: its writer signed two histories, our disk, or it was
@@ -85,7 +88,9 @@ class Safekeeping:
         identity: KeyPair | None,
         wanted: Callable[[], Iterable[RawCoId]],
         keeps_all: Callable[[], bool],
+        wait_settled: Callable[[], Awaitable[None]],
     ) -> None:
+        """Nothing is read of others until `wait_settled` returns: our own log may not be whole."""
         self.absent: dict[bytes, AbsentMember] = {}
         """By id; those who are connected themselves are not asked of their keepers."""
         self._stand_ins: dict[bytes, list[AbsentMember]] = {}  # one for each connected keeper
@@ -96,6 +101,7 @@ class Safekeeping:
         self._identity = identity
         self._wanted = wanted
         self._keeps_all = keeps_all
+        self._wait_settled = wait_settled
         self._heard = trio.lowlevel.ParkingLot()
         self._is_paused = False
         self._turned = trio.lowlevel.ParkingLot()
@@ -268,7 +274,7 @@ class Safekeeping:
             self.absent[absent.id] = absent
             task_status.started()
             try:
-                await self._read_along(absent, fetcher, catch_up)
+                await self._read_while_kept(absent, fetcher, catch_up)
             except _UNREADABLE as error:
                 _log.warning(
                     "kept core not read any more", id=absent.id.hex()[:12], error=str(error)
@@ -286,6 +292,19 @@ class Safekeeping:
             self.absent[absent.id] = others[-1]
         else:
             del self._stand_ins[absent.id], self.absent[absent.id]
+
+    async def _read_while_kept(
+        self, absent: AbsentMember, fetcher: Fetcher, catch_up: CatchUp
+    ) -> None:
+        """As `_read_along`, and again when our disk has failed, once it may work."""
+        await self._wait_settled()
+        while True:
+            with suppress(StorageFailed):
+                await self._read_along(absent, fetcher, catch_up)
+            with trio.move_on_after(RETRY_SECONDS):
+                await self._turned.park()
+            while self._is_paused:
+                await self._turned.park()
 
     async def _read_along(self, absent: AbsentMember, fetcher: Fetcher, catch_up: CatchUp) -> None:
         """Bring over what is wanted, now and whenever the core has grown, until cancelled."""

@@ -25,7 +25,7 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import discovery_key
 from hypercore.encoding import DecodeError
-from hypercore.errors import InvalidProof, StorageError, UsageError
+from hypercore.errors import InvalidProof, StorageError, StorageFailed, UsageError
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
 from node.cojson.fork_watch import ForkWatch
@@ -113,6 +113,8 @@ class Witness:
         self._wake = Wakeup()
         self._undecided: dict[str, tuple[Member, Evidence]] = {}
         """What can be judged once the beginning of its session is here, by subject."""
+        self._unkept: dict[str, tuple[Member, Evidence]] = {}
+        """For which there was no room on our disk, by subject."""
         self._has_undecided = Wakeup()
         self.received = 0
         self.refused = 0
@@ -177,16 +179,25 @@ class Witness:
                 await trio.lowlevel.checkpoint()
 
     async def _judge_later(self) -> None:
-        """Look again at what could not be judged, once what it takes has come."""
+        """Look again at what could not be judged, once what it takes has come, or kept."""
         while True:
             await self._has_undecided.wait()
-            while self._undecided:
+            while self._undecided or self._unkept:
                 await trio.sleep(LATER_SECONDS)
+                self._judge_unkept()
                 for subject, (member, evidence) in list(self._undecided.items()):
                     if await self._has_beginning(decode_session_evidence(evidence)):
                         del self._undecided[subject]
                         self._waiting.append((member, evidence))
                         self._wake.set()
+
+    def _judge_unkept(self) -> None:
+        for subject, (member, evidence) in list(self._unkept.items()):
+            if member.close_reason is not None or subject in self._kept:
+                del self._unkept[subject]  # it is told again when it joins
+            else:
+                self._waiting.append((member, evidence))
+                self._wake.set()
 
     async def _has_beginning(self, fork: SessionFork) -> bool:
         try:
@@ -204,8 +215,21 @@ class Witness:
                 await self._judge_session(member, evidence)
         except (DecodeError, InvalidProof, ValueError) as error:
             self._refuse(member, evidence, str(error))
+        except StorageFailed as error:
+            self._put_off(member, evidence, str(error))
         except (CorruptStore, StorageError) as error:
             _log.error("cannot judge evidence", subject=evidence.subject[:80], error=str(error))
+        else:
+            self._unkept.pop(evidence.subject, None)
+
+    def _put_off(self, member: Member, evidence: Evidence, why: str) -> None:
+        """Keep it in mind until there is room on our disk."""
+        if evidence.subject in self._unkept:
+            return
+        _log.error("cannot keep evidence yet", subject=evidence.subject[:80], error=why)
+        if _has_room(item for _, item in self._unkept.values()):
+            self._unkept[evidence.subject] = (member, evidence)
+            self._has_undecided.set()
 
     async def _judge_core(self, member: Member, evidence: Evidence) -> None:
         key = bytes.fromhex(evidence.subject)

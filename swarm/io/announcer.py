@@ -84,7 +84,7 @@ class Announcer:
                 self.announced.set()
                 await self._keep_alive()
         finally:
-            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+            with self._dht.driver.farewell(FAREWELL_SECONDS):
                 await self._forget_at([pair.relay for pair in self.relays])
 
     async def _announce(self) -> None:

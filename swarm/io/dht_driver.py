@@ -93,7 +93,8 @@ class DhtDriver:
         self._bootstrapped = trio.Event()
         self._deadline = float("inf")
         self._deadline_moved = Wakeup()
-        self._is_closed = False
+        self._is_closed = self._is_stopped = False
+        self._farewells: set[trio.CancelScope] = set()
 
     @property
     def address(self) -> Address:
@@ -210,6 +211,26 @@ class DhtDriver:
         for pending in self._calls.values():
             pending.done.set()
 
+    @contextmanager
+    def farewell(self, seconds: float) -> Iterator[None]:
+        """A shielded time to say goodbye in; over at once where nothing is heard any more."""
+        with trio.move_on_after(seconds, shield=True) as scope:
+            if self._is_stopped:
+                scope.cancel()
+            self._farewells.add(scope)
+            try:
+                yield
+            finally:
+                self._farewells.discard(scope)
+
+    async def _keep_time_until_cancelled(self) -> None:
+        try:
+            await self._keep_time()
+        finally:  # those that read the sockets are cancelled, too
+            self._is_stopped = True
+            for scope in self._farewells:
+                scope.cancel()
+
     async def _keep_time(self) -> None:
         awake = time.time() - trio.current_time()
         while True:
@@ -308,7 +329,7 @@ async def open_driver(
         async with open_background_nursery() as nursery:
             nursery.start_soon(driver.pump, Via.SERVER)
             nursery.start_soon(driver.pump, Via.CLIENT)
-            nursery.start_soon(driver._keep_time)
+            nursery.start_soon(driver._keep_time_until_cancelled)
             nursery.start_soon(driver._find_neighbors)
             yield driver
     finally:

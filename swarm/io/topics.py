@@ -153,7 +153,7 @@ class Topics:
                         await refreshed.wait()
         finally:
             if interest.is_server and not is_first:
-                with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                with self._dht.driver.farewell(FAREWELL_SECONDS):
                     await self._forget(topic, closest)
 
     async def _walk(

@@ -21,4 +21,4 @@ def test_killed_writers_lose_nothing(tmp_path: Path, durability: str) -> None:
     assert set(report.acknowledged) == {"log", "cleared", "replica"}
     assert min(report.acknowledged.values()) > ROUND_POINTS
     assert report.blocks > 0
-    assert report.longest_open_seconds < 1
+    assert report.longest_open_seconds < 5  # 0.1 on a quiet machine

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
-
-import trio
 
 from bee import BINARY, Batch, Bee
 from bee.batch import Edits
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess, open_peer_process
 
 HERE = Path(__file__).parent
 
@@ -23,29 +19,12 @@ names of the subs that lead to the key (absent: none)], in hex."""
 
 
 @asynccontextmanager
-async def open_bee_peer(directory: Path | None = None) -> AsyncIterator[JavaScriptPeer]:
+async def open_bee_peer(directory: Path | None = None) -> AsyncIterator[PeerProcess]:
     """A JavaScript corestore on `directory`; it is closed at the end."""
     arguments = [] if directory is None else [str(directory)]
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            partial(
-                trio.run_process,
-                ["node", "bee_peer.cjs", *arguments],
-                cwd=HERE,
-                stdin=PIPE,
-                stdout=PIPE,
-                check=False,
-            )
-        )
-        peer = JavaScriptPeer(process)
-        nursery.start_soon(peer.read)
+    async with open_peer_process(PeerProcess, ["node", "bee_peer.cjs", *arguments], HERE) as peer:
         yield peer
         await peer("close")
-        assert process.stdin is not None
-        await process.stdin.aclose()
-        with trio.move_on_after(10):
-            await process.wait()
-        nursery.cancel_scope.cancel()
 
 
 async def apply(bee: Bee, operations: list[Any]) -> None:

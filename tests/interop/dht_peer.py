@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from subprocess import PIPE
-
-import trio
 
 from swarm.dht.reachability import Role
 from swarm.io.dht import Dht, open_bootstrap, open_dht
 from swarm.io.hyperdht import HyperDht, open_hyperdht
-from swarm.io.tasks import open_background_nursery
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess, open_peer_process
 
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
 
 
-@asynccontextmanager
-async def _open_peer(mode: str, number: int) -> AsyncIterator[JavaScriptPeer]:
-    async with open_background_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            partial(
-                trio.run_process,
-                ["node", "dht_peer.cjs", mode, str(number)],
-                cwd=HERE,
-                stdin=PIPE,
-                stdout=PIPE,
-                check=False,
-            )
-        )
-        peer = JavaScriptPeer(process)
-        nursery.start_soon(peer.read)
-        yield peer
-        assert process.stdin is not None
-        await process.stdin.aclose()
-        with trio.move_on_after(10):
-            await process.wait()
+def _open_peer(mode: str, number: int) -> AbstractAsyncContextManager[PeerProcess]:
+    return open_peer_process(PeerProcess, ["node", "dht_peer.cjs", mode, str(number)], HERE)
 
 
 @asynccontextmanager
-async def open_javascript_network(size: int) -> AsyncIterator[tuple[JavaScriptPeer, Dht]]:
+async def open_javascript_network(size: int) -> AsyncIterator[tuple[PeerProcess, Dht]]:
     """A network of the originals, and a guest of each kind in it."""
     async with _open_peer("testnet", size) as guest:
         port = (await guest("bootstrap"))["port"]
@@ -72,7 +49,7 @@ async def open_network(size: int) -> AsyncIterator[list[Dht]]:
 
 
 @asynccontextmanager
-async def open_javascript_guest(port: int) -> AsyncIterator[JavaScriptPeer]:
+async def open_javascript_guest(port: int) -> AsyncIterator[PeerProcess]:
     """A guest of the network whose bootstrap node is at `port`."""
     async with _open_peer("guest", port) as guest:
         yield guest

@@ -31,7 +31,7 @@ async def test_a_denied_client_is_refused_keeps_its_connection_and_is_taken_agai
 ) -> None:
     (tmp_path / "deny").touch()
     (tmp_path / "tokens").write_text("app:you+jazz@example.com\n")
-    with trio.fail_after(120):
+    with trio.fail_after(180):
         async with (
             open_running_node(
                 tmp_path / "data",

@@ -23,7 +23,7 @@ it: that node learns of the deletion with the first load, and stores what it is 
 
 async def conformance(*arguments: str) -> str:
     """Run the checks; the last line says how many passed, the rest which did not."""
-    with trio.fail_after(150):
+    with trio.fail_after(300):
         result = await trio.run_process(
             ["node", "conformance.mjs", *arguments],
             cwd=INTEROP,

@@ -21,7 +21,7 @@ from tests.interop.dht_peer import (
     open_javascript_network,
     open_network,
 )
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -37,7 +37,7 @@ async def records_of(dht: Dht, topic: bytes = TOPIC) -> set[PeerRecord]:
     return {record async for found in dht.lookup(topic) for record in found.records}
 
 
-async def records_of_js(js: JavaScriptPeer, topic: bytes = TOPIC) -> set[PeerRecord]:
+async def records_of_js(js: PeerProcess, topic: bytes = TOPIC) -> set[PeerRecord]:
     answer = await js("lookup", topic=topic.hex())
     return {as_record(entry) for found in answer["found"] for entry in found["records"]}
 
@@ -47,7 +47,7 @@ def as_record(entry: dict[str, Any]) -> PeerRecord:
     return PeerRecord(bytes.fromhex(entry["key"]), relays)
 
 
-async def check_topics(js: JavaScriptPeer, dht: Dht) -> None:
+async def check_topics(js: PeerProcess, dht: Dht) -> None:
     """Each announces, both find both, each takes its own back."""
     theirs = PeerRecord(JS_KEY, RELAYS)
     ours = PeerRecord(OUR_PAIR.public_key, RELAYS[:1])
@@ -62,7 +62,7 @@ async def check_topics(js: JavaScriptPeer, dht: Dht) -> None:
     assert await records_of_js(js) == await records_of(dht) == set()
 
 
-async def check_values(js: JavaScriptPeer, dht: Dht) -> None:
+async def check_values(js: PeerProcess, dht: Dht) -> None:
     """What one puts, the other gets."""
     value = b"immutable, from js"
     answer = await js("immutablePut", value=value.hex())
@@ -91,7 +91,7 @@ async def check_values(js: JavaScriptPeer, dht: Dht) -> None:
     assert too_low.value.code == ErrorCode.SEQUENCE_TOO_LOW
 
 
-async def check_peers(js: JavaScriptPeer, dht: Dht) -> None:
+async def check_peers(js: PeerProcess, dht: Dht) -> None:
     """A server that listens is found by its key; so are we, when we announce our own."""
     relays = {(host, port) for host, port in (await js("listen", seed=JS_SEED.hex()))["relays"]}
     found = [peer async for peer in dht.find_peer(JS_KEY)]
@@ -144,7 +144,7 @@ async def check_refusals(dht: Dht) -> None:
 
 
 async def test_on_a_network_of_the_originals() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_javascript_network(SIZE) as (js, dht):
             assert dht.statistics().nodes > 20
             await check_topics(js, dht)
@@ -156,7 +156,7 @@ async def test_on_a_network_of_the_originals() -> None:
 
 
 async def test_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_network(SIZE) as nodes:
             assert not any(node.statistics().is_ephemeral for node in nodes)
             async with (
@@ -172,7 +172,7 @@ async def test_on_a_network_of_ours() -> None:
 
 
 async def test_a_guest_learns_what_it_is_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_network(SIZE) as nodes,
             open_javascript_guest(nodes[0].address[1]) as js,
@@ -186,7 +186,7 @@ async def test_a_guest_learns_what_it_is_on_a_network_of_ours() -> None:
 
 
 async def test_originals_become_members_of_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_network(12) as nodes,
             open_javascript_guest(nodes[0].address[1]) as js,

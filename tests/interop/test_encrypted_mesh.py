@@ -47,7 +47,7 @@ def holds(path: Path, text: str) -> bool:
 async def test_a_blind_node_serves_readers_and_javascript_while_the_owner_is_away(
     tmp_path: Path,
 ) -> None:
-    with trio.fail_after(90):
+    with trio.fail_after(180):
         async with open_running_node(tmp_path / "a", "--mesh-encrypted") as a:
             tickets = {role: await invite(a, role) for role in ("blind", "reader")}
             async with open_running_node(tmp_path / "b", "--join", tickets["blind"]) as blind:

@@ -28,7 +28,7 @@ from tests.interop.dht_peer import (
     open_javascript_network,
     open_network,
 )
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -91,7 +91,7 @@ async def serving(
             nursery.cancel_scope.cancel()
 
 
-async def check_we_connect(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
+async def check_we_connect(js: PeerProcess, hyperdht: HyperDht) -> None:
     answer = await js("serveCore", seed=JS_SEED.hex(), name="a", blocks=BLOCKS)
     core_key = bytes.fromhex(answer["core"])
     for _ in range(2):  # the second time to the relays that the server told
@@ -102,7 +102,7 @@ async def check_we_connect(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
     await js("closeServers")
 
 
-async def check_they_connect(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
+async def check_they_connect(js: PeerProcess, hyperdht: HyperDht) -> None:
     async with serving(hyperdht) as (server, core_key, connections):
         assert server.statistics().relays == 3
         for count in range(1, 3):
@@ -127,7 +127,7 @@ async def check_we_connect_to_us(server: HyperDht, client: HyperDht) -> None:
         assert accepted.link.remote_public_key == OUR_CALLER.public_key
 
 
-async def check_refused(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
+async def check_refused(js: PeerProcess, hyperdht: HyperDht) -> None:
     """Whom a firewall refuses gets no answer at all, whichever side it is on."""
     answer = await js(
         "serveCore", seed=JS_SEED.hex(), name="b", blocks=BLOCKS, refuse=OUR_CALLER.public_key.hex()
@@ -151,7 +151,7 @@ async def check_refused(js: JavaScriptPeer, hyperdht: HyperDht) -> None:
 
 
 async def test_on_a_network_of_the_originals() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, dht),
             open_connectable_guest((await js("bootstrap"))["port"]) as hyperdht,
@@ -164,7 +164,7 @@ async def test_on_a_network_of_the_originals() -> None:
 
 
 async def test_on_a_network_of_ours() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_network(SIZE) as nodes:
             port = nodes[0].address[1]
             async with (

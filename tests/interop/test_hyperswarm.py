@@ -17,7 +17,7 @@ from hypercore.crypto import KeyPair
 from swarm import Connection, HyperDht, Reach, Source, Swarm, open_hyperdht, open_mux, open_swarm
 from swarm.io.sessions import Handler
 from tests.interop.dht_peer import LOOPBACK, open_javascript_network
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -77,7 +77,7 @@ async def write_core(store: Corestore) -> bytes:
     return core.key
 
 
-async def start_javascript(js: JavaScriptPeer) -> bytes:
+async def start_javascript(js: PeerProcess) -> bytes:
     """Join the topic with a core; its key."""
     answer = await js("swarm", topic=TOPIC.hex(), seed=JS_SEED.hex(), name="js", blocks=BLOCKS)
     return bytes.fromhex(answer["core"])
@@ -85,7 +85,7 @@ async def start_javascript(js: JavaScriptPeer) -> bytes:
 
 @pytest.mark.parametrize("key_pair", [LARGER, SMALLER], ids=["larger", "smaller"])
 async def test_whoever_joins_last_finds_the_other_and_both_read(key_pair: KeyPair) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_javascript_network(SIZE) as (js, _), open_corestore(None) as store:
             port = (await js("bootstrap"))["port"]
             theirs = await start_javascript(js)
@@ -110,7 +110,7 @@ async def test_whoever_joins_last_finds_the_other_and_both_read(key_pair: KeyPai
 
 
 async def test_they_find_us_and_we_find_us() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, _),
             open_corestore(None) as store,
@@ -137,7 +137,7 @@ async def test_a_key_is_joined_without_a_topic_and_a_firewall_keeps_others_out()
     def refuse_javascript(key: bytes) -> bool:
         return key != JS_KEY
 
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_javascript_network(SIZE) as (js, _),
             open_corestore(None) as store,

@@ -79,7 +79,7 @@ async def test_what_we_wrote_is_read_from_the_mirror_by_javascript(tmp_path: Pat
 
 async def test_javascript_is_found_by_the_discovery_key(tmp_path: Path) -> None:
     """Through a DHT of our own; nobody names an address."""
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_javascript_network(SIZE) as (js, _):
             port = (await js("bootstrap"))["port"]
             seed, blocks = "55" * 32, ["a", "b", "c"]

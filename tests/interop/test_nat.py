@@ -42,7 +42,7 @@ async def check_doctor(prefix: str, verdict: str) -> None:
 
 async def test_holes_are_punched_in_both_directions() -> None:
     hosts = ",".join(INTERNET_HOSTS)
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             prefix = await enter(open_lab("cone", "cone"))
@@ -71,7 +71,7 @@ async def test_holes_are_punched_in_both_directions() -> None:
 
 @pytest.mark.parametrize("relay_kind", ["py", "js"])
 async def test_two_random_nats_take_a_relay(relay_kind: str) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             prefix = await enter(open_lab("random", "random"))
@@ -102,7 +102,7 @@ async def test_two_random_nats_take_a_relay(relay_kind: str) -> None:
 async def test_a_relayed_connection_becomes_a_punched_one(pair: str) -> None:
     """A random NAT takes thousands of probes; meanwhile the relay that the server named serves."""
     client_kind, server_kind = pair.split("-")
-    with trio.fail_after(90):
+    with trio.fail_after(180):
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             prefix = await enter(open_lab("random", "cone"))
@@ -114,7 +114,7 @@ async def test_a_relayed_connection_becomes_a_punched_one(pair: str) -> None:
             relay = (await relaying("serveRelay", seed="33" * 32))["key"]
             key = (await server("serveEcho", seed="11" * 32, relay=relay))["key"]
             answer = await client("callEcho", key=key, seed="44" * 32, settle=40)
-            assert answer["milliseconds"] < 2000, "nobody waits for the hole"
+            assert answer["milliseconds"] < 5000, "nobody waits for the hole"
             assert answer["address"].startswith("20.2.0.1")
             ways = answer.get("reach", "relayed"), answer.get("reach_later", "punched")
             assert ways == ("relayed", "punched")

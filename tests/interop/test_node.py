@@ -22,7 +22,7 @@ WAY_DOWN = 3
 async def test_one_node_serves_what_was_uploaded_and_passes_edits_on(
     tmp_path: Path, store: str
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_running_node(tmp_path, "--store", store) as node,
             open_jazz_client(node.ws) as alice,
@@ -49,7 +49,7 @@ async def test_two_nodes_pass_values_and_live_edits_both_ways(tmp_path: Path, wa
     first = {"ticket": [], "address": ["--mesh-name", name]}.get(way)
     if first is None:
         first = ["--mesh-name", name, "--discovery", "lan", "--mesh", "0.0.0.0:0"]
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_running_node(tmp_path / "a", *first, *stored) as a:
             second = {
                 "ticket": ["--join", a.ready["ticket"]],
@@ -73,7 +73,7 @@ async def test_two_nodes_pass_values_and_live_edits_both_ways(tmp_path: Path, wa
 
 
 async def test_a_second_node_fetches_only_what_was_asked_for(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_running_node(tmp_path / "a", "--durability", "os") as a,
             open_running_node(tmp_path / "b", "--join", a.ready["ticket"]) as b,
@@ -117,7 +117,7 @@ async def test_a_second_node_fetches_only_what_was_asked_for(tmp_path: Path) -> 
 async def test_what_was_acknowledged_is_there_after_a_restart(
     tmp_path: Path, number: signal.Signals, store: str
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_running_node(tmp_path, "--store", store) as node:
             async with open_jazz_client(node.ws) as alice:
                 co_id = (await alice.do("create", values={"kept": True}))["id"]
@@ -136,7 +136,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(
 
 
 async def test_a_node_that_was_away_catches_up_when_asked(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_running_node(tmp_path / "a") as a, open_jazz_client(a.ws) as alice:
             co_id = (await alice.do("create", values={"n": 1}))["id"]
             async with open_running_node(tmp_path / "b", "--join", a.ready["ticket"]) as b:
@@ -153,7 +153,7 @@ async def test_a_node_that_was_away_catches_up_when_asked(tmp_path: Path) -> Non
 
 
 async def test_exit_codes(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_running_node(tmp_path / "a") as node:
             cases = [
                 (0, "", ["status"]),
@@ -180,7 +180,7 @@ async def test_exit_codes(tmp_path: Path) -> None:
 
 
 async def test_a_javascript_hyperbee_reads_the_data_core_of_a_running_node(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with (
             open_running_node(tmp_path) as node,
             open_jazz_client(node.ws) as alice,
@@ -200,7 +200,7 @@ async def test_a_javascript_hyperbee_reads_the_data_core_of_a_running_node(tmp_p
 
 
 async def test_a_node_reads_a_javascript_hyperbee(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_bee_peer() as writer:
             opened = await writer("open", id="towns", name="towns")
             await writer("fill", id="towns", count=2000, size=20)

@@ -18,17 +18,17 @@ from hypercore.replication.peer_handle import PeerHandle
 from hypercore.replication.session import CoreReplication
 from swarm.io.mux import MuxHandle
 from tests.interop.replication_peer import (
-    JavaScriptPeer,
     block,
     connected,
     dial,
     open_javascript_peer,
 )
 from tests.support.memory_log import MemoryLog
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 BOTH_ROLES = pytest.mark.parametrize("is_initiator", [True, False], ids=["we dial", "they dial"])
 
 
@@ -47,7 +47,7 @@ def digest_of(core: Core) -> str:
     return hasher.hexdigest()
 
 
-async def open_of_javascript(peer: JavaScriptPeer, count: int, size: int = 100) -> bytes:
+async def open_of_javascript(peer: PeerProcess, count: int, size: int = 100) -> bytes:
     """A JavaScript core of that many blocks, called "a"; its key."""
     answer = await peer("open", id="a", name="log")
     if count:
@@ -296,7 +296,7 @@ async def test_extensions_of_javascript_are_length_prefixed() -> None:
                 assert (await peer("events"))["events"] == ["extension: hello"]
 
 
-async def wait_refused(peer: JavaScriptPeer) -> None:
+async def wait_refused(peer: PeerProcess) -> None:
     """Return when the originals have refused a capability."""
     while not any("capability" in event for event in (await peer("events"))["events"]):  # noqa: ASYNC110 - another process
         await trio.sleep(0.01)

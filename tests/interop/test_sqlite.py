@@ -119,7 +119,7 @@ async def check_all(client: JazzClient, made: dict[str, str]) -> None:
 async def test_javascript_and_we_take_turns(tmp_path: Path) -> None:
     path = tmp_path / "storage.db"
     turns: list[dict[str, str]] = []
-    with trio.fail_after(120):
+    with trio.fail_after(180):
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
             turns.append(await create_some(alice))
             erased = (await alice.do("create", values={"erased": True}))["id"]
@@ -170,7 +170,7 @@ async def _take_a_turn(path: Path, turns: list[dict[str, str]], turn: int, erase
 
 async def test_we_erase_what_was_deleted_in_javascript(tmp_path: Path) -> None:
     path = tmp_path / "storage.db"
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
             await alice.do("createMany", count=50)
             dead = RawCoId((await alice.do("create", values={"dead": True}))["id"])
@@ -195,7 +195,7 @@ async def test_we_erase_what_was_deleted_in_javascript(tmp_path: Path) -> None:
 
 async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> None:
     path, exported = tmp_path / "storage.db", tmp_path / "exported.db"
-    with trio.fail_after(120):
+    with trio.fail_after(180):
         async with open_js_server(path) as (_, port), open_jazz_client(_url(port)) as alice:
             made = await create_some(alice)
             dead = RawCoId((await alice.do("create", values={"dead": True}))["id"])
@@ -238,7 +238,7 @@ async def test_a_servers_file_goes_into_a_bee_and_out_again(tmp_path: Path) -> N
 
 async def test_what_a_server_wrote_meanwhile_reaches_the_bee(tmp_path: Path) -> None:
     file = tmp_path / "covalues.sqlite"
-    with trio.fail_after(120):
+    with trio.fail_after(180):
         async with (
             open_running_node(tmp_path, "--store", "hybrid") as node,
             open_jazz_client(node.ws) as alice,

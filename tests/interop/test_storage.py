@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from hypercore import Core, Corestore, Durability, StoreLocked, open_corestore
 from hypercore.errors import CopiedStore
+from tests.support.replicating_cores import replicating
 from tests.support.storage_rows import rows_of_directory, verify_core
 
 pytestmark = pytest.mark.interop
@@ -268,3 +270,25 @@ async def test_a_copy_is_not_written_by_either(tmp_path: Path) -> None:
     async with open_corestore(copy) as store:
         assert store.is_read_only
         assert await (await store.get(name="log")).get(0) == b"one"
+
+
+async def test_a_block_whose_proof_javascript_gave_up_costs_nothing_else(tmp_path: Path) -> None:
+    """Its `clear` prunes the hash beside a block that stays; asked for that, it hangs up."""
+    blocks = some_blocks(64)
+    steps = [Step("log", append=blocks), Step("log", clear=(8, 32)), Step("log", clear=(33, 60))]
+    run_javascript(tmp_path, steps)
+    async with (
+        open_corestore(tmp_path, primary_key=PRIMARY_KEY) as store,
+        open_corestore(None) as reader,
+    ):
+        log = await store.get(name="log")
+        assert log.get_local(32) == blocks[32]
+        copy = await reader.get(key=log.key)
+        async with replicating(log, copy):
+            await copy.wait_length(len(blocks))
+            with trio.move_on_after(0.2) as waiting:
+                await copy.get(32)
+            assert waiting.cancelled_caught, "it is held, and nothing here proves it"
+            for index in (0, 7, 60, 63):
+                assert await copy.get(index) == blocks[index]
+        assert log.statistics().replication.total.no_data_sent == 1

@@ -35,7 +35,7 @@ async def open_pair(
     loss: float = 0, seed: int = 1, *, first_seq: int = 0, js_first_seq: int = 0
 ) -> AsyncIterator[tuple[UdxTransport, JsPeer, UdxEndpoint, LossyProxy]]:
     """A stream between us and JavaScript, through a proxy."""
-    with trio.fail_after(90):
+    with trio.fail_after(180):
         async with (
             open_js_peer() as js,
             open_lossy_proxy(loss, seed) as proxy,
@@ -146,7 +146,7 @@ async def test_messages_both_ways_and_the_stream_goes_on() -> None:
 
 async def test_many_streams_on_one_socket_with_loss() -> None:
     count, size = 16, 200_000
-    with trio.fail_after(90):
+    with trio.fail_after(180):
         async with (
             open_js_peer() as js,
             open_lossy_proxy(0.02, 24) as proxy,

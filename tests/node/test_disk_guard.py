@@ -173,3 +173,24 @@ async def test_a_disk_that_is_really_full(small_disk: Path, store: str, min_free
     async with open_node(config) as node:
         for value in (*before, after):
             assert await node.host.load(value.id) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+async def test_a_node_starts_on_a_full_disk_and_goes_on(small_disk: Path) -> None:
+    """Found in use: there was no room for what RocksDB writes when it opens, nor for admin.json."""
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    settings = {"data": small_disk / "node", "discovery": "off", **quiet}
+    config = load_config({**settings, "min_free_bytes": 1}, {})
+    before, after = (Author(1).value(name) for name in ("before", "after"))
+    async with open_node(config) as node:
+        await send(node, before, with_header=True)
+    fill_disk(small_disk / BALLAST)
+    async with open_node(config) as node:
+        await wait_until(lambda: bool(node.missing_for_ready()))
+        assert await node.host.load(before.id) is not None
+        (small_disk / BALLAST).unlink()
+        await wait_until(lambda: node.missing_for_ready() == [] and node.host.takes_content)
+        await send(node, after, with_header=True)
+        assert await node.host.load(after.id) is not None
+    async with open_node(config) as node:
+        assert await node.host.load(after.id) is not None

@@ -45,7 +45,7 @@ BOOT_SECONDS = 1.0
 _EXCUSED: dict[Fault | Deed, str] = {
     Deed.GORGE: r"content refused.* bytes",
     Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking nothing in"
-    r"|not recovered yet|there was no room for what it sent",
+    r"|not recovered yet|there was no room for what it sent|cannot keep evidence yet",
     Fault.COPY: r"our own log (was longer|is back|cannot be read)|our log goes on as a new fork",
     Fault.BAN: r"not let in",
     Deed.FORK: r"(content refused.*bad signature on|session forked)",

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 
 
 class LineProcess:

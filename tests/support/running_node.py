@@ -19,8 +19,8 @@ from node.client import AdminClient
 
 INTEROP = Path(__file__).parent.parent / "interop"
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,12 @@ import itertools
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 
 import trio
 
-from swarm.io.tasks import open_background_nursery
-from tests.interop.replication_peer import JavaScriptPeer
 from tests.support.nat_lab import INTERNET_HOSTS
+from tests.support.peer_process import PeerProcess, open_peer_process, open_process
 
 INTEROP = Path(__file__).parents[1] / "interop"
 ROOT = Path(__file__).parents[2]
@@ -33,22 +30,6 @@ SETTLE_SECONDS = 40.0
 
 CASES = ("cone-cone", "cone-random", "random-cone", "random-random")
 PAIRS = ("py-js", "js-py", "py-py", "js-js")
-
-
-@asynccontextmanager
-async def open_process(arguments: Sequence[str], folder: Path) -> AsyncIterator[trio.Process]:
-    """Ends when its input does."""
-    async with open_background_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            partial(trio.run_process, arguments, cwd=folder, stdin=PIPE, stdout=PIPE, check=False)
-        )
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            with trio.move_on_after(10, shield=True):
-                await process.stdin.aclose()
-                await process.wait()
 
 
 @asynccontextmanager
@@ -69,22 +50,20 @@ async def open_lab(*modes: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_peer(
     namespace: str, arguments: Sequence[str], folder: Path
-) -> AsyncIterator[JavaScriptPeer]:
+) -> AsyncIterator[PeerProcess]:
     command = ["ip", "netns", "exec", namespace, *arguments]
-    async with open_process(command, folder) as process, open_background_nursery() as nursery:
-        peer = JavaScriptPeer(process)
-        nursery.start_soon(peer.read)
+    async with open_peer_process(PeerProcess, command, folder) as peer:
         await peer("state")
         yield peer
 
 
-def open_guest(kind: str, namespace: str) -> AbstractAsyncContextManager[JavaScriptPeer]:
+def open_guest(kind: str, namespace: str) -> AbstractAsyncContextManager[PeerProcess]:
     if kind == "js":
         return open_peer(namespace, ["node", "dht_peer.cjs", "away", BOOTSTRAP], INTEROP)
     return open_peer(namespace, [sys.executable, "-m", "tests.support.nat_peer", BOOTSTRAP], ROOT)
 
 
-def open_relay(namespace: str) -> AbstractAsyncContextManager[JavaScriptPeer]:
+def open_relay(namespace: str) -> AbstractAsyncContextManager[PeerProcess]:
     """A blind relay of ours that strangers reach."""
     arguments = [sys.executable, "-m", "tests.support.nat_peer", BOOTSTRAP, INTERNET_HOSTS[-1]]
     return open_peer(namespace, arguments, ROOT)

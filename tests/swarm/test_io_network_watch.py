@@ -23,7 +23,7 @@ from swarm.io.network_watch import (
     read_fingerprint,
 )
 from tests.support.nat_lab import ip, is_possible
-from tests.swarm.nat_campaign import open_process
+from tests.support.peer_process import open_process
 
 ROOT = Path(__file__).parents[2]
 HOME: Fingerprint = (("192.168.1.2",), "192.168.1.2")

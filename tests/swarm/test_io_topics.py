@@ -113,3 +113,23 @@ async def test_a_refused_key_is_let_in_again_when_it_is_allowed() -> None:
         server.allow(client.public_key)
         client.network_changed()
         await wait_connected(client, server)
+
+
+@pytest.mark.parametrize("is_announced", [False, True])
+async def test_what_is_cancelled_with_its_table_does_not_wait_for_it(is_announced: bool) -> None:
+    """The farewells of swarm and topic, each shielded for a second, had nobody to answer them."""
+    async with open_bootstrap(LOOPBACK, 0) as boot:
+        with trio.CancelScope() as scope:
+            async with (
+                open_hyperdht(bootstrap=[boot.address], host=LOOPBACK, port=0) as hyperdht,
+                open_swarm(
+                    KeyPair.from_seed(bytes(32)), hold, listen=None, lan=False, hyperdht=hyperdht
+                ) as swarm,
+            ):
+                await swarm.join(TOPIC)
+                if is_announced:
+                    await swarm.wait_announced()
+                cancelled_at = trio.current_time()
+                scope.cancel()
+                await trio.sleep_forever()
+        assert trio.current_time() - cancelled_at < 0.8

@@ -78,7 +78,7 @@ async def test_a_named_address_is_dialed_while_the_table_is_silent() -> None:
             started = trio.current_time()
             while not first.connections:
                 await first.wait_changed()
-            assert trio.current_time() - started < 1
+            assert trio.current_time() - started < 3
             (connection,) = first.connections
             assert (connection.source, connection.reach) == (Source.STATIC, Reach.TCP)
 

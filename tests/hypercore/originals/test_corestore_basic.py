@@ -494,7 +494,7 @@ async def test_suspending_can_be_cancelled_anywhere(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_thousands_of_cores_with_few_files(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.many_cores", str(tmp_path), "5000", "256"]
+    command = [sys.executable, "-m", "tests.support.many_cores", str(tmp_path), "3000", "256"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

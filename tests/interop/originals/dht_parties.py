@@ -20,10 +20,10 @@ from tests.interop.dht_peer import (
     open_javascript_network,
     open_network,
 )
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 SIZE = 40
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 NETWORKS = ("originals", "ours")
 
 
@@ -31,7 +31,7 @@ NETWORKS = ("originals", "ours")
 class Guests:
     """A guest of theirs and two of ours on one network."""
 
-    js: JavaScriptPeer
+    js: PeerProcess
     ours: HyperDht
     other: HyperDht
     port: int
@@ -99,6 +99,6 @@ async def wait_connected(swarm: Swarm, *keys: bytes) -> None:
         await swarm.wait_changed()
 
 
-async def wait_their_connections(js: JavaScriptPeer, name: str, *keys: bytes) -> None:
+async def wait_their_connections(js: PeerProcess, name: str, *keys: bytes) -> None:
     while set((await js("swarmState", name=name))["keys"]) != {key.hex() for key in keys}:
         await trio.lowlevel.checkpoint()

@@ -16,7 +16,7 @@ from tests.support.line_process import LineProcess, open_line_process
 
 HERE = Path(__file__).parent
 PRIMARY_KEY = bytes(range(32))
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 180.0
 
 
 class JavaScriptStore:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
-import trio
-
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess, open_peer_process
 
 HERE = Path(__file__).parent
 
 
-class SigningPeer(JavaScriptPeer):
+class SigningPeer(PeerProcess):
     """`await peer("open", id="a", manifest=...)` runs a command; `refuses` expects its error."""
 
     async def refuses(self, command: str, **arguments: Any) -> str:
@@ -40,22 +36,7 @@ async def open_signing_peer(
 ) -> AsyncIterator[SigningPeer]:
     """A process with a store in `directory`, which is closed properly in the end."""
     arguments = [] if primary_key is None else [primary_key.hex()]
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            partial(
-                trio.run_process,
-                ["node", "signing_peer.cjs", str(directory), *arguments],
-                cwd=HERE,
-                stdin=PIPE,
-                stdout=PIPE,
-                check=False,
-            )
-        )
-        peer = SigningPeer(process)
-        nursery.start_soon(peer.read)
+    command = ["node", "signing_peer.cjs", str(directory), *arguments]
+    async with open_peer_process(SigningPeer, command, HERE) as peer:
         yield peer
-        assert process.stdin is not None
-        await process.stdin.aclose()
-        with trio.fail_after(20):
-            await process.wait()
-        nursery.cancel_scope.cancel()
+    assert peer.exit_code == 0

@@ -18,8 +18,9 @@ import trio
 from bee import Bee, Snapshot, is_bee
 from hypercore import Core, open_corestore
 from tests.interop.bee_peer import open_bee_peer, shown
-from tests.interop.replication_peer import JavaScriptPeer, connected
+from tests.interop.replication_peer import connected
 from tests.interop.test_bee import random_sequence
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -28,9 +29,9 @@ SUBS = [(), (b"s",), (b"s", b"t"), (b"",), (b"\xff",)]
 
 
 @asynccontextmanager
-async def both() -> AsyncIterator[tuple[JavaScriptPeer, Core]]:
+async def both() -> AsyncIterator[tuple[PeerProcess, Core]]:
     """A JavaScript bee after some hundred operations, and our empty replica of it."""
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_bee_peer() as peer, open_corestore(None) as store:
             key = (await peer("open", id="a", name="views"))["key"]
             operations = random_sequence(SEED, 600)
@@ -47,7 +48,7 @@ def sub_of(view: Bee | Snapshot[bytes, bytes], names: tuple[bytes, ...]) -> Any:
     return view
 
 
-async def ask(peer: JavaScriptPeer, kind: str, names: tuple[bytes, ...] = (), **more: Any) -> Any:
+async def ask(peer: PeerProcess, kind: str, names: tuple[bytes, ...] = (), **more: Any) -> Any:
     answer = await peer("view", id="a", kind=kind, names=[name.hex() for name in names], **more)
     return answer["rows"]
 

@@ -39,17 +39,17 @@ from hypercore.replication.messages import (
 from hypercore.storage.core_storage import FORK_PROOF_KEY
 from swarm.io.mux import MuxHandle
 from tests.interop.replication_peer import (
-    JavaScriptPeer,
     dial,
     listening,
     open_javascript_peer,
 )
 from tests.support.forked_logs import ONE, OTHER, fork_proof, statement, with_other_sizes
+from tests.support.peer_process import PeerProcess
 from tests.support.trees import KEY_PAIR, MANIFEST
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 SCRIPT = "originals/evidence_peer.cjs"
 SEED = KEY_PAIR.secret_key[:32].hex()
 KEY = MANIFEST.key
@@ -72,7 +72,7 @@ async def wait_frozen(core: Core) -> ForkProof:
     return core.fork_proof
 
 
-async def javascript_reader(peer: JavaScriptPeer, store: Corestore, blocks: int) -> None:
+async def javascript_reader(peer: PeerProcess, store: Corestore, blocks: int) -> None:
     """JavaScript reads a core from our store."""
     await peer("open", id="reader", store="reader", key=KEY.hex())
     port = (await peer("listen", store="reader"))["port"]

@@ -21,7 +21,7 @@ from tests.interop.replication_peer import open_javascript_peer
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 SCRIPT = "originals/evidence_peer.cjs"
 SEED = bytes([42]) * 32
 BLOCKS = [b"hello", b"world", b"", b"four" * 100, b"five"]

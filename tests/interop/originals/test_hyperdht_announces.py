@@ -13,7 +13,7 @@ from hypercore.crypto import KeyPair
 from swarm import HyperDht, PeerRecord
 from swarm.announcement import Address
 from tests.interop.originals.dht_parties import NETWORKS, Guests, echo, open_guests, serving
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -29,7 +29,7 @@ async def find(hyperdht: HyperDht, key: bytes) -> list[Address]:
     return [peer.source async for peer in hyperdht.dht.find_peer(key)]
 
 
-async def find_by_js(js: JavaScriptPeer, key: bytes) -> list[Address]:
+async def find_by_js(js: PeerProcess, key: bytes) -> list[Address]:
     found = (await js("findPeer", key=key.hex()))["found"]
     return [(host, port) for host, port in (entry["source"] for entry in found)]
 

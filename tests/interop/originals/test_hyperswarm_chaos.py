@@ -19,7 +19,7 @@ from tests.interop.originals.dht_parties import (
     wait_connected,
     wait_their_connections,
 )
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -29,7 +29,7 @@ SEEDS = [bytes((0xF1, index)) * 16 for index in range(COUNT)]
 THEIRS = [KeyPair.from_seed(seed).public_key for seed in SEEDS]
 
 
-async def wait_all(js: JavaScriptPeer, swarms: list[Swarm], expected: list[set[bytes]]) -> None:
+async def wait_all(js: PeerProcess, swarms: list[Swarm], expected: list[set[bytes]]) -> None:
     for swarm, keys in zip(swarms, expected[:COUNT], strict=True):
         await wait_connected(swarm, *keys)
     for index, keys in enumerate(expected[COUNT:]):

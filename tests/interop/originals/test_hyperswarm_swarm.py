@@ -19,7 +19,7 @@ from tests.interop.originals.dht_parties import (
     wait_connected,
     wait_their_connections,
 )
-from tests.interop.replication_peer import JavaScriptPeer
+from tests.support.peer_process import PeerProcess
 
 pytestmark = pytest.mark.interop
 
@@ -29,11 +29,11 @@ SEEDS = [bytes((0xB0 + index,)) * 32 for index in range(3)]
 THEIRS, THEIR_OTHER, _ = (KeyPair.from_seed(seed).public_key for seed in SEEDS)
 
 
-async def open_theirs(js: JavaScriptPeer, name: str, seed: bytes) -> None:
+async def open_theirs(js: PeerProcess, name: str, seed: bytes) -> None:
     await js("openSwarm", name=name, seed=seed.hex())
 
 
-async def join(js: JavaScriptPeer, name: str, topic: bytes, *, server: bool, client: bool) -> None:
+async def join(js: PeerProcess, name: str, topic: bytes, *, server: bool, client: bool) -> None:
     await js("joinTopic", name=name, topic=topic.hex(), server=server, client=client)
 
 

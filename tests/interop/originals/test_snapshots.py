@@ -14,7 +14,7 @@ from tests.interop.replication_peer import connected, open_javascript_peer
 
 pytestmark = pytest.mark.interop
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 OLD = [b"block #%d.0" % index for index in range(10)]
 NEW = [b"block #%d.1" % index for index in range(4, 12)]
 

@@ -13,8 +13,9 @@ import trio.testing
 
 from bee.bee import Bee
 from hypercore.core import Core
-from hypercore.corestore import Corestore, open_corestore
+from hypercore.corestore import Corestore, corestore_on, open_corestore
 from hypercore.crypto import KeyPair
+from hypercore.storage import Storage
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load, Message
@@ -86,13 +87,20 @@ async def open_mesh_node(
     clock: Callable[[], float] = time.time,
     book: MemberBook | None = None,
     path: Path | None = None,
+    storage: Storage | None = None,
     stored: Sequence[Content] = (),
 ) -> AsyncIterator[MeshNode]:
-    """`stored` is there before the node has ever heard of a mesh."""
+    """On the disk at `path`, on `storage`, or in memory.
+
+    `stored` is there before the node has ever heard of a mesh.
+    """
     identity = identity_of(number)
     async with AsyncExitStack() as stack:
-        cores = await stack.enter_async_context(
-            open_corestore(path, primary_key=bytes((number,)) * 32)
+        seed = bytes((number,)) * 32
+        cores = (
+            await stack.enter_async_context(open_corestore(path, primary_key=seed))
+            if storage is None
+            else stack.enter_context(corestore_on(storage, primary_key=seed))
         )
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         bee = Bee(data)

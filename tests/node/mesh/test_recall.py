@@ -318,6 +318,26 @@ async def test_a_node_that_was_put_back_and_came_as_far_with_something_else_is_f
             assert forked.key == node.data.key
 
 
+async def test_a_head_that_we_signed_counts_when_who_showed_it_has_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else we would go on from where we are, and sign a second history."""
+    shown = await signed_by_us(1000, 0)
+    book = MemberBook()
+    book.note("ab" * 32, "somebody who is waited for", "writer", 0)
+    async with open_mesh_node(1, stored=BEFORE, book=book) as node:
+        async with raw_member(node) as channel:
+            channel.send(MessageType.HEAD, shown.encode())
+            for doubt in (Doubt.UNASKED, Doubt.NONE):
+                answer = await receive_one(channel, MessageType.HEAD)
+                assert isinstance(answer, Head)
+                assert answer.doubt is doubt
+            assert node.mesh.recall.state is RecallState.ASKING
+        await wait_until(lambda: not node.mesh.members)
+        await upload(node, LATER)
+        assert node.data.fork == 1
+
+
 class FullLog:
     """A log of ours on a disk without room."""
 

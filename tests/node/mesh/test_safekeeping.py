@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
 import trio.testing
 
 from hypercore.crypto import KeyPair
+from hypercore.errors import StorageFailed
+from hypercore.storage import Durability
 from node.covalue.content import SessionContent
 from node.covalue.session_fork import SessionFork
+from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.messages import (
     PROTOCOL,
@@ -23,6 +27,7 @@ from node.mesh.messages import (
     decode_message,
     message_type,
 )
+from node.mesh.recall import GRACE_SECONDS, RecallState
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
 from node.mesh.trust_messages import Introduction, Records
@@ -36,6 +41,7 @@ from tests.node.mesh.nodes import (
     wait_until,
 )
 from tests.node.mesh.test_serve import RAW, prove, raw_connection
+from tests.simulation.disk import Disk, DiskStorage, Shortage
 from tests.support.forked_logs import ONE, fork_proof
 from tests.support.trees import KEY_PAIR, MANIFEST
 
@@ -108,6 +114,63 @@ async def test_a_reader_gets_from_a_keeper_what_its_owner_wrote(policy: ReplicaP
                 report = await reader.host.load(value.id)
                 assert report is not None
                 assert report.sessions == {value.session_id: 1}
+
+
+async def test_nothing_is_read_from_a_keeper_before_our_own_log_is_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 32860: a node that was put back found its own values damaged."""
+    founder = founded()
+    value = Author(1).value("kept")
+    book = MemberBook()
+    book.note("ab" * 32, "somebody who is waited for", "writer", 0)
+    async with open_mesh_node(2, joined(founder, Role.BLIND)) as keeper:
+        async with open_mesh_node(1, founder) as owner, connected(owner, keeper):
+            await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+            await keep_all(keeper, owner)
+        reading = joined(founder, Role.READER)
+        everything = ReplicaPolicy(everything=True)
+        async with (
+            open_mesh_node(3, reading, everything, book=book) as reader,
+            connected(reader, keeper),
+        ):
+            await trio.sleep(GRACE_SECONDS / 2)
+            assert reader.mesh.recall.state is RecallState.ASKING
+            assert list(reader.mesh.safekeeping.absent) == [owner.identity.public_key]
+            assert reader.host.statistics().values_in_memory == 0
+            await reader.wait_counts({value.id: {value.session_id: 1}})
+
+
+async def test_reading_from_a_keeper_goes_on_when_there_is_room_again() -> None:
+    """Found by seed 32018: until the keeper came anew, nothing more was read."""
+    founder = founded()
+    first, second = Author(1).value("first"), Author(1).value("second")
+    disk = Disk(Random(1), sync_seconds=0.0)
+    storage = DiskStorage(disk, Durability.COMMIT)
+    policy = ReplicaPolicy(everything=True)
+    reading = joined(founder, Role.READER)
+    async with (
+        open_mesh_node(1, founder) as owner,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+        open_mesh_node(3, reading, policy, storage=storage) as reader,
+        connected(owner, keeper),
+        connected(reader, keeper),
+    ):
+        await owner.host.receive_content("test", [first.edit("[]", with_header=True)])
+        await reader.wait_counts({first.id: {first.session_id: 1}})
+        core = await reader.cores.get(key=owner.data.key)
+        disk.shortage = Shortage.FULL
+        await owner.host.receive_content("test", [second.edit("[]", with_header=True)])
+        with trio.fail_after(10), pytest.raises(StorageFailed):
+            await core.wait_length(owner.data.length)
+        reader.mesh.pause("the disk is full")
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(reader.mesh.safekeeping.absent) == [owner.identity.public_key]
+        disk.shortage = None
+        await reader.cores.recover()
+        reader.mesh.resume()
+        await reader.wait_counts({second.id: {second.session_id: 1}})
+        core.release()
 
 
 async def test_two_keepers_and_one_of_them_goes() -> None:

@@ -22,6 +22,7 @@ from node.covalue.session_log import feed
 from node.mesh.messages import Evidence, EvidenceKind, MessageType
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.witness import (
+    LATER_SECONDS,
     MAX_PIECES,
     MAX_UNPROVEN,
     Witness,
@@ -262,11 +263,17 @@ async def test_a_member_that_joins_is_told_what_is_known() -> None:
 class FullRows:
     """Rows on a disk without room."""
 
-    def local_items(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        return []
+    def __init__(self) -> None:
+        self.is_full = True
+        self.written: list[bytes] = []
 
     async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
-        raise StorageFailed("no space left on the device")
+        if self.is_full:
+            raise StorageFailed("no space left on the device")
+        self.written += rows
+
+    def local_items(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        return []
 
 
 async def test_evidence_that_cannot_be_written_down_stops_nobody() -> None:
@@ -289,6 +296,32 @@ async def test_evidence_that_cannot_be_written_down_stops_nobody() -> None:
             )
             with capture_logs() as logs:
                 await trio.testing.wait_all_tasks_blocked()
-            assert any(entry["event"] == "cannot judge evidence" for entry in logs)
+            assert any(entry["event"] == "cannot keep evidence yet" for entry in logs)
             assert member.close_reason is None
         nursery.cancel_scope.cancel()
+
+
+async def test_evidence_that_found_no_room_is_kept_when_there_is_some(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    evidence = Evidence(EvidenceKind.CORE, MANIFEST.key.hex(), fork_proof().encode(), b"")
+    rows = FullRows()
+    async with open_mesh_node(1) as node, trio.open_nursery() as nursery:
+        core = await node.cores.get(key_pair=KEY_PAIR)
+        await core.append(ONE)
+        witness = Witness(node.host, rows, node.mesh.members, node.cores)
+        async with raw_member(node):
+            (member,) = node.mesh.members.values()
+            nursery.start_soon(witness.run, node.mesh.recall.wait_settled)
+            with capture_logs() as logs:
+                witness.receive(member, evidence)
+                await trio.sleep(5 * LATER_SECONDS)
+            told = [entry for entry in logs if entry["event"] == "cannot keep evidence yet"]
+            assert len(told) == 1, "once, not each time that it is tried"
+            rows.is_full = False
+            await trio.sleep(2 * LATER_SECONDS)
+            assert rows.written == [b"evidence:" + MANIFEST.key.hex().encode()]
+            assert witness.is_forked(MANIFEST.key)
+            assert member.close_reason is None
+        nursery.cancel_scope.cancel()
+        core.release()
