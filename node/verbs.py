@@ -24,6 +24,9 @@ Result: TypeAlias = Mapping[str, object]
 MAX_USES = 1_000_000
 """Of one ticket; more is any number."""
 
+MAX_EXPIRES_SECONDS = 1e11
+"""Three thousand years: an end that a date can be told of."""
+
 
 class ExitCode(IntEnum):
     """How a command ends; scripts depend on these."""
@@ -258,7 +261,7 @@ class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: str = ""
     member: str = ""
-    expires_seconds: float | None = None
+    expires_seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_EXPIRES_SECONDS)] | None = None
     uses: Annotated[int, msgspec.Meta(ge=0, le=MAX_USES)] = 0
 
 

@@ -457,7 +457,8 @@ class Downloads:
         peer.counters.no_data_received += 1
         if request.index >= 0:
             peer.lacks(request.index)
-        if request.upgrade is not None:
+        if request.upgrade is not None and (request.index < 0 or peer.offers(request.index)):
+            # Else it may lack that block only, which was cleared: then the head comes alone.
             peer.refused_length = peer.length
         if self.heads.forks.owns(request):
             peer.refused_fork = request.fork

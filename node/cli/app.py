@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ _EXPLAIN = "Tell why a coValue is here or not, and who else has it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
 
+_HELP_FLAGS = frozenset({"--help", "-h"})
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
@@ -112,14 +114,22 @@ def _build_sync() -> App:
     return sync
 
 
+def _tell_all(app: App, words: Sequence[str]) -> None:
+    """Have a command's own help say all that its docstring does: lists have the first line only."""
+    command = app.parse_commands(words)[1][-1]
+    if command.default_command is not None and (text := inspect.getdoc(command.default_command)):
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     show_traceback = "--debug" in given or os.environ.get("BEEMESH_DEBUG", "") not in ("", "0")
     try:
-        result = build_app()(
-            given, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        app = build_app()
+        if not _HELP_FLAGS.isdisjoint(given):
+            _tell_all(app, [word for word in given if word not in _HELP_FLAGS])
+        result = app(given, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except KeyboardInterrupt:

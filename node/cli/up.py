@@ -185,6 +185,9 @@ def up(*, options: UpOptions = DEFAULT_UP_OPTIONS, common: Common = DEFAULT_COMM
     The first start creates keys and the data directory, and prints how clients and other nodes
     can join. Ctrl-C or SIGTERM stops it: clients are told, the store is flushed. A second one
     stops at once.
+
+    Each option is also a key of config.toml in the data directory and a variable: --min-copies 2,
+    min_copies = 2, BEEMESH_MIN_COPIES=2. The command line wins, then the variable.
     """
     config = common.load_config(asdict(options))
 

@@ -28,6 +28,7 @@ from node.mesh.member import Member
 from node.mesh.member_data import MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.suspects import Suspects
 
 T = TypeVar("T")
 
@@ -157,7 +158,7 @@ class Fetcher:
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
-        self._looked_into: OrderedDict[tuple[bytes, RawCoId], None] = OrderedDict()
+        self.suspects = Suspects(self.read, host.receive_content)
 
     def is_paused(self) -> bool:
         return bool(self.pause_reason)
@@ -267,21 +268,6 @@ class Fetcher:
             self.provenance.note(member.id, taken)
         return frozenset(receipt.refused)
 
-    async def look_into(self, member: Source, co_id: RawCoId, version: int) -> None:
-        """What a member holds does not continue what is held here: have all of it looked at.
-
-        If an author signed two continuations, that shows from where they part. Once for a value
-        of a member; its content is refused as before.
-        """
-        if (member.id, co_id) in self._looked_into:
-            return
-        self._looked_into[member.id, co_id] = None
-        if len(self._looked_into) > MAX_REPORTS:
-            self._looked_into.popitem(last=False)
-        found = await self.read(member, co_id, NOTHING, version)
-        if found is not None:
-            await self._host.receive_content(f"member {member.id.hex()}", found[0].contents)
-
     async def is_held(self, co_id: RawCoId) -> bool:
         return (await stored_state(self._host, co_id)).header
 
@@ -349,13 +335,13 @@ class _Delivery:
                 if any(
                     part.after for item in readings[co_id][0].contents for part in item.new.values()
                 ):
-                    await self._fetcher.look_into(self._member, co_id, self._version)
+                    await self._fetcher.suspects.look_into(self._member, co_id, self._version)
             pending = {
                 co_id: reached
                 for co_id, (reading, _) in readings.items()
                 if not reading.is_complete
                 and co_id not in refused
-                and (reached := _after(pending[co_id], reading)) != pending[co_id]
+                and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
         return total
 
@@ -431,14 +417,6 @@ async def unless_stalled(data: MemberData, call: Callable[[], Awaitable[T]]) -> 
         if before == fetched:
             raise MemberDataError(f"no block came for {STALL_SECONDS / 2:g} s")
         # What came is kept, so calling again goes on where it was.
-
-
-def _after(known: KnownState, reading: Reading) -> KnownState:
-    """What is known once all of a reading has been taken in."""
-    state = known
-    for content in reading.contents:
-        state = state.merged(content.known_state)
-    return state
 
 
 def _dependencies(contents: Sequence[Content]) -> dict[RawCoId, None]:

@@ -45,6 +45,12 @@ class Reading:
     bytes: int = 0
     round_trips: int = 0
 
+    def reached(self, known: KnownState) -> KnownState:
+        """What is known once all of it has been taken in."""
+        for content in self.contents:
+            known = known.merged(content.known_state)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:

@@ -26,9 +26,13 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Protocol
 
+import structlog
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -57,6 +61,8 @@ _HTTP_STATUS = {
     ExitCode.TIMEOUT: 504,
     ExitCode.CORRUPT: 500,
 }
+_log = structlog.get_logger(__name__)
+
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -95,14 +101,28 @@ async def serve_admin(
     Cancel: requests under way are dropped.
     """
     config = HypercornConfig()
-    config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]
     config.errorlog = None
     config.include_server_header = False
     config.keep_alive_timeout = 30
-    config.graceful_timeout = 0
-    app = build_app(target, token, host_names)
-    await serve(app, config, shutdown_trigger=trio.sleep_forever)  # type: ignore[arg-type]
     # starlette's ASGI types are wider than hypercorn's
+    app = ASGIWrapper(build_app(target, token, host_names))  # type: ignore[arg-type]  # as above
+    context = WorkerContext(None)
+
+    async def serve_connection(stream: trio.SocketStream) -> None:
+        # Not `hypercorn.trio.serve`: what a client sends makes it fail (frames of a WebSocket that
+        # was not granted do), and there one connection takes all others along, and the node.
+        try:
+            await TCPServer(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # no TLS
+        except* Exception as group:  # noqa: BLE001  # whatever it is, it is this connection's
+            _log.info("admin connection failed", reason="; ".join(_texts(group)))
+
+    await trio.serve_listeners(serve_connection, list(listeners))
+
+
+def _texts(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [text for inner in error.exceptions for text in _texts(inner)]
+    return [f"{type(error).__name__}: {error}"]
 
 
 def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -> ASGIApp:

@@ -62,6 +62,30 @@ def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
         assert option in text
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("up",), "BEEMESH_MIN_COPIES"),
+        (("sync", "wait"), "5 not in step in time"),
+        (("backup",), "`beemesh up --data DIRECTORY`"),
+        (("load", "co_zany"), "Load one coValue"),
+    ],
+)
+def test_the_help_of_a_verb_says_all(
+    command: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lists of verbs have one line for each, and for long its own help had no more."""
+    assert main([*command, "--help"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_completion_knows_verbs_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "--min-copies" in script
+    assert "unmirror" in script
+
+
 def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     source, target = tmp_path / "source.db", tmp_path / "target.db"
     account = Author("ann").account()

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from node.verbs import (
     Verb,
     VerbError,
     decode_bytes,
+    decode_verb,
     encode_bytes,
     encode_verb,
 )
@@ -325,3 +326,32 @@ def test_numbers_for_people() -> None:
         "5.0 GiB",
     ]
     assert [format_age(n) for n in (0, 59.9, 61, 93784)] == ["0 s", "59 s", "1 min 1 s", "1 d 2 h"]
+
+
+@pytest.mark.parametrize("seconds", ["1e300", "-1", "0"])
+def test_a_ticket_ends_at_a_time_that_there_is(seconds: str) -> None:
+    with pytest.raises(VerbError, match="expires_seconds") as refused:
+        decode_verb("mesh/invite", f'{{"expires_seconds": {seconds}}}'.encode())
+    assert refused.value.code is ExitCode.USAGE
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x88\x80abcd", b"\x01" * 300, b"\xff" * 70_000])
+async def test_what_breaks_the_http_server_ends_its_own_connection(
+    tmp_path: Path, rest: bytes
+) -> None:
+    """Frames after the request for a WebSocket, without a token, ended the node. Found so."""
+    async with open_admin(tmp_path, FakeNode()) as host:
+        for _ in range(3):
+            with suppress(trio.BrokenResourceError):
+                async with await trio.open_tcp_stream(*_split(host)) as stream:
+                    await stream.send_all(UPGRADE + rest)
+                    with trio.move_on_after(0.1):
+                        async for _ in stream:
+                            pass
+            assert (await ask(host, "/livez"))[::2] == (200, "ok")

@@ -45,7 +45,8 @@ def run_deterministic(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     core._ALLOW_DETERMINISTIC_SCHEDULING = True
     core._r.seed(seed)
     gc.collect()
-    gc.freeze()  # what is here now, modules above all, need not be looked at again
+    if not gc.get_freeze_count():  # once: what a seed leaves is to be collected before the next
+        gc.freeze()  # what is here now, modules above all, need not be looked at again
     gc.disable()  # finalizers would run at moments that depend on what ran before in this process
     try:
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

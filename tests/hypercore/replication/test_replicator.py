@@ -179,6 +179,28 @@ def test_a_missing_block_is_not_asked_of_the_same_peer_again() -> None:
     assert leecher.log.contiguous_length == 50
 
 
+def test_a_head_comes_though_the_block_asked_for_with_it_was_cleared() -> None:
+    """Found by seed 40445: the head was not asked for again, until there was another one."""
+    log = writer(10)
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    settle(channel)
+    leecher.want([15])
+
+    def clear(end: int, messages: list[Message]) -> list[Message]:
+        if end == 0 and of_type(messages, MessageType.REQUEST):
+            log.clear(15, 16)
+        return messages
+
+    channel.change = clear
+    log.append([b"more"] * 10)
+    seeder.changed()
+    settle(channel)
+    assert channel.ends[1].peer.counters.no_data_received == 1
+    assert leecher.log.head == log.head
+    assert leecher.replicator.nobody_has(15)
+
+
 def test_what_a_sparse_peer_lacks_is_known_once_it_has_told_what_it_has() -> None:
     log = copy_of(writer(200))
     log.clear(10, 20)

@@ -265,3 +265,28 @@ async def test_values_read_together_are_handed_in_together() -> None:
     await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
     assert len(door.batches) == 1
     assert len(data.reads) == 20
+
+
+async def test_a_second_look_goes_to_the_end_and_is_taken_once() -> None:
+    """Where two continuations part after the first MiB only the rest of the session shows it."""
+    value = Author(1).value("parted")
+    pieces = [value.edit(f"[{number}]", with_header=not number) for number in range(3)]
+    is_gone = True
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        count = known.sessions.get(value.session_id, 0)
+        if is_gone and count:
+            raise MemberDataError("gone")
+        return Reading([pieces[count]], is_complete=count == 2)
+
+    alice, data = member(ALICE, read)
+    door = Door()
+    suspects = Fetcher(door, {ALICE: alice}, ReplicaPolicy()).suspects
+    await suspects.look_into(alice, value.id, 10)
+    assert door.states[value.id] == KnownState(True, {value.session_id: 1})
+    is_gone = False
+    await suspects.look_into(alice, value.id, 10)
+    assert door.states[value.id] == KnownState(True, {value.session_id: 3})
+    assert len(data.reads) == 2 + 3
+    await suspects.look_into(alice, value.id, 10)
+    assert len(data.reads) == 2 + 3
