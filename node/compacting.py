@@ -123,6 +123,8 @@ class Compacting:
 
         Cancel: as `run`.
         """
+        async with self._core.exclusive():
+            pass  # as long as our own log is being fetched back not all of it can be read
         self._is_woken = False
         self._estimated_length = self._core.length
         try:

@@ -7,6 +7,7 @@ One `store` is one atomic append: the rows of every message in it, and the local
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 import trio
@@ -93,6 +94,7 @@ _TURN = 32
 class LocalRows(Protocol):
     """The data core's private key-value space, which is not replicated."""
 
+    def exclusive(self) -> AbstractAsyncContextManager[object]: ...
     def get_local_value(self, key: bytes, /) -> bytes | None: ...
 
     def local_items(self, start: bytes, stop: bytes, /) -> Iterable[tuple[bytes, bytes]]:
@@ -334,6 +336,8 @@ class BeeStore:
 
     async def pending_erasures(self) -> list[RawCoId]:
         """As the protocol says. Raises: CorruptStore."""
+        async with self._local.exclusive():
+            pass  # as long as our own log is being fetched back not all of it can be read
         try:
             return [
                 decode_deleted_key(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
@@ -25,7 +26,7 @@ from node.errors import CorruptStore
 from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.member import Member
-from node.mesh.member_data import MemberData, MemberDataError, Reading, Source
+from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.suspects import Suspects
@@ -81,6 +82,7 @@ class Screen(Protocol):
         /,
         *,
         is_asked: bool,
+        failed: Callable[[RawCoId, float, Cause], None],
     ) -> dict[RawCoId, KnownState]: ...
     def declines(self, co_id: RawCoId, /) -> bool: ...
     def note(self, co_id: RawCoId, member_id: bytes, reason: str, /) -> None: ...
@@ -198,8 +200,9 @@ class Fetcher:
                     for co_id in lacking.ids:
                         self.screening.note(co_id, member.id, self.pause_reason)
             if wanted and self.screening is not None:
+                failed = partial(self._read_failed, member)
                 wanted = await self.screening.screen(
-                    member, fetch.version, wanted, is_asked=is_asked
+                    member, fetch.version, wanted, is_asked=is_asked, failed=failed
                 )
             if wanted:
                 await _Delivery(self, member, fetch.version).bring(wanted)
@@ -250,7 +253,10 @@ class Fetcher:
                 if self.policy.allows(co_id):
                     wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
             if wanted and self.screening is not None:
-                wanted = await self.screening.screen(source, 0, wanted, is_asked=True)
+                failed = partial(self._read_failed, source)
+                wanted = await self.screening.screen(
+                    source, 0, wanted, is_asked=True, failed=failed
+                )
             if wanted and source.may_write and not self.pause_reason:
                 await _Delivery(self, source, 0).bring(wanted)
 
@@ -283,13 +289,17 @@ class Fetcher:
             try:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError as error:
-                member.failures += 1
-                live = self._members.get(member.id)
-                if live is member and live.close_reason is None:
-                    self._unread.add((member.id, co_id))
-                    live.read_failed(started, error.cause)
+                self._read_failed(member, co_id, started, error.cause)
                 return None
         return reading, trio.current_time() - started
+
+    def _read_failed(self, source: Source, co_id: RawCoId, started: float, cause: Cause) -> None:
+        """A member did not deliver, which need not be its fault: it is read again."""
+        source.failures += 1
+        live = self._members.get(source.id)
+        if live is source and live.close_reason is None:
+            self._unread.add((source.id, co_id))
+            live.read_failed(started, cause)
 
     def note(self, co_id: RawCoId, report: FetchReport) -> None:
         """Remember it, unless another read of the same value brought the blocks before."""

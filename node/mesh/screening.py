@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import trio
 
 from node.covalue.ids import RawCoId, is_co_id
 from node.covalue.known_state import KnownState
-from node.mesh.member_data import MemberDataError, Source
+from node.mesh.member_data import Cause, MemberDataError, Source
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable, owner_in
 from node.mesh.replicas import ReplicaPolicy
@@ -41,6 +41,10 @@ class NotTaken:
     unix_seconds: float
     is_declined: bool
     """By a decision; else it could not be had, or did not verify."""
+
+
+class _NotThere(Exception):
+    """The member's data core was read, and holds no such value."""
 
 
 class Screening:
@@ -79,19 +83,25 @@ class Screening:
         offered: Mapping[RawCoId, KnownState],
         *,
         is_asked: bool,
+        failed: Callable[[RawCoId, float, Cause], None],
     ) -> dict[RawCoId, KnownState]:
         """Those of the values offered that are to be read; `is_asked` when somebody waits for them.
 
+        `failed` is told of those of which the header could not be read, and when that began.
         Cancel: nothing is changed.
         """
         taken: dict[RawCoId, KnownState] = {}
 
         async def judge(co_id: RawCoId) -> None:
+            started = trio.current_time()
             try:
                 reason = await self._objection(member, version, co_id, is_asked=is_asked)
             except MemberDataError as error:
-                member.failures += 1
                 self.note(co_id, member.id, f"its header could not be read: {error}")
+                failed(co_id, started, error.cause)
+                return
+            except _NotThere:
+                self.note(co_id, member.id, "it is not there, or its header is another's")
                 return
             if reason is not None:
                 self.note(co_id, member.id, reason, is_declined=True)
@@ -118,7 +128,7 @@ class Screening:
     async def _objection(
         self, member: Source, version: int, co_id: RawCoId, *, is_asked: bool
     ) -> str | None:
-        """Raises: MemberDataError."""
+        """Raises: MemberDataError, _NotThere."""
         policy = self.policy
         denial = policy.denial(co_id)
         if denial is not None:
@@ -133,7 +143,7 @@ class Screening:
     async def _look(
         self, member: Source, version: int, co_id: RawCoId, *, is_wanted: bool
     ) -> str | None:
-        """Raises: MemberDataError."""
+        """Raises: MemberDataError, _NotThere."""
         policy = self.policy
         outline: Outline | None = None
         if policy.is_bounded and not is_wanted:
@@ -161,7 +171,7 @@ class Screening:
         return None
 
     async def _outline(self, member: Source, version: int, co_id: RawCoId) -> Outline:
-        """Raises: MemberDataError, also when it is not there or does not come."""
+        """Raises: MemberDataError, also when it does not come; _NotThere."""
         data = member.data
         if data is None:
             raise MemberDataError("the member has gone")
@@ -169,13 +179,13 @@ class Screening:
         with trio.move_on_after(OUTLINE_SECONDS):
             outline = await data.outline(co_id, version, is_dated=is_dated)
             if outline is None:
-                raise MemberDataError(f"{co_id} is not there, or its header is another's")
+                raise _NotThere
             self._owners.learn(co_id, outline.header)
             return outline
         raise MemberDataError(f"it did not come within {OUTLINE_SECONDS:g} s")
 
     async def _owners_of(self, member: Source, version: int, co_id: RawCoId) -> tuple[str, ...]:
-        """Whoever owns it and owns that, looked up here, else there. Raises: MemberDataError."""
+        """Whoever owns it and owns that, looked up here, else there. Raises: as `_outline`."""
         owner = await self._owner_of(member, version, co_id)
         if not owner:
             return ()

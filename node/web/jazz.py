@@ -357,9 +357,10 @@ class JazzSocket:
         self._queue_writes()
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Start the closing handshake; harmless when it has begun."""
+        """Start the closing handshake, or answer what came with the request; else harmless."""
         if self.is_open:
-            self.protocol.send_close(code, reason)
+            end = self.protocol.fail if self.protocol.close_rcvd else self.protocol.send_close
+            end(code, reason)
             self._queue_writes()
 
     async def write(self, scope: trio.CancelScope) -> None:

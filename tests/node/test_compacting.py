@@ -111,6 +111,19 @@ async def test_it_looks_when_the_bee_has_grown_and_when_something_was_erased(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_log_that_is_being_fetched_back_is_not_looked_at() -> None:
+    async with open_home(0.3) as home, trio.open_nursery() as nursery:
+        for _ in range(2):
+            await home.fill(100)
+        async with home.core.exclusive():
+            nursery.start_soon(home.compacting.compact_if_worth)
+            await trio.testing.wait_all_tasks_blocked()
+            assert home.compacting.status() == CompactionStatus()
+        with trio.fail_after(5):
+            while not home.compacting.status().compactions:
+                await trio.lowlevel.checkpoint()
+
+
 async def test_off_is_never(autojump_clock: trio.testing.MockClock) -> None:
     async with open_home(None) as home, trio.open_nursery() as nursery:
         for _ in range(4):

@@ -147,6 +147,27 @@ async def test_close_is_answered_and_ends_the_handler() -> None:
             await trio.testing.wait_all_tasks_blocked()
 
 
+@pytest.mark.parametrize("body", [b"", b"\x03\xe8bye", b"\x03", b"\xff\xff"])
+async def test_who_closes_with_the_request_ends_nobody_else(body: bytes) -> None:
+    """The frame was read before the socket was open; answering it ended the node. Found so."""
+    frame = bytes((0x88, 0x80 | len(body), 0, 0, 0, 0)) + body
+    request = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with open_server() as (_, port):
+        for rest in (
+            frame,
+            frame + frame,
+            b"\x01\x80\0\0\0\0" + frame,
+            frame + b"\x89\x80\0\0\0\0",
+        ):
+            assert (await http(port, request + rest)).startswith(b"HTTP/1.1 101 ")
+        async with open_websocket(port) as client:
+            await client.send("hello")
+            assert await client.receive() == "hello"
+
+
 async def test_a_handler_that_returns_closes_with_1000() -> None:
     async def say_goodbye(client: JazzSocket) -> None:
         await client.send("bye")

@@ -85,6 +85,34 @@ async def test_what_was_left_is_erased_at_the_start_and_the_rest_once_a_minute(
     assert (eraser.erased_values, eraser.erased_transactions) == (4, 12)
 
 
+async def test_nothing_is_erased_while_our_own_log_is_being_fetched_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 40198: a deleted value was called damaged, of which a block was on its way."""
+    log = DataLog()
+    store = BeeStore(Bee(log), log)
+    asked: list[RawCoId] = []
+
+    async def note(co_id: RawCoId) -> bool:
+        asked.append(co_id)
+        return True
+
+    group = group_header(ANN.account_id)
+    secret = map_header("secret", group.id)
+    founding = [role(ANN.account_id, "admin")]
+    contents = [ANN.account(), ANN.content(group, founding), ANN.content(secret, edits(3))]
+    async with open_sync_host(store, HostOptions(erases=False)) as host:
+        await host.receive_content("test", contents)
+        await host.receive_content("test", [ANN.deletion(secret)])
+    eraser = Eraser(store, note)
+    async with trio.open_nursery() as nursery, log.exclusive():
+        nursery.start_soon(eraser.erase_pending)
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked == []
+    assert asked == [secret.id]
+    assert eraser.erased_values == 1
+
+
 async def test_what_is_no_deletion_any_more_is_not_erased(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

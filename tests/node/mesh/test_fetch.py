@@ -15,11 +15,14 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
 from node.mesh.fetch import Fetcher
+from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
 from node.mesh.member_data import MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
 from node.mesh.outline import Outline
+from node.mesh.owners import OwnerTable
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.screening import Screening
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author, Value
@@ -290,3 +293,27 @@ async def test_a_second_look_goes_to_the_end_and_is_taken_once() -> None:
     assert len(data.reads) == 2 + 3
     await suspects.look_into(alice, value.id, 10)
     assert len(data.reads) == 2 + 3
+
+
+class Nothing:
+    """Nobody wants anything, and nothing is stored."""
+
+    def is_wanted(self, co_id: RawCoId) -> bool:
+        return False
+
+    async def load_value(self, co_id: RawCoId) -> None:
+        return None
+
+
+async def test_a_header_that_could_not_be_read_is_read_again() -> None:
+    """Found by seed 50121: what a node follows was lost on it, and its member blamed."""
+    value = Author(1).value("followed")
+    alice, _ = member(ALICE, failing)
+    policy = ReplicaPolicy(owners=frozenset((OwnerRule.parse("owner:co_zGroup"),)))
+    fetcher = Fetcher(Door(), {ALICE: alice}, policy)
+    fetcher.screening = Screening(policy, Nothing(), OwnerTable(Nothing()))
+    await fetcher.fetch_all(claims(value, ALICE))
+    with trio.fail_after(1):
+        await alice.needs_catching_up.wait()
+    assert alice.failures == 1
+    assert alice.conduct.undelivered == 0
