@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 
 from hypercore import flat_tree
 from hypercore.log import Head
@@ -31,6 +32,9 @@ class Announcer:
         self._unsynced: deque[Head] = deque()
         self.served = log.head
         """The last durable head: what peers are told of and get proofs of."""
+        self.due_at = inf
+        """When what was served since is to be announced at the latest."""
+        self._waiting: tuple[int, int] | None = None
 
         if log.durable_length < log.head.length:
             self.served = Head(log.head.fork, 0, 0, ())
@@ -57,6 +61,22 @@ class Announcer:
         start = served.length
         held = min(self._log.bitfield.first_unset(start), self.served.length)
         return (start, held) if held > start else None
+
+    def hold_back(self, run: tuple[int, int] | None, delay_seconds: float, now: float) -> bool:
+        """Whether what is served since can be announced later, with more; `due_at` says when."""
+        if run is not None:
+            self._waiting = (run[0] if self._waiting is None else self._waiting[0], run[1])
+        self.due_at = min(self.due_at, now + delay_seconds)
+        return now < self.due_at
+
+    @property
+    def is_holding_back(self) -> bool:
+        return self.due_at < inf
+
+    def take_held_back(self) -> list[tuple[int, int]]:
+        """The runs of blocks that are to be announced now."""
+        waiting, self._waiting, self.due_at = self._waiting, None, inf
+        return [] if waiting is None else [waiting]
 
     def sync(self, peer: RemotePeer, *, is_downloading: bool, allows_push: bool = False) -> None:
         """Send where we stand, unless the peer knows all that matters to it."""

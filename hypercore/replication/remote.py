@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -232,3 +232,13 @@ class RemotePeer:
         if sync.fork != fork:
             return length == 0 and sync.fork > fork
         return sync.can_upgrade or sync.remote_length != length
+
+
+def soonest_first(peers: Sequence[RemotePeer], now: float) -> Sequence[RemotePeer]:
+    """Whom to ask first: who answers soonest."""
+    if len(peers) < 2:
+        return peers
+    return sorted(
+        peers,
+        key=lambda peer: peer.speed.expected_seconds(peer.inflight, len(peer.inflight), now),
+    )

@@ -37,7 +37,7 @@ from hypercore.replication.outputs import (
     Transmit,
 )
 from hypercore.replication.pushes import PushQueues
-from hypercore.replication.remote import RemotePeer
+from hypercore.replication.remote import RemotePeer, soonest_first
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek
 from hypercore.replication.settings import ReplicationSettings
@@ -212,14 +212,25 @@ class Replicator:
             self._downloads.expect(peer, indices, now)
 
     def log_changed(self, now: float) -> list[Output]:
-        """The log was appended to, truncated, or became durable: announce it."""
+        """The log was appended to, truncated, or became durable: announce it, or soon."""
         fork = self._announcer.served.fork
         run = self._announcer.advance()
-        if self._announcer.served.fork != fork:
+        is_same = self._announcer.served.fork == fork
+        if not is_same:
             self._history_changed()
+        delay_seconds = self.settings.announce_delay_seconds if is_same else 0.0
+        if self._announcer.hold_back(run, delay_seconds, now):
+            return []
+        return self.announce(now)
+
+    def announce(self, now: float) -> list[Output]:
+        """Tell peers what they have not heard of yet."""
+        if not self._announcer.is_holding_back:
+            return []
+        runs = self._announcer.take_held_back()
         self._sync_all()
         for peer in self.peers:
-            self._announcer.have(peer, [run] if run else [])
+            self._announcer.have(peer, runs)
         self._fill_all(now)
         return self._flush([Answerable(peer) for peer in self._pushes.waiting()])
 
@@ -420,6 +431,7 @@ class Replicator:
         """When to call `advance`: another peer may be the better one to ask by then."""
         heads = self._downloads.heads
         deadline = min(self._activity.deadline, self._conflicts.deadline, heads.deadline)
+        deadline = min(deadline, self._announcer.due_at)
         if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
             deadline = min(deadline, self._recheck.at)
         for peer in self.peers:
@@ -446,6 +458,8 @@ class Replicator:
         self._recheck.looked(now)
         self._fill_all(now)
         self._downloads.heads.passed(now)
+        if self._announcer.due_at <= now:
+            outputs += self.announce(now)
         return self._flush(outputs)
 
     def _end_idle(self, peer: RemotePeer) -> list[Output]:
@@ -482,16 +496,7 @@ class Replicator:
 
     def _fill_all(self, now: float) -> None:
         self._downloads.is_reassigning = False
-        peers = self.peers
-        if len(peers) > 1:
-            # Who answers soonest is asked first.
-            peers = sorted(
-                peers,
-                key=lambda peer: peer.speed.expected_seconds(
-                    peer.inflight, len(peer.inflight), now
-                ),
-            )
-        for peer in peers:
+        for peer in soonest_first(self.peers, now):
             self._downloads.fill(peer, self.peers, now)
 
     def _flush(self, outputs: list[Output]) -> list[Output]:

@@ -162,7 +162,12 @@ class CoreReplication:
     def log_changed(self) -> None:
         """The log was appended to or truncated, or more of it became durable: announce it."""
         self._carry_out(self._replicator.log_changed(trio.current_time()))
+        self._poke()
         self._notify()
+
+    def announce(self) -> None:
+        """Tell peers now of what they are to hear of (`ReplicationSettings`)."""
+        self._carry_out(self._replicator.announce(trio.current_time()))
 
     def blocks_dropped(self, start: int, stop: int) -> None:
         """Blocks [start, stop) were cleared from the storage."""

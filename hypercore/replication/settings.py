@@ -31,6 +31,10 @@ class ReplicationSettings:
     """How long a longer head that a peer announces may stay there while nobody here waits for it:
     what is appended meanwhile is proven together. The first one of a channel never waits."""
 
+    announce_delay_seconds: float = 0.0
+    """How long peers may not hear of what is appended here: several appends are announced together.
+    `CoreReplication.announce` does so at once, and so does whoever pushes blocks."""
+
     compare_seconds: float = inf
     """How often at most a peer whose log is as long as ours is asked whether it is the same one;
     `inf` is never, as in JavaScript. It is asked with the first such word, and with later ones."""
@@ -48,6 +52,7 @@ class ReplicationSettings:
                 f"windows of {self.first_window} to {self.max_window} requests, "
                 f"where {MIN_WINDOW} is the least"
             )
-        for seconds in (self.head_delay_seconds, self.compare_seconds, self.linger_seconds):
+        delays = (self.head_delay_seconds, self.announce_delay_seconds, self.compare_seconds)
+        for seconds in (*delays, self.linger_seconds):
             if seconds < 0:
                 raise UsageError(f"{seconds} seconds are no time to wait")

@@ -13,7 +13,8 @@ from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, parse_session_id
 from node.covalue.keys import RowKind, run_key, value_range
-from node.covalue.records import Lines, decode_header, decode_run_lines, decode_session_lines
+from node.covalue.record_shapes import TransactionRow
+from node.covalue.records import decode_header, decode_run_rows, decode_session_rows, row_lines
 from node.covalue.store import StoredSession, StoredText, StoredValue
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -40,10 +41,9 @@ class _TextReader:
         self._prefix_bytes = prefix_bytes
         self._header: CoValueHeader | None = None
         self._sessions: dict[CoSessionId, StoredSession] = {}
-        self._lines: dict[CoSessionId, list[str]] = {}
-        self._counts: dict[CoSessionId, int] = {}
+        self._rows: dict[CoSessionId, list[TransactionRow]] = {}
         """Transactions in the runs that were read."""
-        self._tails: dict[CoSessionId, Lines] = {}
+        self._tails: dict[CoSessionId, list[TransactionRow]] = {}
         self._size = 0
 
     def receive(self, key: bytes, value: bytes) -> bool:
@@ -56,20 +56,17 @@ class _TextReader:
                 return self._header.has_id(self._co_id) and not self._header.is_group
             case RowKind.SESSION.value:
                 session_id = parse_session_id(rest)
-                session, self._tails[session_id] = decode_session_lines(value)
+                session, self._tails[session_id] = decode_session_rows(value)
                 self._sessions[session_id] = session
-                self._lines[session_id] = []
-                self._counts[session_id] = 0
+                self._rows[session_id] = []
                 self._size += session.bytes_since_checkpoint
                 return self._size <= MAX_TEXT_BYTES
             case RowKind.RUN.value:
                 session_id = CoSessionId(rest.partition(":")[0])
-                count = self._counts.get(session_id)
-                if count is None or key != run_key(self._co_id, session_id, count):
+                rows = self._rows.get(session_id)
+                if rows is None or key != run_key(self._co_id, session_id, len(rows)):
                     return False
-                run = decode_run_lines(value)
-                self._lines[session_id].append(run.lines)
-                self._counts[session_id] = count + run.count
+                rows += decode_run_rows(value)
                 return True
         return False
 
@@ -79,9 +76,9 @@ class _TextReader:
             return None
         joined: dict[CoSessionId, str] = {}
         for session_id in sorted(self._sessions):
-            tail = self._tails[session_id]
-            if self._counts[session_id] + tail.count != self._sessions[session_id].count:
+            rows = self._rows[session_id] + self._tails[session_id]
+            if len(rows) != self._sessions[session_id].count:
                 return None
-            joined[session_id] = join_lines("".join([*self._lines[session_id], tail.lines]))
+            joined[session_id] = join_lines(row_lines(rows))
         dependencies = value_dependencies(self._co_id, header, self._sessions, ())
         return StoredText(StoredValue(header, self._sessions, dependencies), joined)

@@ -27,11 +27,14 @@ async def watch_conduct(members: Mapping[bytes, Member], cores: OpenCores | None
     """
     while True:
         await trio.sleep(CONDUCT_SECONDS)
-        if not members:
-            continue
-        for core in () if cores is None else cores.open_cores():
-            for member_id, reason in core.replication.refusals.items():
-                if (member := members.get(member_id)) is not None:
-                    member.expel(f"core {core.key.hex()[:12]}: {reason}")
-        for member in list(members.values()):
-            member.judge()
+        if members:
+            _look(members, cores)  # a call of its own: who has gone is not held while we wait
+
+
+def _look(members: Mapping[bytes, Member], cores: OpenCores | None) -> None:
+    for core in () if cores is None else cores.open_cores():
+        for member_id, reason in core.replication.refusals.items():
+            if (member := members.get(member_id)) is not None:
+                member.expel(f"core {core.key.hex()[:12]}: {reason}")
+    for member in list(members.values()):
+        member.judge()

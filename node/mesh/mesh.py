@@ -151,7 +151,8 @@ class Mesh:
         )
         self._queries_answered = 0
         self.telling = Telling(
-            *(id, host, self.members, self.trust, self.owners, self._members_changed)
+            *(id, data.replication, host, self.members),
+            *(self.trust, self.owners, self._members_changed),
         )
         self._fetcher.origins = self.telling.origins
 

@@ -60,14 +60,19 @@ class MemberOutbox:
         self._updates: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._testimony: deque[Evidence | Records] = deque()
 
-    def serve(self, durable_length: Callable[[], int]) -> None:
-        """From now on let the connection pull what waits."""
+    def serve(self, durable_length: Callable[[], int], announce: Callable[[], None]) -> None:
+        """From now on let the connection pull what waits.
+
+        Of updates the member reads in our log: `announce` sees to it that it knows how long it is.
+        """
 
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
             version = durable_length()
             messages = self._take_acknowledgements(version)
-            messages += self._take_updates(version, max_bytes)
+            if updates := self._take_updates(version, max_bytes):
+                announce()
+                messages += updates
             messages += self._take_brief(version)
             return messages or self._take_testimony()
 

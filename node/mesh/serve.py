@@ -190,7 +190,7 @@ async def _serve_admitted(
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         _configure(core)
-        member.outbox.serve(lambda: mesh.data.durable_length)
+        member.outbox.serve(lambda: mesh.data.durable_length, mesh.data.replication.announce)
         mesh.add(member)
         head = mesh.recall.meet(core.head)
         member.carry_out(member.session.tell_run(head))
@@ -285,6 +285,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             pusher = mesh.pusher if query.wants_push else None
             known = dict(zip(query.ids, query.known, strict=True))
             held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
+            mesh.data.replication.announce()
             pushed, started = 0, member.stopwatch()
             if pusher is not None:
                 pushed = pusher.push(member.id, held)  # so that the answer finds them announced

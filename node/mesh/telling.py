@@ -7,6 +7,7 @@ is told to those in brief who hear from that member, too (`hearsay`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from math import inf
 
@@ -17,7 +18,7 @@ from node.covalue.known_state import merge_counts
 from node.mesh.hearsay import FIRST_SECONDS, SECOND_SECONDS, Origins, ShortNames
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, difference
 from node.mesh.member import Member
-from node.mesh.mesh_host import MeshHost
+from node.mesh.mesh_host import MeshHost, OwnReplication
 from node.mesh.messages import Interest, Sessions, Update
 from node.mesh.owners import OwnerTable
 from node.mesh.trust import Trust
@@ -30,6 +31,10 @@ word of that interest came after the change."""
 TELL_SECONDS = 5e-6
 """What it takes to put one of them into words: its share of our time is to pay for that."""
 
+ANNOUNCE_SECONDS = 1.0
+"""How long others may not hear that our log is longer, by what came from members: nobody reads that
+there who has it from where it comes from. What is told in full is announced with that."""
+
 NEIGHBOR_SECONDS = 0.1
 """How often at most members are told who else is one: they often come together."""
 
@@ -40,6 +45,7 @@ class Telling:
     def __init__(
         self,
         id: bytes,
+        replication: OwnReplication,
         host: MeshHost,
         members: Mapping[bytes, Member],
         trust: Trust,
@@ -47,6 +53,7 @@ class Telling:
         changed: trio.lowlevel.ParkingLot,
     ) -> None:
         self._id = id
+        self._replication = replication
         self._host = host
         self._members = members
         self._trust = trust
@@ -71,6 +78,8 @@ class Telling:
 
     async def run(self) -> None:
         """Tell members what they are to know, until cancelled."""
+        settings = replace(self._replication.settings, announce_delay_seconds=ANNOUNCE_SECONDS)
+        self._replication.configure(settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
             nursery.start_soon(self._tell_in_brief)
@@ -89,7 +98,10 @@ class Telling:
             members = [member for member in self._members.values() if member.direction.gives]
             if any(member.session.selection.owners for member in members):
                 await self._owners.resolve(moved)
-            for origin, changes in self.origins.split(moved).items():
+            parts = self.origins.split(moved)
+            if None in parts:  # else it is announced soon: who hears of it in brief has it by then
+                self._replication.announce()
+            for origin, changes in parts.items():
                 for member in members:
                     if member.hearsay.hears(origin):
                         self._queue_brief(member, changes)
@@ -117,21 +129,24 @@ class Telling:
     async def _tell_neighbors(self) -> None:
         """Tell members from whom else this node hears."""
         while True:
-            heard = frozenset(
-                member.id
-                for member in self._members.values()
-                if member.direction.takes and member.may_write and not member.is_frozen
-            )
-            for member in list(self._members.values()):
-                hearsay = member.hearsay
-                if hearsay.told is not None and not hearsay.is_spoken:
-                    continue  # an older node, which has no use for it
-                first = [Neighbors()] if hearsay.told is None else []
-                for message in [*difference(hearsay.told or frozenset(), heard)] or first:
-                    member.carry_out(member.session.mention(message))
-                hearsay.told = heard
+            self._tell_new_neighbors()  # a call of its own: who has gone is not held while we wait
             await self._changed.park()
             await trio.sleep(NEIGHBOR_SECONDS)
+
+    def _tell_new_neighbors(self) -> None:
+        heard = frozenset(
+            member.id
+            for member in self._members.values()
+            if member.direction.takes and member.may_write and not member.is_frozen
+        )
+        for member in list(self._members.values()):
+            hearsay = member.hearsay
+            if hearsay.told is not None and not hearsay.is_spoken:
+                continue  # an older node, which has no use for it
+            first = [Neighbors()] if hearsay.told is None else []
+            for message in [*difference(hearsay.told or frozenset(), heard)] or first:
+                member.carry_out(member.session.mention(message))
+            hearsay.told = heard
 
     def receive(self, member: Member, message: HearsayMessage) -> Update | None:
         """What a member said; if it holds more than is here, an update that says so."""

@@ -296,12 +296,15 @@ class JazzSocket:
         """
         asked = b""
         while self.protocol.state is State.CONNECTING and not self._has_ended:
-            data = await self._receive_some()
-            asked = asked[-3:] + data
-            for event in self._parse(data):
+            data, before = await self._receive_some(), asked[-3:]
+            asked = before + data
+            # Frames that came along are for an open socket: `protocol` breaks on them before.
+            end = asked.find(b"\r\n\r\n") + 4 - len(before) if b"\r\n\r\n" in asked else len(data)
+            for event in self._parse(data[:end]):
                 if isinstance(event, Request):
                     self.protocol.send_response(self._server.answer(event, self))
-                else:
+            if self.is_open and data[end:]:
+                for event in self._parse(data[end:]):
                     self._receive_frame(event)
             self._queue_writes()
             if self.protocol.eof_sent or self.is_open:
@@ -357,10 +360,9 @@ class JazzSocket:
         self._queue_writes()
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Start the closing handshake, or answer what came with the request; else harmless."""
+        """Start the closing handshake; harmless when it has begun."""
         if self.is_open:
-            end = self.protocol.fail if self.protocol.close_rcvd else self.protocol.send_close
-            end(code, reason)
+            self.protocol.send_close(code, reason)
             self._queue_writes()
 
     async def write(self, scope: trio.CancelScope) -> None:

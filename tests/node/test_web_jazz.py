@@ -149,7 +149,7 @@ async def test_close_is_answered_and_ends_the_handler() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\x03\xe8bye", b"\x03", b"\xff\xff"])
 async def test_who_closes_with_the_request_ends_nobody_else(body: bytes) -> None:
-    """The frame was read before the socket was open; answering it ended the node. Found so."""
+    """The frame was read before the socket was open; what answered it ended the node."""
     frame = bytes((0x88, 0x80 | len(body), 0, 0, 0, 0)) + body
     request = (
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -157,6 +157,7 @@ async def test_who_closes_with_the_request_ends_nobody_else(body: bytes) -> None
     )
     async with open_server() as (_, port):
         for rest in (
+            b"\x80\x81\0\0\0\0a\x01\x81\0\0\0\0a",
             frame,
             frame + frame,
             b"\x01\x80\0\0\0\0" + frame,

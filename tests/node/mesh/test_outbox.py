@@ -65,7 +65,23 @@ class Outbox:
             self.hearsay,
             lambda: may_read,
         )
-        self.box.serve(lambda: 17)
+        self.announced = 0
+        self.box.serve(lambda: 17, self._announce)
+
+    def _announce(self) -> None:
+        self.announced += 1
+
+
+def test_what_is_told_in_full_is_read_at_once_so_our_log_is_announced_with_it() -> None:
+    outbox = Outbox()
+    outbox.box.queue_brief({B: {T: 4}}, due_at=5.0)
+    outbox.box.tell_in_brief()
+    outbox.acknowledgements.owe(C, {S: 2})
+    assert len(outbox.channel.carry()) == 2
+    assert outbox.announced == 0
+    outbox.box.queue_update({A: {S: 1}})
+    outbox.channel.carry()
+    assert outbox.announced == 1
 
 
 def test_changes_of_a_value_that_waits_are_announced_once() -> None:
