@@ -14,8 +14,9 @@ from hypercore import log
 from hypercore.draft import DraftOutcome
 from hypercore.encryption import BlockEncryption, encrypt_all
 from hypercore.errors import StoreSuspended, UsageError
+from hypercore.given_blocks import given_blocks
 from hypercore.log import Changeset, Head
-from hypercore.open_log import OpenLog, check_sizes
+from hypercore.open_log import OpenLog
 from hypercore.stored_log import LocalRows, StoredLog, checked_rows
 
 
@@ -38,7 +39,7 @@ class LongAppend:
     def add(self, blocks: Sequence[bytes]) -> None:
         """Put these after the others. Raises: BlockTooLarge, StoreSuspended."""
         self._check_batch()
-        check_sizes(blocks)
+        blocks = given_blocks(blocks)
         start = self._head
         if self._cipher is not None:
             blocks = encrypt_all(self._cipher, blocks, start.length, start.fork)

@@ -10,8 +10,8 @@ import trio
 
 from hypercore import Core, Durability, NotWritable, UsageError, open_corestore
 from hypercore.errors import BlockTooLarge, StorageFailed, StoreSuspended
+from hypercore.given_blocks import MAX_BLOCK_BYTES
 from hypercore.long_append import LongAppend
-from hypercore.open_log import MAX_BLOCK_BYTES
 from hypercore.storage.rocks import RocksStorage
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import rows_of_directory, verify_core
