@@ -17,6 +17,7 @@ LOGS = [
     "bee/messages.py",
     "bee/neighbors.py",
     "bee/node_reader.py",
+    "bee/pending_blocks.py",
     "bee/protobuf.py",
     "bee/ranges.py",
     "bee/tree.py",

@@ -23,44 +23,11 @@ from bee.keyspace import KeyRange
 from bee.messages import NodeRecord, encode_record
 from bee.neighbors import first_of
 from bee.node_reader import NodeReader, root_ref
-from bee.protobuf import decode_varint, encode_varint
+from bee.pending_blocks import PendingBlocks
+from bee.protobuf import SMALL_VARINTS, decode_varint, encode_varint
 
 Compare = Callable[[int, NodeRecord, int], bool]
 """Decides on a change: seq and record of the entry that is there, seq of the change."""
-
-
-class PendingBlocks:
-    """The operations so far, each a block to be: `slots` are the nodes it rewrote, but its root.
-
-    Lists of all blocks, instead of an object for each: for what the garbage collector has to
-    go through 100,000 of those took as long as the tree itself.
-    """
-
-    __slots__ = ("_slots", "_stops", "keys", "values")
-
-    def __init__(self) -> None:
-        self.keys: list[bytes] = []
-        self.values: list[bytes | None] = []
-        self._slots: list[OpenNode] = []
-        self._stops: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def add(self, key: bytes, value: bytes | None, slots: list[OpenNode]) -> None:
-        self.keys.append(key)
-        self.values.append(value)
-        self._slots += slots
-        self._stops.append(len(self._slots))
-
-    def drain(self) -> Iterator[tuple[bytes, bytes | None, list[OpenNode]]]:
-        """Key, value and slots of each; of values nothing is kept, for the blocks have them."""
-        start = 0
-        values, slots = self.values, self._slots
-        for number, (key, stop) in enumerate(zip(self.keys, self._stops, strict=True)):
-            value, values[number] = values[number], None
-            yield key, value, slots[start:stop]
-            start = stop
 
 
 class TreeChanges:
@@ -130,8 +97,9 @@ class TreeChanges:
                 if not self._may_replace(node, position, value, cas):
                     self._refuse(path)
                     return False
-                node.key_refs[position] = encode_varint(self.start + len(self._blocks))
-                self._append(root, key, value, path, only_path=True)
+                key_ref = encode_varint(self.start + len(self._blocks.keys))
+                node.key_refs[position] = key_ref
+                self._append(root, key, value, path, key_ref, only_path=True)
                 return True
             children = node.children
             if not children:
@@ -142,13 +110,13 @@ class TreeChanges:
             positions.append(position)
             if len(path) > MAX_DEPTH:
                 raise CorruptTree(self.start - 1, f"tree deeper than {MAX_DEPTH}")
-        key_ref = encode_varint(self.start + len(self._blocks))
+        key_ref = encode_varint(self.start + len(self._blocks.keys))
         must_split = node.insert(position, key, key_ref)
         if must_split:
             for passed in path:
                 passed.changed = True
             root = self._split(root, path, positions)
-        self._append(root, key, value, path, only_path=not must_split)
+        self._append(root, key, value, path, key_ref, only_path=not must_split)
         return True
 
     def delete(self, key: bytes, cas: Compare | None = None) -> bool:
@@ -156,7 +124,7 @@ class TreeChanges:
         root = self._take_out(key, cas)
         if root is None:
             return False
-        self._append(root, key, None, [], only_path=False)
+        self._append_all(root, key)
         return True
 
     def remove(self, key: bytes) -> bool:
@@ -225,7 +193,7 @@ class TreeChanges:
         Readers of the history see it as such. No other block may bring nodes that are not on
         the way to its key: the original takes the block's word on its key where it meets one.
         """
-        self._append(self._open_root(), key, None, [], only_path=False)
+        self._append_all(self._open_root(), key)
 
     def _take_out(self, key: bytes, cas: Compare | None) -> OpenNode | None:
         """The root after `key` was deleted; None if it is not there, or `cas` refused."""
@@ -404,17 +372,26 @@ class TreeChanges:
                 return
             keys = len(parent.keys) - 1
 
+    def _append_all(self, root: OpenNode, key: bytes) -> None:
+        """Make the block of an operation that is no put, with all that changed."""
+        prefix = encode_varint(self.start + len(self._blocks))
+        self._append(root, key, None, [], prefix, only_path=False)
+
     def _append(
         self,
         root: OpenNode,
         key: bytes,
         value: bytes | None,
         path: list[OpenNode],
+        prefix: bytes,
         *,
         only_path: bool,
     ) -> None:
-        """Make the block of an operation; `path` is all that changed if `only_path`."""
-        seq = self.start + len(self._blocks)
+        """Make the block of an operation; `path` is all that changed if `only_path`.
+
+        `prefix` is the key ref of that block, with which the refs of its nodes begin.
+        """
+        seq = self.start + len(self._blocks.keys)
         if only_path and not self._has_stray_marks:
             slots = path
         else:
@@ -423,11 +400,10 @@ class TreeChanges:
             slots = []
             _collect(root, slots)
             self._has_stray_marks = False
-        prefix = encode_varint(seq)
         for offset, node in enumerate(slots, 1):
             # Also of what will move: a former root that stays behind names its children so.
             node.seq = seq
-            node.ref = prefix + encode_varint(offset)
+            node.ref = prefix + (SMALL_VARINTS[offset] if offset < 128 else encode_varint(offset))
         self._blocks.add(key, value, slots)
         self._root = root
 
@@ -443,6 +419,8 @@ def _collect(node: OpenNode, slots: list[OpenNode]) -> None:
 
 def _keep(slots: list[OpenNode], seq: int) -> list[OpenNode]:
     """The slots that are still of block `seq`, numbered; the last one fills each gap."""
+    if seq not in [slot.seq for slot in slots]:  # as of most blocks of a large batch
+        return []
     kept: list[OpenNode | None] = [None, *slots]  # the root of an earlier operation goes
     offset = 0
     prefix = encode_varint(seq)

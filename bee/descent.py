@@ -80,11 +80,11 @@ def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
                 node, block, home = reader.load(ref, parent_ref)
             young = cache.young
         keys, key_refs, children, _ = node
-        if not children:
-            return _find_in_leaf(reader, ref, node, key, below, above, home, block)
         try:
             position = bisect_left(keys, key)  # type: ignore[type-var]  # as in locate
         except TypeError:
+            if not children:
+                return reader.search_leaf(ref, node, key, below, above, (home, block))
             position, held, node = reader.search_cached(ref, node, key)
             if held is not None:
                 return decode_varint(key_refs[position], 0)[0], held
@@ -94,32 +94,14 @@ def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
             above = keys[position]
             if above == key:
                 seq = decode_varint(key_refs[position], 0)[0]
+                # Mostly a leaf lives in the block of the key that was put last in it.
                 return seq, parse_entry(seq, block) if seq == home else None
+        if not children:
+            return None
         if position:
             below = keys[position - 1]
         parent_ref, ref = ref, children[position]
     raise too_deep(parent_ref)
-
-
-def _find_in_leaf(
-    reader: NodeReader,
-    ref: bytes,
-    leaf: BTreeNode,
-    key: bytes,
-    below: bytes | None,
-    above: bytes | None,
-    home: int,
-    block: bytes,
-) -> Found | None:
-    """`find` in a leaf between two keys; `block` is that of seq `home`, where the leaf is."""
-    keys, key_refs, _, _ = leaf
-    if key in keys:
-        seq = decode_varint(key_refs[keys.index(key)], 0)[0]
-        # Leaves live in the block of the key that was put last in them.
-        return seq, parse_entry(seq, block) if seq == home else None
-    if None not in keys:
-        return None
-    return reader.search_leaf(ref, leaf, key, below, above)
 
 
 def look_up(reader: NodeReader, root: bytes, key: bytes) -> Stored | None:

@@ -24,7 +24,7 @@ class BlocksNeeded(Exception):
 KeyValue = tuple[bytes, bytes | None]
 """Of one entry, as they are stored."""
 
-_COMPARED_BYTES = 8
+_COUNTER_BYTES = 8
 
 NOTHING_READ: Mapping[int, bytes | None] = {}
 
@@ -97,33 +97,42 @@ class NodeReader:
         return fresh_node(encode_varint(seq), key, key_refs, children), block, seq
 
     def search_leaf(
-        self, ref: bytes, leaf: BTreeNode, key: bytes, below: bytes | None, above: bytes | None
-    ) -> tuple[int, KeyValue] | None:
-        """The seq of `key`, which is none of the leaf's known keys, and what its block holds.
+        self,
+        ref: bytes,
+        leaf: BTreeNode,
+        key: bytes,
+        below: bytes | None,
+        above: bytes | None,
+        home: tuple[int, bytes],
+    ) -> tuple[int, KeyValue | None] | None:
+        """The seq of `key` in the leaf at `ref`; what its block holds if that was read.
 
-        None if it is not in the leaf at `ref`. `below` and `above` are keys on both sides of the
-        leaf, as far as they are known.
+        None if it is not there. `below` and `above` are keys on both sides of the leaf, as far as
+        they are known; `home` are seq and block of the leaf itself if that was just read.
 
-        It looks where the key should be if all are evenly spread. Mostly it is there, and the
-        block is needed for the value anyway: a binary search would read one more.
+        Among keys that count it looks where the key should be. Mostly it is there, and the block
+        is needed for the value anyway: a binary search would read one more.
         """
         keys, key_refs, children, size = leaf
         low, high = 0, len(keys)
-        if keys.count(None) < high:
-            for place, known in enumerate(keys):
-                if known is None:
-                    continue
-                if known < key:
-                    low, below = place + 1, known
-                else:
-                    high, above = place, known
-                    break
-            if low == high:
-                return None
+        for place, known in enumerate(keys):
+            if known is None:
+                continue
+            if known < key:
+                low, below = place + 1, known
+            elif known == key:
+                seq = decode_varint(key_refs[place], 0)[0]
+                return seq, parse_entry(*home) if seq == home[0] else None
+            else:
+                high, above = place, known
+                break
+        if low == high:
+            return None
         if below is not None and above is not None:
-            place = low + likely_place(key, below, above, high - low)
+            guess = likely_place(key, below, above, high - low)
+            place = low if guess is None else low + guess
             seq = decode_varint(key_refs[place], 0)[0]
-            block = self.block(seq)
+            block = None if guess is None else self.block(seq)
             if block is not None:
                 held = parse_entry(seq, block)
                 found = held[0]
@@ -198,29 +207,26 @@ def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[byt
         raise CorruptTree(seq, "keys out of order")
 
 
-def likely_place(key: bytes, below: bytes, above: bytes, count: int) -> int:
+def likely_place(key: bytes, below: bytes, above: bytes, count: int) -> int | None:
     """Where among `count` keys between two others a key is if they are evenly spread.
 
-    The first bytes in which `below` and `above` differ tell: as a number, in decimal digits where
-    they are that. Mostly these are the last bytes, or the first ones.
+    Keys that count differ in their last bytes only, which are taken as a number, in decimal digits
+    where they are that. None for any others, whose place is anybody's guess.
     """
-    if below[:-_COMPARED_BYTES] == above[:-_COMPARED_BYTES]:
-        ends = below[-_COMPARED_BYTES:], above[-_COMPARED_BYTES:], key[-_COMPARED_BYTES:]
+    start = max(len(below) - _COUNTER_BYTES, 0)
+    if below[:start] != above[:start]:
+        return None
+    stop = start + _COUNTER_BYTES
+    first, last, wanted = below[start:], above[start:stop], key[start:stop]
+    if first.isdigit() and last.isdigit() and wanted.isdigit():
+        low, high, number = int(first), int(last), int(wanted)
     else:
-        size = min(len(below), len(above))
-        difference = int.from_bytes(below[:size], "big") ^ int.from_bytes(above[:size], "big")
-        start = size - (difference.bit_length() + 7 >> 3)
-        stop = start + _COMPARED_BYTES
-        ends = below[start:stop], above[start:stop], key[start:stop]
-    if ends[0].isdigit() and ends[1].isdigit() and ends[2].isdigit():
-        first, last, wanted = int(ends[0]), int(ends[1]), int(ends[2])
-    else:
-        first, last, wanted = [
-            int.from_bytes(end.ljust(_COMPARED_BYTES, b"\0"), "big") for end in ends
+        low, high, number = [
+            int.from_bytes(end.ljust(_COUNTER_BYTES, b"\0"), "big") for end in (first, last, wanted)
         ]
-    if not first < wanted < last:
-        return count >> 1
-    place = (2 * (wanted - first) * (count + 1) // (last - first) - 1) >> 1
+    if not low < number < high:
+        return None
+    place = (2 * (number - low) * (count + 1) // (high - low) - 1) >> 1
     return min(max(place, 0), count - 1)
 
 

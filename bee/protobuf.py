@@ -35,13 +35,13 @@ _CANONICAL = re.compile(
 )
 _TOO_LONG = re.compile(rb"[\x80-\xff]{%d}" % MAX_VARINT_BYTES)
 _ALL_MORE = bytes(range(0x80, 0x100))
-_SMALL_VARINTS = tuple(bytes((n,)) for n in range(128))
+SMALL_VARINTS = tuple(bytes((n,)) for n in range(128))
 
 
 def encode_varint(value: int) -> bytes:
     """Requires 0 <= value."""
     if value < 0x80:
-        return _SMALL_VARINTS[value]
+        return SMALL_VARINTS[value]
     if value < 0x4000:
         return bytes((value & 0x7F | 0x80, value >> 7))
     if value < 0x200000:

@@ -53,7 +53,7 @@ class Writer:
             await tree.pause()
         return await self.read(step)
 
-    async def put(self, key: bytes, value: bytes | None) -> None:
+    async def put(self, key: bytes, value: bytes | None) -> bool:
         """`change` with a put, at a lower price. Cancel: nothing was changed."""
         self._has_tried = True
         tree = self._tree
@@ -61,9 +61,9 @@ class Writer:
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()
         try:
-            self._changes.put(key, value)
+            return self._changes.put(key, value)
         except BlocksNeeded:
-            await self._read_missing(lambda changes: changes.put(key, value))
+            return await self._read_missing(lambda changes: changes.put(key, value))
         except CorruptTree as error:
             tree.refuse(error)
 

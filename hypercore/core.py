@@ -104,7 +104,8 @@ class Core(ReadableCore):
         that was made of their proposal (`propose`). A prologue needs neither.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable, CoreFrozen,
-        InvalidSignature, BlockTooLarge, StorageFailed. Cancel: all of it was written, or nothing.
+        InvalidSignature, BlockTooLarge, StorageFailed, TypeError for blocks that are no bytes.
+        Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
         shared = self._shared

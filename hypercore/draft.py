@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from hypercore import flat_tree, log
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import OutOfRange, UsageError
+from hypercore.given_blocks import given_blocks
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.merkle import MerkleNode
 from hypercore.pruning import check_roots
@@ -113,10 +114,13 @@ class Draft:
     # --- changing it ----------------------------------------------------------------------------
 
     def append(self, blocks: bytes | Sequence[bytes]) -> int:
-        """Put blocks at the end; returns the index of the first. Raises: NotWritable."""
+        """Put blocks at the end; returns the index of the first.
+
+        Raises: NotWritable, BlockTooLarge.
+        """
         self._log.check_writable()
         start = self._head.length
-        appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+        appended = given_blocks(blocks)
         cipher = self._cipher
         if cipher is not None:
             fork = self._head.fork

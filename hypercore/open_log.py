@@ -23,7 +23,6 @@ from hypercore.encryption import (
     encrypt_all,
 )
 from hypercore.errors import (
-    BlockTooLarge,
     CorruptStorage,
     DamagedBlock,
     NotWritable,
@@ -31,6 +30,7 @@ from hypercore.errors import (
     StorageError,
 )
 from hypercore.fork_proof import ForkProof
+from hypercore.given_blocks import given_blocks
 from hypercore.log import Changeset, Head
 from hypercore.log_users import LogUsers, User
 from hypercore.manifest import Manifest
@@ -45,18 +45,9 @@ from hypercore.stored_log import LocalRows, StoredLog
 from hypercore.verifier import Verifier
 from hypercore.waiting import WriterLock
 
-MAX_BLOCK_BYTES = 15 << 20
-"""What JavaScript takes; a secret stream's message has room for 16 MiB."""
-
 _PRUNED_AT_ONCE = 128
 _PRUNE_STEPS = 256
 """Subtrees looked at before others run."""
-
-
-def check_sizes(blocks: Sequence[bytes]) -> None:
-    """Raises: BlockTooLarge."""
-    if (largest := max(map(len, blocks), default=0)) > MAX_BLOCK_BYTES:
-        raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
 
 
 class OpenLog:
@@ -186,8 +177,7 @@ class OpenLog:
         Raises: NotWritable, CoreFrozen, BlockTooLarge, StorageFailed.
         """
         log = self.log
-        appended: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        check_sizes(appended)
+        appended = given_blocks(blocks)
         start = log.head.length
         if not appended and not local:
             return start
@@ -223,8 +213,7 @@ class OpenLog:
     def propose(self, blocks: bytes | Sequence[bytes]) -> Proposal:
         """As `Core.propose`."""
         head = self.log.head
-        proposed: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
-        check_sizes(proposed)
+        proposed = given_blocks(blocks)
         if self.cipher is not None:
             proposed = encrypt_all(self.cipher, proposed, head.length, head.fork)
         return self.log.propose(proposed)

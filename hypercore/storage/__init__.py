@@ -17,7 +17,7 @@ from typing import Protocol
 
 from hypercore.storage.durability import Durability
 
-__all__ = ["Durability", "RowSink", "Storage", "StorageSnapshot", "WriteBatch"]
+__all__ = ["Durability", "LastingBatch", "RowSink", "Storage", "StorageSnapshot", "WriteBatch"]
 
 
 class RowSink(Protocol):
@@ -32,6 +32,15 @@ class WriteBatch(RowSink, Protocol):
     def delete(self, key: bytes, /) -> None: ...
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""
+        ...
+
+
+class LastingBatch(WriteBatch, Protocol):
+    """A batch that is filled while others run."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the files were closed meanwhile, so that it cannot be committed any more."""
         ...
 
 
@@ -89,7 +98,13 @@ class Storage(Protocol):
         """
         ...
 
-    def batch(self) -> WriteBatch: ...
+    def batch(self) -> WriteBatch:
+        """A batch to be filled and committed in one go: until then the files stay locked."""
+        ...
+
+    def lasting_batch(self) -> LastingBatch:
+        """A batch that others may run beside; closing the files, as `snapshot` says, ends it."""
+        ...
 
     def commit(self, batch: WriteBatch) -> int:
         """Write all of `batch` or nothing, without waiting for the disk; returns its sequence.

@@ -21,6 +21,10 @@ class MemoryBatch:
         """(key, value, None) to put, (key, None, None) to delete, (start, None, stop) a range."""
         self.is_used = False
 
+    @property
+    def is_lost(self) -> bool:
+        return False
+
     def put(self, key: bytes, value: bytes, /) -> None:
         self.changes.append((key, value, None))
 
@@ -103,6 +107,9 @@ class MemoryStorage:
     def batch(self) -> MemoryBatch:
         self._check()
         return MemoryBatch()
+
+    def lasting_batch(self) -> MemoryBatch:
+        return self.batch()
 
     def commit(self, batch: WriteBatch) -> int:
         self._check()

@@ -41,7 +41,7 @@ from hypercore.errors import (
 from hypercore.storage import READ_AHEAD_ITEMS, Durability, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
-from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot
+from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot, closed, suspended
 from hypercore.storage.rocks_opening import (
     COLUMN_FAMILY,
     WRITE_BUFFER_BYTES,
@@ -90,7 +90,7 @@ class RocksStorage:
         self._doomed: Rdict | None = None
         """The column of a database that is being closed."""
         self._is_released = True
-        self._snapshots: WeakSet[RocksSnapshot] = WeakSet()
+        self._holders: WeakSet[RocksBatch | RocksSnapshot] = WeakSet()
         failure = self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
@@ -216,7 +216,7 @@ class RocksStorage:
         if self._column is None:
             raise self._shut()
         snapshot = RocksSnapshot(self._column.snapshot())
-        self._snapshots.add(snapshot)
+        self._holders.add(snapshot)
         return snapshot
 
     def _shut(self) -> Exception:
@@ -228,6 +228,11 @@ class RocksStorage:
         if self._column is None:
             raise self._shut()
         return RocksBatch(self._handle)
+
+    def lasting_batch(self) -> RocksBatch:
+        batch = self.batch()
+        self._holders.add(batch)
+        return batch
 
     def commit(self, batch: WriteBatch) -> int:
         if not isinstance(batch, RocksBatch) or batch.is_used:
@@ -298,7 +303,7 @@ class RocksStorage:
             check_room(self.path, logs + _SPARE_BYTES)  # opening writes out what is in the log
             # What has been written, but may not be on the disk, is in the log, which is read
             # back and goes into new files: a sync that failed is not believed a second time.
-            self._get = _closed
+            self._get = closed
             self._doomed, self._column = self._column, None
             self._close_database()
             try:
@@ -386,7 +391,7 @@ class RocksStorage:
         await trio.lowlevel.checkpoint_if_cancelled()
         # From here on nobody reads or writes, and the thread has the database for itself.
         self._is_suspended = True
-        self._get = _suspended
+        self._get = suspended
         self._doomed, self._column = self._column, None
         # Not to be given up halfway: it must be known who has the files.
         with trio.CancelScope(shield=True):
@@ -406,7 +411,7 @@ class RocksStorage:
         Raises: StorageFailed, unless an earlier call did; the locks are released all the same.
         """
         self._is_suspended = False
-        self._get = _closed
+        self._get = closed
         if self._column is not None:
             self._doomed, self._column = self._column, None
             self._release(is_synced_anyway=False)
@@ -423,8 +428,8 @@ class RocksStorage:
             raise error
 
     def _close_database(self) -> None:
-        for snapshot in self._snapshots:
-            snapshot.lose()
+        for holder in self._holders:
+            holder.lose()
         for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
             # write-ahead log as well, which `_sync_last` has synced, or has told of.
@@ -449,11 +454,3 @@ class RocksStorage:
         except Exception as error:  # noqa: BLE001  # RocksDB's errors have no class of their own
             return group.fail(error)
         return None
-
-
-def _closed(key: bytes) -> bytes | None:
-    raise trio.ClosedResourceError("the store is closed")
-
-
-def _suspended(key: bytes) -> bytes | None:
-    raise StoreSuspended

@@ -10,16 +10,17 @@ import trio
 from rocksdict import ColumnFamily, Snapshot
 from rocksdict import WriteBatch as NativeBatch
 
-from hypercore.errors import CorruptStorage, StorageError
+from hypercore.errors import CorruptStorage, StorageError, StoreSuspended
 
 
 class RocksBatch:
     """A native batch; `put` and `delete` are its own methods, to cost nothing on top.
 
-    While one is neither committed nor garbage, closing the store does not unlock it.
+    While one is neither committed nor garbage, closing the store does not unlock it, unless the
+    store knows it and can take it away.
     """
 
-    __slots__ = ("_column", "delete", "native", "put")
+    __slots__ = ("__weakref__", "_column", "delete", "is_lost", "native", "put")
 
     def __init__(self, column: ColumnFamily) -> None:
         native = NativeBatch(raw_mode=True)
@@ -28,6 +29,7 @@ class RocksBatch:
         self.put = native.put
         self.delete = native.delete
         self._column: ColumnFamily | None = column
+        self.is_lost = False
 
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         # Without the column it would delete in the default family, and say nothing.
@@ -41,6 +43,11 @@ class RocksBatch:
         """Let go of the database."""
         self.native.set_default_column_family(None)
         self._column = None
+
+    def lose(self) -> None:
+        """The database is closed, which this would keep locked."""
+        self.is_lost = not self.is_used
+        self.release()
 
 
 class RocksSnapshot:
@@ -76,3 +83,13 @@ class RocksSnapshot:
         """The database is closed, which this would keep locked."""
         self._is_lost = self._native is not None
         self._native = None
+
+
+def closed(key: bytes) -> bytes | None:
+    """What takes the place of the read when the store is closed."""
+    raise trio.ClosedResourceError("the store is closed")
+
+
+def suspended(key: bytes) -> bytes | None:
+    """And while it is suspended."""
+    raise StoreSuspended

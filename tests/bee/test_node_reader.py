@@ -14,7 +14,7 @@ STARTS = st.integers(0, 60_000)
 STEPS = st.integers(1, 100)
 
 
-def places_of(keys: list[bytes]) -> list[int]:
+def places_of(keys: list[bytes]) -> list[int | None]:
     """Where each of a node's keys is likely to be; the first and the last are around the node."""
     return [likely_place(key, keys[0], keys[-1], len(keys) - 2) for key in keys[1:-1]]
 
@@ -27,7 +27,7 @@ def test_decimal_numbers_in_a_row_are_where_they_should_be(
     assert places_of(keys) == list(range(count))
 
 
-@given(COUNTS, STARTS, STEPS, st.binary(max_size=20))
+@given(COUNTS, STARTS, STEPS, st.binary(max_size=4))
 def test_binary_numbers_in_a_row_are_where_they_should_be(
     count: int, start: int, step: int, end: bytes
 ) -> None:
@@ -38,7 +38,7 @@ def test_binary_numbers_in_a_row_are_where_they_should_be(
 
 @given(st.lists(st.binary(max_size=20), min_size=3, max_size=10, unique=True).map(sorted))
 def test_a_likely_place_is_one_of_the_node(keys: list[bytes]) -> None:
-    assert all(0 <= place < len(keys) - 2 for place in places_of(keys))
+    assert all(place is None or 0 <= place < len(keys) - 2 for place in places_of(keys))
 
 
 async def test_of_numbered_keys_a_leaf_reads_the_block_of_the_wanted_one_alone() -> None:

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from hypercore import Core, Durability, NotWritable, UsageError, open_corestore
-from hypercore.errors import BlockTooLarge, StorageFailed
+from hypercore.errors import BlockTooLarge, StorageFailed, StoreSuspended
+from hypercore.given_blocks import MAX_BLOCK_BYTES
 from hypercore.long_append import LongAppend
-from hypercore.open_log import MAX_BLOCK_BYTES
+from hypercore.storage.rocks import RocksStorage
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import rows_of_directory, verify_core
 from tests.support.stored_logs import FaultyStorage, open_log
@@ -130,3 +131,43 @@ def test_a_commit_that_fails(is_stored: bool) -> None:
         stored.append([b"more"])
     length = 1 + len(BLOCKS) if is_stored else 1
     assert verify_core(storage, stored.discovery_key) == length
+
+
+async def test_a_suspended_store_gives_its_files_back_and_nothing_was_appended(
+    tmp_path: Path,
+) -> None:
+    async with open_corestore(tmp_path, durability=Durability.OS) as store:
+        core = await store.get(name="log")
+        is_begun = trio.Event()
+
+        def pieces() -> Iterator[list[bytes]]:
+            for number in range(1_000):
+                is_begun.set()
+                yield [b"block %d" % number]
+
+        async def append() -> None:
+            with pytest.raises(StoreSuspended):
+                await core.append_pieces(pieces())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(append)
+            await is_begun.wait()
+            await store.suspend()
+            async with open_corestore(tmp_path) as other:
+                assert (await other.get(name="log")).length == 0
+        await store.resume()
+        assert await append_pieces(core) == 0
+
+
+def test_a_batch_is_lost_with_the_files(tmp_path: Path) -> None:
+    storage = RocksStorage(tmp_path, Durability.OS)
+    append = LongAppend(open_log(storage), None)
+    append.add(PIECES[0])
+    storage.close()
+    with pytest.raises(trio.ClosedResourceError):
+        append.add(PIECES[1])
+    with pytest.raises(trio.ClosedResourceError):
+        append.commit(None)
+    storage = RocksStorage(tmp_path, Durability.OS)  # it was unlocked
+    assert open_log(storage).head.length == 0
+    storage.close()

@@ -9,5 +9,5 @@ tasks (`determinism`). Clients speak cojson (`client`) and remember what was ack
 
     python -m tests.simulation --seeds 200
     python -m tests.simulation --seed 17 --trace
-    python -m tests.simulation --seeds 20000 --failures FILE
+    python -m tests.simulation --seeds 20000 --failures FILE --counts
 """

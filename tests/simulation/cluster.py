@@ -11,6 +11,7 @@ What must hold whatever happens:
 * A node that is put back to an older copy of its directory forks nothing.
 * Who is shut out is gone everywhere.
 * Of a session that goes on in two ways, evidence is everywhere where one of the two is.
+* A blind member has every block of every writer.
 * Nothing is logged above `info` but what is expected, and no task crashes.
 """
 

@@ -147,6 +147,9 @@ class DiskStorage:
     def batch(self) -> MemoryBatch:
         return self._rows.batch()
 
+    def lasting_batch(self) -> MemoryBatch:
+        return self._rows.lasting_batch()
+
     def commit(self, batch: WriteBatch) -> int:
         assert isinstance(batch, MemoryBatch)
         if not self._is_cut_off:

@@ -32,7 +32,7 @@ from hypercore import (
     encode_id,
     open_corestore,
 )
-from hypercore.open_log import MAX_BLOCK_BYTES
+from hypercore.given_blocks import MAX_BLOCK_BYTES
 from tests.support.replicating_cores import replicating
 
 

@@ -1,0 +1,32 @@
+"""What callers give to be appended, looked at before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypercore.errors import BlockTooLarge
+
+MAX_BLOCK_BYTES = 15 << 20
+"""What JavaScript takes; a secret stream's message has room for 16 MiB."""
+
+
+def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
+    """One block, or a sequence of them, as the latter.
+
+    Raises: TypeError for anything else, BlockTooLarge.
+    """
+    given: Sequence[bytes] = (blocks,) if isinstance(blocks, bytes) else blocks
+    if not isinstance(given, tuple | list) and not _is_sequence(given):
+        raise TypeError(
+            f"blocks are bytes, or a list or tuple of bytes, not {type(given).__name__}"
+        )
+    for kind in set(map(type, given)):
+        if not issubclass(kind, bytes):
+            raise TypeError(f"a block is bytes, not {kind.__name__}")
+    if (largest := max(map(len, given), default=0)) > MAX_BLOCK_BYTES:
+        raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
+    return given
+
+
+def _is_sequence(given: object) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str | bytearray | memoryview)
