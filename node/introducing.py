@@ -23,19 +23,14 @@ NEIGHBORS_SECONDS = 1.0
 MAX_WORDS = 4096
 """What one connection may say: about itself, and 4,000 others."""
 
-MAX_INTRODUCED = 1024
-"""Addresses that are dialed because members named them."""
-
 _log = structlog.get_logger(__name__)
 
 
 class Dialer(Protocol):
     """A swarm, as far as introductions are concerned."""
 
-    def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None: ...
-
-    def add_websocket(self, url: str, public_key: bytes | None = None) -> None:
-        """Raises: ValueError."""
+    def suggest_peer(self, where: tuple[str, int] | str, public_key: bytes) -> None:
+        """Raises: ValueError for no address or URL."""
         ...
 
 
@@ -68,17 +63,13 @@ class Introducer:
         self._is_here = is_here
         self._is_barred = is_barred
         self._dialer: Dialer | None = None
-        self._kept: frozenset[str] = frozenset()
-        self._dialed: dict[str, bytes] = {}
-        """Who is said to listen there."""
         self._present: dict[Acquaintance, tuple[str, ...]] = {}
         """Where connected members said that they listen."""
         self._came = trio.lowlevel.ParkingLot()
 
-    def use(self, dialer: Dialer, kept: Sequence[str]) -> None:
-        """Dial with it; addresses that are `kept` were given by people, and mean what they did."""
+    def use(self, dialer: Dialer) -> None:
+        """Dial with it."""
         self._dialer = dialer
-        self._kept = frozenset(kept)
 
     async def serve(self, host: str | None, member: Acquaintance, mux: Multiplexer) -> None:
         """Exchange addresses with a member, whose packets come from `host`, while it is connected.
@@ -149,15 +140,7 @@ class Introducer:
         if dialer is None or id == self._own_id or self._is_here(id) or self._is_barred(id):
             return
         for address in addresses:
-            known = self._dialed.get(address)
-            is_full = known is None and len(self._dialed) >= MAX_INTRODUCED
-            is_taken = known is not None and self._is_here(known)
-            if address in self._kept or is_full or is_taken or known == id:
-                continue
             with suppress(ValueError):  # of a later version
-                if "://" in address:
-                    dialer.add_websocket(address, id)
-                else:
-                    dialer.add_peer(*parse_address(address), id)
-                self._dialed[address] = id
+                where = address if "://" in address else parse_address(address)
+                dialer.suggest_peer(where, id)
         _log.debug("introduced", id=id.hex()[:12], addresses=list(addresses))

@@ -40,7 +40,7 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mesh.whereabouts import PROTOCOL as ADDRESS_PROTOCOL
 from node.mirrors import Mirrors
-from node.notation import format_address, parse_address
+from node.notation import parse_address
 from node.policies import Policies
 from node.relaying import RelayService
 from node.reporting import (
@@ -194,8 +194,7 @@ class Node:
         """Look for the members of the mesh."""
         self._swarm = swarm
         if self._introducer is not None:
-            given = [format_address(peer.host, peer.port) for peer in joining.peers]
-            self._introducer.use(swarm, [*given, *(way.url for way in joining.websockets)])
+            self._introducer.use(swarm)
         for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
             swarm.add_peer(host, port, id)
         for peer in joining.peers:

@@ -14,7 +14,7 @@ MISSED_BACK_OFF_SECONDS = 1.0
 """Between two dials of a peer that is missed, at most."""
 
 MAX_UNPROVEN_FAILURES = 3
-"""Then a peer that the table told of is forgotten, until it is found again."""
+"""Then a peer that others told of, and that never answered, is forgotten until they do so again."""
 
 
 class Source(enum.Enum):
@@ -24,6 +24,8 @@ class Source(enum.Enum):
     LAN = "lan"
     INCOMING = "incoming"
     DHT = "dht"
+    TOLD = "told"
+    """By another peer."""
 
 
 class Priority(enum.IntEnum):
@@ -103,13 +105,15 @@ class KnownPeer:
 
     @property
     def is_wanted(self) -> bool:
-        return self.source is Source.STATIC or self.is_explicit or bool(self.topics)
+        is_named = self.source in (Source.STATIC, Source.TOLD) or self.is_explicit
+        return is_named or bool(self.topics)
 
     @property
     def is_forgettable(self) -> bool:
         """Whether nothing but what strangers said speaks for it, and nothing came of that."""
         is_found = self.source is Source.DHT and not self.is_explicit
-        return is_found and self.failures > MAX_UNPROVEN_FAILURES
+        is_hearsay = self.source is Source.TOLD and self.public_key is None
+        return (is_found or is_hearsay) and self.failures > MAX_UNPROVEN_FAILURES
 
     def info(self, *, is_connected: bool) -> PeerInfo:
         """The same for people."""

@@ -44,6 +44,9 @@ MAX_NEIGHBORS = 1024
 MAX_FOUND_PEERS = 1024
 """Peers remembered that the table told of, whose nodes may invent any number."""
 
+MAX_TOLD_PEERS = 1024
+"""Places remembered that other peers told of, who may invent any number, too."""
+
 _FALLBACK_SECONDS = 1.0  # what goes through a proxy lets a straight way go first
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
 
@@ -119,7 +122,7 @@ class PeerBook:
     def add_static(self, host: str, port: int, public_key: bytes | None, now: float) -> None:
         """Keep a connection with whoever listens there, if it has this key (when one is given)."""
         name = f"{host}:{port}"
-        peer = self._peers.get(name)
+        peer = self._named(name, now)
         if peer is None:
             peer = self._peers[name] = KnownPeer(name, Source.STATIC, ((host, port),))
             peer.next_attempt = now
@@ -128,7 +131,7 @@ class PeerBook:
 
     def add_websocket(self, url: str, public_key: bytes | None, now: float) -> None:
         """Keep a connection with whoever is reached there, if nothing better leads to it."""
-        peer = self._peers.get(url)
+        peer = self._named(url, now)
         if peer is None:
             peer = self._peers[url] = KnownPeer(url, Source.STATIC, (), url)
             peer.next_attempt = now + _FALLBACK_SECONDS
@@ -141,6 +144,25 @@ class PeerBook:
     def remove_static(self, host: str, port: int) -> None:
         self._peers.pop(f"{host}:{port}", None)
 
+    def peer_told(self, where: Address | str, public_key: bytes, now: float) -> None:
+        """Another peer says that this key is reached there, an address or a WebSocket's URL.
+
+        That is worth a few dials, after those that anything better speaks for; only where the key
+        is proven then, a connection is kept. What is known of a place counts for more.
+        """
+        name = where if isinstance(where, str) else f"{where[0]}:{where[1]}"
+        peer = self._peers.get(name)
+        if peer is not None:
+            if peer.source is Source.TOLD and peer.public_key is None:
+                peer.expected_key = public_key
+            return
+        if self._count(Source.TOLD) >= MAX_TOLD_PEERS or public_key in self._refused:
+            return
+        addresses, url = ((), where) if isinstance(where, str) else ((where,), None)
+        peer = KnownPeer(name, Source.TOLD, addresses, url, public_key)
+        peer.next_attempt = now if url is None else now + _FALLBACK_SECONDS
+        self._peers[name] = peer
+
     def neighbor_seen(
         self, name: str, addresses: Sequence[Address], announcement: Announcement, now: float
     ) -> None:
@@ -149,7 +171,7 @@ class PeerBook:
             return
         peer = self._peers.get(name)
         if peer is None:
-            if len(self._peers) >= MAX_NEIGHBORS:
+            if self._count(Source.LAN) >= MAX_NEIGHBORS:
                 return
             peer = self._peers[name] = KnownPeer(name, Source.LAN, tuple(addresses))
             peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
@@ -305,6 +327,18 @@ class PeerBook:
             peer.failures = peer.refusals = 0
             peer.dial_by(now)
 
+    def _named(self, name: str, now: float) -> KnownPeer | None:
+        """A peer that is about to be named by people, who count for more than what others told."""
+        peer = self._peers.get(name)
+        if peer is not None and peer.source is Source.TOLD:
+            peer.source = Source.STATIC
+            peer.missed_until = now + MISSED_SECONDS
+            peer.dial_by(now)
+        return peer
+
+    def _count(self, source: Source) -> int:
+        return sum(peer.source is source for peer in self._peers.values())
+
     def _upsert_found(
         self, public_key: bytes, relay_addresses: Sequence[Address], now: float
     ) -> KnownPeer | None:
@@ -312,8 +346,7 @@ class PeerBook:
         name = _name_of(public_key)
         peer = self._peers.get(name)
         if peer is None:
-            found = sum(peer.source is Source.DHT for peer in self._peers.values())
-            if found >= MAX_FOUND_PEERS or public_key in self._refused:
+            if self._count(Source.DHT) >= MAX_FOUND_PEERS or public_key in self._refused:
                 return None
             peer = self._peers[name] = KnownPeer(name, Source.DHT, ())
             peer.expected_key, peer.next_attempt = public_key, now

@@ -12,7 +12,13 @@ from node.web.status import (
 )
 from node.web.wording import format_age, format_size
 
-_FOUND_BY = {"static": "address", "lan": "LAN", "dht": "DHT", "incoming": "its call"}
+_FOUND_BY = {
+    "static": "address",
+    "lan": "LAN",
+    "dht": "DHT",
+    "told": "a member",
+    "incoming": "its call",
+}
 _PEER_HEADINGS = (
     "name", "id", "address", "found by", "way", "blocks here", "received", "sent", "for",
 )  # fmt: skip

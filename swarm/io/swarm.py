@@ -206,6 +206,23 @@ class Swarm:
         self._book.add_websocket(address.url, public_key, trio.current_time())
         self._changes.note()
 
+    def suggest_peer(self, where: Address | str, public_key: bytes) -> None:
+        """Another peer says that this key listens at an address, or is reached at a URL.
+
+        It is dialed a few times, and kept a connection with if it proves that key.
+
+        Raises: ValueError for no address, URL or key.
+        """
+        _check_bytes("a public key", public_key)
+        if isinstance(where, str):
+            from swarm.io.websocket import WebSocketAddress  # of use to few
+
+            where = WebSocketAddress.parse(where).url
+        elif not 0 < where[1] < 65536:
+            raise ValueError(f"{where[1]} is no port")
+        self._book.peer_told(where, public_key, trio.current_time())
+        self._changes.note()
+
     def remove_websocket(self, url: str) -> None:
         """Do not dial it again. A connection stays."""
         self._book.remove_websocket(url)

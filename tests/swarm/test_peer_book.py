@@ -17,6 +17,7 @@ from swarm.peer_book import (
     MAX_FOUND_PEERS,
     MAX_NEIGHBORS,
     MAX_REFUSALS,
+    MAX_TOLD_PEERS,
     MISSED_SECONDS,
     STABLE_SECONDS,
     PeerBook,
@@ -62,6 +63,55 @@ def test_static_peers_are_dialed_at_once_and_every_second_for_an_hour() -> None:
     assert names(book, now) == ["example.org:4000"]
     book.dial_failed("example.org:4000", "no answer", 10.0 + MISSED_SECONDS)
     assert book.deadline == 10.0 + MISSED_SECONDS + BACK_OFF_SECONDS[-1]
+
+
+def test_places_that_others_tell_of_are_tried_a_few_times_after_all_else() -> None:
+    book = create_book()
+    book.peer_told(("192.0.2.7", 4000), KEY, 0.0)
+    book.peer_told("wss://example.org/mesh", KEY, 0.0)
+    book.peer_told(("192.0.2.7", 4000), OTHER, 0.0)
+    book.add_static("example.org", 4000, None, 5.0)
+    dials = book.plan_dials(5.0, 10)
+    assert [dial.name for dial in dials] == [
+        "example.org:4000", "192.0.2.7:4000", "wss://example.org/mesh",
+    ]  # fmt: skip
+    assert [dial.expected_key for dial in dials] == [None, OTHER, KEY]
+    now = 5.0
+    for number in range(MAX_UNPROVEN_FAILURES + 1):
+        book.dial_failed("192.0.2.7:4000", "nobody there", now)
+        if number < MAX_UNPROVEN_FAILURES:
+            now += 2 * BACK_OFF_SECONDS[number]
+            assert "192.0.2.7:4000" in names(book, now)
+    assert "192.0.2.7:4000" not in {peer.name for peer in book.peers}
+    book.peer_told(("192.0.2.7", 4000), KEY, now)
+    assert names(book, now)[-1] == "192.0.2.7:4000", "it was told of again"
+
+
+def test_a_place_that_proved_its_key_is_kept_and_no_hearsay_changes_it() -> None:
+    book = create_book()
+    book.peer_told(("192.0.2.7", 4000), KEY, 0.0)
+    assert names(book, 0.0) == ["192.0.2.7:4000"]
+    book.dial_succeeded("192.0.2.7:4000", KEY)
+    book.connection_opened(KEY, 0.0)
+    book.peer_told(("192.0.2.7", 4000), OTHER, 1.0)
+    book.connection_closed(KEY, 100.0)
+    for second in range(10):
+        (dial,) = book.plan_dials(102.0 + 2 * second, 10)
+        assert dial.expected_key == KEY
+        book.dial_failed(dial.name, "nobody there", 102.0 + 2 * second)
+
+
+def test_many_places_that_others_tell_of_displace_nobody() -> None:
+    book = create_book()
+    for number in range(MAX_TOLD_PEERS + 9):
+        book.peer_told(("192.0.2.7", 1 + number), KEY, 0.0)
+    assert len(book.peers) == MAX_TOLD_PEERS
+    book.join(TOPIC, 0.0)
+    book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
+    book.add_static("192.0.2.7", 1, OTHER, 0.0)
+    first, *_ = book.plan_dials(0.0, 10)
+    assert (first.name, first.source) == ("192.0.2.7:1", Source.STATIC)
+    assert "n1" in {peer.name for peer in book.peers}
 
 
 def test_others_are_dialed_again_with_back_off() -> None:
