@@ -32,6 +32,7 @@ from node.mesh.messages import (
 from node.mesh.outbox import MemberOutbox
 from node.mesh.outputs import (
     Admitted,
+    AnsweredLate,
     AnswerReceived,
     Asked,
     Closed,
@@ -180,7 +181,7 @@ class Member:
                     self.welcome, self._role = welcome, role
                     self.send_welcome()
                     self.state_changed.set()
-                case AnswerReceived():
+                case AnswerReceived() | AnsweredLate():
                     self._receive_answer(output)
                 case QueryEnded(request_id, is_answered):
                     self._inquiries.pop(request_id).query_ended(is_answered=is_answered)
@@ -400,13 +401,17 @@ class Member:
         self.deadline_moved.set()
         return len(sent)
 
-    def _receive_answer(self, answer: AnswerReceived) -> None:
-        inquiry = self._inquiries[answer.request_id]
+    def _receive_answer(self, answer: AnswerReceived | AnsweredLate) -> None:
         self.conduct.note_true(len(answer.values), trio.current_time())
         self.has_shown_values |= any(sessions is not None for _, sessions in answer.values)
         self.note_holdings(answer.values)
         values = answer.values if self.may_write else ()
-        late = inquiry.receive(self.id, answer.version, values)
+        late: Sequence[tuple[RawCoId, Sessions]]
+        if isinstance(answer, AnswerReceived):
+            late = self._inquiries[answer.request_id].receive(self.id, answer.version, values)
+        else:
+            wants = self.session.wants
+            late = [(co_id, held) for co_id, held in values if held is not None and wants(co_id)]
         if late:
             self._listener.receive_claims(self, answer.version, late)
 

@@ -60,6 +60,14 @@ class QueryEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredLate:
+    """What came to a query that was given up: the line was cut, or the member busy."""
+
+    version: int
+    values: tuple[tuple[RawCoId, Sessions | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a later version came, of so many bytes."""
 
@@ -97,6 +105,7 @@ Output: TypeAlias = (
     | QuerySent
     | AnswerReceived
     | QueryEnded
+    | AnsweredLate
     | Query
     | Update
     | Interest

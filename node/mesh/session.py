@@ -40,6 +40,7 @@ from node.mesh.messages import (
 )
 from node.mesh.outputs import (
     Admitted,
+    AnsweredLate,
     AnswerReceived,
     Asked,
     Closed,
@@ -384,7 +385,7 @@ class MeshSession:
             return [Idle()]
         if not answer.more:
             self._given_up.discard(answer.request_id)
-        return []
+        return [AnsweredLate(answer.version, answer.values)]
 
     def _hand_over(
         self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage

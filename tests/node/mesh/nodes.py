@@ -143,8 +143,8 @@ async def serve_end(node: MeshNode, stream: trio.abc.Stream, *, is_initiator: bo
 @asynccontextmanager
 async def connected(
     left: MeshNode, right: MeshNode, *, admitted: bool = True
-) -> AsyncIterator[None]:
-    """Two nodes that see each other while the block lasts."""
+) -> AsyncIterator[trio.testing.MemorySendStream]:
+    """Two nodes that see each other while the block lasts; what the right one says goes there."""
     near, far = trio.testing.memory_stream_pair()
     async with open_background_nursery() as nursery:
         nursery.start_soon(_run_end, left, near, True)
@@ -153,7 +153,8 @@ async def connected(
             with trio.fail_after(20):
                 await _wait_member(left, right)
                 await _wait_member(right, left)
-        yield
+        assert isinstance(far.send_stream, trio.testing.MemorySendStream)
+        yield far.send_stream
 
 
 async def _wait_member(node: MeshNode, other: MeshNode) -> None:

@@ -1,4 +1,4 @@
-"""What content of a client waits for may come into being later, at another node."""
+"""What content of a client waits for may come later than anybody waits for an answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import trio
 import trio.testing
 
 from node.cojson.messages import Message
+from node.mesh.session import ANSWER_SECONDS
 from tests.node.mesh.nodes import connected, open_mesh_node, wait_until
 from tests.support.authors import Author, edits, group_header, map_header
 
@@ -27,3 +28,26 @@ async def test_an_account_that_nobody_has_when_it_is_asked_for_is_told_of_later(
             receipt = await far.host.receive_content("test", [ANN.account()])
             assert not receipt.refused
             await near.wait_counts({GROUP.id: {ANN.session_id(): 2}})
+
+
+async def test_an_answer_that_comes_when_the_question_was_given_up_counts_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 60253: who was cut off while it asked never got what it had asked for."""
+    held = [ANN.account(), ANN.content(GROUP, edits(2))]
+    async with open_mesh_node(1) as near, open_mesh_node(2, stored=held) as far:
+        async with connected(near, far) as line:
+            await trio.sleep(60)
+            healed_at = trio.current_time() + 2 * ANSWER_SECONDS
+            deliver = line.send_all_hook
+            assert deliver is not None
+
+            async def hold() -> None:
+                await trio.sleep_until(healed_at)
+                await deliver()
+
+            line.send_all_hook = hold
+            with near.host.client("test") as client:
+                messages: list[Message] = [ANN.content(MAP, edits(3))]
+                await client.receive(messages)
+                await near.wait_counts({MAP.id: {ANN.session_id(): 3}}, 60)

@@ -24,6 +24,7 @@ from node.mesh.messages import (
 )
 from node.mesh.outputs import (
     Admitted,
+    AnsweredLate,
     AnswerReceived,
     Asked,
     Closed,
@@ -245,7 +246,7 @@ def test_what_is_not_answered_in_time_is_given_up() -> None:
     assert left.advance(1.0) == [QueryEnded(1, is_answered=False)]
     assert left.deadline == 30.5
     pair.carry_out(1, right.answer(1, 9, [(A, {S: 1})]))
-    assert pair.seen[0] == []
+    assert pair.seen[0] == [AnsweredLate(9, ((A, {S: 1}),))]
 
 
 def test_closing_ends_what_was_asked() -> None:
@@ -281,7 +282,7 @@ def test_who_gives_up_and_asks_on_does_not_exceed_what_the_other_has_to_answer()
     pair.clear()
     for query in asked:
         pair.carry_out(1, right.answer(query.request_id, 9, [(A, None)]))
-    assert pair.seen[0] == []
+    assert pair.seen[0] == len(asked) * [AnsweredLate(9, ((A, None),))]
     pair.carry_out(0, left.ask([(A, None)], now=9))
     assert isinstance(pair.seen[1][-1], Query)
 
@@ -292,7 +293,7 @@ def test_an_answer_to_nothing_that_was_asked_says_nothing() -> None:
     left.ask([(A, None)], now=0)
     left.advance(ANSWER_SECONDS)
     late = Answer(1, 1, ((A, {S: 1}),)).encode()
-    assert left.receive(3, late, 2) == []
+    assert left.receive(3, late, 2) == [AnsweredLate(1, ((A, {S: 1}),))]
     assert left.receive(3, late, 2) == [Idle()]
 
 
