@@ -35,19 +35,22 @@ async def test_an_answer_that_comes_when_the_question_was_given_up_counts_all_th
 ) -> None:
     """Found by seed 60253: who was cut off while it asked never got what it had asked for."""
     held = [ANN.account(), ANN.content(GROUP, edits(2))]
-    async with open_mesh_node(1) as near, open_mesh_node(2, stored=held) as far:
-        async with connected(near, far) as line:
-            await trio.sleep(60)
-            healed_at = trio.current_time() + 2 * ANSWER_SECONDS
-            deliver = line.send_all_hook
-            assert deliver is not None
+    async with (
+        open_mesh_node(1) as near,
+        open_mesh_node(2, stored=held) as far,
+        connected(near, far) as line,
+    ):
+        await trio.sleep(60)
+        healed_at = trio.current_time() + 2 * ANSWER_SECONDS
+        deliver = line.send_all_hook
+        assert deliver is not None
 
-            async def hold() -> None:
-                await trio.sleep_until(healed_at)
-                await deliver()
+        async def hold() -> None:
+            await trio.sleep_until(healed_at)
+            await deliver()
 
-            line.send_all_hook = hold
-            with near.host.client("test") as client:
-                messages: list[Message] = [ANN.content(MAP, edits(3))]
-                await client.receive(messages)
-                await near.wait_counts({MAP.id: {ANN.session_id(): 3}}, 60)
+        line.send_all_hook = hold
+        with near.host.client("test") as client:
+            messages: list[Message] = [ANN.content(MAP, edits(3))]
+            await client.receive(messages)
+            await near.wait_counts({MAP.id: {ANN.session_id(): 3}}, 60)
