@@ -72,6 +72,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """With less free on the disk nothing is taken in."""
     covalue_memory: int = 64 * 2**20
     covalue_memory_seconds: float = 600.0
+    signature_process: Literal["auto", "on", "off"] = "auto"
+    """A second process checks the signatures of uploads; auto: on four processors or more."""
     ws_max_message_bytes: int = 32 * 2**20
     ws_max_connections: int = 4096
     ws_max_connections_per_address: int = 256

@@ -130,7 +130,16 @@ def _host_options(config: Config) -> HostOptions:
         enforces_writes=config.enforce_permissions,
         erases=config.erase_deleted,
         min_copies=config.min_copies,
+        checks_aside=_has_spare_core()
+        if config.signature_process == "auto"
+        else config.signature_process == "on",
     )
+
+
+def _has_spare_core() -> bool:
+    """Two processors may be the halves of one core, and then it does not pay."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return (os.cpu_count() or 1 if usable is None else len(usable)) >= 4
 
 
 @asynccontextmanager

@@ -191,6 +191,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "min_free_bytes": parse_size,
     "covalue_memory": parse_size,
     "covalue_memory_seconds": _age,
+    "signature_process": _choice("auto", "on", "off"),
     "ws_max_message_bytes": parse_size,
     "ws_max_connections": _count,
     "ws_max_connections_per_address": _count,

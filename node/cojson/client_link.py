@@ -8,9 +8,11 @@ from typing import Protocol
 import structlog
 import trio
 
+from node.cojson.foresight import Extensions
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.recent import Line, RecentContent
+from node.cojson.signature_checks import LookAhead
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
@@ -36,7 +38,11 @@ _log = structlog.get_logger(__name__)
 class Inlet(Protocol):
     """Where a client's messages go: the host."""
 
-    def receive(self, peer_id: str, messages: Sequence[Message]) -> None: ...
+    def look_ahead(self, peer_id: str, messages: Sequence[Message]) -> LookAhead: ...
+
+    def receive(
+        self, peer_id: str, messages: Sequence[Message], foreseen: Sequence[Extensions]
+    ) -> None: ...
 
     async def wait_settled(self, peer_id: str) -> None: ...
 
@@ -119,18 +125,26 @@ class ClientLink:
 
         Cancel: some of the messages may have been taken.
         """
+        ahead = self._inlet.look_ahead(self.peer_id, messages)
         start = 0
         for stop, message in enumerate(messages, 1):
             self._received += CONTENT_COST if isinstance(message, Content) else 1
             if self._received >= TURN:
                 self._received = 0
-                self._inlet.receive(self.peer_id, messages[start:stop])
+                await self._take(messages, start, stop, ahead)
                 start = stop
                 await trio.lowlevel.checkpoint()
                 await self.outbox.wait_room()
-        self._inlet.receive(self.peer_id, messages[start:])
+        await self._take(messages, start, len(messages), ahead)
         await self.outbox.wait_room()
         await self._inlet.wait_settled(self.peer_id)
+
+    async def _take(
+        self, messages: Sequence[Message], start: int, stop: int, ahead: LookAhead
+    ) -> None:
+        await ahead.wait(stop)
+        foreseen = ahead.extensions(start, stop)
+        self._inlet.receive(self.peer_id, messages[start:stop], foreseen)
 
     async def wait_found(self, co_id: RawCoId) -> bool:
         """Ask as a client does, so that dependencies are found too; whether it is here now.

@@ -28,6 +28,7 @@ from node.cojson.client_table import ClientTable
 from node.cojson.committer import Committer
 from node.cojson.copies import CopyGate, CopyLedger
 from node.cojson.eraser import Eraser
+from node.cojson.foresight import Extensions
 from node.cojson.fork_watch import ForkWatch
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
 from node.cojson.group_reading import is_deletion_valid
@@ -53,6 +54,7 @@ from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.room import Room, run_with_room
 from node.cojson.searches import Searches
+from node.cojson.signature_checks import MIN_CHECKS, LookAhead, SignatureChecker
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
@@ -91,6 +93,7 @@ class SyncHost:
     ) -> None:
         self.store = store
         self._access = access
+        self._checker = SignatureChecker() if options.checks_aside else None
         self._engine = SyncEngine(
             memory_bytes=options.memory_bytes - options.memory_bytes * CONTENT_EIGHTHS // 8,
             enforces_writes=options.enforces_writes,
@@ -148,11 +151,16 @@ class SyncHost:
         if self._room is not None and self._is_full:
             reasons = {content.co_id: self._room.reason for content in contents}
             return Receipt(frozenset(), reasons, frozenset())
+        ahead = self._look_ahead(contents, None)
         with self._receipts.open(len(contents)) as open_receipt:
-            for index, content in enumerate(contents, 1):
-                self._carry_out(self._engine.receive_content(content, open_receipt.number))
+            for index, content in enumerate(contents):
                 if index % (TURN // CONTENT_COST) == 0:
                     await trio.lowlevel.checkpoint()
+                await ahead.wait(index + 1)
+                foreseen = ahead.of(index)
+                self._carry_out(
+                    self._engine.receive_content(content, open_receipt.number, foreseen)
+                )
             receipt = await open_receipt.wait_settled()
         if receipt.refused:
             _log.warning("content refused", source=source, reasons=dict(receipt.refused))
@@ -289,7 +297,21 @@ class SyncHost:
         """Lines of some client that were no messages."""
         self._bad_lines += count
 
-    def receive(self, peer_id: str, messages: Sequence[Message]) -> None:
+    def look_ahead(self, peer_id: str, messages: Sequence[Message]) -> LookAhead:
+        """Have the signatures of what a client sent checked, as far as that pays."""
+        return self._look_ahead(messages, peer_id)
+
+    def _look_ahead(self, messages: Sequence[Message], peer_id: str | None) -> LookAhead:
+        if self._checker is None or self._is_full or len(messages) < MIN_CHECKS:
+            return LookAhead()
+        return self._checker.look_ahead(self._engine.foresee(messages, peer_id))
+
+    def receive(
+        self,
+        peer_id: str,
+        messages: Sequence[Message],
+        foreseen: Sequence[Extensions] = (),
+    ) -> None:
         """Take messages from a client; no content while there is no room for any."""
         self._messages_received += len(messages)
         if self._is_full:
@@ -297,8 +319,8 @@ class SyncHost:
             if len(taken) < len(messages):
                 self._clients.owe_room(peer_id)
                 self._refused_for_room += len(messages) - len(taken)
-            messages = taken
-        self._carry_out(self._engine.receive_many(peer_id, messages))
+            messages, foreseen = taken, ()
+        self._carry_out(self._engine.receive_many(peer_id, messages, foreseen))
 
     async def wait_settled(self, peer_id: str) -> None:
         """Return when this client has little on its way to the disk; at once if so.
@@ -350,6 +372,8 @@ class SyncHost:
             tasks.start_soon(self._committer.run)
             tasks.start_soon(self._reader.run)
             tasks.start_soon(run_with_room, self._room, self.forks.run)
+            if self._checker is not None:
+                tasks.start_soon(self._checker.run)
             if self._room is not None:
                 tasks.start_soon(self._mind_room, self._room)
             tasks.start_soon(self._forget_forever)

@@ -25,3 +25,5 @@ class HostOptions:
     """On how many nodes something is durable when clients are told so: here, and on others."""
     erases: bool = True
     """Remove deleted values from the disk; else their content stays there, unserved."""
+    checks_aside: bool = False
+    """Have signatures of uploads checked by another process: it pays with a core to spare."""

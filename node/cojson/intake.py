@@ -102,7 +102,8 @@ class Intake:
             entry.waiting.appendleft(partial(self._judge, delivery))
             self._rights.read(entry, groups, out)
             return
-        verified = verify_parts(parts.fresh, delivery.cleared)
+        verified = verify_parts(parts.fresh, delivery.cleared, delivery.foreseen)
+        delivery.foreseen = None
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
@@ -246,8 +247,10 @@ class Intake:
             entry.co_id, counts, [delivery], is_deletion=is_deletion
         )
         entry.tickets.append(ticket)
-        if has_gap and delivery.sender is not None:
-            commit.corrected.add(delivery.sender)
+        if delivery.sender is not None:
+            delivery.sender.is_doubted = False
+            if has_gap:
+                commit.corrected.add(delivery.sender)
         self._note_received(delivery, _stops(delivery) if entry.is_deleted else counts)
         new_header = header if is_first else None
         origin = None if delivery.sender is None else delivery.sender.origin
@@ -346,6 +349,7 @@ class Intake:
     def _refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
         self._state.refused += 1
         if delivery.sender is not None:
+            delivery.sender.is_doubted = True
             out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
             # Refused is answered, too: else the client never gets to its next batch.
             tick_batches(delivery.sender, delivery.content.co_id, out)
@@ -359,6 +363,7 @@ class Intake:
         is_waiting: bool = False,
     ) -> None:
         """The delivery is off the way to the disk."""
+        delivery.foreseen = None
         if delivery.sender is not None:
             delivery.sender.unsettled_bytes -= delivery.size
         if delivery.receipt is not None:

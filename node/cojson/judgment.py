@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
-from node.covalue.content import SessionContent, Transaction, canonical_lines
+from node.covalue.content import SessionContent, Transaction
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -20,7 +20,7 @@ from node.covalue.ids import (
     is_account_id,
     session_owner,
 )
-from node.covalue.session_log import InvalidSessionSignature, SessionLog
+from node.covalue.session_log import Extension, InvalidSessionSignature, SessionLog
 from node.covalue.store import SessionAppend
 
 AccountKeys = Mapping[RawCoId, bytes | None]
@@ -92,14 +92,23 @@ def sort_parts(
     return Sorted(fresh, has_gap, differing, unhashed)
 
 
-def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKeys) -> Verified:
-    """Check each part's signature; requires that their logs are hashed."""
+def verify_parts(
+    parts: Mapping[CoSessionId, FreshPart],
+    account_keys: AccountKeys,
+    foreseen: Mapping[CoSessionId, Extension] | None = None,
+) -> Verified:
+    """Check each part's signature; requires that their logs are hashed.
+
+    Where what was `foreseen` fits, it is neither hashed nor checked again.
+    """
     verified = Verified()
     for session_id, (log, transactions, signature) in parts.items():
+        extension = None if foreseen is None else foreseen.get(session_id)
         try:
-            lines = canonical_lines(transactions)
             key = log.public_key or signer_key(session_id, account_keys)
-            extended = log.extended(transactions, signature, key, lines)
+            if extension is None or not extension.fits(log, transactions, signature):
+                extension = log.extension(transactions, signature)
+            extended = log.appended(extension, key)
         except InvalidSessionSignature:
             verified.refusals.append(f"bad signature on {session_id} after {log.count}")
             verified.unproven.append(session_id)
@@ -113,7 +122,7 @@ def verify_parts(parts: Mapping[CoSessionId, FreshPart], account_keys: AccountKe
                 signature,
                 extended.bytes_since_checkpoint,
                 extended.is_checkpoint,
-                lines.decode(),
+                extension.lines.decode(),
             )
     return verified
 

@@ -118,6 +118,8 @@ class PeerView:
         self.owed = 0
         """Contents that were dropped and will be asked for again."""
         self.is_gone = False
+        self.is_doubted = False
+        """Its last content was refused."""
         self._suspected: set[tuple[RawCoId, CoSessionId]] = set()
         self._budget = budget or ClientBudget()
         self._counters = 0

@@ -26,6 +26,9 @@ FRAME_CHARACTERS = 25_000
 PING_SECONDS = 1.5
 """Clients drop a connection after 10 s without a message, and believe in it after the first."""
 
+MAX_TOGETHER = 256
+"""Messages whose signatures are handed over at once: whoever checks them has a start then."""
+
 MAX_BAD_LINES = 1000
 """Lines of one client that are no messages, after which it is sent away."""
 
@@ -118,9 +121,10 @@ class _Reader:
                 self._link.outbox.end(f"more than {MAX_FRAME_LINES} lines in a frame")
             if self._link.end_reason is not None:
                 break
-            if lines % TURN == 0:
+            if len(messages) >= MAX_TOGETHER:
                 await self._link.receive(messages)
                 messages = []
+            if lines % TURN == 0:
                 await trio.lowlevel.checkpoint()
         await self._link.receive(messages)
         return lines

@@ -24,6 +24,7 @@ from typing import NamedTuple, assert_never
 from node.cojson.crypto import RunningHash
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
+from node.cojson.foresight import Extensions, Foresight
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.intake import Intake
 from node.cojson.messages import (
@@ -166,13 +167,32 @@ class SyncEngine:
     def receive(self, peer_id: str, message: Message) -> list[Output]:
         return self.receive_many(peer_id, (message,))
 
-    def receive_many(self, peer_id: str, messages: Iterable[Message]) -> list[Output]:
-        """What came together: as `receive` for each, looking at the limits once."""
+    def foresee(self, messages: Iterable[Message], peer_id: str | None = None) -> Foresight:
+        """What signatures these will be judged by; nothing is changed.
+
+        Of a client whose last content was refused nothing is foreseen: it may be refused unread.
+        """
+        foresight = Foresight(self._state.values)
+        if peer_id is None or not self._peers[peer_id].is_doubted:
+            for message in messages:
+                foresight.look_at(message if isinstance(message, Content) else None)
+        return foresight
+
+    def receive_many(
+        self, peer_id: str, messages: Iterable[Message], foreseen: Sequence[Extensions] = ()
+    ) -> list[Output]:
+        """What came together: as `receive` for each, looking at the limits once.
+
+        `foreseen` is one for each message, or empty.
+        """
         out: list[Output] = []
         peer = self._peers[peer_id]
-        for message in messages:
+        for index, message in enumerate(messages):
             if isinstance(message, Content):
-                self._intake.accept(Delivery(message, peer, None, message.size), out)
+                delivery = Delivery(message, peer, None, message.size)
+                if foreseen:
+                    delivery.foreseen = foreseen[index]
+                self._intake.accept(delivery, out)
             else:
                 self._take(peer, message, out)
         if peer.is_over_limit():
@@ -198,10 +218,14 @@ class SyncEngine:
             case _:
                 assert_never(message)
 
-    def receive_content(self, content: Content, receipt: int) -> list[Output]:
+    def receive_content(
+        self, content: Content, receipt: int, foreseen: Extensions | None = None
+    ) -> list[Output]:
         """Content from the mesh; `Settled(receipt, ...)` tells what became of it."""
         out: list[Output] = []
-        self._intake.accept(Delivery(content, None, receipt, content.size), out)
+        delivery = Delivery(content, None, receipt, content.size)
+        delivery.foreseen = foreseen
+        self._intake.accept(delivery, out)
         self._state.values.trim()
         return out
 

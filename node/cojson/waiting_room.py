@@ -12,12 +12,13 @@ mesh is asked whether another does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from node.cojson.peer_view import PeerView
 from node.covalue.content import Content
-from node.covalue.ids import RawCoId
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.session_log import Extension
 
 MAX_ASIDE_BYTES = 16 * 1024 * 1024
 """Content set aside per sender. Clients send dependencies first: honest ones need little."""
@@ -49,6 +50,8 @@ class Delivery:
 
     A group of many members is judged again with each that arrives: it is not read again.
     """
+    foreseen: Mapping[CoSessionId, Extension] | None = None
+    """What `foresight.py` made of it when it came; until it is judged, or set aside."""
 
 
 @dataclass(slots=True)

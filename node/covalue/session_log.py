@@ -21,6 +21,35 @@ class InvalidSessionSignature(Exception):
 
 
 @dataclass(slots=True)
+class Extension:
+    """Transactions hashed onto the end of a log, and the signature that should cover both."""
+
+    base: RunningHash | None
+    """The running hash of that log; None when it is empty."""
+    transactions: Sequence[Transaction]
+    signature: bytes
+    lines: bytes
+    """The canonical lines of the transactions."""
+    running: RunningHash
+    """The hash with them."""
+    verdict: tuple[bytes, bool] | None = None
+    """A key against which the signature was checked already, and whether it is of that key."""
+
+    def fits(self, log: SessionLog, transactions: Sequence[Transaction], signature: bytes) -> bool:
+        """Whether it is just this that was hashed onto just this log."""
+        return (
+            self.transactions is transactions
+            and self.signature == signature
+            and (self.base is log.running if log.count else self.base is None)
+        )
+
+    def is_signed_by(self, public_key: bytes) -> bool:
+        if self.verdict is not None and self.verdict[0] == public_key:
+            return self.verdict[1]
+        return verify_session(self.running, self.signature, public_key)
+
+
+@dataclass(slots=True)
 class SessionLog:
     """How far a session is verified. Replaced, never changed, by an append."""
 
@@ -34,35 +63,42 @@ class SessionLog:
     public_key: bytes | None = None
     """Of its author, if a signature was checked since it was read from the store."""
 
-    def extended(
-        self,
-        transactions: Sequence[Transaction],
-        signature: bytes,
-        public_key: bytes,
-        lines: bytes = b"",
-    ) -> SessionLog:
-        """The log with `transactions` appended; requires that the running hash is known.
+    def extension(self, transactions: Sequence[Transaction], signature: bytes) -> Extension:
+        """Hash `transactions` onto the log; requires that the running hash is known.
 
-        `lines` are their canonical lines, if somebody has made them already.
-
-        Raises: InvalidSessionSignature; UnicodeEncodeError for half a surrogate pair.
+        Raises: UnicodeEncodeError for half a surrogate pair.
         """
-        running = RunningHash() if self.count == 0 else self._known_hash().copy()
-        running.update(bare_lines(lines or canonical_lines(transactions)))
-        if not verify_session(running, signature, public_key):
+        base = None if self.count == 0 else self._known_hash()
+        running = RunningHash() if base is None else base.copy()
+        lines = canonical_lines(transactions)
+        running.update(bare_lines(lines))
+        return Extension(base, transactions, signature, lines, running)
+
+    def appended(self, extension: Extension, public_key: bytes) -> SessionLog:
+        """The log with an extension of its own appended, if its author signed it.
+
+        Raises: InvalidSessionSignature.
+        """
+        if not extension.is_signed_by(public_key):
             raise InvalidSessionSignature
         size = self.bytes_since_checkpoint
-        for _made_at, changes, _key_used, _meta in transactions:
+        for _made_at, changes, _key_used, _meta in extension.transactions:
             size += len(changes)
         is_checkpoint = size > PIECE_BYTES
         return SessionLog(
-            self.count + len(transactions),
-            signature,
+            self.count + len(extension.transactions),
+            extension.signature,
             0 if is_checkpoint else size,
-            running,
+            extension.running,
             is_checkpoint,
             public_key,
         )
+
+    def extended(
+        self, transactions: Sequence[Transaction], signature: bytes, public_key: bytes
+    ) -> SessionLog:
+        """Both in one. Raises: InvalidSessionSignature; UnicodeEncodeError."""
+        return self.appended(self.extension(transactions, signature), public_key)
 
     @property
     def is_hashed(self) -> bool:

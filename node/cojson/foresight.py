@@ -1,0 +1,96 @@
+"""What signatures content will be judged by, found out when it comes.
+
+Checking them is a third of the work of an upload, and needs nothing but a key, a hash and the
+signature itself: another process can do it before the content is judged (`signature_checks.py`).
+So each session's part is hashed onto the log that it seems to continue, in memory or in the
+messages before it. Where that turns out to be another (it was stored, and is read meanwhile; what
+came before was refused) the part is judged as if nothing had been foreseen: `Extension.fits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hypercore.encoding import DecodeError
+from node.cojson.judgment import signer_key
+from node.cojson.value_table import ValueEntry, ValueTable
+from node.covalue.content import Content, SessionContent
+from node.covalue.ids import CoSessionId, RawCoId, is_account_id, session_owner
+from node.covalue.session_log import Extension, SessionLog
+
+Extensions = Mapping[CoSessionId, Extension]
+"""Of one content message: its parts, as far as they could be foreseen."""
+
+Check = tuple[Extension, bytes]
+"""Whose signature is to be checked, and against which key."""
+
+_EMPTY = SessionLog()
+
+
+class Foresight:
+    """Looks at content messages in the order in which they came, all of one sender."""
+
+    def __init__(self, values: ValueTable) -> None:
+        self._values = values
+        self._logs: dict[tuple[RawCoId, CoSessionId], SessionLog] = {}
+        """How far those get that earlier messages seem to continue; not verified."""
+        self._keys: dict[RawCoId, bytes | None] = {}
+        """Of accounts, as their headers say, also of those that came just now."""
+        self.extensions: list[Extensions] = []
+        """One for each message."""
+        self.checks: list[Check] = []
+        self.checks_within = [0]
+        """Of the first n messages so many."""
+
+    def look_at(self, content: Content | None) -> None:
+        """The next message; None for one that is no content."""
+        self.extensions.append({} if content is None else self._of(content))
+        self.checks_within.append(len(self.checks))
+
+    def _of(self, content: Content) -> Extensions:
+        found: dict[CoSessionId, Extension] = {}
+        entry = self._values.peek(content.co_id)
+        if content.header is not None:
+            self._keys[content.co_id] = content.header.account_public_key
+        for session_id, part in content.new.items():
+            extension = self._foresee(content.co_id, entry, session_id, part)
+            if extension is not None:
+                found[session_id] = extension
+        return found
+
+    def _foresee(
+        self,
+        co_id: RawCoId,
+        entry: ValueEntry | None,
+        session_id: CoSessionId,
+        part: SessionContent,
+    ) -> Extension | None:
+        log = self._logs.get((co_id, session_id))
+        if log is None:
+            log = _EMPTY if entry is None else entry.logs.get(session_id, _EMPTY)
+        after, transactions, signature = part
+        if log.count != after or not transactions or not log.is_hashed:
+            return None
+        key = log.public_key or self._author_key(session_id)
+        if key is None:
+            return None
+        try:
+            extension = log.extension(transactions, signature)
+        except UnicodeEncodeError:
+            return None
+        self._logs[co_id, session_id] = SessionLog(
+            part.stop, running=extension.running, public_key=key
+        )
+        self.checks.append((extension, key))
+        return extension
+
+    def _author_key(self, session_id: CoSessionId) -> bytes | None:
+        owner = RawCoId(session_owner(session_id))
+        if owner not in self._keys and is_account_id(owner):
+            entry = self._values.peek(owner)
+            header = None if entry is None else entry.header
+            self._keys[owner] = None if header is None else header.account_public_key
+        try:
+            return signer_key(session_id, self._keys)
+        except DecodeError:
+            return None

@@ -1,0 +1,239 @@
+"""[trio] Has signatures checked by another process, while this one does the rest.
+
+It is started when there is something to check for the first time, and ends when there has been
+nothing for a while. Until it is ready, and when it has died, nobody waits for it: what has no
+verdict is checked where it is judged.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+import trio
+
+from node.cojson import signature_worker
+from node.cojson.crypto import signed_bytes
+from node.cojson.foresight import Check, Extensions, Foresight
+from node.cojson.signature_worker import READY, signature_check
+from swarm.io.tasks import Wakeup
+
+MIN_CHECKS = 8
+"""Fewer at once are not worth the way: 0.1 ms there and back, a signature takes 0.06."""
+
+MAX_CHECKS = 4096
+"""Under way; beyond it signatures are checked where they are judged."""
+
+IDLE_SECONDS = 600.0
+"""Nothing to check for so long ends the process, which takes 13 MB."""
+
+STALL_SECONDS = 10.0
+"""Without a verdict for so long the process is ended: somebody may have stopped it."""
+
+RESTART_SECONDS = 60.0
+"""After it died, or did not start."""
+
+_log = structlog.get_logger(__name__)
+
+
+COMMAND = (sys.executable, "-P", signature_worker.__file__)
+
+
+class Batch:
+    """Checks that were handed over together, in order; one task waits for them."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.checks = checks
+        self.done = 0
+        self.progress = Wakeup()
+
+    def take(self, verdicts: bytes | bytearray) -> bytes | bytearray:
+        """Note the verdicts of the next checks; the rest, which are of another batch."""
+        end = min(self.done + len(verdicts), len(self.checks))
+        taken = end - self.done
+        for (extension, key), verdict in zip(self.checks[self.done : end], verdicts, strict=False):
+            extension.verdict = key, verdict == 1
+        self.done = end
+        self.progress.set()
+        return verdicts[taken:]
+
+    @property
+    def is_done(self) -> bool:
+        return self.done == len(self.checks)
+
+    def give_up(self) -> None:
+        """Nobody will look at the rest."""
+        self.done = len(self.checks)
+        self.progress.set()
+
+    async def wait(self, count: int) -> None:
+        """Return when the first `count` of them have been looked at, or nobody will do it."""
+        while self.done < count:
+            await self.progress.wait()
+
+
+class SignatureChecker:
+    """`run` it beside who uses it."""
+
+    def __init__(
+        self,
+        command: Sequence[str] = COMMAND,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._command = command
+        self._idle_seconds = idle_seconds
+        self._stall_seconds = stall_seconds
+        self._process_scope = trio.CancelScope()
+        self._unsent = bytearray()
+        self._batches: deque[Batch] = deque()
+        self._under_way = 0
+        self._wake = Wakeup()
+        self._is_wanted = False
+        self._is_ready = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is such a process, ready to check."""
+        return self._is_ready
+
+    def hand_over(self, checks: Sequence[Check]) -> Batch | None:
+        """Have all of these checked; None if they will not be."""
+        if len(checks) < MIN_CHECKS or self._under_way + len(checks) > MAX_CHECKS:
+            return None
+        if not self._is_ready:
+            self._is_wanted = True
+            self._wake.set()
+            return None
+        for extension, key in checks:
+            text = signed_bytes(extension.running)
+            self._unsent += signature_check(extension.signature, key, text)
+        batch = Batch(checks)
+        self._batches.append(batch)
+        self._under_way += len(checks)
+        self._wake.set()
+        return batch
+
+    def look_ahead(self, foresight: Foresight) -> LookAhead:
+        """Have all checked that was foreseen, as far as that pays."""
+        return LookAhead(foresight, self.hand_over(foresight.checks), self)
+
+    async def wait_checked(self, batch: Batch, count: int) -> None:
+        """Return when the first `count` of a batch have a verdict, or will get none.
+
+        Cancel: nothing is changed.
+        """
+        if batch.done < count:
+            with trio.move_on_after(self._stall_seconds) as patience:
+                await batch.wait(count)
+            if patience.cancelled_caught:
+                self._process_scope.cancel()
+                await batch.wait(count)
+
+    async def run(self) -> None:
+        """Until cancelled: that ends the process, and nobody has to wait for verdicts any more."""
+        while True:
+            while not self._is_wanted:
+                await self._wake.wait()
+            try:
+                is_idle = await self._use_process()
+            finally:
+                self._give_up()
+            if not is_idle:
+                _log.warning("signatures are checked without another process for a while")
+                await trio.sleep(RESTART_SECONDS)
+
+    async def _use_process(self) -> bool:
+        """Start it and give it work until there is none for long; False: it ended before."""
+        is_idle = False
+        try:
+            async with trio.open_nursery() as nursery:
+                self._process_scope = nursery.cancel_scope
+                start = partial(
+                    trio.run_process,
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    check=False,
+                    deliver_cancel=_kill,
+                )
+                process: trio.Process = await nursery.start(start)
+                nursery.start_soon(self._take_verdicts, process)
+                is_idle = await self._send_checks(process)
+                nursery.cancel_scope.cancel()
+        except* OSError as group:
+            error = str(group.exceptions[0])
+            _log.warning("cannot start the process that checks signatures", error=error)
+        except* trio.BrokenResourceError:
+            pass  # it died
+        return is_idle
+
+    async def _send_checks(self, process: trio.Process) -> bool:
+        assert process.stdin is not None
+        while True:
+            with trio.move_on_after(self._idle_seconds) as patience:
+                await self._wake.wait()
+            if patience.cancelled_caught and not self._batches:
+                return True
+            if self._unsent:
+                unsent, self._unsent = self._unsent, bytearray()
+                await process.stdin.send_all(unsent)
+
+    async def _take_verdicts(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        self._is_ready = await process.stdout.receive_some(len(READY)) == READY
+        while verdicts := await process.stdout.receive_some():
+            self._under_way -= len(verdicts)
+            while verdicts:
+                batch = self._batches[0]
+                verdicts = batch.take(verdicts)
+                if batch.is_done:
+                    self._batches.popleft()
+        self._process_scope.cancel()
+
+    def _give_up(self) -> None:
+        for batch in self._batches:
+            batch.give_up()
+        self._batches.clear()
+        self._unsent.clear()
+        self._under_way = 0
+        self._is_wanted = self._is_ready = False
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()  # it holds nothing
+
+
+class LookAhead:
+    """Messages of one sender of which some signatures are checked before they are judged."""
+
+    def __init__(
+        self,
+        foresight: Foresight | None = None,
+        batch: Batch | None = None,
+        checker: SignatureChecker | None = None,
+    ) -> None:
+        self._foresight = foresight
+        self._batch = batch
+        self._checker = checker
+
+    async def wait(self, stop: int) -> None:
+        """Return when those of the first `stop` messages have a verdict, or will get none.
+
+        Cancel: nothing is changed.
+        """
+        if self._foresight and self._batch and self._checker:
+            await self._checker.wait_checked(self._batch, self._foresight.checks_within[stop])
+
+    def of(self, index: int) -> Extensions | None:
+        """Of one message; None when nothing was foreseen."""
+        return None if self._foresight is None else self._foresight.extensions[index]
+
+    def extensions(self, start: int, stop: int) -> Sequence[Extensions]:
+        """Of the messages [start, stop); empty when nothing was foreseen."""
+        return () if self._foresight is None else self._foresight.extensions[start:stop]
