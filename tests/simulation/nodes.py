@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,8 @@ from node.covalue.bee_store import BeeStore
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
 from node.disk_guard import DiskLimits, open_disk_guard
+from node.introducing import Introducer
+from node.mesh import whereabouts
 from node.mesh.exchange import measure_traffic
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
@@ -41,7 +44,8 @@ from node.mesh.owners import owner_in
 from node.mesh.pushing import ValuePusher
 from node.mesh.recall import LogWasLonger
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.serve import ACCEPTED, KeptOut, NotSpoken, serve_member
+from node.mesh.serve import ACCEPTED as MEMBER_PROTOCOLS
+from node.mesh.serve import KeptOut, NotSpoken, serve_member
 from node.mesh.ticket import Grant, Role
 from node.pausing import pause_without_room
 from node.storing import open_data_core
@@ -52,6 +56,7 @@ from tests.simulation.determinism import Note
 from tests.simulation.disk import Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
 
+ACCEPTED = (*MEMBER_PROTOCOLS, whereabouts.PROTOCOL)
 MESH = Membership("bees", b"a secret of the simulation")
 FOUNDER = 0
 
@@ -249,12 +254,17 @@ class SimulatedNode:
                     ) as mesh,
                 ):
                     sync.mesh = mesh
+                    introducer = Introducer(
+                        *(public_key, lambda: [f"{self.host.address}:{PORT}"], self._book),
+                        *(mesh.members.__contains__, mesh.trust.is_barred),
+                    )
 
                     async def serve(connection: Connection) -> None:
                         async with open_mux(connection, accept=ACCEPTED) as mux:
                             try:
                                 await serve_member(
                                     *(mesh, mux, cores, measure_traffic(connection)),
+                                    partial(introducer.serve, None),
                                     stopwatch=trio.current_time,
                                 )
                             except (KeptOut, NotSpoken) as error:
@@ -268,6 +278,7 @@ class SimulatedNode:
                         watches_network=False,
                         entropy=self._chance.randbytes,
                     ) as swarm:
+                        introducer.use(swarm)
                         for number in plan.peers:
                             swarm.add_peer(self.network.hosts[number].address, PORT)
                         await mesh.recall.wait_settled()
