@@ -7,7 +7,7 @@ and it is a share of that which it may have.
 
 from __future__ import annotations
 
-SHARE = 0.1
+SHARE = 0.05
 """Of our time that any member may take, for reading and for answering it together."""
 
 MAX_CREDIT_SECONDS = 0.2

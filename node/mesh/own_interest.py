@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import trio
 
+from node.covalue.ids import RawCoId
 from node.mesh.member import Member
 from node.mesh.mesh_host import MeshHost
 from node.mesh.replicas import ReplicaPolicy
@@ -28,7 +29,16 @@ class OwnInterest:
 
     def tell(self, member: Member) -> None:
         """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
-        policy, wanted = self.policy, self.policy.select(self._host.wanted_ids())
+        self._tell(member, self._single_ids())
+
+    def _single_ids(self) -> frozenset[RawCoId]:
+        """Looked up once for all members: it takes time for each id."""
+        if self.policy.everything:
+            return frozenset()  # that says it all
+        return self.policy.select(self._host.wanted_ids())
+
+    def _tell(self, member: Member, wanted: frozenset[RawCoId]) -> None:
+        policy = self.policy
         if not (member.direction.takes and member.may_write):
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
@@ -36,9 +46,9 @@ class OwnInterest:
     def ask_for_listing(self, member: Member) -> None:
         """Have the member tell once more of all that we follow."""
         policy = replace(self.policy, prefixes=(), owners=frozenset())
-        wanted = self.policy.select(self._host.wanted_ids())
+        wanted = self._single_ids()
         member.carry_out(member.session.tell_interest(policy, wanted))
-        self.tell(member)
+        self._tell(member, wanted)
 
     async def run(self) -> None:
         """Tell members when it changes, until cancelled; takes a tenth of the time at most."""
@@ -49,6 +59,7 @@ class OwnInterest:
             if not self._members:
                 continue  # who comes later is told everything
             started = trio.current_time()
+            wanted = self._single_ids()
             for member in list(self._members.values()):
-                self.tell(member)
+                self._tell(member, wanted)
             pause = max(INTEREST_SECONDS, 9 * (trio.current_time() - started))

@@ -43,6 +43,9 @@ CONVERGENCE_SECONDS = 5.0
 BOOT_SECONDS = 1.0
 """For the first connections, before anything happens."""
 
+States = dict[RawCoId, dict[int, dict[CoSessionId, int]]]
+"""What each node holds of each value."""
+
 _EXCUSED: dict[Fault | Deed, str] = {
     Deed.GORGE: r"content refused.* bytes",
     Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking nothing in"
@@ -294,7 +297,7 @@ class Cluster:
 
     async def _apart(self) -> list[str]:
         """Who lacks what, now."""
-        states: dict[RawCoId, dict[int, dict[CoSessionId, int]]] = {}
+        states: States = {}
         for co_id in self._made:
             for node in self._readers:
                 if node.sync is not None:
@@ -302,7 +305,7 @@ class Cluster:
                     if state != NOTHING:
                         states.setdefault(co_id, {})[node.number] = dict(state.sessions)
         apart = [text for co_id in states for text in self._compare(co_id, states[co_id])]
-        apart += self._unacknowledged()
+        apart += self._unacknowledged(states)
         apart += self._not_gone()
         apart += self._not_kept()
         apart += [text for session in self._truth.forked for text in await self._unseen(*session)]
@@ -379,8 +382,12 @@ class Cluster:
             for id in () if node.mesh is None else gone.keys() & node.mesh.members.keys():
                 yield f"node {node.number} has a connection with node {gone[id]}, which is shut out"
 
-    def _unacknowledged(self) -> Iterable[str]:
-        """What a client wrote within its quota must be safe somewhere by now."""
+    def _unacknowledged(self, states: States) -> Iterable[str]:
+        """What a client wrote within its quota must be safe somewhere by now.
+
+        In more than one copy, if its node is to tell no sooner; who else would have kept one may
+        be shut out, or keep other values by now, and then nobody is to be told that it is safe.
+        """
         for client in self._clients:
             if client.number in self._greedy:
                 continue
@@ -393,7 +400,13 @@ class Cluster:
                 if co_id in self._truth.deleted and not is_delete_session(session_id):
                     continue
                 safe = counts.get((co_id, session_id), 0)
-                if safe < self._truth.sound(co_id, session_id, total):
+                sound = self._truth.sound(co_id, session_id, total)
+                copies = sum(
+                    keeper.wants(co_id, self._truth.headers)
+                    or states.get(co_id, {}).get(keeper.number, {}).get(session_id, 0) >= sound
+                    for keeper in self._readers
+                )
+                if safe < sound and copies >= node.plan.min_copies:
                     yield (
                         f"client {client.number}: {safe} of {total} of {session_id} of {co_id} "
                         "are safe"

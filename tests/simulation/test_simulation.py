@@ -29,6 +29,16 @@ def test_clusters_lose_nothing_and_agree_whatever_goes_wrong() -> None:
     assert int(checked[1]) > 4 * SEEDS, "clients were hardly served"
 
 
+def test_nobody_is_to_be_told_of_copies_that_no_node_would_keep(tmp_path: Path) -> None:
+    """A node that waits for a second copy, of which every other keeper is shut out meanwhile."""
+    seeds = tmp_path / "seeds"
+    seeds.write_text("101382\n")
+    result = simulate("--again", str(seeds), "--counts")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r" 1 node min copies$", result.stdout, re.MULTILINE)
+    assert re.search(r" [1-9]\d* step ban$", result.stdout, re.MULTILINE)
+
+
 def test_a_seed_replays_exactly() -> None:
     one, other = (simulate("--seed", "3", "--nodes", "4", "--trace") for _ in range(2))
     assert one.stdout == other.stdout

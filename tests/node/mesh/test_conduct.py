@@ -4,6 +4,7 @@ import pytest
 
 from node.mesh.conduct import (
     ABSENT_PER_SECOND,
+    CLAIM_SECONDS,
     MAX_ABSENT,
     MAX_FAILURES,
     MAX_IDLE,
@@ -14,6 +15,7 @@ from node.mesh.conduct import (
     MAX_UNKNOWN_BYTES,
     REPLIES_PER_VALUE,
     RUN_SECONDS,
+    TRUE_PER_SECOND,
     TURNS_PER_SECOND,
     Conduct,
 )
@@ -51,8 +53,9 @@ def test_who_floods_is_held_to_its_share_at_once() -> None:
 
 
 def test_what_is_true_pays_for_itself_but_not_over_and_over() -> None:
-    assert work(Conduct(0), 0.25, 60, worth=150) == pytest.approx(0.25, rel=0.01)
-    assert work(Conduct(0), 1.0, 600, worth=100_000) < 3 * SHARE + 0.01
+    true_share = TRUE_PER_SECOND * CLAIM_SECONDS
+    assert work(Conduct(0), 0.25, 60, worth=200) == pytest.approx(0.25, rel=0.01)
+    assert work(Conduct(0), 1.0, 600, worth=100_000) < true_share + SHARE + 0.02
 
 
 def test_who_had_much_to_say_once_and_is_silent_since_stays() -> None:
