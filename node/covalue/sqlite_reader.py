@@ -13,6 +13,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -118,10 +119,13 @@ class SqliteReader:
         self._connection = sqlite3.connect(
             address, uri=True, isolation_level=None, check_same_thread=False
         )
-        self._execute = self._connection.execute
-        if is_foreign:
-            add_stand_ins(self._connection)
-        self._execute("PRAGMA query_only=ON")
+        with ExitStack() as unless_usable:
+            unless_usable.callback(self._connection.close)
+            self._execute = self._connection.execute
+            if is_foreign:
+                add_stand_ins(self._connection)
+            self._execute("PRAGMA query_only=ON")
+            unless_usable.pop_all()
         self._headers: dict[object, CoValueHeader] = {}
 
     def close(self) -> None:
@@ -346,11 +350,10 @@ def open_foreign(path: Path) -> SqliteReader:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         reader = SqliteReader(path, is_foreign=True)
-        try:
+        with ExitStack() as unless_usable:
+            unless_usable.callback(reader.close)
             reader.check_tables()
-        except CorruptStore:
-            reader.close()
-            raise
+            unless_usable.pop_all()
     except (sqlite3.Error, CorruptStore) as error:
         reason = error.reason if isinstance(error, CorruptStore) else error
         raise ConfigError(f"{path} cannot be read as a SQLite file of cojson: {reason}") from error

@@ -248,9 +248,10 @@ def _open(stack: ExitStack, path: Path, durability: Durability) -> SqliteStore:
     try:
         writer = SqliteWriter(path, waits_for_disk=durability.waits_for_disk)
         stack.callback(writer.close)
-        readers = [SqliteReader(path), SqliteReader(path)]
+        reader = SqliteReader(path)
+        stack.callback(reader.close)
+        bulk = SqliteReader(path)
+        stack.callback(bulk.close)
     except sqlite3.Error as error:
         raise StorageFailed(f"{path}: {error}") from error
-    for reader in readers:
-        stack.callback(reader.close)
-    return SqliteStore(writer, readers[0], readers[1], durability)
+    return SqliteStore(writer, reader, bulk, durability)

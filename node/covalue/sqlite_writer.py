@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypercore.encoding import DecodeError
@@ -68,22 +69,25 @@ class SqliteWriter:
     def __init__(self, path: Path, *, waits_for_disk: bool) -> None:
         self._path = path
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._execute = self._connection.execute
-        # What is removed is overwritten, and so is what moves to another page.
-        self._execute("PRAGMA secure_delete=ON")
-        self._execute(f"PRAGMA synchronous={'FULL' if waits_for_disk else 'NORMAL'}")
-        if not waits_for_disk:
-            # Commits run inline then, and a checkpoint syncs: it gets a thread (`checkpoint`).
-            self._execute("PRAGMA wal_autocheckpoint=0")
-        self.count = self._number("SELECT count(*) FROM coValues")
+        with ExitStack() as unless_usable:
+            unless_usable.callback(self._connection.close)
+            self._execute = self._connection.execute
+            # What is removed is overwritten, and so is what moves to another page.
+            self._execute("PRAGMA secure_delete=ON")
+            self._execute(f"PRAGMA synchronous={'FULL' if waits_for_disk else 'NORMAL'}")
+            if not waits_for_disk:
+                # Commits run inline then, and a checkpoint syncs: it gets a thread (`checkpoint`).
+                self._execute("PRAGMA wal_autocheckpoint=0")
+            self.count = self._number("SELECT count(*) FROM coValues")
+            self._version = self._number("PRAGMA data_version")
+            self._find_last_rows()
+            unless_usable.pop_all()
         self.written_bytes = 0
         """About what was committed since the last checkpoint."""
         self._added = 0
         self._has_failed = False
-        self._version = self._number("PRAGMA data_version")
         self._value_rows: dict[RawCoId, int] = {}
         self._session_rows: dict[tuple[int, CoSessionId], int] = {}
-        self._find_last_rows()
 
     def close(self) -> None:
         self._connection.close()
