@@ -49,6 +49,7 @@ from node.cojson.outputs import (
     Settled,
     Store,
 )
+from node.cojson.pinging import Pinger
 from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
@@ -110,6 +111,8 @@ class SyncHost:
         self._recent = RecentContent(options.memory_bytes)
         self._clients = ClientTable(self._engine, options.min_copies)
         self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
+        self.pinger = Pinger()
+        """Keeps the connections of clients alive."""
         self._feeds: list[ChangeFeed] = []
         self._committer = Committer(store, room, self._note_stored)
         self.forks = ForkWatch(
@@ -371,6 +374,7 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._committer.run)
             tasks.start_soon(self._reader.run)
+            tasks.start_soon(self.pinger.run)
             tasks.start_soon(run_with_room, self._room, self.forks.run)
             if self._checker is not None:
                 tasks.start_soon(self._checker.run)
