@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from node.cojson.room import Room
-from node.mesh.mesh import Mesh
-from node.mirrors import Mirrors
 
 
-async def pause_without_room(room: Room, mesh: Mesh | None, mirrors: Mirrors | None) -> None:
+class MeshReads(Protocol):
+    """What is needed of the mesh."""
+
+    def pause(self, reason: str, /) -> None: ...
+    def resume(self) -> None: ...
+
+
+class MirrorReads(Protocol):
+    """What is needed of the mirrors."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+async def pause_without_room(
+    room: Room, mesh: MeshReads | None, mirrors: MirrorReads | None
+) -> None:
     """Pause both while the room is closed, until cancelled. Cancel: they stay as they are."""
-    is_paused = False
+    resumed_after = room.closures if room.is_open else room.closures - 1
     while True:
-        if room.is_open and is_paused:
-            if mesh is not None:
-                mesh.resume()
-            if mirrors is not None:
-                mirrors.resume()
-        elif not room.is_open:
+        if not room.is_open:
             if mesh is not None:
                 mesh.pause(room.reason)
             if mirrors is not None:
                 mirrors.pause()
-        is_paused = not room.is_open
+        elif room.closures > resumed_after:
+            # Even if it was closed for a moment only: what failed before is to be asked for again.
+            resumed_after = room.closures
+            if mesh is not None:
+                mesh.resume()
+            if mirrors is not None:
+                mirrors.resume()
         await room.wait_changed()

@@ -207,17 +207,15 @@ class Demand:
                 break
         return taken
 
-    def first_beyond(self, peer: OfferedBlocks, length: int, stop: int) -> int | None:
-        """The first block wanted in [length, stop) that the peer has: it comes with an upgrade."""
+    def first_beyond(self, length: int, stop: int) -> int | None:
+        """The first block wanted in [length, stop), unless it is asked for."""
         candidates = list(islice(iter(self._urgent.iter_equal_or_larger(length)), 1))
         for wanted in self._wanted:
             first = wanted.first_from(length) if wanted else None
             if first is not None:
                 candidates.append(first)
         best = min(candidates, default=stop)
-        if best >= stop or best in self._asked or not peer.offers(best):
-            return None
-        return best
+        return None if best >= stop or best in self._asked else best
 
     def ask(self, index: int) -> None:
         """Count the block as asked for."""

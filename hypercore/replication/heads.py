@@ -54,9 +54,13 @@ class HeadRequests:
             or not self._may_ask(peer, now)
         ):
             return
-        index = self._demand.first_beyond(peer, head.length, sync.length)
-        if index is None and self._may_stay(peer, now):
+        wanted = self._demand.first_beyond(head.length, sync.length)
+        # Who has a gap announces what it appends, too, but of blocks beyond our end only a
+        # prefix is remembered: with the head here the peer can be asked which of them it has.
+        may_come = wanted is not None and peer.may_have(wanted)
+        if not may_come and self._may_stay(peer, now):
             return
+        index = wanted if wanted is not None and peer.offers(wanted) else None
         self.deadline = inf
         upgrade = UpgradeRequest(head.length, sync.length - head.length)
         block = None

@@ -16,6 +16,8 @@ class Room:
     def __init__(self) -> None:
         self.reason = ""
         """Why nothing is taken in; empty while there is room."""
+        self.closures = 0
+        """How often it was closed: it may be open again before who waits for a change can look."""
         self._changed = trio.Event()
 
     @property
@@ -26,6 +28,7 @@ class Room:
         """Take nothing in from now on. The first reason stays, until it is opened."""
         if not self.reason:
             self.reason = reason
+            self.closures += 1
             self._notify()
 
     def open(self) -> None:

@@ -160,7 +160,7 @@ class Fetcher:
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
-        self.suspects = Suspects(self.read, host.receive_content)
+        self.suspects = Suspects(self.read, host.receive_content, lambda: host.takes_content)
 
     def is_paused(self) -> bool:
         return bool(self.pause_reason)

@@ -29,21 +29,22 @@ HandIn: TypeAlias = Callable[[str, Sequence[Content]], Awaitable[object]]
 
 
 class Suspects:
-    """`read` is that of the fetcher, `hand_in` that of the sync host."""
+    """`read` is that of the fetcher, `hand_in` and `takes_content` are those of the sync host."""
 
-    def __init__(self, read: Read, hand_in: HandIn) -> None:
+    def __init__(self, read: Read, hand_in: HandIn, takes_content: Callable[[], bool]) -> None:
         self._read = read
         self._hand_in = hand_in
+        self._takes_content = takes_content
         self._looked_into: OrderedDict[tuple[bytes, RawCoId], None] = OrderedDict()
 
     async def look_into(self, member: Source, co_id: RawCoId, version: int) -> None:
         """Have all looked at that a member holds of a value, once; it is refused as before.
 
-        Where reading fails it was not looked into.
+        Where reading fails, or while there is no room for anything new, it was not looked into.
         Cancel: it counts as looked into.
         """
         suspect = (member.id, co_id)
-        if suspect in self._looked_into:
+        if suspect in self._looked_into or not self._takes_content():
             return
         self._looked_into[suspect] = None
         if len(self._looked_into) > MAX_REMEMBERED:
@@ -56,6 +57,9 @@ class Suspects:
                 return
             reading, _ = found
             await self._hand_in(f"member {member.id.hex()}", reading.contents)
+            if not self._takes_content():
+                self._looked_into.pop(suspect, None)  # refused unseen
+                return
             reached = reading.reached(known)
             if reading.is_complete or reached == known:
                 return

@@ -128,15 +128,14 @@ def test_demand_ends_when_everything_is_here() -> None:
 
 def test_the_block_that_comes_with_an_upgrade() -> None:
     demand = Demand(Store())
-    assert demand.first_beyond(Peer(), 10, 20) is None
+    assert demand.first_beyond(10, 20) is None
     demand.want(range(5, 2**40))
-    assert demand.first_beyond(Peer(), 10, 20) == 10
-    assert demand.first_beyond(Peer({11}), 10, 20) is None
+    assert demand.first_beyond(10, 20) == 10
     demand.unwant(range(5, 2**40))
     demand.want([17, 13, 30])
-    assert demand.first_beyond(Peer(), 10, 20) == 13
+    assert demand.first_beyond(10, 20) == 13
     demand.ask(13)
-    assert demand.first_beyond(Peer(), 10, 13) is None
+    assert demand.first_beyond(10, 13) is None
 
 
 def test_windows_to_ask_about() -> None:

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from hypercore import open_corestore
+from hypercore.downloading import LIVE
 from hypercore.errors import UsageError
 from hypercore.replication.messages import MessageType
 from hypercore.replication.settings import ReplicationSettings
@@ -121,3 +122,24 @@ async def test_waiting_for_a_length_takes_no_time(autojump_clock: trio.testing.M
             assert await copy.update()
             assert trio.current_time() == started
             assert copy.length == 3
+
+
+async def test_what_a_writer_with_gaps_appends_is_downloaded_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        await core.append([b"one", b"two", b"three"])
+        copy = await other_store.get(key=core.key)
+        copy.replication.configure(ReplicationSettings(head_delay_seconds=DELAY_SECONDS))
+        async with replicating(core, copy), copy.downloading(0, LIVE):
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.has_range(0, 3)
+            await core.clear(1, 2)
+            started = trio.current_time()
+            for length in (4, 5):
+                await core.append([b"more"])
+                with trio.fail_after(DELAY_SECONDS / 2):
+                    while not copy.has(length - 1):
+                        await copy.replication.activity.park()
+            assert trio.current_time() == started

@@ -295,6 +295,50 @@ async def test_a_second_look_goes_to_the_end_and_is_taken_once() -> None:
     assert len(data.reads) == 2 + 3
 
 
+class FullDoor(Door):
+    """Refuses everything unseen while there is no room."""
+
+    async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
+        if not self.takes_content:
+            return Receipt({content.co_id: "the disk is full" for content in contents})
+        return await super().receive_content(source, contents)
+
+
+async def test_a_second_look_is_taken_again_once_there_is_room() -> None:
+    value = Author(1).value("parted")
+    whole = value.edit("[0]", with_header=True)
+    door = FullDoor()
+    door.takes_content = False
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        return Reading([whole])
+
+    alice, _ = member(ALICE, read)
+    suspects = Fetcher(door, {ALICE: alice}, ReplicaPolicy()).suspects
+    await suspects.look_into(alice, value.id, 10)
+    door.takes_content = True
+    await suspects.look_into(alice, value.id, 10)
+    assert door.states[value.id] == whole.known_state
+
+
+async def test_a_second_look_for_which_the_room_goes_is_taken_again() -> None:
+    value = Author(1).value("parted")
+    whole = value.edit("[0]", with_header=True)
+    door = FullDoor()
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        door.takes_content = len(data.reads) > 1  # the disk fills up during the first one
+        return Reading([whole])
+
+    alice, data = member(ALICE, read)
+    suspects = Fetcher(door, {ALICE: alice}, ReplicaPolicy()).suspects
+    await suspects.look_into(alice, value.id, 10)
+    assert not door.states
+    door.takes_content = True
+    await suspects.look_into(alice, value.id, 10)
+    assert door.states[value.id] == whole.known_state
+
+
 class Nothing:
     """Nobody wants anything, and nothing is stored."""
 
