@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 class Inlet(Protocol):
     """Where a client's messages go: the host."""
 
-    def look_ahead(self, peer_id: str, messages: Sequence[Message]) -> LookAhead: ...
+    async def look_ahead(self, peer_id: str, messages: Sequence[Message]) -> LookAhead: ...
 
     def receive(
         self, peer_id: str, messages: Sequence[Message], foreseen: Sequence[Extensions]
@@ -125,7 +125,7 @@ class ClientLink:
 
         Cancel: some of the messages may have been taken.
         """
-        ahead = self._inlet.look_ahead(self.peer_id, messages)
+        ahead = await self._inlet.look_ahead(self.peer_id, messages)
         start = 0
         for stop, message in enumerate(messages, 1):
             self._received += CONTENT_COST if isinstance(message, Content) else 1

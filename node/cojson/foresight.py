@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from hypercore.encoding import DecodeError
 from node.cojson.judgment import signer_key
+from node.cojson.messages import Message
 from node.cojson.value_table import ValueEntry, ValueTable
 from node.covalue.content import Content, SessionContent
 from node.covalue.ids import CoSessionId, RawCoId, is_account_id, session_owner
@@ -42,9 +43,9 @@ class Foresight:
         self.checks_within = [0]
         """Of the first n messages so many."""
 
-    def look_at(self, content: Content | None) -> None:
-        """The next message; None for one that is no content."""
-        self.extensions.append({} if content is None else self._of(content))
+    def look_at(self, message: Message) -> None:
+        """The next message: a third of the work of judging it, if it is content."""
+        self.extensions.append(self._of(message) if isinstance(message, Content) else {})
         self.checks_within.append(len(self.checks))
 
     def _of(self, content: Content) -> Extensions:

@@ -49,6 +49,7 @@ from node.cojson.outputs import (
     Settled,
     Store,
 )
+from node.cojson.pinging import Pinger
 from node.cojson.receipts import Receipts
 from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
@@ -110,6 +111,8 @@ class SyncHost:
         self._recent = RecentContent(options.memory_bytes)
         self._clients = ClientTable(self._engine, options.min_copies)
         self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
+        self.pinger = Pinger()
+        """Keeps the connections of clients alive."""
         self._feeds: list[ChangeFeed] = []
         self._committer = Committer(store, room, self._note_stored)
         self.forks = ForkWatch(
@@ -151,7 +154,7 @@ class SyncHost:
         if self._room is not None and self._is_full:
             reasons = {content.co_id: self._room.reason for content in contents}
             return Receipt(frozenset(), reasons, frozenset())
-        ahead = self._look_ahead(contents, None)
+        ahead = await self.look_ahead(None, contents)
         with self._receipts.open(len(contents)) as open_receipt:
             for index, content in enumerate(contents):
                 if index % (TURN // CONTENT_COST) == 0:
@@ -297,14 +300,21 @@ class SyncHost:
         """Lines of some client that were no messages."""
         self._bad_lines += count
 
-    def look_ahead(self, peer_id: str, messages: Sequence[Message]) -> LookAhead:
-        """Have the signatures of what a client sent checked, as far as that pays."""
-        return self._look_ahead(messages, peer_id)
+    async def look_ahead(self, peer_id: str | None, messages: Sequence[Message]) -> LookAhead:
+        """Have the signatures of what a client or a member sent checked, as far as that pays.
 
-    def _look_ahead(self, messages: Sequence[Message], peer_id: str | None) -> LookAhead:
+        Cancel: nothing is changed.
+        """
         if self._checker is None or self._is_full or len(messages) < MIN_CHECKS:
             return LookAhead()
-        return self._checker.look_ahead(self._engine.foresee(messages, peer_id))
+        foresight = self._engine.foresight(peer_id)
+        if foresight is None:
+            return LookAhead()
+        for count, message in enumerate(messages, 1):
+            foresight.look_at(message)
+            if count % (TURN // CONTENT_COST) == 0:
+                await trio.lowlevel.checkpoint()
+        return self._checker.look_ahead(foresight)
 
     def receive(
         self,
@@ -371,6 +381,7 @@ class SyncHost:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._committer.run)
             tasks.start_soon(self._reader.run)
+            tasks.start_soon(self.pinger.run)
             tasks.start_soon(run_with_room, self._room, self.forks.run)
             if self._checker is not None:
                 tasks.start_soon(self._checker.run)

@@ -8,7 +8,6 @@ Source: cojson-transport-ws 0.20.19, jazz-run startSyncServer.ts.
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
 
 import structlog
@@ -18,13 +17,11 @@ from hypercore.encoding import DecodeError
 from node.cojson.client_link import TURN, ClientLink
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
 from node.cojson.host import SyncHost
-from node.cojson.messages import MAX_FRAME_BYTES, Message, encode_ping, read_frame
+from node.cojson.messages import MAX_FRAME_BYTES, Message, read_frame
+from node.cojson.pinging import Pinged
 
 FRAME_CHARACTERS = 25_000
 """Lines are joined up to about this; JavaScript's batches are as large."""
-
-PING_SECONDS = 1.5
-"""Clients drop a connection after 10 s without a message, and believe in it after the first."""
 
 MAX_TOGETHER = 256
 """Messages whose signatures are handed over at once: whoever checks them has a start then."""
@@ -38,12 +35,10 @@ MAX_LOGGED_BAD_LINES = 10
 MAX_FRAME_LINES = 100_000
 """In one frame. JavaScript's largest batch is 25,000 lines."""
 
-PLACE = "beemesh"
-
 _log = structlog.get_logger(__name__)
 
 
-class ClientSocket(Protocol):
+class ClientSocket(Pinged, Protocol):
     """A connection that carries text frames."""
 
     @property
@@ -70,7 +65,7 @@ async def serve_client(
 
     Cancel: the client is forgotten; what it sent and was accepted is stored.
     """
-    with host.client(socket.remote, origin) as link:
+    with host.client(socket.remote, origin) as link, host.pinger.pinging(socket):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, link, socket, nursery.cancel_scope)
@@ -147,16 +142,11 @@ class _Reader:
 
 
 async def _write(link: ClientLink, socket: ClientSocket, scope: trio.CancelScope) -> None:
-    """Send what there is to send, and a ping when one is due."""
-    ping_at = trio.current_time()
+    """Send what there is to send."""
     while link.end_reason is None:
-        if trio.current_time() >= ping_at:
-            ping_at = trio.current_time() + PING_SECONDS
-            await socket.send(encode_ping(time.time_ns() // 1_000_000, PLACE))
         lines = await link.next_lines(FRAME_CHARACTERS)
         if lines:
             await socket.send("\n".join(lines))
         else:
-            with trio.move_on_at(ping_at):
-                await link.outbox.wake.wait()
+            await link.outbox.wake.wait()
     scope.cancel()

@@ -167,16 +167,14 @@ class SyncEngine:
     def receive(self, peer_id: str, message: Message) -> list[Output]:
         return self.receive_many(peer_id, (message,))
 
-    def foresee(self, messages: Iterable[Message], peer_id: str | None = None) -> Foresight:
-        """What signatures these will be judged by; nothing is changed.
+    def foresight(self, peer_id: str | None = None) -> Foresight | None:
+        """Of what signatures content that has come will be judged by; looking changes nothing.
 
-        Of a client whose last content was refused nothing is foreseen: it may be refused unread.
+        None for a client whose last content was refused: more may be refused unread.
         """
-        foresight = Foresight(self._state.values)
-        if peer_id is None or not self._peers[peer_id].is_doubted:
-            for message in messages:
-                foresight.look_at(message if isinstance(message, Content) else None)
-        return foresight
+        if peer_id is not None and self._peers[peer_id].is_doubted:
+            return None
+        return Foresight(self._state.values)
 
     def receive_many(
         self, peer_id: str, messages: Iterable[Message], foreseen: Sequence[Extensions] = ()

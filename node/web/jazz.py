@@ -39,6 +39,7 @@ from websockets.server import ServerProtocol
 
 from node.cojson.gatekeeper import Origin
 from node.notation import format_address
+from node.web.socket_outbox import SocketOutbox
 from node.web.tcp import CLOSE_SECONDS, keep_alive, refuse
 from node.web.text_frames import TextFrames
 
@@ -47,7 +48,6 @@ OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000
 MAX_CONTROL_BYTES = 16 * 1024
 MAX_PARTIAL_BYTES = 512 * 2**20
 
-_JOIN_BYTES = 64 * 1024  # larger frames are sent alone: joining would only copy them
 _TURN_MESSAGES = 128  # hand over this many without yielding, about 1 ms of work for the handler
 _UNAUTHORIZED = "a token is needed: connect to /?token=... or /?key=...\n"
 _silent = logging.getLogger("beemesh.websockets")
@@ -264,12 +264,7 @@ class JazzSocket:
         self._has_ended = False  # no more messages will come
         self._has_hung_up = False  # no more bytes will come
         self._has_failed = False  # what still comes is not looked at
-        self._outbox: deque[bytes] = deque()
-        self._outbox_bytes = 0
-        self._control_bytes = 0
-        self._outbox_filled = trio.Event()
-        self._outbox_taken = trio.Event()
-        self._written = trio.Event()
+        self._outbox = SocketOutbox(stream)
 
     @property
     def is_open(self) -> bool:
@@ -314,8 +309,7 @@ class JazzSocket:
         if self.is_open and has_waited and not self.protocol.extensions:
             self._texts = TextFrames(self._server.limits.max_message_bytes)
         try:
-            while self._outbox:
-                await self._stream.send_all(self._take())
+            await self._outbox.flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._has_ended = True
 
@@ -346,18 +340,27 @@ class JazzSocket:
         Raises: trio.BrokenResourceError when the client has gone.
         Cancel: nothing is sent.
         """
-        while self._outbox_bytes >= OUTBOX_BYTES and not self._written.is_set():
-            await self._outbox_taken.wait()
+        await self._outbox.wait_room(OUTBOX_BYTES)
         data = text.encode()
         try:
             self.protocol.send_text(data)
         except InvalidState as error:
             raise trio.BrokenResourceError(f"{self.remote} has closed the socket") from error
-        if self._written.is_set():
+        if self._outbox.has_ended:
             raise trio.BrokenResourceError(f"{self.remote} has gone")
         self._server.messages_sent += 1
         self._server.bytes_sent += len(data)
         self._queue_writes()
+
+    def send_soon(self, text: str) -> None:
+        """Send a short message without waiting; not to who has gone, or leaves much waiting."""
+        if not self.is_open or self._outbox.size >= OUTBOX_BYTES:
+            return
+        data = text.encode()
+        self.protocol.send_text(data)
+        self._server.messages_sent += 1
+        self._server.bytes_sent += len(data)
+        self._outbox.send_now(b"".join(self.protocol.data_to_send()))
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Start the closing handshake; harmless when it has begun."""
@@ -367,21 +370,7 @@ class JazzSocket:
 
     async def write(self, scope: trio.CancelScope) -> None:
         """The writer: carry the outbox to the network until the socket or the scope ends."""
-        try:
-            with scope:
-                while True:
-                    while self._outbox:
-                        await self._stream.send_all(self._take())
-                    if self.protocol.eof_sent:
-                        await self._stream.send_eof()
-                        return
-                    self._outbox_filled = trio.Event()
-                    await self._outbox_filled.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.aclose_forcefully(self._stream)  # wakes the reader
-        finally:
-            self._written.set()
-            self._outbox_taken.set()
+        await self._outbox.write(scope, lambda: self.protocol.eof_sent)
 
     async def wait_hung_up(self) -> None:
         """Let the last bytes out and wait for the other end to close.
@@ -392,7 +381,7 @@ class JazzSocket:
             self._receive_data(await self._receive_some())
             self._inbox.clear()
             self._queue_writes(are_control=True)
-        await self._written.wait()
+        await self._outbox.wait_ended()
 
     async def _receive_some(self) -> bytes:
         """Read once; nothing when no more will come."""
@@ -478,24 +467,9 @@ class JazzSocket:
         """Move what the protocol object wants to send to the outbox."""
         for data in self.protocol.data_to_send():
             if data:  # b"" asks for the half-close that `write` does at the end
-                self._outbox.append(data)
-                self._outbox_bytes += len(data)
-                self._control_bytes += len(data) if are_control else 0
-        if self._control_bytes > MAX_CONTROL_BYTES:
+                self._outbox.add(data, is_control=are_control)
+        if self._outbox.control_bytes > MAX_CONTROL_BYTES:
             self._fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
         if self.protocol.eof_sent:
             self._has_ended = True
-        self._outbox_filled.set()
-
-    def _take(self) -> bytes:
-        taken: list[bytes] = []
-        size = 0
-        while self._outbox and (not taken or size + len(self._outbox[0]) <= _JOIN_BYTES):
-            size += len(self._outbox[0])
-            taken.append(self._outbox.popleft())
-        self._outbox_bytes -= size
-        if not self._outbox:
-            self._control_bytes = 0
-        self._outbox_taken.set()
-        self._outbox_taken = trio.Event()
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        self._outbox.wake()

@@ -251,11 +251,39 @@ async def test_pings_from_one_who_does_not_read_are_not_stored_for_ever() -> Non
             await trio.testing.wait_all_tasks_blocked(0.05)
 
 
+async def test_what_is_sent_without_waiting_keeps_its_place() -> None:
+    """At once where nothing waits, in a half-full pipe, behind what waits, and not without end."""
+    sent: list[str] = []
+
+    async def pour(client: JazzSocket) -> None:
+        for number in range(400):
+            text = f"{number}:" + "x" * (number * 997 % 30_000)
+            client.send_soon(text)
+            sent.append(text)
+            if number % 3 == 0:
+                await client.send(f"sent {number}")
+                sent.append(f"sent {number}")
+            if number % 7 == 0:
+                await trio.lowlevel.checkpoint()
+        sent.append("")
+        await client.receive()
+
+    async with open_server(pour) as (_, port), open_websocket(port) as client:
+        await trio.testing.wait_all_tasks_blocked(0.05)  # until it waits for who does not read
+        assert "" not in sent
+        position = -1
+        while position < 0 or sent[position] != "sent 399":
+            text = await client.receive()
+            assert text is not None
+            position = sent.index(text, position + 1)  # in order; what there was no room for lacks
+
+
 async def test_sending_to_one_who_left_raises() -> None:
     outcome: list[str] = []
 
     async def send_late(client: JazzSocket) -> None:
         assert await client.receive() is None
+        client.send_soon("harmless")
         try:
             await client.send("too late")
         except trio.BrokenResourceError as error:

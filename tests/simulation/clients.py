@@ -7,6 +7,7 @@ another node when its own is gone, and says there what it knows, as Jazz clients
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -308,6 +309,10 @@ class _FarEnd:
 
     async def send(self, text: str) -> None:
         await self._outlet.send(text)
+
+    def send_soon(self, text: str) -> None:
+        with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._outlet.send_nowait(text)
 
     def close(self) -> None:
         self._inlet.close()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 import trio.testing
@@ -39,6 +39,10 @@ class Client:
 
     async def send(self, text: str) -> None:
         await self._to_client.send(text)
+
+    def send_soon(self, text: str) -> None:
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
+            self._to_client.send_nowait(text)
 
     def say(self, *lines: str) -> None:
         self._to_server.send_nowait("\n".join(lines))
