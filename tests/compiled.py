@@ -28,6 +28,7 @@ TESTS = [
     "hypercore/test_log.py",
     "hypercore/test_long_append.py",
     "node/cojson/test_crypto.py",
+    "node/cojson/test_foresight.py",
     "node/cojson/test_messages.py",
     "node/cojson/test_recent.py",
     "node/cojson/test_sync.py",
