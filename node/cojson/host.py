@@ -75,6 +75,9 @@ of the node's own work while a file is uploaded, with this for 9 ms.
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """Content of all clients that waits for an append; beyond it no client is read from."""
 
+MAX_TOGETHER = 256
+"""Messages of a client whose signatures another process checks: it has a start then."""
+
 CONTENT_EIGHTHS = 3
 """Of the budget; verified state may not have them, content may have all that state leaves."""
 
@@ -160,9 +163,9 @@ class SyncHost:
                 if index % (TURN // CONTENT_COST) == 0:
                     await trio.lowlevel.checkpoint()
                 await ahead.wait(index + 1)
-                foreseen = ahead.of(index)
+                foreseen = ahead.extensions(index, index + 1)
                 self._carry_out(
-                    self._engine.receive_content(content, open_receipt.number, foreseen)
+                    self._engine.receive_content(content, open_receipt.number, *foreseen)
                 )
             receipt = await open_receipt.wait_settled()
         if receipt.refused:
@@ -299,6 +302,11 @@ class SyncHost:
     def count_bad_lines(self, count: int) -> None:
         """Lines of some client that were no messages."""
         self._bad_lines += count
+
+    @property
+    def messages_together(self) -> int:
+        """How many of a frame's messages are best taken at once."""
+        return TURN if self._checker is None else MAX_TOGETHER
 
     async def look_ahead(self, peer_id: str | None, messages: Sequence[Message]) -> LookAhead:
         """Have the signatures of what a client or a member sent checked, as far as that pays.

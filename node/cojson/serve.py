@@ -23,9 +23,6 @@ from node.cojson.pinging import Pinged
 FRAME_CHARACTERS = 25_000
 """Lines are joined up to about this; JavaScript's batches are as large."""
 
-MAX_TOGETHER = 256
-"""Messages whose signatures are handed over at once: whoever checks them has a start then."""
-
 MAX_BAD_LINES = 1000
 """Lines of one client that are no messages, after which it is sent away."""
 
@@ -116,7 +113,7 @@ class _Reader:
                 self._link.outbox.end(f"more than {MAX_FRAME_LINES} lines in a frame")
             if self._link.end_reason is not None:
                 break
-            if len(messages) >= MAX_TOGETHER:
+            if len(messages) >= self._host.messages_together:
                 await self._link.receive(messages)
                 messages = []
             if lines % TURN == 0:

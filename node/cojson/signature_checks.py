@@ -96,11 +96,17 @@ class SignatureChecker:
         self._wake = Wakeup()
         self._is_wanted = False
         self._is_ready = False
+        self._changed = trio.lowlevel.ParkingLot()
 
     @property
     def is_running(self) -> bool:
         """Whether there is such a process, ready to check."""
         return self._is_ready
+
+    async def wait_running(self, is_running: bool = True) -> None:
+        """Return when there is one, or none. Cancel: nothing is changed."""
+        while self._is_ready is not is_running:
+            await self._changed.park()
 
     def hand_over(self, checks: Sequence[Check]) -> Batch | None:
         """Have all of these checked; None if they will not be."""
@@ -175,6 +181,7 @@ class SignatureChecker:
 
     async def _send_checks(self, process: trio.Process) -> bool:
         assert process.stdin is not None
+        await self.wait_running()
         while True:
             with trio.move_on_after(self._idle_seconds) as patience:
                 await self._wake.wait()
@@ -187,6 +194,7 @@ class SignatureChecker:
     async def _take_verdicts(self, process: trio.Process) -> None:
         assert process.stdout is not None
         self._is_ready = await process.stdout.receive_some(len(READY)) == READY
+        self._changed.unpark_all()
         while verdicts := await process.stdout.receive_some():
             self._under_way -= len(verdicts)
             while verdicts:
@@ -203,6 +211,7 @@ class SignatureChecker:
         self._unsent.clear()
         self._under_way = 0
         self._is_wanted = self._is_ready = False
+        self._changed.unpark_all()
 
 
 async def _kill(process: trio.Process) -> None:
@@ -229,10 +238,6 @@ class LookAhead:
         """
         if self._foresight and self._batch and self._checker:
             await self._checker.wait_checked(self._batch, self._foresight.checks_within[stop])
-
-    def of(self, index: int) -> Extensions | None:
-        """Of one message; None when nothing was foreseen."""
-        return None if self._foresight is None else self._foresight.extensions[index]
 
     def extensions(self, start: int, stop: int) -> Sequence[Extensions]:
         """Of the messages [start, stop); empty when nothing was foreseen."""

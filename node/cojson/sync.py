@@ -187,9 +187,8 @@ class SyncEngine:
         peer = self._peers[peer_id]
         for index, message in enumerate(messages):
             if isinstance(message, Content):
-                delivery = Delivery(message, peer, None, message.size)
-                if foreseen:
-                    delivery.foreseen = foreseen[index]
+                extensions = foreseen[index] if foreseen else None
+                delivery = Delivery(message, peer, None, message.size, foreseen=extensions)
                 self._intake.accept(delivery, out)
             else:
                 self._take(peer, message, out)
@@ -221,8 +220,7 @@ class SyncEngine:
     ) -> list[Output]:
         """Content from the mesh; `Settled(receipt, ...)` tells what became of it."""
         out: list[Output] = []
-        delivery = Delivery(content, None, receipt, content.size)
-        delivery.foreseen = foreseen
+        delivery = Delivery(content, None, receipt, content.size, foreseen=foreseen)
         self._intake.accept(delivery, out)
         self._state.values.trim()
         return out

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import trio
+import trio.testing
 
 from node.cojson.foresight import Check
 from node.cojson.host import open_sync_host
@@ -39,9 +40,12 @@ def checks(count: int) -> list[Check]:
 
 async def handed_over(checker: SignatureChecker, wanted: list[Check]) -> Batch:
     """As soon as there is somebody who takes them."""
-    with trio.fail_after(20):
-        while (batch := checker.hand_over(wanted)) is None:  # noqa: ASYNC110 (a process has to start)
-            await trio.sleep(0.005)
+    batch = checker.hand_over(wanted)
+    if batch is None:
+        with trio.fail_after(20):
+            await checker.wait_running()
+        batch = checker.hand_over(wanted)
+        assert batch is not None
     return batch
 
 
@@ -102,7 +106,7 @@ async def test_who_waits_goes_on_when_it_dies(nursery: trio.Nursery, program: st
 
 
 async def test_one_that_says_nothing_more_is_ended(nursery: trio.Nursery) -> None:
-    program = "import os, time; os.write(1, b'.'); time.sleep(600)"
+    program = "import os, signal; os.write(1, b'.'); signal.pause()"
     checker = SignatureChecker([sys.executable, "-c", program], stall_seconds=0.05)
     nursery.start_soon(checker.run)
     wanted = checks(20)
@@ -120,9 +124,10 @@ async def test_nobody_waits_for_one_that_does_not_start(
 ) -> None:
     checker = SignatureChecker(command)
     nursery.start_soon(checker.run)
-    for _ in range(20):
-        assert checker.hand_over(checks(20)) is None
-        await trio.sleep(0.005)
+    assert checker.hand_over(checks(20)) is None
+    await trio.testing.wait_all_tasks_blocked(0.1)  # it was tried
+    assert checker.hand_over(checks(20)) is None
+    assert not checker.is_running
     nursery.cancel_scope.cancel()
 
 
@@ -133,8 +138,7 @@ async def test_it_ends_when_there_is_nothing_to_check(nursery: trio.Nursery) -> 
         batch = await handed_over(checker, checks(20))
         with trio.fail_after(20):
             await batch.wait(20)
-            while checker.is_running:  # noqa: ASYNC110 (a process has to end)
-                await trio.sleep(0.01)
+            await checker.wait_running(False)
     nursery.cancel_scope.cancel()
 
 
