@@ -12,6 +12,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,9 @@ def cpu_seconds() -> float:
     seconds = time.process_time()
     for tasks in Path("/proc/self/task").iterdir():
         for child in (tasks / "children").read_text().split():
-            times = Path("/proc", child, "task").glob("*/schedstat")
-            seconds += sum(int(text.read_text().split()[0]) for text in times) / 1e9
+            with suppress(OSError):  # it has just ended
+                times = Path("/proc", child, "task").glob("*/schedstat")
+                seconds += sum(int(text.read_text().split()[0]) for text in times) / 1e9
     return seconds
 
 
