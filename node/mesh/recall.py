@@ -17,8 +17,9 @@ But no member's word decides anything: a longer head comes with our signature, o
 
 Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
 the older state. Should a member show later that we signed a longer head, the node stops, and
-settles it when it is started again. The row `recall` beside the log says how much of it we had
-written ourselves, from a start until this is settled: a crash in between goes on with it.
+settles it when it is started again; the row `recall/longer` says until then that there is one.
+The row `recall` beside the log says how much of it we had written ourselves, from a start until
+this is settled: a crash in between goes on with it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ GRACE_SECONDS = 2.0
 HEAD_SECONDS = 5.0
 """How long a member may take to prove what lies between our log and the head that it shows."""
 
+LONGER_SECONDS = 30.0
+"""How long the first append waits for a member that shows a longer head, where it is known that we
+signed one: members dial who went away a few seconds later."""
+
 RETRY_SECONDS = 1.0
 
 STALL_SECONDS = 5.0
@@ -67,6 +72,7 @@ OVERLAP_SECONDS = 4.0
 lives it dials that member every second, and is told apart; most of the time it lost its power."""
 
 _ROW = b"recall"
+_LONGER_ROW = b"recall/longer"
 _FAILED = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
 _log = structlog.get_logger(__name__)
 
@@ -133,6 +139,8 @@ class Recall:
         self._rebuild = rebuild
         self._silent = set(members)
         """Who has not said anything yet of those that were ever met."""
+        self._is_longer = log.get_local_value(_LONGER_ROW) is not None
+        """A member has shown a longer head before this start."""
         marked = log.get_local_value(_ROW)
         appended = log.statistics().blocks_appended
         self._known = (log.length if marked is None else int(marked)) - appended
@@ -268,7 +276,7 @@ class Recall:
             await self._mark()
         await self._settle()
         with suppress(StorageFailed):  # then the next start looks once more
-            await self._log.write_local({_ROW: None})
+            await self._log.write_local({_ROW: None, _LONGER_ROW: None})
 
     async def _stay_alone(self) -> None:
         """Look into what members say later. Raises: as `run`; StorageFailed."""
@@ -278,7 +286,7 @@ class Recall:
             if self._is_behind:
                 await self._mark()
                 await self._follow_forks()
-                self._check_whole()
+                await self._check_whole()
                 await self._log.write_local({_ROW: None})
 
     async def wait_settled(self) -> None:
@@ -297,6 +305,10 @@ class Recall:
 
     async def _ask(self) -> None:
         """Wait for the members' word, or for long enough; in doubt, for the whole truth."""
+        if self._is_longer:
+            with trio.move_on_after(LONGER_SECONDS):
+                while not (self._is_behind or self._second):
+                    await self._wake.wait()
         if not self._silent:
             return
         with trio.move_on_after(GRACE_SECONDS):
@@ -345,9 +357,10 @@ class Recall:
                 for member, head in later.items():
                     await self._follow_fork(member, head)
 
-    def _check_whole(self) -> None:
-        """Raises: LogWasLonger."""
+    async def _check_whole(self) -> None:
+        """Raises: LogWasLonger, StorageFailed."""
         if self._is_behind:
+            await self._log.write_local({_LONGER_ROW: b""})
             lengths = [self._log.length, *(head.length for head in self._claims.values())]
             raise LogWasLonger(
                 f"a member holds {max(lengths)} blocks of our own log, of which we had "

@@ -21,6 +21,7 @@ from node.mesh.member_book import MemberBook
 from node.mesh.messages import MessageType
 from node.mesh.recall import (
     GRACE_SECONDS,
+    LONGER_SECONDS,
     MAX_HEADS,
     OVERLAP_SECONDS,
     Recall,
@@ -116,20 +117,50 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
             assert log.fork == 1
 
 
-async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start() -> (
-    None
-):
-    async def go_on_alone(holder: MeshNode) -> None:
-        async with open_mesh_node(1, stored=BEFORE) as node:
-            await upload(node)  # there is nobody that it knows of: it does not wait
-            async with connected(node, holder):
-                with trio.fail_after(20):
-                    await trio.sleep_forever()
+async def go_on_alone(holder: MeshNode, path: Path) -> None:
+    async with open_mesh_node(1, path=path, stored=BEFORE) as node:
+        await upload(node)  # there is nobody that it knows of: it does not wait
+        async with connected(node, holder):
+            with trio.fail_after(20):
+                await trio.sleep_forever()
 
+
+async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    """Found by seed 201170: who was slow to come back was not waited for."""
+    mock_clock.rate = 1.0
     async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
         with pytest.raises(BaseExceptionGroup) as stopped:
-            await go_on_alone(holder)
-    assert "51 blocks of our own log, of which we had 11: start again" in repr(stopped.value)
+            await go_on_alone(holder, tmp_path)
+        assert "51 blocks of our own log, of which we had 11: start again" in repr(stopped.value)
+        async with open_mesh_node(1, path=tmp_path) as again:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(LONGER_SECONDS - 1)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert again.mesh.recall.state is RecallState.ASKING
+            async with connected(again, holder):
+                with trio.fail_after(20):
+                    await again.mesh.recall.wait_settled()
+            assert again.store.count() == len([*BEFORE, *SINCE])
+        async with open_mesh_node(1, path=tmp_path) as settled:
+            with trio.fail_after(20):
+                await settled.mesh.recall.wait_settled()  # nobody is there to be waited for
+
+
+async def test_a_longer_head_that_nobody_shows_again_is_not_waited_for_for_ever(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.rate = 1.0
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
+        with pytest.raises(BaseExceptionGroup):
+            await go_on_alone(holder, tmp_path)
+    async with open_mesh_node(1, path=tmp_path) as again:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        mock_clock.jump(LONGER_SECONDS)
+        with trio.fail_after(20):
+            await again.mesh.recall.wait_settled()
+        assert again.store.count() == len(BEFORE)
 
 
 async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path) -> None:
