@@ -54,7 +54,7 @@ HEAD_SECONDS = 5.0
 
 LONGER_SECONDS = 30.0
 """How long the first append waits for a member that shows a longer head, where it is known that we
-signed one: members dial who went away a few seconds later."""
+signed one, or that head is here without its blocks: members dial who went away seconds later."""
 
 RETRY_SECONDS = 1.0
 
@@ -305,9 +305,9 @@ class Recall:
 
     async def _ask(self) -> None:
         """Wait for the members' word, or for long enough; in doubt, for the whole truth."""
-        if self._is_longer:
+        if self._is_longer or self._is_behind:
             with trio.move_on_after(LONGER_SECONDS):
-                while not (self._is_behind or self._second):
+                while not (self._can_show_more or self._second):
                     await self._wake.wait()
         if not self._silent:
             return
@@ -323,6 +323,12 @@ class Recall:
     def _appended_to(self) -> int:
         """How long the log would be if only we had written to it."""
         return self._known + self._log.statistics().blocks_appended
+
+    @property
+    def _can_show_more(self) -> bool:
+        """Whether anybody knows more of our log than we had written: its head alone may be here."""
+        here = (self._log.fork, self._appended_to)
+        return any((head.fork, head.length) > here for head in self._claims.values())
 
     @property
     def _is_behind(self) -> bool:

@@ -24,6 +24,7 @@ from node.mesh.recall import (
     LONGER_SECONDS,
     MAX_HEADS,
     OVERLAP_SECONDS,
+    STALL_SECONDS,
     Recall,
     RecallState,
 )
@@ -119,7 +120,7 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
 
 async def go_on_alone(holder: MeshNode, path: Path) -> None:
     async with open_mesh_node(1, path=path, stored=BEFORE) as node:
-        await upload(node)  # there is nobody that it knows of: it does not wait
+        await node.mesh.recall.wait_settled()  # it knows of nobody to wait for
         async with connected(node, holder):
             with trio.fail_after(20):
                 await trio.sleep_forever()
@@ -156,15 +157,21 @@ async def test_a_longer_head_that_nobody_shows_again_is_not_waited_for_for_ever(
         with pytest.raises(BaseExceptionGroup):
             await go_on_alone(holder, tmp_path)
     async with open_mesh_node(1, path=tmp_path) as again:
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        mock_clock.jump(LONGER_SECONDS)
-        with trio.fail_after(20):
-            await again.mesh.recall.wait_settled()
+        started = trio.current_time()
+        while again.mesh.recall.state is not RecallState.GOING_ON:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(1)
+        # Where the head is here, the blocks that it is about are waited for after that.
+        waited = trio.current_time() - started
+        assert LONGER_SECONDS <= waited <= LONGER_SECONDS + 2 * STALL_SECONDS + 5
         assert again.store.count() == len(BEFORE)
 
 
-async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path) -> None:
+async def test_what_was_not_settled_is_settled_at_the_next_start(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     """The node dies when the longer head is here, and what it is about is not."""
+    mock_clock.rate = 1.0
     async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder) as node:
         key = node.data.key
         async with open_mesh_node(1, path=tmp_path, stored=BEFORE) as cut_off:
@@ -186,6 +193,10 @@ async def test_what_was_not_settled_is_settled_at_the_next_start(tmp_path: Path)
         book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
         async with open_mesh_node(1, path=tmp_path, book=book) as again:
             assert again.store.count() == len(BEFORE)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            mock_clock.jump(LONGER_SECONDS - 1)  # who holds the blocks is slow to come back
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert again.mesh.recall.state is RecallState.ASKING
             async with connected(again, holder):
                 with trio.fail_after(20):
                     await again.mesh.recall.wait_settled()
