@@ -47,7 +47,14 @@ from node.cojson.line_shapes import NULL, Line
 from node.covalue.canonical import quote
 from node.covalue.content import Content, SessionContent, canonical_lines, join_lines
 from node.covalue.header import CoValueHeader, parse_header
-from node.covalue.ids import CoSessionId, RawCoId, is_co_id, parse_co_id, parse_session_id
+from node.covalue.ids import (
+    CoSessionId,
+    RawCoId,
+    is_co_id,
+    parse_co_id,
+    parse_session_id,
+    parse_session_ids,
+)
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.transaction_json import parse_transaction
 
@@ -262,12 +269,10 @@ def _counts(raw: msgspec.Raw) -> SessionCounts | None:
         raise DecodeError(f"no session counts: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
     if found is None:
         return None
-    counts: dict[CoSessionId, int] = {}
-    for session_id, count in found.items():
+    for count in found.values():
         if not 0 <= count < MAX_COUNT:
             raise DecodeError(f"a session count that is not in [0, {MAX_COUNT})", 0)
-        counts[parse_session_id(session_id)] = count
-    return counts
+    return dict(zip(parse_session_ids(found.keys()), found.values(), strict=True))
 
 
 def _decode_content(raw: Line) -> Content:

@@ -15,8 +15,9 @@ Source: cojson 0.20.19 ids.ts, crypto/crypto.ts.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
-from typing import NewType
+from typing import NewType, cast
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import (
@@ -38,6 +39,9 @@ _SESSION_ID = re.compile(
     f"(?:co_z{_B58}{{19,26}}|sealer_z{_B58}{{32,44}}/signer_z{_B58}{{32,44}})"
     f"(?:_session_z{_B58}{{1,44}}|_session_d{_B58}{{1,44}}\\$)"
 )
+_SESSION_IDS = re.compile(f"(?:{_SESSION_ID.pattern}\n)*+")
+"""One each line; what one line matched is not looked at again."""
+_FEW_IDS = 64
 _SESSION_MARK = "_session"
 _CACHED_IDS = 16_384
 """Texts whose check is remembered: 0.3 KB each, and each spares 3 us of matching and decoding."""
@@ -75,6 +79,16 @@ def parse_session_id(text: str) -> CoSessionId:
     if len(text) > 170 or not _is_session_id(text):
         raise DecodeError("not a session id", 0)
     return CoSessionId(text)
+
+
+def parse_session_ids(texts: Collection[str]) -> Collection[CoSessionId]:
+    """The same of many, which are not remembered one by one: 0.2 us each. Raises: DecodeError."""
+    if len(texts) <= _FEW_IDS:
+        return [parse_session_id(text) for text in texts]
+    lines = "\n".join(texts) + "\n"
+    if lines.count("\n") != len(texts) or _SESSION_IDS.fullmatch(lines) is None:
+        raise DecodeError("not a session id", 0)
+    return cast(Collection[CoSessionId], texts)
 
 
 def session_owner(session_id: CoSessionId) -> str:

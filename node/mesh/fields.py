@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgpack
 
 from hypercore.encoding import MAX_UINT, DecodeError
-from node.covalue.ids import CoSessionId, RawCoId, parse_co_id, parse_session_id
+from node.covalue.ids import CoSessionId, RawCoId, parse_co_id, parse_session_ids
 from node.covalue.known_state import SessionCounts
 
 Field: TypeAlias = "bool | int | str | bytes | Sequence[Field] | SessionCounts | None"
@@ -149,14 +149,12 @@ class FieldReader:
         value = self._next()
         if not isinstance(value, dict):
             raise self._refuse("map of sessions")
-        counts = {}
         for session_id, count in value.items():
             if not isinstance(session_id, str):
                 raise self._refuse("session id as key")
             if type(count) is not int or not 0 <= count <= MAX_UINT:
                 raise self._refuse("count of transactions")
-            counts[parse_session_id(session_id)] = count
-        return counts
+        return dict(zip(parse_session_ids(value.keys()), value.values(), strict=True))
 
     def optional_sessions(self) -> dict[CoSessionId, int] | None:
         return None if self._skip_nil() else self.sessions()

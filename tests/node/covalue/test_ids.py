@@ -14,6 +14,7 @@ from node.covalue.ids import (
     is_delete_session,
     parse_co_id,
     parse_session_id,
+    parse_session_ids,
     session_owner,
 )
 from tests.support.authors import Author
@@ -69,6 +70,25 @@ def test_other_texts_are_no_sessions(end: str) -> None:
         parse_session_id(ANN.account_id + end)
     with pytest.raises(DecodeError):
         parse_session_id("y" * 1_000_000)
+
+
+_TEXTS = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from([ANN.session_id(), ANN.session_id(as_agent=True)]),
+    st.builds("\n".join, st.lists(st.just(ANN.session_id()), max_size=3)),
+)
+
+
+@given(st.sets(_TEXTS), st.sampled_from([0, 64, 1000]))
+def test_many_sessions_are_checked_as_each_is(texts: set[str], good: int) -> None:
+    texts |= {f"{ANN.account_id}_session_z{base58_encode(n.to_bytes(8))}" for n in range(good)}
+    try:
+        expected = [parse_session_id(text) for text in texts]
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            parse_session_ids(texts)
+    else:
+        assert list(parse_session_ids(texts)) == expected
 
 
 @given(st.text())
