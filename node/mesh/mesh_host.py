@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from hypercore.replication.settings import ReplicationSettings
 from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
 from node.covalue.ids import CoSessionId, RawCoId
@@ -44,15 +43,6 @@ class MeshHost(ContentDoor, Protocol):
     async def wait_copies_wanted(self) -> Sequence[RawCoId]: ...
 
 
-class OwnReplication(Protocol):
-    """How others read our own data core."""
-
-    @property
-    def settings(self) -> ReplicationSettings: ...
-    def configure(self, settings: ReplicationSettings, /) -> None: ...
-    def announce(self) -> None: ...
-
-
 class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
     """What the mesh needs from our own data core."""
 
@@ -60,5 +50,3 @@ class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
     def key(self) -> bytes: ...
     @property
     def durable_length(self) -> int: ...
-    @property
-    def replication(self) -> OwnReplication: ...

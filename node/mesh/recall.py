@@ -34,11 +34,13 @@ import structlog
 import trio
 
 from bee.errors import BeeError
+from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from hypercore.errors import HypercoreError, StorageFailed
 from hypercore.log import Head as CoreHead
+from hypercore.replication.settings import ReplicationSettings
 from hypercore.verifier import Verifier
 from node.errors import NodeError
 from node.mesh.member import Member
@@ -59,7 +61,8 @@ signed one, or that head is here without its blocks: members dial who went away 
 RETRY_SECONDS = 1.0
 
 STALL_SECONDS = 5.0
-"""Fetching our own blocks back is given up when none comes for so long."""
+"""Fetching our own blocks back is given up when none comes for so long, and at once when one is
+lacking at all members that were ever met, who are all here."""
 
 MAX_HEADS = 4
 """Words about our log from one member on one connection: one, and one answer, are usual."""
@@ -71,6 +74,7 @@ OVERLAP_SECONDS = 4.0
 """How long the first append waits when a member saw another run of this node go just before. If it
 lives it dials that member every second, and is told apart; most of the time it lost its power."""
 
+_LOOK_SECONDS = 0.25
 _ROW = b"recall"
 _LONGER_ROW = b"recall/longer"
 _FAILED = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
@@ -85,6 +89,16 @@ class SecondNode(NodeError):
     """Another node runs with our key."""
 
 
+class OwnReplication(Protocol):
+    """How others read our own data core, and we what is lacking of it."""
+
+    @property
+    def settings(self) -> ReplicationSettings: ...
+    def configure(self, settings: ReplicationSettings, /) -> None: ...
+    def announce(self) -> None: ...
+    def nobody_has(self, index: int, /) -> bool: ...
+
+
 class OwnLog(Protocol):
     """Our own data core."""
 
@@ -94,6 +108,10 @@ class OwnLog(Protocol):
     def fork(self) -> int: ...
     @property
     def verifier(self) -> Verifier | None: ...
+    @property
+    def bitfield(self) -> Bitfield: ...
+    @property
+    def replication(self) -> OwnReplication: ...
     def exclusive(self) -> AbstractAsyncContextManager[None]: ...
     def statistics(self) -> CoreStatistics: ...
     def get_local_value(self, key: bytes, /) -> bytes | None: ...
@@ -419,12 +437,17 @@ class Recall:
     async def _fetch_unless_stalled(self, start: int) -> None:
         """Fetch what there is to be had of blocks [start, our length)."""
         log = self._log
-        received = -1
-        while received != (now := log.statistics().replication.total.blocks_received):
-            received = now
-            with trio.move_on_after(STALL_SECONDS):
+        received, since = -1, trio.current_time()
+        while trio.current_time() < since + STALL_SECONDS:
+            with trio.move_on_after(_LOOK_SECONDS):
                 await log.download(start, log.length)
                 return
+            lacking = log.bitfield.first_unset(start)
+            if not self._silent and log.replication.nobody_has(lacking):
+                return  # all members that were ever met are here
+            before, received = received, log.statistics().replication.total.blocks_received
+            if received != before:
+                since = trio.current_time()
 
 
 def _name(head: Head) -> str:

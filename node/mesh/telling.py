@@ -18,9 +18,10 @@ from node.covalue.known_state import merge_counts
 from node.mesh.hearsay import FIRST_SECONDS, SECOND_SECONDS, Origins, ShortNames
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear, difference
 from node.mesh.member import Member
-from node.mesh.mesh_host import MeshHost, OwnReplication
+from node.mesh.mesh_host import MeshHost
 from node.mesh.messages import Interest, Sessions, Update
 from node.mesh.owners import OwnerTable
+from node.mesh.recall import OwnReplication
 from node.mesh.trust import Trust
 from swarm.io.tasks import Wakeup
 

@@ -103,7 +103,7 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
     async with open_mesh_node(2) as holder, put_back(holder) as node:
         length = node.data.length
         async with connected(node, holder):
-            with trio.fail_after(60):
+            with trio.fail_after(STALL_SECONDS - 1):  # all are here, and none of them offers it
                 while node.data.fork == 0:
                     await node.data.wait_change(node.data.length, 0)
             assert (node.data.length, node.mesh.recall.recovered_blocks) == (length, 0)
@@ -386,6 +386,7 @@ class FullLog:
     length, fork, verifier = 7, 0, None
 
     def __init__(self, core: Core) -> None:
+        self.bitfield, self.replication = core.bitfield, core.replication
         self.exclusive = core.exclusive
         self.statistics = core.statistics
         self.wait_length = core.wait_length
