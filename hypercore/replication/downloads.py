@@ -382,7 +382,8 @@ class Downloads:
             peer.counters.upgrades_received += 1
             peer.has_upgraded_us = True
             self.is_reassigning = True
-            peer.sent_wants.forget(request.upgrade.start)
+            if not peer.has_range(request.upgrade.start, changes.head.length):
+                peer.sent_wants.forget(request.upgrade.start)  # ask which of these it has
         if proof.upgrade is None and request.upgrade is not None:
             peer.refused_length = peer.length
         if changes.blocks:

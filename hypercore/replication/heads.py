@@ -55,8 +55,8 @@ class HeadRequests:
         ):
             return
         wanted = self._demand.first_beyond(head.length, sync.length)
-        # Who has a gap announces what it appends, too, but of blocks beyond our end only a
-        # prefix is remembered: with the head here the peer can be asked which of them it has.
+        # Of what a peer with gaps has beyond our end only the last run is remembered: with the
+        # head here it can be asked which of the blocks before that it has.
         may_come = wanted is not None and peer.may_have(wanted)
         if not may_come and self._may_stay(peer, now):
             return

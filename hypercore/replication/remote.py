@@ -93,6 +93,8 @@ class RemotePeer:
         self._contiguous = 0
         self._others = BitMap64()
         self._lacks = BitMap64()
+        self._ahead = range(0)
+        """The last run that it announced beyond our end: all that is remembered of those."""
 
     @property
     def contiguous_length(self) -> int:
@@ -105,13 +107,16 @@ class RemotePeer:
     # --- what it has ---------------------------------------------------------------------
 
     def receive_range(self, message: Range, length: int) -> None:
-        """Note what the peer got or dropped; blocks beyond `length` (ours) only as a prefix."""
+        """Note what the peer got or dropped; beyond `length` (ours) the prefix and one more run."""
         start = message.start
         end = start + message.length
         known = min(length, MAX_TRACKED)
         if message.drop:
+            self._forget_ahead(start, end)
             if start < self._contiguous:
                 self._keep(end, min(self._contiguous, known))
+                if max(end, known) < self._contiguous:
+                    self._note_ahead(max(end, known), self._contiguous)
                 self._contiguous = start
             if start < min(end, known):
                 self.sent_wants.note_told(start, min(end, known))
@@ -121,9 +126,30 @@ class RemotePeer:
             self._contiguous = max(self._contiguous, end)
             if self._lacks:
                 self._lacks.remove_range(start, min(end, MAX_TRACKED))
-        elif start < min(end, known):
-            self._others.add_range(start, min(end, known))
-            self._lacks.remove_range(start, min(end, known))
+        else:
+            if start < min(end, known):
+                self._others.add_range(start, min(end, known))
+                self._lacks.remove_range(start, min(end, known))
+            if end > known:
+                self._note_ahead(max(start, known), end)
+
+    def _note_ahead(self, start: int, stop: int) -> None:
+        before = self._ahead
+        if before.start <= start <= before.stop:
+            start, stop = before.start, max(stop, before.stop)
+        self._ahead = range(start, stop)
+        self._lacks.remove_range(start, min(stop, MAX_TRACKED))
+
+    def _forget_ahead(self, start: int, stop: int) -> None:
+        if start < self._ahead.stop and self._ahead.start < stop:
+            self._ahead = range(0)
+
+    def reached(self, length: int) -> None:
+        """Our log has become so long."""
+        start, stop = self._ahead.start, min(self._ahead.stop, length, MAX_TRACKED)
+        if start < stop:
+            self._others.add_range(start, stop)
+            self._ahead = self._ahead[stop - start :]
 
     def receive_bits(self, message: HaveBits, length: int) -> None:
         """Take over a bitfield: for the blocks it covers it is the whole truth."""
@@ -135,7 +161,9 @@ class RemotePeer:
         if start >= stop:
             if bits:
                 self._contiguous = min(self._contiguous, start)
+                self._forget_ahead(start, start + len(bits))
             return
+        self._forget_ahead(start, start + len(bits))
         del bits[stop - start :]
         if start < self._contiguous:
             self._keep(stop, min(self._contiguous, known))
@@ -159,7 +187,7 @@ class RemotePeer:
     def offers(self, index: int) -> bool:
         if index in self._lacks:
             return False
-        return index < self._contiguous or index in self._others
+        return index < self._contiguous or index in self._others or index in self._ahead
 
     def has_any(self, start: int, stop: int) -> bool:
         """Whether it has one of the blocks [start, stop), or was sent it on this channel."""
@@ -172,7 +200,9 @@ class RemotePeer:
     def has_range(self, start: int, stop: int) -> bool:
         """Whether it has all of [start, stop), as far as is known."""
         start = max(start, self._contiguous)
-        return start >= stop or self._others.contains_range(start, stop)
+        if start >= stop or self._others.contains_range(start, stop):
+            return True
+        return self._ahead.start <= start and stop <= self._ahead.stop
 
     def may_have(self, index: int) -> bool:
         """Whether asking it for the block could help, now or after a want."""

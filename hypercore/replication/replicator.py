@@ -359,6 +359,8 @@ class Replicator:
         if self._announcer.served.fork != fork:
             self._history_changed()
         if any(changes.head is not None or changes.manifest for changes in changesets):
+            for peer in self.peers:
+                peer.reached(self._log.head.length)
             self._sync_all()
         if has_blocks:
             runs = runs_of(index for changes in changesets for index, _ in changes.blocks)

@@ -55,11 +55,45 @@ def test_what_a_peer_has_is_what_it_last_said_of_each_block(
     assert remote.has_range(0, LENGTH) == (len(known) == LENGTH)
 
 
+@given(st.lists(st.one_of(ranges, bits, st.integers(0, 9)), max_size=20))
+def test_nothing_that_a_peer_dropped_beyond_our_end_is_offered(
+    messages: list[Range | HaveBits | int],
+) -> None:
+    remote = peer()
+    model: set[int] = set()
+    length = 0
+    for message in messages:
+        if isinstance(message, int):
+            length += message
+            remote.reached(length)
+            continue
+        if isinstance(message, Range):
+            remote.receive_range(message, length)
+            told = set(range(message.start, message.start + message.length))
+            had = set() if message.drop else told
+            assert all(remote.offers(index) for index in had)
+        else:
+            remote.receive_bits(message, length)
+            value = int.from_bytes(message.words, "little")
+            told = set(range(message.start, message.start + 8 * len(message.words)))
+            had = {index for index in told if value >> (index - message.start) & 1}
+        model = model - told | had
+    known = {index for index in range(2 * LENGTH + 200) if remote.offers(index)}
+    assert known <= model
+    remote.reached(2 * LENGTH + 200)
+    assert known == {index for index in range(2 * LENGTH + 200) if remote.offers(index)}
+    assert set(remote.offered(BitMap64(range(2 * LENGTH + 200)))) == known
+
+
 def test_claims_beyond_our_length_cost_nothing() -> None:
     remote = peer()
     remote.receive_range(Range(5, 2**53 - 6), LENGTH)
     assert remote.offers(LENGTH - 1)
-    assert not remote.offers(LENGTH)
+    assert remote.offers(2**40)
+    remote.reached(LENGTH + 1)
+    assert remote.offers(LENGTH)
+    remote.receive_range(Range(LENGTH + 7, 1, drop=True), LENGTH + 1)
+    assert not remote.offers(LENGTH + 1)
     remote.receive_range(Range(0, 2**53 - 1), LENGTH)
     assert remote.offers(2**40)
     remote.receive_range(Range(3, 1, drop=True), LENGTH)

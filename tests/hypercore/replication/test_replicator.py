@@ -107,6 +107,25 @@ def test_appends_follow_live_in_two_messages_each_way() -> None:
         assert channel.messages_carried - before <= 6
 
 
+def test_a_writer_with_gaps_is_followed_in_as_few_messages() -> None:
+    log = sparse_writer(100, [range(10, 40), range(60, 70)])
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    leecher.want(range(2**50))
+    settle(channel)
+    assert len(leecher.log.blocks) == 60
+    for appended in (1, 1, 3, 1, 2):
+        log.append([b"more"] * appended)
+        seeder.changed()
+        before = channel.messages_carried
+        requests = channel.ends[1].peer.counters.requests_sent
+        settle(channel)
+        assert len(leecher.log.blocks) == len(log.blocks)
+        assert channel.ends[1].peer.counters.requests_sent - requests <= appended
+        # Sync and range; request for upgrade and block; data; sync; two more for each other block.
+        assert channel.messages_carried - before <= 5 + 2 * (appended - 1)
+
+
 def test_a_range_without_end_costs_nothing_up_front() -> None:
     leecher = Node(reader())
     leecher.want(range(2**53 - 1))
