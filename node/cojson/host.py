@@ -1,10 +1,11 @@
 """The one sync engine of a node, and its way to the store, the clients and the mesh.
 
-Five tasks, all owned by `open_sync_host`: the *committer* makes everything that waits durable
+Its tasks, all owned by `open_sync_host`: the *committer* makes everything that waits durable
 in one atomic append and tells the engine; the *reader* answers its questions to the store; the
-*finder* asks the mesh; the *fork watch* looks into what may be a second continuation of a
-session; the *eraser* removes what was deleted. Whoever brings messages runs the engine itself,
-which never waits.
+*searches* ask the mesh; the *fork watch* looks into what may be a second continuation of a
+session; the *eraser* removes what was deleted; the *checker* has signatures checked ahead; the
+*pinger* keeps connections alive; two more let values leave memory and mind a full disk. Whoever
+brings messages runs the engine itself, which never waits.
 """
 
 from __future__ import annotations
