@@ -49,7 +49,8 @@ States = dict[RawCoId, dict[int, dict[CoSessionId, int]]]
 _EXCUSED: dict[Fault | Deed, str] = {
     Deed.GORGE: r"content refused.* bytes",
     Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking nothing in"
-    r"|not recovered yet|there was no room for what it sent|cannot keep evidence yet",
+    r"|not recovered yet|there was no room for what it sent|cannot keep evidence yet"
+    r"|compaction interrupted.*no space left",
     Fault.COPY: r"our own log (was longer|is back|cannot be read)|our log goes on as a new fork",
     Fault.BAN: r"not let in",
     Deed.FORK: r"(content refused.*bad signature on|session forked)",
