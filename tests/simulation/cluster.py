@@ -423,6 +423,8 @@ class Cluster:
         for client in self._clients:
             most = 0
             for co_id, session_id, _ in client.written():
+                if co_id in self._truth.deleted:
+                    continue  # what comes of it later is acknowledged, and not kept
                 safe = max(
                     counts.get((co_id, session_id), 0)
                     for counts in [{}, *self._truth.acknowledged.values()]
