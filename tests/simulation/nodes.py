@@ -35,6 +35,7 @@ from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.introducing import Introducer
+from node.keeping import MAX_DIALED
 from node.mesh import whereabouts
 from node.mesh.exchange import measure_traffic
 from node.mesh.member_book import MemberBook
@@ -47,6 +48,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED as MEMBER_PROTOCOLS
 from node.mesh.serve import KeptOut, NotSpoken, serve_member
 from node.mesh.ticket import Grant, Role
+from node.notation import parse_address
 from node.pausing import pause_without_room
 from node.storing import open_data_core
 from swarm.io.connection import Connection
@@ -281,6 +283,9 @@ class SimulatedNode:
                         introducer.use(swarm)
                         for number in plan.peers:
                             swarm.add_peer(self.network.hosts[number].address, PORT)
+                        for id, address in self._book.addresses(MAX_DIALED):
+                            if not mesh.trust.is_barred(key := bytes.fromhex(id)):
+                                swarm.add_peer(*parse_address(address), key)
                         await mesh.recall.wait_settled()
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
