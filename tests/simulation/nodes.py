@@ -281,11 +281,7 @@ class SimulatedNode:
                         entropy=self._chance.randbytes,
                     ) as swarm:
                         introducer.use(swarm)
-                        for number in plan.peers:
-                            swarm.add_peer(self.network.hosts[number].address, PORT)
-                        for id, address in self._book.addresses(MAX_DIALED):
-                            if not mesh.trust.is_barred(key := bytes.fromhex(id)):
-                                swarm.add_peer(*parse_address(address), key)
+                        self._dial(swarm, mesh)
                         await mesh.recall.wait_settled()
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
@@ -301,6 +297,14 @@ class SimulatedNode:
                             finally:
                                 self._forget()
                                 clients.cancel_scope.cancel()
+
+    def _dial(self, swarm: Swarm, mesh: Mesh) -> None:
+        """Whom it is told of, and whom it has met."""
+        for number in self.plan.peers:
+            swarm.add_peer(self.network.hosts[number].address, PORT)
+        for id, address in self._book.addresses(MAX_DIALED):
+            if not mesh.trust.is_barred(key := bytes.fromhex(id)):
+                swarm.add_peer(*parse_address(address), key)
 
     async def _measure(self, _paths: tuple[Path, ...]) -> tuple[int, int]:
         await trio.lowlevel.checkpoint()
