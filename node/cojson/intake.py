@@ -204,10 +204,19 @@ class Intake:
         if delivery.sender is not None and delivery.sender.is_gone:
             self.settle(delivery, out, "what it depends on was not here, and its sender has gone")
             return
-        self._state.room.add(delivery, dependency)
+        is_kept = self._state.room.add(delivery, dependency)
+        phase = self._state.use(dependency, out).phase
+        if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
+            return  # it may be on our disk: who waits for the receipt waits for that
         self.settle(delivery, out, is_waiting=True)
-        if self._state.use(dependency, out).phase is Phase.ABSENT:
+        if phase is Phase.ABSENT:
             self.ask_for(dependency, delivery.sender, out)
+
+    def is_not_here(self, co_id: RawCoId, out: list[Output]) -> None:
+        """What waits for this value waits for others to bring it."""
+        for delivery in self._state.room.waiting_for(co_id):
+            if delivery.receipt is not None:
+                self.settle(delivery, out, is_waiting=True)
 
     def ask_for(self, co_id: RawCoId, sender: PeerView | None, out: list[Output]) -> None:
         """Whoever sent the dependant must have it; the mesh may, or get it yet."""
@@ -366,8 +375,11 @@ class Intake:
         delivery.foreseen = None
         if delivery.sender is not None:
             delivery.sender.unsettled_bytes -= delivery.size
-        if delivery.receipt is not None:
-            out.append(Settled(delivery.receipt, delivery.content.co_id, refusal, is_waiting))
+        was_waiting = delivery.is_told_waiting
+        if delivery.receipt is not None and not (is_waiting and was_waiting):
+            co_id = delivery.content.co_id
+            out.append(Settled(delivery.receipt, co_id, refusal, is_waiting, was_waiting))
+            delivery.is_told_waiting = is_waiting
 
     def tick(self, delivery: Delivery, co_id: RawCoId, out: list[Output]) -> None:
         """Content of a value was stored: a reconcile batch may wait for it."""

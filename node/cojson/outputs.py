@@ -96,12 +96,16 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Content that came with a receipt number was stored, refused (with a reason) or set aside."""
+    """Content that came with a receipt number was stored, refused (with a reason) or set aside.
+
+    What was set aside is stored or refused later; then `was_waiting`.
+    """
 
     receipt: int
     co_id: RawCoId
     refusal: str | None = None
     is_waiting: bool = False
+    was_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

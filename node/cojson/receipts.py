@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class OpenReceipt:
     _settled: trio.Event = field(default_factory=trio.Event)
     _accepted: set[RawCoId] = field(default_factory=set)
     _refused: dict[RawCoId, str] = field(default_factory=dict)
-    _waiting: set[RawCoId] = field(default_factory=set)
+    _waiting: Counter[RawCoId] = field(default_factory=Counter)
 
     async def wait_settled(self) -> Receipt:
         """What became of all of them, once nothing is open.
@@ -31,16 +32,16 @@ class OpenReceipt:
         """
         if self.unresolved > 0:
             await self._settled.wait()
-        return Receipt(frozenset(self._accepted), self._refused, frozenset(self._waiting))
+        return Receipt(frozenset(self._accepted), self._refused, frozenset(+self._waiting))
 
     def note(self, settled: Settled) -> None:
         co_id = settled.co_id
-        if co_id in self._waiting:
-            self._waiting.discard(co_id)
+        if settled.was_waiting:
+            self._waiting[co_id] -= 1
         else:
             self.unresolved -= 1
         if settled.is_waiting:
-            self._waiting.add(co_id)
+            self._waiting[co_id] += 1
         elif settled.refusal is not None:
             self._refused[co_id] = settled.refusal
         else:

@@ -237,6 +237,7 @@ class SyncEngine:
             entry.phase = Phase.ABSENT
             for sender in self._state.room.senders(co_id):
                 self._intake.ask_for(co_id, sender, out)
+            self._intake.is_not_here(co_id, out)
         else:
             entry.phase = Phase.HELD
             entry.header = stored.header
@@ -264,6 +265,7 @@ class SyncEngine:
         if entry is not None and entry.is_busy:
             entry.phase = Phase.DAMAGED
             entry.rehashing.clear()
+            self._intake.is_not_here(co_id, out)
             self._state.resume(entry, out)
             if entry.is_idle:
                 self._state.values.discard(co_id)

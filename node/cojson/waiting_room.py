@@ -12,7 +12,7 @@ mesh is asked whether another does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from node.cojson.peer_view import PeerView
@@ -52,6 +52,8 @@ class Delivery:
     """
     foreseen: Mapping[CoSessionId, Extension] | None = None
     """What `foresight.py` made of it when it came; until it is judged, or set aside."""
+    is_told_waiting: bool = False
+    """Whether who holds the receipt knows that it is set aside."""
 
 
 @dataclass(slots=True)
@@ -176,6 +178,12 @@ class WaitingRoom:
     def dependants(self, dependency: RawCoId) -> list[RawCoId]:
         """The values of which content waits for `dependency`, each once."""
         return list(dict.fromkeys(item.content.co_id for item in self._waiting.get(dependency, ())))
+
+    def waiting_for(self, dependency: RawCoId) -> Iterator[Delivery]:
+        """What waits for `dependency`, and what is queued behind that."""
+        for delivery in self._waiting.get(dependency, ()):
+            yield delivery
+            yield from self._followers.get(delivery.content.co_id, {}).get(delivery.sender, ())
 
     def release(self, dependency: RawCoId) -> tuple[list[Delivery], list[Owed]]:
         """Take out what waited for `dependency` itself, in order, and what is owed.

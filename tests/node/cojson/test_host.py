@@ -165,6 +165,34 @@ async def test_content_that_lacks_its_group_is_kept_waiting() -> None:
                 await trio.testing.wait_all_tasks_blocked()
 
 
+async def test_what_depends_on_a_value_on_our_disk_is_stored_when_the_receipt_comes() -> None:
+    """Found by seed 300555: the member that sent it was never told that it is here."""
+    log = DataLog()
+    async with open_host(log) as (host, _):
+        await host.receive_content("member", TREE[:2])
+    async with open_host(log) as (host, _):
+        receipt = await host.receive_content("member", [TREE[2]])
+        assert receipt.accepted == {MAP.id}
+        assert receipt.waiting == frozenset()
+        assert await host.known_state(MAP.id) == KnownState(True, {SESSION: 3})
+
+
+async def test_nobody_waits_for_the_receipt_of_pieces_that_lack_their_group() -> None:
+    async with open_host() as (host, _):
+        pieces = [
+            ANN.content(MAP, edits(count), after=count - 1, with_header=count == 1)
+            for count in (1, 2, 3)
+        ]
+        with trio.fail_after(20):
+            receipt = await host.receive_content("member", pieces)
+        assert receipt.waiting == {MAP.id}
+        assert receipt.accepted == frozenset()
+        await host.receive_content("member", TREE[:2])
+        with trio.fail_after(20):
+            while (await host.known_state(MAP.id)).sessions != {SESSION: 3}:
+                await trio.testing.wait_all_tasks_blocked()
+
+
 async def test_the_mesh_gives_what_is_not_here_with_its_dependencies() -> None:
     async with open_host() as (host, _):
         host.mesh = member = Member(TREE)
