@@ -16,6 +16,22 @@ MAX_CHANGED_VALUES = 65_536
 Change = tuple[RawCoId, Mapping[CoSessionId, int]]
 
 
+class ChangeFeeds:
+    """All that were opened: each is told of what moves from then on."""
+
+    def __init__(self) -> None:
+        self._feeds: list[ChangeFeed] = []
+
+    def open(self) -> ChangeFeed:
+        feed = ChangeFeed()
+        self._feeds.append(feed)
+        return feed
+
+    def add(self, co_id: RawCoId, counts: SessionCounts) -> None:
+        for feed in self._feeds:
+            feed.add(co_id, counts)
+
+
 class ChangeFeed:
     """(id, counts of the sessions that moved), oldest first; one task receives."""
 

@@ -10,7 +10,7 @@ brings messages runs the engine itself, which never waits.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import assert_never
@@ -18,7 +18,7 @@ from typing import assert_never
 import structlog
 import trio
 
-from node.cojson.change_feed import ChangeFeed
+from node.cojson.change_feed import ChangeFeed, ChangeFeeds
 from node.cojson.client_link import (
     CONTENT_COST,
     TURN,
@@ -117,7 +117,7 @@ class SyncHost:
         self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
         self.pinger = Pinger()
         """Keeps the connections of clients alive."""
-        self._feeds: list[ChangeFeed] = []
+        self._feeds = ChangeFeeds()
         self._committer = Committer(store, room, self._note_stored)
         self.forks = ForkWatch(
             store, self._ask_for_whole_session, wait_stored=self._committer.wait_stored
@@ -175,9 +175,12 @@ class SyncHost:
 
     def changes(self) -> ChangeFeed:
         """A feed of what every commit from now on makes durable."""
-        changes = ChangeFeed()
-        self._feeds.append(changes)
-        return changes
+        return self._feeds.open()
+
+    def announce(self, moved: Mapping[RawCoId, SessionCounts]) -> None:
+        """These got so far without a commit: tell all feeds."""
+        for co_id, sessions in moved.items():
+            self._feeds.add(co_id, sessions)
 
     def subscribed_ids(self) -> frozenset[RawCoId]:
         """Ids that some client is subscribed to."""
@@ -319,11 +322,7 @@ class SyncHost:
         foresight = self._engine.foresight(peer_id)
         if foresight is None:
             return LookAhead()
-        for count, message in enumerate(messages, 1):
-            foresight.look_at(message)
-            if count % (TURN // CONTENT_COST) == 0:
-                await trio.lowlevel.checkpoint()
-        return self._checker.look_ahead(foresight)
+        return await self._checker.look_ahead(foresight, messages)
 
     def receive(
         self,
@@ -366,8 +365,7 @@ class SyncHost:
                 case CheckFork():
                     self.forks.suspect(output)
                 case Changed(co_id, sessions):
-                    for changes in self._feeds:
-                        changes.add(co_id, sessions)
+                    self._feeds.add(co_id, sessions)
                 case Settled():
                     self._receipts.note(output)
                 case Find(co_id):

@@ -27,7 +27,7 @@ import structlog
 import trio
 
 from hypercore.core import Core
-from hypercore.crypto import Entropy, KeyPair, system_entropy
+from hypercore.crypto import Entropy, KeyPair, discovery_key, system_entropy
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
@@ -37,10 +37,11 @@ from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher, FetchReport
 from node.mesh.finding import Finder, count_copies
-from node.mesh.follow import CatchUp
+from node.mesh.follow import CatchUp, CoreData
 from node.mesh.hearsay_messages import HearsayMessage
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
+from node.mesh.member_data import MemberDataError
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import Membership
 from node.mesh.mesh_host import MeshHost, OwnData
@@ -405,7 +406,23 @@ class Mesh:
             nursery.start_soon(count_copies, self.host, self.recall, self.finder)
             nursery.start_soon(self.witness.run, self.recall.wait_settled)
             nursery.start_soon(self.recall.run)
+            nursery.start_soon(self._tell_what_came_back)
             nursery.start_soon(self.trust.run)
+
+    async def _tell_what_came_back(self) -> None:
+        """Members that came before our log was whole have compared with less than it holds."""
+        await self.recall.wait_settled()
+        recovered = self.recall.recovered
+        if recovered and self._cores is not None:
+            core = await self._cores.find(discovery_key(self.data.key))
+            if core is None:
+                return
+            try:
+                self.host.announce(await CoreData(core).scan(recovered.start, recovered.stop))
+            except MemberDataError as error:  # then they find out when they compare again
+                _log.warning("cannot tell what came back", error=str(error))
+            finally:
+                core.release()
 
 
 @asynccontextmanager

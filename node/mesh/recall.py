@@ -148,8 +148,8 @@ class Recall:
         self.instance = instance
         """Tells this run of the node from every other."""
         self.state = RecallState.ASKING
-        self.recovered_blocks = 0
-        """Of our own log, which had been signed by us and were not here."""
+        self.recovered = range(0)
+        """Blocks of our own log that had been signed by us and were not here."""
         self.runs = Runs()
         self._id = id
         self._identity = identity
@@ -430,7 +430,8 @@ class Recall:
             await log.truncate(before, log.fork + 1)
             _log.error("our log goes on as a new fork", length=before, blocks_lost=lacking)
         else:
-            self.recovered_blocks += lacking
+            first = self.recovered.start if self.recovered else before
+            self.recovered = range(first, log.length)
             _log.warning("our own log is back", blocks=lacking, values=values)
         self._known = log.length - log.statistics().blocks_appended
 

@@ -11,7 +11,7 @@ from swarm.announcement import Address
 from swarm.errors import PeerUnreachable
 
 CONNECT_SECONDS = 4.0
-"""Patience with one address. Linux knocks at 0, 1, 3 and 7 s: a dial anew knocks sooner than that."""
+"""Patience with one address. Linux knocks at 0, 1, 3 and 7 s: a dial anew knocks before that."""
 
 UNACKNOWLEDGED_SECONDS = 60
 """A remote that acknowledges nothing for that long is gone. The system's own patience is a

@@ -32,7 +32,14 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.run_messages import Alive, Doubt, Head
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
-from tests.node.mesh.nodes import MeshNode, connected, identity_of, open_mesh_node, wait_until
+from tests.node.mesh.nodes import (
+    MeshNode,
+    connected,
+    identity_of,
+    open_mesh_node,
+    subscribed,
+    wait_until,
+)
 from tests.node.mesh.test_serve import RAW, raw_member, receive_one, wait_closed
 from tests.support.memory_mux import memory_mux_pair
 
@@ -83,7 +90,7 @@ async def put_back(holder: MeshNode) -> AsyncIterator[MeshNode]:
 async def test_a_log_that_others_hold_whole_comes_back() -> None:
     async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder) as node:
         async with connected(node, holder):
-            await wait_until(lambda: node.mesh.recall.recovered_blocks > 0)
+            await wait_until(lambda: bool(node.mesh.recall.recovered))
             await wait_state(node, RecallState.GOING_ON)
             assert node.store.count() == 25
             assert await ids_of(node) == {content.co_id for content in [*BEFORE, *SINCE]}
@@ -97,6 +104,23 @@ async def test_a_log_that_others_hold_whole_comes_back() -> None:
         assert not node.mesh.witness.forked_cores
 
 
+async def test_who_came_before_the_log_was_whole_hears_of_what_came_back() -> None:
+    """Found by seed 302265: a member that had compared already would have heard in five minutes."""
+    wanted = SINCE[0]
+    async with (
+        open_mesh_node(2, policy=EVERYTHING) as holder,
+        put_back(holder) as node,
+        open_mesh_node(3) as third,
+        subscribed(third, wanted.co_id),
+        connected(node, third),
+    ):
+        await wait_until(lambda: third.mesh.sync_state().members[0].is_compared)
+        assert not (await third.host.known_state(wanted.co_id)).header
+        async with connected(node, holder):
+            counts = {session_id: part.stop for session_id, part in wanted.new.items()}
+            await third.wait_counts({wanted.co_id: counts})
+
+
 async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -106,7 +130,7 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
             with trio.fail_after(STALL_SECONDS - 1):  # all are here, and none of them offers it
                 while node.data.fork == 0:
                     await node.data.wait_change(node.data.length, 0)
-            assert (node.data.length, node.mesh.recall.recovered_blocks) == (length, 0)
+            assert (node.data.length, node.mesh.recall.recovered) == (length, range(0))
             assert await ids_of(node) == {content.co_id for content in BEFORE}
             await upload(node, LATER)
             assert node.mesh.recall.state is RecallState.GOING_ON
