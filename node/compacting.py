@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from hypercore.errors import (
     NotWritable,
     StorageFailed,
 )
+from hypercore.replication.departures import Departure
 from node.followers import Followers
 from node.web.status import CompactionStatus
 
@@ -75,8 +77,9 @@ class Compacting:
         self._reclaim = reclaim
         self._options = options
         self.is_member: Callable[[bytes], bool] = lambda _: False
-        """Whether a peer of the core is, right now, a member of our mesh, if there is one."""
+        """Whether a peer of the core is a member of our mesh, or was one, if there is a mesh."""
         self._followers = Followers()
+        self._departed: deque[Departure] = deque()
         self._estimated_length = 0
         self._is_woken = False
         self._is_unsaved = False
@@ -100,6 +103,10 @@ class Compacting:
         Cancel: the bee is compacted in part; the next run does the rest.
         """
         self._read_followers()
+        with self._core.replication.departures.noted() as self._departed:
+            await self._look_forever()
+
+    async def _look_forever(self) -> None:
         while True:
             # Not at once: who has just started has clients that come back and load everything.
             await trio.sleep(LOOK_SECONDS)
@@ -193,8 +200,9 @@ class Compacting:
     def _look(self) -> bool:
         """Note who follows our log; whether that has to be written down."""
         peers = [(peer.remote_public_key, peer.length) for peer in self._core.replication.peers]
-        now = int(time.time())
-        return self._followers.look(peers, self._core.length, now, self.is_member)
+        now, departed = int(time.time()), list(self._departed)
+        self._departed.clear()
+        return self._followers.look(peers, self._core.length, now, self.is_member, departed)
 
     def _read_followers(self) -> None:
         record = self._core.get_local_value(_FOLLOWERS_KEY)

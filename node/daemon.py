@@ -165,7 +165,7 @@ async def _open_mesh(
     ) as mesh:
         host.mesh = mesh
         if storing.compacting is not None:
-            storing.compacting.is_member = mesh.members.__contains__
+            storing.compacting.is_member = mesh.has_met
         yield mesh
 
 

@@ -1,8 +1,8 @@
 """Who follows our log, and how far each has come: what pruning must leave for them.
 
-Who is connected is looked at now and then. Of a peer that left between two looks it is known only
-that it had a length between the one it was last seen with and ours at the look that missed it:
-all of these are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one that
+Who is connected is looked at now and then; who left since the last look is told of. Of that peer it
+is known only that it had a length between the one it said last and ours when it left: all of these
+are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one that
 was away longest when there are more than MAX_FOLLOWERS. Then it may have to fetch the log anew.
 
 Who knows the log's key may follow it, under as many names as it likes, so whoever was no member of
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from hypercore.encoding import DecodeError
+from hypercore.replication.departures import Departure
 
 MAX_AWAY_SECONDS = 30 * 86_400
 MAX_FOLLOWERS = 4096
@@ -60,11 +61,12 @@ class Followers:
         length: int,
         unix_seconds: int,
         is_member: Callable[[bytes], bool],
+        departed: Iterable[Departure] = (),
     ) -> bool:
         """Take note of who is connected, with which length, while ours is `length`.
 
-        Who was a member once is one for good. Returns whether anything changed that has to be
-        stored.
+        `departed` are those who left since the last look, in that order. Who was a member once is
+        one for good. Returns whether anything changed that has to be stored.
         """
         has_changed = False
         connected = dict(peers)
@@ -74,6 +76,10 @@ class Followers:
             now.is_member |= before is not None and before.is_member
             self._all[key] = now
             has_changed |= before is None or replace(before, seen=unix_seconds) != now
+        for departure in departed:
+            if departure.remote_public_key not in connected:
+                self._note(departure, unix_seconds, is_member)
+                has_changed = True
         for key, follower in self._all.items():
             if key not in connected and not follower.last:
                 follower.last = max(length, follower.first)
@@ -88,6 +94,15 @@ class Followers:
                 excess[follower.is_member] -= 1
                 has_changed = True
         return has_changed
+
+    def _note(
+        self, departure: Departure, unix_seconds: int, is_member: Callable[[bytes], bool]
+    ) -> None:
+        key, known, last = departure
+        before = self._all.pop(key, None)
+        first = min(known or (before.first if before else last), last)
+        self._all[key] = _Follower(first, max(last, 1), unix_seconds, is_member(key))
+        self._all[key].is_member |= before is not None and before.is_member
 
     def lengths(self) -> set[int] | None:
         """Lengths that those who are away may have; None if members have more than MAX_LENGTHS.

@@ -15,6 +15,7 @@ from hypercore.errors import StorageError
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
+from hypercore.replication.departures import Departure, Departures
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.log_channel import capability_fault, open_log_channel
 from hypercore.replication.outputs import (
@@ -63,6 +64,7 @@ class CoreReplication:
         self._changed = trio.Event()
         self.refusals = Refusals()
         """Why channels with these remotes were ended, the last time that they broke a rule."""
+        self.departures = Departures()
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
 
@@ -328,6 +330,8 @@ class CoreReplication:
                 return await self._converse(served)
             finally:
                 self._served.pop(peer, None)
+                key, our_length = channel.link.remote_public_key, self._log.head.length
+                self.departures.note(Departure(key, peer.length, our_length))
                 self._carry_out(self._replicator.remove_peer(peer, trio.current_time()))
                 self._notify()
         finally:

@@ -174,6 +174,10 @@ class Mesh:
         """As `Finder.find`."""
         return await self.finder.find(ids, known)
 
+    def has_met(self, id: bytes) -> bool:
+        """Whether this is a member, or was one once."""
+        return id in self.members or self.trust.book.get(id.hex()) is not None
+
     async def wait_members_changed(self) -> None:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()

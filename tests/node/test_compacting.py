@@ -218,14 +218,18 @@ async def test_a_full_disk_interrupts_it(autojump_clock: trio.testing.MockClock)
             tasks.cancel_scope.cancel()
 
 
-async def test_who_was_away_can_follow_after_it(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("looks", [1.5, 0.1])
+async def test_who_was_away_can_follow_after_it(
+    looks: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Found by seed 303787, with less than one look: who had come and gone was not thought of."""
     async with open_home() as home, open_corestore(None) as theirs, trio.open_nursery() as tasks:
         tasks.start_soon(home.compacting.run)
         await home.fill(101)
         copy = await theirs.get(key=home.core.key)
         async with replicating(home.core, copy):
             await copy.wait_length(101)
-            await trio.sleep(1.5 * LOOK_SECONDS)
+            await trio.sleep(looks * LOOK_SECONDS)
             # It leaves between two looks, a little further on.
             await home.fill(6)
             await copy.wait_length(107)

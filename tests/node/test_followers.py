@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercore.encoding import DecodeError
+from hypercore.replication.departures import Departure
 from node.followers import MAX_AWAY_SECONDS, MAX_FOLLOWERS, MAX_LENGTHS, MAX_STRANGERS, Followers
 
 
@@ -34,6 +35,18 @@ def test_who_left_between_two_looks_may_have_any_length_of_that_time() -> None:
     assert followers.lengths() == set(range(3, 15))
     assert followers.look([(ANN, 20), (BOB, 12)], 99, 1030, everybody)
     assert followers.lengths() == set()
+
+
+def test_who_came_and_left_between_two_looks_is_thought_of() -> None:
+    followers = Followers()
+    gone = [Departure(ANN, 3, 5), Departure(BOB, 0, 7), Departure(EVE, 4, 4)]
+    assert followers.look([], 9, 1000, ANN.__eq__, gone)
+    assert followers.lengths() == {3, 4, 5, 7}
+    assert not followers.look([], 10, 1001, nobody)
+    assert followers.look([(BOB, 7)], 10, 1002, nobody, [Departure(BOB, 7, 9)])
+    assert followers.lengths() == {3, 4, 5}, "bob is back already"
+    assert followers.look([], 12, 1003, nobody, [Departure(BOB, 0, 11), Departure(ANN, 8, 11)])
+    assert followers.lengths() == {4, *range(7, 12)}
 
 
 def test_who_is_away_for_long_is_forgotten() -> None:

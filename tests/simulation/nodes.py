@@ -255,7 +255,7 @@ class SimulatedNode:
                         entropy=self._chance.randbytes,
                     ) as mesh,
                 ):
-                    sync.mesh = mesh
+                    sync.mesh, compacting.is_member = mesh, mesh.has_met
                     introducer = Introducer(
                         *(public_key, lambda: [f"{self.host.address}:{PORT}"], self._book),
                         *(mesh.members.__contains__, mesh.trust.is_barred),

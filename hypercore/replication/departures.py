@@ -1,0 +1,42 @@
+"""Peers that have gone, for who has to know how far each had come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+MAX_DEPARTURES = 4096
+"""Noted and not taken out yet; beyond it the oldest are forgotten."""
+
+
+class Departure(NamedTuple):
+    """One peer, when it went."""
+
+    remote_public_key: bytes
+    length: int
+    """What it said last that it has; 0 if it said nothing."""
+    our_length: int
+    """The most that it may have got from us."""
+
+
+class Departures:
+    """Of one core."""
+
+    def __init__(self) -> None:
+        self._noted: list[deque[Departure]] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[deque[Departure]]:
+        """While in this block, who goes is noted there; to be taken out now and then."""
+        noted: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
+        self._noted.append(noted)
+        try:
+            yield noted
+        finally:
+            self._noted = [other for other in self._noted if other is not noted]
+
+    def note(self, departure: Departure) -> None:
+        for noted in self._noted:
+            noted.append(departure)
