@@ -80,6 +80,7 @@ class Conduct:
         self.effort = Effort(now)
         self.ended_for: str | None = None
         """What it did that it must not, if that is why it goes."""
+        self._was_unlucky: bool | None = None
         self.undelivered = 0
         """Values that it announced, and did not have when it was asked for them."""
         self.delivered = 0
@@ -183,9 +184,16 @@ class Conduct:
         self._unknown += 1
         self._unknown_bytes += size
 
+    def end(self, fault: str | None) -> None:
+        """It goes; what comes of reads that are still under way changes nothing any more."""
+        self._was_unlucky = self.may_be_unlucky
+        self.ended_for = fault
+
     @property
     def may_be_unlucky(self) -> bool:
         """Whether a line that carries nothing one way would have looked like that, too."""
+        if self._was_unlucky is not None:
+            return self._was_unlucky
         return self._failures >= MAX_FAILURES > self._unreadable
 
     def fault(self) -> str | None:

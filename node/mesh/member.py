@@ -204,7 +204,7 @@ class Member:
                     self._note_manners(output)
                 case Closed(reason, is_fault):
                     self.close_reason = reason
-                    self.conduct.ended_for = reason if is_fault else None
+                    self.conduct.end(reason if is_fault else None)
                     self.state_changed.set()
                 case _:
                     assert_never(output)

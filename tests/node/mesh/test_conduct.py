@@ -156,6 +156,22 @@ def test_reads_that_fail_one_after_the_other() -> None:
     assert conduct.may_be_unlucky
 
 
+def test_what_comes_after_its_end_is_no_excuse_and_no_fault() -> None:
+    """Found by seed 304900: a value that came from elsewhere turned bad luck into a lie."""
+    conduct = Conduct(0)
+    for _ in range(MAX_FAILURES):
+        conduct.note_failure(Cause.MISSING, 0, 1)
+    conduct.end(conduct.fault())
+    conduct.note_delivered(1)
+    assert conduct.may_be_unlucky
+    honest = Conduct(0)
+    honest.end(None)
+    for _ in range(MAX_FAILURES):
+        honest.note_failure(Cause.MISSING, 0, 1)
+    assert not honest.may_be_unlucky
+    assert honest.ended_for is None
+
+
 def test_who_speaks_between_two_reads_that_stall_could_have_answered() -> None:
     conduct = Conduct(0)
     for _ in range(MAX_FAILURES):
