@@ -67,6 +67,7 @@ class Downloads:
     def settings(self, settings: ReplicationSettings) -> None:
         self._settings = settings
         self.heads.forks.is_allowed = settings.follows_forks
+        self.heads.forks.writer = settings.writer
         self.heads.delay_seconds = settings.head_delay_seconds
         self._conflicts.compare_seconds = settings.compare_seconds
 

@@ -4,12 +4,18 @@ The peer proves its head from nothing. Then a hash request for each step finds h
 log is common to both; the rest is cut off, and the new head takes its place, in one commit.
 Nothing of ours is touched before the whole way is proven. A writer never follows: its history
 is the one in its hands.
+
+The same way a reader goes on that its writer cannot lead on from where it is: the writer has pruned
+its tree, and proves its head from nothing. Then all that was here is given up.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyroaring import BitMap64
 
+from hypercore import flat_tree
 from hypercore.errors import InvalidProof
 from hypercore.fork_search import ForkSearch
 from hypercore.log import EMPTY_HEAD, Changeset, Head
@@ -29,6 +35,8 @@ class ForkFollower:
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self.is_allowed = True
+        self.writer: bytes | None = None
+        """Who is believed that it cannot prove the way from our length any more."""
         self._peer: RemotePeer | None = None
         self._request: InflightRequest | None = None
         self._search: ForkSearch | None = None
@@ -38,18 +46,21 @@ class ForkFollower:
         return request is self._request
 
     def is_ahead(self, peer: RemotePeer) -> bool:
-        """Whether the peer has a later fork that we can follow."""
-        sync = peer.sync
-        return (
-            sync is not None
-            and sync.uploading
-            and sync.length > 0
-            and sync.fork > self._log.head.fork
-            and sync.fork != peer.refused_fork
-            and self._log.head.length > 0
-            and not self._log.is_writable
-            and self.is_allowed
-        )
+        """Whether the peer has a later fork that we can follow, or has left us behind in ours."""
+        sync, head = peer.sync, self._log.head
+        if (
+            sync is None
+            or not sync.uploading
+            or sync.length == 0
+            or sync.fork == peer.refused_fork
+            or head.length == 0
+            or self._log.is_writable
+        ):
+            return False
+        if sync.fork == head.fork:
+            is_writer = peer.public_key == self.writer
+            return is_writer and peer.is_cut_off_from(head.fork, head.length)
+        return sync.fork > head.fork and self.is_allowed
 
     def pursue(self, peer: RemotePeer, now: float, patience_seconds: float) -> None:
         """Ask the peer for the next step, when it is its turn."""
@@ -93,6 +104,8 @@ class ForkFollower:
             if proof.upgrade is None or proof.block or proof.hash or proof.seek:
                 raise InvalidProof("an answer to something else than was asked")
             proven = verify_proof(proof, EMPTY_HEAD, _no_node, verifier)
+            if proven.head is not None and proven.head.fork == self._ours.fork:
+                return self._begin_anew(proven)
             self._search = ForkSearch(proven, self._ours, self._log.read_node)
         else:
             if proof.hash is None or proof.block or proof.seek or proof.upgrade:
@@ -103,6 +116,22 @@ class ForkFollower:
         changes = self._search.changeset()
         self.stop()
         return changes
+
+    def _begin_anew(self, proven: Changeset) -> Changeset | None:
+        """Give up what is here for a longer head of the same history.
+
+        Raises: InvalidProof when it is another one, as far as can be told.
+        """
+        self.stop()
+        head = proven.head
+        if head is None or head.length <= self._ours.length:
+            return None
+        for root in head.roots:
+            stored = self._log.read_node(root.index)
+            is_whole = flat_tree.right_span(root.index) < 2 * self._ours.length
+            if is_whole and stored is not None and stored.hash != root.hash:
+                raise InvalidProof("a head of another history", root.index)
+        return replace(proven, truncated_to=0)
 
     def stop(self) -> None:
         """Give the search up; a later one starts from the beginning."""

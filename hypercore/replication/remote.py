@@ -45,7 +45,8 @@ class Reports:
 class RemotePeer:
     """One peer of one core, from its handshake to the end of its channel."""
 
-    def __init__(self, uploads: Uploads, counters: Counters) -> None:
+    def __init__(self, uploads: Uploads, counters: Counters, public_key: bytes = b"") -> None:
+        self.public_key = public_key
         self.uploads = uploads
         self.counters = counters
         self.wire = WireCounts()
@@ -251,6 +252,17 @@ class RemotePeer:
             # An empty log has no history to lose: it may start with a later fork.
             return length == 0 and sync.fork > fork
         return sync.can_upgrade and sync.remote_length == length
+
+    def is_cut_off_from(self, fork: int, length: int) -> bool:
+        """Whether it is ahead, knows our length, and cannot prove the way from there."""
+        sync = self.sync
+        return (
+            sync is not None
+            and sync.fork == fork
+            and sync.length > length
+            and sync.remote_length == length
+            and not sync.can_upgrade
+        )
 
     def may_upgrade_us(self, fork: int, length: int) -> bool:
         """Whether it can upgrade us, or may say so once it heard of our length."""

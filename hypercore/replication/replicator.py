@@ -70,10 +70,10 @@ class Replicator:
 
     # --- peers -------------------------------------------------------------------------------
 
-    def add_peer(self) -> tuple[RemotePeer, list[Output]]:
+    def add_peer(self, public_key: bytes = b"") -> tuple[RemotePeer, list[Output]]:
         """A peer whose capability is verified; it is told where we stand."""
         counters = Counters()
-        peer = RemotePeer(Uploads(self._log, counters), counters)
+        peer = RemotePeer(Uploads(self._log, counters), counters, public_key)
         peer.inflight.resize(self.settings.first_window, self.settings.max_window)
         self.peers.append(peer)
         self._announcer.advance()
@@ -353,11 +353,14 @@ class Replicator:
         changesets = intake.changesets()
         if not changesets:
             return
+        before = self._announcer.served
         self._log.commit(changesets)
-        fork = self._announcer.served.fork
         self._announcer.advance()
-        if self._announcer.served.fork != fork:
+        is_same_fork = self._announcer.served.fork == before.fork
+        if not is_same_fork or any(changes.truncated_to is not None for changes in changesets):
             self._history_changed()
+            for peer in self.peers if is_same_fork else ():
+                self._announcer.dropped(peer, 0, before.length)
         if any(changes.head is not None or changes.manifest for changes in changesets):
             for peer in self.peers:
                 peer.reached(self._log.head.length)

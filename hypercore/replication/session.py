@@ -317,7 +317,7 @@ class CoreReplication:
         try:
             if not self._is_capable(channel):
                 return False
-            peer, outputs = self._replicator.add_peer()
+            peer, outputs = self._replicator.add_peer(channel.link.remote_public_key)
             self._had_peers = True
             served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served

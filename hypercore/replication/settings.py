@@ -27,6 +27,11 @@ class ReplicationSettings:
     follows_forks: bool = True
     """Whether a reader goes over to a history that its writer has put in place of the old one."""
 
+    writer: bytes | None = None
+    """The public key of the peer that writes the log. When that one cannot prove any more how it
+    goes on from our length, because it has pruned its tree, a reader gives up what it has and
+    begins with the present head. Of any other peer that is not believed."""
+
     head_delay_seconds: float = 0.0
     """How long a longer head that a peer announces may stay there while nobody here waits for it:
     what is appended meanwhile is proven together. The first one of a channel never waits."""

@@ -189,7 +189,7 @@ async def _serve_admitted(
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
         member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
-        _configure(core)
+        _configure(core, member.id)
         member.outbox.serve(lambda: mesh.data.durable_length, mesh.data.replication.announce)
         mesh.add(member)
         head = mesh.recall.meet(core.head)
@@ -217,9 +217,10 @@ async def _serve_admitted(
         core.release()
 
 
-def _configure(core: Core) -> None:
+def _configure(core: Core, writer: bytes) -> None:
     settings = replace(
         core.replication.settings,
+        writer=writer,
         head_delay_seconds=HEAD_DELAY_SECONDS,
         compare_seconds=COMPARE_HEADS_SECONDS,
     )

@@ -12,6 +12,9 @@ from hypercore.replication.channel import RemoteOpen, Take
 Key = tuple[str, bytes | None]
 Message = tuple[int, bytes]
 
+FIRST_KEY, SECOND_KEY = b"i" * 32, b"o" * 32
+"""Public keys of the first and the second of a pair."""
+
 
 @dataclass(frozen=True)
 class MemoryLink:
@@ -151,7 +154,7 @@ class MemoryMux:
 
 
 def memory_mux_pair() -> tuple[MemoryMux, MemoryMux]:
-    one = MemoryMux(MemoryLink(True, b"h" * 64, b"o" * 32))
-    other = MemoryMux(MemoryLink(False, b"h" * 64, b"i" * 32))
+    one = MemoryMux(MemoryLink(True, b"h" * 64, SECOND_KEY))
+    other = MemoryMux(MemoryLink(False, b"h" * 64, FIRST_KEY))
     one.other, other.other = other, one
     return one, other
