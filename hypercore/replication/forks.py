@@ -6,7 +6,8 @@ Nothing of ours is touched before the whole way is proven. A writer never follow
 is the one in its hands.
 
 The same way a reader goes on that its writer cannot lead on from where it is: the writer has pruned
-its tree, and proves its head from nothing. Then all that was here is given up.
+its tree, and proves its head from nothing. Then all that was here is given up. That both heads are
+of one history cannot be told then, but for subtrees that both have.
 """
 
 from __future__ import annotations
