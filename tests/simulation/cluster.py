@@ -338,9 +338,10 @@ class Cluster:
     async def _unseen(self, co_id: RawCoId, session_id: CoSessionId) -> list[str]:
         """Who holds one of two continuations, of which others hold the other, and has no evidence.
 
-        The two are of different lengths.
+        The two are of different lengths, and who has the shorter one asks for the other.
         """
         counts: dict[int, int] = {}
+        wanted: set[int] = set()
         unaware: list[int] = []
         for node in self._readers:
             if node.sync is None or node.store is None:
@@ -349,10 +350,11 @@ class Cluster:
             if held > self._truth.forked[co_id, session_id]:
                 counts[node.number] = held
                 known = {(fork.co_id, fork.session_id) for fork in await node.store.forks()}
-                wants = node.wants(co_id, self._truth.headers)
-                if (co_id, session_id) not in known and wants:
-                    unaware.append(node.number)
-        if len(set(counts.values())) < 2:
+                if node.wants(co_id, self._truth.headers):
+                    wanted.add(held)
+                    if (co_id, session_id) not in known:
+                        unaware.append(node.number)
+        if min(wanted, default=0) == max(counts.values(), default=0):
             return []
         return [f"node {number} has no evidence that {session_id} forks" for number in unaware]
 
