@@ -56,6 +56,9 @@ class Downloads:
         self.pushed: list[int] = []
         """Blocks that came unasked; the replicator withdraws requests for them."""
 
+        self._accepted_blocks: list[int] = []
+        """Those that were verified and are to be committed."""
+
         self.is_reassigning = False
         """Something was put back that other peers may have; the replicator clears it."""
 
@@ -337,7 +340,7 @@ class Downloads:
             peer.counters.bytes_received += len(value)
             if self.demand.is_asked(index):
                 self.pushed.append(index)
-            self.demand.settle(index)
+            self._accepted_blocks.append(index)
         return True
 
     def _receive_fork(
@@ -354,7 +357,17 @@ class Downloads:
         peer.counters.blocks_received += 1
         peer.counters.bytes_received += size
         peer.inflight.finish(request)
-        self.demand.settle(request.index)
+        self._accepted_blocks.append(request.index)
+
+    def settle(self, *, is_stored: bool) -> None:
+        """What was accepted is in the storage; or it is not, and is asked for again."""
+        settle = self.demand.settle if is_stored else self.demand.put_back
+        for index in self._accepted_blocks:
+            settle(index)
+        self._accepted_blocks.clear()
+        if not is_stored:
+            self.pushed.clear()
+            self.is_reassigning = True
 
     def _answered(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)

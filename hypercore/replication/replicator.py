@@ -285,7 +285,12 @@ class Replicator:
         if blocks:
             peer.speed.answered(blocks, now)
             self._recheck.arrived(now)
-        self._commit(intake, has_blocks=blocks > 0)
+        try:
+            self._commit(intake, has_blocks=blocks > 0)
+        except BaseException:
+            self._downloads.settle(is_stored=False)
+            raise
+        self._downloads.settle(is_stored=True)
         if peer.contiguous_length > contiguous_before:
             self._note_contiguous(peer)
         if self._downloads.pushed:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from hypercore.errors import StorageFailed
+from hypercore.log import Changeset
 from hypercore.replication.messages import (
     Data,
     MessageType,
     Range,
     Want,
 )
+from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import (
     Recorder,
     block,
@@ -246,6 +250,35 @@ def test_a_peer_without_any_block_says_so_when_asked() -> None:
     assert all(map(leecher.replicator.nobody_has, range(200)))
     told = [Range.decode(payload) for payload in to_leecher.of(MessageType.RANGE)]
     assert told == [Range(0, 200, drop=True)]
+
+
+class FullLog(MemoryLog):
+    """The next blocks that come cannot be stored."""
+
+    is_full = False
+
+    def commit(self, changesets: Sequence[Changeset]) -> None:
+        if self.is_full and any(changes.blocks for changes in changesets):
+            raise StorageFailed("no room")
+        super().commit(changesets)
+
+
+@pytest.mark.parametrize("wanted", [range(50), [3, 7, 49]])
+def test_what_could_not_be_stored_is_asked_for_again(wanted: range | list[int]) -> None:
+    """Found by seed 312080: a full disk that had room at once lacked some blocks for good."""
+    log = writer(50)
+    seeder, leecher = Node(log), Node(FullLog(key=log.key))
+    leecher.want(wanted)
+    assert isinstance(leecher.log, FullLog)
+    leecher.log.is_full = True
+    channel = Channel(seeder, leecher)
+    with pytest.raises(StorageFailed):
+        settle(channel)
+    for end in channel.ends:
+        end.close(0.0)
+    leecher.log.is_full = False
+    settle(Channel(seeder, leecher))
+    assert sorted(leecher.log.blocks) == list(wanted)
 
 
 def test_answers_may_come_in_any_order() -> None:
