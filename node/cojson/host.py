@@ -169,8 +169,9 @@ class SyncHost:
                     self._engine.receive_content(content, open_receipt.number, *foreseen)
                 )
             receipt = await open_receipt.wait_settled()
-        if receipt.refused:
-            _log.warning("content refused", source=source, reasons=dict(receipt.refused))
+        if receipt.refused or receipt.partly:
+            reasons = {**receipt.refused, **receipt.partly}
+            _log.warning("content refused", source=source, reasons=reasons)
         return receipt
 
     def changes(self) -> ChangeFeed:

@@ -107,9 +107,10 @@ class Intake:
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
-        if verified.refusals and verified.logs and delivery.sender is not None:
-            reason = summary(verified.refusals)
-            out.append(Refused(delivery.sender.peer_id, co_id, reason))
+        if verified.refusals and verified.logs:
+            delivery.partly = summary(verified.refusals)
+            if delivery.sender is not None:
+                out.append(Refused(delivery.sender.peer_id, co_id, delivery.partly))
         self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
             self._refuse(delivery, summary(verified.refusals), out)
@@ -377,8 +378,8 @@ class Intake:
             delivery.sender.unsettled_bytes -= delivery.size
         was_waiting = delivery.is_told_waiting
         if delivery.receipt is not None and not (is_waiting and was_waiting):
-            co_id = delivery.content.co_id
-            out.append(Settled(delivery.receipt, co_id, refusal, is_waiting, was_waiting))
+            about = delivery.content.co_id, refusal, is_waiting, was_waiting, delivery.partly
+            out.append(Settled(delivery.receipt, *about))
             delivery.is_told_waiting = is_waiting
 
     def tick(self, delivery: Delivery, co_id: RawCoId, out: list[Output]) -> None:

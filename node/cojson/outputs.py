@@ -106,6 +106,8 @@ class Settled:
     refusal: str | None = None
     is_waiting: bool = False
     was_waiting: bool = False
+    partly: str | None = None
+    """Why some of its sessions were refused, if others were stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class OpenReceipt:
     _settled: trio.Event = field(default_factory=trio.Event)
     _accepted: set[RawCoId] = field(default_factory=set)
     _refused: dict[RawCoId, str] = field(default_factory=dict)
+    _partly: dict[RawCoId, str] = field(default_factory=dict)
     _waiting: Counter[RawCoId] = field(default_factory=Counter)
 
     async def wait_settled(self) -> Receipt:
@@ -32,7 +33,8 @@ class OpenReceipt:
         """
         if self.unresolved > 0:
             await self._settled.wait()
-        return Receipt(frozenset(self._accepted), self._refused, frozenset(+self._waiting))
+        waiting = frozenset(+self._waiting)
+        return Receipt(frozenset(self._accepted), self._refused, waiting, self._partly)
 
     def note(self, settled: Settled) -> None:
         co_id = settled.co_id
@@ -46,6 +48,8 @@ class OpenReceipt:
             self._refused[co_id] = settled.refusal
         else:
             self._accepted.add(co_id)
+        if settled.partly is not None:
+            self._partly[co_id] = settled.partly
         if self.unresolved <= 0:
             self._settled.set()
 

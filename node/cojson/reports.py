@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from node.covalue.content import Content
@@ -38,6 +38,8 @@ class Receipt:
     """Why; nothing of it was kept."""
     waiting: frozenset[RawCoId]
     """Kept aside until a group or account it depends on is here."""
+    partly: Mapping[RawCoId, str] = field(default_factory=dict)
+    """Of those accepted: why some of their sessions were refused."""
 
 
 @dataclass(frozen=True, slots=True)

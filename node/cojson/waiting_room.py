@@ -52,6 +52,8 @@ class Delivery:
     """
     foreseen: Mapping[CoSessionId, Extension] | None = None
     """What `foresight.py` made of it when it came; until it is judged, or set aside."""
+    partly: str | None = None
+    """Why some of its sessions were refused, if others were not."""
     is_told_waiting: bool = False
     """Whether who holds the receipt knows that it is set aside."""
 

@@ -59,6 +59,11 @@ class Receipt(Protocol):
         """Why; nothing of it was kept."""
         ...
 
+    @property
+    def partly(self) -> Mapping[RawCoId, str]:
+        """Why some sessions of these were refused; others were kept."""
+        ...
+
 
 class ContentDoor(Protocol):
     """What fetching needs from `SyncHost`: all content comes in by the same door."""
@@ -260,8 +265,8 @@ class Fetcher:
             if wanted and source.may_write and not self.pause_reason:
                 await _Delivery(self, source, 0).bring(wanted)
 
-    async def receive(self, member: Source, contents: Sequence[Content]) -> frozenset[RawCoId]:
-        """Hand in what a member's bee held; returns the ids of what was refused."""
+    async def receive(self, member: Source, contents: Sequence[Content]) -> Receipt:
+        """Hand in what a member's bee held."""
         if self.origins is not None:
             self.origins.note(member.id, contents)
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
@@ -272,7 +277,7 @@ class Fetcher:
         if self.provenance is not None:
             taken = {content.co_id for content in contents} - receipt.refused.keys()
             self.provenance.note(member.id, taken)
-        return frozenset(receipt.refused)
+        return receipt
 
     async def is_held(self, co_id: RawCoId) -> bool:
         return (await stored_state(self._host, co_id)).header
@@ -340,8 +345,8 @@ class _Delivery:
                 own = report.then(level) if len(wanted) == 1 else report
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
             total = total.then(wave).then(level)
-            refused = await self._fetcher.receive(self._member, contents)
-            for co_id in refused:
+            receipt = await self._fetcher.receive(self._member, contents)
+            for co_id in [*receipt.refused, *receipt.partly]:
                 if any(
                     part.after for item in readings[co_id][0].contents for part in item.new.values()
                 ):
@@ -350,7 +355,7 @@ class _Delivery:
                 co_id: reached
                 for co_id, (reading, _) in readings.items()
                 if not reading.is_complete
-                and co_id not in refused
+                and co_id not in receipt.refused
                 and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
         return total

@@ -88,6 +88,18 @@ async def stored(transactions: Sequence[Transaction], log: DataLog | None = None
     return store
 
 
+async def test_who_handed_in_sessions_of_which_one_does_not_fit_is_told() -> None:
+    log = DataLog()
+    async with open_sync_host(await stored(OURS, log)) as host:
+        other = ANN.content(FREE, edits(1), session="other", as_agent=True)
+        mixed = replace(other, new={**other.new, **content(THEIRS, 5).new})
+        receipt = await host.receive_content("test", [mixed])
+        assert receipt.accepted == {FREE.id}
+        assert receipt.refused == {}
+        assert "bad signature" in receipt.partly[FREE.id]
+        assert (await host.receive_content("test", [other])).partly == {}
+
+
 def check(transactions: Sequence[Transaction], after: int = 0, author: Author = ANN) -> CheckFork:
     part = content(transactions, after, author).new[SESSION]
     return CheckFork(FREE.id, SESSION, part, KEY, "a")

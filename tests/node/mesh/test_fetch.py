@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import trio
@@ -65,6 +65,7 @@ class FakeData:
 @dataclass(frozen=True)
 class Receipt:
     refused: Mapping[RawCoId, str]
+    partly: Mapping[RawCoId, str] = field(default_factory=dict)
 
 
 class Door:
@@ -293,6 +294,30 @@ async def test_a_second_look_goes_to_the_end_and_is_taken_once() -> None:
     assert len(data.reads) == 2 + 3
     await suspects.look_into(alice, value.id, 10)
     assert len(data.reads) == 2 + 3
+
+
+class DoubtingDoor(Door):
+    """One of the sessions does not fit."""
+
+    async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
+        receipt = await super().receive_content(source, contents)
+        return Receipt(receipt.refused, {content.co_id: "bad signature" for content in contents})
+
+
+async def test_what_is_refused_in_part_has_a_second_look() -> None:
+    """Found by seed 316950: the other session fitted, and no evidence of the fork was found."""
+    value = Author(1).value("parted")
+    first, second = value.edit("[0]", with_header=True), value.edit("[1]")
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        return Reading([second] if known.sessions else [first, second])
+
+    alice, data = member(ALICE, read)
+    door = DoubtingDoor()
+    door.states[value.id] = first.known_state
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(claims(value, ALICE))
+    assert door.batches == [[value.id], [value.id, value.id]]
+    assert len(data.reads) == 2
 
 
 class FullDoor(Door):
