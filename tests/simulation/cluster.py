@@ -314,11 +314,14 @@ class Cluster:
 
     def _compare(self, co_id: RawCoId, states: dict[int, dict[CoSessionId, int]]) -> Iterable[str]:
         wanted: dict[CoSessionId, int] = {}
+        # What only readers are left to hold, since its writer was shut out, they do not pass on.
+        writers = {node.number for node in self._readers if node.takes_clients}
         for number, counts in states.items():
             states[number] = {
                 key: self._truth.sound(co_id, key, count) for key, count in counts.items()
             }
-            merge_counts(wanted, states[number])
+            if number in writers:
+                merge_counts(wanted, states[number])
         deletions = {key: count for key, count in wanted.items() if is_delete_session(key)}
         wanted = deletions or wanted
         for node in self._readers:
@@ -326,7 +329,9 @@ class Cluster:
                 yield f"node {node.number} is not up"
             elif node.wants(co_id, self._truth.headers):
                 held = states.get(node.number)
-                if held is None or {key: held.get(key, 0) for key in wanted} != wanted:
+                is_given = not writers.isdisjoint(states)
+                lacks = held is None or {key: held.get(key, 0) for key in wanted} != wanted
+                if is_given and lacks:
                     yield f"node {node.number} has {held} of {co_id}, wanted {wanted}"
         for client in self._clients:
             if co_id in client.wanted and not deletions:
