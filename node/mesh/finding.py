@@ -150,8 +150,8 @@ class Finder:
         inquiry = Inquiry()
         for co_id in ids:
             inquiry.wanted[co_id] = held_sessions(await stored_state(self._host, co_id))
-        queries = sum(member.ask(inquiry) for member in list(self._members.values()))
-        inquiry.sent(queries)
+        members = list(self._members.values())
+        inquiry.sent(sum(member.ask(inquiry, counts_copies=True) for member in members))
         await inquiry.wait_complete()
         await self._fetcher.fetch_all(await inquiry.wait_enough(inquiry.wanted))
 

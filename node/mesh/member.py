@@ -354,7 +354,7 @@ class Member:
 
     @property
     def may_write(self) -> bool:
-        """Whether what it holds is taken: else nothing is asked of it or heard from it."""
+        """Whether what it holds is taken: else it is asked for nothing, and not heard."""
         return self._role is not None and self._role.may_write
 
     @property
@@ -379,14 +379,17 @@ class Member:
         patience_seconds: float = ANSWER_SECONDS,
         *,
         wants_push: bool = False,
+        counts_copies: bool = False,
     ) -> int:
         """Put the question; returns in how many queries, each of which the inquiry sees end.
 
         With `wants_push` the member is to send the blocks of what it has along.
 
-        None to who may not write: what it has is not taken.
+        None to who may not write: what it has is not taken. But where it `counts_copies`, a copy
+        is a copy, whoever keeps it.
         """
-        if self.is_frozen or not self.may_write:
+        is_of_use = self.may_write or (counts_copies and self.may_read)
+        if self.is_frozen or not is_of_use:
             return 0
         wants_push = wants_push and self.data is not None and self.data.expect_pushes(self.id)
         outputs = self.session.ask(

@@ -10,6 +10,7 @@ from hypercore.crypto import KeyPair
 from node.access.gate import Gate
 from node.access.reasons import Reason
 from node.cojson.gatekeeper import Origin
+from node.cojson.host_options import HostOptions
 from node.mesh.membership import Membership
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
@@ -21,6 +22,7 @@ from tests.node.mesh.nodes import (
     subscribed,
     wait_until,
 )
+from tests.node.mesh.test_sync import acknowledged
 from tests.support.authors import Author as Person
 from tests.support.authors import edits, map_header
 from tests.support.engine_shell import EngineShell
@@ -105,6 +107,24 @@ async def test_a_member_that_becomes_a_writer_is_heard_and_one_that_was_is_not(
             await member.host.receive_content("test", [value.edit("[1]")])
             await trio.sleep(30)
             assert await admin.counts(value.id) == {value.session_id: 1}
+
+
+async def test_the_copy_of_a_reader_counts_for_who_asks_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 319791: it had said so before anybody waited for that, and was not asked."""
+    founder = founded()
+    value = Author(1).value("kept")
+    async with (
+        open_mesh_node(1, founder, options=HostOptions(min_copies=2)) as admin,
+        open_mesh_node(2, joined(founder, Role.READER), ReplicaPolicy(everything=True)) as member,
+        connected(admin, member),
+    ):
+        await admin.host.receive_content("test", [value.edit("[]", with_header=True)])
+        await member.wait_counts({value.id: {value.session_id: 1}})
+        await trio.sleep(30)
+        with trio.fail_after(10):
+            await acknowledged(admin, value)
 
 
 def test_clients_of_a_reader_write_nothing() -> None:
