@@ -1,4 +1,4 @@
-"""[trio] Making members known to one another, so that each can dial each."""
+"""[trio] Making members known to one another, so that each can dial each, also when it is lost."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Acquaintance(Protocol):
     id: bytes
     hearsay: Hearsay
 
+    @property
+    def is_expelled(self) -> bool: ...
     def expel(self, fault: str) -> None: ...
 
 
@@ -89,8 +91,10 @@ class Introducer:
                 await self._hear(host, member, channel)
                 nursery.cancel_scope.cancel()
         finally:
-            self._present.pop(member, None)
+            addresses = self._present.pop(member, ())
             channel.close()
+            if not member.is_expelled:  # it may not know that we are cut off from it
+                self._dial(member.id, addresses, is_lost=True)
 
     async def _tell(self, member: Acquaintance, channel: MessageChannel) -> None:
         told: dict[bytes, tuple[str, ...]] = {}
@@ -135,12 +139,14 @@ class Introducer:
             hosts = (address for address in addresses if "://" not in address)
             self._book.note_address(met.id, next(hosts, ""))
 
-    def _dial(self, id: bytes, addresses: Sequence[str]) -> None:
+    def _dial(self, id: bytes, addresses: Sequence[str], *, is_lost: bool = False) -> None:
         dialer = self._dialer
-        if dialer is None or id == self._own_id or self._is_here(id) or self._is_barred(id):
+        is_here = any(other.id == id for other in self._present) if is_lost else self._is_here(id)
+        if dialer is None or id == self._own_id or is_here or self._is_barred(id):
             return
         for address in addresses:
             with suppress(ValueError):  # of a later version
                 where = address if "://" in address else parse_address(address)
                 dialer.suggest_peer(where, id)
-        _log.debug("introduced", id=id.hex()[:12], addresses=list(addresses))
+        event = "lost" if is_lost else "introduced"
+        _log.debug(event, id=id.hex()[:12], addresses=list(addresses))

@@ -353,6 +353,11 @@ class Member:
         return self._role
 
     @property
+    def is_expelled(self) -> bool:
+        """Whether it goes, or went, for what it did."""
+        return self.conduct.ended_for is not None
+
+    @property
     def may_write(self) -> bool:
         """Whether what it holds is taken: else it is asked for nothing, and not heard."""
         return self._role is not None and self._role.may_write

@@ -67,6 +67,10 @@ class Stranger:
     hearsay: Hearsay = field(default_factory=Hearsay)
     fault: str = ""
 
+    @property
+    def is_expelled(self) -> bool:
+        return bool(self.fault)
+
     def expel(self, fault: str) -> None:
         self.fault = fault
 
@@ -123,6 +127,36 @@ async def test_it_dials_whom_it_lacks_where_nobody_else_is(autojump_clock: trio.
         assert len(party.dialed) == 2, "bob is here"
         assert not ann.fault
         channel.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_back", "id", "is_dialed"),
+    [
+        ("", False, BOB, True),
+        ("it lied", False, BOB, False),
+        ("", True, BOB, False),
+        ("", False, EVE, False),
+    ],
+)
+async def test_whom_it_loses_it_dials(
+    fault: str, is_back: bool, id: bytes, is_dialed: bool
+) -> None:
+    """Found by seed 316922: the other end may take the connection for alive for seconds."""
+    party, bob = Party(), Stranger(id)
+    async with trio.open_nursery() as nursery:
+        channel = await party.meet(nursery, bob)
+        channel.send(0, encode({id: ("10.0.0.2:1",)}))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not party.dialed
+        bob.fault = fault
+        if is_back:
+            again = await party.meet(nursery, Stranger(id))
+            again.send(0, encode({id: ("10.0.0.2:1",)}))
+            await trio.testing.wait_all_tasks_blocked()
+        channel.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ((("10.0.0.2", 1), id) in party.dialed) is is_dialed
+        nursery.cancel_scope.cancel()
 
 
 async def test_it_tells_of_those_alone_who_said_it_themselves_and_are_not_known(
