@@ -60,7 +60,7 @@ class ForkFollower:
             return False
         if sync.fork == head.fork:
             is_writer = peer.public_key == self.writer
-            return is_writer and peer.is_cut_off_from(head.fork, head.length)
+            return is_writer and peer.has_left_behind(head.fork, head.length)
         return sync.fork > head.fork and self.is_allowed
 
     def pursue(self, peer: RemotePeer, now: float, patience_seconds: float) -> None:

@@ -253,7 +253,7 @@ class RemotePeer:
             return length == 0 and sync.fork > fork
         return sync.can_upgrade and sync.remote_length == length
 
-    def is_cut_off_from(self, fork: int, length: int) -> bool:
+    def has_left_behind(self, fork: int, length: int) -> bool:
         """Whether it is ahead, knows our length, and cannot prove the way from there."""
         sync = self.sync
         return (

@@ -280,17 +280,17 @@ class Replicator:
         intake = Intake(self._log)
         blocks_before = peer.counters.blocks_received
         contiguous_before = peer.contiguous_length
-        outputs = self._receive_all(peer, messages, intake, now)
-        blocks = peer.counters.blocks_received - blocks_before
-        if blocks:
-            peer.speed.answered(blocks, now)
-            self._recheck.arrived(now)
+        is_stored = False
         try:
+            outputs = self._receive_all(peer, messages, intake, now)
+            blocks = peer.counters.blocks_received - blocks_before
+            if blocks:
+                peer.speed.answered(blocks, now)
+                self._recheck.arrived(now)
             self._commit(intake, has_blocks=blocks > 0)
-        except BaseException:
-            self._downloads.settle(is_stored=False)
-            raise
-        self._downloads.settle(is_stored=True)
+            is_stored = True
+        finally:
+            self._downloads.settle(is_stored=is_stored)
         if peer.contiguous_length > contiguous_before:
             self._note_contiguous(peer)
         if self._downloads.pushed:

@@ -65,6 +65,7 @@ class CoreReplication:
         self.refusals = Refusals()
         """Why channels with these remotes were ended, the last time that they broke a rule."""
         self.departures = Departures()
+        """Who has gone, for who has to know."""
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
 

@@ -37,7 +37,7 @@ from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher, FetchReport
 from node.mesh.finding import Finder, count_copies
-from node.mesh.follow import CatchUp, CoreData
+from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData
 from node.mesh.hearsay_messages import HearsayMessage
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
@@ -422,7 +422,10 @@ class Mesh:
             if core is None:
                 return
             try:
-                self.host.announce(await CoreData(core).scan(recovered.start, recovered.stop))
+                data = CoreData(core)
+                for start in recovered[::PAGE_BLOCKS]:
+                    stop = min(start + PAGE_BLOCKS, recovered.stop)
+                    self.host.announce(await data.scan(start, stop))
             except MemberDataError as error:  # then they find out when they compare again
                 _log.warning("cannot tell what came back", error=str(error))
             finally:

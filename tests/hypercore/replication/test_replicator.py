@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from hypercore.errors import StorageFailed
+from hypercore.errors import CorruptStorage, StorageFailed
 from hypercore.log import Changeset
+from hypercore.merkle import MerkleNode
 from hypercore.replication.messages import (
     Data,
     MessageType,
@@ -279,6 +280,40 @@ def test_what_could_not_be_stored_is_asked_for_again(wanted: range | list[int]) 
     leecher.log.is_full = False
     settle(Channel(seeder, leecher))
     assert sorted(leecher.log.blocks) == list(wanted)
+
+
+class FailingLog(MemoryLog):
+    """One read of a tree node fails, after so many."""
+
+    reads_left = -1
+
+    def read_node(self, index: int) -> MerkleNode | None:
+        self.reads_left -= 1
+        if self.reads_left == 0:
+            raise CorruptStorage("a log", "a read failed")
+        return super().read_node(index)
+
+
+def test_what_came_before_a_read_failed_is_asked_for_again() -> None:
+    log = writer(50)
+    wanted = [3, 7, 8, 30, 49]
+    failures = 0
+    for reads in range(1, 12):
+        seeder, leecher = Node(log), Node(FailingLog(key=log.key))
+        assert isinstance(leecher.log, FailingLog)
+        channel = Channel(seeder, leecher)
+        settle(channel)
+        leecher.want(wanted)
+        leecher.log.reads_left = reads
+        try:
+            settle(channel)
+        except CorruptStorage:
+            failures += 1
+        for end in channel.ends:
+            end.close(0.0)
+        settle(Channel(seeder, leecher))
+        assert sorted(leecher.log.blocks) == wanted, reads
+    assert failures >= 2, "before, and after a block came"
 
 
 def test_answers_may_come_in_any_order() -> None:

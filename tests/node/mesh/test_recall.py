@@ -150,6 +150,17 @@ async def go_on_alone(holder: MeshNode, path: Path) -> None:
                 await trio.sleep_forever()
 
 
+async def settle_late(node: MeshNode, holder: MeshNode, clock: trio.testing.MockClock) -> None:
+    """Who holds the blocks is slow to come back, and waited for."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    clock.jump(LONGER_SECONDS - 1)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert node.mesh.recall.state is RecallState.ASKING
+    async with connected(node, holder):
+        with trio.fail_after(20):
+            await node.mesh.recall.wait_settled()
+
+
 async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start(
     tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -160,13 +171,7 @@ async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_t
             await go_on_alone(holder, tmp_path)
         assert "51 blocks of our own log, of which we had 11: start again" in repr(stopped.value)
         async with open_mesh_node(1, path=tmp_path) as again:
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            mock_clock.jump(LONGER_SECONDS - 1)
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert again.mesh.recall.state is RecallState.ASKING
-            async with connected(again, holder):
-                with trio.fail_after(20):
-                    await again.mesh.recall.wait_settled()
+            await settle_late(again, holder, mock_clock)
             assert again.store.count() == len([*BEFORE, *SINCE])
         async with open_mesh_node(1, path=tmp_path) as settled:
             with trio.fail_after(20):
@@ -217,13 +222,7 @@ async def test_what_was_not_settled_is_settled_at_the_next_start(
         book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
         async with open_mesh_node(1, path=tmp_path, book=book) as again:
             assert again.store.count() == len(BEFORE)
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            mock_clock.jump(LONGER_SECONDS - 1)  # who holds the blocks is slow to come back
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert again.mesh.recall.state is RecallState.ASKING
-            async with connected(again, holder):
-                with trio.fail_after(20):
-                    await again.mesh.recall.wait_settled()
+            await settle_late(again, holder, mock_clock)
             assert again.store.count() == len([*BEFORE, *SINCE])
             assert again.data.get_local_value(b"recall") is None
 
