@@ -32,7 +32,7 @@ word of that interest came after the change."""
 TELL_SECONDS = 5e-6
 """What it takes to put one of them into words: its share of our time is to pay for that."""
 
-ANNOUNCE_SECONDS = 1.0
+ANNOUNCE_SECONDS = 0.5
 """How long others may not hear that our log is longer, by what came from members: nobody reads that
 there who has it from where it comes from. What is told in full is announced with that."""
 
