@@ -85,6 +85,8 @@ class KnownPeer:
     failures: int = 0
     refusals: int = 0
     next_attempt: float = 0.0
+    soonest: float = -math.inf
+    """No dial before that, whoever says that it is there."""
     last_error: str = ""
     missed_until: float = -math.inf
     cuts: int = 0  # since a connection lasted
@@ -152,8 +154,10 @@ class KnownPeer:
         `jitter` is at least 0, and the part by which it is later than others that failed as often.
         """
         seconds = BACK_OFF_SECONDS[min(self.failures, len(BACK_OFF_SECONDS) - 1)]
+        shortest = min(seconds, MISSED_BACK_OFF_SECONDS)
         if now < self.missed_until:
-            seconds = min(seconds, MISSED_BACK_OFF_SECONDS)
+            seconds = shortest
         self.failures += 1
+        self.soonest = now + shortest * (1 + jitter)
         self.next_attempt = now + seconds * (1 + jitter)
         self.state = PeerState.WAITING

@@ -148,13 +148,16 @@ class PeerBook:
         """Another peer says that this key is reached there, an address or a WebSocket's URL.
 
         That is worth a few dials, after those that anything better speaks for; only where the key
-        is proven then, a connection is kept. What is known of a place counts for more.
+        is proven then, a connection is kept. What is known of a place counts for more; that who
+        was there is there now ends a long wait.
         """
         name = where if isinstance(where, str) else f"{where[0]}:{where[1]}"
         peer = self._peers.get(name)
         if peer is not None:
             if peer.source is Source.TOLD and peer.public_key is None:
                 peer.expected_key = public_key
+            elif peer.public_key == public_key and public_key not in self._connected:
+                peer.dial_by(max(now, peer.soonest))
             return
         if self._count(Source.TOLD) >= MAX_TOLD_PEERS or public_key in self._refused:
             return

@@ -101,6 +101,27 @@ def test_a_place_that_proved_its_key_is_kept_and_no_hearsay_changes_it() -> None
         book.dial_failed(dial.name, "nobody there", 102.0 + 2 * second)
 
 
+def test_who_is_said_to_be_there_is_dialed_a_second_after_it_hung_up() -> None:
+    book = create_book()
+    book.add_static("192.0.2.7", 4000, None, 0.0)
+    for second in (0.0, 10.0):
+        assert names(book, second) == ["192.0.2.7:4000"]
+        book.dial_succeeded("192.0.2.7:4000", KEY)
+        book.connection_opened(KEY, second)
+        book.connection_closed(KEY, second + 0.25)
+    assert names(book, 13.0) == [], "it does not seem to want us"
+    book.peer_told(("192.0.2.7", 4000), OTHER, 13.0)
+    assert names(book, 13.0) == [], "that is somebody else"
+    book.peer_told(("192.0.2.7", 4000), KEY, 10.5)
+    assert names(book, 11.0) == [], "whoever says so, it is left alone for a second"
+    assert names(book, 11.5) == ["192.0.2.7:4000"]
+    book.dial_succeeded("192.0.2.7:4000", KEY)
+    book.connection_opened(KEY, 11.5)
+    book.peer_told(("192.0.2.7", 4000), KEY, 11.6)
+    book.connection_closed(KEY, 11.75)
+    assert names(book, 13.0) == [], "what was said while it was connected is no news"
+
+
 def test_many_places_that_others_tell_of_displace_nobody() -> None:
     book = create_book()
     for number in range(MAX_TOLD_PEERS + 9):
