@@ -1,7 +1,8 @@
 """Bringing over what members were found to hold: from the best, else from the next.
 
 What a value depends on (its group, the accounts of its authors) comes from the same member
-first, so that the value can be verified when it is handed in.
+first, so that the value can be verified when it is handed in. It comes even if it is denied:
+without it nothing is kept of the value, and who announced that would seem not to have it.
 """
 
 from __future__ import annotations
@@ -389,11 +390,7 @@ class _Delivery:
             for co_id in _dependencies(contents):
                 if len(self._seen) >= MAX_DEPENDENCIES:
                     break
-                if (
-                    co_id not in self._seen
-                    and self._fetcher.policy.allows(co_id)
-                    and not await self._fetcher.is_held(co_id)
-                ):
+                if co_id not in self._seen and not await self._fetcher.is_held(co_id):
                     self._seen.add(co_id)
                     lacking[co_id] = NOTHING
         if not lacking:

@@ -34,9 +34,10 @@ class ReplicaPolicy:
 
     `everything` is a full replica, `pinned` single ids, `prefixes` and `owners` follow all values
     whose id begins so or that somebody owns. What is denied beats them all: such values are
-    neither asked for nor taken from the mesh. The bounds hold for what is only followed: larger
-    values are not taken, nor those that were last changed so long ago, as their authors' clocks
-    say.
+    neither asked for nor taken from the mesh, unless another cannot be kept without (the group of
+    a value, the members of a group); then they are not kept up to date. The bounds hold for what
+    is only followed: larger values are not taken, nor those that were last changed so long ago,
+    as their authors' clocks say.
     """
 
     everything: bool = False

@@ -20,8 +20,12 @@ ENCRYPTED_SHARE = 0.15
 ROLE_SHARE = 0.3
 FOLLOW_SHARE = 0.25
 COPIES_SHARE = 0.1
+DENY_SHARE = 0.1
 """Of all runs: whose mesh is encrypted, in which one node is a reader, a second admin or blind,
-in which nodes follow something, and in which one waits for a second copy."""
+in which nodes follow something, in which one waits for a second copy, and in which one denies
+something."""
+
+_DENIED_LETTERS = 12
 
 _LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -41,6 +45,11 @@ def set_up(seed: int, plans: Sequence[NodePlan]) -> tuple[tuple[NodePlan, ...], 
     others = [plan for plan in changed if plan is not changed[number]]
     if chance.random() < COPIES_SHARE and any(map(_holds_all, others)):
         changed[number] = replace(changed[number], min_copies=2)
+    chance = derive(seed, "denials")
+    if chance.random() < DENY_SHARE:
+        number = chance.randrange(len(changed))
+        plan = changed[number]
+        changed[number] = replace(plan, policy=draw_denial(chance, plan.policy))
     return tuple(changed), is_encrypted
 
 
@@ -55,6 +64,20 @@ def draw_policy(chance: random.Random, before: ReplicaPolicy) -> ReplicaPolicy:
             ReplicaPolicy(pinned=frozenset((group,))),
             ReplicaPolicy(prefixes=tuple(f"co_z{letter}" for letter in sorted(letters))),
             ReplicaPolicy(owners=frozenset((OwnerRule(OwnerKind.GROUP, group),))),
+        )
+    )
+
+
+def draw_denial(chance: random.Random, policy: ReplicaPolicy) -> ReplicaPolicy:
+    """The policy, with something denied: some values, all of a group, or what all depend on."""
+    group = group_header(Author("client 0").account_id).id
+    letters = sorted(chance.sample(_LETTERS, _DENIED_LETTERS))
+    return chance.choice(
+        (
+            replace(policy, denied_prefixes=tuple(f"co_z{letter}" for letter in letters)),
+            replace(policy, denied=frozenset((group,))),
+            replace(policy, denied_owners=frozenset((OwnerRule(OwnerKind.OWNER, group),))),
+            replace(policy, denied=frozenset((Author("client 1").account_id,))),
         )
     )
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import trio
 
-from node.cojson.crypto import RunningHash
 from node.cojson.gatekeeper import Origin
 from node.cojson.messages import Known, Load, Message, encode_lines, read_frame
 from node.covalue.content import Content, SessionContent, Transaction
@@ -22,58 +20,11 @@ from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.session_log import feed
 from tests.simulation.determinism import Note
 from tests.simulation.nodes import SimulatedNode
+from tests.simulation.truth import Truth
 from tests.support.authors import Author, edits
 
 RECONNECT_SECONDS = 0.5
 ORIGIN = Origin("127.0.0.1")
-
-
-@dataclass
-class Session:
-    """All that was ever written in one session of one value: the truth to compare with."""
-
-    transactions: list[Transaction] = field(default_factory=list)
-    signatures: list[bytes] = field(default_factory=list)
-    """After each of them."""
-    running: RunningHash = field(default_factory=RunningHash)
-
-
-class Truth:
-    """What clients wrote, and what nodes acknowledged to them."""
-
-    def __init__(self) -> None:
-        self.headers: dict[RawCoId, CoValueHeader] = {}
-        self.sessions: dict[tuple[RawCoId, CoSessionId], Session] = {}
-        self.acknowledged: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
-        """By node."""
-        self.forked: dict[tuple[RawCoId, CoSessionId], int] = {}
-        """Sessions that go on in two ways, and where they part."""
-        self._copies: dict[int, dict[tuple[RawCoId, CoSessionId], int]] = {}
-        self.deleted: set[RawCoId] = set()
-        """Of which a deletion was written."""
-
-    def sound(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> int:
-        """Of so many transactions, those before the session was forked, if it was."""
-        return min(count, self.forked.get((co_id, session_id), count))
-
-    def session(self, co_id: RawCoId, session_id: CoSessionId) -> Session:
-        return self.sessions.setdefault((co_id, session_id), Session())
-
-    def copy(self, node: int) -> None:
-        """Its directory is copied now."""
-        self._copies[node] = dict(self.acknowledged.get(node, {}))
-
-    def put_back(self, node: int) -> None:
-        """It is put back to that: what it acknowledged since is with others, or to be sent anew."""
-        self.acknowledged[node] = self._copies[node]
-
-    def acknowledge(self, node: int, co_id: RawCoId, session_id: CoSessionId, count: int) -> bool:
-        """Whether that is news."""
-        counts = self.acknowledged.setdefault(node, {})
-        key = (co_id, session_id)
-        is_news = count > counts.get(key, 0)
-        counts[key] = max(count, counts.get(key, 0))
-        return is_news
 
 
 class SimulatedClient:

@@ -31,12 +31,13 @@ from node.access.usage import transaction_bytes
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, merge_counts
-from tests.simulation.clients import SimulatedClient, Truth
+from tests.simulation.clients import SimulatedClient
 from tests.simulation.determinism import LogWatch, derive, run_deterministic
 from tests.simulation.faults import FaultMaker
 from tests.simulation.network import Network
 from tests.simulation.nodes import MESH, SimulatedNode, encrypted, found_mesh
 from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
+from tests.simulation.truth import Truth
 from tests.support.authors import edits, group_header, map_header, role
 
 CONVERGENCE_SECONDS = 5.0
@@ -327,14 +328,15 @@ class Cluster:
         for node in self._readers:
             if node.sync is None:
                 yield f"node {node.number} is not up"
-            elif node.wants(co_id, self._truth.headers):
+            elif node.wants(co_id, self._truth):
                 held = states.get(node.number)
                 is_given = not writers.isdisjoint(states)
                 lacks = held is None or {key: held.get(key, 0) for key in wanted} != wanted
                 if is_given and lacks:
                     yield f"node {node.number} has {held} of {co_id}, wanted {wanted}"
         for client in self._clients:
-            if co_id in client.wanted and not deletions:
+            is_denied = client.node is not None and client.node.denies(co_id, self._truth)
+            if co_id in client.wanted and not deletions and not is_denied:
                 seen = client.held.get(co_id, {})
                 lacking = {key: count for key, count in wanted.items() if seen.get(key, 0) < count}
                 if lacking:
@@ -355,7 +357,7 @@ class Cluster:
             if held > self._truth.forked[co_id, session_id]:
                 counts[node.number] = held
                 known = {(fork.co_id, fork.session_id) for fork in await node.store.forks()}
-                if node.wants(co_id, self._truth.headers):
+                if node.wants(co_id, self._truth):
                     wanted.add(held)
                     if (co_id, session_id) not in known:
                         unaware.append(node.number)
@@ -407,10 +409,18 @@ class Cluster:
             for co_id, session_id, total in client.written():
                 if co_id in self._truth.deleted and not is_delete_session(session_id):
                     continue
+                # Clients here bring nothing but what they wrote: a node that denies what that needs
+                # cannot take it, nor can others what needs that.
+                if any(
+                    node.denies(needed, self._truth) or needed not in states
+                    for needed in self._truth.needs(co_id)
+                    if needed != co_id
+                ):
+                    continue
                 safe = counts.get((co_id, session_id), 0)
                 sound = self._truth.sound(co_id, session_id, total)
                 copies = sum(
-                    keeper.wants(co_id, self._truth.headers)
+                    keeper.wants(co_id, self._truth)
                     or states.get(co_id, {}).get(keeper.number, {}).get(session_id, 0) >= sound
                     for keeper in self._readers
                 )

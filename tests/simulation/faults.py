@@ -9,12 +9,12 @@ import trio
 
 from node.mesh.ticket import Role
 from tests.simulation.circumstances import draw_policy
-from tests.simulation.clients import Truth
 from tests.simulation.determinism import Note
 from tests.simulation.disk import Shortage
 from tests.simulation.network import Link, Network
 from tests.simulation.nodes import SimulatedNode
 from tests.simulation.script import Fault
+from tests.simulation.truth import Truth
 
 FLAPS = 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,6 @@ from node.cojson.room import Room, run_with_room
 from node.cojson.serve import ClientSocket, serve_client
 from node.compacting import Compacting, CompactionOptions
 from node.covalue.bee_store import BeeStore
-from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.introducing import Introducer
@@ -41,7 +40,6 @@ from node.mesh.exchange import measure_traffic
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
-from node.mesh.owners import owner_in
 from node.mesh.pushing import ValuePusher
 from node.mesh.recall import LogWasLonger
 from node.mesh.replicas import ReplicaPolicy
@@ -57,6 +55,7 @@ from swarm.io.swarm import Swarm, open_swarm
 from tests.simulation.determinism import Note
 from tests.simulation.disk import Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
+from tests.simulation.truth import Truth
 
 ACCEPTED = (*MEMBER_PROTOCOLS, whereabouts.PROTOCOL)
 MESH = Membership("bees", b"a secret of the simulation")
@@ -180,16 +179,16 @@ class SimulatedNode:
         """Whether what clients bring here is on its way to all others."""
         return not self.is_shut_out and self.plan.role in {Role.WRITER, Role.ADMIN}
 
-    def wants(self, co_id: RawCoId, headers: Mapping[RawCoId, CoValueHeader]) -> bool:
+    def wants(self, co_id: RawCoId, truth: Truth) -> bool:
         """Whether it is to hold this value, for itself or for a client."""
-        if self.sync is None:
+        if self.sync is None or self.denies(co_id, truth):
             return False
-        owners: list[str] = []
-        header: CoValueHeader | None = headers[co_id]
-        while header is not None and (owner := owner_in(header)):
-            owners.append(owner)
-            header = headers.get(RawCoId(owner))
-        return self.policy.keeps(co_id, owners) or co_id in self.sync.subscribed_ids()
+        is_kept = self.policy.keeps(co_id, truth.owners(co_id))
+        return is_kept or co_id in self.sync.subscribed_ids()
+
+    def denies(self, co_id: RawCoId, truth: Truth) -> bool:
+        """Whether it takes nothing of this value from other nodes."""
+        return self.policy.denial(co_id, truth.owners(co_id)) is not None
 
     def start(self, nursery: trio.Nursery) -> None:
         self._note(f"node {self.number} starts")

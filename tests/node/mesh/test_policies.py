@@ -176,6 +176,18 @@ async def test_what_is_denied_comes_when_it_is_allowed_again(
             await wait_ids(keeper, {*others, OF_FIRST})
 
 
+@pytest.mark.parametrize("denied", [ACCOUNT, GROUPS[0]])
+async def test_what_others_depend_on_comes_with_them_though_it_is_denied(denied: str) -> None:
+    """Else they could not be kept, and the member would seem to have announced what it lacks."""
+    policy = ReplicaPolicy(everything=True, denied=frozenset([RawCoId(denied)]))
+    async with open_mesh_node(1) as holder, open_mesh_node(2, policy=policy) as keeper:
+        await upload(holder, *recorded_contents("01-create-upload.jsonl"))
+        async with connected(holder, keeper):
+            await wait_ids(keeper, await ids_of(holder))
+            [member] = keeper.mesh.members.values()
+            assert member.conduct.undelivered == 0
+
+
 async def test_large_values_are_not_followed_but_loaded() -> None:
     author = Author(1)
     small, large = author.value("small"), author.value("large")
