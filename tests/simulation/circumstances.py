@@ -23,9 +23,10 @@ COPIES_SHARE = 0.1
 DENY_SHARE = 0.1
 """Of all runs: whose mesh is encrypted, in which one node is a reader, a second admin or blind,
 in which nodes follow something, in which one waits for a second copy, and in which one denies
-something."""
+something, or follows nothing that is large."""
 
 _DENIED_LETTERS = 12
+_LARGE_BYTES = 400
 
 _LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -69,7 +70,7 @@ def draw_policy(chance: random.Random, before: ReplicaPolicy) -> ReplicaPolicy:
 
 
 def draw_denial(chance: random.Random, policy: ReplicaPolicy) -> ReplicaPolicy:
-    """The policy, with something denied: some values, all of a group, or what all depend on."""
+    """The policy, without some values, all of a group, what all depend on, or what is large."""
     group = group_header(Author("client 0").account_id).id
     letters = sorted(chance.sample(_LETTERS, _DENIED_LETTERS))
     return chance.choice(
@@ -78,6 +79,7 @@ def draw_denial(chance: random.Random, policy: ReplicaPolicy) -> ReplicaPolicy:
             replace(policy, denied=frozenset((group,))),
             replace(policy, denied_owners=frozenset((OwnerRule(OwnerKind.OWNER, group),))),
             replace(policy, denied=frozenset((Author("client 1").account_id,))),
+            replace(policy, everything=True, max_value_bytes=_LARGE_BYTES),
         )
     )
 

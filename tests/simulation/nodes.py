@@ -183,8 +183,9 @@ class SimulatedNode:
         """Whether it is to hold this value, for itself or for a client."""
         if self.sync is None or self.denies(co_id, truth):
             return False
-        is_kept = self.policy.keeps(co_id, truth.owners(co_id))
-        return is_kept or co_id in self.sync.subscribed_ids()
+        if co_id in self.sync.subscribed_ids():
+            return True
+        return not self.policy.is_bounded and self.policy.keeps(co_id, truth.owners(co_id))
 
     def denies(self, co_id: RawCoId, truth: Truth) -> bool:
         """Whether it takes nothing of this value from other nodes."""
