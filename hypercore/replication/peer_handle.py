@@ -38,6 +38,11 @@ class PeerHandle:
         return self._peer.length
 
     @property
+    def fork(self) -> int:
+        """How often the log has been cut back that it has, as it said."""
+        return 0 if self._peer.sync is None else self._peer.sync.fork
+
+    @property
     def is_connected(self) -> bool:
         return not self._peer.is_gone
 

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from bee.bee import Bee
-from bee.errors import BeeError, CorruptTree, NotABee
+from bee.errors import BeeError, CorruptTree, HistoryReplaced, NotABee
 from bee.snapshot import Snapshot
 from hypercore.core import Core
 from hypercore.encoding import DecodeError
@@ -203,7 +203,8 @@ class CoreData:
         """What `call` reads in the tree of now, and that tree.
 
         Who erases or compacts first writes what is to stay, and then gives up the rest: a read
-        that meets a gap begins again with the head that goes with it.
+        that meets a gap begins again with the head that goes with it. So does one under which the
+        log was cut back.
 
         Raises: `_UNREADABLE`. Cancel: as `call`.
         """
@@ -212,6 +213,8 @@ class CoreData:
             length = self._core.length
             try:
                 return tree, await call(tree)
+            except HistoryReplaced:
+                continue
             except BlockNotAvailable:
                 if self._core.length == length and not await self._core.update():
                     raise
@@ -221,16 +224,28 @@ class CoreData:
     async def _wait_length(self, version: int) -> None:
         """Wait for the head of that length; the last block, the root of its tree, comes along.
 
+        Also for the fork that the member has gone on to: what is here has that length, too.
+
         Raises: MemberDataError.
         """
         core = self._core
-        if core.length >= version:
+        if core.length >= version and not self._is_cut_back:
             return
-        with trio.move_on_after(HEAD_SECONDS):
+        with trio.move_on_after(HEAD_SECONDS), core.replication.expecting_head():
             async with core.downloading(blocks=[version - 1]):
-                await core.wait_length(version)
+                while core.length < version or self._is_cut_back:
+                    await core.wait_change(core.length, core.fork)
             return
-        raise MemberDataError(f"announces length {version}, shows {self._core.length}")
+        if core.length < version:
+            raise MemberDataError(f"announces length {version}, shows {core.length}")
+
+    @property
+    def _is_cut_back(self) -> bool:
+        """Whether the member itself says that it has cut off some of what is here."""
+        fork = self._core.fork
+        return any(
+            peer.fork > fork and peer.remote_public_key == self._keeper for peer in self._core.peers
+        )
 
 
 def _cause(error: Exception) -> Cause:

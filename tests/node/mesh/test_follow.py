@@ -262,3 +262,37 @@ async def test_a_read_begins_anew_when_the_member_compacted_under_it(
         assert copy.length > known
         assert trio.current_time() == started
         nursery.cancel_scope.cancel()
+
+
+async def test_a_read_waits_for_the_fork_that_the_member_has_gone_on_to(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It was put back to an older state, and has by now as many blocks as before."""
+    first, second = Author(2).created("cut off"), Author(3).created("since then")
+    async with (
+        open_mesh_node(1) as source,
+        open_corestore(None) as cores,
+        open_mux_pair(PROTOCOL) as (source_mux, our_mux),
+        trio.open_nursery() as nursery,
+    ):
+        await fill(source, 10)
+        kept = source.data.length
+        await source.host.receive_content("test", [first])
+        length = source.data.length
+        copy = await cores.get(key=source.data.key)
+        data = CoreData(copy, keeper=INITIATOR.public_key)
+        nursery.start_soon(source.data.serve, source_mux)
+        nursery.start_soon(copy.serve, our_mux)
+        await copy.wait_length(length)
+        assert (await data.read(first.co_id, NOTHING, length)).contents
+        await source.data.truncate(kept)
+        await source.store.rebuild()
+        await source.host.receive_content("test", [second])
+        assert source.data.length == length
+        with trio.fail_after(5):
+            while not any(peer.fork for peer in copy.peers):
+                await trio.lowlevel.checkpoint()
+        assert copy.fork == 0
+        reading = await data.read(second.co_id, NOTHING, length)
+        assert [content.co_id for content in reading.contents] == [second.co_id]
+        nursery.cancel_scope.cancel()
