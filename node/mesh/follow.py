@@ -231,11 +231,14 @@ class CoreData:
         core = self._core
         if core.length >= version and not self._is_cut_back:
             return
-        with trio.move_on_after(HEAD_SECONDS), core.replication.expecting_head():
-            async with core.downloading(blocks=[version - 1]):
-                while core.length < version or self._is_cut_back:
-                    await core.wait_change(core.length, core.fork)
-            return
+        with trio.move_on_after(HEAD_SECONDS):
+            while core.length < version or self._is_cut_back:
+                if self._is_cut_back:
+                    with core.replication.expecting_head():
+                        await core.wait_change(core.length, core.fork)
+                else:
+                    async with core.downloading(blocks=[version - 1]):
+                        await core.wait_length(version)
         if core.length < version:
             raise MemberDataError(f"announces length {version}, shows {core.length}")
 
