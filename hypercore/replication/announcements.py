@@ -73,10 +73,15 @@ class Announcer:
     def is_holding_back(self) -> bool:
         return self.due_at < inf
 
+    @property
+    def held_back(self) -> list[tuple[int, int]]:
+        """The runs of blocks that are to be announced."""
+        return [] if self._waiting is None else [self._waiting]
+
     def take_held_back(self) -> list[tuple[int, int]]:
-        """The runs of blocks that are to be announced now."""
-        waiting, self._waiting, self.due_at = self._waiting, None, inf
-        return [] if waiting is None else [waiting]
+        """The same; they are announced now."""
+        held_back, self._waiting, self.due_at = self.held_back, None, inf
+        return held_back
 
     def sync(self, peer: RemotePeer, *, is_downloading: bool, allows_push: bool = False) -> None:
         """Send where we stand, unless the peer knows all that matters to it."""

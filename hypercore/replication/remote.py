@@ -105,6 +105,11 @@ class RemotePeer:
     def length(self) -> int:
         return self.sync.length if self.sync else 0
 
+    @property
+    def told_length(self) -> int:
+        """The length that we announced to it."""
+        return self.sent_sync.length if self.sent_sync else 0
+
     # --- what it has ---------------------------------------------------------------------
 
     def receive_range(self, message: Range, length: int) -> None:

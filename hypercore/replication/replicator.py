@@ -429,6 +429,10 @@ class Replicator:
             return []
         served = self._announcer.served
         answers = peer.uploads.take(max_bytes, served)
+        if peer.uploads.proven_length > peer.told_length:
+            self._sync(peer, is_downloading=self.is_downloading)
+            answers = [*peer.outbox, *answers]
+            peer.outbox = []
         pushes = self._pushes.of(peer)
         if pushes:
             left = max_bytes - sum(len(payload) for _, payload in answers)
@@ -502,7 +506,11 @@ class Replicator:
             is_downloading and self._activity.is_active and self._downloads.allows_push_of(peer)
         )
         peer.was_allowed_push |= allows_push
+        told_length = peer.told_length
         self._announcer.sync(peer, is_downloading=is_downloading, allows_push=allows_push)
+        if self._announcer.is_holding_back and peer.told_length > told_length:
+            # With the length go the blocks: else they would seem to be lost.
+            self._announcer.have(peer, self._announcer.held_back)
 
     def _fill_all(self, now: float) -> None:
         self._downloads.is_reassigning = False

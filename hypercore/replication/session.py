@@ -222,13 +222,16 @@ class CoreReplication:
     def is_lost(self, index: int, keeper: bytes) -> bool:
         """Whether the remote that must have the block if anybody has it, and all others, lack it.
 
-        `keeper` is its public key; False while it is not connected.
+        `keeper` is its public key; False while it is not connected, and has not announced the
+        length that another remote has proven.
         """
-        is_connected = any(
-            served.handle.remote_public_key == keeper and not served.peer.is_gone
+        is_told = any(
+            served.handle.remote_public_key == keeper
+            and not served.peer.is_gone
+            and served.peer.length > index
             for served in self._served.values()
         )
-        return is_connected and self.nobody_has(index)
+        return is_told and self.nobody_has(index)
 
     @property
     def has_reachable_peers(self) -> bool:

@@ -24,6 +24,7 @@ from hypercore import (
 from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
 from hypercore.replication.messages import PROTOCOL
+from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.peer_handle import PeerHandle
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import verify_core
@@ -554,6 +555,11 @@ async def test_what_the_keeper_and_everybody_else_gave_up_is_not_waited_for(
         assert caught.value.index == 40
         await copy.download(60, keeper=keeper)
         assert trio.current_time() == started
+        # What it has not announced yet is waited for.
+        source.replication.configure(ReplicationSettings(announce_delay_seconds=2.0))
+        await source.append(b"100")
+        assert await copy.get_many([100], keeper=keeper) == [b"100"]
+        assert trio.current_time() <= started + 2.1
         # Another remote's word is not final.
         with trio.move_on_after(60) as scope:
             await copy.get_many([59], keeper=RESPONDER.public_key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypercore.replication.messages import MessageType, Range, Sync
+from hypercore.proof_request import ProofRequest, UpgradeRequest
+from hypercore.replication.messages import MessageType, Range, Request, Sync
 from hypercore.replication.settings import ReplicationSettings
 from tests.support.forked_logs import log_with
 from tests.support.memory_log import MemoryLog
@@ -78,6 +79,23 @@ def test_blocks_behind_a_gap_are_all_announced() -> None:
         append(node, b"%d" % number, 0.0)
     node.carry_out(node.replicator.announce(0.0))
     assert announced(reader) == [(4, range(1, 4))]
+
+
+def test_with_a_head_that_is_asked_for_meanwhile_go_the_blocks() -> None:
+    """Whoever has it proven asks for these at once, and must not think that they are lost."""
+    node, reader = delayed_writer()
+    other = reader_of(node)
+    append(node, b"second", 0.0)
+    asked = ProofRequest(0, upgrade=UpgradeRequest(0, 1))
+    reader.receive([(MessageType.REQUEST, Request(1, asked, manifest=True).encode())], 0.1)
+    append(node, b"third", 0.1)
+    reader.take(1 << 16)
+    assert reader.sent[-1][0] == MessageType.DATA, "that comes last"
+    assert announced(reader) == [(2, range(2)), (3, range(3))]
+    assert not other.sent
+    node.carry_out(node.replicator.advance(DELAY_SECONDS))
+    assert announced(other) == [(3, range(3))]
+    assert not reader.sent, "it knows"
 
 
 def test_another_history_is_announced_at_once() -> None:
