@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 import trio
@@ -21,6 +21,9 @@ MAX_SUSPICIONS = 16
 """Waiting to be looked into; a forger who sends more is not worth the reading."""
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
+
+LOOK_SECONDS = 2.0
+"""Who asks what a suspicion is worth waits no longer for that to be known."""
 
 AGAIN_SECONDS = 60.0
 """A session is not looked into twice within this: each time costs reading it."""
@@ -60,6 +63,8 @@ class ForkWatch:
         self._looked_at: OrderedDict[tuple[RawCoId, CoSessionId, int], float] = OrderedDict()
         self._wake = Wakeup()
         self._kept = trio.lowlevel.ParkingLot()
+        self._looking_at: RawCoId | None = None
+        self._has_looked = trio.lowlevel.ParkingLot()
 
     @property
     def forks_found(self) -> int:
@@ -111,6 +116,7 @@ class ForkWatch:
             await self._wait_stored()
             session, check = self._suspicions.popitem(last=False)
             self._pending_bytes -= _size(check)
+            self._looking_at = check.co_id
             try:
                 await self._look_into(check)
             except CorruptStore as error:
@@ -119,6 +125,9 @@ class ForkWatch:
                 self._suspicions.setdefault(session, check)
                 self._pending_bytes = sum(map(_size, self._suspicions.values()))
                 raise
+            finally:
+                self._looking_at = None
+                self._has_looked.unpark_all()
             await trio.lowlevel.checkpoint()
 
     async def _look_into(self, check: CheckFork) -> None:
@@ -134,6 +143,18 @@ class ForkWatch:
         """Whether evidence of this session is kept, or could not be kept any more."""
         is_full = len(self._forked) >= MAX_FORKS or self._bytes >= self._max_bytes
         return is_full or (co_id, session_id) in self._forked
+
+    async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId]) -> bool:
+        """Whether each of these sessions, which do not verify, was continued in two ways.
+
+        What is suspected of the value is looked into first; after `LOOK_SECONDS` they have the
+        benefit of the doubt. Cancel: undoes nothing.
+        """
+        with trio.move_on_after(LOOK_SECONDS) as patience:
+            while co_id == self._looking_at or any(id == co_id for id, _ in self._suspicions):
+                await self._has_looked.park()
+        are_known = all(self.is_known(co_id, session_id) for session_id in sessions)
+        return patience.cancelled_caught or (are_known and len(sessions) > 0)
 
     def _note(self, fork: SessionFork) -> None:
         if (fork.co_id, fork.session_id) not in self._forked:

@@ -76,6 +76,7 @@ class Intake:
                 return
             fault = None if header is None else _fault(header, co_id)
             if fault is not None:
+                delivery.doubtful = frozenset()
                 self._refuse(delivery, fault, out)
                 return
         missing = self._missing_dependency(entry, header, delivery, out)
@@ -104,6 +105,8 @@ class Intake:
             return
         verified = verify_parts(parts.fresh, delivery.cleared, delivery.foreseen)
         delivery.foreseen = None
+        if verified.refusals:
+            delivery.doubtful = frozenset(parts.fresh.keys() - verified.logs.keys())
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
@@ -200,6 +203,7 @@ class Intake:
 
     def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
         if dependency is None:
+            delivery.doubtful = frozenset()
             self._refuse(delivery, "it depends on nothing that could come", out)
             return
         if delivery.sender is not None and delivery.sender.is_gone:
@@ -378,8 +382,8 @@ class Intake:
             delivery.sender.unsettled_bytes -= delivery.size
         was_waiting = delivery.is_told_waiting
         if delivery.receipt is not None and not (is_waiting and was_waiting):
-            about = delivery.content.co_id, refusal, is_waiting, was_waiting, delivery.partly
-            out.append(Settled(delivery.receipt, *about))
+            about = delivery.content.co_id, refusal, is_waiting, was_waiting
+            out.append(Settled(delivery.receipt, *about, delivery.partly, delivery.doubtful))
             delivery.is_told_waiting = is_waiting
 
     def tick(self, delivery: Delivery, co_id: RawCoId, out: list[Output]) -> None:

@@ -108,6 +108,8 @@ class Settled:
     was_waiting: bool = False
     partly: str | None = None
     """Why some of its sessions were refused, if others were stored."""
+    doubtful: frozenset[CoSessionId] | None = None
+    """As in `waiting_room.Delivery`; None where all that was refused is what this node refuses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import trio
 
 from node.cojson.outputs import Settled
 from node.cojson.reports import Receipt
-from node.covalue.ids import RawCoId
+from node.covalue.ids import CoSessionId, RawCoId
 
 
 @dataclass(slots=True)
@@ -24,6 +24,7 @@ class OpenReceipt:
     _accepted: set[RawCoId] = field(default_factory=set)
     _refused: dict[RawCoId, str] = field(default_factory=dict)
     _partly: dict[RawCoId, str] = field(default_factory=dict)
+    _doubtful: dict[RawCoId, frozenset[CoSessionId]] = field(default_factory=dict)
     _waiting: Counter[RawCoId] = field(default_factory=Counter)
 
     async def wait_settled(self) -> Receipt:
@@ -34,7 +35,8 @@ class OpenReceipt:
         if self.unresolved > 0:
             await self._settled.wait()
         waiting = frozenset(+self._waiting)
-        return Receipt(frozenset(self._accepted), self._refused, waiting, self._partly)
+        accepted = frozenset(self._accepted)
+        return Receipt(accepted, self._refused, waiting, self._partly, self._doubtful)
 
     def note(self, settled: Settled) -> None:
         co_id = settled.co_id
@@ -50,6 +52,8 @@ class OpenReceipt:
             self._accepted.add(co_id)
         if settled.partly is not None:
             self._partly[co_id] = settled.partly
+        if settled.doubtful is not None:
+            self._doubtful[co_id] = settled.doubtful | self._doubtful.get(co_id, frozenset())
         if self.unresolved <= 0:
             self._settled.set()
 

@@ -40,6 +40,10 @@ class Receipt:
     """Kept aside until a group or account it depends on is here."""
     partly: Mapping[RawCoId, str] = field(default_factory=dict)
     """Of those accepted: why some of their sessions were refused."""
+    doubtful: Mapping[RawCoId, frozenset[CoSessionId]] = field(default_factory=dict)
+    """Of those refused, wholly or in part, not for rules of this node: the sessions that do not
+    verify. They are forged, or their author continued them in another way, too; without any, the
+    value itself is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Delivery:
     """What `foresight.py` made of it when it came; until it is judged, or set aside."""
     partly: str | None = None
     """Why some of its sessions were refused, if others were not."""
+    doubtful: frozenset[CoSessionId] | None = None
+    """Its sessions that do not verify, whoever looks; with none of them, the value is wrong."""
     is_told_waiting: bool = False
     """Whether who holds the receipt knows that it is set aside."""
 

@@ -8,8 +8,7 @@ without it nothing is kept of the value, and who announced that would seem not t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,11 +20,12 @@ from node.covalue.dependencies import (
     member_dependencies,
     session_dependencies,
 )
-from node.covalue.ids import RawCoId
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
+from node.mesh.fetch_report import FetchReport
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
@@ -65,12 +65,30 @@ class Receipt(Protocol):
         """Why some sessions of these were refused; others were kept."""
         ...
 
+    @property
+    def waiting(self) -> Collection[RawCoId]:
+        """What something that it depends on is not here for."""
+        ...
+
+    @property
+    def doubtful(self) -> Mapping[RawCoId, Collection[CoSessionId]]:
+        """Sessions that do not verify, whoever looks; none of them where the value is wrong."""
+        ...
+
+
+class Forks(Protocol):
+    """What fetching needs from `ForkWatch`."""
+
+    async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId], /) -> bool: ...
+
 
 class ContentDoor(Protocol):
     """What fetching needs from `SyncHost`: all content comes in by the same door."""
 
     async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
     async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
+    @property
+    def forks(self) -> Forks: ...
     @property
     def takes_content(self) -> bool:
         """Whether there is room for anything new."""
@@ -104,41 +122,6 @@ class Origins(Protocol):
     """Notes it, for who has to tell others."""
 
     def note(self, member_id: bytes, contents: Iterable[Content], /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FetchReport:
-    """What bringing over one value took, its dependencies included.
-
-    Bytes are those of blocks that were not here before. Round trips are those that had to be
-    waited for one after another: what is read at the same time waits together.
-    """
-
-    member_id: bytes
-    blocks: int
-    bytes: int
-    round_trips: int
-    seconds: float
-
-    def then(self, other: FetchReport) -> FetchReport:
-        """Both, one after the other."""
-        return replace(
-            self,
-            blocks=self.blocks + other.blocks,
-            bytes=self.bytes + other.bytes,
-            round_trips=self.round_trips + other.round_trips,
-            seconds=self.seconds + other.seconds,
-        )
-
-    def beside(self, other: FetchReport) -> FetchReport:
-        """Both, at the same time."""
-        return replace(
-            self,
-            blocks=self.blocks + other.blocks,
-            bytes=self.bytes + other.bytes,
-            round_trips=max(self.round_trips, other.round_trips),
-            seconds=max(self.seconds, other.seconds),
-        )
 
 
 class Fetcher:
@@ -193,9 +176,10 @@ class Fetcher:
         """
         known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
+        self._acknowledge(found, known)
         if lacking is None:
-            self._acknowledge(found, known)
             return
+        delivery: _Delivery | None = None
         member: Source | None = self._members.get(fetch.member_id)
         member = member or self._absent.get(fetch.member_id)
         if member is not None and member.may_write:
@@ -211,14 +195,20 @@ class Fetcher:
                     member, fetch.version, wanted, is_asked=is_asked, failed=failed
                 )
             if wanted:
-                await _Delivery(self, member, fetch.version).bring(wanted)
+                delivery = _Delivery(self, member, fetch.version)
+                await delivery.bring(wanted)
             for co_id in lacking.ids:
                 known[co_id] = await stored_state(self._host, co_id)
         found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
-        self._acknowledge(found, known)
+        self._acknowledge(found, known, delivery)
 
-    def _acknowledge(self, found: Announcements, known: Mapping[RawCoId, KnownState]) -> None:
-        """Tell members what became of what they announced; what did not come is counted."""
+    def _acknowledge(
+        self,
+        found: Announcements,
+        known: Mapping[RawCoId, KnownState],
+        delivery: _Delivery | None = None,
+    ) -> None:
+        """Tell members what became of what they announced; what they did not show is counted."""
         for settled in found.take_settled():
             member = self._members.get(settled.member_id)
             if member is None:
@@ -236,6 +226,13 @@ class Fetcher:
                 member.owe(settled.co_id, None)
             elif not self._takes_content:
                 member.needs_catching_up.set()
+            elif (
+                settled.was_tried
+                and delivery is not None
+                and delivery.has_shown(settled.co_id, settled.sessions)
+            ):
+                member.owe(settled.co_id, None)  # refused for reasons of our own
+                member.conduct.note_delivered(1)
             elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
                 member.conduct.note_undelivered()
                 member.judge()
@@ -279,6 +276,9 @@ class Fetcher:
             taken = {content.co_id for content in contents} - receipt.refused.keys()
             self.provenance.note(member.id, taken)
         return receipt
+
+    async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId]) -> bool:
+        return await self._host.forks.are_forked(co_id, sessions)
 
     async def is_held(self, co_id: RawCoId) -> bool:
         return (await stored_state(self._host, co_id)).header
@@ -325,6 +325,12 @@ class _Delivery:
         self._member = member
         self._version = version
         self._seen: set[RawCoId] = set()
+        self._shown: dict[RawCoId, KnownState] = {}
+        """How far values go with what was read of them, where an honest member may hold that."""
+
+    def has_shown(self, co_id: RawCoId, sessions: Sessions) -> bool:
+        """Whether the member has shown that it holds so much."""
+        return holds(held_sessions(self._shown.get(co_id, NOTHING)), sessions)
 
     async def bring(self, wanted: Mapping[RawCoId, KnownState], depth: int = 0) -> FetchReport:
         """Read what lies beyond these known states and hand it in, dependencies before."""
@@ -347,11 +353,12 @@ class _Delivery:
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
             total = total.then(wave).then(level)
             receipt = await self._fetcher.receive(self._member, contents)
-            for co_id in [*receipt.refused, *receipt.partly]:
-                if any(
-                    part.after for item in readings[co_id][0].contents for part in item.new.values()
-                ):
-                    await self._fetcher.suspects.look_into(self._member, co_id, self._version)
+            waiting = [co_id for co_id in readings if co_id in receipt.waiting]
+            # Values may wait for groups that came with them, and those for accounts.
+            for co_id in [*(readings.keys() - waiting), *waiting, *waiting]:
+                reading, _ = readings[co_id]
+                if await self._may_be_held(co_id, reading, receipt):
+                    self._shown[co_id] = reading.reached(self._shown.get(co_id, pending[co_id]))
             pending = {
                 co_id: reached
                 for co_id, (reading, _) in readings.items()
@@ -360,6 +367,26 @@ class _Delivery:
                 and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
         return total
+
+    async def _may_be_held(self, co_id: RawCoId, reading: Reading, receipt: Receipt) -> bool:
+        """Whether a member that means well may hold what it showed, though it is not taken here.
+
+        It may have other rules than this node, and may have heard first of the other of two
+        continuations; what its values depend on it must have.
+        """
+        if not reading.contents:
+            return False
+        if co_id in receipt.doubtful:
+            sessions = receipt.doubtful[co_id]
+            if await self._fetcher.are_forked(co_id, sessions):
+                return True
+            await self._fetcher.suspects.look_into(self._member, co_id, self._version)
+            return await self._fetcher.are_forked(co_id, sessions)
+        if co_id not in receipt.waiting:
+            return True
+        needed = _dependencies(reading.contents)
+        lacking = [other for other in needed if not await self._fetcher.is_held(other)]
+        return all(other in self._shown for other in lacking)
 
     def _note(self, co_id: RawCoId, report: FetchReport, *, is_first: bool) -> None:
         earlier = None if is_first else self._fetcher.report(co_id)

@@ -35,7 +35,8 @@ from node.mesh.announced import AnnouncedValues
 from node.mesh.block_uses import BlockUses
 from node.mesh.conduct_watch import watch_conduct
 from node.mesh.exchange import Exchange
-from node.mesh.fetch import Fetcher, FetchReport
+from node.mesh.fetch import Fetcher
+from node.mesh.fetch_report import FetchReport
 from node.mesh.finding import Finder, count_copies
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData
 from node.mesh.hearsay_messages import HearsayMessage

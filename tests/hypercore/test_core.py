@@ -24,8 +24,8 @@ from hypercore import (
 from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
 from hypercore.replication.messages import PROTOCOL
-from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.peer_handle import PeerHandle
+from hypercore.replication.settings import ReplicationSettings
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.storage_rows import verify_core
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_mux_pair

@@ -16,6 +16,7 @@ from hypercore.core import Core
 from hypercore.corestore import Corestore, corestore_on, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.storage import Storage
+from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load, Message
@@ -89,6 +90,7 @@ async def open_mesh_node(
     path: Path | None = None,
     storage: Storage | None = None,
     stored: Sequence[Content] = (),
+    access: Gatekeeper | None = None,
 ) -> AsyncIterator[MeshNode]:
     """On the disk at `path`, on `storage`, or in memory.
 
@@ -105,7 +107,7 @@ async def open_mesh_node(
         data = await cores.get(name="beemesh/data", encryption_key=membership.data_key)
         bee = Bee(data)
         store = BeeStore(bee, data)
-        host = await stack.enter_async_context(open_sync_host(store, options))
+        host = await stack.enter_async_context(open_sync_host(store, options, access=access))
         assert not (await host.receive_content("test", stored)).refused
         mesh = await stack.enter_async_context(
             open_mesh(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from node.covalue.content import Content
-from node.covalue.ids import RawCoId
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
@@ -28,6 +28,8 @@ from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
+from tests.support.authors import Author as Stranger
+from tests.support.authors import edits, map_header
 
 Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
 ALICE, BOB = b"alice", b"bob"
@@ -66,6 +68,13 @@ class FakeData:
 class Receipt:
     refused: Mapping[RawCoId, str]
     partly: Mapping[RawCoId, str] = field(default_factory=dict)
+    waiting: frozenset[RawCoId] = frozenset()
+    doubtful: Mapping[RawCoId, frozenset[CoSessionId]] = field(default_factory=dict)
+
+
+class NoForks:
+    async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId]) -> bool:
+        return False
 
 
 class Door:
@@ -75,17 +84,26 @@ class Door:
 
     def __init__(self) -> None:
         self.states: dict[RawCoId, KnownState] = {}
+        self.forks = NoForks()
         self.forged: set[int] = set()
+        """Priorities of what does not verify."""
+        self.unwelcome: set[int] = set()
+        """And of what it does not want."""
+        self.has_group = True
         self.batches: list[list[RawCoId]] = []
 
     async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
-        refused = {c.co_id: "forged" for c in contents if c.priority in self.forged}
+        doubtful = {c.co_id: frozenset(c.new) for c in contents if c.priority in self.forged}
+        refused = dict.fromkeys(doubtful, "forged")
+        refused |= {c.co_id: "unwelcome" for c in contents if c.priority in self.unwelcome}
         self.batches.append([content.co_id for content in contents])
+        if not self.has_group:
+            return Receipt({}, waiting=frozenset(content.co_id for content in contents))
         for content in contents:
             if content.co_id not in refused:
                 state = self.states.get(content.co_id, NOTHING)
                 self.states[content.co_id] = state.merged(content.known_state)
-        return Receipt(refused)
+        return Receipt(refused, doubtful=doubtful)
 
     async def known_state(self, co_id: RawCoId) -> KnownState:
         return self.states.get(co_id, NOTHING)
@@ -161,6 +179,39 @@ async def test_refused_content_counts_and_the_next_is_asked() -> None:
     )
     assert door.states[value.id].header
     assert (alice.refused, bob.refused) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("forged", "claimed", "undelivered"), [(True, 1, 1), (False, 1, 0), (False, 2, 1)]
+)
+async def test_what_is_shown_counts_though_it_is_not_wanted_here(
+    forged: bool, claimed: int, undelivered: int
+) -> None:
+    """But not what nobody signed, nor more than was shown."""
+    value = Author(1).value("shown")
+    created = value.edit("[]", with_header=True)
+    alice, _ = member(ALICE, serving(Content(created.co_id, created.header, created.new, 66)))
+    door = Door()
+    (door.forged if forged else door.unwelcome).add(66)
+    found = Announcements()
+    found.announce(ALICE, 10, [(value.id, {value.session_id: claimed})])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert not door.states
+    assert alice.conduct.undelivered == undelivered
+
+
+async def test_what_depends_on_what_is_not_shown_does_not_count() -> None:
+    group = RawCoId("co_zJwvMtr61fmVGyemddtz4Cp9Vxv")
+    header = map_header("of nobody", group)
+    content = Stranger("anybody").content(header, edits(1), as_agent=True)
+    alice, _ = member(ALICE, serving(content))
+    door = Door()
+    door.has_group = False
+    found = Announcements()
+    counts = {session_id: part.stop for session_id, part in content.new.items()}
+    found.announce(ALICE, 10, [(header.id, counts)])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert alice.conduct.undelivered == 1
 
 
 async def test_a_member_that_sends_slowly_is_waited_for(
@@ -301,7 +352,9 @@ class DoubtingDoor(Door):
 
     async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
         receipt = await super().receive_content(source, contents)
-        return Receipt(receipt.refused, {content.co_id: "bad signature" for content in contents})
+        refusals = {content.co_id: "bad signature" for content in contents}
+        doubtful = {content.co_id: frozenset(content.new) for content in contents}
+        return Receipt(receipt.refused, refusals, doubtful=doubtful)
 
 
 async def test_what_is_refused_in_part_has_a_second_look() -> None:
