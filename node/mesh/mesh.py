@@ -38,7 +38,7 @@ from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher
 from node.mesh.fetch_report import FetchReport
 from node.mesh.finding import Finder, count_copies
-from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData
+from node.mesh.follow import CatchUp, CoreData
 from node.mesh.hearsay_messages import HearsayMessage
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
@@ -423,10 +423,13 @@ class Mesh:
             if core is None:
                 return
             try:
+                # By the tree, which has been read already: of the log nobody may have all any more.
                 data = CoreData(core)
-                for start in recovered[::PAGE_BLOCKS]:
-                    stop = min(start + PAGE_BLOCKS, recovered.stop)
-                    self.host.announce(await data.scan(start, stop))
+                after: bytes | None = b""
+                while after is not None:
+                    page = await data.survey(recovered.start, recovered.stop, after)
+                    self.host.announce(page.changed)
+                    after = page.last_key
             except MemberDataError as error:  # then they find out when they compare again
                 _log.warning("cannot tell what came back", error=str(error))
             finally:

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import open_corestore
 from hypercore.errors import StorageFailed
@@ -65,19 +66,25 @@ async def ids_of(node: MeshNode) -> set[str]:
 
 
 @asynccontextmanager
-async def put_back(holder: MeshNode) -> AsyncIterator[MeshNode]:
+async def put_back(holder: MeshNode, *, is_compacted: bool = False) -> AsyncIterator[MeshNode]:
     """A node as it was before it stored `SINCE`, of which `holder` has the log."""
     async with open_mesh_node(1) as node:
         await upload(node, *BEFORE)
         length = node.data.length
         await upload(node, *SINCE)
+        if is_compacted:
+            value = AUTHOR.value("edited")
+            for number in range(5):
+                await upload(node, value.edit("[]", with_header=not number))
+            await Bee(node.data).compact()
+            assert not node.data.has_range(length, node.data.length)
         async with connected(node, holder):
             log = await holder.cores.get(key=node.data.key)
             with trio.fail_after(20):
                 await log.wait_length(node.data.length)
                 await holder.host.load(SINCE[0].co_id)
                 if holder.mesh.policy.everything:
-                    await log.download(0, node.data.length)
+                    await log.get_many(list(filter(node.data.has, range(node.data.length))))
             log.release()
     book = MemberBook()
     book.note(holder.identity.public_key.hex(), "holder", "writer", 0)
@@ -104,12 +111,18 @@ async def test_a_log_that_others_hold_whole_comes_back() -> None:
         assert not node.mesh.witness.forked_cores
 
 
-async def test_who_came_before_the_log_was_whole_hears_of_what_came_back() -> None:
-    """Found by seed 302265: a member that had compared already would have heard in five minutes."""
+@pytest.mark.parametrize("is_compacted", [False, True])
+async def test_who_came_before_the_log_was_whole_hears_of_what_came_back(
+    is_compacted: bool,
+) -> None:
+    """Found by seed 302265: a member that had compared already would have heard in five minutes.
+
+    And by 513741, where nobody had all of the log any more.
+    """
     wanted = SINCE[0]
     async with (
         open_mesh_node(2, policy=EVERYTHING) as holder,
-        put_back(holder) as node,
+        put_back(holder, is_compacted=is_compacted) as node,
         open_mesh_node(3) as third,
         subscribed(third, wanted.co_id),
         connected(node, third),
