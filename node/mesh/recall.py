@@ -311,6 +311,14 @@ class Recall:
         """Return when it is known how long our log is, or nobody could say. Cancel: nothing."""
         await self._settled.wait()
 
+    async def wait_readable(self) -> None:
+        """Return when our log can be read: it cannot with a head whose blocks are being fetched.
+
+        Cancel: nothing.
+        """
+        if self._is_behind and not self._settled.is_set():
+            await self._settled.wait()
+
     async def _mark(self) -> None:
         await self._log.write_local({_ROW: b"%d" % self._appended_to})
 

@@ -278,6 +278,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
         started = member.stopwatch()
         while (query := member.next_query()) is not None:
             member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
+            await mesh.recall.wait_readable()
             values = await _look_up(mesh, member, query)
             mesh.count_query()
             # Read after the states: this version has at least what they say.

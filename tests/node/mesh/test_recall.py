@@ -155,6 +155,24 @@ async def test_a_log_of_which_nobody_holds_enough_goes_on_as_a_new_fork(
             assert log.fork == 1
 
 
+async def test_who_asks_while_the_log_is_fetched_back_is_answered_when_it_can_be_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 515657: with a head whose blocks were lacking nothing seemed to be here."""
+    async with (
+        open_mesh_node(2) as holder,
+        put_back(holder) as node,
+        open_mesh_node(3) as third,
+        connected(node, third),
+    ):
+        length = node.data.length
+        async with connected(node, holder):
+            with trio.fail_after(20):
+                await node.data.wait_change(length, 0)
+            assert node.mesh.recall.state is not RecallState.GOING_ON
+            assert await third.host.load(BEFORE[0].co_id) is not None
+
+
 async def go_on_alone(holder: MeshNode, path: Path) -> None:
     async with open_mesh_node(1, path=path, stored=BEFORE) as node:
         await node.mesh.recall.wait_settled()  # it knows of nobody to wait for
