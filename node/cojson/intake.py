@@ -105,8 +105,8 @@ class Intake:
             return
         verified = verify_parts(parts.fresh, delivery.cleared, delivery.foreseen)
         delivery.foreseen = None
-        if verified.refusals:
-            delivery.doubtful = frozenset(parts.fresh.keys() - verified.logs.keys())
+        doubtful = parts.fresh.keys() - verified.logs.keys()
+        delivery.doubtful = frozenset(doubtful) if doubtful else None
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
