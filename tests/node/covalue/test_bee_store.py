@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bee.bee import Bee
 from hypercore.encoding import DecodeError
+from hypercore.errors import StorageFailed
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, Transaction
 from node.covalue.keys import checkpoint_key, header_key, run_key, session_key
@@ -15,6 +18,7 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
 from node.covalue.reading import read_covalue, read_known_state
 from node.covalue.records import encode_checkpoint, encode_header, encode_run, encode_session
+from node.covalue.session_fork import SessionFork
 from node.errors import CorruptStore
 from tests.support.authors import Author, edits, map_header
 from tests.support.data_log import DataLog
@@ -188,3 +192,34 @@ async def test_good_rows_are_pieces() -> None:
         for key, value in GOOD:
             await batch.put(key, value)
     assert await read_covalue(bee.snapshot(), ID, NOTHING)
+
+
+class SlowRows(DataLog):
+    """Rows are here at once, and then the disk fails."""
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        await trio.sleep(1)
+        raise StorageFailed("no space left on the device")
+
+
+async def test_evidence_that_is_on_its_way_to_the_disk_is_not_kept_yet(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 519097: who brought it, too, was told so, and then it was not there."""
+    log = SlowRows()
+    store = BeeStore(Bee(log), log)
+    part = next(iter(_content(edits(2)).new.values()))
+    fork = SessionFork(ID, ANN.session_id(), part, part._replace(transactions=edits(1)))
+    failed = 0
+
+    async def keep() -> None:
+        nonlocal failed
+        with pytest.raises(StorageFailed):
+            await store.keep_fork(fork)
+        failed += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep)
+        nursery.start_soon(keep)
+    assert failed == 2
