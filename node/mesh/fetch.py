@@ -372,7 +372,7 @@ class _Delivery:
         """Whether a member that means well may hold what it showed, though it is not taken here.
 
         It may have other rules than this node, and may have heard first of the other of two
-        continuations; what its values depend on it must have.
+        continuations. What its values depend on it must have, as far as it was asked for that.
         """
         if not reading.contents:
             return False
@@ -386,7 +386,7 @@ class _Delivery:
             return True
         needed = _dependencies(reading.contents)
         lacking = [other for other in needed if not await self._fetcher.is_held(other)]
-        return all(other in self._shown for other in lacking)
+        return all(other in self._shown or other not in self._seen for other in lacking)
 
     def _note(self, co_id: RawCoId, report: FetchReport, *, is_first: bool) -> None:
         earlier = None if is_first else self._fetcher.report(co_id)

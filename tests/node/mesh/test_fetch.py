@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
-from node.mesh.fetch import Fetcher
+from node.mesh.fetch import MAX_DEPTH, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
 from node.mesh.member_data import MemberDataError, Reading, Survey
@@ -29,7 +30,7 @@ from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
 from tests.support.authors import Author as Stranger
-from tests.support.authors import edits, map_header
+from tests.support.authors import edits, group_header, map_header, role
 
 Read = Callable[[RawCoId, KnownState], Awaitable[Reading]]
 ALICE, BOB = b"alice", b"bob"
@@ -212,6 +213,26 @@ async def test_what_depends_on_what_is_not_shown_does_not_count() -> None:
     found.announce(ALICE, 10, [(header.id, counts)])
     await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
     assert alice.conduct.undelivered == 1
+
+
+async def test_what_depends_on_more_than_is_asked_for_at_once_may_come_later() -> None:
+    """Who likes to part two nodes could have groups with parents without end."""
+    author = Stranger("anybody")
+    groups = [group_header(author.agent_id, f"{level}") for level in range(MAX_DEPTH + 2)]
+    contents = [
+        author.content(group, [role(f"parent_{parent.id}", "extend")], as_agent=True)
+        for group, parent in pairwise(groups)
+    ]
+    value = author.content(map_header("deep", groups[0].id), edits(1), as_agent=True)
+    alice, data = member(ALICE, serving(value, *contents))
+    door = Door()
+    door.has_group = False
+    found = Announcements()
+    counts = {session_id: part.stop for session_id, part in value.new.items()}
+    found.announce(ALICE, 10, [(value.co_id, counts)])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert len(data.reads) == 1 + MAX_DEPTH
+    assert alice.conduct.undelivered == 0
 
 
 async def test_a_member_that_sends_slowly_is_waited_for(
