@@ -32,6 +32,8 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
+            # Under nohup, which the tests may run under, it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         try:
             assert process.stdout is not None
