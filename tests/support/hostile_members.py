@@ -356,6 +356,7 @@ KINDS: dict[str, Hostile] = {
 
 PATIENT = {
     "questions about what is not there": "asks no more than it may, and is answered slowly",
+    "interest that turns": "gets few turns where much has moved, each of which costs it",
     "interest in ids that come and go": "says nothing that it may not, and is read slowly",
 }
 """Those that nobody can tell from a node with very many clients: they stay, and get their share."""
