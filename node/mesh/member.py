@@ -306,7 +306,9 @@ class Member:
 
     def _note_reply(self, values: int) -> None:
         """It said something of so many values, which only who was told of them has to."""
-        self.conduct.note_reply(values, self.outbox.values_told + self.session.values_answered)
+        told = self.outbox.values_told + self.session.values_answered
+        # Who keeps everything finds what was there before in our log, each in a block or more.
+        self.conduct.note_reply(values, told + self.acknowledgements.told_length)
 
     def expel(self, fault: str) -> None:
         """It did what no member may: it goes, and does not come back at once."""

@@ -88,6 +88,18 @@ async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> N
             assert seen.updates_received == before.updates_received
 
 
+async def test_who_catches_up_with_much_may_say_so_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came to a mesh of more than 50,000 values to keep all was sent away at that."""
+    monkeypatch.setattr("node.mesh.conduct.MAX_IDLE_WORDS", 3)
+    author = Author(1)
+    async with open_mesh_node(1) as left, open_mesh_node(2, policy=EVERYTHING) as right:
+        await upload(left, *(author.created(f"old {number}") for number in range(40)))
+        async with connected(left, right):
+            await wait_done(left, right)
+            assert right.store.count() == 40
+        assert not left.mesh.penalties.total
+
+
 async def test_until_a_member_acknowledges_it_is_not_in_step() -> None:
     value = Author(1).value("wanted")
     async with open_mesh_node(1) as node, raw_member(node) as channel:
