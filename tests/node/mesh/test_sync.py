@@ -91,9 +91,8 @@ async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> N
 async def test_who_catches_up_with_much_may_say_so_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever came to a mesh of more than 50,000 values to keep all was sent away at that."""
     monkeypatch.setattr("node.mesh.conduct.MAX_IDLE_WORDS", 3)
-    author = Author(1)
-    async with open_mesh_node(1) as left, open_mesh_node(2, policy=EVERYTHING) as right:
-        await upload(left, *(author.created(f"old {number}") for number in range(40)))
+    old = [Author(1).created(f"old {number}") for number in range(40)]
+    async with open_mesh_node(1, stored=old) as left, open_mesh_node(2, policy=EVERYTHING) as right:
         async with connected(left, right):
             await wait_done(left, right)
             assert right.store.count() == 40
