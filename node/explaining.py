@@ -91,7 +91,9 @@ def _reasons(
     policy = mesh.policy
     denial = policy.denial(co_id, owners)
     if denial is not None:
-        return _Reasons([], [f"denied by {denial}: nothing of it is taken from other nodes"])
+        return _Reasons(
+            [], [f"denied by {denial}: it comes from other nodes only with what needs it"]
+        )
     kept = policy.reason(co_id, owners)
     if kept is not None:
         why, rule = kept

@@ -430,6 +430,7 @@ class Replicator:
         served = self._announcer.served
         answers = peer.uploads.take(max_bytes, served)
         if peer.uploads.proven_length > peer.told_length:
+            # It has a head by that of which it has not heard: which blocks go with it comes first.
             self._sync(peer, is_downloading=self.is_downloading)
             answers = [*peer.outbox, *answers]
             peer.outbox = []

@@ -409,13 +409,7 @@ class Cluster:
             for co_id, session_id, total in client.written():
                 if co_id in self._truth.deleted and not is_delete_session(session_id):
                     continue
-                # Clients here bring nothing but what they wrote: a node that denies what that needs
-                # cannot take it, nor can others what needs that.
-                if any(
-                    node.denies(needed, self._truth) or needed not in states
-                    for needed in self._truth.needs(co_id)
-                    if needed != co_id
-                ):
+                if self._some_deny and self._cannot_be_taken(node, co_id, states):
                     continue
                 safe = counts.get((co_id, session_id), 0)
                 sound = self._truth.sound(co_id, session_id, total)
@@ -429,6 +423,19 @@ class Cluster:
                         f"client {client.number}: {safe} of {total} of {session_id} of {co_id} "
                         "are safe"
                     )
+
+    @property
+    def _some_deny(self) -> bool:
+        return any("deny" in plan.policy.brief for plan in self._script.nodes)
+
+    def _cannot_be_taken(self, node: SimulatedNode, co_id: RawCoId, states: States) -> bool:
+        """Whether something is lacking that a value needs, because it is denied.
+
+        Clients here bring nothing but what they wrote: a node that denies what that needs cannot
+        take it, nor can others what needs that.
+        """
+        needs = self._truth.needs(co_id) - {co_id}
+        return any(node.denies(id, self._truth) or id not in states for id in needs)
 
     def _check_cores(self, node: SimulatedNode) -> None:
         """Nobody forks its own log, whatever copy of it is put back."""
