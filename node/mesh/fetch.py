@@ -327,10 +327,13 @@ class _Delivery:
         self._seen: set[RawCoId] = set()
         self._shown: dict[RawCoId, KnownState] = {}
         """How far values go with what was read of them, where an honest member may hold that."""
+        self._left_unread: set[RawCoId] = set()
+        """Of these the beginning was not taken here, and so no more was read."""
 
     def has_shown(self, co_id: RawCoId, sessions: Sessions) -> bool:
         """Whether the member has shown that it holds so much."""
-        return holds(held_sessions(self._shown.get(co_id, NOTHING)), sessions)
+        shown = held_sessions(self._shown.get(co_id, NOTHING))
+        return co_id in self._left_unread or holds(shown, sessions)
 
     async def bring(self, wanted: Mapping[RawCoId, KnownState], depth: int = 0) -> FetchReport:
         """Read what lies beyond these known states and hand it in, dependencies before."""
@@ -359,6 +362,8 @@ class _Delivery:
                 reading, _ = readings[co_id]
                 if await self._may_be_held(co_id, reading, receipt):
                     self._shown[co_id] = reading.reached(self._shown.get(co_id, pending[co_id]))
+                    if co_id in receipt.refused and not reading.is_complete:
+                        self._left_unread.add(co_id)
             pending = {
                 co_id: reached
                 for co_id, (reading, _) in readings.items()

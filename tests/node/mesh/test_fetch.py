@@ -201,6 +201,25 @@ async def test_what_is_shown_counts_though_it_is_not_wanted_here(
     assert alice.conduct.undelivered == undelivered
 
 
+async def test_of_a_large_value_that_is_not_wanted_here_the_beginning_is_enough() -> None:
+    """Seen with three nodes: no more of it is read, and the member seemed to lack the rest."""
+    value = Author(1).value("large")
+    begun = value.edit("[]", with_header=True)
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        content = Content(begun.co_id, begun.header, begun.new, 66)
+        return Reading([content], is_complete=False)
+
+    alice, data = member(ALICE, read)
+    door = Door()
+    door.unwelcome.add(66)
+    found = Announcements()
+    found.announce(ALICE, 10, [(value.id, {value.session_id: 1000})])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert len(data.reads) == 1
+    assert alice.conduct.undelivered == 0
+
+
 async def test_what_depends_on_what_is_not_shown_does_not_count() -> None:
     group = RawCoId("co_zJwvMtr61fmVGyemddtz4Cp9Vxv")
     header = map_header("of nobody", group)
