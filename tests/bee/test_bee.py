@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
@@ -23,6 +24,7 @@ from bee import (
     UnknownFormat,
     is_bee,
 )
+from bee.keyspace import Bounds
 from hypercore.errors import NotWritable, OutOfRange
 from tests.support.bee_log import BeeLog, RemoteLog
 
@@ -436,3 +438,30 @@ async def test_whether_a_log_is_a_bee() -> None:
     assert await is_bee(remote, wait=False)
     for block in (b"", b"hyperbee", Header(protocol="hyperbee2").encode()):
         assert not await is_bee(BeeLog([block]))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_a_range_reads_little_beyond_its_end(reverse: bool) -> None:
+    log = BeeLog()
+    keys = [b"%05d" % number for number in range(5_000)]
+    async with Bee(log).batch() as batch:
+        for key in random.Random(1).sample(keys, len(keys)):
+            await batch.put(key, b"value")
+    reads: set[int] = set()
+
+    class CountingLog(BeeLog):
+        def get_local(self, index: int) -> bytes | None:
+            reads.add(index)
+            return super().get_local(index)
+
+        def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+            return [self.get_local(index) for index in indices]
+
+    bee = Bee(CountingLog(log.blocks))
+    for start in range(0, 4_900, 700):
+        bounds = Bounds(gte=keys[start], lt=keys[start + 100])
+        assert len([entry async for entry in bee.range(reverse=reverse, **bounds)]) == 100
+        reads.clear()
+        assert len([entry async for entry in bee.range(reverse=reverse, **bounds)]) == 100
+        # The blocks of the entries, of which those of the leaves are some, and the last leaf.
+        assert 100 <= len(reads) < 110

@@ -57,6 +57,7 @@ async def main() -> None:
     parser.add_argument("--crypto", default="", help="ignored")
     parser.add_argument("--durability", default="os", help="os (as JS), commit or group(MS)")
     parser.add_argument("--memory", default="64MiB", help="the node's covalue_memory")
+    parser.add_argument("--checks", default="auto", help="the node's signature_process")
     parser.add_argument("--turns", action="store_true", help="measure the turns of tasks")
     options = parser.parse_args()
     turns = Turns()
@@ -75,6 +76,7 @@ async def main() -> None:
         durability=options.durability,
         store=options.storage if options.storage in ("sqlite", "hybrid") else "bee",
         covalue_memory=parse_size(options.memory),
+        signature_process=options.checks,
     )
     async with open_node(config) as node:
         port = int(node.addresses.ws.rsplit(":", 1)[1])

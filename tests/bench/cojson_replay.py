@@ -48,6 +48,9 @@ SERVERS = {
     "commit": f"{PYTHON} --durability commit",
     "sqlite": f"{PYTHON} --storage sqlite --durability os",
     "hybrid": f"{PYTHON} --storage hybrid --durability os",
+    "aside": f"{PYTHON} --durability os --checks on",
+    "sqlite-aside": f"{PYTHON} --storage sqlite --durability os --checks on",
+    "hybrid-aside": f"{PYTHON} --storage hybrid --durability os --checks on",
 }
 CASES = {
     "values": ("--n", "5000", "--edits", "10"),
