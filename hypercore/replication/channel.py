@@ -92,8 +92,11 @@ class Multiplexer(Protocol):
         handshake: bytes = b"",
         *,
         aliases: Sequence[str] = (),
+        early: Sequence[tuple[int, bytes]] = (),
     ) -> MessageChannel:
         """Send our open at once; return when the remote's has been seen.
+
+        Right behind our open go the messages `early`, whoever the remote is.
 
         Raises: trio.BrokenResourceError when the remote rejects it, trio.EndOfChannel when the
         connection ends first. Cancel: closes the channel.

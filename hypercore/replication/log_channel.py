@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from hypercore.encoding import DecodeError
@@ -12,9 +14,14 @@ from hypercore.replication.messages import PROTOCOL, PROTOCOL_ALIASES, Handshake
 
 
 async def open_log_channel(
-    mux: Multiplexer, key: bytes, discovery_key: bytes
+    mux: Multiplexer,
+    key: bytes,
+    discovery_key: bytes,
+    early: Sequence[tuple[int, bytes]] = (),
 ) -> MessageChannel | None:
     """Open the core's channel with our capability; None when the remote does not have the core.
+
+    Right behind our open go the messages `early`.
 
     Cancel: the channel is not opened.
     """
@@ -24,7 +31,11 @@ async def open_log_channel(
     )
     try:
         return await mux.open_channel(
-            PROTOCOL, discovery_key, Handshake(capability).encode(), aliases=PROTOCOL_ALIASES
+            PROTOCOL,
+            discovery_key,
+            Handshake(capability).encode(),
+            aliases=PROTOCOL_ALIASES,
+            early=early,
         )
     except (trio.BrokenResourceError, trio.EndOfChannel, trio.ClosedResourceError):
         return None

@@ -16,8 +16,11 @@ from hypercore.fork_proof import ForkProof
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
+from hypercore.replication.early_data import NAME as EARLY_DATA
+from hypercore.replication.early_data import NOTHING_HERE, EarlyData, early_messages
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.log_channel import capability_fault, open_log_channel
+from hypercore.replication.messages import MessageType
 from hypercore.replication.outputs import (
     AbortConnection,
     Answerable,
@@ -53,6 +56,7 @@ class CoreReplication:
     def __init__(self, log: ReplicatedLog, entropy: Entropy = system_entropy) -> None:
         """`entropy` makes the order of downloads in random order."""
         self._log = log
+        self._entropy = entropy
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._served: dict[RemotePeer, ServedPeer] = {}
         self._handlers = ExtensionHandlers()
@@ -344,7 +348,10 @@ class CoreReplication:
     async def _open(self, mux: Multiplexer) -> MessageChannel | None:
         self._opening += 1
         try:
-            return await open_log_channel(mux, self._log.key, self._log.discovery_key)
+            log = self._log
+            greetings = () if log.head.length else self._greetings
+            early = early_messages(greetings, mux.link, log.key, self._entropy)
+            return await open_log_channel(mux, log.key, log.discovery_key, early)
         finally:
             self._opening -= 1
             self._notify()
@@ -442,8 +449,7 @@ class CoreReplication:
                 case Answerable():
                     served.channel.wake_source()
                 case ExtensionReceived(_, name, payload):
-                    if name in self._handlers.current:
-                        served.add_extension(name, payload)
+                    self._receive_extension(served, name, payload)
                 case EndChannel(_, fault):
                     if fault is not None:
                         self.refusals.note(served.handle.remote_public_key, fault)
@@ -453,6 +459,17 @@ class CoreReplication:
                     served.channel.abort(error)
                 case _:
                     assert_never(output)
+
+    def _receive_extension(self, served: ServedPeer, name: str, payload: bytes) -> None:
+        if name == EARLY_DATA:
+            early = EarlyData.unseal(payload, served.handle.link, self._log.key)
+            if early is None or served.peer.sync not in (None, NOTHING_HERE):
+                return
+            name, payload = early
+            sync = (MessageType.SYNC, NOTHING_HERE.encode())
+            self._carry_out(self._replicator.receive(served.peer, [sync], trio.current_time()))
+        if name in self._handlers.current:
+            served.add_extension(name, payload)
 
     def _poke(self) -> None:
         """The deadline may have come nearer: whoever waits for messages looks at it again."""

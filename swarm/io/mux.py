@@ -30,6 +30,7 @@ from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.mux import (
     ChannelClosed,
     ChannelOpened,
+    Message,
     MessagesReceived,
     Mux,
     Output,
@@ -97,10 +98,12 @@ class MuxHandle:
         handshake: bytes = b"",
         *,
         aliases: Sequence[str] = (),
+        early: Sequence[Message] = (),
     ) -> Channel:
         """Open a channel, and wait until the remote has opened it too.
 
-        Our open leaves at once. Messages that the remote sent with its own wait in the channel.
+        Our open leaves at once, and right behind it the messages `early`, which the remote reads
+        whoever it is. Messages that the remote sent with its own wait in the channel.
         `aliases` are other names by which the remote may know the protocol.
 
         Raises: ChannelRejected, trio.EndOfChannel when the connection ends first.
@@ -112,6 +115,8 @@ class MuxHandle:
         channel = Channel(self, number, protocol, id)
         self._channels[number] = channel
         self._carry_out(outputs)
+        for message_type, payload in early:
+            self._queue(number, message_type, payload)
         try:
             await channel._wait_opened()
         except BaseException:

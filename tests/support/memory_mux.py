@@ -101,7 +101,7 @@ class MemoryMux:
         self.other: MemoryMux = self
         self.error: Exception | None = None
         self.is_ended = False
-        self._opening: dict[Key, tuple[MemoryChannel, bytes, trio.Event]] = {}
+        self._opening: dict[Key, tuple[MemoryChannel, bytes, trio.Event, Sequence[Message]]] = {}
         self._open: list[MemoryChannel] = []
         self.expected: set[Key] = set()
 
@@ -112,19 +112,22 @@ class MemoryMux:
         handshake: bytes = b"",
         *,
         aliases: Sequence[str] = (),
+        early: Sequence[tuple[int, bytes]] = (),
     ) -> MemoryChannel:
         key = (protocol, id)
         channel = MemoryChannel(self)
         waiting = self.other._opening.pop(key, None)
         if waiting is not None:
-            channel.other, channel.remote_handshake, paired = waiting
+            channel.other, channel.remote_handshake, paired, earlier = waiting
             channel.other.other, channel.other.remote_handshake = channel, handshake
+            channel.arrive(list(earlier))
+            channel.other.arrive(list(early))
             paired.set()
         elif key not in self.other.expected:
             raise trio.BrokenResourceError("rejected")
         else:
             paired = trio.Event()
-            self._opening[key] = (channel, handshake, paired)
+            self._opening[key] = (channel, handshake, paired, early)
             try:
                 await paired.wait()
             finally:
@@ -148,7 +151,7 @@ class MemoryMux:
             mux.is_ended = True
             for channel in list(mux._open):
                 channel.end()
-            for _, _, paired in mux._opening.values():
+            for _, _, paired, _ in mux._opening.values():
                 paired.set()
         self.error = error
 

@@ -9,6 +9,9 @@ import trio
 import trio.testing
 
 from hypercore import Core, open_corestore
+from hypercore.crypto import system_entropy
+from hypercore.replication.early_data import NAME as EARLY_DATA
+from hypercore.replication.early_data import EarlyData
 from hypercore.replication.peer_handle import ExtensionHandler, PeerHandle
 from tests.support.replicating_cores import replicating
 
@@ -111,3 +114,20 @@ async def test_a_handler_whose_core_is_closed_under_it_answers_nothing() -> None
             assert len(core.peers) == 1
             core.set_extension("chat", answering(b"here"))
             assert await asker.ask() == [b"here"]
+
+
+async def test_early_data_that_comes_late_or_is_none_asks_nothing() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="core")
+        core.append_nowait([b"block"])
+        core.set_extension("chat", answering(b"!"))
+        copy = await other.get(key=core.key)
+        async with replicating(core, copy):
+            await copy.wait_length(1)
+            asker = Asker(copy)
+            early = EarlyData("chat", b"?").seal(copy.peers[0].link, core.key, system_entropy)
+            for payload in (early, b"no early data"):
+                copy.send_extension(EARLY_DATA, payload)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not asker.answers
+            assert await asker.ask() == [b"!"]
