@@ -7,7 +7,8 @@ reader then fetches all at once: a few round trips instead of one per level of t
 On the wire a payload has its length before it (the `buffer` of compact encoding).
 
 **One round trip.** The best peer is asked to push the blocks themselves: its hint then says so,
-and names what follows by itself. Until they are late nobody is asked for these. A peer that
+and names what follows by itself. Until they are late nobody is asked for these. Of one that is
+known to do so no more is asked for than tells the way (*narrow*). A peer that
 knows nothing of that (JavaScript) answers with a hint as ever, and one that announced blocks
 and did not send them is not asked for pushes again.
 
@@ -18,7 +19,7 @@ Source: hyperbee 2.27.3 lib/extension.js.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -40,7 +41,7 @@ from bee.messages import (
     decode_extension,
 )
 from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
-from bee.protobuf import decode_varint, encode_varint
+from bee.protobuf import decode_varint, decode_varints, encode_varint
 from bee.ranges import Frame
 from bee.tree import Tree
 from hypercore.encoding import DecodeError, Reader, encode_buffer
@@ -145,16 +146,33 @@ class HyperbeeExtension:
             return
         best = min(peers, key=lambda peer: self._rank(peer, whole.version))
         is_known = best in self._pushers
+        sent = 0
         for peer in (best,) if is_known else peers:
             requests: list[Request] = list(plain)
             if peer is best and peer.keeps_word:
                 peer.allow_pushes(MAX_HINTS_PER_REQUEST)
                 is_enough = is_known or whole in plain
                 pushing = replace(whole, push_from=lacking + 1)
+                if is_known and isinstance(pushing, GetRequest | KeysRequest):
+                    pushing = self._narrowed(pushing, peer, lacking)
                 requests = [pushing] if is_enough else [pushing, *plain]
             for request in requests:
                 peer.send_extension(NAME, encode_buffer(request.encode()))
-                self._tree.hints.expect()
+            sent += len(requests)
+        self._tree.hints.expect(sent)
+
+    def _narrowed(
+        self, request: GetRequest | KeysRequest, peer: LogPeer, lacking: int
+    ) -> GetRequest | KeysRequest:
+        """The same in fewer blocks, if the peer has all of that version.
+
+        The one that is lacking comes by itself, behind the hint that tells which others come: if
+        it came sooner, others would be asked for.
+        """
+        if peer.contiguous_length < request.version:
+            return request
+        peer.expect_blocks((lacking,))
+        return replace(request, is_narrow=True)
 
     def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
         """The less the better: who surely has it all, keeps its word, can push, and is near."""
@@ -196,7 +214,7 @@ class HyperbeeExtension:
                 seqs: Sequence[int] = list(_visited(tree.reader, message))
                 is_pushed = message.push_from > 0
                 if is_pushed:
-                    seqs = peer.push_blocks(_from(seqs, message.push_from - 1))
+                    seqs = peer.push_blocks(_asked_for(seqs, message))
                 answers += _hints(seqs, is_pushed=is_pushed)
         return answers
 
@@ -236,9 +254,19 @@ def _range_request(version: int, key_range: KeyRange, last_key: bytes | None) ->
     )
 
 
-def _from(seqs: Sequence[int], first: int) -> Sequence[int]:
-    """What comes from `first` on; all of it where that is not on the way."""
-    return seqs[seqs.index(first) :] if first in seqs else seqs
+def _asked_for(seqs: Sequence[int], request: Request) -> Sequence[int]:
+    """What comes from the first that is lacking on; all of it where that is not on the way."""
+    first = request.push_from - 1
+    if not _is_narrow(request):
+        return seqs[seqs.index(first) :] if first in seqs else seqs
+    if first in seqs:
+        # With the key after the wanted one that before it is lacking, too.
+        return [first, *seqs[max(seqs.index(first) - 1, 0) :]]
+    return [first, *seqs]
+
+
+def _is_narrow(request: Request) -> bool:
+    return isinstance(request, GetRequest | KeysRequest) and request.is_narrow
 
 
 def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
@@ -252,8 +280,9 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
             _visit_diff(reader, request, seqs)
             return seqs
         keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
+        looked_at = _around if request.is_narrow else _probed
         for key in keys:
-            for _ in _descend(reader, root_ref(request.version), key, seqs):
+            for _ in _descend(reader, root_ref(request.version), key, seqs, looked_at):
                 pass
             if len(seqs) >= MAX_HINTS_PER_REQUEST:
                 break
@@ -263,7 +292,11 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
 
 
 def _descend(
-    reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]
+    reader: NodeReader,
+    root: bytes,
+    key: bytes,
+    seqs: dict[int, None],
+    looked_at: Callable[[Refs, int, bool], Iterable[int]],
 ) -> Iterator[tuple[BTreeNode, bytes, int, bool]]:
     """Search for `key`: the nodes on the way, each with its ref, the place, whether it is there."""
     ref, parent_ref = root, b""
@@ -271,7 +304,7 @@ def _descend(
         seqs[decode_ref(ref)[0]] = None
         node = reader.node(ref, parent_ref)
         place, is_there = locate(reader, ref, node, key)
-        seqs.update(dict.fromkeys(_probed(node[1], place, is_there)))
+        seqs.update(dict.fromkeys(looked_at(node[1], place, is_there)))
         yield node, ref, place, is_there
         if is_there or not node[2]:
             return
@@ -290,6 +323,12 @@ def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
             high = middle
         else:
             low = middle + 1
+
+
+def _around(key_refs: Refs, place: int, is_there: bool) -> Iterable[int]:
+    """Seqs of the keys that tell where a key belongs: its own, or those on both sides."""
+    start = place if is_there else max(place - 1, 0)
+    return decode_varints(key_refs[start : place + 1])
 
 
 def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
@@ -363,7 +402,7 @@ def _open(
         node = reader.node(root, b"")
         return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
     frames = []
-    for node, ref, place, is_there in _descend(reader, root, start, seqs):
+    for node, ref, place, is_there in _descend(reader, root, start, seqs, _probed):
         if not is_there:
             position = 2 * place + (-1 if key_range.reverse else 1)
         elif is_included:

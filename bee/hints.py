@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 MAX_HINTS_PER_REQUEST = 2176
 """Seqs one request may be answered with (the original sends no more: 2,048 + 128)."""
 
-MAX_UNANSWERED = 2
-"""Requests in a row without an answer, after which hints are not waited for."""
+MAX_UNANSWERED = 4
+"""Questions in a row without an answer, after which hints are not waited for."""
 
 WAITS_FOR_HINTS = 2
 """Waits of a read in which hints may still come, and little is asked for beside them."""
@@ -37,9 +37,9 @@ class Hints:
         self._unanswered = 0
         self._waits = 0
 
-    def expect(self) -> None:
-        """A request was sent to our peers."""
-        self._credit = min(self._credit + MAX_HINTS_PER_REQUEST, MAX_HINTS)
+    def expect(self, requests: int = 1) -> None:
+        """A question was sent to our peers, in so many requests."""
+        self._credit = min(self._credit + requests * MAX_HINTS_PER_REQUEST, MAX_HINTS)
         self._unanswered += 1
         self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
 

@@ -10,18 +10,19 @@
 |          | 2 packed: pairs (seq, offset) = level `offset` of block `seq`           |
 | hint     | 1 start, 2 end, 3 packed: seqs worth having,             extension, 1   |
 |          | 15 whether these are pushed (ours)                                      |
-| get      | 1 version, 2 key, 15 push from (ours)                    extension, 2   |
+| get      | 1 version, 2 key, 14 narrow, 15 push from (ours)         extension, 2   |
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
 |          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
 |          | 15 push from (ours)                                                     |
 | diff     | 1 the other version, 2 iterator (without its number),    extension, 14  |
 |          | 15 push from (ours)                                                     |
-| keys     | 1 version, 2 keys (repeated), 15 push from (ours)        extension, 15  |
+| keys     | 1 version, 2 keys (repeated), 14 narrow, 15 push from    extension, 15  |
 
 What is numbered 14 or 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the
 blocks themselves and not only for their numbers: 1 + the first seq that the asker lacks on the
 way, so that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 of
-a get stands for the newest one that the answerer has.
+a get stands for the newest one that the answerer has, and *narrow* asks, of each node on the way,
+for the keys on both sides of the wanted one only and not for all that a binary search looks at.
 
 `seq` is Hyperbee's word for the index of a block.
 
@@ -63,6 +64,7 @@ _NODE_INDEX = 0x0A
 _NODE_KEY = 0x12
 _NODE_VALUE = 0x1A
 _DIFF = 14
+_NARROW = 14
 _PUSH = 15
 
 
@@ -366,9 +368,12 @@ class GetRequest:
     version: int
     key: bytes
     push_from: int = 0
+    is_narrow: bool = False
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version) + encode_bytes_field(2, self.key)
+        if self.is_narrow:
+            body += encode_varint_field(_NARROW, 1)
         if self.push_from:
             body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(2, body)
@@ -381,10 +386,13 @@ class KeysRequest:
     version: int
     keys: tuple[bytes, ...]
     push_from: int = 0
+    is_narrow: bool = False
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version)
         body += b"".join(encode_bytes_field(2, key) for key in self.keys)
+        if self.is_narrow:
+            body += encode_varint_field(_NARROW, 1)
         body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(_PUSH, body)
 
@@ -459,7 +467,8 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
             messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1))
         elif number == 2:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
-            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from))
+            is_narrow = as_int(fields.get(_NARROW, 0)) == 1
+            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from, is_narrow))
         elif number == 3:
             messages.append(_decode_iterator(fields))
         elif number == _DIFF:
@@ -469,7 +478,8 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
         else:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
             keys = tuple(as_bytes(item) for field, item in pairs if field == 2)
-            messages.append(KeysRequest(version, keys, push_from))
+            is_narrow = as_int(fields.get(_NARROW, 0)) == 1
+            messages.append(KeysRequest(version, keys, push_from, is_narrow))
     return messages
 
 

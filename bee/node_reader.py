@@ -146,11 +146,17 @@ class NodeReader:
         return None if entry is None else (decode_varint(key_refs[position], 0)[0], entry)
 
     def search(
-        self, keys: list[bytes | None], key_refs: Sequence[bytes], key: bytes
+        self,
+        keys: list[bytes | None],
+        key_refs: Sequence[bytes],
+        key: bytes,
+        *,
+        will_ask: bool = True,
     ) -> tuple[int, KeyValue | None]:
         """Where `key` is or belongs among a node's keys; fills in those it looks at.
 
-        Also what the block of `key` holds, if that was read to find it.
+        Also what the block of `key` holds, if that was read to find it. `will_ask`: whether peers
+        will be asked for what is lacking.
         """
         low, high = 0, len(keys)
         while low < high:
@@ -161,11 +167,18 @@ class NodeReader:
                 seq = decode_varint(key_refs[middle], 0)[0]
                 block = self.block(seq)
                 if block is None:
-                    raise BlocksNeeded(self._worth_asking(keys, key_refs, seq))
-                held = parse_entry(seq, block)
-                found = held[0]
-                _check_order(seq, found, keys[low - 1] if low else None, keys[high:])
-                keys[middle] = found
+                    if not will_ask:
+                        raise BlocksNeeded((seq,))
+                    middle = self._other_key(keys, key_refs, low, high, seq)
+                    found = keys[middle]
+                    seq = decode_varint(key_refs[middle], 0)[0]
+                    block = None if found is not None else self.block(seq)
+                if block is not None:
+                    held = parse_entry(seq, block)
+                    found = held[0]
+                    _check_order(seq, found, keys[low - 1] if low else None, keys[high:])
+                    keys[middle] = found
+            assert found is not None  # it is known, or its block is here
             if found == key:
                 return middle, held
             if key < found:
@@ -174,13 +187,32 @@ class NodeReader:
                 low = middle + 1
         return low, None
 
+    def _other_key(
+        self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], low: int, high: int, seq: int
+    ) -> int:
+        """Place of a key in [low, high) that is known, or here, while that of block `seq` is not.
+
+        A peer that pushes sends of each node the keys on both sides of the wanted one, and no
+        other. Raises: BlocksNeeded, for one that is on its way if there is any.
+        """
+        coming = seq
+        for place in range(low, high):
+            if keys[place] is not None:
+                return place
+            other = decode_varint(key_refs[place], 0)[0]
+            if self.block(other) is not None:
+                return place
+            if coming not in self.hints and other in self.hints:
+                coming = other
+        raise BlocksNeeded(self._worth_asking(keys, key_refs, coming))
+
     def search_cached(
-        self, ref: bytes, node: BTreeNode, key: bytes
+        self, ref: bytes, node: BTreeNode, key: bytes, *, will_ask: bool = True
     ) -> tuple[int, KeyValue | None, BTreeNode]:
         """`search` in the node at `ref`; the keys it looked at stay in the cache."""
         keys = list(node[0])
         try:
-            position, held = self.search(keys, node[1], key)
+            position, held = self.search(keys, node[1], key, will_ask=will_ask)
         finally:
             node = with_keys(node, keys)
             self.cache.replace(ref, node)

@@ -248,9 +248,11 @@ class RangeCursor(Generic[T]):
         try:
             # The way to the start has left more keys in the cache than the frame has.
             node = reader.node(frame.ref, b"")
-            place, is_there = locate(reader, frame.ref, node, bound)
+            place, _, node = reader.search_cached(frame.ref, node, bound, will_ask=False)
         except BlocksNeeded:
             return
+        keys = node[0]
+        is_there = place < len(keys) and keys[place] == bound
         frame.holds_end = True
         if self._range.reverse:
             frame.first = 2 * place + is_there * (1 if is_included else 2)

@@ -69,7 +69,7 @@ async def test_it_takes_two_round_trips_of_which_one_is_the_handshake(
         assert trio.current_time() - started == pytest.approx(ROUND_TRIP_SECONDS)
 
 
-async def test_several_are_asked_for_in_the_same_round_trip(
+async def test_two_are_asked_for_in_the_same_round_trip(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with connecting() as copy:
@@ -80,7 +80,7 @@ async def test_several_are_asked_for_in_the_same_round_trip(
 
         started = trio.current_time()
         async with trio.open_nursery() as nursery:
-            for key in (b"00001", b"00999", b"01500"):
+            for key in (b"00001", b"01500"):
                 nursery.start_soon(read, key)
         assert trio.current_time() - started == pytest.approx(2 * ROUND_TRIP_SECONDS)
 

@@ -115,8 +115,10 @@ iterators = st.builds(
 )
 extension_messages: st.SearchStrategy[ExtensionMessage] = st.one_of(
     st.builds(CacheHint, st.lists(numbers, max_size=200).map(tuple), st.booleans()),
-    st.builds(GetRequest, numbers, texts, numbers),
-    st.builds(KeysRequest, numbers, st.lists(texts, max_size=20).map(tuple), numbers),
+    st.builds(GetRequest, numbers, texts, numbers, st.booleans()),
+    st.builds(
+        KeysRequest, numbers, st.lists(texts, max_size=20).map(tuple), numbers, st.booleans()
+    ),
     st.builds(DiffRequest, numbers, iterators, numbers),
     iterators,
 )

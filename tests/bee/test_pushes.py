@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,6 +56,26 @@ async def test_gets_and_scans_take_hardly_a_request() -> None:
         assert total.pushes_received > 100
         assert total.requests_sent <= 40
         assert total.answers_ignored <= 40
+
+
+async def test_gets_from_who_pushes_take_one_round_trip_and_few_blocks() -> None:
+    async with copies() as (_, copy):
+        bee = Bee(copy)
+        assert await bee.get(b"01000") is not None
+        await trio.testing.wait_all_tasks_blocked()
+        before = copy.statistics().replication.total
+        numbers = random.Random(1).sample(range(COUNT), 50)
+        for number in numbers:
+            snapshot = bee.snapshot()
+            entry = await snapshot.get(b"%05d" % number)
+            assert entry is not None
+            assert entry.value == b"value %d" % number
+            assert snapshot.reads.round_trips <= 1
+        after = copy.statistics().replication.total
+        assert after.requests_sent == before.requests_sent
+        # Of the some five nodes on the way most are here by then.
+        assert after.blocks_received - before.blocks_received < 5 * len(numbers)
+        assert await bee.get_many([b"%05d" % number for number in range(0, COUNT, 7)])
 
 
 async def test_many_readers_at_once_get_what_they_ask_for() -> None:
