@@ -47,11 +47,6 @@ class NodeCache:
                 self.add(ref, node)
         return node
 
-    @property
-    def has_room(self) -> bool:
-        """Whether something can be added that nobody has asked for yet."""
-        return self._young_bytes + self._old_bytes < self._half_bytes * 3 // 2
-
     def add(self, ref: bytes, node: BTreeNode) -> None:
         """Add a node that is not in here."""
         self.young[ref] = node

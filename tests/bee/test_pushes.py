@@ -78,6 +78,19 @@ async def test_gets_from_who_pushes_take_one_round_trip_and_few_blocks() -> None
         assert await bee.get_many([b"%05d" % number for number in range(0, COUNT, 7)])
 
 
+async def test_what_was_cleared_since_is_pushed_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with copies() as (_, copy):
+        keys = [b"%05d" % number for number in range(0, COUNT, 97)]
+        for _ in range(3):
+            started, bee = trio.current_time(), Bee(copy)
+            for key in keys:
+                assert await bee.get(key) is not None
+            assert trio.current_time() - started < PATIENCE_SECONDS
+            await copy.clear(0, copy.length)
+
+
 async def test_many_readers_at_once_get_what_they_ask_for() -> None:
     async with copies() as (core, copy):
         bee = Bee(copy)
