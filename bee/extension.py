@@ -159,7 +159,8 @@ class HyperbeeExtension:
             for request in requests:
                 peer.send_extension(NAME, encode_buffer(request.encode()))
             sent += len(requests)
-        self._tree.hints.expect(sent)
+        if sent:
+            self._tree.hints.expect(sent)
 
     def _narrowed(
         self, request: GetRequest | KeysRequest, peer: LogPeer, lacking: int

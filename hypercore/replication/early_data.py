@@ -3,7 +3,8 @@
 A channel is open when both ends have sent their open, each with its capability. Only then who
 opened it may ask for anything, since what readers ask is for readers alone: that is a round trip.
 Early data goes right behind the open. It is encrypted on this connection for whoever knows the
-core's key, and nobody else can read it: one round trip less to the first answer.
+core's key, and nobody else can read it: one round trip less to the first answer. (Whoever is at the
+other end and learns the key only later can read it then.)
 
 It is an extension message named `beemesh/early`, which peers that do not know it ignore:
 

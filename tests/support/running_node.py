@@ -87,6 +87,8 @@ async def open_running_node(data: Path, *options: str) -> AsyncIterator[RunningN
         [*command, *unsaid, *options],
         stdout=subprocess.PIPE,
         env=environment(),
+        # In the background of a shell, where the tests may run, it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         with trio.fail_after(START_SECONDS):
