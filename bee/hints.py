@@ -28,7 +28,7 @@ class Hints:
     are ignored.
     """
 
-    __slots__ = ("_count", "_credit", "_numbers", "_unanswered", "_waits")
+    __slots__ = ("_count", "_credit", "_numbers", "_unanswered", "_waits", "are_pushed")
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -36,6 +36,8 @@ class Hints:
         self._credit = 0
         self._unanswered = 0
         self._waits = 0
+        self.are_pushed = False
+        """Whether some peer has sent what it hinted at."""
 
     def expect(self, requests: int = 1) -> None:
         """A question was sent to our peers, in so many requests."""
@@ -56,6 +58,7 @@ class Hints:
         fresh = [seq for seq in seqs if 0 < seq < length][: self._credit]
         self._credit -= len(fresh)
         self._count += 1
+        self.are_pushed |= is_pushed
         for seq in fresh:
             self._numbers[seq] = PUSHED if is_pushed else self._count
         for seq in list(self._numbers)[: max(0, len(self._numbers) - MAX_HINTS)]:

@@ -193,10 +193,11 @@ class NodeReader:
         """Place of a key in [low, high) that is known, or here, while that of block `seq` is not.
 
         A peer that pushes sends of each node the keys on both sides of the wanted one, and no
-        other. Raises: BlocksNeeded, for one that is on its way if there is any.
+        other. Where nobody pushes there is none: the search goes as the original's does.
+        Raises: BlocksNeeded, for one that is on its way if there is any.
         """
         coming = seq
-        for place in range(low, high):
+        for place in range(low, high) if self.hints.are_pushed else ():
             if keys[place] is not None:
                 return place
             other = decode_varint(key_refs[place], 0)[0]

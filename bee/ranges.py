@@ -240,7 +240,7 @@ class RangeCursor(Generic[T]):
     def _set_end(self, reader: NodeReader, frame: Frame) -> None:
         """Find out where in the node the range ends, as far as blocks that are here tell.
 
-        A group that reads on to there and no further takes a third off a scan of 100 entries.
+        A group that reads on to there and no further takes a quarter off a scan of 100 entries.
         """
         bound, is_included = self._range.last
         if bound is None or not frame.children:
