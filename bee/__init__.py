@@ -7,7 +7,7 @@ async for entry in bee.range(gte=b"a", lt=b"b"): ...
 async with bee.batch() as batch: ...
 ```
 
-Map, from the bottom: `protobuf` and `messages` are the bytes; `btree` is one node; `cache`
+Map, from the bottom: `protobuf`, `messages` and `extension_messages` are the bytes; `btree` is one node; `cache`
 and `hints` hold nodes and what peers said we need; `descent` walks down, and waits for
 blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read
 in order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys

@@ -28,10 +28,7 @@ from bee.cache import NodeCache
 from bee.descent import locate
 from bee.diff import DiffCursor
 from bee.errors import CorruptTree
-from bee.hints import MAX_HINTS_PER_REQUEST
-from bee.keyspace import KeyRange
-from bee.log import LogPeer
-from bee.messages import (
+from bee.extension_messages import (
     CacheHint,
     DiffRequest,
     GetRequest,
@@ -40,6 +37,9 @@ from bee.messages import (
     Request,
     decode_extension,
 )
+from bee.hints import MAX_HINTS_PER_REQUEST
+from bee.keyspace import KeyRange
+from bee.log import LogPeer
 from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
 from bee.protobuf import decode_varint, decode_varints, encode_varint
 from bee.ranges import Frame

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bee import UTF8, Batch, Bee, Entry, Metadata
-from bee.messages import CacheHint, GetRequest, IteratorRequest, decode_extension
+from bee.extension_messages import CacheHint, GetRequest, IteratorRequest, decode_extension
 from hypercore.merkle import MerkleNode, append_root, leaf_node, tree_hash
 from tests.support.bee_log import BeeLog
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import Bee, BeeError, CorruptTree, Header, NotABee, UnknownFormat, Version
-from bee.messages import GetRequest, IteratorRequest, encode_level, encode_record
+from bee.extension_messages import GetRequest, IteratorRequest
+from bee.messages import encode_level, encode_record
 from bee.protobuf import encode_packed
 from hypercore.encoding import encode_buffer
 from tests.support.bee_log import BeeLog, RemoteLog

@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee.errors import NotABee, UnknownFormat
-from bee.messages import (
+from bee.extension_messages import (
     CacheHint,
     DiffRequest,
     ExtensionMessage,
     GetRequest,
-    Header,
     IteratorRequest,
     KeysRequest,
+    decode_extension,
+)
+from bee.messages import (
+    Header,
     Metadata,
     NodeRecord,
     decode_brought,
-    decode_extension,
     decode_key_value,
     decode_level,
     decode_record,

@@ -11,7 +11,7 @@ import trio.testing
 
 from bee import Bee
 from bee.extension import NAME
-from bee.messages import CacheHint, IteratorRequest
+from bee.extension_messages import CacheHint, IteratorRequest
 from hypercore import Core, open_corestore
 from hypercore.corestore import corestore_on
 from hypercore.encoding import encode_buffer

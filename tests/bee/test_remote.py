@@ -6,13 +6,8 @@ import pytest
 
 from bee import Bee, CorruptTree, ReadStatistics
 from bee.extension import MAX_SEQS_PER_MESSAGE
+from bee.extension_messages import CacheHint, GetRequest, IteratorRequest, decode_extension
 from bee.hints import MAX_HINTS_PER_REQUEST, Hints
-from bee.messages import (
-    CacheHint,
-    GetRequest,
-    IteratorRequest,
-    decode_extension,
-)
 from hypercore.encoding import Reader, encode_buffer
 from tests.support.bee_log import BeeLog, Bystander, RemoteLog
 

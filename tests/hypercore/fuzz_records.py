@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from bee.messages import Header, decode_extension, decode_levels, decode_record, encode_record
+from bee.extension_messages import decode_extension
+from bee.messages import Header, decode_levels, decode_record, encode_record
 from bee.protobuf import encode_bytes_field
 from hypercore.bitfield import PAGE_BYTES, Bitfield
 from hypercore.crypto import discovery_key
@@ -247,7 +248,7 @@ def storage_decoders() -> list[Decoder]:
 
 def upper_decoders() -> list[Decoder]:
     """What bees and connections read."""
-    bee = ("bee/messages.py", "bee/protobuf.py")
+    bee = ("bee/messages.py", "bee/extension_messages.py", "bee/protobuf.py")
     hint = encode_bytes_field(1, b"\x08\x01\x10\x05\x1a\x02\x01\x02")
     get = encode_bytes_field(2, b"\x08\x07\x12\x01k")
     iterator = encode_bytes_field(3, b"\x08\x07\x12\x01a\x2a\x01z\x30\x05\x38\x01\x42\x01\x09")

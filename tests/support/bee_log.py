@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import trio
 
+from bee.extension_messages import Request, decode_extension
 from bee.log import ExtensionHandler, LogPeer
-from bee.messages import Request, decode_extension
 from hypercore.bitfield import Bitfield
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
