@@ -251,9 +251,9 @@ class Bee(ReadableBee[K, V]):
         """
         if self._extension is None:
             await self._tree.log.update()
-        else:
-            await self._extension.update_for(self._keyspace.encode_key(key))
-        return await self.get(key)
+            return await self.get(key)
+        question = await self._extension.update_for(self._keyspace.encode_key(key))
+        return await self.snapshot().get_asked(key, question)
 
     def live_history(self, *, gte: int | None = None) -> LiveHistory[K, V]:
         """As `history`, and it does not end: what is appended follows.

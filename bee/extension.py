@@ -19,7 +19,7 @@ Source: hyperbee 2.27.3 lib/extension.js.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -31,13 +31,15 @@ from bee.errors import CorruptTree
 from bee.extension_messages import (
     CacheHint,
     DiffRequest,
+    ExtensionMessage,
     GetRequest,
     IteratorRequest,
     KeysRequest,
     Request,
     decode_extension,
+    is_hint,
 )
-from bee.hints import MAX_HINTS_PER_REQUEST
+from bee.hints import MAX_HINTS_PER_REQUEST, Question
 from bee.keyspace import KeyRange
 from bee.log import LogPeer
 from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
@@ -74,15 +76,17 @@ class HyperbeeExtension:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._pushers: WeakSet[LogPeer] = WeakSet()
-        tree.log.set_extension(NAME, self.receive)
+        tree.log.set_extension(NAME, self.receive, self.note)
 
-    def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> None:
-        """`lacking` is the first seq on the way to them that is not here."""
+    def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> Question | None:
+        """`lacking` is the first seq on the way to them that is not here.
+
+        Returns the question, if one is asked that will be answered with what comes.
+        """
         plain = [GetRequest(version, key) for key in keys[:MAX_ASKED]]
         if len(keys) == 1:
-            self._send(plain[0], plain, lacking)
-        else:
-            self._send(KeysRequest(version, tuple(keys[:MAX_KEYS])), plain, lacking)
+            return self._send(plain[0], plain, lacking)
+        return self._send(KeysRequest(version, tuple(keys[:MAX_KEYS])), plain, lacking)
 
     def ask_range(
         self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
@@ -98,15 +102,18 @@ class HyperbeeExtension:
         bounds = _range_request(version, key_range, last_key)
         self._send(DiffRequest(other, bounds), [], lacking)
 
-    async def update_for(self, key: bytes) -> None:
+    async def update_for(self, key: bytes) -> Question:
         """Wait for the newest version that peers have, and have them send what `key` takes.
 
-        Cancel: blocks may still come.
+        Returns the question that asked for it. Cancel: blocks may still come.
         """
-        payload = encode_buffer(GetRequest(LATEST, key, push_from=1).encode())
+        question = self._tree.hints.question()
+        request = GetRequest(LATEST, key, push_from=1, number=question.number)
+        payload = encode_buffer(request.encode())
         self._tree.hints.expect()
         with self._tree.log.greeting(NAME, payload, MAX_HINTS_PER_REQUEST):
             await self._tree.log.update()
+        return question
 
     def push_ranges(self, peer: LogPeer, ranges: Iterable[tuple[bytes, bytes]]) -> int:
         """Send a peer the blocks that reading [start, stop) takes; returns how many.
@@ -136,14 +143,15 @@ class HyperbeeExtension:
 
     def _send(
         self, whole: Request, plain: Sequence[GetRequest | IteratorRequest], lacking: int
-    ) -> None:
+    ) -> Question | None:
         """Ask the best peer to push, and the others for hints unless it is known to push.
 
         `plain` is what says the same, or part of it, to peers that only hint.
         """
         peers = self._tree.log.peers
+        question = None
         if not peers:
-            return
+            return None
         best = min(peers, key=lambda peer: self._rank(peer, whole.version))
         is_known = best in self._pushers
         sent = 0
@@ -153,27 +161,19 @@ class HyperbeeExtension:
                 peer.allow_pushes(MAX_HINTS_PER_REQUEST)
                 is_enough = is_known or whole in plain
                 pushing = replace(whole, push_from=lacking + 1)
-                if is_known and isinstance(pushing, GetRequest | KeysRequest):
-                    pushing = self._narrowed(pushing, peer, lacking)
+                has_all = peer.contiguous_length >= whole.version
+                if has_all and isinstance(pushing, GetRequest | KeysRequest):
+                    question = self._tree.hints.question()
+                    pushing = replace(pushing, number=question.number)
+                    if is_known:
+                        question.expect(peer, lacking)
                 requests = [pushing] if is_enough else [pushing, *plain]
             for request in requests:
                 peer.send_extension(NAME, encode_buffer(request.encode()))
             sent += len(requests)
         if sent:
             self._tree.hints.expect(sent)
-
-    def _narrowed(
-        self, request: GetRequest | KeysRequest, peer: LogPeer, lacking: int
-    ) -> GetRequest | KeysRequest:
-        """The same in fewer blocks, if the peer has all of that version.
-
-        The one that is lacking comes by itself, behind the hint that tells which others come: if
-        it came sooner, others would be asked for.
-        """
-        if peer.contiguous_length < request.version:
-            return request
-        peer.expect_blocks((lacking,))
-        return replace(request, is_narrow=True)
+        return question
 
     def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
         """The less the better: who surely has it all, keeps its word, can push, and is near."""
@@ -185,54 +185,60 @@ class HyperbeeExtension:
             peer.round_trip_seconds,
         )
 
+    def note(self, payload: bytes, peer: LogPeer) -> bool:
+        """Take a hint that says what is pushed, before a read finds that this came."""
+        hint = _decode(payload) if is_hint(payload) else None
+        if not isinstance(hint, CacheHint) or not hint.pushed or not peer.keeps_word:
+            return False
+        hints, length = self._tree.hints, self._tree.log.length
+        fresh = hints.add(hint.seqs, MAX_VERSION, is_pushed=True)
+        self._pushers.add(peer)
+        peer.expect_blocks([seq for seq in fresh if seq < length])
+        hints.answer(hint.answers, fresh, peer)
+        return True
+
     async def receive(self, payload: bytes, peer: LogPeer) -> Sequence[bytes]:
         """A payload came from a peer; returns the payloads to answer with.
 
         What is no message, or cannot be answered, is ignored, as by the original.
         """
-        try:
-            messages = decode_extension(Reader(payload).buffer())
-        except DecodeError:
-            return ()
         tree = self._tree
-        answers: list[bytes] = []
-        for message in messages[:1]:
-            if isinstance(message, CacheHint):
-                is_pushed = message.pushed and peer.keeps_word
-                fresh = tree.hints.add(
-                    message.seqs, _stop(tree, is_pushed=is_pushed), is_pushed=is_pushed
-                )
-                if is_pushed:
-                    self._pushers.add(peer)
-                    peer.expect_blocks([seq for seq in fresh if seq < tree.log.length])
-                else:
-                    tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
-                continue
-            if isinstance(message, GetRequest) and message.version == LATEST and message.push_from:
-                message = replace(message, version=tree.log.length)
-            if 1 < message.version <= tree.log.length:
-                tree.current_fork()
-                seqs: Sequence[int] = list(_visited(tree.reader, message))
-                is_pushed = message.push_from > 0
-                if is_pushed:
-                    seqs = peer.push_blocks(_asked_for(seqs, message))
-                answers += _hints(seqs, is_pushed=is_pushed)
-        return answers
+        message = _decode(payload)
+        if message is None:
+            return ()
+        if isinstance(message, CacheHint):
+            fresh = tree.hints.add(message.seqs, tree.log.length)
+            tree.log.prefetch([seq for seq in fresh if tree.log.get_local(seq) is None])
+            return ()
+        if isinstance(message, GetRequest) and message.version == LATEST and message.push_from:
+            message = replace(message, version=tree.log.length)
+        if not 1 < message.version <= tree.log.length:
+            return ()
+        tree.current_fork()
+        seqs: Sequence[int] = list(_visited(tree.reader, message))
+        is_pushed = message.push_from > 0
+        if is_pushed:
+            seqs = _push(peer, seqs, message)
+        return _hints(seqs, is_pushed=is_pushed, number=_number(message))
 
 
-def _stop(tree: Tree, *, is_pushed: bool) -> int:
-    """Where hints stop being credible: a pushed block may bring the head that it belongs to."""
-    return MAX_VERSION if is_pushed else tree.log.length
+def _decode(payload: bytes) -> ExtensionMessage | None:
+    """The message in a payload, if it is one."""
+    try:
+        messages = decode_extension(Reader(payload).buffer())
+    except DecodeError:
+        return None
+    return messages[0] if messages else None
 
 
-def _hints(seqs: Sequence[int], *, is_pushed: bool) -> list[bytes]:
+def _hints(seqs: Sequence[int], *, is_pushed: bool, number: int = 0) -> list[bytes]:
     """Payloads that name these; one at least where blocks are pushed: it says that we do that."""
-    return [
-        encode_buffer(
-            CacheHint(tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]), is_pushed).encode()
-        )
-        for start in range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE)
-    ]
+    starts = range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE)
+    parts = [tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]) for start in starts]
+    hints = [CacheHint(part, is_pushed) for part in parts]
+    if number:
+        hints[-1] = replace(hints[-1], answers=number)
+    return [encode_buffer(hint.encode()) for hint in hints]
 
 
 def _range_request(version: int, key_range: KeyRange, last_key: bytes | None) -> IteratorRequest:
@@ -255,19 +261,19 @@ def _range_request(version: int, key_range: KeyRange, last_key: bytes | None) ->
     )
 
 
-def _asked_for(seqs: Sequence[int], request: Request) -> Sequence[int]:
-    """What comes from the first that is lacking on; all of it where that is not on the way."""
+def _push(peer: LogPeer, seqs: Sequence[int], request: Request) -> Sequence[int]:
+    """Push what comes from the first that is lacking on, or all if that is not on the way."""
     first = request.push_from - 1
-    if not _is_narrow(request):
-        return seqs[seqs.index(first) :] if first in seqs else seqs
-    if first in seqs:
-        # With the key after the wanted one that before it is lacking, too.
-        return [first, *seqs[max(seqs.index(first) - 1, 0) :]]
-    return [first, *seqs]
+    if _number(request):
+        return peer.push_blocks(seqs) or peer.push_blocks((first,))
+    return peer.push_blocks(seqs[seqs.index(first) :] if first in seqs else seqs)
 
 
-def _is_narrow(request: Request) -> bool:
-    return isinstance(request, GetRequest | KeysRequest) and request.is_narrow
+def _number(request: Request) -> int:
+    """That of a narrow request, else 0."""
+    if isinstance(request, IteratorRequest | DiffRequest) or not request.push_from:
+        return 0
+    return request.number
 
 
 def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
@@ -281,10 +287,13 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
             _visit_diff(reader, request, seqs)
             return seqs
         keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
-        looked_at = _around if request.is_narrow else _probed
+        root, is_narrow = root_ref(request.version), _number(request) > 0
         for key in keys:
-            for _ in _descend(reader, root_ref(request.version), key, seqs, looked_at):
-                pass
+            if is_narrow:
+                _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
+            else:
+                for _ in _search(reader, root, key, seqs):
+                    pass
             if len(seqs) >= MAX_HINTS_PER_REQUEST:
                 break
     except (BlocksNeeded, CorruptTree, DamagedBlock):
@@ -292,24 +301,29 @@ def _visited(reader: NodeReader, request: Request) -> dict[int, None]:
     return seqs
 
 
-def _descend(
-    reader: NodeReader,
-    root: bytes,
-    key: bytes,
-    seqs: dict[int, None],
-    looked_at: Callable[[Refs, int, bool], Iterable[int]],
-) -> Iterator[tuple[BTreeNode, bytes, int, bool]]:
-    """Search for `key`: the nodes on the way, each with its ref, the place, whether it is there."""
+Step = tuple[BTreeNode, bytes, int, bool]
+"""A node on the way to a key, its ref, the place of the key, whether it is there."""
+
+
+def _descend(reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]) -> Iterator[Step]:
+    """Search for `key`, and note the blocks of the nodes on the way."""
     ref, parent_ref = root, b""
     for _ in range(MAX_DEPTH):
         seqs[decode_ref(ref)[0]] = None
         node = reader.node(ref, parent_ref)
         place, is_there = locate(reader, ref, node, key)
-        seqs.update(dict.fromkeys(looked_at(node[1], place, is_there)))
         yield node, ref, place, is_there
         if is_there or not node[2]:
             return
         ref, parent_ref = node[2][place], ref
+
+
+def _search(reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]) -> Iterator[Step]:
+    """As `_descend`, with the keys that a binary search looks at."""
+    for step in _descend(reader, root, key, seqs):
+        node, _, place, is_there = step
+        seqs.update(dict.fromkeys(_probed(node[1], place, is_there)))
+        yield step
 
 
 def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
@@ -326,10 +340,41 @@ def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
             low = middle + 1
 
 
-def _around(key_refs: Refs, place: int, is_there: bool) -> Iterable[int]:
-    """Seqs of the keys that tell where a key belongs: its own, or those on both sides."""
-    start = place if is_there else max(place - 1, 0)
-    return decode_varints(key_refs[start : place + 1])
+def _visit_narrowly(
+    reader: NodeReader, root: bytes, key: bytes, first: int, seqs: dict[int, None]
+) -> None:
+    """Note the least that leads to `key`, of what is below block `first`.
+
+    That is the first that the asker lacks: of the nodes above it has what it takes. At each node
+    it has to know two keys between which `key` is. They are beside its place, or below the next
+    node: what is known there (`NodeReader.keys_below`) makes them needless.
+    """
+    steps: list[Step] = []
+    try:
+        steps.extend(_descend(reader, root, key, {}))
+    finally:
+        below: list[bytes] = []
+        for node, ref, place, is_there in reversed(steps[_index_of(first, steps) :]):
+            key_refs = node[1]
+            places = [place] if is_there else []
+            if not is_there and place > 0 and not any(known <= key for known in below):
+                places.append(place - 1)
+            if not is_there and place < len(key_refs) and not any(known >= key for known in below):
+                places.append(place)
+            beside = decode_varints([key_refs[place] for place in places])
+            seqs.update(dict.fromkeys((decode_ref(ref)[0], *beside)))
+            below = [reader.record(seq).key for seq in beside]
+            own = reader.own_key(ref)
+            below += () if own is None else (own,)
+
+
+def _index_of(seq: int, steps: Sequence[Step]) -> int:
+    """Of the first step that block `seq` has to do with; 0 if there is none."""
+    key_ref = encode_varint(seq)
+    for index, (node, ref, _, _) in enumerate(steps):
+        if key_ref in node[1] or decode_ref(ref)[0] == seq:
+            return index
+    return 0
 
 
 def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
@@ -403,7 +448,7 @@ def _open(
         node = reader.node(root, b"")
         return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
     frames = []
-    for node, ref, place, is_there in _descend(reader, root, start, seqs, _probed):
+    for node, ref, place, is_there in _search(reader, root, start, seqs):
         if not is_there:
             position = 2 * place + (-1 if key_range.reverse else 1)
         elif is_included:

@@ -3,20 +3,23 @@
 | message  | field                                                                   |
 |----------|-------------------------------------------------------------------------|
 | hint     | 1 start, 2 end, 3 packed: seqs worth having,             extension, 1   |
-|          | 15 whether these are pushed (ours)                                      |
-| get      | 1 version, 2 key, 14 narrow, 15 push from (ours)         extension, 2   |
+|          | 14 answer to, 15 whether these are pushed (ours)                        |
+| get      | 1 version, 2 key, 14 number, 15 push from (ours)         extension, 2   |
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
 |          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
 |          | 15 push from (ours)                                                     |
 | diff     | 1 the other version, 2 iterator (without its number),    extension, 14  |
 |          | 15 push from (ours)                                                     |
-| keys     | 1 version, 2 keys (repeated), 14 narrow, 15 push from    extension, 15  |
+| keys     | 1 version, 2 keys (repeated), 14 number, 15 push from    extension, 15  |
 
 What is numbered 14 or 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the
 blocks themselves and not only for their numbers: 1 + the first seq that the asker lacks on the
 way, so that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 of
-a get stands for the newest one that the answerer has, and *narrow* asks, of each node on the way,
-for the keys on both sides of the wanted one only and not for all that a binary search looks at.
+a get stands for the newest one that the answerer has.
+
+A get with a *number* is *narrow*: it asks for the least that leads to the wanted key, and not for
+all the keys that a binary search looks at. The last hint of the answer repeats the number. When
+nothing is left to send the block comes that the asker lacks first.
 
 Source: hyperbee 2.27.3 lib/messages.js.
 """
@@ -37,16 +40,20 @@ from bee.protobuf import (
 )
 
 _DIFF = 14
-_NARROW = 14
+_NUMBER = 14
 _PUSH = 15
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Seqs worth having: the answer to the other two. `pushed`: they follow by themselves."""
+    """Seqs worth having: the answer to the other two. `pushed`: they follow by themselves.
+
+    `answers` is the number of the narrow request that is answered with it, 0 for any other.
+    """
 
     seqs: tuple[int, ...]
     pushed: bool = False
+    answers: int = 0
 
     def encode(self) -> bytes:
         start = min(self.seqs, default=0)
@@ -54,6 +61,8 @@ class CacheHint:
         body = encode_varint_field(1, start) + encode_varint_field(2, end)
         if self.seqs:
             body += encode_bytes_field(3, encode_packed(self.seqs))
+        if self.answers:
+            body += encode_varint_field(_NUMBER, self.answers)
         if self.pushed:
             body += encode_varint_field(_PUSH, 1)
         return encode_bytes_field(1, body)
@@ -66,12 +75,12 @@ class GetRequest:
     version: int
     key: bytes
     push_from: int = 0
-    is_narrow: bool = False
+    number: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version) + encode_bytes_field(2, self.key)
-        if self.is_narrow:
-            body += encode_varint_field(_NARROW, 1)
+        if self.number:
+            body += encode_varint_field(_NUMBER, self.number)
         if self.push_from:
             body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(2, body)
@@ -84,13 +93,13 @@ class KeysRequest:
     version: int
     keys: tuple[bytes, ...]
     push_from: int = 0
-    is_narrow: bool = False
+    number: int = 0
 
     def encode(self) -> bytes:
         body = encode_varint_field(1, self.version)
         body += b"".join(encode_bytes_field(2, key) for key in self.keys)
-        if self.is_narrow:
-            body += encode_varint_field(_NARROW, 1)
+        if self.number:
+            body += encode_varint_field(_NUMBER, self.number)
         body += encode_varint_field(_PUSH, self.push_from)
         return encode_bytes_field(_PUSH, body)
 
@@ -152,6 +161,12 @@ Request = GetRequest | KeysRequest | IteratorRequest | DiffRequest
 ExtensionMessage = CacheHint | Request
 
 
+def is_hint(payload: bytes) -> bool:
+    """Whether a payload, with its length before it, can be a hint."""
+    size_bytes = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(payload[0], 0) if payload else 0
+    return payload[1 + size_bytes : 2 + size_bytes] == b"\x0a"
+
+
 def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
     """The messages in one payload: one, from all we know of. Raises: DecodeError."""
     messages: list[ExtensionMessage] = []
@@ -162,11 +177,12 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
         fields = dict(pairs)
         if number == 1:
             seqs = tuple(decode_packed(as_bytes(fields.get(3, b""))))
-            messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1))
+            answers = as_int(fields.get(_NUMBER, 0))
+            messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1, answers))
         elif number == 2:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
-            is_narrow = as_int(fields.get(_NARROW, 0)) == 1
-            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from, is_narrow))
+            wanted = as_int(fields.get(_NUMBER, 0))
+            messages.append(GetRequest(version, as_bytes(fields.get(2, b"")), push_from, wanted))
         elif number == 3:
             messages.append(_decode_iterator(fields))
         elif number == _DIFF:
@@ -176,8 +192,8 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
         else:
             version, push_from = as_int(fields.get(1, 0)), as_int(fields.get(_PUSH, 0))
             keys = tuple(as_bytes(item) for field, item in pairs if field == 2)
-            is_narrow = as_int(fields.get(_NARROW, 0)) == 1
-            messages.append(KeysRequest(version, keys, push_from, is_narrow))
+            wanted = as_int(fields.get(_NUMBER, 0))
+            messages.append(KeysRequest(version, keys, push_from, wanted))
     return messages
 
 

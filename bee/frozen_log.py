@@ -9,11 +9,12 @@ the log is truncated. A bee on a snapshot of the core goes on:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Protocol
 
-from bee.log import ExtensionHandler, LogPeer
+from bee.log import ExtensionHandler, ExtensionNote, LogPeer, WaitScope
 from hypercore.bitfield import Bitfield
 from hypercore.errors import NotWritable, UsageError
 
@@ -77,6 +78,10 @@ class FrozenLog:
         """False: a snapshot does not change."""
         return False
 
+    def wait_scope(self, seconds: float = math.inf, /) -> WaitScope:
+        """Never called: nobody is asked whose answer could end a wait."""
+        raise UsageError("a snapshot asks no peer")
+
     def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
         """Sends to nobody."""
         return nullcontext()
@@ -114,7 +119,9 @@ class FrozenLog:
         """Raises: NotWritable."""
         raise _refused()
 
-    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
+    def set_extension(
+        self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
+    ) -> None:
         """Does nothing: the handler would answer for the log as it is."""
 
     @property

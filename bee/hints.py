@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from weakref import WeakValueDictionary
+
+from bee.log import LogPeer, WaitScope
 
 MAX_HINTS_PER_REQUEST = 2176
 """Seqs one request may be answered with (the original sends no more: 2,048 + 128)."""
@@ -17,8 +20,53 @@ MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
 """Seqs remembered; the oldest are forgotten first."""
 
 
+NO_SEQ = -1
+
 PUSHED = -1
 """In the place of a hint's number: what it names was sent along with it."""
+
+
+class Question:
+    """One that is answered with what comes: `seqs`, empty until then."""
+
+    __slots__ = ("__weakref__", "_peer", "_scope", "expected", "number", "patience_seconds", "seqs")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.seqs: Sequence[int] = ()
+        self.patience_seconds = 0.0
+        """How long to wait for them at most."""
+
+        self.expected = NO_SEQ
+        """What is not requested, since the answer is waited for."""
+
+        self._peer: LogPeer | None = None
+        self._scope: WaitScope | None = None
+
+    def expect(self, peer: LogPeer, seq: int) -> None:
+        """Until there is an answer this block is expected of the peer."""
+        peer.expect_blocks((seq,))
+        self._peer, self.expected = peer, seq
+
+    def begin(self, scope: WaitScope) -> WaitScope:
+        """What is expected is waited for in that scope, which the answer ends."""
+        self._scope = scope
+        if self.seqs:
+            scope.cancel()
+        return scope
+
+    def end(self) -> None:
+        """Nothing is expected any more."""
+        if self._peer is not None:
+            self._peer.expect_blocks((), instead_of=(self.expected,))
+        self._peer, self.expected = None, NO_SEQ
+
+    def answer(self, seqs: Sequence[int], peer: LogPeer) -> None:
+        """The peer sends these."""
+        self.seqs = seqs
+        self.patience_seconds = peer.push_patience_seconds
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 class Hints:
@@ -28,7 +76,16 @@ class Hints:
     are ignored.
     """
 
-    __slots__ = ("_count", "_credit", "_numbers", "_unanswered", "_waits", "are_pushed")
+    __slots__ = (
+        "_asked",
+        "_count",
+        "_credit",
+        "_numbers",
+        "_questions",
+        "_unanswered",
+        "_waits",
+        "are_pushed",
+    )
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -36,14 +93,36 @@ class Hints:
         self._credit = 0
         self._unanswered = 0
         self._waits = 0
+        self._asked = 0
+        self._questions: WeakValueDictionary[int, Question] = WeakValueDictionary()
         self.are_pushed = False
         """Whether some peer has sent what it hinted at."""
 
     def expect(self, requests: int = 1) -> None:
         """A question was sent to our peers, in so many requests."""
         self._credit = min(self._credit + requests * MAX_HINTS_PER_REQUEST, MAX_HINTS)
-        self._unanswered += 1
         self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
+
+    def question(self) -> Question:
+        """A new one, answered while whoever holds it waits."""
+        self._asked += 1
+        question = self._questions[self._asked] = Question(self._asked)
+        return question
+
+    def answer(self, number: int, seqs: Sequence[int], peer: LogPeer) -> None:
+        """The peer has answered the question of that number: these come."""
+        question = self._questions.get(number)
+        if question is not None and seqs:
+            question.answer(seqs, peer)
+
+    @property
+    def count(self) -> int:
+        """How many hints have come."""
+        return self._count
+
+    def miss(self) -> None:
+        """What was asked for has come, and no hint before it."""
+        self._unanswered += 1
 
     def wait_for_more(self) -> bool:
         """Whether hints should come with what a read is about to wait for; counts that wait."""
@@ -67,6 +146,10 @@ class Hints:
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._numbers
+
+    def is_pushed(self, seq: int) -> bool:
+        """Whether a peer named it that sends what it names."""
+        return self._numbers.get(seq) == PUSHED
 
     def number_of(self, seqs: Iterable[int]) -> int:
         """Number (>= 1) of the last hint that named one of these; 0 if one was never named.

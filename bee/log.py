@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
 from typing import Any, Protocol
 
 from hypercore.bitfield import Bitfield
 
 ExtensionHandler = Callable[[bytes, Any], Awaitable[Sequence[bytes]]]
 """Takes a payload and the peer it came from; what it returns goes back to that peer."""
+
+
+ExtensionNote = Callable[[bytes, Any], bool]
+"""Sees a payload at once, with the blocks that came with it; True if nothing is left to handle."""
 
 
 class LogPeer(Protocol):
@@ -26,6 +31,10 @@ class LogPeer(Protocol):
     def round_trip_seconds(self) -> float: ...
 
     @property
+    def push_patience_seconds(self) -> float:
+        """How long nothing may come of the blocks that it announces."""
+
+    @property
     def keeps_word(self) -> bool:
         """Whether the blocks that it announces come, by and large."""
 
@@ -37,8 +46,27 @@ class LogPeer(Protocol):
     def allow_pushes(self, count: int, /) -> None:
         """Take so many blocks without a request from it."""
 
-    def expect_blocks(self, indices: Iterable[int], /) -> None:
-        """These are on their way: do not request them unless they are late."""
+    def expect_blocks(self, indices: Iterable[int], /, instead_of: Iterable[int] = ()) -> None:
+        """These are on their way: do not request them unless they are late.
+
+        `instead_of` are blocks that were expected, and are not any more.
+        """
+
+
+class WaitScope(Protocol):
+    """Waiting in its block ends when it is cancelled; `trio.CancelScope` is one."""
+
+    def cancel(self) -> object: ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool: ...
 
 
 class Log(Protocol):
@@ -77,6 +105,9 @@ class Log(Protocol):
 
     def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
         """While in this block, send each peer this message, for up to so many pushed blocks."""
+
+    def wait_scope(self, seconds: float = ..., /) -> WaitScope:
+        """A new one, which ends by itself after so long."""
 
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""
@@ -121,7 +152,10 @@ class Log(Protocol):
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""
 
-    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None: ...
+    def set_extension(
+        self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
+    ) -> None:
+        """Handle the messages of that name; `note` sees them first."""
 
     @property
     def peers(self) -> Sequence[LogPeer]:

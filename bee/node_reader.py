@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bee.btree import KEY_BYTES, MAX_KEYS, BTreeNode, fresh_node, with_keys
+from bee.btree import KEY_BYTES, MAX_DEPTH, MAX_KEYS, BTreeNode, fresh_node, with_keys
 from bee.cache import NodeCache
 from bee.errors import CorruptTree
 from bee.hints import Hints
@@ -26,6 +26,9 @@ KeyValue = tuple[bytes, bytes | None]
 
 _COUNTER_BYTES = 8
 
+KeysBelow = Callable[[int], Sequence[bytes]]
+"""Keys that are known to be below the child of a node at that place."""
+
 NOTHING_READ: Mapping[int, bytes | None] = {}
 
 ReadBlocks = Callable[[Sequence[int]], Sequence[bytes | None]]
@@ -37,7 +40,7 @@ class NodeReader:
     Raises: BlocksNeeded, CorruptTree.
     """
 
-    __slots__ = ("block", "blocks", "cache", "hints")
+    __slots__ = ("block", "blocks", "cache", "hints", "is_alone")
 
     def __init__(
         self,
@@ -45,12 +48,15 @@ class NodeReader:
         block: Callable[[int], bytes | None],
         hints: Hints,
         blocks: ReadBlocks | None = None,
+        *,
+        is_alone: bool = False,
     ) -> None:
-        """`blocks` reads several, cheaper than `block` one by one."""
+        """`blocks` reads several, cheaper than `block` one by one. `is_alone`: without peers."""
         self.cache = cache
         self.block = block
         self.blocks: ReadBlocks = blocks or (lambda seqs: list(map(block, seqs)))
         self.hints = hints
+        self.is_alone = is_alone
 
     def record(self, seq: int) -> NodeRecord:
         block = self.block(seq)
@@ -150,13 +156,15 @@ class NodeReader:
         keys: list[bytes | None],
         key_refs: Sequence[bytes],
         key: bytes,
+        below: KeysBelow | None = None,
         *,
         will_ask: bool = True,
     ) -> tuple[int, KeyValue | None]:
         """Where `key` is or belongs among a node's keys; fills in those it looks at.
 
         Also what the block of `key` holds, if that was read to find it. `will_ask`: whether peers
-        will be asked for what is lacking.
+        will be asked for what is lacking. `below` tells what is known below the child at a place,
+        where keys are lacking.
         """
         low, high = 0, len(keys)
         while low < high:
@@ -166,6 +174,10 @@ class NodeReader:
             if found is None:
                 seq = decode_varint(key_refs[middle], 0)[0]
                 block = self.block(seq)
+                if block is None and below is not None and self._takes_held:
+                    low, high = _closer(low, high, below, key)
+                    below = None
+                    continue
                 if block is None:
                     if not will_ask:
                         raise BlocksNeeded((seq,))
@@ -187,17 +199,65 @@ class NodeReader:
                 low = middle + 1
         return low, None
 
+    @property
+    def _takes_held(self) -> bool:
+        """Whether to go by what is here, and not by the keys that the original would look at.
+
+        Peers that push send the least that leads to a key. Others may find that a tree is out of
+        order.
+        """
+        return self.is_alone or self.hints.are_pushed
+
+    def keys_below(self, ref: bytes, parent_ref: bytes) -> list[bytes]:
+        """Keys that are in the node at `ref` or below it, as far as what is here tells.
+
+        Those of the node whose blocks are here, and `own_key`.
+        """
+        if self.block(decode_ref(ref)[0]) is None:
+            return []
+        node = self.node(ref, parent_ref)
+        keys = list(node[0])
+        for place, key_ref in enumerate(node[1]):
+            if keys[place] is None:
+                seq = decode_varint(key_ref, 0)[0]
+                block = self.block(seq)
+                if block is not None:
+                    keys[place] = found = parse_entry(seq, block)[0]
+                    _check_order(seq, found, keys[place - 1] if place else None, keys[place + 1 :])
+        if node[0] != tuple(keys):
+            self.cache.replace(ref, with_keys(node, keys))
+        known = [key for key in keys if key is not None]
+        own = self.own_key(ref)
+        return known if own is None else [*known, own]
+
+    def own_key(self, ref: bytes) -> bytes | None:
+        """The key of the block of the node at `ref`, if it is in that node or below it.
+
+        Mostly it is: a block brings a node since its key was put below. But not if the node was
+        split off, or the key deleted.
+        """
+        seq = decode_ref(ref)[0]
+        own = encode_varint(seq)
+        nodes = [(ref, b"")]
+        for _ in range(MAX_DEPTH):
+            if not nodes:
+                break
+            ref, parent_ref = nodes.pop()
+            _, key_refs, children, _ = self.node(ref, parent_ref)
+            if own in key_refs:
+                return self.record(seq).key
+            nodes += [(child, ref) for child in children if child.startswith(own)]
+        return None
+
     def _other_key(
         self, keys: Sequence[bytes | None], key_refs: Sequence[bytes], low: int, high: int, seq: int
     ) -> int:
         """Place of a key in [low, high) that is known, or here, while that of block `seq` is not.
 
-        A peer that pushes sends of each node the keys on both sides of the wanted one, and no
-        other. Where nobody pushes there is none: the search goes as the original's does.
         Raises: BlocksNeeded, for one that is on its way if there is any.
         """
         coming = seq
-        for place in range(low, high) if self.hints.are_pushed else ():
+        for place in range(low, high) if self._takes_held else ():
             if keys[place] is not None:
                 return place
             other = decode_varint(key_refs[place], 0)[0]
@@ -211,9 +271,10 @@ class NodeReader:
         self, ref: bytes, node: BTreeNode, key: bytes, *, will_ask: bool = True
     ) -> tuple[int, KeyValue | None, BTreeNode]:
         """`search` in the node at `ref`; the keys it looked at stay in the cache."""
-        keys = list(node[0])
+        keys, children = list(node[0]), node[2]
+        below = (lambda place: self.keys_below(children[place], ref)) if children else None
         try:
-            position, held = self.search(keys, node[1], key, will_ask=will_ask)
+            position, held = self.search(keys, node[1], key, below, will_ask=will_ask)
         finally:
             node = with_keys(node, keys)
             self.cache.replace(ref, node)
@@ -231,6 +292,17 @@ class NodeReader:
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
         return seqs
+
+
+def _closer(low: int, high: int, below: KeysBelow, key: bytes) -> tuple[int, int]:
+    """Closer bounds than [low, high] of the place of `key`, by keys that are below children."""
+    for place in range(low, high + 1):
+        known = below(place)
+        if known and min(known) <= key:
+            low = place
+        if known and max(known) >= key:
+            return low, place
+    return low, high
 
 
 def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[bytes | None]) -> None:

@@ -11,6 +11,7 @@ from bee.batch import Entry, decode_entries, decode_entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.diff import DiffCursor, gather
 from bee.extension import HyperbeeExtension
+from bee.hints import Question
 from bee.keyspace import Bounds, K, Keyspace, V
 from bee.messages import NodeRecord
 from bee.node_reader import NodeReader, root_ref
@@ -95,9 +96,8 @@ class ReadableBee(ABC, Generic[K, V]):
         def step(reader: NodeReader) -> list[Stored | None]:
             return gather([partial(look_up, reader, root, key) for key in encoded])
 
-        def ask(lacking: int) -> None:
-            if extension is not None:
-                extension.ask_keys(version, encoded, lacking)
+        def ask(lacking: int) -> Question | None:
+            return None if extension is None else extension.ask_keys(version, encoded, lacking)
 
         tree.effort += GET_EFFORT * len(encoded)
         if tree.effort >= PAUSE_EFFORT:

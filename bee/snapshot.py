@@ -8,6 +8,7 @@ from bee.batch import Entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
+from bee.hints import Question
 from bee.keyspace import Codec, K, Keyspace, V, encode_name
 from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.readable_bee import GET_EFFORT, Moment, ReadableBee
@@ -108,12 +109,23 @@ class Snapshot(ReadableBee[K, V]):
             tree.refuse(error)
         return None if found is None else self._show(found)
 
-    async def _look_up(self, key: bytes) -> Stored | None:
+    async def get_asked(self, key: K, question: Question) -> Entry[K, V] | None:
+        """As `get`, of what peers were asked for by that question."""
+        self._tree.check_fork(self.fork)
+        encoded = self._keyspace.encode_key(key)
+        found = await self._look_up(encoded, question) if self._root else None
+        return None if found is None else self._show(found)
+
+    async def _look_up(self, key: bytes, question: Question | None = None) -> Stored | None:
         def step(reader: NodeReader) -> Stored | None:
             return look_up(reader, self._root, key)
 
-        def ask(lacking: int) -> None:
-            if self._extension is not None:
-                self._extension.ask_keys(self.version, (key,), lacking)
+        def ask(lacking: int) -> Question | None:
+            if question is not None and question.seqs:
+                return question
+            if self._extension is None:
+                return None
+            again = self._extension.ask_keys(self.version, (key,), lacking)
+            return question or again
 
         return await self._tree.read(step, self._counter, ask)

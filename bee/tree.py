@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn, TypeVar
 
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
-from bee.hints import PUSHED, Hints
+from bee.hints import PUSHED, Hints, Question
 from bee.log import Log
 from bee.messages import PROTOCOL, Header
 from bee.node_reader import BlocksNeeded, NodeReader
@@ -101,9 +101,11 @@ class Tree:
         self,
         step: Callable[[NodeReader], T],
         counter: ReadCounter,
-        ask: Callable[[int], object] | None = None,
+        ask: Callable[[int], Question | None] | None = None,
     ) -> T:
         """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
+
+        It may return the question that it asked: what answers that is waited for instead.
 
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
@@ -116,20 +118,33 @@ class Tree:
             fork = self._fork
             held: dict[int, bytes] = {}
             reader = NodeReader(
-                self.cache, lambda seq: held[seq] if seq in held else self._local(seq), self.hints
+                self.cache,
+                lambda seq: held[seq] if seq in held else self._local(seq),
+                self.hints,
+                is_alone=not self.log.peers,
             )
-            if ask is not None and self.hints.number_of(needed[:1]) != PUSHED:
-                ask(needed[0])
-                if self.hints.wait_for_more():
-                    needed = needed[:1]  # the rest comes along, or is hinted at
+            if reader.is_alone:
+                try:
+                    return step(reader)
+                except BlocksNeeded as missing:
+                    needed = missing.seqs
+            question = asked_at = None
             while True:
                 if max(needed) >= self.log.length:
                     raise CorruptTree(max(needed), "named by the tree, and not in the log")
+                if ask is not None and self.hints.number_of(needed) != PUSHED:
+                    lacking = next(seq for seq in needed if not self.hints.is_pushed(seq))
+                    question, ask = ask(lacking), None
+                    if self.hints.wait_for_more():
+                        needed = (lacking,)  # the rest comes along, or is hinted at
+                    asked_at = self.hints.count
                 counter.count(len(needed), self.hints.number_of(needed))
-                # What our own log lacks was given up; a peer that has it may not restore it.
-                wait = not self.log.is_writable
-                blocks = await self.log.get_many(needed, wait=wait)
-                held.update(zip(needed, blocks, strict=True))
+                held.update(await self._fetch(needed, question))
+                if asked_at == self.hints.count:
+                    self.hints.miss()
+                asked_at = None
+                if question is not None and question.seqs:
+                    question = None
                 self.check_fork(fork)
                 try:
                     return step(reader)
@@ -137,6 +152,26 @@ class Tree:
                     needed = missing.seqs
         except CorruptTree as error:
             self.refuse(error)
+
+    async def _fetch(self, seqs: Sequence[int], question: Question | None) -> dict[int, bytes]:
+        """These blocks, or those with which the question is answered, by seq."""
+        # What our own log lacks was given up; a peer that has it may not restore it.
+        wait = not self.log.is_writable
+        found: dict[int, bytes] = {}
+        if question is not None:
+            # What is requested comes, even if the answer ends the wait for it.
+            self.log.prefetch([seq for seq in seqs if seq != question.expected])
+            try:
+                with question.begin(self.log.wait_scope()):
+                    found.update(zip(seqs, await self.log.get_many(seqs), strict=True))
+            finally:
+                question.end()
+            named = [seq for seq in question.seqs if seq < self.log.length]
+            with self.log.wait_scope(question.patience_seconds):
+                found.update(zip(named, await self.log.get_many(named), strict=True))
+        if not found:
+            found.update(zip(seqs, await self.log.get_many(seqs, wait=wait), strict=True))
+        return found
 
     def refuse(self, error: CorruptTree) -> NoReturn:
         """Raise it, or what explains it better; nothing that was read on the way is kept.

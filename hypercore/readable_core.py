@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+
+import trio
 
 from hypercore.bitfield import Bitfield
 from hypercore.block_reader import CutWatch, FollowingReader
@@ -27,7 +30,7 @@ from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
-from hypercore.replication.peer_handle import ExtensionHandler, PeerHandle
+from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
 from hypercore.replication.session import CoreReplication
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
@@ -307,6 +310,10 @@ class ReadableCore:
             start >= 0 and stop <= self.length and self._log.bitfield.has_range(start, stop)
         )
 
+    def wait_scope(self, seconds: float = math.inf) -> trio.CancelScope:
+        """A scope for waits that somebody may cancel, and that end by themselves after so long."""
+        return trio.move_on_after(seconds)
+
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
         self._handle.check_open()
@@ -460,13 +467,16 @@ class ReadableCore:
 
     # --- what peers see ---------------------------------------------------------------
 
-    def set_extension(self, name: str, handler: ExtensionHandler | None) -> None:
+    def set_extension(
+        self, name: str, handler: ExtensionHandler | None, note: ExtensionNote | None = None
+    ) -> None:
         """Handle messages of this name; what the handler returns goes back to that peer.
 
-        Of several handles the last one's handler is asked, until that handle is closed.
+        `note` sees each message first, at once. Of several handles the last one's handler is
+        asked, until that handle is closed.
         """
         self._handle.check_open()
-        self.replication.set_extension(name, handler, self._handle)
+        self.replication.set_extension(name, handler, self._handle, note)
 
     @property
     def peers(self) -> Sequence[PeerHandle]:

@@ -10,7 +10,6 @@ from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
-from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.heads import HeadRequests, patience
 from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
@@ -173,14 +172,17 @@ class Downloads:
             count += 1
         peer.counters.requests_sent += count
 
-    def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
+    def expect(
+        self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int]
+    ) -> None:
         """The peer has announced that it sends these: nobody is asked for them meanwhile."""
+        self._take_back(peer.expected.drop(instead_of))
         announced = [
             index
             for index in indices
             if not self._log.bitfield.get(index) and not self.demand.is_asked(index)
         ]
-        for index in peer.expected.expect(announced, now + push_patience(peer)):
+        for index in peer.expected.expect(announced, now + peer.push_patience_seconds):
             self.demand.ask(index)
 
     def give_up_expected(self, peer: RemotePeer) -> None:
@@ -310,7 +312,7 @@ class Downloads:
                 index = proof.block.index
                 is_asked = peer.expected.admit()
                 was_expected = index in peer.expected
-                self._take_back(peer.expected.came(index, now + push_patience(peer)))
+                self._take_back(peer.expected.came(index, now + peer.push_patience_seconds))
                 is_pushing = self._settings.push is not PushMode.OFF
                 if (is_asked or is_pushing) and self._receive_push(peer, proof, intake, now):
                     return
@@ -480,11 +482,6 @@ class Downloads:
         if self.seeks.owns(request):
             self.seeks.refused(peer, request)
         self._finish(peer, request)
-
-
-def push_patience(peer: RemotePeer) -> float:
-    """How many seconds may pass in which nothing comes of what the peer announced."""
-    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
 
 
 def _block_offset(payload: bytes) -> int:

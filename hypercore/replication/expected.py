@@ -9,7 +9,7 @@ when a later one comes, since they are sent in the order in which they are annou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MAX_ALLOWED = 8192
 """Blocks that a peer may still send unasked, at most."""
@@ -64,6 +64,15 @@ class ExpectedPushes:
         if self._indices:
             self.deadline = deadline
         return coming
+
+    def drop(self, indices: Iterable[int]) -> list[int]:
+        """Something else comes instead of these; returns which of them were expected."""
+        dropped = [index for index in indices if index in self._indices]
+        for index in dropped:
+            del self._indices[index]
+        if not self._indices:
+            self.deadline = math.inf
+        return dropped
 
     def __contains__(self, index: int) -> bool:
         return index in self._indices

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hypercore.errors import UsageError
-from hypercore.replication.peer_handle import ExtensionHandler
+from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote
+
+
+class _Owned(NamedTuple):
+    handler: ExtensionHandler
+    note: ExtensionNote | None
 
 
 class ExtensionHandlers:
@@ -11,9 +18,16 @@ class ExtensionHandlers:
 
     def __init__(self) -> None:
         self.current: dict[str, ExtensionHandler] = {}
-        self._of: dict[str, dict[object, ExtensionHandler]] = {}
+        self.notes: dict[str, ExtensionNote] = {}
+        self._of: dict[str, dict[object, _Owned]] = {}
 
-    def set(self, name: str, handler: ExtensionHandler | None, owner: object) -> None:
+    def set(
+        self,
+        name: str,
+        handler: ExtensionHandler | None,
+        owner: object,
+        note: ExtensionNote | None = None,
+    ) -> None:
         """Handle messages of this name for an owner; None: it does so no longer.
 
         Raises: UsageError for the empty name, which means "the one before" on the wire.
@@ -23,12 +37,16 @@ class ExtensionHandlers:
         handlers = self._of.setdefault(name, {})
         handlers.pop(owner, None)
         if handler is not None:
-            handlers[owner] = handler
-        if handlers:
-            self.current[name] = next(reversed(handlers.values()))
-        else:
+            handlers[owner] = _Owned(handler, note)
+        self.current.pop(name, None)
+        self.notes.pop(name, None)
+        if not handlers:
             del self._of[name]
-            self.current.pop(name, None)
+            return
+        current = next(reversed(handlers.values()))
+        self.current[name] = current.handler
+        if current.note is not None:
+            self.notes[name] = current.note
 
     def forget(self, owner: object) -> None:
         """It has left: who handled its messages before does so again."""

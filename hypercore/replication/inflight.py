@@ -68,6 +68,7 @@ class Inflight:
         "_requests",
         "_sequence",
         "_window",
+        "round_trip_guess",
         "round_trip_seconds",
     )
 
@@ -82,6 +83,8 @@ class Inflight:
         self._cautious: set[int] = set()
         self._window = first_window
         self.round_trip_seconds = 0.0
+        self.round_trip_guess = 0.0
+        """For what has to be judged before one was measured: how long the handshake took."""
 
     def __len__(self) -> int:
         return len(self._requests)

@@ -17,7 +17,9 @@ class PeerActions(Protocol):
 
     def push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]: ...
 
-    def expect(self, peer: RemotePeer, indices: Iterable[int]) -> None: ...
+    def expect(
+        self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]
+    ) -> None: ...
 
 
 class PeerHandle:
@@ -57,6 +59,11 @@ class PeerHandle:
         return self._peer.inflight.round_trip_seconds
 
     @property
+    def push_patience_seconds(self) -> float:
+        """How long nothing may come of the blocks that it announces."""
+        return self._peer.push_patience_seconds
+
+    @property
     def keeps_word(self) -> bool:
         """Whether the blocks that it announces come, by and large."""
         return self._peer.expected.is_kept
@@ -79,13 +86,22 @@ class PeerHandle:
         self._peer.expected.allow(count)
         self._peer.was_allowed_push = True
 
-    def expect_blocks(self, indices: Iterable[int]) -> None:
-        """It announced that it sends these: they are not requested unless it is late."""
-        self._replication.expect(self._peer, indices)
+    def expect_blocks(self, indices: Iterable[int], instead_of: Iterable[int] = ()) -> None:
+        """It announced that it sends these: they are not requested unless it is late.
+
+        `instead_of` are blocks that were expected, and are not any more.
+        """
+        self._replication.expect(self._peer, indices, instead_of)
 
 
 ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
 """Gets a peer's payload; what it returns is sent back to that peer under the same name."""
+
+ExtensionNote = Callable[[bytes, PeerHandle], bool]
+"""Sees a payload before its handler does, with the blocks that came with it; True if that was all.
+
+It is to be quick: the connection waits for it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

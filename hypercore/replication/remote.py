@@ -10,7 +10,7 @@ from bitarray import bitarray
 from pyroaring import BitMap64
 
 from hypercore.errors import RemoteProtocolError
-from hypercore.replication.expected import ExpectedPushes
+from hypercore.replication.expected import PATIENCE_SECONDS, ExpectedPushes
 from hypercore.replication.hotswap import Speed
 from hypercore.replication.inflight import Inflight, InflightRequest
 from hypercore.replication.messages import HaveBits, Range, Sync
@@ -109,6 +109,12 @@ class RemotePeer:
     def told_length(self) -> int:
         """The length that we announced to it."""
         return self.sent_sync.length if self.sent_sync else 0
+
+    @property
+    def push_patience_seconds(self) -> float:
+        """How long nothing may come of what the peer has announced."""
+        round_trip = self.inflight.round_trip_seconds or self.inflight.round_trip_guess
+        return max(PATIENCE_SECONDS, 4 * round_trip)
 
     # --- what it has ---------------------------------------------------------------------
 

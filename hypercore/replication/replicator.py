@@ -70,10 +70,13 @@ class Replicator:
 
     # --- peers -------------------------------------------------------------------------------
 
-    def add_peer(self, public_key: bytes = b"") -> tuple[RemotePeer, list[Output]]:
+    def add_peer(
+        self, public_key: bytes = b"", handshake_seconds: float = 0.0
+    ) -> tuple[RemotePeer, list[Output]]:
         """A peer whose capability is verified; it is told where we stand."""
         counters = Counters()
         peer = RemotePeer(Uploads(self._log, counters), counters, public_key)
+        peer.inflight.round_trip_guess = handshake_seconds
         peer.inflight.resize(self.settings.first_window, self.settings.max_window)
         self.peers.append(peer)
         self._announcer.advance()
@@ -206,10 +209,12 @@ class Replicator:
         queued = self._pushes.add_asked(peer, indices, self._announcer.served)
         return queued, [Answerable(peer)] if queued else []
 
-    def expect(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
+    def expect(
+        self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int] = ()
+    ) -> None:
         """The peer has announced pushes of these blocks: nobody is asked for them meanwhile."""
         if not peer.is_gone:
-            self._downloads.expect(peer, indices, now)
+            self._downloads.expect(peer, indices, now, instead_of)
 
     def log_changed(self, now: float) -> list[Output]:
         """The log was appended to, truncated, or became durable: announce it, or soon."""

@@ -18,8 +18,10 @@ from hypercore.replication.remote import RemotePeer
 T = TypeVar("T")
 Clock = Callable[[], float]
 
-MAX_WAITING_EXTENSIONS = 64
-"""Extension messages of one peer that wait for their handler; more are dropped: they are hints."""
+MAX_WAITING_EXTENSIONS = 1024
+MAX_WAITING_BYTES = 1 << 18
+"""Of extension messages of one peer that wait for their handler, though one may be larger. More are
+dropped: they are hints. A hundred reads at once ask as many questions."""
 
 
 class ServedPeer:
@@ -32,6 +34,7 @@ class ServedPeer:
 
     __slots__ = (
         "_processor_time",
+        "_waiting_bytes",
         "channel",
         "clock",
         "effort",
@@ -55,6 +58,7 @@ class ServedPeer:
         self.error: StorageError | None = None
         self.waiting: trio.CancelScope | None = None
         self.extensions: list[tuple[str, bytes]] = []
+        self._waiting_bytes = 0
         self._processor_time = processor_time
         self.clock: Clock = trio.current_time
         self.effort = Effort(trio.current_time())
@@ -76,8 +80,10 @@ class ServedPeer:
         self.channel.close()
 
     def add_extension(self, name: str, payload: bytes) -> None:
-        if len(self.extensions) < MAX_WAITING_EXTENSIONS:
+        is_room = self._waiting_bytes < MAX_WAITING_BYTES
+        if is_room and len(self.extensions) < MAX_WAITING_EXTENSIONS:
             self.extensions.append((name, payload))
+            self._waiting_bytes += len(payload)
 
     async def handle_extensions(self, handlers: Mapping[str, ExtensionHandler]) -> None:
         """Have what waits handled, one after another, and answered.
@@ -100,6 +106,7 @@ class ServedPeer:
                     self.handle.send_extension(name, answer)
             # A bee that walks a tree for the peer takes up to 28 ms, and waits for nothing.
             await trio.lowlevel.checkpoint()
+            self._waiting_bytes -= len(payload)
             del self.extensions[0]  # not sooner: while there are any, this task handles them
 
 

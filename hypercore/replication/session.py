@@ -29,7 +29,7 @@ from hypercore.replication.outputs import (
     Output,
     Transmit,
 )
-from hypercore.replication.peer_handle import ExtensionHandler, Greeting, PeerHandle
+from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, Greeting, PeerHandle
 from hypercore.replication.refusals import Refusals
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -248,15 +248,20 @@ class CoreReplication:
     # --- extensions ------------------------------------------------------------------------------
 
     def set_extension(
-        self, name: str, handler: ExtensionHandler | None, owner: object = None
+        self,
+        name: str,
+        handler: ExtensionHandler | None,
+        owner: object = None,
+        note: ExtensionNote | None = None,
     ) -> None:
         """Handle this extension's messages, one at a time for each peer; None: no longer.
 
-        Of several owners the last one's handler is asked, until `forget_extensions`.
+        `note` sees each when it comes, before its turn. Of several owners the last one's handler
+        is asked, until `forget_extensions`.
 
         Raises: UsageError for the empty name, which means "the one before" on the wire.
         """
-        self._handlers.set(name, handler, owner)
+        self._handlers.set(name, handler, owner, note)
 
     def forget_extensions(self, owner: object) -> None:
         """Ask the handlers of this owner no more."""
@@ -283,9 +288,9 @@ class CoreReplication:
         self._carry_out(outputs)
         return queued
 
-    def expect(self, peer: RemotePeer, indices: Iterable[int]) -> None:
+    def expect(self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         """See `PeerHandle.expect_blocks`."""
-        self._replicator.expect(peer, indices, trio.current_time())
+        self._replicator.expect(peer, indices, trio.current_time(), instead_of)
         self._poke()
 
     # --- serving ---------------------------------------------------------------------------------
@@ -325,7 +330,9 @@ class CoreReplication:
         try:
             if not self._is_capable(channel):
                 return False
-            peer, outputs = self._replicator.add_peer(channel.link.remote_public_key)
+            peer, outputs = self._replicator.add_peer(
+                channel.link.remote_public_key, channel.link.handshake_seconds
+            )
             self._had_peers = True
             served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served
@@ -468,7 +475,8 @@ class CoreReplication:
             name, payload = early
             sync = (MessageType.SYNC, NOTHING_HERE.encode())
             self._carry_out(self._replicator.receive(served.peer, [sync], trio.current_time()))
-        if name in self._handlers.current:
+        note = self._handlers.notes.get(name)
+        if name in self._handlers.current and not (note and note(payload, served.handle)):
             served.add_extension(name, payload)
 
     def _poke(self) -> None:

@@ -6,10 +6,11 @@ as used before everything else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-from bee.log import ExtensionHandler, LogPeer
+from bee.log import ExtensionHandler, ExtensionNote, LogPeer, WaitScope
 from hypercore.bitfield import Bitfield
 from hypercore.core import Core
 
@@ -122,11 +123,16 @@ class UsedLog:
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         return self._core.exclusive()
 
-    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
-        self._core.set_extension(name, handler)
+    def set_extension(
+        self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
+    ) -> None:
+        self._core.set_extension(name, handler, note)
 
     async def update(self) -> bool:
         return await self._core.update()
+
+    def wait_scope(self, seconds: float = math.inf, /) -> WaitScope:
+        return self._core.wait_scope(seconds)
 
     def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
         return self._core.greeting(name, payload, pushes)

@@ -48,6 +48,8 @@ class Link:
     is_initiator: bool
     handshake_hash: bytes
     remote_public_key: bytes
+    handshake_seconds: float = 0.0
+    """From our beginning to its end: a round trip at least, where nothing was agreed on before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Connection:
         self._stream = stream
         self._machine = machine
         self._link: Link | None = None
+        self._started_at = trio.current_time()
         self._received: list[bytes] = []
         self._send_lock = trio.Lock()
         self._bytes_received = 0
@@ -243,7 +246,9 @@ class Connection:
                 case MessagesReceived(messages):
                     self._received += messages
                 case Opened(remote_public_key, handshake_hash):
-                    self._link = Link(self._machine.is_initiator, handshake_hash, remote_public_key)
+                    is_initiator = self._machine.is_initiator
+                    seconds = trio.current_time() - self._started_at
+                    self._link = Link(is_initiator, handshake_hash, remote_public_key, seconds)
                 case _:
                     assert_never(output)
 

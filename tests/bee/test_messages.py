@@ -17,6 +17,7 @@ from bee.extension_messages import (
     IteratorRequest,
     KeysRequest,
     decode_extension,
+    is_hint,
 )
 from bee.messages import (
     Header,
@@ -33,7 +34,7 @@ from bee.messages import (
 )
 from bee.protobuf import encode_bytes_field, encode_packed, encode_varint
 from bee.tree import decode_header
-from hypercore.encoding import DecodeError
+from hypercore.encoding import DecodeError, encode_buffer
 
 T = TypeVar("T")
 
@@ -116,11 +117,9 @@ iterators = st.builds(
     numbers,
 )
 extension_messages: st.SearchStrategy[ExtensionMessage] = st.one_of(
-    st.builds(CacheHint, st.lists(numbers, max_size=200).map(tuple), st.booleans()),
-    st.builds(GetRequest, numbers, texts, numbers, st.booleans()),
-    st.builds(
-        KeysRequest, numbers, st.lists(texts, max_size=20).map(tuple), numbers, st.booleans()
-    ),
+    st.builds(CacheHint, st.lists(numbers, max_size=200).map(tuple), st.booleans(), numbers),
+    st.builds(GetRequest, numbers, texts, numbers, numbers),
+    st.builds(KeysRequest, numbers, st.lists(texts, max_size=20).map(tuple), numbers, numbers),
     st.builds(DiffRequest, numbers, iterators, numbers),
     iterators,
 )
@@ -196,3 +195,14 @@ def test_what_is_decoded_of_a_block_in_one_go_is_what_its_parts_say(
     expected = None if record is None else (record.key, record.value)
     assert outcome(lambda: decode_key_value(whole)) == expected
     assert outcome(lambda: decode_brought(whole, offset)) == outcome(of_parts)
+
+
+@given(extension_messages)
+def test_hints_are_told_from_requests_by_their_first_bytes(message: ExtensionMessage) -> None:
+    payload = encode_buffer(message.encode())
+    assert is_hint(payload) == isinstance(message, CacheHint)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"\x01", b"\xfd", b"\xfe\x0a", b"\xff\x0a"])
+def test_what_is_cut_off_is_no_hint(payload: bytes) -> None:
+    assert not is_hint(payload)

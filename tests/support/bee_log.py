@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -14,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from bee.extension_messages import Request, decode_extension
-from bee.log import ExtensionHandler, LogPeer
+from bee.log import ExtensionHandler, ExtensionNote, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
@@ -34,6 +35,7 @@ class BeeLog:
         self.is_writable = True
         self.appends = 0
         self.handlers: dict[str, ExtensionHandler] = {}
+        self.notes: dict[str, ExtensionNote] = {}
         self.followers: list[RemoteLog] = []
         self._lock = trio.Lock()
         self._changed = trio.lowlevel.ParkingLot()
@@ -96,6 +98,9 @@ class BeeLog:
     async def update(self) -> bool:
         return False
 
+    def wait_scope(self, seconds: float = math.inf) -> trio.CancelScope:
+        return trio.move_on_after(seconds)
+
     def greeting(self, name: str, payload: bytes, pushes: int) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -140,8 +145,11 @@ class BeeLog:
         self.fork += 1
         self._changed.unpark_all()
 
-    def set_extension(self, name: str, handler: ExtensionHandler) -> None:
+    def set_extension(
+        self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None
+    ) -> None:
         self.handlers[name] = handler
+        self.notes[name] = note or (lambda _payload, _peer: False)
 
     @property
     def peers(self) -> Sequence[LogPeer]:
@@ -193,13 +201,14 @@ class RemoteLog(BeeLog):
             arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
                 for answer in await self.owner.handlers[name](payload, self._reader_peer):
-                    await self.handlers[name](answer, self.owner_peer)
+                    if not self.notes[name](answer, self.owner_peer):
+                        await self.handlers[name](answer, self.owner_peer)
             self._mail = []
             arriving += self._reader_peer.pushed
             self._reader_peer.pushed = []
-            await trio.lowlevel.checkpoint()
             for index in arriving:
                 self.held[index] = self.owner.blocks[index]
+            await trio.lowlevel.checkpoint()
         return [self.held[index] for index in indices]
 
     def prefetch(self, indices: Iterable[int]) -> None:
@@ -233,6 +242,7 @@ class Bystander:
         self.length = self.contiguous_length = length
         self.round_trip_seconds = round_trip_seconds
         self.keeps_word = True
+        self.push_patience_seconds = 0.5
         self.allowed = 0
         self.asked: list[Request] = []
 
@@ -245,7 +255,7 @@ class Bystander:
     def push_blocks(self, indices: Iterable[int]) -> Sequence[int]:
         return ()
 
-    def expect_blocks(self, indices: Iterable[int]) -> None:
+    def expect_blocks(self, indices: Iterable[int], instead_of: Iterable[int] = ()) -> None:
         pass  # what the owner pushes comes with this very wait
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import trio
 
-from bee.log import ExtensionHandler, LogPeer
+from bee.log import ExtensionHandler, ExtensionNote, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable
 
@@ -76,6 +77,9 @@ class DataLog:
     async def update(self) -> bool:
         return False
 
+    def wait_scope(self, seconds: float = math.inf) -> trio.CancelScope:
+        return trio.move_on_after(seconds)
+
     def greeting(self, name: str, payload: bytes, pushes: int) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -93,7 +97,9 @@ class DataLog:
         async with self._lock:
             yield
 
-    def set_extension(self, name: str, handler: ExtensionHandler, /) -> None:
+    def set_extension(
+        self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
+    ) -> None:
         pass
 
     @property

@@ -21,6 +21,7 @@ class MemoryLink:
     is_initiator: bool
     handshake_hash: bytes
     remote_public_key: bytes
+    handshake_seconds: float = 0.0
 
 
 class MemoryChannel:

@@ -20,6 +20,7 @@ class Ending:
     is_initiator: bool
     handshake_hash: bytes = b"h" * 64
     remote_public_key: bytes = b"r" * 32
+    handshake_seconds: float = 0.0
 
 
 OURS, THEIRS = Ending(True), Ending(False)

@@ -11,7 +11,12 @@ import trio.testing
 from hypercore.errors import StorageError
 from hypercore.replication.peer_handle import PeerHandle
 from hypercore.replication.remote import RemotePeer
-from hypercore.replication.served_peer import MAX_WAITING_EXTENSIONS, Clock, ServedPeer
+from hypercore.replication.served_peer import (
+    MAX_WAITING_BYTES,
+    MAX_WAITING_EXTENSIONS,
+    Clock,
+    ServedPeer,
+)
 from tests.support.memory_mux import MemoryChannel, memory_mux_pair
 from tests.support.replicated_logs import writer
 from tests.support.replicator_pair import Node
@@ -29,7 +34,7 @@ class Sent:
     def push_asked(self, _peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
         return list(indices)
 
-    def expect(self, _peer: RemotePeer, indices: Iterable[int]) -> None:
+    def expect(self, _peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         pass
 
 
@@ -110,6 +115,25 @@ async def test_others_run_between_two_messages() -> None:
         await served.handle_extensions({"name": handle})
     assert len(order) == MAX_WAITING_EXTENSIONS + 1
     assert order.index("another") < 5
+
+
+async def test_large_messages_wait_up_to_so_many_bytes() -> None:
+    handled = 0
+
+    async def handle(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        nonlocal handled
+        handled += 1
+        return []
+
+    served = serve(Sent())
+    for _ in range(2):
+        for _ in range(10):
+            served.add_extension("name", bytes(MAX_WAITING_BYTES // 4))
+        await served.handle_extensions({"name": handle})
+        served.add_extension("name", bytes(2 * MAX_WAITING_BYTES))  # one may be larger
+        served.add_extension("name", b"")
+        await served.handle_extensions({"name": handle})
+    assert handled == 2 * (4 + 1)
 
 
 async def test_a_handler_is_canceled_in_the_middle() -> None:

@@ -247,6 +247,36 @@ async def test_extension_messages_that_nobody_has_time_for_are_dropped() -> None
     assert len(handled) == MAX_WAITING_EXTENSIONS
 
 
+async def test_a_note_sees_messages_before_their_handler_and_may_be_all() -> None:
+    source, target = writer(1), reader()
+    handled: list[bytes] = []
+    noted: list[bytes] = []
+
+    async def handle(payload: bytes, peer: PeerHandle) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        handled.append(payload)
+        return []
+
+    def note(payload: bytes, peer: PeerHandle) -> bool:
+        assert peer.is_connected
+        assert not handled
+        noted.append(payload)
+        return payload == b"all"
+
+    source.replication.set_extension("chat", handle, None, note)
+    async with joined(source, target):
+        for payload in (b"one", b"all", b"two"):
+            target.replication.send_extension("chat", payload)
+        await trio.testing.wait_all_tasks_blocked()
+        assert noted == [b"one", b"all", b"two"]
+        assert handled == [b"one", b"two"]
+        source.replication.set_extension("chat", handle, None)  # the note goes with its handler
+        target.replication.send_extension("chat", b"all")
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(noted) == 3
+        assert handled[2:] == [b"all"]
+
+
 def test_an_extension_needs_a_name() -> None:
     with pytest.raises(UsageError):
         reader().replication.set_extension("", None)

@@ -1,0 +1,210 @@
+"""Peers that push send the least that leads to a key: it is enough, here and later, and little."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bee import Bee, Entry
+from bee.cache import NodeCache
+from bee.descent import locate
+from bee.extension import NAME
+from bee.extension_messages import CacheHint, GetRequest, decode_extension
+from bee.hints import Hints
+from bee.log import LogPeer
+from bee.node_reader import NodeReader, root_ref
+from hypercore.encoding import Reader, encode_buffer
+from hypercore.replication.expected import PATIENCE_SECONDS
+from hypercore.replication.peer_handle import PeerHandle
+from tests.bee.test_pushes import COUNT, copies
+from tests.support.bee_log import BeeLog, RemoteLog
+
+ORDERS = ("random", "up", "down", "sweeps")
+
+
+async def write(
+    bee: Bee, order: str, count: int, rng: random.Random, *, deletes: bool = True
+) -> set[bytes]:
+    """Even numbers in that order, some of them gone again; returns which are there."""
+    numbers = list(range(0, 2 * count, 2))
+    if order == "random":
+        rng.shuffle(numbers)
+    elif order == "down":
+        numbers.reverse()
+    elif order == "sweeps":
+        numbers = [number for start in range(7) for number in numbers[start::7]]
+    there: set[bytes] = set()
+    while numbers:
+        size = rng.choice((1, 5, 60))
+        part, numbers = numbers[:size], numbers[size:]
+        async with bee.batch() as batch:
+            for number in part:
+                there.add(b"%05d" % number)
+                await batch.put(b"%05d" % number, b"value")
+            gone = min(len(there), size) // 4 if deletes else 0
+            for key in rng.sample(sorted(there), gone):
+                there.discard(key)
+                await batch.delete(key)
+    return there
+
+
+class Abandoned(RemoteLog):
+    """Its peers are gone."""
+
+    @property
+    def peers(self) -> Sequence[LogPeer]:
+        return ()
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(ORDERS), st.integers(30, 500), st.integers(0, 2**32))
+def test_it_takes_one_round_trip_and_what_came_is_enough_for_later(
+    order: str, count: int, seed: int
+) -> None:
+    async def run() -> None:
+        rng = random.Random(seed)
+        log = BeeLog()
+        writer = Bee(log)
+        there = await write(writer, order, count, rng)
+        remote = RemoteLog(log, pushes=True)
+        bee = Bee(remote)
+        assert (await bee.get(b"00000") is not None) == (b"00000" in there)
+        read = [b"%05d" % rng.randrange(2 * count + 2) for _ in range(40)]
+        for number, key in enumerate(read):
+            before = remote.trips
+            if number % 5:
+                keys = [key]
+                found = [await bee.get(key)]
+            else:
+                keys = [key, *read[:number:9]]
+                found = await bee.get_many(keys)
+            assert [entry is not None for entry in found] == [one in there for one in keys]
+            assert remote.trips <= before + 1
+        abandoned = Abandoned(log)
+        abandoned.held = remote.held
+        later = Bee(abandoned)
+        for key in read:
+            assert (await later.get(key) is not None) == (key in there)
+        assert abandoned.trips == 0
+
+    trio.run(run)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(ORDERS), st.integers(1, 400), st.integers(0, 2**32), st.booleans())
+def test_the_key_of_a_block_is_said_to_be_below_only_where_it_is(
+    order: str, count: int, seed: int, deletes: bool
+) -> None:
+    async def run() -> None:
+        rng = random.Random(seed)
+        log = BeeLog()
+        await write(Bee(log), order, count, rng, deletes=deletes)
+        reader = NodeReader(NodeCache(1 << 24), log.get_local, Hints())
+        told = 0
+        ways: list[tuple[bytes, bytes]] = [(root_ref(log.length), b"")]
+        while ways:
+            ref, parent_ref = ways.pop()
+            node = reader.node(ref, parent_ref)
+            ways += [(child, ref) for child in node[2]]
+            key = reader.own_key(ref)
+            if key is None:
+                continue
+            told += 1
+            while True:
+                place, is_there = locate(reader, ref, node, key)
+                if is_there:
+                    break
+                ref = node[2][place]
+                node = reader.node(ref, b"")
+        assert told > 0 or deletes
+
+    trio.run(run)
+
+
+async def test_gets_take_some_five_blocks_of_a_large_bee() -> None:
+    async with copies() as (_, copy):
+        bee = Bee(copy)
+        assert await bee.get(b"01000") is not None
+        await trio.testing.wait_all_tasks_blocked()
+        before = copy.statistics().replication.total
+        numbers = random.Random(1).sample(range(COUNT), 50)
+        for number in numbers:
+            assert await bee.get(b"%05d" % number) is not None
+        after = copy.statistics().replication.total
+        assert after.blocks_received - before.blocks_received < 3.7 * len(numbers)
+
+
+async def number_of(payload: bytes) -> int:
+    (request,) = decode_extension(Reader(payload).buffer())
+    assert isinstance(request, GetRequest)
+    return request.number
+
+
+async def test_an_answer_that_names_what_nobody_has_is_waited_for_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with copies(answers=False) as (core, copy):
+        lost = range(100, 140)
+        await core.clear(lost.start, lost.stop)
+
+        async def lie(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+            hint = CacheHint(tuple(lost), pushed=True, answers=await number_of(payload))
+            return [encode_buffer(hint.encode())]
+
+        core.set_extension(NAME, lie)
+        bee = Bee(copy)
+        started = trio.current_time()
+        for number in range(COUNT // 2, COUNT, 50):
+            assert await bee.get(b"%05d" % number) is not None
+        assert PATIENCE_SECONDS <= trio.current_time() - started < 3 * PATIENCE_SECONDS
+
+
+async def test_what_was_to_come_for_who_gave_up_is_requested_for_the_next(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with copies(answers=False) as (core, copy):
+        bee = Bee(copy)
+        silent = False
+
+        async def promise(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+            number = await number_of(payload)
+            return [] if silent else [encode_buffer(CacheHint((), True, number).encode())]
+
+        core.set_extension(NAME, promise)
+        assert await bee.get(b"00000") is not None  # it is known to push now, and will not
+        silent = True
+        with trio.move_on_after(0.1):
+            await bee.get(b"01999")
+        started = trio.current_time()
+        with trio.move_on_after(PATIENCE_SECONDS / 2):
+            assert await copy.get(copy.length // 2) is not None
+        assert trio.current_time() == started
+
+
+@pytest.mark.parametrize("count", [2, 100])
+async def test_many_at_once_take_two_round_trips(
+    count: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    from tests.bee.test_first_value import ROUND_TRIP_SECONDS, connecting
+
+    async with connecting() as copy:
+        bee = Bee(copy)
+        assert await bee.get_newest(b"01000") is not None
+        found: list[Entry | None] = []
+
+        async def read(number: int) -> None:
+            found.append(await bee.get(b"%05d" % number))
+
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in random.Random(2).sample(range(COUNT), count):
+                nursery.start_soon(read, number)
+        assert all(found)
+        assert len(found) == count
+        assert trio.current_time() - started <= 2 * ROUND_TRIP_SECONDS + 1e-6
