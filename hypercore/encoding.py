@@ -200,3 +200,21 @@ def encode_array(items: Iterable[bytes]) -> bytes:
 def encode_uint32_array(words: bytes) -> bytes:
     """`words` are little-endian u32 already; requires len(words) % 4 == 0."""
     return encode_uint(len(words) // 4) + words
+
+
+def uint_at(data: bytes, offset: int) -> tuple[int, int]:
+    """The integer at `offset`, and where the next field starts; for loops without a Reader.
+
+    Raises: DecodeError.
+    """
+    size = len(data)
+    if offset < size:
+        first = data[offset]
+        if first < 0xFD:
+            return first, offset + 1
+        if first == 0xFD and offset + 3 <= size:
+            return data[offset + 1] | data[offset + 2] << 8, offset + 3
+        if first == 0xFE and offset + 5 <= size:
+            return int.from_bytes(data[offset + 1 : offset + 5], "little"), offset + 5
+    reader = Reader(data, offset)
+    return reader.uint(), reader.offset

@@ -150,27 +150,35 @@ def build_proof(
 def _build_block_proof(
     request: BlockRequest, head: Head, read_node: NodeReader, block: bytes | None
 ) -> Proof:
-    """What nearly every request is: one block and its way up. Hot path."""
-    stop = 2 * head.length
-    index = 2 * request.index
-    if stop == 0:
+    """What nearly every request is: one block and its way up."""
+    if head.length == 0:
         return Proof(head.fork)
-    if index >= stop:
+    if request.index >= head.length:
         raise InvalidRequest(f"block {request.index} is not in a log of {head.length}")
+    nodes = path_nodes(request.index, request.nodes, head, read_node)
+    return Proof(head.fork, BlockProof(request.index, _present(block, request), nodes))
+
+
+def path_nodes(block: int, levels: int, head: Head, read_node: NodeReader) -> list[MerkleNode]:
+    """The siblings on so many levels of a block's way up. Hot path.
+
+    Raises: InvalidRequest where one is not here, or is not in the tree.
+    """
     nodes = []
+    stop, index = 2 * head.length, 2 * block
     half = 1
-    for _ in range(request.nodes):
+    for _ in range(levels):
         # sibling, then parent, without a function call for each
         sibling = index ^ (half << 1)
         index = (index | half) & ~(half << 1)
         half <<= 1
         if index + half > stop:
-            raise InvalidRequest(f"{request.nodes} levels above block {request.index} are too many")
+            raise InvalidRequest(f"{levels} levels above block {block} are too many")
         node = read_node(sibling)
         if node is None:
             raise InvalidRequest(f"tree node {sibling} is not here")
         nodes.append(node)
-    return Proof(head.fork, BlockProof(request.index, _present(block, request), nodes))
+    return nodes
 
 
 def _present(block: bytes | None, request: BlockRequest) -> bytes:

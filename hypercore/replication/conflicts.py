@@ -22,12 +22,13 @@ from __future__ import annotations
 from math import inf
 
 from hypercore import flat_tree
+from hypercore.encoding import uint_at
 from hypercore.errors import InvalidProof, InvalidSignature, RemoteProtocolError
 from hypercore.fork_proof import MAX_PROOF_BYTES, ForkProof, make_fork_proof
 from hypercore.log import Head
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
-from hypercore.replication.messages import Data, MessageType, Request, uint_at
+from hypercore.replication.messages import Data, MessageType, Request
 from hypercore.replication.remote import RemotePeer, Suspicion
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.verifier import Verifier

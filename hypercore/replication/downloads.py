@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from hypercore.encoding import uint_at
 from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
@@ -15,15 +16,16 @@ from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.intake import Intake, verifier_of
 from hypercore.replication.messages import (
+    ONLY_A_BLOCK,
     Cancel,
     Data,
     MessageType,
     NoData,
     Request,
+    block_offset,
     encode_block_request,
-    uint_at,
 )
-from hypercore.replication.pushes import acceptable_push, leads_to_known
+from hypercore.replication.received_push import ReceivedPush, leads_to_known
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek, Seeks
@@ -38,7 +40,6 @@ MAX_READS_FIRST = 32
 
 READ_PRIORITY = 1
 
-_BLOCK_ONLY = 1
 _MANIFEST_ONLY = 16
 
 
@@ -284,7 +285,7 @@ class Downloads:
         elif self.seeks.owns(request):
             self.seeks.receive(request, Data.decode(payload).proof)
             self._finish(peer, request)
-        elif flags != _BLOCK_ONLY or request.upgrade is not None:
+        elif flags != ONLY_A_BLOCK or request.upgrade is not None:
             self._receive_proof(peer, request, Data.decode(payload), intake)
         elif self._log.bitfield.get(request.index):
             peer.counters.answers_ignored += 1
@@ -304,45 +305,42 @@ class Downloads:
     def _receive_unasked(
         self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake, now: float
     ) -> None:
-        if (
-            request_id == REPORT and self._log.fork_proof is None
-        ):  # nothing is added to a frozen log
-            proof = Data.decode(payload).proof
-            if proof.block is not None:
-                index = proof.block.index
+        if request_id == REPORT and self._log.fork_proof is None:
+            push = ReceivedPush.decode(payload)  # nothing is added to a frozen log
+            if push is not None:
                 is_asked = peer.expected.admit()
-                was_expected = index in peer.expected
-                self._take_back(peer.expected.came(index, now + peer.push_patience_seconds))
+                was_expected = push.index in peer.expected
+                patience_until = now + peer.push_patience_seconds
+                self._take_back(peer.expected.came(push.index, patience_until))
                 is_pushing = self._settings.push is not PushMode.OFF
-                if (is_asked or is_pushing) and self._receive_push(peer, proof, intake, now):
+                if (is_asked or is_pushing) and self._receive_push(peer, push, intake):
                     return
-                if is_pushing or (is_asked and proof.upgrade is None):
+                if is_pushing or (is_asked and not push.has_upgrade):
                     peer.counters.answers_ignored += 1
                     if was_expected:  # by what it took us to have: request it
-                        self._take_back((index,))
+                        self._take_back((push.index,))
                     elif is_asked:
-                        peer.expected.note_unfit(index)
+                        peer.expected.note_unfit(push.index)
                     return
             self._conflicts.receive(peer, payload)
         peer.counters.answers_ignored += 1
 
-    def _receive_push(self, peer: RemotePeer, proof: Proof, intake: Intake, now: float) -> bool:
+    def _receive_push(self, peer: RemotePeer, push: ReceivedPush, intake: Intake) -> bool:
         """Verify a block that nobody requested; False if it fits nothing that is here."""
-        wanted = acceptable_push(proof, intake, self._log.bitfield)
-        if wanted is None or wanted.block is None:
+        accepted = push.accept(intake, self._log.bitfield)
+        if accepted is None:
             return False
-        changes = intake.accept_proof(wanted)
-        if changes.head is not None:
+        size, has_grown = accepted
+        if has_grown:
             peer.counters.upgrades_received += 1
             peer.has_upgraded_us = True
             self.is_reassigning = True
-        for index, value in changes.blocks:
-            peer.counters.pushes_received += 1
-            peer.counters.blocks_received += 1
-            peer.counters.bytes_received += len(value)
-            if self.demand.is_asked(index):
-                self.pushed.append(index)
-            self._accepted_blocks.append(index)
+        peer.counters.pushes_received += 1
+        peer.counters.blocks_received += 1
+        peer.counters.bytes_received += size
+        if self.demand.is_asked(push.index):
+            self.pushed.append(push.index)
+        self._accepted_blocks.append(push.index)
         return True
 
     def _receive_fork(
@@ -454,7 +452,7 @@ class Downloads:
             for request in list(waiting):
                 payload = request.parked
                 assert payload is not None
-                size = intake.accept_block(request.index, payload, _block_offset(payload))
+                size = intake.accept_block(request.index, payload, block_offset(payload))
                 if size is not None:
                     waiting.remove(request)
                     self._accepted(peer, request, size)
@@ -482,11 +480,3 @@ class Downloads:
         if self.seeks.owns(request):
             self.seeks.refused(peer, request)
         self._finish(peer, request)
-
-
-def _block_offset(payload: bytes) -> int:
-    """Where the block part of a data message starts."""
-    offset = 0
-    for _ in range(3):
-        _, offset = uint_at(payload, offset)
-    return offset

@@ -13,13 +13,12 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Protocol
 
-from hypercore.encoding import DecodeError
+from hypercore.encoding import DecodeError, uint_at
 from hypercore.errors import InvalidProof
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
-from hypercore.replication.messages import uint_at
 from hypercore.verifier import Verifier
 
 _PREFIX = Struct("<BQ")

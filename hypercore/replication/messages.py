@@ -42,6 +42,7 @@ from hypercore.encoding import (
     encode_string,
     encode_uint,
     encode_uint32_array,
+    uint_at,
 )
 from hypercore.flat_tree import TreeIndex
 from hypercore.manifest import Manifest
@@ -83,6 +84,9 @@ class NoDataReason(IntEnum):
     NOT_AVAILABLE = 1
     INVALID_REQUEST = 2
 
+
+ONLY_A_BLOCK = 1
+"""The flags of a `Data` with one block and nothing else."""
 
 _BLOCK, _HASH, _SEEK, _UPGRADE, _MANIFEST, _PRIORITY = 1, 2, 4, 8, 16, 32
 
@@ -276,29 +280,19 @@ class Data:
         return cls(request, proof)
 
 
-def uint_at(data: bytes, offset: int) -> tuple[int, int]:
-    """The integer at `offset`, and where the next field starts; for loops without a Reader.
-
-    Raises: DecodeError.
-    """
-    size = len(data)
-    if offset < size:
-        first = data[offset]
-        if first < 0xFD:
-            return first, offset + 1
-        if first == 0xFD and offset + 3 <= size:
-            return data[offset + 1] | data[offset + 2] << 8, offset + 3
-        if first == 0xFE and offset + 5 <= size:
-            return int.from_bytes(data[offset + 1 : offset + 5], "little"), offset + 5
-    reader = Reader(data, offset)
-    return reader.uint(), reader.offset
-
-
 def encode_nodes(nodes: Sequence[MerkleNode]) -> bytes:
     parts = [encode_uint(len(nodes))]
     for index, size, node_hash in nodes:
         parts += (encode_uint(index), encode_uint(size), node_hash)
     return b"".join(parts)
+
+
+def block_offset(payload: bytes) -> int:
+    """Where the block of a `Data` with one begins. Raises: DecodeError."""
+    offset = 0
+    for _ in range(3):
+        _, offset = uint_at(payload, offset)
+    return offset
 
 
 def encode_block_data(

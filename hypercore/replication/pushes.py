@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from hypercore import flat_tree
-from hypercore.bitfield import Bitfield
 from hypercore.log import Head
-from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof, build_proof
+from hypercore.proof import Proof, build_proof, path_nodes
 from hypercore.proof_request import (
     BlockRequest,
     InvalidRequest,
     ProofRequest,
     UpgradeRequest,
 )
-from hypercore.replication.intake import Intake
-from hypercore.replication.messages import Data, MessageType
+from hypercore.replication.messages import Data, MessageType, encode_block_data
 from hypercore.replication.remote import MAX_TRACKED, RemotePeer
 from hypercore.replication.uploads import MAX_READ_BLOCKS, UploadSource, levels_below_root
 
@@ -126,25 +123,39 @@ class Pushes:
         self, peer: RemotePeer, index: int, block: bytes, head: Head, *, is_asked: bool
     ) -> list[tuple[int, bytes]]:
         """The message with the block and its proof; none where a node on the way is not here."""
-        source = self._source
-        verifier = source.verifier
-        prologue = None if verifier is None else verifier.prologue
-        wanted = _unasked(peer, index, head, is_asked=is_asked)
+        theirs = max(peer.length, peer.uploads.proven_length)
         try:
-            proof = build_proof(wanted, head, source.read_node, block, prologue)
+            if index >= theirs:
+                payload = self._upgrade(peer, index, block, head, theirs)
+            else:
+                levels_to = _levels_to_known if is_asked else _levels_to_root
+                levels = levels_to(peer, index, theirs)
+                nodes = path_nodes(index, levels, head, self._source.read_node)
+                payload = encode_block_data(0, head.fork, index, block, nodes)
         except InvalidRequest:
             return []  # a node on the way is not here
-        if wanted.upgrade is not None:
-            peer.uploads.proven_length = peer.uploads.pushed_length = head.length
-            if wanted.upgrade.start == 0 and verifier is not None and not verifier.is_compat:
-                # Who has nothing of the log may not know who signs it either.
-                upgrade, manifest = proof.upgrade, source.manifest
-                proof = Proof(proof.fork, proof.block, None, None, upgrade, manifest=manifest)
         peer.uploads.sent.add(index)
         peer.counters.pushes_sent += 1
         peer.counters.blocks_sent += 1
         peer.counters.bytes_sent += len(block)
-        return [(MessageType.DATA, Data(0, proof).encode())]
+        return [(MessageType.DATA, payload)]
+
+    def _upgrade(
+        self, peer: RemotePeer, index: int, block: bytes, head: Head, theirs: int
+    ) -> bytes:
+        """The message with a block, and what proves it together with a longer head."""
+        source = self._source
+        verifier = source.verifier
+        prologue = None if verifier is None else verifier.prologue
+        upgrade = UpgradeRequest(theirs, head.length - theirs)
+        wanted = ProofRequest(head.fork, block=BlockRequest(index, 0), upgrade=upgrade)
+        proof = build_proof(wanted, head, source.read_node, block, prologue)
+        peer.uploads.proven_length = peer.uploads.pushed_length = head.length
+        if theirs == 0 and verifier is not None and not verifier.is_compat:
+            # Who has nothing of the log may not know who signs it either.
+            manifest = source.manifest
+            proof = Proof(proof.fork, proof.block, upgrade=proof.upgrade, manifest=manifest)
+        return Data(0, proof).encode()
 
 
 class PushQueues:
@@ -184,64 +195,24 @@ class PushQueues:
         self._of.pop(peer, None)
 
 
-def _unasked(peer: RemotePeer, index: int, head: Head, *, is_asked: bool) -> ProofRequest:
-    """The request that would fit what the peer has by now."""
-    theirs = max(peer.length, peer.uploads.proven_length)
-    upgrade, levels = None, 0
-    if index >= theirs:
-        upgrade = UpgradeRequest(theirs, head.length - theirs)
-    elif is_asked:
-        levels = _levels_to_known(peer, index, theirs)
-    else:
-        levels = levels_below_root(index, theirs)
-    return ProofRequest(head.fork, block=BlockRequest(index, levels), upgrade=upgrade)
+def _levels_to_root(_peer: RemotePeer, index: int, length: int) -> int:
+    return levels_below_root(index, length)
 
 
 def _levels_to_known(peer: RemotePeer, index: int, length: int) -> int:
     """How many levels a block's path has to climb to a node that the peer has.
 
     That is a root of its tree of `length` blocks, or a node that another block has brought: each
-    brings the nodes on its path and their siblings.
+    brings the nodes on its path and their siblings. Two blocks have in common what is above the
+    first bit in which they differ.
     """
-    node = flat_tree.TreeIndex(2 * index)
-    levels = 0
-    while True:
-        parent = flat_tree.parent(node)
-        stop = flat_tree.right_span(parent)
-        if stop >= 2 * length or peer.has_any(flat_tree.left_span(parent) // 2, stop // 2 + 1):
-            return levels
-        node = parent
-        levels += 1
+    levels = levels_below_root(index, length)
+    for known in peer.nearest(index):
+        levels = min(levels, (index ^ known).bit_length() - 1)
+    return max(levels, 0)
 
 
 def takes_pushes(peer: RemotePeer) -> bool:
     """Whether the peer has said that it may be sent what it did not ask for."""
     sync = peer.sync
     return sync is not None and sync.allow_push and sync.downloading
-
-
-def acceptable_push(proof: Proof, intake: Intake, bitfield: Bitfield) -> Proof | None:
-    """The part of a push that can be verified against what is here; None when there is none.
-
-    The peer may have sent it when it took us to be shorter: then its upgrade is of no use.
-    """
-    block = proof.block
-    head = intake.head
-    if block is None or proof.hash is not None or proof.seek is not None:
-        return None
-    if proof.fork != head.fork and not (head.length == 0 and proof.fork > head.fork):
-        return None
-    upgrade = proof.upgrade
-    if upgrade is not None and upgrade.start == head.length:
-        return proof
-    if block.index >= head.length or bitfield.get(block.index):
-        return None
-    return Proof(proof.fork, block) if leads_to_known(block, intake) else None
-
-
-def leads_to_known(block: BlockProof, intake: Intake) -> bool:
-    """Whether the node that a block's path ends in is here, so that the path can be verified."""
-    node = flat_tree.TreeIndex(2 * block.index)
-    for _ in block.nodes[:MAX_PATH_NODES]:
-        node = flat_tree.parent(node)
-    return intake.read_node(node) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 
 from bitarray import bitarray
@@ -201,13 +202,15 @@ class RemotePeer:
             return False
         return index < self._contiguous or index in self._others or index in self._ahead
 
-    def has_any(self, start: int, stop: int) -> bool:
-        """Whether it has one of the blocks [start, stop), or was sent it on this channel."""
-        return (
-            start < self._contiguous
-            or next(self._others.iter_equal_or_larger(start), stop) < stop
-            or next(self.uploads.sent.iter_equal_or_larger(start), stop) < stop
-        )
+    def nearest(self, index: int) -> Iterator[int]:
+        """Blocks on both sides of `index` that it has, or was sent on this channel."""
+        if self._contiguous:
+            yield min(self._contiguous - 1, index)
+        for known in (self._others, self.uploads.sent):
+            below = known.rank(index)
+            if below:
+                yield known[below - 1]
+            yield from islice(known.iter_equal_or_larger(index), 1)
 
     def has_range(self, start: int, stop: int) -> bool:
         """Whether it has all of [start, stop), as far as is known."""

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from pyroaring import BitMap64
 
-from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
+from hypercore.encoding import uint_at
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
 from hypercore.manifest import Manifest, Prologue
@@ -34,7 +34,6 @@ from hypercore.replication.messages import (
     Request,
     Want,
     encode_block_data,
-    uint_at,
 )
 from hypercore.replication.statistics import Counters
 from hypercore.replication.wants import WINDOW_BLOCKS
@@ -336,10 +335,9 @@ def _is_probe(request: Request, prologue: Prologue) -> bool:
 
 
 def levels_below_root(index: int, length: int) -> int:
-    """How many levels a block's path has to climb to a root of a tree of `length` blocks."""
-    node = flat_tree.TreeIndex(2 * index)
-    levels = 0
-    while flat_tree.right_span(flat_tree.parent(node)) < 2 * length:
-        node = flat_tree.parent(node)
-        levels += 1
-    return levels
+    """How many levels a block's path has to climb to a root of a tree of `length` > index blocks.
+
+    Each root is over as many blocks as one of the bits of `length` says: over this block is the
+    one of the first bit in which the two differ.
+    """
+    return (index ^ length).bit_length() - 1

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from hypercore import flat_tree
 from hypercore.bitfield import PAGE_BYTES, Bitfield
 from hypercore.crypto import discovery_key as derive_discovery_key
-from hypercore.encoding import Reader, encode_uint
+from hypercore.encoding import DecodeError, encode_uint, uint_at
 from hypercore.errors import CorruptStorage, InvalidProof, StorageError
+from hypercore.flat_tree import TreeIndex
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode, decode_node, encode_node, leaf_node, parent_node
+from hypercore.merkle import MerkleNode, encode_node, leaf_node, parent_node
 from hypercore.storage import RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
@@ -73,7 +74,13 @@ def make_verifier(key: bytes, manifest: Manifest | None, length: int) -> Verifie
 
 
 def decode_stored_node(data: bytes) -> MerkleNode:
-    return decode_node(Reader(data))
+    """Raises: DecodeError."""
+    index, offset = uint_at(data, 0)
+    size, offset = uint_at(data, offset)
+    digest = data[offset : offset + 32]
+    if len(digest) != 32:
+        raise DecodeError(f"32 bytes wanted, {len(digest)} left", offset)
+    return MerkleNode(TreeIndex(index), size, digest)
 
 
 class CoreStorage:

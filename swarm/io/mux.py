@@ -50,6 +50,10 @@ MAX_OUTBOX_BYTES = 2**24
 BULK_BYTES = 2**18
 """What the writer pulls from sources per wake-up: control messages wait behind no more."""
 
+FIRST_BULK_BYTES = 2**14
+"""What is taken of the sources at first when nothing was to send: the remote begins with it while
+we prepare the rest. Each time twice as much, up to BULK_BYTES."""
+
 _TURN_BYTES = 2**16  # what one source gives before the next one has its turn
 _CLOSE_SECONDS = 2.0  # for what is queued when the body ends
 
@@ -268,12 +272,15 @@ class MuxHandle:
 
     async def _write(self) -> None:
         """Write what is queued, then a turn of bulk, as long as there is any."""
+        turn_bytes = FIRST_BULK_BYTES
         while True:
             while not self._outbox and not self._sources:
+                turn_bytes = FIRST_BULK_BYTES
                 await self._writer.wait()
             messages, self._outbox = self._outbox, []
             control_bytes = self._outbox_bytes
-            self._pull_bulk(messages)
+            self._pull_bulk(messages, turn_bytes)
+            turn_bytes = min(2 * turn_bytes, BULK_BYTES)
             if messages:
                 self._messages_sent += len(messages)
                 await self.connection.send(encode_frames(messages))
@@ -281,9 +288,8 @@ class MuxHandle:
             if not self._outbox_bytes:
                 self._flushed.set()
 
-    def _pull_bulk(self, messages: list[tuple[int, int, bytes]]) -> None:
-        """Add messages of the sources, in turns, up to BULK_BYTES."""
-        budget = BULK_BYTES
+    def _pull_bulk(self, messages: list[tuple[int, int, bytes]], budget: int) -> None:
+        """Add messages of the sources, in turns, up to about so many bytes."""
         while budget > 0 and self._sources:
             channel = self._sources.popleft()
             taken = channel._take_bulk(min(budget, _TURN_BYTES))

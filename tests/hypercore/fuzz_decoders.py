@@ -13,6 +13,7 @@ from hypercore.crypto import KeyPair
 from hypercore.encoding import (
     DecodeError,
     Reader,
+    uint_at,
 )
 from hypercore.errors import InvalidProof, InvalidSignature
 from hypercore.flat_tree import growth
@@ -40,7 +41,6 @@ from hypercore.replication.messages import (
     Sync,
     Want,
     encode_block_data,
-    uint_at,
 )
 from hypercore.replication.statistics import Counters
 from hypercore.replication.uploads import TooManyRequests, Uploads

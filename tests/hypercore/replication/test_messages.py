@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.encoding import DecodeError, Reader, encode_uint, uint_at
 from hypercore.flat_tree import TreeIndex
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
@@ -36,7 +36,6 @@ from hypercore.replication.messages import (
     Want,
     encode_block_data,
     encode_block_request,
-    uint_at,
 )
 
 VECTORS: list[dict[str, Any]] = json.loads(

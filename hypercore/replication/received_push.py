@@ -1,0 +1,85 @@
+"""A block that came without a request: what of it can be verified by what is here."""
+
+from __future__ import annotations
+
+from hypercore import flat_tree
+from hypercore.bitfield import Bitfield
+from hypercore.encoding import uint_at
+from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof
+from hypercore.replication.intake import Intake
+from hypercore.replication.messages import ONLY_A_BLOCK, Data, block_offset
+
+
+class ReceivedPush:
+    """A data message with a block, of which as little was decoded as can be."""
+
+    __slots__ = ("_payload", "_proof", "index")
+
+    def __init__(self, index: int, payload: bytes, proof: Proof | None) -> None:
+        self.index = index
+        self._payload = payload
+        self._proof = proof
+        """Decoded, unless the message holds the block and nothing else."""
+
+    @classmethod
+    def decode(cls, payload: bytes) -> ReceivedPush | None:
+        """None for a message without a block. Raises: DecodeError."""
+        if uint_at(payload, 0)[0] == ONLY_A_BLOCK:
+            index, _ = uint_at(payload, block_offset(payload))
+            return cls(index, payload, None)
+        proof = Data.decode(payload).proof
+        return None if proof.block is None else cls(proof.block.index, payload, proof)
+
+    @property
+    def has_upgrade(self) -> bool:
+        return self._proof is not None and self._proof.upgrade is not None
+
+    def accept(self, intake: Intake, bitfield: Bitfield) -> tuple[int, bool] | None:
+        """Verify it; the block's size, and whether the head has grown.
+
+        None when it fits nothing that is here.
+        Raises: InvalidProof, InvalidSignature, DecodeError.
+        """
+        if self._proof is None:
+            return self._accept_block(intake, bitfield)
+        wanted = _acceptable(self._proof, intake, bitfield)
+        if wanted is None or wanted.block is None or wanted.block.value is None:
+            return None
+        changes = intake.accept_proof(wanted)
+        return len(wanted.block.value), changes.head is not None
+
+    def _accept_block(self, intake: Intake, bitfield: Bitfield) -> tuple[int, bool] | None:
+        payload, head = self._payload, intake.head
+        _, offset = uint_at(payload, 1)
+        fork, offset = uint_at(payload, offset)
+        if fork != head.fork or self.index >= head.length or bitfield.get(self.index):
+            return None
+        size = intake.accept_block(self.index, payload, offset)
+        return None if size is None else (size, False)
+
+
+def _acceptable(proof: Proof, intake: Intake, bitfield: Bitfield) -> Proof | None:
+    """The part of a push that can be verified against what is here; None when there is none.
+
+    The peer may have sent it when it took us to be shorter: then its upgrade is of no use.
+    """
+    block = proof.block
+    head = intake.head
+    if block is None or proof.hash is not None or proof.seek is not None:
+        return None
+    if proof.fork != head.fork and not (head.length == 0 and proof.fork > head.fork):
+        return None
+    upgrade = proof.upgrade
+    if upgrade is not None and upgrade.start == head.length:
+        return proof
+    if block.index >= head.length or bitfield.get(block.index):
+        return None
+    return Proof(proof.fork, block) if leads_to_known(block, intake) else None
+
+
+def leads_to_known(block: BlockProof, intake: Intake) -> bool:
+    """Whether the node that a block's path ends in is here, so that the path can be verified."""
+    node = flat_tree.TreeIndex(2 * block.index)
+    for _ in block.nodes[:MAX_PATH_NODES]:
+        node = flat_tree.parent(node)
+    return intake.read_node(node) is not None
