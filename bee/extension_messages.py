@@ -161,6 +161,13 @@ Request = GetRequest | KeysRequest | IteratorRequest | DiffRequest
 ExtensionMessage = CacheHint | Request
 
 
+def narrow_number(request: Request) -> int:
+    """The number of a narrow request, 0 for any other."""
+    if isinstance(request, IteratorRequest | DiffRequest) or not request.push_from:
+        return 0
+    return request.number
+
+
 def is_hint(payload: bytes) -> bool:
     """Whether a payload, with its length before it, can be a hint."""
     size_bytes = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(payload[0], 0) if payload else 0

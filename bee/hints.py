@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from bee.log import LogPeer, WaitScope
@@ -140,8 +141,10 @@ class Hints:
         self.are_pushed |= is_pushed
         for seq in fresh:
             self._numbers[seq] = PUSHED if is_pushed else self._count
-        for seq in list(self._numbers)[: max(0, len(self._numbers) - MAX_HINTS)]:
-            del self._numbers[seq]
+        excess = len(self._numbers) - MAX_HINTS
+        if excess > 0:
+            for seq in list(islice(self._numbers, excess)):
+                del self._numbers[seq]
         return fresh
 
     def __contains__(self, seq: int) -> bool:

@@ -243,9 +243,9 @@ class NodeReader:
             if not nodes:
                 break
             ref, parent_ref = nodes.pop()
-            _, key_refs, children, _ = self.node(ref, parent_ref)
+            keys, key_refs, children, _ = self.node(ref, parent_ref)
             if own in key_refs:
-                return self.record(seq).key
+                return keys[key_refs.index(own)] or self.record(seq).key
             nodes += [(child, ref) for child in children if child.startswith(own)]
         return None
 

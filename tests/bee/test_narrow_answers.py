@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import trio
@@ -19,11 +20,13 @@ from bee.extension_messages import CacheHint, GetRequest, decode_extension
 from bee.hints import Hints
 from bee.log import LogPeer
 from bee.node_reader import NodeReader, root_ref
+from hypercore import open_corestore
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.peer_handle import PeerHandle
 from tests.bee.test_pushes import COUNT, copies
 from tests.support.bee_log import BeeLog, RemoteLog
+from tests.support.replicating_cores import replicating
 
 ORDERS = ("random", "up", "down", "sweeps")
 
@@ -127,6 +130,31 @@ def test_the_key_of_a_block_is_said_to_be_below_only_where_it_is(
     trio.run(run)
 
 
+async def test_what_was_read_is_there_without_peers_after_a_restart(tmp_path: Path) -> None:
+    keys = [b"%05d" % number for number in random.Random(3).sample(range(COUNT), 30)]
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        writer = Bee(core)
+        async with writer.batch() as batch:
+            for number in range(COUNT):
+                await batch.put(b"%05d" % number, b"value %d" % number)
+        async with open_corestore(tmp_path) as other:
+            copy = await other.get(key=core.key)
+            async with replicating(core, copy):
+                await copy.wait_length(core.length)
+                reader = Bee(copy)
+                for key in keys:
+                    assert await reader.get(key) is not None
+            assert copy.info().blocks_held < COUNT / 4
+        async with open_corestore(tmp_path) as other:
+            bee = Bee(await other.get(key=core.key))
+            with trio.fail_after(5):
+                for key in keys:
+                    entry = await bee.get(key)
+                    assert entry is not None
+                    assert entry.value == b"value %d" % int(key)
+
+
 async def test_gets_take_some_five_blocks_of_a_large_bee() -> None:
     async with copies() as (_, copy):
         bee = Bee(copy)
@@ -208,3 +236,18 @@ async def test_many_at_once_take_two_round_trips(
         assert all(found)
         assert len(found) == count
         assert trio.current_time() - started <= 2 * ROUND_TRIP_SECONDS + 1e-6
+
+
+@pytest.mark.parametrize(("count", "is_noted"), [(0, True), (128, True), (5_000, False)])
+async def test_hints_are_taken_at_once_if_they_are_no_longer_than_ours(
+    count: int, is_noted: bool
+) -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    await bee.put(b"a", b"1")
+    seqs = tuple(range(2**53 - count, 2**53))
+    payload = encode_buffer(CacheHint(seqs, pushed=True, answers=2**53 - 1).encode())
+    peer = RemoteLog(log).owner_peer
+    assert log.notes[NAME](payload, peer) == is_noted
+    peer.keeps_word = False
+    assert not log.notes[NAME](payload, peer)

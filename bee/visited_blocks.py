@@ -1,0 +1,224 @@
+"""The blocks that a peer's read takes: the same walk through blocks of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bee.btree import MAX_DEPTH, BTreeNode, Refs
+from bee.cache import NodeCache
+from bee.descent import locate
+from bee.diff import DiffCursor
+from bee.errors import CorruptTree
+from bee.extension_messages import (
+    DiffRequest,
+    GetRequest,
+    IteratorRequest,
+    Request,
+    narrow_number,
+)
+from bee.hints import MAX_HINTS_PER_REQUEST
+from bee.keyspace import KeyRange
+from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
+from bee.protobuf import decode_varint, decode_varints, encode_varint
+from bee.ranges import Frame
+from hypercore.errors import DamagedBlock
+
+_SCOUT_BYTES = 4 << 20  # tree nodes of the two versions that a peer compares
+
+MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
+"""Children and keys passed for one answer; a sound tree has named enough seqs by then."""
+
+
+def visited_blocks(reader: NodeReader, request: Request) -> dict[int, None]:
+    """The seqs of all blocks that such a read looks at, as far as they are here."""
+    seqs: dict[int, None] = {}
+    try:
+        if isinstance(request, IteratorRequest):
+            _visit_range(reader, request, seqs)
+            return seqs
+        if isinstance(request, DiffRequest):
+            _visit_diff(reader, request, seqs)
+            return seqs
+        keys = (request.key,) if isinstance(request, GetRequest) else request.keys
+        root, is_narrow = root_ref(request.version), narrow_number(request) > 0
+        for key in keys:
+            if is_narrow:
+                _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
+            else:
+                for _ in _search(reader, root, key, seqs):
+                    pass
+            if len(seqs) >= MAX_HINTS_PER_REQUEST:
+                break
+    except (BlocksNeeded, CorruptTree, DamagedBlock):
+        pass  # the seqs up to here are still worth having
+    return seqs
+
+
+Step = tuple[BTreeNode, bytes, int, bool]
+"""A node on the way to a key, its ref, the place of the key, whether it is there."""
+
+
+def _descend(reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]) -> Iterator[Step]:
+    """Search for `key`, and note the blocks of the nodes on the way."""
+    ref, parent_ref = root, b""
+    for _ in range(MAX_DEPTH):
+        seqs[decode_ref(ref)[0]] = None
+        node = reader.node(ref, parent_ref)
+        place, is_there = locate(reader, ref, node, key)
+        node = reader.node(ref, parent_ref)  # with the keys that were looked at
+        yield node, ref, place, is_there
+        if is_there or not node[2]:
+            return
+        ref, parent_ref = node[2][place], ref
+
+
+def _search(reader: NodeReader, root: bytes, key: bytes, seqs: dict[int, None]) -> Iterator[Step]:
+    """As `_descend`, with the keys that a binary search looks at."""
+    for step in _descend(reader, root, key, seqs):
+        node, _, place, is_there = step
+        seqs.update(dict.fromkeys(_probed(node[1], place, is_there)))
+        yield step
+
+
+def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
+    """Seqs of the keys at which a binary search looks that ends at `place`."""
+    low, high = 0, len(key_refs)
+    while low < high:
+        middle = (low + high) >> 1
+        yield decode_varint(key_refs[middle], 0)[0]
+        if middle == place and is_there:
+            return
+        if middle >= place:
+            high = middle
+        else:
+            low = middle + 1
+
+
+def _visit_narrowly(
+    reader: NodeReader, root: bytes, key: bytes, first: int, seqs: dict[int, None]
+) -> None:
+    """Note the least that leads to `key`, of what is below block `first`.
+
+    That is the first that the asker lacks: of the nodes above it has what it takes. At each node
+    it has to know two keys between which `key` is. They are beside its place, or below the next
+    node: what is known there (`NodeReader.keys_below`) makes them needless.
+    """
+    steps: list[Step] = []
+    try:
+        steps.extend(_descend(reader, root, key, {}))
+    finally:
+        below: list[bytes] = []
+        for node, ref, place, is_there in reversed(steps[_index_of(first, steps) :]):
+            keys, key_refs, _, _ = node
+            places = [place] if is_there else []
+            if not is_there and place > 0 and not any(one <= key for one in below):
+                places.append(place - 1)
+            if not is_there and place < len(key_refs) and not any(one >= key for one in below):
+                places.append(place)
+            beside = decode_varints([key_refs[place] for place in places])
+            seqs.update(dict.fromkeys((decode_ref(ref)[0], *beside)))
+            known = (*(keys[place] for place in places), reader.own_key(ref))
+            below = [one for one in known if one is not None]
+
+
+def _index_of(seq: int, steps: Sequence[Step]) -> int:
+    """Of the first step that block `seq` has to do with; 0 if there is none."""
+    key_ref = encode_varint(seq)
+    for index, (node, ref, _, _) in enumerate(steps):
+        if key_ref in node[1] or decode_ref(ref)[0] == seq:
+            return index
+    return 0
+
+
+def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
+    key_range = _key_range(request)
+    if request.checkpoint:
+        frames = _restore(reader, request)
+    else:
+        frames = _open(reader, root_ref(request.version), key_range, seqs)
+    step = -1 if request.reverse else 1
+    is_past = key_range.is_past
+    entries = 0
+    for _ in range(MAX_STEPS):
+        if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == key_range.limit:
+            return
+        frame = frames[-1]
+        place = frame.position >> 1
+        if frame.is_done:
+            frames.pop()
+            continue
+        is_key = frame.position & 1
+        frame.position += step
+        if is_key:
+            seq = decode_varint(frame.key_refs[place], 0)[0]
+            seqs[seq] = None
+            if is_past is not None and is_past(frame.keys[place] or reader.record(seq).key):
+                return
+            entries += 1
+        elif frame.children:
+            ref = frame.children[place]
+            seqs[decode_ref(ref)[0]] = None
+            if len(frames) == MAX_DEPTH:
+                return
+            node = reader.node(ref, frame.ref)
+            frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
+
+
+def _visit_diff(reader: NodeReader, request: DiffRequest, seqs: dict[int, None]) -> None:
+    """Walk as the asker will, whose cache is empty as far as we know, and note what it takes."""
+
+    def noting(seq: int) -> bytes | None:
+        if len(seqs) >= MAX_HINTS_PER_REQUEST:
+            return None
+        seqs[seq] = None
+        return reader.block(seq)
+
+    scout = NodeReader(NodeCache(_SCOUT_BYTES), noting, reader.hints)
+    roots = root_ref(request.range.version), root_ref(request.other)
+    cursor = DiffCursor(*roots, _key_range(request.range), lambda _left, _right: None)
+    while cursor.advance(scout):
+        pass
+
+
+def _key_range(request: IteratorRequest) -> KeyRange:
+    return KeyRange(
+        request.gte if request.gt is None else request.gt,
+        request.lte if request.lt is None else request.lt,
+        request.gt is None,
+        request.lt is None,
+        request.reverse,
+        request.limit or None,
+    )
+
+
+def _open(
+    reader: NodeReader, root: bytes, key_range: KeyRange, seqs: dict[int, None]
+) -> list[Frame]:
+    """The way to where the range starts."""
+    start, is_included = key_range.first
+    if start is None:
+        seqs[decode_ref(root)[0]] = None
+        node = reader.node(root, b"")
+        return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
+    frames = []
+    for node, ref, place, is_there in _search(reader, root, start, seqs):
+        if not is_there:
+            position = 2 * place + (-1 if key_range.reverse else 1)
+        elif is_included:
+            position = 2 * place + 1
+        else:
+            position = 2 * place + (0 if key_range.reverse else 2)
+        frames.append(Frame(node, ref, position))
+    return frames
+
+
+def _restore(reader: NodeReader, request: IteratorRequest) -> list[Frame]:
+    """The iteration that is under way at the peer; it has the blocks of these nodes."""
+    frames = []
+    flat = request.checkpoint[: 3 * MAX_DEPTH]
+    for seq, offset, position in zip(flat[::3], flat[1::3], flat[2::3], strict=False):
+        if not 0 < seq < request.version:
+            break
+        ref = encode_varint(seq) + encode_varint(offset)
+        frames.append(Frame(reader.node(ref, b""), ref, position))
+    return frames
