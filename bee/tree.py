@@ -129,6 +129,8 @@ class Tree:
                 except BlocksNeeded as missing:
                     needed = missing.seqs
             question = asked_at = None
+            if self.log.is_writable:  # what it lacks was given up, and is not to come back
+                ask = None
             while True:
                 if max(needed) >= self.log.length:
                     raise CorruptTree(max(needed), "named by the tree, and not in the log")

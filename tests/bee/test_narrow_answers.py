@@ -22,6 +22,7 @@ from bee.log import LogPeer
 from bee.node_reader import NodeReader, root_ref
 from hypercore import open_corestore
 from hypercore.encoding import Reader, encode_buffer
+from hypercore.errors import BlockNotAvailable
 from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.peer_handle import PeerHandle
 from tests.bee.test_pushes import COUNT, copies
@@ -251,3 +252,25 @@ async def test_hints_are_taken_at_once_if_they_are_no_longer_than_ours(
     assert log.notes[NAME](payload, peer) == is_noted
     peer.keeps_word = False
     assert not log.notes[NAME](payload, peer)
+
+
+async def test_what_our_own_log_gave_up_is_asked_of_nobody() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        for number in range(200):
+            await bee.put(b"%03d" % number, b"value")
+        copy = await other.get(key=core.key)
+        Bee(copy)
+        async with replicating(core, copy):
+            await copy.wait_length(core.length)
+            await copy.download()
+            await core.clear(1, 150)
+            for _ in range(2):
+                with trio.fail_after(1), pytest.raises(BlockNotAvailable):
+                    await bee.get(b"010")
+                with trio.fail_after(1), pytest.raises(BlockNotAvailable):
+                    await bee.get_many([b"010", b"020"])
+            await trio.testing.wait_all_tasks_blocked()
+            assert core.info().blocks_held == core.length - 149
+            assert copy.statistics().replication.total.requests_received == 0
