@@ -115,45 +115,50 @@ class Tree:
                 return step(self.reader)
             except BlocksNeeded as missing:
                 needed = missing.seqs
-            fork = self._fork
-            held: dict[int, bytes] = {}
-            reader = NodeReader(
-                self.cache,
-                lambda seq: held[seq] if seq in held else self._local(seq),
-                self.hints,
-                is_alone=not self.log.peers,
-            )
-            if reader.is_alone:
-                try:
-                    return step(reader)
-                except BlocksNeeded as missing:
-                    needed = missing.seqs
-            question = asked_at = None
-            if self.log.is_writable:  # what it lacks was given up, and is not to come back
-                ask = None
-            while True:
-                if max(needed) >= self.log.length:
-                    raise CorruptTree(max(needed), "named by the tree, and not in the log")
-                if ask is not None and self.hints.number_of(needed) != PUSHED:
-                    lacking = next(seq for seq in needed if not self.hints.is_pushed(seq))
-                    question, ask = ask(lacking), None
-                    if self.hints.wait_for_more():
-                        needed = (lacking,)  # the rest comes along, or is hinted at
-                    asked_at = self.hints.count
-                counter.count(len(needed), self.hints.number_of(needed))
-                held.update(await self._fetch(needed, question))
-                if asked_at == self.hints.count:
-                    self.hints.miss()
-                asked_at = None
-                if question is not None and question.seqs:
-                    question = None
-                self.check_fork(fork)
-                try:
-                    return step(reader)
-                except BlocksNeeded as missing:
-                    needed = missing.seqs
+            # What our own log lacks was given up, and is not to come back.
+            return await self._wait(step, needed, counter, None if self.log.is_writable else ask)
         except CorruptTree as error:
             self.refuse(error)
+
+    async def _wait(
+        self,
+        step: Callable[[NodeReader], T],
+        needed: Sequence[int],
+        counter: ReadCounter,
+        ask: Callable[[int], Question | None] | None,
+    ) -> T:
+        """`read`, once something is missing."""
+        fork = self._fork
+        held: dict[int, bytes] = {}
+        reader = NodeReader(
+            self.cache,
+            lambda seq: held[seq] if seq in held else self._local(seq),
+            self.hints,
+            is_alone=not self.log.peers,
+        )
+        question = asked_at = None
+        while True:
+            try:
+                if held or reader.is_alone:
+                    return step(reader)
+            except BlocksNeeded as missing:
+                needed = missing.seqs
+            if max(needed) >= self.log.length:
+                raise CorruptTree(max(needed), "named by the tree, and not in the log")
+            if ask is not None and self.hints.number_of(needed) != PUSHED:
+                lacking = next(seq for seq in needed if not self.hints.is_pushed(seq))
+                question, ask = ask(lacking), None
+                if self.hints.wait_for_more():
+                    needed = (lacking,)  # the rest comes along, or is hinted at
+                asked_at = self.hints.count
+            counter.count(len(needed), self.hints.number_of(needed))
+            held.update(await self._fetch(needed, question))
+            if asked_at == self.hints.count:
+                self.hints.miss()
+            asked_at = None
+            if question is not None and question.seqs:
+                question = None
+            self.check_fork(fork)
 
     async def _fetch(self, seqs: Sequence[int], question: Question | None) -> dict[int, bytes]:
         """These blocks, or those with which the question is answered, by seq."""
