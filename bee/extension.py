@@ -39,7 +39,7 @@ from bee.hints import MAX_HINTS_PER_REQUEST, Question
 from bee.keyspace import KeyRange
 from bee.log import LogPeer
 from bee.tree import Tree
-from bee.visited_blocks import visited_blocks
+from bee.visited_blocks import Visited, visited_blocks
 from hypercore.encoding import DecodeError, Reader, encode_buffer
 
 NAME = "hyperbee"
@@ -84,10 +84,10 @@ class HyperbeeExtension:
 
     def ask_range(
         self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
-    ) -> None:
-        """`last_key` is the last that was read already, `lacking` the first seq not here."""
+    ) -> Question | None:
+        """As `ask_keys`; `last_key` is the last that was read already."""
         request = _range_request(version, key_range, last_key)
-        self._send(request, [request], lacking)
+        return self._send(request, [request], lacking)
 
     def ask_diff(
         self, version: int, other: int, key_range: KeyRange, last_key: bytes | None, lacking: int
@@ -118,9 +118,8 @@ class HyperbeeExtension:
         tree.current_fork()
         seqs: dict[int, None] = {}
         for start, stop in ranges:
-            seqs.update(
-                visited_blocks(tree.reader, IteratorRequest(tree.log.length, gte=start, lt=stop))
-            )
+            request = IteratorRequest(tree.log.length, gte=start, lt=stop, push_from=1, number=1)
+            seqs.update(dict.fromkeys(visited_blocks(tree.reader, request).seqs))
         pushed = peer.push_blocks(seqs)
         for payload in _hints(pushed, is_pushed=True):
             peer.send_extension(NAME, payload)
@@ -158,7 +157,7 @@ class HyperbeeExtension:
                 is_enough = is_known or whole in plain
                 pushing = replace(whole, push_from=lacking + 1)
                 has_all = peer.contiguous_length >= whole.version
-                if has_all and isinstance(pushing, GetRequest | KeysRequest):
+                if has_all and not isinstance(pushing, DiffRequest):
                     question = self._tree.hints.question()
                     pushing = replace(pushing, number=question.number)
                     if is_known:
@@ -212,27 +211,36 @@ class HyperbeeExtension:
         if not 1 < message.version <= tree.log.length:
             return ()
         tree.current_fork()
-        seqs = await self._seqs_of(message)
-        is_pushed = message.push_from > 0
-        if is_pushed:
-            seqs = _push(peer, seqs, message)
-        return _hints(seqs, is_pushed=is_pushed, number=narrow_number(message))
+        visited = await self._visit(message)
+        if not message.push_from:
+            return _hints(visited.seqs, is_pushed=False)
+        pushed = _push(peer, visited.seqs, message)
+        number = narrow_number(message)
+        if not number:
+            return _hints(pushed, is_pushed=True)
+        way = set(visited.seqs[: visited.way])
+        count = sum(seq in way for seq in pushed) or len(pushed)
+        rest = pushed[count:]
+        return [
+            *_hints(pushed[:count], is_pushed=True, number=number),
+            *(_hints(rest, is_pushed=True) if rest else ()),
+        ]
 
-    async def _seqs_of(self, request: Request) -> Sequence[int]:
+    async def _visit(self, request: Request) -> Visited:
         """The blocks that such a read takes; of many keys some at a time, others run in between."""
         tree = self._tree
         if not isinstance(request, KeysRequest):
-            return list(visited_blocks(tree.reader, request))
+            return visited_blocks(tree.reader, request)
         seqs: dict[int, None] = {}
         keys = request.keys[:MAX_KEYS]
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             part = replace(request, keys=keys[start : start + _KEYS_AT_ONCE])
-            seqs.update(visited_blocks(tree.reader, part))
+            seqs.update(dict.fromkeys(visited_blocks(tree.reader, part).seqs))
             if len(seqs) >= MAX_HINTS_PER_REQUEST:
                 break
             tree.effort += _KEYS_AT_ONCE * _KEY_EFFORT
             await tree.pause()
-        return list(seqs)
+        return Visited(list(seqs), len(seqs))
 
 
 def _decode(payload: bytes) -> ExtensionMessage | None:

@@ -7,7 +7,7 @@
 | get      | 1 version, 2 key, 14 number, 15 push from (ours)         extension, 2   |
 | iterator | 1 version, 2 gte, 3 gt, 4 lte, 5 lt, 6 limit (0 = none), extension, 3   |
 |          | 7 reverse, 8 packed: triples (seq, offset, position),                   |
-|          | 15 push from (ours)                                                     |
+|          | 14 number, 15 push from (ours)                                          |
 | diff     | 1 the other version, 2 iterator (without its number),    extension, 14  |
 |          | 15 push from (ours)                                                     |
 | keys     | 1 version, 2 keys (repeated), 14 number, 15 push from    extension, 15  |
@@ -17,9 +17,10 @@ blocks themselves and not only for their numbers: 1 + the first seq that the ask
 way, so that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 of
 a get stands for the newest one that the answerer has.
 
-A get with a *number* is *narrow*: it asks for the least that leads to the wanted key, and not for
-all the keys that a binary search looks at. The last hint of the answer repeats the number. When
-nothing is left to send the block comes that the asker lacks first.
+A request with a *number* is *narrow*: it asks for the least that leads to the wanted keys, or to
+where the range begins, and not for all the keys that a binary search looks at. The hint after
+which that has been named repeats the number. When nothing is left to send the block comes that
+the asker lacks first.
 
 Source: hyperbee 2.27.3 lib/messages.js.
 """
@@ -121,6 +122,7 @@ class IteratorRequest:
     reverse: bool = False
     checkpoint: tuple[int, ...] = ()
     push_from: int = 0
+    number: int = 0
 
     def encode(self) -> bytes:
         return encode_bytes_field(3, self.encode_body())
@@ -133,6 +135,8 @@ class IteratorRequest:
         body += encode_varint_field(6, self.limit) + encode_varint_field(7, int(self.reverse))
         if self.checkpoint:
             body += encode_bytes_field(8, encode_packed(self.checkpoint))
+        if self.number:
+            body += encode_varint_field(_NUMBER, self.number)
         if self.push_from:
             body += encode_varint_field(_PUSH, self.push_from)
         return body
@@ -163,7 +167,7 @@ ExtensionMessage = CacheHint | Request
 
 def narrow_number(request: Request) -> int:
     """The number of a narrow request, 0 for any other."""
-    if isinstance(request, IteratorRequest | DiffRequest) or not request.push_from:
+    if isinstance(request, DiffRequest) or not request.push_from:
         return 0
     return request.number
 
@@ -219,4 +223,5 @@ def _decode_iterator(fields: dict[int, int | bytes]) -> IteratorRequest:
         reverse=as_int(fields.get(7, 0)) == 1,
         checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")))),
         push_from=as_int(fields.get(_PUSH, 0)),
+        number=as_int(fields.get(_NUMBER, 0)),
     )

@@ -26,9 +26,6 @@ KeyValue = tuple[bytes, bytes | None]
 
 _COUNTER_BYTES = 8
 
-KeysBelow = Callable[[int], Sequence[bytes]]
-"""Keys that are known to be below the child of a node at that place."""
-
 NOTHING_READ: Mapping[int, bytes | None] = {}
 
 ReadBlocks = Callable[[Sequence[int]], Sequence[bytes | None]]
@@ -156,15 +153,16 @@ class NodeReader:
         keys: list[bytes | None],
         key_refs: Sequence[bytes],
         key: bytes,
-        below: KeysBelow | None = None,
+        children: Sequence[bytes] = (),
+        ref: bytes = b"",
         *,
         will_ask: bool = True,
     ) -> tuple[int, KeyValue | None]:
         """Where `key` is or belongs among a node's keys; fills in those it looks at.
 
         Also what the block of `key` holds, if that was read to find it. `will_ask`: whether peers
-        will be asked for what is lacking. `below` tells what is known below the child at a place,
-        where keys are lacking.
+        will be asked for what is lacking. What is known below `children`, those of the node at
+        `ref`, takes the place of keys that are.
         """
         low, high = 0, len(keys)
         while low < high:
@@ -174,9 +172,9 @@ class NodeReader:
             if found is None:
                 seq = decode_varint(key_refs[middle], 0)[0]
                 block = self.block(seq)
-                if block is None and below is not None and self._takes_held:
-                    low, high = _closer(low, high, below, key)
-                    below = None
+                if block is None and children and self._takes_held:
+                    low, high = self._closer(children, ref, low, high, key)
+                    children = ()
                     continue
                 if block is None:
                     if not will_ask:
@@ -207,6 +205,27 @@ class NodeReader:
         order.
         """
         return self.is_alone or self.hints.are_pushed
+
+    def _closer(
+        self, children: Sequence[bytes], ref: bytes, low: int, high: int, key: bytes
+    ) -> tuple[int, int]:
+        """Closer bounds than [low, high] of the place of `key`, by keys that are below children.
+
+        Raises: BlocksNeeded for children that are on their way, if they may tell.
+        """
+        for place in range(low, high + 1):
+            known = self.keys_below(children[place], ref)
+            if known and min(known) <= key:
+                low = place
+            if known and max(known) >= key:
+                high = place
+                break
+        if low < high:
+            seqs = [decode_ref(child)[0] for child in children[low : high + 1]]
+            coming = [seq for seq in seqs if self.hints.is_pushed(seq) and self.block(seq) is None]
+            if coming:
+                raise BlocksNeeded(coming)
+        return low, high
 
     def keys_below(self, ref: bytes, parent_ref: bytes) -> list[bytes]:
         """Keys that are in the node at `ref` or below it, as far as what is here tells.
@@ -271,10 +290,9 @@ class NodeReader:
         self, ref: bytes, node: BTreeNode, key: bytes, *, will_ask: bool = True
     ) -> tuple[int, KeyValue | None, BTreeNode]:
         """`search` in the node at `ref`; the keys it looked at stay in the cache."""
-        keys, children = list(node[0]), node[2]
-        below = (lambda place: self.keys_below(children[place], ref)) if children else None
+        keys = list(node[0])
         try:
-            position, held = self.search(keys, node[1], key, below, will_ask=will_ask)
+            position, held = self.search(keys, node[1], key, node[2], ref, will_ask=will_ask)
         finally:
             node = with_keys(node, keys)
             self.cache.replace(ref, node)
@@ -292,17 +310,6 @@ class NodeReader:
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
         return seqs
-
-
-def _closer(low: int, high: int, below: KeysBelow, key: bytes) -> tuple[int, int]:
-    """Closer bounds than [low, high] of the place of `key`, by keys that are below children."""
-    for place in range(low, high + 1):
-        known = below(place)
-        if known and min(known) <= key:
-            low = place
-        if known and max(known) >= key:
-            return low, place
-    return low, high
 
 
 def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[bytes | None]) -> None:

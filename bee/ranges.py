@@ -23,6 +23,7 @@ from typing import Generic, Protocol, TypeVar
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, Keys, Refs
 from bee.descent import locate, too_deep
 from bee.errors import CorruptTree
+from bee.hints import Question
 from bee.keyspace import KeyRange
 from bee.messages import is_deletion
 from bee.node_reader import BlocksNeeded, NodeReader, parse_entries, parse_record
@@ -63,7 +64,7 @@ class Results(Generic[T]):
         fork: int,
         cursor: Cursor[T],
         counter: ReadCounter,
-        ask: Callable[[int], object] | None = None,
+        ask: Callable[[int], Question | None] | None = None,
     ) -> None:
         self._tree = tree
         self._fork = fork
@@ -94,10 +95,10 @@ class Results(Generic[T]):
                 await self._tree.pause()
         return self._ready.pop()
 
-    def _ask_peers(self, lacking: int) -> None:
+    def _ask_peers(self, lacking: int) -> Question | None:
         assert self._ask is not None
-        self._ask(lacking)
         self._since_asked = 0
+        return self._ask(lacking)
 
 
 class Frame:

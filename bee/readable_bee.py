@@ -138,10 +138,10 @@ class ReadableBee(ABC, Generic[K, V]):
         decode = partial(decode_entries, self._keyspace)
         cursor = RangeCursor(root_ref(version), key_range, decode, since)
 
-        def ask(lacking: int) -> None:
-            # Peers would name all of the range.
-            if extension is not None and not since:
-                extension.ask_range(version, key_range, cursor.last_key, lacking)
+        def ask(lacking: int) -> Question | None:
+            if extension is None or since:  # peers would name all of the range
+                return None
+            return extension.ask_range(version, key_range, cursor.last_key, lacking)
 
         return Results(self._tree, fork, cursor, counter, ask)
 

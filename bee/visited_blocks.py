@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
 from bee.cache import NodeCache
@@ -13,6 +15,7 @@ from bee.extension_messages import (
     DiffRequest,
     GetRequest,
     IteratorRequest,
+    KeysRequest,
     Request,
     narrow_number,
 )
@@ -29,29 +32,42 @@ MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 """Children and keys passed for one answer; a sound tree has named enough seqs by then."""
 
 
-def visited_blocks(reader: NodeReader, request: Request) -> dict[int, None]:
+class Visited(NamedTuple):
+    """Blocks that a read looks at, in the order in which it does."""
+
+    seqs: Sequence[int]
+    way: int
+    """So many of them, the first, lead to what is read: to all of it, but for ranges."""
+
+
+def visited_blocks(reader: NodeReader, request: Request) -> Visited:
     """The seqs of all blocks that such a read looks at, as far as they are here."""
     seqs: dict[int, None] = {}
-    try:
+    way = 0
+    with suppress(BlocksNeeded, CorruptTree, DamagedBlock):  # what was noted is still worth having
         if isinstance(request, IteratorRequest):
-            _visit_range(reader, request, seqs)
-            return seqs
-        if isinstance(request, DiffRequest):
+            frames = _open(reader, request, seqs)
+            way = len(seqs)
+            _visit_range(reader, request, frames, seqs)
+        elif isinstance(request, DiffRequest):
             _visit_diff(reader, request, seqs)
-            return seqs
-        keys = (request.key,) if isinstance(request, GetRequest) else request.keys
-        root, is_narrow = root_ref(request.version), narrow_number(request) > 0
-        for key in keys:
-            if is_narrow:
-                _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
-            else:
-                for _ in _search(reader, root, key, seqs):
-                    pass
-            if len(seqs) >= MAX_HINTS_PER_REQUEST:
-                break
-    except (BlocksNeeded, CorruptTree, DamagedBlock):
-        pass  # the seqs up to here are still worth having
-    return seqs
+        else:
+            _visit_keys(reader, request, seqs)
+    return Visited(list(seqs), way or len(seqs))
+
+
+def _visit_keys(
+    reader: NodeReader, request: GetRequest | KeysRequest, seqs: dict[int, None]
+) -> None:
+    root, is_narrow = root_ref(request.version), narrow_number(request) > 0
+    for key in (request.key,) if isinstance(request, GetRequest) else request.keys:
+        if is_narrow:
+            _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
+        else:
+            for _ in _search(reader, root, key, seqs):
+                pass
+        if len(seqs) >= MAX_HINTS_PER_REQUEST:
+            break
 
 
 Step = tuple[BTreeNode, bytes, int, bool]
@@ -130,12 +146,10 @@ def _index_of(seq: int, steps: Sequence[Step]) -> int:
     return 0
 
 
-def _visit_range(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> None:
+def _visit_range(
+    reader: NodeReader, request: IteratorRequest, frames: list[Frame], seqs: dict[int, None]
+) -> None:
     key_range = _key_range(request)
-    if request.checkpoint:
-        frames = _restore(reader, request)
-    else:
-        frames = _open(reader, root_ref(request.version), key_range, seqs)
     step = -1 if request.reverse else 1
     is_past = key_range.is_past
     entries = 0
@@ -191,17 +205,23 @@ def _key_range(request: IteratorRequest) -> KeyRange:
     )
 
 
-def _open(
-    reader: NodeReader, root: bytes, key_range: KeyRange, seqs: dict[int, None]
-) -> list[Frame]:
-    """The way to where the range starts."""
+def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> list[Frame]:
+    """The way to where the range starts, or goes on."""
+    if request.checkpoint:
+        return _restore(reader, request)
+    key_range, root = _key_range(request), root_ref(request.version)
     start, is_included = key_range.first
     if start is None:
         seqs[decode_ref(root)[0]] = None
         node = reader.node(root, b"")
         return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
+    if narrow_number(request):
+        _visit_narrowly(reader, root, start, request.push_from - 1, seqs)
+        steps = _descend(reader, root, start, {})
+    else:
+        steps = _search(reader, root, start, seqs)
     frames = []
-    for node, ref, place, is_there in _search(reader, root, start, seqs):
+    for node, ref, place, is_there in steps:
         if not is_there:
             position = 2 * place + (-1 if key_range.reverse else 1)
         elif is_included:

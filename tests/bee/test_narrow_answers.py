@@ -100,6 +100,36 @@ def test_it_takes_one_round_trip_and_what_came_is_enough_for_later(
     trio.run(run)
 
 
+@settings(max_examples=60)
+@given(st.sampled_from(ORDERS), st.integers(30, 500), st.integers(0, 2**32))
+def test_ranges_take_one_round_trip_and_are_there_later(order: str, count: int, seed: int) -> None:
+    async def run() -> None:
+        rng = random.Random(seed)
+        log = BeeLog()
+        there = sorted(await write(Bee(log), order, count, rng))
+        remote = RemoteLog(log, pushes=True)
+        bee = Bee(remote)
+        assert (await bee.get(b"00000") is not None) == (b"00000" in there)
+        read = []
+        for _ in range(20):
+            start = rng.randrange(2 * count + 2)
+            bounds = (b"%05d" % start, b"%05d" % (start + rng.choice((1, 7, 100))))
+            is_reverse, limit = rng.random() < 0.3, rng.choice((None, None, 1, 5))
+            expected = [key for key in there if bounds[0] <= key < bounds[1]]
+            expected = (expected[::-1] if is_reverse else expected)[:limit]
+            read.append((bounds, is_reverse, limit, expected))
+        for log_read, most in ((remote, 1), (Abandoned(log), 0)):
+            log_read.held = remote.held
+            reader = bee if log_read is remote else Bee(log_read)
+            for (gte, lt), is_reverse, limit, expected in read:
+                before = log_read.trips
+                entries = reader.range(gte=gte, lt=lt, reverse=is_reverse, limit=limit)
+                assert [entry.key async for entry in entries] == expected
+                assert log_read.trips <= before + most
+
+    trio.run(run)
+
+
 @settings(max_examples=40)
 @given(st.sampled_from(ORDERS), st.integers(1, 400), st.integers(0, 2**32), st.booleans())
 def test_the_key_of_a_block_is_said_to_be_below_only_where_it_is(
