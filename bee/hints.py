@@ -28,12 +28,22 @@ PUSHED = -1
 
 
 class Question:
-    """One that is answered with what comes: `seqs`, empty until then."""
+    """One that is answered with what comes, `seqs`: perhaps nothing that was not sent before."""
 
-    __slots__ = ("__weakref__", "_peer", "_scope", "expected", "number", "patience_seconds", "seqs")
+    __slots__ = (
+        "__weakref__",
+        "_peer",
+        "_scope",
+        "expected",
+        "is_answered",
+        "number",
+        "patience_seconds",
+        "seqs",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.is_answered = False
         self.seqs: Sequence[int] = ()
         self.patience_seconds = 0.0
         """How long to wait for them at most."""
@@ -52,7 +62,7 @@ class Question:
     def begin(self, scope: WaitScope) -> WaitScope:
         """What is expected is waited for in that scope, which the answer ends."""
         self._scope = scope
-        if self.seqs:
+        if self.is_answered:
             scope.cancel()
         return scope
 
@@ -64,6 +74,7 @@ class Question:
 
     def answer(self, seqs: Sequence[int], peer: LogPeer) -> None:
         """The peer sends these."""
+        self.is_answered = True
         self.seqs = seqs
         self.patience_seconds = peer.push_patience_seconds
         if self._scope is not None:
@@ -113,7 +124,7 @@ class Hints:
     def answer(self, number: int, seqs: Sequence[int], peer: LogPeer) -> None:
         """The peer has answered the question of that number: these come."""
         question = self._questions.get(number)
-        if question is not None and seqs:
+        if question is not None:
             question.answer(seqs, peer)
 
     @property

@@ -126,6 +126,6 @@ class Snapshot(ReadableBee[K, V]):
             if self._extension is None:
                 return None
             again = self._extension.ask_keys(self.version, (key,), lacking)
-            return question or again
+            return again if question is None or question.is_answered else question
 
         return await self._tree.read(step, self._counter, ask)

@@ -137,12 +137,14 @@ class Tree:
             is_alone=not self.log.peers,
         )
         question = asked_at = None
+        may_tell = reader.is_alone
         while True:
             try:
-                if held or reader.is_alone:
+                if may_tell:
                     return step(reader)
             except BlocksNeeded as missing:
                 needed = missing.seqs
+            may_tell = True
             if max(needed) >= self.log.length:
                 raise CorruptTree(max(needed), "named by the tree, and not in the log")
             if ask is not None and self.hints.number_of(needed) != PUSHED:
@@ -156,12 +158,15 @@ class Tree:
             if asked_at == self.hints.count:
                 self.hints.miss()
             asked_at = None
-            if question is not None and question.seqs:
+            if question is not None and question.is_answered:
                 question = None
             self.check_fork(fork)
 
     async def _fetch(self, seqs: Sequence[int], question: Question | None) -> dict[int, bytes]:
-        """These blocks, or those with which the question is answered, by seq."""
+        """These blocks, or those with which the question is answered, by seq.
+
+        None if it is answered with what was sent before.
+        """
         # What our own log lacks was given up; a peer that has it may not restore it.
         wait = not self.log.is_writable
         found: dict[int, bytes] = {}
@@ -176,6 +181,8 @@ class Tree:
             named = [seq for seq in question.seqs if seq < self.log.length]
             with self.log.wait_scope(question.patience_seconds):
                 found.update(zip(named, await self.log.get_many(named), strict=True))
+            if question.is_answered and not named:
+                return found
         if not found:
             found.update(zip(seqs, await self.log.get_many(seqs, wait=wait), strict=True))
         return found

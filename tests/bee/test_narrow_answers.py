@@ -16,7 +16,7 @@ from bee import Bee, Entry
 from bee.cache import NodeCache
 from bee.descent import locate
 from bee.extension import NAME
-from bee.extension_messages import CacheHint, GetRequest, decode_extension
+from bee.extension_messages import CacheHint, GetRequest, IteratorRequest, decode_extension
 from bee.hints import Hints
 from bee.log import LogPeer
 from bee.node_reader import NodeReader, root_ref
@@ -201,7 +201,7 @@ async def test_gets_take_some_five_blocks_of_a_large_bee() -> None:
 
 async def number_of(payload: bytes) -> int:
     (request,) = decode_extension(Reader(payload).buffer())
-    assert isinstance(request, GetRequest)
+    assert isinstance(request, GetRequest | IteratorRequest)
     return request.number
 
 
@@ -222,6 +222,26 @@ async def test_an_answer_that_names_what_nobody_has_is_waited_for_once(
         for number in range(COUNT // 2, COUNT, 50):
             assert await bee.get(b"%05d" % number) is not None
         assert PATIENCE_SECONDS <= trio.current_time() - started < 3 * PATIENCE_SECONDS
+
+
+async def test_an_answer_that_all_was_sent_ends_the_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by measuring: what a member had pushed by other means was waited for to no end."""
+    async with copies(answers=False) as (core, copy):
+
+        async def answer(payload: bytes, _peer: PeerHandle) -> list[bytes]:
+            hint = CacheHint((), pushed=True, answers=await number_of(payload))
+            return [encode_buffer(hint.encode())]
+
+        core.set_extension(NAME, answer)
+        bee = Bee(copy)
+        started = trio.current_time()
+        for number in range(0, COUNT, 100):
+            assert await bee.get(b"%05d" % number) is not None
+        found = [entry.key async for entry in bee.range(gte=b"00500", lt=b"00510")]
+        assert found == [b"%05d" % number for number in range(500, 510)]
+        assert trio.current_time() == started
 
 
 async def test_what_was_to_come_for_who_gave_up_is_requested_for_the_next(
