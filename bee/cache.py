@@ -11,6 +11,13 @@ DEFAULT_CACHE_BYTES = 32 << 20
 """Holds the hot part of a tree of some 150,000 keys of 100 bytes."""
 
 
+Span = tuple[bytes, bytes]
+"""The first and the last of some keys that are in a node or below it."""
+
+MAX_SPANS = 1 << 14
+"""Some 3 MB; when there are more they are found anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStatistics:
     nodes: int
@@ -28,7 +35,7 @@ class NodeCache:
     Sizes are estimates of what CPython takes for the node, its lists and its strings.
     """
 
-    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young_bytes", "young")
+    __slots__ = ("_half_bytes", "_old", "_old_bytes", "_young_bytes", "spans", "young")
 
     def __init__(self, limit_bytes: int) -> None:
         self._half_bytes = limit_bytes // 2
@@ -37,6 +44,13 @@ class NodeCache:
         self._old: dict[bytes, BTreeNode] = {}
         self._young_bytes = 0
         self._old_bytes = 0
+        self.spans: dict[bytes, Span] = {}
+        """By the ref of a node, where that takes the place of keys that are not here."""
+
+    def remember_span(self, ref: bytes, span: Span) -> None:
+        if len(self.spans) >= MAX_SPANS:
+            self.spans.clear()
+        self.spans[ref] = span
 
     def get(self, ref: bytes) -> BTreeNode | None:
         node = self.young.get(ref)
@@ -68,6 +82,7 @@ class NodeCache:
         self, replaced: Iterable[bytes], brought: Iterable[tuple[bytes, BTreeNode]]
     ) -> None:
         """Forget some nodes and add others."""
+        self.spans.clear()  # what is written may be what was erased
         for ref in replaced:
             self.discard(ref)
         for ref, node in brought:
@@ -84,6 +99,7 @@ class NodeCache:
             self._old_bytes -= node[3]
 
     def clear(self) -> None:
+        self.spans.clear()
         self.young, self._young_bytes = {}, 0
         self._old, self._old_bytes = {}, 0
 

@@ -35,9 +35,10 @@ from bee.extension_messages import (
     is_hint,
     narrow_number,
 )
-from bee.hints import MAX_HINTS_PER_REQUEST, Question
+from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
 from bee.log import LogPeer
+from bee.question import Question
 from bee.tree import Tree
 from bee.visited_blocks import Visited, visited_blocks
 from hypercore.encoding import DecodeError, Reader, encode_buffer
@@ -144,9 +145,9 @@ class HyperbeeExtension:
         `plain` is what says the same, or part of it, to peers that only hint.
         """
         peers = self._tree.log.peers
-        question = None
         if not peers:
             return None
+        question = None
         best = min(peers, key=lambda peer: self._rank(peer, whole.version))
         is_known = best in self._pushers
         sent = 0
@@ -158,10 +159,10 @@ class HyperbeeExtension:
                 pushing = replace(whole, push_from=lacking + 1)
                 has_all = peer.contiguous_length >= whole.version
                 if has_all and not isinstance(pushing, DiffRequest):
-                    question = self._tree.hints.question()
+                    question = self._tree.hints.question(peer)
                     pushing = replace(pushing, number=question.number)
                     if is_known:
-                        question.expect(peer, lacking)
+                        question.expect(lacking)
                 requests = [pushing] if is_enough else [pushing, *plain]
             for request in requests:
                 peer.send_extension(NAME, encode_buffer(request.encode()))

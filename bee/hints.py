@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from weakref import WeakValueDictionary
 
-from bee.log import LogPeer, WaitScope
+from bee.log import LogPeer
+from bee.question import Question
 
 MAX_HINTS_PER_REQUEST = 2176
 """Seqs one request may be answered with (the original sends no more: 2,048 + 128)."""
@@ -21,64 +22,8 @@ MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
 """Seqs remembered; the oldest are forgotten first."""
 
 
-NO_SEQ = -1
-
 PUSHED = -1
 """In the place of a hint's number: what it names was sent along with it."""
-
-
-class Question:
-    """One that is answered with what comes, `seqs`: perhaps nothing that was not sent before."""
-
-    __slots__ = (
-        "__weakref__",
-        "_peer",
-        "_scope",
-        "expected",
-        "is_answered",
-        "number",
-        "patience_seconds",
-        "seqs",
-    )
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.is_answered = False
-        self.seqs: Sequence[int] = ()
-        self.patience_seconds = 0.0
-        """How long to wait for them at most."""
-
-        self.expected = NO_SEQ
-        """What is not requested, since the answer is waited for."""
-
-        self._peer: LogPeer | None = None
-        self._scope: WaitScope | None = None
-
-    def expect(self, peer: LogPeer, seq: int) -> None:
-        """Until there is an answer this block is expected of the peer."""
-        peer.expect_blocks((seq,))
-        self._peer, self.expected = peer, seq
-
-    def begin(self, scope: WaitScope) -> WaitScope:
-        """What is expected is waited for in that scope, which the answer ends."""
-        self._scope = scope
-        if self.is_answered:
-            scope.cancel()
-        return scope
-
-    def end(self) -> None:
-        """Nothing is expected any more."""
-        if self._peer is not None:
-            self._peer.expect_blocks((), instead_of=(self.expected,))
-        self._peer, self.expected = None, NO_SEQ
-
-    def answer(self, seqs: Sequence[int], peer: LogPeer) -> None:
-        """The peer sends these."""
-        self.is_answered = True
-        self.seqs = seqs
-        self.patience_seconds = peer.push_patience_seconds
-        if self._scope is not None:
-            self._scope.cancel()
 
 
 class Hints:
@@ -115,16 +60,16 @@ class Hints:
         self._credit = min(self._credit + requests * MAX_HINTS_PER_REQUEST, MAX_HINTS)
         self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
 
-    def question(self) -> Question:
-        """A new one, answered while whoever holds it waits."""
+    def question(self, peer: LogPeer | None = None) -> Question:
+        """A new one to that peer, or to all; it can be answered as long as somebody holds it."""
         self._asked += 1
-        question = self._questions[self._asked] = Question(self._asked)
+        question = self._questions[self._asked] = Question(self._asked, peer)
         return question
 
     def answer(self, number: int, seqs: Sequence[int], peer: LogPeer) -> None:
-        """The peer has answered the question of that number: these come."""
+        """The peer has answered the question of that number, if it was asked: these come."""
         question = self._questions.get(number)
-        if question is not None:
+        if question is not None and question.peer in (None, peer):
             question.answer(seqs, peer)
 
     @property
@@ -172,6 +117,11 @@ class Hints:
         """
         numbers = [self._numbers.get(seq, 0) for seq in seqs]
         return 0 if 0 in numbers else max(numbers, default=0)
+
+    def forget(self, seqs: Iterable[int]) -> None:
+        """These did not come."""
+        for seq in seqs:
+            self._numbers.pop(seq, None)
 
     def clear(self) -> None:
         self._numbers.clear()

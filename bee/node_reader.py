@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bee.btree import KEY_BYTES, MAX_DEPTH, MAX_KEYS, BTreeNode, fresh_node, with_keys
-from bee.cache import NodeCache
+from bee.cache import NodeCache, Span
 from bee.errors import CorruptTree
 from bee.hints import Hints
 from bee.messages import NodeRecord, decode_brought, decode_key_value, decode_record
@@ -213,19 +213,27 @@ class NodeReader:
 
         Raises: BlocksNeeded for children that are on their way, if they may tell.
         """
-        for place in range(low, high + 1):
-            known = self.keys_below(children[place], ref)
-            if known and min(known) <= key:
-                low = place
-            if known and max(known) >= key:
-                high = place
-                break
+        spans = self.cache.spans
+        known = [spans.get(child) for child in children[low : high + 1]]
+        low, high = _between(known, low, high, key)
+        if low < high:  # more may be known by now
+            known = [self._span_below(child, ref) for child in children[low : high + 1]]
+            low, high = _between(known, low, high, key)
         if low < high:
             seqs = [decode_ref(child)[0] for child in children[low : high + 1]]
             coming = [seq for seq in seqs if self.hints.is_pushed(seq) and self.block(seq) is None]
             if coming:
                 raise BlocksNeeded(coming)
         return low, high
+
+    def _span_below(self, ref: bytes, parent_ref: bytes) -> Span | None:
+        """The first and the last of the keys that are known below."""
+        keys = self.keys_below(ref, parent_ref)
+        if not keys:
+            return None
+        span = min(keys), max(keys)
+        self.cache.remember_span(ref, span)
+        return span
 
     def keys_below(self, ref: bytes, parent_ref: bytes) -> list[bytes]:
         """Keys that are in the node at `ref` or below it, as far as what is here tells.
@@ -310,6 +318,17 @@ class NodeReader:
             if key is None and seq != wanted and self.block(seq) is None:
                 seqs.append(seq)
         return seqs
+
+
+def _between(spans: Sequence[Span | None], low: int, high: int, key: bytes) -> tuple[int, int]:
+    """Closer bounds of the place of `key` than [low, high], whose children have these spans."""
+    for place, span in enumerate(spans, low):
+        if span is not None:
+            if span[0] <= key:
+                low = place
+            if span[1] >= key:
+                return low, place
+    return low, high
 
 
 def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[bytes | None]) -> None:

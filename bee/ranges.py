@@ -23,11 +23,11 @@ from typing import Generic, Protocol, TypeVar
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, Keys, Refs
 from bee.descent import locate, too_deep
 from bee.errors import CorruptTree
-from bee.hints import Question
 from bee.keyspace import KeyRange
 from bee.messages import is_deletion
 from bee.node_reader import BlocksNeeded, NodeReader, parse_entries, parse_record
 from bee.protobuf import decode_varint, decode_varints
+from bee.question import Question
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from hypercore.encoding import DecodeError
 

@@ -11,10 +11,10 @@ from bee.batch import Entry, decode_entries, decode_entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.diff import DiffCursor, gather
 from bee.extension import HyperbeeExtension
-from bee.hints import Question
 from bee.keyspace import Bounds, K, Keyspace, V
 from bee.messages import NodeRecord
 from bee.node_reader import NodeReader, root_ref
+from bee.question import Question
 from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from hypercore.errors import OutOfRange

@@ -8,9 +8,9 @@ from bee.batch import Entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.errors import CorruptTree
 from bee.extension import HyperbeeExtension
-from bee.hints import Question
 from bee.keyspace import Codec, K, Keyspace, V, encode_name
 from bee.node_reader import BlocksNeeded, NodeReader, root_ref
+from bee.question import Question
 from bee.readable_bee import GET_EFFORT, Moment, ReadableBee
 from bee.tree import PAUSE_EFFORT, ReadCounter, ReadStatistics, Tree
 

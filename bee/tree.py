@@ -7,10 +7,11 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
-from bee.hints import PUSHED, Hints, Question
+from bee.hints import PUSHED, Hints
 from bee.log import Log
 from bee.messages import PROTOCOL, Header
 from bee.node_reader import BlocksNeeded, NodeReader
+from bee.question import Question
 from hypercore.encoding import DecodeError
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ class Tree:
                 return step(self.reader)
             except BlocksNeeded as missing:
                 needed = missing.seqs
-            # What our own log lacks was given up, and is not to come back.
+            # Nobody is asked for what our own log lacks: it was given up.
             return await self._wait(step, needed, counter, None if self.log.is_writable else ask)
         except CorruptTree as error:
             self.refuse(error)
@@ -165,27 +166,33 @@ class Tree:
     async def _fetch(self, seqs: Sequence[int], question: Question | None) -> dict[int, bytes]:
         """These blocks, or those with which the question is answered, by seq.
 
-        None if it is answered with what was sent before.
+        None where others may tell: what was announced does not come, or was sent before.
         """
-        # What our own log lacks was given up; a peer that has it may not restore it.
-        wait = not self.log.is_writable
+        if self.log.is_writable:  # a peer that has what we gave up may not restore it
+            return dict(zip(seqs, await self.log.get_many(seqs, wait=False), strict=True))
+        if question is None and self.hints.number_of(seqs) == PUSHED:
+            patience = [peer.push_patience_seconds for peer in self.log.peers]
+            return await self._expect(seqs, max(patience, default=0.0))
+        if question is None:
+            return dict(zip(seqs, await self.log.get_many(seqs), strict=True))
         found: dict[int, bytes] = {}
-        if question is not None:
-            # What is requested comes, even if the answer ends the wait for it.
-            self.log.prefetch([seq for seq in seqs if seq != question.expected])
-            try:
-                with question.begin(self.log.wait_scope()):
-                    found.update(zip(seqs, await self.log.get_many(seqs), strict=True))
-            finally:
-                question.end()
-            named = [seq for seq in question.seqs if seq < self.log.length]
-            with self.log.wait_scope(question.patience_seconds):
-                found.update(zip(named, await self.log.get_many(named), strict=True))
-            if question.is_answered and not named:
-                return found
-        if not found:
-            found.update(zip(seqs, await self.log.get_many(seqs, wait=wait), strict=True))
+        # What is requested comes, even if the answer ends the wait for it.
+        self.log.prefetch([seq for seq in seqs if seq != question.expected])
+        try:
+            with question.begin(self.log.wait_scope()):
+                found.update(zip(seqs, await self.log.get_many(seqs), strict=True))
+        finally:
+            question.end()
+        named = [seq for seq in question.seqs if seq < self.log.length]
+        found.update(await self._expect(named, question.patience_seconds))
         return found
+
+    async def _expect(self, seqs: Sequence[int], seconds: float) -> dict[int, bytes]:
+        """These blocks, which peers have announced, if they come within that time."""
+        with self.log.wait_scope(seconds):
+            return dict(zip(seqs, await self.log.get_many(seqs), strict=True))
+        self.hints.forget(seqs)
+        return {}
 
     def refuse(self, error: CorruptTree) -> NoReturn:
         """Raise it, or what explains it better; nothing that was read on the way is kept.

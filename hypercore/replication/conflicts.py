@@ -28,7 +28,7 @@ from hypercore.fork_proof import MAX_PROOF_BYTES, ForkProof, make_fork_proof
 from hypercore.log import Head
 from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import InvalidRequest, ProofRequest, UpgradeRequest
-from hypercore.replication.messages import Data, MessageType, Request
+from hypercore.replication.messages import Data, MessageType, Request, first_part_offset
 from hypercore.replication.remote import RemotePeer, Suspicion
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.verifier import Verifier
@@ -207,12 +207,9 @@ def _is_ours(proof: Proof, head: Head) -> bool:
 
 def _is_report(payload: bytes) -> bool:
     """Whether a data message is an upgrade from nothing and no more. Raises: DecodeError."""
-    flags, offset = uint_at(payload, 0)
-    for _ in range(2):
-        _, offset = uint_at(payload, offset)
     return (
-        flags in (_UPGRADE, _UPGRADE | _MANIFEST)
-        and uint_at(payload, offset)[0] == 0
+        uint_at(payload, 0)[0] in (_UPGRADE, _UPGRADE | _MANIFEST)
+        and uint_at(payload, first_part_offset(payload))[0] == 0
         and len(payload) <= MAX_PROOF_BYTES
     )
 

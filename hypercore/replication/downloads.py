@@ -22,8 +22,8 @@ from hypercore.replication.messages import (
     MessageType,
     NoData,
     Request,
-    block_offset,
     encode_block_request,
+    first_part_offset,
 )
 from hypercore.replication.received_push import ReceivedPush, leads_to_known
 from hypercore.replication.remote import RemotePeer
@@ -452,7 +452,7 @@ class Downloads:
             for request in list(waiting):
                 payload = request.parked
                 assert payload is not None
-                size = intake.accept_block(request.index, payload, block_offset(payload))
+                size = intake.accept_block(request.index, payload, first_part_offset(payload))
                 if size is not None:
                     waiting.remove(request)
                     self._accepted(peer, request, size)

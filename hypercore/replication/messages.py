@@ -287,8 +287,8 @@ def encode_nodes(nodes: Sequence[MerkleNode]) -> bytes:
     return b"".join(parts)
 
 
-def block_offset(payload: bytes) -> int:
-    """Where the block of a `Data` with one begins. Raises: DecodeError."""
+def first_part_offset(payload: bytes) -> int:
+    """Where the first part of a `Data` begins, its block if it has one. Raises: DecodeError."""
     offset = 0
     for _ in range(3):
         _, offset = uint_at(payload, offset)

@@ -128,8 +128,9 @@ class Pushes:
             if index >= theirs:
                 payload = self._upgrade(peer, index, block, head, theirs)
             else:
-                levels_to = _levels_to_known if is_asked else _levels_to_root
-                levels = levels_to(peer, index, theirs)
+                levels = levels_below_root(index, theirs)
+                if is_asked:
+                    levels = _levels_to_known(peer, index, levels)
                 nodes = path_nodes(index, levels, head, self._source.read_node)
                 payload = encode_block_data(0, head.fork, index, block, nodes)
         except InvalidRequest:
@@ -195,21 +196,15 @@ class PushQueues:
         self._of.pop(peer, None)
 
 
-def _levels_to_root(_peer: RemotePeer, index: int, length: int) -> int:
-    return levels_below_root(index, length)
+def _levels_to_known(peer: RemotePeer, index: int, most: int) -> int:
+    """How many levels a block's path has to climb to a node that another block has brought.
 
-
-def _levels_to_known(peer: RemotePeer, index: int, length: int) -> int:
-    """How many levels a block's path has to climb to a node that the peer has.
-
-    That is a root of its tree of `length` blocks, or a node that another block has brought: each
-    brings the nodes on its path and their siblings. Two blocks have in common what is above the
-    first bit in which they differ.
+    Each brings the nodes on its path and their siblings, and two blocks have in common what is
+    above the first bit in which they differ.
     """
-    levels = levels_below_root(index, length)
     for known in peer.nearest(index):
-        levels = min(levels, (index ^ known).bit_length() - 1)
-    return max(levels, 0)
+        most = min(most, (index ^ known).bit_length() - 1)
+    return max(most, 0)
 
 
 def takes_pushes(peer: RemotePeer) -> bool:

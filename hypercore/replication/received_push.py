@@ -7,7 +7,7 @@ from hypercore.bitfield import Bitfield
 from hypercore.encoding import uint_at
 from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof
 from hypercore.replication.intake import Intake
-from hypercore.replication.messages import ONLY_A_BLOCK, Data, block_offset
+from hypercore.replication.messages import ONLY_A_BLOCK, Data, first_part_offset
 
 
 class ReceivedPush:
@@ -25,7 +25,7 @@ class ReceivedPush:
     def decode(cls, payload: bytes) -> ReceivedPush | None:
         """None for a message without a block. Raises: DecodeError."""
         if uint_at(payload, 0)[0] == ONLY_A_BLOCK:
-            index, _ = uint_at(payload, block_offset(payload))
+            index, _ = uint_at(payload, first_part_offset(payload))
             return cls(index, payload, None)
         proof = Data.decode(payload).proof
         return None if proof.block is None else cls(proof.block.index, payload, proof)

@@ -73,8 +73,8 @@ async def test_gets_from_who_pushes_take_one_round_trip_and_few_blocks() -> None
             assert snapshot.reads.round_trips <= 1
         after = copy.statistics().replication.total
         assert after.requests_sent == before.requests_sent
-        # Of the some five nodes on the way most are here by then.
-        assert after.blocks_received - before.blocks_received < 5 * len(numbers)
+        # Of the some five nodes on the way most are here by then, and of others one key is enough.
+        assert after.blocks_received - before.blocks_received < 4 * len(numbers)
         assert await bee.get_many([b"%05d" % number for number in range(0, COUNT, 7)])
 
 

@@ -1,0 +1,67 @@
+"""What a peer was asked, whose answer says what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bee.log import LogPeer, WaitScope
+
+NO_SEQ = -1
+
+
+class Question:
+    """One that is answered with what comes, `seqs`: perhaps nothing that was not sent before.
+
+    `peer` is who was asked, None for all.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_scope",
+        "expected",
+        "is_answered",
+        "number",
+        "patience_seconds",
+        "peer",
+        "seqs",
+    )
+
+    def __init__(self, number: int, peer: LogPeer | None) -> None:
+        self.number = number
+        self.peer = peer
+        self.is_answered = False
+        self.seqs: Sequence[int] = ()
+        self.patience_seconds = 0.0
+        """How long to wait for them at most."""
+
+        self.expected = NO_SEQ
+        """What is not requested of the peer, since its answer is waited for."""
+
+        self._scope: WaitScope | None = None
+
+    def expect(self, seq: int) -> None:
+        """Until there is an answer this block is expected of the peer."""
+        if self.peer is not None:
+            self.peer.expect_blocks((seq,))
+            self.expected = seq
+
+    def begin(self, scope: WaitScope) -> WaitScope:
+        """What is expected is waited for in that scope, which the answer ends."""
+        self._scope = scope
+        if self.is_answered:
+            scope.cancel()
+        return scope
+
+    def end(self) -> None:
+        """Nothing is expected any more."""
+        if self.peer is not None and self.expected != NO_SEQ:
+            self.peer.expect_blocks((), instead_of=(self.expected,))
+        self.expected = NO_SEQ
+
+    def answer(self, seqs: Sequence[int], peer: LogPeer) -> None:
+        """The peer sends these."""
+        self.is_answered = True
+        self.seqs = seqs
+        self.patience_seconds = peer.push_patience_seconds
+        if self._scope is not None:
+            self._scope.cancel()
