@@ -48,6 +48,8 @@ class Storing:
     """The bee of the data core."""
     rebuild: Callable[[], Awaitable[int]] | None = None
     """Makes what is beside the data core anew, after more of it came back from other nodes."""
+    catch_up: Callable[[], Awaitable[None]] | None = None
+    """Has the data core hold what is elsewhere, once it is known that it may be appended to."""
 
 
 @asynccontextmanager
@@ -83,8 +85,9 @@ async def open_storing(
                 bee = Bee(data)
                 compacting = Compacting(bee, data, cores.reclaim, _compaction_options(config))
                 values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
-                async with open_hybrid_store(sqlite, values) as hybrid:
-                    yield Storing(hybrid, data, compacting, bee, hybrid.rebuild)
+                async with open_hybrid_store(sqlite, values, catches_up=False) as hybrid:
+                    halves = hybrid.rebuild, hybrid.catch_up
+                    yield Storing(hybrid, data, compacting, bee, *halves)
 
 
 def _compaction_options(config: Config) -> CompactionOptions:

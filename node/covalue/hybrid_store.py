@@ -7,8 +7,12 @@ to know, when both are opened, whether they hold the same: values and deletions 
 and of equally many deletions sessions only grow, so a bee that holds a part of what SQLite holds,
 and as much, holds all of it.
 Only if they differ are both walked, value by value, and what is missing copied, either way: a
-power cut may have cost SQLite more than the bee when commits do not wait for the disk, and a file
+power cut may have cost either more than the other when commits do not wait for the disk, and a file
 may have been replaced by an older copy.
+
+Into SQLite that is done at once. Into the bee it waits for `catch_up`, or for the first commit: its
+log may have been longer than what a power cut or an old copy has left of it, and a member may know
+that. To append before that is found out (`node.mesh.recall`) would be to fork it.
 
 What is our own business (who has synced what, locks, evidence of forks) is in SQLite alone.
 """
@@ -44,13 +48,47 @@ class HybridStore:
         self._bee = bee
         self._writing = trio.Lock()
         self._is_apart = False
+        self._has_caught_up = False
+        """Whether the bee was seen to hold what SQLite holds."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew, and take over what SQLite lacks; nobody may write."""
         values = await self._bee.rebuild()
         async with self._writing:
-            await _bring_together(self._sqlite, self._bee)
+            await self.fill_sqlite()
+            self._has_caught_up = False
         return values
+
+    async def fill_sqlite(self) -> None:
+        """Copy what only the bee has. Raises: CorruptStore, StorageFailed."""
+        held, offered = await self._sqlite.totals(), self._bee.totals()
+        if offered.is_ahead_of(held):
+            _log.info("filling sqlite", sqlite=asdict(held), bee=asdict(offered))
+            result = await reconcile(self._bee, self._sqlite, is_one_way=True)
+            _log.info("sqlite filled", values=result.values, copied=result.copied)
+
+    async def catch_up(self) -> None:
+        """Have the bee hold what SQLite holds, now that its log may be appended to.
+
+        Raises: CorruptStore, StorageFailed; what the bee's log raises.
+        Cancel: some values are copied; the next call goes on.
+        """
+        async with self._writing:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        if not self._has_caught_up:
+            await self._bring_together()
+            self._has_caught_up = True
+
+    async def _bring_together(self) -> None:
+        """Copy what either lacks, if their totals differ. Raises: as `catch_up`."""
+        totals = await self._sqlite.totals()
+        if totals != self._bee.totals():
+            _log.info("reconciling", sqlite=asdict(totals), bee=asdict(self._bee.totals()))
+            result = await reconcile(self._sqlite, self._bee)
+            await self._bee.set_transaction_count(result.transactions)
+            _log.info("reconciled", **asdict(result))
 
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
@@ -74,6 +112,7 @@ class HybridStore:
         nothing more is stored until both are opened again, which brings them together.
         """
         async with self._writing:
+            await self._catch_up()
             if self._is_apart:
                 raise StorageFailed("SQLite and the bee were left apart; open them again")
             rows = gather(appends)
@@ -126,7 +165,7 @@ class HybridStore:
             await self._sqlite.recover()
             await self._bee.recover()
             if self._is_apart:
-                await _bring_together(self._sqlite, self._bee)
+                await self._bring_together()
                 self._is_apart = False
 
     async def reclaim(self) -> None:
@@ -144,20 +183,19 @@ class HybridStore:
 
 
 @asynccontextmanager
-async def open_hybrid_store(sqlite: SqliteStore, bee: BeeStore) -> AsyncIterator[HybridStore]:
+async def open_hybrid_store(
+    sqlite: SqliteStore, bee: BeeStore, *, catches_up: bool = True
+) -> AsyncIterator[HybridStore]:
     """Bring both together, and write to both until the block ends; the caller closes them.
+
+    Without `catches_up` nothing is appended to the bee's log before the first commit, or before
+    the caller has it catch up.
 
     Raises: CorruptStore; what both raise.
     """
-    await _bring_together(sqlite, bee)
-    yield HybridStore(sqlite, bee)
-
-
-async def _bring_together(sqlite: SqliteStore, bee: BeeStore) -> None:
-    """Copy what either lacks, if their totals differ. Raises: CorruptStore."""
-    totals = await sqlite.totals()
-    if totals != bee.totals():
-        _log.info("reconciling", sqlite=asdict(totals), bee=asdict(bee.totals()))
-        result = await reconcile(sqlite, bee)
-        await bee.set_transaction_count(result.transactions)
-        _log.info("reconciled", **asdict(result))
+    store = HybridStore(sqlite, bee)
+    if catches_up:
+        await store.catch_up()
+    else:
+        await store.fill_sqlite()
+    yield store

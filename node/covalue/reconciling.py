@@ -53,8 +53,12 @@ class Reconciled:
     """That can be loaded from both, when nothing is damaged."""
 
 
-async def reconcile(first: CoValueStore, second: CoValueStore) -> Reconciled:
+async def reconcile(
+    first: CoValueStore, second: CoValueStore, *, is_one_way: bool = False
+) -> Reconciled:
     """Bring both to what they have together; a value that is damaged in one is left as it is.
+
+    One way, the second gets what the first has, and the first is left alone.
 
     Cancel: some values are copied, each in order and without a gap.
     """
@@ -64,7 +68,8 @@ async def reconcile(first: CoValueStore, second: CoValueStore) -> Reconciled:
         await trio.lowlevel.checkpoint()  # so that a long walk can be called off
         try:
             is_copied = await copy_value(co_id, first, second)
-            is_copied = await copy_value(co_id, second, first) or is_copied
+            if not is_one_way:
+                is_copied = await copy_value(co_id, second, first) or is_copied
             value = await second.load_value(co_id)
         except CorruptStore as error:
             _log.error("cannot reconcile", co_id=co_id, error=str(error))

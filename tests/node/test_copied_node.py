@@ -13,7 +13,10 @@ from tests.node.mesh.authors import Author, Value
 from tests.node.node_process import NodeProcess
 from tests.node.test_sync import ask, upload_acknowledged
 
-FIRST, SECOND, THIRD = (Author(1).value(name) for name in ("first", "second", "third"))
+
+def values() -> list[Value]:
+    """Three of one author."""
+    return [Author(1).value(name) for name in ("first", "second", "third")]
 
 
 async def put(ready: dict[str, Any], value: Value) -> None:
@@ -21,30 +24,61 @@ async def put(ready: dict[str, Any], value: Value) -> None:
 
 
 async def test_a_copy_gets_its_own_log_back_before_it_goes_on(tmp_path: Path) -> None:
+    first, second, third = values()
     keeper, original, copy = (tmp_path / name for name in ("keeper", "original", "copy"))
     with trio.fail_after(240):
         async with NodeProcess(keeper, "--replicate", "all").running() as kept:
             join = ("--join", kept["ticket"])
             async with NodeProcess(original, *join).running() as ready:
-                await put(ready, FIRST)
+                await put(ready, first)
             shutil.copytree(original, copy)
             async with NodeProcess(original, *join).running() as ready:
-                await put(ready, SECOND)
+                await put(ready, second)
                 code, _ = await ask(original, WaitSync())
                 assert code == 0
             # Said to be the only one left: nothing on this disk shows that it is not.
             (copy / "corestore" / "CORESTORE").unlink()
             async with NodeProcess(copy, *join).running() as again:
                 assert again["key"] == ready["key"]
-                await put(again, THIRD)
-                for value in (FIRST, SECOND, THIRD):
+                await put(again, third)
+                for value in (first, second, third):
                     code, found = await ask(copy, Load(value.id))
                     assert (code, found["source"]) == (0, "store")
                 code, _ = await ask(copy, WaitSync())
                 assert code == 0
-                code, found = await ask(keeper, Load(THIRD.id))
+                code, found = await ask(keeper, Load(third.id))
                 assert (code, found["source"]) == (0, "store")
                 for data in (keeper, copy):
                     assert await ask(data, ListForks()) == (0, {})
                 _, last = await ask(copy, ListValues())
-                assert last["id"] == max(value.id for value in (FIRST, SECOND, THIRD))
+                assert last["id"] == max(value.id for value in (first, second, third))
+
+
+async def test_a_hybrid_whose_core_is_older_than_its_file_does_not_fork_it(tmp_path: Path) -> None:
+    """As a power cut may leave both: SQLite has what the log had, and members know that it had."""
+    first, second, third = values()
+    keeper, hybrid = tmp_path / "keeper", tmp_path / "hybrid"
+    with trio.fail_after(240):
+        async with NodeProcess(keeper, "--replicate", "all").running() as kept:
+            options = ("--join", kept["ticket"], "--store", "hybrid")
+            async with NodeProcess(hybrid, *options).running() as ready:
+                await put(ready, first)
+            shutil.copytree(hybrid / "corestore", tmp_path / "older")
+            async with NodeProcess(hybrid, *options).running() as ready:
+                await put(ready, second)
+                for _ in range(3):  # each is a commit of its own; at the next start it would be one
+                    await upload_acknowledged(ready, second, second.edit("[1]"))
+                code, _ = await ask(hybrid, WaitSync())
+                assert code == 0
+            shutil.rmtree(hybrid / "corestore")
+            shutil.copytree(tmp_path / "older", hybrid / "corestore")
+            (hybrid / "corestore" / "CORESTORE").unlink()
+            async with NodeProcess(hybrid, *options).running() as again:
+                await put(again, third)
+                code, _ = await ask(hybrid, WaitSync())
+                assert code == 0
+                for value in (first, second, third):
+                    code, found = await ask(keeper, Load(value.id))
+                    assert (code, found["source"]) == (0, "store")
+                for data in (keeper, hybrid):
+                    assert await ask(data, ListForks()) == (0, {})

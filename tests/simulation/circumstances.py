@@ -21,9 +21,11 @@ ROLE_SHARE = 0.3
 FOLLOW_SHARE = 0.25
 COPIES_SHARE = 0.1
 DENY_SHARE = 0.1
+HYBRID_SHARE = 0.3
 """Of all runs: whose mesh is encrypted, in which one node is a reader, a second admin or blind,
-in which nodes follow something, in which one waits for a second copy, and in which one denies
-something, or follows nothing that is large."""
+in which nodes follow something, in which one waits for a second copy, in which one denies
+something, or follows nothing that is large, and in which about half of the nodes keep coValues in
+SQLite, too."""
 
 _DENIED_LETTERS = 12
 _LARGE_BYTES = 400
@@ -51,6 +53,12 @@ def set_up(seed: int, plans: Sequence[NodePlan]) -> tuple[tuple[NodePlan, ...], 
         number = chance.randrange(len(changed))
         plan = changed[number]
         changed[number] = replace(plan, policy=draw_denial(chance, plan.policy))
+    chance = derive(seed, "stores")
+    if chance.random() < HYBRID_SHARE:
+        changed = [
+            replace(plan, is_hybrid=chance.random() < 0.5 and plan.role is not Role.BLIND)
+            for plan in changed
+        ]
     return tuple(changed), is_encrypted
 
 

@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 import trio.socket
@@ -37,6 +39,7 @@ from tests.simulation.faults import FaultMaker
 from tests.simulation.network import Network
 from tests.simulation.nodes import MESH, SimulatedNode, encrypted, found_mesh
 from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
+from tests.simulation.sqlite_file import sqlite_on_virtual_time
 from tests.simulation.truth import Truth
 from tests.support.authors import edits, group_header, map_header, role
 
@@ -83,7 +86,8 @@ def run_seed(seed: int, *, nodes: int | None = None, is_hasty: bool = False) -> 
         plans = (replace(plan, is_hasty=True) for plan in script.nodes)
         script = replace(script, nodes=tuple(plans))
     try:
-        run_deterministic(seed, Cluster(script, outcome).play)
+        with TemporaryDirectory(prefix="beemesh-simulation-") as directory:
+            run_deterministic(seed, Cluster(script, outcome, Path(directory)).play)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding about this seed
         outcome.violations.append(f"crashed: {_describe(error)}")
     return outcome
@@ -102,7 +106,9 @@ def _describe(error: BaseException) -> str:
 class Cluster:
     """Nodes and clients of one run."""
 
-    def __init__(self, script: Script, outcome: Outcome) -> None:
+    def __init__(self, script: Script, outcome: Outcome, directory: Path) -> None:
+        """`directory` is for what lies in real files."""
+        self._directory = directory
         self._script = script
         self._outcome = outcome
         self._network = Network(derive(script.seed, "network"))
@@ -112,7 +118,7 @@ class Cluster:
         if script.is_founded:
             memberships = found_mesh(mesh, [plan.role for plan in script.nodes])
         self._nodes = [
-            SimulatedNode(self._network, plan, script.seed, self._note, membership)
+            SimulatedNode(self._network, plan, script.seed, self._note, membership, directory)
             for plan, membership in zip(script.nodes, memberships, strict=True)
         ]
         self._clients = [
@@ -126,6 +132,7 @@ class Cluster:
         self._greedy: set[int] = set()
 
     def _note(self, text: str) -> None:
+        text = text.replace(str(self._directory), "")  # another one each time
         self._outcome.trace.append(f"{trio.current_time():9.4f} {text}")
 
     def _complain(self, text: str) -> None:
@@ -137,9 +144,10 @@ class Cluster:
         logs.install()
         trio.socket.set_custom_socket_factory(self._network)
         try:
-            async with trio.open_nursery() as nursery:
-                await self._play(nursery)
-                nursery.cancel_scope.cancel()
+            with sqlite_on_virtual_time():
+                async with trio.open_nursery() as nursery:
+                    await self._play(nursery)
+                    nursery.cancel_scope.cancel()
         finally:
             logs.uninstall()
         happened = {step.what for step in self._script.steps}
@@ -260,6 +268,7 @@ class Cluster:
         for node in self._nodes:
             seen[f"node {node.plan.role.value}"] += 1
             seen[f"node keeps {', '.join(node.policy.brief)}"] += 1
+            seen["node hybrid"] += node.plan.is_hybrid
             seen["node encrypted"] += self._script.is_encrypted
             seen["node min copies"] += node.plan.min_copies > 1
             for source in (node.mesh, node.sync):

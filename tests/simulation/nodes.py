@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 from structlog.contextvars import bound_contextvars
@@ -31,7 +31,9 @@ from node.cojson.room import Room, run_with_room
 from node.cojson.serve import ClientSocket, serve_client
 from node.compacting import Compacting, CompactionOptions
 from node.covalue.bee_store import BeeStore
+from node.covalue.hybrid_store import open_hybrid_store
 from node.covalue.ids import RawCoId
+from node.covalue.store import CoValueStore
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.introducing import Introducer
 from node.keeping import MAX_DIALED
@@ -55,6 +57,7 @@ from swarm.io.swarm import Swarm, open_swarm
 from tests.simulation.determinism import Note
 from tests.simulation.disk import Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
+from tests.simulation.sqlite_file import SqliteFile
 from tests.simulation.truth import Truth
 
 ACCEPTED = (*MEMBER_PROTOCOLS, whereabouts.PROTOCOL)
@@ -114,6 +117,8 @@ class NodePlan:
     role: Role = Role.WRITER
     """That of the first node is the founder's, whatever it says here."""
     min_copies: int = 1
+    is_hybrid: bool = False
+    """Its coValues are in SQLite, too."""
     is_hasty: bool = False
     """Its disk lies about what it has synced."""
 
@@ -123,15 +128,34 @@ class Copy:
     """Of a node's directory."""
 
     rows: MemoryStorage
+    file: Path | None
+    """The SQLite file of a hybrid node."""
     book: bytes
+
+
+class _Values(NamedTuple):
+    """Where the coValues of a node are while it runs."""
+
+    bee: Bee[bytes, bytes]
+    compacting: Compacting
+    store: CoValueStore
+    rebuild: Callable[[], Awaitable[int]]
+    catch_up: Callable[[], Awaitable[None]] | None = None
 
 
 class SimulatedNode:
     """A host, a disk, and the process that runs there now, if one does."""
 
     def __init__(
-        self, network: Network, plan: NodePlan, seed: int, note: Note, membership: Membership
+        self,
+        network: Network,
+        plan: NodePlan,
+        seed: int,
+        note: Note,
+        membership: Membership,
+        directory: Path,
     ) -> None:
+        """`directory` is for what lies in real files."""
         self.network = network
         self.host = network.add_host()
         self.number = self.host.number
@@ -145,6 +169,7 @@ class SimulatedNode:
         self._chance = random.Random(f"{seed}/node/{self.number}")
         sync_seconds = self._chance.choice((0.0005, 0.003, 0.02))
         self.disk = Disk(self._chance, sync_seconds, is_hasty=plan.is_hasty)
+        self._file = SqliteFile(directory / str(self.number), self.disk) if plan.is_hybrid else None
         self.room = Room()
         """Of this start of it."""
         self._note = note
@@ -158,7 +183,7 @@ class SimulatedNode:
         self.sync: SyncHost | None = None
         self.mesh: Mesh | None = None
         self.swarm: Swarm | None = None
-        self.store: BeeStore | None = None
+        self.store: CoValueStore | None = None
         self.cores: Corestore | None = None
         self.data: Core | None = None
         self._compacting: Compacting | None = None
@@ -228,10 +253,11 @@ class SimulatedNode:
         plan, public_key = self.plan, self.identity.public_key
         seed = self.number.to_bytes(32, "little")
         with corestore_on(storage, primary_key=seed, entropy=self._chance.randbytes) as cores:
-            async with open_data_core(cores, self._membership.data_key) as data:
-                bee = Bee(data)
-                compacting = Compacting(bee, data, cores.reclaim, CompactionOptions(0.0, 0))
-                store = BeeStore(bee, data, compacting.reclaim)
+            async with (
+                open_data_core(cores, self._membership.data_key) as data,
+                self._open_values(data, cores) as values,
+            ):
+                bee, compacting, store = values.bee, values.compacting, values.store
                 gate = Gate(quotas=plan.quotas, usage=await count_usage(store))
                 limits = DiskLimits((), self.disk.max_bytes)
                 options = HostOptions(min_copies=plan.min_copies)
@@ -251,7 +277,7 @@ class SimulatedNode:
                         clock=trio.current_time,
                         cores=cores,
                         pusher=ValuePusher(bee, data),
-                        rebuild=store.rebuild,
+                        rebuild=values.rebuild,
                         entropy=self._chance.randbytes,
                     ) as mesh,
                 ):
@@ -283,6 +309,8 @@ class SimulatedNode:
                         introducer.use(swarm)
                         self._dial(swarm, mesh)
                         await mesh.recall.wait_settled()
+                        if values.catch_up is not None:
+                            await values.catch_up()
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
                             clients.start_soon(run_with_room, room, compacting.run)
@@ -297,6 +325,21 @@ class SimulatedNode:
                             finally:
                                 self._forget()
                                 clients.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _open_values(self, data: Core, cores: Corestore) -> AsyncIterator[_Values]:
+        """As `node.storing.open_storing`."""
+        bee = Bee(data)
+        compacting = Compacting(bee, data, cores.reclaim, CompactionOptions(0.0, 0))
+        store = BeeStore(bee, data, compacting.reclaim, keeps_texts=self._file is None)
+        if self._file is None:
+            yield _Values(bee, compacting, store, store.rebuild)
+            return
+        async with (
+            self._file.open(self.plan.durability) as sqlite,
+            open_hybrid_store(sqlite, store, catches_up=False) as hybrid,
+        ):
+            yield _Values(bee, compacting, hybrid, hybrid.rebuild, hybrid.catch_up)
 
     def _dial(self, swarm: Swarm, mesh: Mesh) -> None:
         """Whom it is told of, and whom it has met."""
@@ -352,14 +395,23 @@ class SimulatedNode:
     def make_copy(self) -> None:
         """Copy its directory; it runs on."""
         self._note(f"node {self.number} is copied")
-        self.copy = Copy(self.disk.copy(), self._book.encode())
+        file = self._file.copy() if self._file is not None else None
+        self.copy = Copy(self.disk.copy(), file, self._book.encode())
 
     def put_back(self) -> None:
-        """Make its directory what it was when it was copied; it must not run."""
+        """Make its directory what it was when it was copied; it must not run.
+
+        Of a hybrid node it may be the rows alone, or the SQLite file.
+        """
         assert self.copy is not None
-        self._note(f"node {self.number} is put back to its copy")
-        self.disk.put_back(self.copy.rows)
-        self._book = MemberBook.decode(self.copy.book)
+        kinds = ("all", "all", "rows", "file") if self.copy.file is not None else ("all",)
+        kind = self._chance.choice(kinds)
+        self._note(f"node {self.number} is put back to its copy: {kind}")
+        if kind != "file":
+            self.disk.put_back(self.copy.rows)
+            self._book = MemberBook.decode(self.copy.book)
+        if kind != "rows" and self._file is not None and self.copy.file is not None:
+            self._file.put_back(self.copy.file)
 
     def shut_out(self, other: SimulatedNode) -> None:
         """Revoke another node; its clients go elsewhere."""
@@ -421,6 +473,8 @@ class SimulatedNode:
     def _cut_off(self) -> None:
         if self._storage is not None:
             self._storage.cut_off()
+        if self._file is not None:
+            self._file.cut_off()
         for door in list(self._doors):
             door.close()
         self._forget()

@@ -13,7 +13,7 @@ from node.cojson.crypto import encode_signature
 from node.cojson.messages import decode_line, join_content, join_session
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, SessionContent, Transaction
-from node.covalue.hybrid_store import open_hybrid_store
+from node.covalue.hybrid_store import HybridStore, open_hybrid_store
 from node.covalue.ids import CoSessionId, RawCoId, agent_public_key, session_owner
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
@@ -60,11 +60,11 @@ class HybridHome:
         self.sqlite = SqliteHome(directory)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[CoValueStore]:
+    async def open(self, *, catches_up: bool = True) -> AsyncIterator[HybridStore]:
         bee = BeeStore(Bee(self.bee.log), self.bee.log)
         async with (
             open_sqlite_store(self.sqlite.path, Durability.OS) as sqlite,
-            open_hybrid_store(sqlite, bee) as store,
+            open_hybrid_store(sqlite, bee, catches_up=catches_up) as store,
         ):
             yield store
 

@@ -200,3 +200,44 @@ def test_totals() -> None:
     for more in (Totals(4, 1, 5), Totals(3, 1, 6), Totals(3, 2, 1)):
         assert more.is_ahead_of(held)
         assert not held.is_ahead_of(more)
+
+
+async def test_nothing_is_appended_to_the_log_before_it_may_be(tmp_path: Path) -> None:
+    """The bee's log may have been longer, and what SQLite has of it signed already."""
+    home = HybridHome(tmp_path)
+    async with home.sqlite.open() as store:
+        await Appender().put(store, ANN.content(HEADERS[0], edits(3), as_agent=True))
+    async with home.open(catches_up=False) as hybrid:
+        assert home.bee.log.appends == 0
+        assert (await contents_of(hybrid)).keys() == {HEADERS[0].id}
+        await hybrid.catch_up()
+        appends = home.bee.log.appends
+        await hybrid.catch_up()
+        assert home.bee.log.appends == appends > 0
+    assert await read(home.bee) == await read(home.sqlite)
+
+
+async def test_the_first_commit_has_the_bee_catch_up(tmp_path: Path) -> None:
+    """It goes on with a session of which the bee has nothing."""
+    home = HybridHome(tmp_path)
+    appender = Appender()
+    async with home.sqlite.open() as store:
+        await appender.put(store, ANN.content(HEADERS[0], edits(3), as_agent=True))
+    async with home.open(catches_up=False) as hybrid:
+        more = ANN.content(HEADERS[0], edits(5), after=3, as_agent=True, with_header=False)
+        await appender.put(hybrid, more)
+    ((_, sessions),) = (await read(home.bee)).values()
+    assert len(sessions[SESSION]) == 5
+
+
+async def test_sqlite_has_at_once_what_only_the_bee_has(tmp_path: Path) -> None:
+    """It serves what the node counts and sends, whenever the bee catches up."""
+    home = HybridHome(tmp_path)
+    async with home.bee.open() as store:
+        await Appender().put(store, ANN.content(HEADERS[0], edits(3), as_agent=True))
+    appends = home.bee.log.appends
+    async with home.open(catches_up=False) as hybrid:
+        assert hybrid.count() == 1
+        assert len(joined(await load_all(hybrid, HEADERS[0].id, NOTHING, None))[SESSION]) == 3
+        await hybrid.catch_up()
+    assert home.bee.log.appends == appends
