@@ -108,7 +108,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             if mesh is not None:
                 await mesh.recall.wait_settled()
             if storing.catch_up is not None:
-                await storing.catch_up()
+                await storing.catch_up(host.announce)
             await stack.enter_async_context(_open_servers(node))
             nursery = await stack.enter_async_context(open_background_nursery())
             nursery.start_soon(pause_without_room, room, mesh, node.mirrors)

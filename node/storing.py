@@ -28,6 +28,7 @@ from node.compacting import Compacting, CompactionOptions
 from node.config import Config
 from node.covalue.bee_store import BeeStore
 from node.covalue.hybrid_store import open_hybrid_store
+from node.covalue.reconciling import NoteCopied
 from node.covalue.sqlite_reader import open_foreign
 from node.covalue.sqlite_store import SqliteStore, open_sqlite_store
 from node.covalue.store import CoValueStore
@@ -48,8 +49,9 @@ class Storing:
     """The bee of the data core."""
     rebuild: Callable[[], Awaitable[int]] | None = None
     """Makes what is beside the data core anew, after more of it came back from other nodes."""
-    catch_up: Callable[[], Awaitable[None]] | None = None
-    """Has the data core hold what is elsewhere, once it is known that it may be appended to."""
+    catch_up: Callable[[NoteCopied], Awaitable[None]] | None = None
+    """To be called when it is known that the data core may be appended to, before anything is
+    stored: it gets what only SQLite has, of which somebody is to be told."""
 
 
 @asynccontextmanager

@@ -106,10 +106,12 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
             open_corestore(config.corestore_path, durability=durability, read_only=False) as cores,
             open_storing(config, cores, data_key, may_leave=True) as storing,
             open_sync_host(storing.values) as host,
-            aclosing(perform_transfer(host, verb)) as results,
         ):
-            async for result in results:
-                screen.show(result)
+            if isinstance(verb, ImportValues) and storing.catch_up is not None:
+                await storing.catch_up(host.announce)
+            async with aclosing(perform_transfer(host, verb)) as results:
+                async for result in results:
+                    screen.show(result)
 
     trio.run(run)
 

@@ -10,9 +10,9 @@ Only if they differ are both walked, value by value, and what is missing copied,
 power cut may have cost either more than the other when commits do not wait for the disk, and a file
 may have been replaced by an older copy.
 
-Into SQLite that is done at once. Into the bee it waits for `catch_up`, or for the first commit: its
-log may have been longer than what a power cut or an old copy has left of it, and a member may know
-that. To append before that is found out (`node.mesh.recall`) would be to fork it.
+Into SQLite that is done at once. Into the bee it waits for `catch_up`, and commits do so as well:
+its log may have been longer than what a power cut or an old copy has left of it, and a member may
+know that. To append before that is found out (`node.mesh.recall`) would be to fork it.
 
 What is our own business (who has synced what, locks, evidence of forks) is in SQLite alone.
 """
@@ -32,7 +32,7 @@ from node.covalue.gathering import gather
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
-from node.covalue.reconciling import reconcile
+from node.covalue.reconciling import NoteCopied, reconcile
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_store import SqliteStore
 from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
@@ -48,15 +48,15 @@ class HybridStore:
         self._bee = bee
         self._writing = trio.Lock()
         self._is_apart = False
-        self._has_caught_up = False
-        """Whether the bee was seen to hold what SQLite holds."""
+        self._caught_up = trio.Event()
+        """The bee was seen to hold what SQLite holds."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew, and take over what SQLite lacks; nobody may write."""
         values = await self._bee.rebuild()
         async with self._writing:
             await self.fill_sqlite()
-            self._has_caught_up = False
+            self._caught_up = trio.Event()
         return values
 
     async def fill_sqlite(self) -> None:
@@ -67,26 +67,24 @@ class HybridStore:
             result = await reconcile(self._bee, self._sqlite, is_one_way=True)
             _log.info("sqlite filled", values=result.values, copied=result.copied)
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, note_copied: NoteCopied = lambda _: None) -> None:
         """Have the bee hold what SQLite holds, now that its log may be appended to.
+
+        `note_copied` is told of each value of which it got more.
 
         Raises: CorruptStore, StorageFailed; what the bee's log raises.
         Cancel: some values are copied; the next call goes on.
         """
         async with self._writing:
-            await self._catch_up()
+            await self._bring_together(note_copied)
+            self._caught_up.set()
 
-    async def _catch_up(self) -> None:
-        if not self._has_caught_up:
-            await self._bring_together()
-            self._has_caught_up = True
-
-    async def _bring_together(self) -> None:
+    async def _bring_together(self, note_copied: NoteCopied = lambda _: None) -> None:
         """Copy what either lacks, if their totals differ. Raises: as `catch_up`."""
         totals = await self._sqlite.totals()
         if totals != self._bee.totals():
             _log.info("reconciling", sqlite=asdict(totals), bee=asdict(self._bee.totals()))
-            result = await reconcile(self._sqlite, self._bee)
+            result = await reconcile(self._sqlite, self._bee, note_copied=note_copied)
             await self._bee.set_transaction_count(result.transactions)
             _log.info("reconciled", **asdict(result))
 
@@ -111,12 +109,16 @@ class HybridStore:
         Cancel: as the protocol says. When SQLite has the batch and the bee may not have it,
         nothing more is stored until both are opened again, which brings them together.
         """
+        await self._caught_up.wait()
         async with self._writing:
-            await self._catch_up()
             if self._is_apart:
                 raise StorageFailed("SQLite and the bee were left apart; open them again")
             rows = gather(appends)
-            await self._sqlite.store_rows(rows)
+            try:
+                await self._sqlite.store_rows(rows)
+            except StorageFailed:
+                self._is_apart = True  # a commit that failed may be in the file all the same
+                raise
             self._is_apart = True
             await self._bee.store_rows(rows)
             self._is_apart = False
@@ -156,6 +158,7 @@ class HybridStore:
 
     async def erase(self, co_id: RawCoId) -> Erased:
         """As the protocol says: from both."""
+        await self._caught_up.wait()
         both = (await self._sqlite.erase(co_id), await self._bee.erase(co_id))
         return max(both, key=lambda erased: erased.transactions)
 
@@ -188,8 +191,8 @@ async def open_hybrid_store(
 ) -> AsyncIterator[HybridStore]:
     """Bring both together, and write to both until the block ends; the caller closes them.
 
-    Without `catches_up` nothing is appended to the bee's log before the first commit, or before
-    the caller has it catch up.
+    Without `catches_up` nothing is appended to the bee's log, and no commit made, before the caller
+    has it catch up.
 
     Raises: CorruptStore; what both raise.
     """

@@ -7,7 +7,7 @@ before anything else, and hides on the other side what it hides here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import trio
 
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 from node.covalue.store import (
     CoValueStore,
     LoadedPieces,
@@ -25,6 +25,8 @@ from node.covalue.store import (
     ValueAppend,
 )
 from node.errors import CorruptStore
+
+NoteCopied = Callable[[Mapping[RawCoId, SessionCounts]], None]
 
 COPY_BYTES = 1024 * 1024
 """Read and written at a time."""
@@ -54,11 +56,16 @@ class Reconciled:
 
 
 async def reconcile(
-    first: CoValueStore, second: CoValueStore, *, is_one_way: bool = False
+    first: CoValueStore,
+    second: CoValueStore,
+    *,
+    is_one_way: bool = False,
+    note_copied: NoteCopied = lambda _: None,
 ) -> Reconciled:
     """Bring both to what they have together; a value that is damaged in one is left as it is.
 
-    One way, the second gets what the first has, and the first is left alone.
+    One way, the second gets what the first has, and the first is left alone. `note_copied` is told
+    of each value of which the second has more now, and how much.
 
     Cancel: some values are copied, each in order and without a gap.
     """
@@ -67,17 +74,19 @@ async def reconcile(
         result.values += 1
         await trio.lowlevel.checkpoint()  # so that a long walk can be called off
         try:
-            is_copied = await copy_value(co_id, first, second)
-            if not is_one_way:
-                is_copied = await copy_value(co_id, second, first) or is_copied
+            is_news = await copy_value(co_id, first, second)
+            is_copied = not is_one_way and await copy_value(co_id, second, first)
             value = await second.load_value(co_id)
         except CorruptStore as error:
             _log.error("cannot reconcile", co_id=co_id, error=str(error))
             result.damaged += 1
             continue
-        result.copied += is_copied
+        result.copied += is_news or is_copied
         if value is not None:
-            result.transactions += sum(session.count for session in value.sessions.values())
+            counts = value.known_state.sessions
+            result.transactions += sum(counts.values())
+            if is_news:
+                note_copied({co_id: counts})
     return result
 
 

@@ -20,6 +20,7 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.listing import Listing
 from node.mesh.member_data import Cause, MemberData
 from node.mesh.member_statistics import MemberStatistics
+from node.mesh.membership import Membership
 from node.mesh.messages import (
     Evidence,
     Interest,
@@ -74,6 +75,8 @@ class Gossip:
         self.arrived = Wakeup()
         self.is_told = False
         """Whether it was sent the records that it lacked when it came."""
+        self.introduced_with: Membership | None = None
+        """What we knew when it was told what that comes to."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 
@@ -81,7 +84,7 @@ class Gossip:
 class MemberListener(Protocol):
     """Who hears what a member says; the mesh."""
 
-    def introduction(self) -> Sequence[TrustMessage]:
+    def introduction(self, member: Member, /) -> Sequence[TrustMessage]:
         """What it hears before the welcome, which waits for its own; nothing where it need not."""
         ...
 
@@ -229,7 +232,7 @@ class Member:
         return None
 
     def _introduce_ourselves(self) -> None:
-        introduction = self._listener.introduction()
+        introduction = self._listener.introduction(self)
         for message in introduction:
             self.carry_out(self.session.tell(message))
         if not introduction:

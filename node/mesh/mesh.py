@@ -270,8 +270,8 @@ class Mesh:
 
     # What `serve_member` asks.
 
-    def introduction(self) -> Sequence[TrustMessage]:
-        return self.trust.introduction()
+    def introduction(self, member: Member) -> Sequence[TrustMessage]:
+        return self.trust.introduction(member)
 
     def welcome(self, member: Member) -> Welcome:
         """What members may know of this node."""

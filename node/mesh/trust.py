@@ -131,8 +131,9 @@ class Trust:
             )
         return Farewell("no admin of this mesh has let it in: join with a ticket")
 
-    def introduction(self) -> list[Records]:
+    def introduction(self, member: Member) -> list[Records]:
         """What shows a member-to-be what we may do, ahead of our welcome."""
+        member.gossip.introduced_with = self.membership
         if not self.membership.founders:
             return []  # all may write, and nobody could sign anything
         ledger = self.membership.ledger(self._clock())
@@ -150,6 +151,8 @@ class Trust:
         if welcome.grant is not None:
             self._shown[member.id] = welcome.grant
         self.note(member)
+        if member.gossip.introduced_with is not None:  # it was not told of what came since
+            self._tell_added(member.gossip.introduced_with, [member])
         summary = self.membership.ledger(self._clock()).summary
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
@@ -217,22 +220,28 @@ class Trust:
         Raises: ForgedRecord.
         """
         before = self.membership
-        membership = before.taking(records, self._clock())
-        if membership is before:
+        self.membership = before.taking(records, self._clock())
+        if self.membership is before:
             return
-        added: list[Record] = [
-            *(membership.grants - before.grants),
-            *(membership.revocations - before.revocations),
-        ]
-        for record in added:
+        # Members are told before they are judged: who is shut out hears it as well.
+        members = [member for member in self._members.values() if member is not source]
+        for record in self._tell_added(before, members):
             if isinstance(record, Revocation):
                 _log.info("revoked", subject=record.subject.hex()[:12], reason=record.reason)
-        # Members are told before they are judged: who is shut out hears it as well.
-        news = list(split_records(membership.ledger(self._clock()).summary, added))
-        for member in list(self._members.values()):
-            if member is not source:
+        self._judge_all()
+
+    def _tell_added(self, before: Membership, members: Iterable[Member]) -> list[Record]:
+        """Tell these members what is known beyond that; returns what it is."""
+        now = self.membership
+        added: list[Record] = [
+            *(now.grants - before.grants),
+            *(now.revocations - before.revocations),
+        ]
+        if added:
+            news = list(split_records(now.ledger(self._clock()).summary, added))
+            for member in members:
                 self._tell(member, *news)
-        self.change(membership)
+        return added
 
     def change(self, membership: Membership) -> None:
         """Have this be so from now on: who is shut out by it goes at once."""

@@ -33,6 +33,7 @@ from node.compacting import Compacting, CompactionOptions
 from node.covalue.bee_store import BeeStore
 from node.covalue.hybrid_store import open_hybrid_store
 from node.covalue.ids import RawCoId
+from node.covalue.reconciling import NoteCopied
 from node.covalue.store import CoValueStore
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.introducing import Introducer
@@ -140,7 +141,7 @@ class _Values(NamedTuple):
     compacting: Compacting
     store: CoValueStore
     rebuild: Callable[[], Awaitable[int]]
-    catch_up: Callable[[], Awaitable[None]] | None = None
+    catch_up: Callable[[NoteCopied], Awaitable[None]] | None = None
 
 
 class SimulatedNode:
@@ -310,7 +311,7 @@ class SimulatedNode:
                         self._dial(swarm, mesh)
                         await mesh.recall.wait_settled()
                         if values.catch_up is not None:
-                            await values.catch_up()
+                            await values.catch_up(sync.announce)
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
                             clients.start_soon(run_with_room, room, compacting.run)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from hypercore.errors import StorageFailed
 from node.covalue.content import Content, Transaction
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.sqlite_writer import SqliteWriter
 from node.covalue.store import CoValueStore, ValueAppend
 from node.covalue.totals import Totals
 from tests.support.authors import Author, edits, map_header
@@ -217,17 +219,22 @@ async def test_nothing_is_appended_to_the_log_before_it_may_be(tmp_path: Path) -
     assert await read(home.bee) == await read(home.sqlite)
 
 
-async def test_the_first_commit_has_the_bee_catch_up(tmp_path: Path) -> None:
-    """It goes on with a session of which the bee has nothing."""
+async def test_commits_wait_until_the_bee_has_caught_up(tmp_path: Path) -> None:
+    """This one goes on with a session of which the bee has nothing."""
     home = HybridHome(tmp_path)
     appender = Appender()
+    copied: list[RawCoId] = []
     async with home.sqlite.open() as store:
         await appender.put(store, ANN.content(HEADERS[0], edits(3), as_agent=True))
-    async with home.open(catches_up=False) as hybrid:
+    async with home.open(catches_up=False) as hybrid, trio.open_nursery() as nursery:
         more = ANN.content(HEADERS[0], edits(5), after=3, as_agent=True, with_header=False)
-        await appender.put(hybrid, more)
+        nursery.start_soon(appender.put, hybrid, more)
+        await trio.testing.wait_all_tasks_blocked()
+        assert home.bee.log.appends == 0
+        await hybrid.catch_up(copied.extend)
     ((_, sessions),) = (await read(home.bee)).values()
     assert len(sessions[SESSION]) == 5
+    assert copied == [HEADERS[0].id]
 
 
 async def test_sqlite_has_at_once_what_only_the_bee_has(tmp_path: Path) -> None:
@@ -241,3 +248,37 @@ async def test_sqlite_has_at_once_what_only_the_bee_has(tmp_path: Path) -> None:
         assert len(joined(await load_all(hybrid, HEADERS[0].id, NOTHING, None))[SESSION]) == 3
         await hybrid.catch_up()
     assert home.bee.log.appends == appends
+
+
+@pytest.mark.parametrize("is_in_the_file", [False, True])
+async def test_a_commit_that_failed_may_be_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_the_file: bool
+) -> None:
+    """Found by seed 900406: what came next was stored in the bee behind a gap."""
+    home = HybridHome(tmp_path)
+    appender = Appender()
+    commit = SqliteWriter.commit
+
+    def fail(writer: SqliteWriter) -> None:
+        if is_in_the_file:
+            commit(writer)
+        raise StorageFailed("no space left on the device")
+
+    async with home.open() as store:
+        await appender.put(store, ANN.content(HEADERS[0], edits(1), as_agent=True))
+        second = ANN.content(HEADERS[0], edits(2), after=1, as_agent=True, with_header=False)
+        append = appender.append(second)
+        monkeypatch.setattr(SqliteWriter, "commit", fail)
+        with pytest.raises(StorageFailed):
+            await store.store([append])
+        monkeypatch.undo()
+        await store.recover()
+        held = joined(await load_all(store, HEADERS[0].id, NOTHING, None))
+        assert len(held[SESSION]) == 1 + is_in_the_file
+        if not is_in_the_file:
+            await store.store([append])
+        third = ANN.content(HEADERS[0], edits(3), after=2, as_agent=True, with_header=False)
+        await appender.put(store, third)
+    for part in (home.sqlite, home.bee):
+        ((_, sessions),) = (await read(part)).values()
+        assert len(sessions[SESSION]) == 3

@@ -10,6 +10,7 @@ import trio.testing
 
 from hypercore.crypto import KeyPair
 from node.errors import ConfigError
+from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
@@ -77,6 +78,34 @@ async def test_who_was_away_hears_of_it_from_whom_it_meets_first() -> None:
         # And the one shut out is not let in by who knows.
         async with connected(carl, bob, admitted=False):
             await wait_until(lambda: bob.mesh.trust.trouble != "")
+
+
+async def test_who_is_being_let_in_hears_of_what_comes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by seed 902948: between our introduction and its welcome it is no member yet."""
+    founder = founded()
+    guest = Membership.join(founder.invite(ADMIN))
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, guest) as ann,
+        open_mesh_node(3, guest) as bob,
+        connected(admin, bob),
+        connected(ann, bob),
+    ):
+        trust = admin.mesh.trust
+        introduce = trust.introduction
+        revocation = founder.revoke(ADMIN, BOB.public_key, unix_seconds=1)
+
+        def revoke_then(member: Member) -> list[Records]:
+            introduction = introduce(member)
+            trust.take([revocation])
+            assert member.id not in admin.mesh.members
+            return introduction
+
+        monkeypatch.setattr(trust, "introduction", revoke_then)
+        async with connected(ann, admin):
+            await wait_until(lambda: BOB.public_key not in ann.mesh.members)
 
 
 async def test_a_member_is_let_in_again_by_a_grant_that_names_the_revocation() -> None:
