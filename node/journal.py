@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Literal
 
 import structlog
@@ -19,6 +20,20 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+class _Journal(structlog.WriteLogger):
+    """Lines to stderr. One that cannot be written is lost.
+
+    Who reads the journal may have gone, or the disk that it goes to be full: a node outlives both.
+    """
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> None:
@@ -42,7 +57,7 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
     structlog.configure(
         processors=[*enrich, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line and its end in one call
+        logger_factory=lambda *_: _Journal(sys.stderr),  # a line and its end in one call
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
-from node.cli.output import print_error
+from node.cli.output import give_up_stdout, print_error
 from node.errors import ConfigError, CorruptStore, NodeError
 from node.verbs import ExitCode, VerbError
 
@@ -135,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has enough. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         return ExitCode.OK
     except Exception as error:  # the outermost frame: every failure is one line
         if show_traceback:

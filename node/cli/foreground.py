@@ -12,7 +12,7 @@ from importlib.metadata import version
 import structlog
 import trio
 
-from node.cli.output import print_error, print_facts, print_json
+from node.cli.output import give_up_stdout, print_error, print_facts, print_json
 from node.cli.perform import at
 from node.collector import tame_collector
 from node.config import Config, admin_path
@@ -59,10 +59,14 @@ def _signals() -> list[signal.Signals]:
 async def _serve(config: Config, as_json: bool) -> None:
     is_first = not config.key_path.exists()
     async with open_node(config) as node:
-        if as_json:
-            print_json(_facts_for_programs(node))
-        else:
-            _print_for_people(node, is_first)
+        try:
+            if as_json:
+                print_json(_facts_for_programs(node))
+            else:
+                _print_for_people(node, is_first)
+        except OSError as error:  # a full disk is no reason not to serve, nor is a reader that left
+            give_up_stdout()
+            _log.warning("nothing printed", reason=error.strerror)
         if as_json or not sys.stdout.isatty():
             _log.info(
                 "started",

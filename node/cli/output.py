@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from node.verbs import Result, decode_bytes
@@ -18,8 +20,17 @@ def print_json(value: Mapping[str, object]) -> None:
 
 
 def print_error(text: str) -> None:
-    """One line on stderr, whatever the text."""
-    print(f"beemesh: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    """One line on stderr, whatever the text; nothing where that cannot be written."""
+    with suppress(OSError):
+        print(f"beemesh: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def give_up_stdout() -> None:
+    """From now on nothing is printed: who reads it has enough, or has no room for it.
+
+    Python would complain again when it flushes.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_bytes(name: str, result: Result) -> None:

@@ -6,10 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import pytest
 import trio
 
+from node.client import AdminAccess
 from tests.node.test_web_admin import ask
 from tests.support.running_node import environment
 
@@ -63,6 +67,23 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
     assert f"`beemesh invite --data {tmp_path / 'data'}` prints one" in text
 
 
+async def start(tmp_path: Path, **streams: Any) -> trio.Process:
+    """A node on `tmp_path`, at ports that it picks."""
+    options = [
+        *("--data", str(tmp_path / "data"), "--discovery", "off", "--mesh", "127.0.0.1:0"),
+        *("--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+    ]
+    command = [sys.executable, "-m", "node", "up", *options]
+    return await trio.lowlevel.open_process(command, env=environment(), **streams)
+
+
+async def wait_for_admin(tmp_path: Path) -> str:
+    """HOST:PORT of its admin server, as soon as it is known."""
+    while (access := AdminAccess.read(tmp_path / "data")) is None:  # noqa: ASYNC110 - a file is polled
+        await trio.sleep(0.05)
+    return access.url.removeprefix("http://")
+
+
 async def next_event(journal: trio.abc.ReceiveStream) -> dict[str, str]:
     """Nothing else is written meanwhile."""
     line = b""
@@ -72,3 +93,24 @@ async def next_event(journal: trio.abc.ReceiveStream) -> dict[str, str]:
         line += chunk
     event: dict[str, str] = json.loads(line)
     return event
+
+
+@pytest.fixture
+def full_disk() -> Iterator[BinaryIO]:
+    with Path("/dev/full").open("wb") as file:
+        yield file
+
+
+async def test_a_node_outlives_a_full_disk_under_its_journal(
+    tmp_path: Path, full_disk: BinaryIO
+) -> None:
+    """Its own log is often on the disk whose end it is to survive."""
+    with trio.fail_after(60):
+        process = await start(tmp_path, stdout=full_disk, stderr=full_disk)
+        try:
+            admin = await wait_for_admin(tmp_path)
+            assert (await ask(admin, "/readyz"))[0] == 200
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        finally:
+            process.kill()
