@@ -121,8 +121,20 @@ def _tell_all(app: App, words: Sequence[str]) -> None:
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
+def _open_missing_streams() -> None:
+    """Give stdin, stdout and stderr a file when whoever started us left them closed.
+
+    Python has None in their place. And the next file to be opened, of the database perhaps, would
+    get their number, and with it what anybody writes to stderr by number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    _open_missing_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     show_traceback = "--debug" in given or os.environ.get("BEEMESH_DEBUG", "") not in ("", "0")
     try:

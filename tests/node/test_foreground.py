@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -65,6 +66,25 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
     assert TOKEN not in text
     assert "beemesh1" not in text, "a ticket lets in whoever reads it"
     assert f"`beemesh invite --data {tmp_path / 'data'}` prints one" in text
+
+
+async def test_a_node_needs_none_of_its_streams(tmp_path: Path) -> None:
+    """Some supervisors start with nothing open."""
+
+    def close_streams() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.closerange(0, 3)
+
+    with trio.fail_after(60):
+        process = await start(tmp_path, preexec_fn=close_streams)
+        try:
+            admin = await wait_for_admin(tmp_path)
+            process.send_signal(signal.SIGHUP)
+            assert (await ask(admin, "/readyz"))[0] == 200
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        finally:
+            process.kill()
 
 
 async def start(tmp_path: Path, **streams: Any) -> trio.Process:
