@@ -186,7 +186,8 @@ def load_config(
         settings |= _read_file(config_path)
     nearest = {**settings, **from_environment, **given}
     data = _parse("data", nearest.get("data", default_data_path()), "the data directory")
-    if config_path is None and isinstance(data, Path) and (data / CONFIG_FILE).is_file():
+    # Whatever has that name: where a container mounts a file that is not there, a directory does.
+    if config_path is None and isinstance(data, Path) and os.path.lexists(data / CONFIG_FILE):
         settings |= _read_file(data / CONFIG_FILE)
     sources = (
         (settings, str(config_path or Path(str(data)) / CONFIG_FILE)),

@@ -83,6 +83,17 @@ def test_missing_named_file(tmp_path: Path) -> None:
         load_config({}, {}, tmp_path / "none.toml")
 
 
+def test_a_file_that_cannot_be_one_is_not_passed_over(tmp_path: Path) -> None:
+    """Its tokens and lists would be missing without a word."""
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"config\.toml cannot be read: Is a directory"):
+        load_config({"data": tmp_path}, {})
+    (tmp_path / "config.toml").rmdir()
+    (tmp_path / "config.toml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"config\.toml cannot be read: No such file"):
+        load_config({"data": tmp_path}, {})
+
+
 def test_near_misses_in_the_environment_are_errors_and_strangers_are_not(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean BEEMESH_DURABILITY"):
         load_config({"data": tmp_path}, {"BEEMESH_DURABILTY": "os"})
