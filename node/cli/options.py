@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from node.config import Config, load_config
+
+
+def _read_path(_: object, tokens: Sequence[Token]) -> Path:
+    """Empty text would be the working directory: in scripts a variable may be unset."""
+    if not tokens[0].value.strip():
+        raise ValueError("it is empty")
+    return Path(tokens[0].value)
 
 
 @Parameter(name="*")
@@ -17,11 +25,18 @@ class Common:
     """Where the node's data is, and how to answer."""
 
     data: Annotated[
-        Path | None, Parameter(help="Data directory. [env: BEEMESH_DATA]", show_default=False)
+        Path | None,
+        Parameter(
+            help="Data directory. [env: BEEMESH_DATA]", show_default=False, converter=_read_path
+        ),
     ] = None
     config: Annotated[
         Path | None,
-        Parameter(help="TOML file to read instead of DATA/config.toml.", show_default=False),
+        Parameter(
+            help="TOML file to read instead of DATA/config.toml.",
+            show_default=False,
+            converter=_read_path,
+        ),
     ] = None
     json: Annotated[
         bool,

@@ -206,6 +206,14 @@ def test_errors_are_one_line(
     assert error.count("\n") == 1
 
 
+def test_an_empty_data_directory_is_not_the_working_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A script's variable may be unset."""
+    assert main(["core", "append", "log", "block", "--data", ""]) == ExitCode.USAGE
+    assert "--data: it is empty" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
     beemesh("core", "append", "log", "one", "no bee")
     code, _, error = beemesh("core", "get", "log", "2")
