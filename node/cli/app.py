@@ -152,27 +152,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the outermost frame: every failure is one line
         if show_traceback:
             raise
-        code, text = explain(error)
+        code, text = explain(error, given)
         print_error(text)
         return code
 
 
-def explain(error: BaseException) -> tuple[ExitCode, str]:
-    """The exit code and the one line for a failure."""
+def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, str]:
+    """The exit code and the one line for a failure of what was `given` on the command line."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     match error:
         case VerbError():
             return error.code, error.text
         case ConfigError():
-            is_of_options = str(error).startswith(("--", "the command line", "the environment"))
-            hint = " (`beemesh up --help` lists the options)" if is_of_options else ""
-            return ExitCode.USAGE, f"{error}{hint}"
+            return ExitCode.USAGE, f"{error}{_hint(str(error), given)}"
         case UnusedCliTokensError():
             extra = " ".join(error.unused_tokens or ())[:100]
-            return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `beemesh --help`)"
+            return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `{_help(given)}`)"
         case CycloptsError():
-            return ExitCode.USAGE, f"{error} (try `beemesh --help`)"
+            return ExitCode.USAGE, f"{error} (try `{_help(given)}`)"
         case CorruptStore():
             return ExitCode.CORRUPT, f"{error}: restore the data directory from a backup"
         case NodeError():
@@ -183,6 +181,19 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
             where = f"{error.filename}: " if error.filename else ""
             return ExitCode.FAILED, f"{where}{error.strerror}: check the disk, then start again"
     return _explain_store_error(error)
+
+
+def _hint(text: str, given: Sequence[str]) -> str:
+    """Whose help lists the option at fault; those of `up` may come from a file or a variable."""
+    option = text.partition(" ")[0].rstrip(":")
+    if text.startswith("the command line") or option in {word.split("=")[0] for word in given}:
+        return f" (`{_help(given)}` lists the options)"
+    is_of_up = text.startswith(("--", "the environment"))
+    return " (`beemesh up --help` lists the options)" if is_of_up else ""
+
+
+def _help(given: Sequence[str]) -> str:
+    return " ".join(("beemesh", *build_app().parse_commands(given)[0], "--help"))
 
 
 def _causes(error: BaseException) -> list[str]:

@@ -194,6 +194,9 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),
         (ExitCode.USAGE, "convert", ["core", "get", "log", "first"]),
         (ExitCode.USAGE, "cannot be read", ["status", "--config", "/nonexistent"]),
+        (ExitCode.USAGE, "`beemesh load --help` lists", ["load", "co_z1", "--timeout=soon"]),
+        (ExitCode.USAGE, "try `beemesh policy set --help`", ["policy", "set", "some"]),
+        (ExitCode.USAGE, "try `beemesh --help`", ["nonsense"]),
     ],
 )
 def test_errors_are_one_line(
