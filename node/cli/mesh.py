@@ -52,12 +52,12 @@ def invite(
         ),
     ] = None,
     uses: Annotated[
-        int,
+        int | None,
         Parameter(
             help="How many nodes it lets in; they must come to this one first. Default: any.",
             show_default=False,
         ),
-    ] = 0,
+    ] = None,
     qr: Annotated[
         bool | None,
         Parameter(help="Draw it as a QR code. Default: on a terminal.", show_default=False),
@@ -69,9 +69,9 @@ def invite(
     Whoever reads the ticket can use it. A node that is no admin passes on the ticket it came with.
     """
     seconds = None if expires is None else _duration(expires)
-    if not 0 <= uses <= MAX_USES:
+    if uses is not None and not 1 <= uses <= MAX_USES:
         raise ConfigError(f"--uses: {uses} is not between 1 and {MAX_USES}")
-    for result in _perform(common, MeshInvite(role or "", member or "", seconds, uses)):
+    for result in _perform(common, MeshInvite(role or "", member or "", seconds, uses or 0)):
         if common.json:
             print_json(result)
         else:

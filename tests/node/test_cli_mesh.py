@@ -92,6 +92,7 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
         (ExitCode.USAGE, "no duration", ["invite", "--expires", "soon"]),
         (ExitCode.USAGE, "over at once", ["invite", "--expires", "0"]),
         (ExitCode.USAGE, "--uses: -1", ["invite", "--uses", "-1"]),
+        (ExitCode.USAGE, "--uses: 0", ["invite", "--uses", "0"]),
         (ExitCode.FAILED, "leave --uses out", ["invite", "--uses", "2", "--for", "ff" * 32]),
         (ExitCode.FAILED, "made by name", ["invite", "--role", "admin"]),
         (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
