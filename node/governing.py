@@ -106,15 +106,18 @@ async def _invite(seat: Seat, verb: MeshInvite, now: float) -> Result:
         uses=verb.uses,
         unix_seconds=now,
     )
-    grant = ticket.grant
+    grant, counts = ticket.grant, None
     if grant is not None and grant.member is not None:
         await seat.take([grant])
+        counts = seat.membership.judge(grant.member, None, now)
     return {
         "ticket": ticket.encode(),
         "mesh": ticket.mesh_name,
         "role": Role.WRITER.value if grant is None else grant.role.value,
         "expiry": None if grant is None else grant.expiry,
         "member": None if grant is None or grant.member is None else grant.member.hex(),
+        "counts_as": None if counts is None or counts.role is None else counts.role.value,
+        "counts_until": None if counts is None else counts.expiry,
         "uses": None if grant is None or not grant.uses else grant.uses,
         "addresses": list(ticket.addresses),
         "is_encrypted": ticket.is_encrypted,

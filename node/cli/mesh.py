@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common
-from node.cli.output import print_facts, print_json, print_renderable, table
+from node.cli.output import print_error, print_facts, print_json, print_renderable, table
 from node.cli.perform import at
 from node.client import AdminClient
 from node.errors import ConfigError
@@ -76,6 +76,7 @@ def invite(
             print_json(result)
         else:
             _print_ticket(result, sys.stdout.isatty(), qr)
+            _tell_what_counts(result)
     return ExitCode.OK
 
 
@@ -212,6 +213,20 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
         )
         print()
     print(ticket)
+
+
+def _tell_what_counts(result: Result) -> None:
+    """Of several grants to one node the best counts: one that says less changes nothing."""
+    counts = (result["counts_as"], result["counts_until"])
+    if result["member"] is None or counts == (result["role"], result["expiry"]):
+        return
+    if result["counts_as"] is None:
+        print_error("this node stays shut out: that was done by an admin above this one")
+        return
+    print_error(
+        f"this node stays {describe_role(str(counts[0]), counts[1])}, which it was granted before:"
+        f" `beemesh revoke {str(result['member'])[:12]}` first, then invite it again"
+    )
 
 
 def _member_row(row: Result) -> tuple[str, ...]:

@@ -85,6 +85,27 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     ]
 
 
+def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_path: Path) -> None:
+    founded(tmp_path / "data")
+    guest = STRANGER.public_key.hex()
+    assert beemesh("invite", "--for", guest)[2] == ""
+    code, out, error = beemesh("invite", "--for", guest, "--role", "reader")
+    assert (code, Ticket.decode(out.strip()).mesh_name) == (ExitCode.OK, "hive")
+    assert (
+        f"this node stays writer, which it was granted before: `beemesh revoke {guest[:12]}`"
+        in error
+    )
+    (told,) = beemesh.json("invite", "--for", guest, "--expires", "1h")
+    assert (told["expiry"] is None, told["counts_as"], told["counts_until"]) == (
+        False,
+        "writer",
+        None,
+    )
+    beemesh("revoke", guest[:12])
+    (told,) = beemesh.json("invite", "--for", guest, "--role", "reader")
+    assert told["counts_as"] == "reader"
+
+
 @pytest.mark.parametrize(
     ("code", "text", "arguments"),
     [
