@@ -121,7 +121,7 @@ async def _refuse_to_leave_file(config: Config, bee: BeeStore) -> None:
         raise ConfigError(
             f"{config.sqlite_path} holds {held.values} coValues, not all of which are in the bee: "
             f"start with --store hybrid, or bring them over with "
-            f"`beemesh import {config.sqlite_path} --store bee`"
+            f"`beemesh import {config.sqlite_path} --store bee --data {config.data}`"
         )
 
 
@@ -146,5 +146,5 @@ async def _refuse_to_leave_bee(
         raise ConfigError(
             f"the bee in {config.data} holds {held.values} coValues, not all of which are in "
             f"{config.sqlite_path}: start with --store hybrid, or bring them over with "
-            f"`beemesh export {config.sqlite_path} --store bee`"
+            f"`beemesh export {config.sqlite_path} --store bee --data {config.data}`"
         )

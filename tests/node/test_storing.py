@@ -125,6 +125,7 @@ async def test_nothing_is_left_behind_silently(
             pass
     assert "--store hybrid" in str(caught.value)
     assert command in str(caught.value)
+    assert f"--data {tmp_path}`" in str(caught.value), "it must not end in the default directory"
     # What was left is no reason to refuse once the other one has it all and more.
     async with open_node(config(tmp_path, "hybrid")) as node:
         pass
