@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +87,21 @@ def test_completion_knows_verbs_and_options(capsys: pytest.CaptureFixture[str]) 
     script = capsys.readouterr().out
     assert "--min-copies" in script
     assert "unmirror" in script
+
+
+def test_completion_for_zsh_registers_itself(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    assert "compdef _cyclopts_beemesh beemesh" in script
+    if (zsh := shutil.which("zsh")) is None:
+        return
+    (tmp_path / "script").write_text(script)
+    ask = f"source {tmp_path}/script && print $_comps[beemesh]"
+    environment = {**os.environ, "ZDOTDIR": str(tmp_path)}
+    done = subprocess.run([zsh, "-fc", ask], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "_cyclopts_beemesh"
 
 
 def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
