@@ -53,7 +53,6 @@ from node.web.page import render_status
 from node.web.status import NodeStatus, PeerStatus
 
 MAX_BODY_BYTES = 64 * 2**20  # a block or value is given on a command line or in a file
-COOKIE = "beemesh"
 
 _HTTP_STATUS = {
     ExitCode.USAGE: 400,
@@ -139,7 +138,8 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
     async def page(request: Request) -> Response:
         if request.query_params.get("token"):
             response: Response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            cookie = _cookie_name(request.headers)
+            response.set_cookie(cookie, token, httponly=True, samesite="strict")
             return response
         return HTMLResponse(render_status(target.status(), target.peers()))
 
@@ -222,7 +222,7 @@ class Guard:
         if request.url.path != "/" or request.method not in ("GET", "HEAD"):
             return False
         return self._is_token(request.query_params.get("token", "")) or self._is_token(
-            request.cookies.get(COOKIE, "")
+            request.cookies.get(_cookie_name(request.headers), "")
         )
 
     def _is_token(self, given: str) -> bool:
@@ -307,6 +307,15 @@ def _seconds(text: str) -> float:
 def _host_name(headers: Headers) -> str:
     host = headers.get("host", "").lower()
     return host if host.endswith("]") else host.rpartition(":")[0] or host
+
+
+def _cookie_name(headers: Headers) -> str:
+    """Another one for each port, since browsers send a host's cookies to all of its ports.
+
+    Else the pages of two nodes on one machine would shut each other out.
+    """
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"beemesh-{port}" if port.isdecimal() else "beemesh"
 
 
 def _with_security_headers(send: Send) -> Send:

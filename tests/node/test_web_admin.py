@@ -178,7 +178,8 @@ async def test_probes_need_no_token_and_the_rest_does(tmp_path: Path) -> None:
         assert (await ask(host, "/readyz"))[::2] == (503, "not listening yet\ndisk full")
         for path in ("/", "/metrics", "/api/v1/status", "/api/v1/load/co_z1", "/nothing"):
             assert (await ask(host, path))[0] == 401
-            wrong = {"Authorization": "Bearer wrong", "Cookie": "beemesh=wrong"}
+            cookie = f"beemesh-{host.rpartition(':')[2]}=wrong"
+            wrong = {"Authorization": "Bearer wrong", "Cookie": cookie}
             assert (await ask(host, path, wrong))[0] == 401
         assert (await ask(host, "/nothing", BEARER))[0] == 404
         assert (await ask(host, "/api/v1/core/get", BEARER))[0] == 405
@@ -198,13 +199,23 @@ async def test_the_page_takes_the_token_once_and_then_a_cookie(tmp_path: Path) -
         status, headers, _ = await ask(host, f"/?token={TOKEN}")
         assert (status, headers["location"]) == (303, "/")
         assert {"httponly", "samesite=strict"} <= set(headers["set-cookie"].split("; "))
-        cookie = {"Cookie": f"beemesh={TOKEN}"}
+        cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
         status, headers, page = await ask(host, "/", cookie)
         assert status == 200
         assert "script" not in page
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "&lt;b&gt;hive&lt;/b&gt;" in page
         assert (await ask(host, "/api/v1/status", cookie))[0] == 401
+
+
+async def test_the_pages_of_two_nodes_on_one_machine_stay_open(tmp_path: Path) -> None:
+    """Browsers keep one cookie of a name for all ports of a host."""
+    async with open_admin(tmp_path, FakeNode()) as one, open_admin(tmp_path, FakeNode()) as two:
+        names = set()
+        for host in (one, two):
+            _, headers, _ = await ask(host, f"/?token={TOKEN}")
+            names.add(headers["set-cookie"].partition("=")[0])
+        assert len(names) == 2
 
 
 async def test_metrics(tmp_path: Path) -> None:
