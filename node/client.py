@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ _MIN_TOKEN_LENGTH = 16
 _MAX_TOKEN_LENGTH = 256
 _GRACE_SECONDS = 5.0  # what an answer may take beyond the verb's own time limit
 _DEFAULT_SECONDS = 30.0
+_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,21 @@ class AdminAccess:
             raise VerbError(
                 ExitCode.FAILED, f"{admin_path(data)} cannot be read ({error}): restart the node"
             ) from error
-        return access if _is_alive(access.pid) else None
+        return access if _is_alive(access.pid) and access.is_heard() else None
+
+    def is_heard(self) -> bool:
+        """Whether anybody listens there.
+
+        The id of a process alone says little: after `kill -9` another one may have it, as in a
+        container, where the first one always has the same.
+        """
+        try:
+            socket.create_connection(_host_and_port(self.url), timeout=_CONNECT_SECONDS).close()
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            pass  # it does not answer, which is another matter
+        return True
 
 
 def choose_token(path: Path | None) -> str:
@@ -122,10 +138,7 @@ class AdminClient:
     def _lines(
         self, method: str, path: str, body: bytes | None, timeout: float
     ) -> Iterator[Result]:
-        where = urlsplit(self._access.url)
-        connection = http.client.HTTPConnection(
-            where.hostname or "127.0.0.1", where.port, timeout=timeout
-        )
+        connection = http.client.HTTPConnection(*_host_and_port(self._access.url), timeout=timeout)
         try:
             headers = {"Authorization": f"Bearer {self._access.token}"}
             connection.request(method, path, body, headers)
@@ -143,6 +156,11 @@ class AdminClient:
             ) from error
         finally:
             connection.close()
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    where = urlsplit(url)
+    return where.hostname or "127.0.0.1", where.port or 80
 
 
 def _read_line(line: bytes) -> Result:

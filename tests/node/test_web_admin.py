@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -305,8 +306,12 @@ def test_no_node_is_found_where_none_runs(tmp_path: Path) -> None:
     AdminAccess("http://127.0.0.1:9", TOKEN, 2**22 + 1).write(tmp_path)  # beyond any pid
     assert AdminClient.find(tmp_path) is None
     AdminAccess("http://127.0.0.1:9", TOKEN, os.getpid()).write(tmp_path)
-    client = AdminClient.find(tmp_path)
-    assert client is not None
+    assert AdminClient.find(tmp_path) is None, "another process has the id of one that died"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        AdminAccess(url, TOKEN, os.getpid()).write(tmp_path)
+        client = AdminClient.find(tmp_path)
+        assert client is not None
     with pytest.raises(VerbError, match="beemesh up") as caught:
         client.status()
     assert caught.value.code is ExitCode.NO_NODE
