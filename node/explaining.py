@@ -40,7 +40,7 @@ async def explain(
     Cancel: nothing is changed.
     """
     if not is_co_id(verb.id):
-        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: those begin with co_z")
+        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: co_z and 25 or 26 letters")
     co_id = RawCoId(verb.id)
     try:
         value = await host.store.load_value(co_id)

@@ -64,6 +64,8 @@ def _discovery(value: object) -> tuple[str, ...]:
     if ways == ("off",):
         return ()
     for way in ways:
+        if way == "off":
+            raise ValueError("'off' excludes the others: say off, lan, dht or lan,dht")
         if way not in ("lan", "dht"):
             raise ValueError(f"{way!r} is neither lan, dht nor off")
     return ways

@@ -158,7 +158,10 @@ def _check_ids(texts: Sequence[str]) -> list[RawCoId]:
         raise VerbError(ExitCode.USAGE, f"{len(texts)} ids, at most {MAX_WAITED} at a time")
     for text in texts:
         if not is_co_id(text):
-            raise VerbError(ExitCode.USAGE, f"{text!r} is no coValue id: those begin with co_z")
+            raise VerbError(
+                ExitCode.USAGE,
+                f"{text!r} is no coValue id: co_z and 25 or 26 letters",
+            )
     return list(dict.fromkeys(map(RawCoId, texts)))
 
 

@@ -54,7 +54,7 @@ async def perform_on_values(
 
 async def _load(host: SyncHost, mesh: Mesh | None, verb: Load) -> Result:
     if not is_co_id(verb.id):
-        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: those begin with co_z")
+        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: co_z and 25 or 26 letters")
     co_id = RawCoId(verb.id)
     with trio.move_on_after(verb.timeout_seconds) as scope:
         report = await host.load(co_id)

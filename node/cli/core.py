@@ -155,4 +155,6 @@ def print_info(common: Common, result: Result) -> None:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "-"
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)

@@ -249,6 +249,11 @@ def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
     assert code == ExitCode.USAGE
 
 
+def test_a_bee_without_a_content_feed_has_none(beemesh: Beemesh) -> None:
+    beemesh("bee", "put", "kv", "k", "v")
+    assert beemesh("bee", "info", "kv")[1].splitlines()[-1].split() == ["content", "feed", "-"]
+
+
 def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:
     with pytest.raises(ConfigError):
         beemesh("status", "--config", "/nonexistent", "--debug")

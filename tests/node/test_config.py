@@ -60,6 +60,7 @@ def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
         ("covalue_memory = 'much'", "no size"),
         ("covalue_memory_seconds = 0.1", "less than a second"),
         ("discovery = ['dht', 'wan']", "neither lan, dht nor off"),
+        ("discovery = ['lan', 'off']", "'off' excludes the others"),
         ("bootstrap = 'nowhere'", "a bootstrap node is HOST:PORT"),
         ("durability = 'sometimes'", "none of commit"),
         ("join = 3", "no list"),

@@ -110,7 +110,7 @@ def test_changes() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (PolicyChange(pin=("x",)), "begin with co_z"),
+        (PolicyChange(pin=("x",)), "'x' is no coValue id: co_z and"),
         (PolicyChange(unpin=(A,)), "no pin of"),
         (PolicyChange(unfollow=(f"group:{A}",)), f"no follow of 'group:{A}'"),
         (PolicyChange(allow=("prefix:co_z1",)), "no deny of 'co_z1'"),
