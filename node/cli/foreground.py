@@ -22,6 +22,10 @@ from node.running import Node
 from node.verbs import ExitCode
 from node.web.wording import describe_role
 
+_ECHO_SECONDS = 0.2
+"""One wish to stop may come twice: `timeout` signals its child and its group, and a wrapper passes
+on the Ctrl-C that the terminal has sent to both. Nobody presses a key again so soon."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -87,6 +91,9 @@ async def _stop_on_signal(
     name = signal.Signals(await _anext_stop(signals)).name
     _log.info("stopping", signal=name)
     serving.cancel()
+    with trio.move_on_after(_ECHO_SECONDS):
+        while True:
+            await _anext_stop(signals)
     with trio.move_on_after(config.shutdown_seconds):
         await _anext_stop(signals)
     print_error("stopped before everything was closed; what was acknowledged is safe")

@@ -87,6 +87,21 @@ async def test_a_node_needs_none_of_its_streams(tmp_path: Path) -> None:
             process.kill()
 
 
+async def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        process = await start(tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            await wait_for_admin(tmp_path)
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            journal = b"".join([bytes(chunk) async for chunk in process.stderr])
+            assert await process.wait() == 0
+        finally:
+            process.kill()
+    assert b'"event": "stopped"' in journal
+
+
 async def start(tmp_path: Path, **streams: Any) -> trio.Process:
     """A node on `tmp_path`, at ports that it picks."""
     options = [
