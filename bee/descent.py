@@ -125,6 +125,11 @@ def too_deep(ref: bytes) -> CorruptTree:
     return CorruptTree(decode_varint(ref, 0)[0], f"tree deeper than {MAX_DEPTH}")
 
 
+def shared_nodes(ref: bytes) -> CorruptTree:
+    """The error of a walk that met a child of the node at `ref` for the second time."""
+    return CorruptTree(decode_varint(ref, 0)[0], "tree nodes shared within a tree")
+
+
 def has_node(reader: NodeReader, root: bytes, ref: bytes, key: bytes) -> bool:
     """Whether the node at `ref`, of which `key` is one key, is `root` or below it.
 

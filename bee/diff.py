@@ -15,11 +15,11 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from bee.btree import MAX_DEPTH
-from bee.descent import too_deep
+from bee.descent import shared_nodes, too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
-from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, parse_record
+from bee.node_reader import BlocksNeeded, NodeReader, parse_record
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Frame, seek
 
@@ -32,7 +32,7 @@ _MAX_HOMES = 32
 class _Walk:
     """One of the two trees, and how far the walk has come."""
 
-    __slots__ = ("_homes", "_left", "frames", "height", "last_key")
+    __slots__ = ("_entered", "_homes", "frames", "height", "last_key")
 
     def __init__(self, reader: NodeReader, root: bytes, key_range: KeyRange) -> None:
         self.frames = seek(reader, root, key_range)
@@ -40,9 +40,9 @@ class _Walk:
         self.last_key: bytes | None = None
         # Blocks of leaves that were entered: what was put last in a leaf lives beside it.
         self._homes: dict[int, bytes] = {}
-        # Each node has a key of its own, put by a block of its own: a walk that enters more
-        # nodes than there are blocks goes in circles, and would for ages.
-        self._left = decode_ref(root)[0] if root else 0
+        # Inner nodes, each once. Keys that are in both trees are passed without a look at their
+        # order: nothing else ends a walk through children that are shared.
+        self._entered: set[bytes] = set()
 
     def settle(self) -> Frame | None:
         """The frame in which the walk stands, at a key or a child; None at the end."""
@@ -87,9 +87,10 @@ class _Walk:
         return Frame(node, ref, 0)
 
     def enter(self, frame: Frame, child: Frame) -> None:
-        if not self._left:
-            raise CorruptTree(decode_ref(frame.ref)[0], "tree nodes shared within a tree")
-        self._left -= 1
+        if child.children:
+            if child.ref in self._entered:
+                raise shared_nodes(frame.ref)
+            self._entered.add(child.ref)
         frame.position += 1
         self.frames.append(child)
 

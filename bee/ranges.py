@@ -21,7 +21,7 @@ from operator import ge, le
 from typing import Generic, Protocol, TypeVar
 
 from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, Keys, Refs
-from bee.descent import locate, too_deep
+from bee.descent import locate, shared_nodes, too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import is_deletion
@@ -174,7 +174,10 @@ class RangeCursor(Generic[T]):
         self._since = since
         self._left = key_range.limit
         self._group = 1
-        self._nodes_left = _seq(root) if root else 0
+        # Inner nodes, each once, some two bytes an entry. Most keys are not looked at when only
+        # newer ones are wanted: then nothing else ends a walk through children that are shared, to
+        # which there are 2**32 ways.
+        self._entered: set[bytes] = set()
         self._leaf_depth = 0  # all leaves have the same; 0 until one was met
         self.last_key: bytes | None = None
 
@@ -334,6 +337,9 @@ class RangeCursor(Generic[T]):
         keys, key_refs, children, _ = node
         position = 2 * len(keys) if self._range.reverse else 0
         if children:
+            if ref in self._entered:
+                raise shared_nodes(frame.ref)
+            self._entered.add(ref)
             inner = Frame(node, ref, position)
             if holds_end:
                 self._set_end(reader, inner)
@@ -349,11 +355,6 @@ class RangeCursor(Generic[T]):
         """
         if depth == MAX_DEPTH:
             raise CorruptTree(_seq(frame.ref), f"tree deeper than {MAX_DEPTH}")
-        # Each node has a key of its own, put by a block of its own. Most keys are not looked at
-        # when only newer ones are wanted: then nothing else would end a circle for ages.
-        if not self._nodes_left:
-            raise CorruptTree(_seq(frame.ref), "tree nodes shared within a tree")
-        self._nodes_left -= 1
         ref = frame.children[frame.position >> 1]
         node = reader.cache.get(ref)
         if node is None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import Bee, BeeError, CorruptTree, Header, NotABee, UnknownFormat, Version
-from bee.extension_messages import GetRequest, IteratorRequest
+from bee.extension_messages import DiffRequest, GetRequest, IteratorRequest
 from bee.messages import encode_level, encode_record
 from bee.protobuf import encode_packed
 from hypercore.encoding import encode_buffer
@@ -349,3 +349,40 @@ async def test_a_tree_of_shared_children_ends_also_where_only_newer_keys_are_wan
         assert [entry async for entry in bee.range(since=2)]
     with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
         await bee.compact(dry_run=True)
+
+
+class HugeLog(BeeLog):
+    """Somebody's log of 2**40 blocks, of which few are here: no sooner would a count end a walk."""
+
+    def __init__(self, blocks: Sequence[bytes]) -> None:
+        super().__init__([HEADER, leaf(1)])
+        self.is_writable = False
+        self._first = 2**40 - len(blocks)
+        self._last_blocks = blocks
+
+    @property
+    def length(self) -> int:
+        return 2**40
+
+    def get_local(self, index: int) -> bytes | None:
+        if index < self._first:
+            return super().get_local(index)
+        return self._last_blocks[index - self._first]
+
+
+async def test_shared_children_are_found_however_long_the_log_is() -> None:
+    """Two trees of 30 levels without a node in common, and with but one key, which is in both."""
+    last = 2**40 - 1
+    blocks = [block([([1], [])] * 2, b"leaves")]
+    for seq in range(last - 29, last):  # level 0 is of the one tree, level 1 of the other
+        levels = [([1], [(seq - 1, tree)] * 2) for tree in (0, 1)]
+        blocks.append(block(levels, b"key-%d" % seq))
+    blocks.append(block([([1], [(last - 2, 1)] * 2)], b"the other root"))
+    log = HugeLog(blocks)
+    bee = Bee(log)
+    with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
+        assert [entry async for entry in bee.range(since=2)]
+    with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
+        assert [difference async for difference in bee.diff(last)]
+    question = DiffRequest(last, IteratorRequest(last + 1))
+    assert await log.handlers["hyperbee"](encode_buffer(question.encode()), None)
