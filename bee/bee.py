@@ -396,10 +396,13 @@ class Bee(ReadableBee[K, V]):
         Raises: NotWritable, OutOfRange, CorruptTree, and what the log raises.
         Cancel: blocks that nobody needs are gone in part; call again for the rest.
         """
-        compactor = Compactor(self._tree, Mover(self._keyspace.keys))
-        watched = self._watchers.versions(self._tree.current_fork())
-        kept = {*versions, *watched}
-        return await compactor.compact(since, kept, lengths if prune else None, dry_run=dry_run)
+        tree = self._tree
+
+        def watched() -> set[int]:
+            return self._watchers.versions(tree.current_fork())
+
+        compactor = Compactor(tree, Mover(self._keyspace.keys), watched)
+        return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:
         """About which part of the blocks held here is dead, of 1: what `compact` would free.

@@ -23,7 +23,7 @@ those asked for, and from `since` on every version and the history.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -167,10 +167,12 @@ class NodeCursor:
 class Compactor:
     """Compacts one bee."""
 
-    def __init__(self, tree: Tree, mover: Mover) -> None:
+    def __init__(self, tree: Tree, mover: Mover, watched: Callable[[], Collection[int]]) -> None:
+        """`watched` tells the versions that are kept because somebody watches what follows."""
         self._tree = tree
         self._log = tree.log
         self._mover = mover
+        self._watched = watched
         self._index = BlockIndex(tree)
 
     async def compact(
@@ -185,7 +187,7 @@ class Compactor:
         if not self._log.is_writable:
             raise NotWritable("a bee is compacted where its log is written")
         stop = self._log.length
-        kept_versions = [*versions, *([] if since is None else [since])]
+        kept_versions = [*versions, *self._watched(), *([] if since is None else [since])]
         for version in kept_versions:
             if not 0 <= version <= max(stop, 1):
                 raise OutOfRange(version, max(stop, 1) + 1)
@@ -262,6 +264,8 @@ class Compactor:
                     await self._mover.close(writer)
                     writer.append(None)
                     total.appended += 1
+            if self._watched():  # since just now, perhaps: of a version that needs these blocks
+                return
             total.rewritten += batch.nodes
             await self._clear([*batch.emptied, *batch.homes], total, dry_run=dry_run)
 

@@ -136,7 +136,8 @@ class Watcher(Protocol):
     """What `Watchers` must know of a watch."""
 
     range: KeyRange
-    version: Version
+    needs: tuple[Version, ...]
+    """What it reads, or will have to."""
 
 
 class Watchers:
@@ -156,8 +157,9 @@ class Watchers:
             self._versions, self._shared = None, []
 
     def versions(self, fork: int) -> set[int]:
-        """The versions that the watches stand at, and will have to read."""
-        return {watch.version.version for watch in self._watches if watch.version.fork == fork}
+        """The versions that the watches stand at and will have to read, or are reading."""
+        needed = {version for watch in self._watches for version in watch.needs}
+        return {version.version for version in needed if version.fork == fork}
 
     def cursor(
         self,
@@ -255,7 +257,7 @@ class Watch(Generic[K, V]):
     BlockNotAvailable: `erase` gave up what the watch stood at (`compact` does not).
     """
 
-    __slots__ = ("_decode", "_tree", "_watchers", "range", "version")
+    __slots__ = ("_decode", "_tree", "_watchers", "needs", "range", "version")
 
     def __init__(
         self,
@@ -270,6 +272,7 @@ class Watch(Generic[K, V]):
         self.range = key_range
         self.version = since
         """All up to there was told, or did not change the range."""
+        self.needs: tuple[Version, ...] = (since,)
 
         def entry(side: Side | None) -> Entry[K, V] | None:
             return None if side is None else decode_entry(keyspace, *side)
@@ -300,11 +303,13 @@ class Watch(Generic[K, V]):
         log = tree.log
         while True:
             before = self.version
+            self.needs = (before,)
             tree.check_fork(before.fork)
             after = Version(max(log.length, 1), before.fork)
             if after.version <= before.version:
                 await log.wait_change(log.length, before.fork)
                 continue
+            self.needs = (before, after)  # also when it is told: until the next one is asked for
             cursor = self._watchers.cursor(before, after, self.range, self._decode)
             differences = Results(tree, before.fork, cursor, ReadCounter())
             async for first in differences:

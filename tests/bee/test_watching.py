@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from bee.keyspace import KeyRange
 from bee.watching import MAX_SHARED, merge_ranges
 from hypercore import open_corestore
 from hypercore.errors import BlockNotAvailable, OutOfRange, UsageError
+from tests.bee.test_compaction import thinned
 from tests.support.bee_log import BeeLog, RemoteLog
 
 Told = list[tuple[bytes, bytes | None, bytes | None]]
@@ -189,6 +191,52 @@ async def test_more_than_is_kept_for_others(bounds: dict[str, bytes]) -> None:
         expected = [(key, None, b"v" + key) for key in keys if key >= bounds.get("gte", b"")]
         assert await next_told(watch) == expected
         assert len(await next_told(other)) == len(keys)
+
+
+async def test_compaction_keeps_what_an_update_has_still_to_tell() -> None:
+    async with open_corestore(None) as store:
+        bee = Bee(await store.get(name="bee"))
+        await put_all(bee, [b"%03d" % number for number in range(300)])
+        with bee.watch() as watch:
+            await put_all(bee, [b"%03d" % number for number in range(300)])
+            update = await watch.__anext__()
+            first = await update.__anext__()
+            await put_all(bee, [b"%03d" % number for number in range(300)])
+            await bee.compact()
+            rest = [difference async for difference in update]
+            assert [(left.seq, right.seq) for left, right in (first, *rest) if left and right] == [
+                (seq + 300, seq) for seq in range(1, 301)
+            ]
+            with trio.move_on_after(0):
+                await watch.__anext__()  # another is asked for: the former is not needed any more
+            assert (await bee.compact()).blocks == 300
+
+
+class ToldLog(BeeLog):
+    """Calls somebody whenever blocks were given up."""
+
+    on_clear: Callable[[], object] = int
+
+    async def clear_many(
+        self, indices: Iterable[int], *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> None:
+        await super().clear_many(indices, local=local)
+        self.on_clear()
+
+
+async def test_compaction_keeps_what_is_watched_since_it_began() -> None:
+    thin, entries = await thinned()
+    log = ToldLog(thin.blocks)
+    bee = Bee(log)
+    with ExitStack() as watching:
+        watches: list[Watch] = []
+        log.on_clear = lambda: watches.append(watching.enter_context(bee.watch()))
+        await bee.compact()
+        async with bee.batch() as batch:
+            for key in entries:
+                await batch.delete(key)
+        for watch in watches:
+            assert await next_told(watch) == [(key, entries[key], None) for key in sorted(entries)]
 
 
 async def test_compaction_keeps_what_a_watch_stands_at() -> None:
