@@ -190,11 +190,21 @@ class ReadableBee(ABC, Generic[K, V]):
 
         Entries are compared by the block that put them. Costs as many blocks as differ, and
         the way to them.
+
+        Raises: OutOfRange for a version that the log has not reached, HistoryReplaced for a
+        snapshot of what was truncated since.
         """
-        keyspace, extension = self._keyspace, self._extension
+        keyspace, extension, tree = self._keyspace, self._extension, self._tree
         version, fork, counter = self._moment()
         key_range = keyspace.key_range(limit=limit, **bounds)
-        before = other if isinstance(other, int) else other.version
+        if isinstance(other, int):
+            before = other
+        else:
+            before, other_fork, _ = other._moment()
+            tree.check_fork(other_fork)
+        longest = max(tree.log.length, 1)
+        if before > longest:
+            raise OutOfRange(before, longest + 1)
 
         def entry(side: tuple[int, NodeRecord] | None) -> Entry[K, V] | None:
             return None if side is None else decode_entry(keyspace, *side)

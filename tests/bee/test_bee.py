@@ -25,6 +25,7 @@ from bee import (
     is_bee,
 )
 from bee.keyspace import Bounds
+from hypercore import open_corestore
 from hypercore.errors import NotWritable, OutOfRange
 from tests.support.bee_log import BeeLog, RemoteLog
 
@@ -51,6 +52,25 @@ async def test_an_empty_bee() -> None:
     assert [change async for change in bee.history()] == []
     assert [difference async for difference in bee.diff(1)] == []
     assert await bee.checkout(0).get(b"a") is None
+
+
+async def test_a_diff_is_with_a_version_that_there_is() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        for number in range(9):
+            await bee.put(b"%d" % number, b"before")
+        replaced = bee.snapshot()
+        nodes = bee.cache_statistics().nodes
+        with pytest.raises(OutOfRange):
+            bee.diff(bee.version + 1)
+        assert bee.cache_statistics().nodes == nodes, "nobody's block is to blame for it"
+        await core.truncate(5)
+        for number in range(9):
+            await bee.put(b"%d" % number, b"after")
+        with pytest.raises(HistoryReplaced):
+            bee.diff(replaced)
+        assert len([difference async for difference in bee.diff(5)]) == 9
 
 
 async def test_put_says_whether_it_wrote() -> None:
