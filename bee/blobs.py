@@ -129,7 +129,8 @@ class Blobs:
     async def get(self, blob: BlobId, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of a blob; `stop` None is its end. As `Core.get_many`.
 
-        Raises: OutOfRange, also for an id that does not fit the log.
+        Raises: OutOfRange, also for an id that does not fit the log; BlockNotAvailable for what
+        our own log gave up, which nobody is asked for.
         """
         return b"".join([piece async for piece in self.stream(blob, start, stop)])
 
@@ -215,6 +216,7 @@ class BlobReader:
 
     def __init__(self, log: BlobLog, blob: BlobId, start: int, stop: int, block_bytes: int) -> None:
         self._log = log
+        self._may_fetch = not log.is_writable
         self._blob = blob
         self._start = start
         self._left = stop - start
@@ -227,7 +229,7 @@ class BlobReader:
         return self
 
     async def __anext__(self) -> bytes:
-        """Raises: as `Core.get_many`, OutOfRange for an id that does not fit the log."""
+        """Raises: as `Blobs.get`."""
         while not self._ready:
             if not self._left:
                 raise StopAsyncIteration
@@ -241,12 +243,12 @@ class BlobReader:
         guess = blob.block_offset + self._start // self._block_bytes
         last = blob.block_offset + (self._start + self._left - 1) // self._block_bytes
         end = min(last + 1, guess + APPENDED_AT_ONCE, blob.block_offset + blob.block_length)
-        self._log.prefetch(range(guess, end))
+        self._prefetch(range(guess, end))
         if self._start == 0:
             self._index = blob.block_offset
             return
         offset = blob.byte_offset + self._start
-        index, self._skipped = await self._log.seek(offset)
+        index, self._skipped = await self._log.seek(offset, wait=self._may_fetch)
         if not blob.block_offset <= index < blob.block_offset + blob.block_length:
             raise OutOfRange(index, blob.block_offset + blob.block_length)
         self._index = index
@@ -257,8 +259,11 @@ class BlobReader:
         stop = min(self._index + min(wanted, APPENDED_AT_ONCE), end)
         if self._index >= stop:
             raise OutOfRange(self._index, end)
+        if not self._may_fetch and stop > self._log.length:
+            raise OutOfRange(stop - 1, self._log.length)
         ready = []
-        for block in await self._log.get_many(range(self._index, stop)):
+        indices = range(self._index, stop)
+        for block in await self._log.get_many(indices, wait=self._may_fetch):
             piece = block[self._skipped : self._skipped + self._left]
             self._skipped = max(0, self._skipped - len(block))
             self._left -= len(piece)
@@ -267,6 +272,10 @@ class BlobReader:
         self._index = stop
         if stop < end:
             ahead = min(stop + APPENDED_AT_ONCE, end, stop + -(-self._left // self._block_bytes))
-            self._log.prefetch(range(stop, ahead))
+            self._prefetch(range(stop, ahead))
         ready.reverse()
         self._ready = ready
+
+    def _prefetch(self, indices: range) -> None:
+        if self._may_fetch:
+            self._log.prefetch(indices)

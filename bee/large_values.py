@@ -15,6 +15,7 @@ from bee.bee import Bee
 from bee.blobs import BlobId, Blobs
 from bee.errors import CorruptTree
 from bee.keyspace import K
+from hypercore.errors import BlockNotAvailable
 
 THRESHOLD_BYTES = 4096
 
@@ -72,19 +73,27 @@ class LargeValueBee(Generic[K]):
 
     async def get(self, key: K) -> bytes | None:
         """A whole value, None if there is no such key. Raises: as `Bee.get` and `Blobs.get`."""
-        stored = await self._stored(key)
-        return await self.blobs.get(stored) if isinstance(stored, BlobId) else stored
+        return await self._read(key, 0, None)
 
     async def get_part(self, key: K, start: int, stop: int) -> bytes | None:
         """Bytes [start, stop) of a value, less where it ends; of a blob just that part is read.
 
         Raises: as `get`.
         """
+        return await self._read(key, start, stop)
+
+    async def _read(self, key: K, start: int, stop: int | None) -> bytes | None:
         stored = await self._stored(key)
-        if not isinstance(stored, BlobId):
-            return None if stored is None else stored[start:stop]
-        end = min(stop, stored.byte_length)
-        return await self.blobs.get(stored, min(start, end), end)
+        while isinstance(stored, BlobId):
+            end = stored.byte_length if stop is None else min(stop, stored.byte_length)
+            try:
+                return await self.blobs.get(stored, min(start, end), end)
+            except BlockNotAvailable:
+                # Whoever put another value meanwhile has cleared the blob of this one.
+                before, stored = stored, await self._stored(key)
+                if stored == before:
+                    raise
+        return None if stored is None else stored[start:stop]
 
     async def size(self, key: K) -> int | None:
         """Bytes of a value, None if there is no such key. Raises: as `Bee.get`."""

@@ -186,3 +186,24 @@ async def test_values_that_others_put(stored: bytes) -> None:
         await values.bee.put(b"k", stored)
         with pytest.raises(CorruptTree):
             await values.get(b"k")
+
+
+async def test_a_value_that_is_replaced_while_it_is_read() -> None:
+    """The blob that was begun is gone then: not waited for, what is there now is read."""
+    async with open_corestore(None) as store:
+        values, _ = await large_values(store)
+        contents = [bytes((number,)) * 3_000_000 for number in range(8)]
+        await values.put(b"key", contents[0])
+
+        async def replace() -> None:
+            for content in contents[1:]:
+                await values.put(b"key", content)
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(replace)
+                while await values.get(b"key") != contents[-1]:
+                    assert await values.get_part(b"key", 1_000_000, 2_500_000)
+            await values.blobs.clear(BlobId(0, 1, 0, 1))
+            with pytest.raises(BlockNotAvailable):
+                await values.blobs.get(BlobId(0, 1, 0, 1))
