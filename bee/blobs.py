@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from bee.errors import BatchEnded
-from hypercore.encoding import DecodeError, Reader, encode_uint
+from hypercore.encoding import MAX_UINT, DecodeError, Reader, encode_uint
 from hypercore.errors import NotWritable, OutOfRange
 
 BLOCK_BYTES = 65_536
@@ -100,7 +100,7 @@ class BlobId(NamedTuple):
         names = ("blockOffset", "blockLength", "byteOffset", "byteLength")
         numbers = [fields.get(name) for name in names]
         for name, number in zip(names, numbers, strict=True):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            if type(number) is not int or not 0 <= number <= MAX_UINT:  # a bool is none, either
                 raise ValueError(f"{name} of a blob is {number!r}")
         return cls.decode(b"".join(map(encode_uint, numbers)))  # type: ignore[arg-type]  # checked
 

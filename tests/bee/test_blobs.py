@@ -109,7 +109,10 @@ def test_what_is_no_id(encoded: bytes) -> None:
         BlobId.decode(encoded)
 
 
-@pytest.mark.parametrize("change", [{"blockMap": True}, {"blockLength": -1}, {"byteOffset": "1"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"blockMap": True}, {"blockLength": -1}, {"byteOffset": "1"}, {"byteOffset": 2**64}],
+)
 def test_what_is_no_id_in_json(change: dict[str, object]) -> None:
     fields: dict[str, object] = dict(BlobId(0, 1, 0, 5).to_json())
     assert BlobId.from_json(fields) == (0, 1, 0, 5)
