@@ -26,7 +26,7 @@ from typing import Generic, NamedTuple
 from bee.batch import Edits, Entry
 from bee.bee import Bee
 from bee.errors import CorruptTree, IndexNotBuilt
-from bee.keyspace import BINARY, UTF8, K, V
+from bee.keyspace import BINARY, UTF8, Bounds, K, V
 from bee.ranges import Results
 from bee.snapshot import Snapshot
 from hypercore.encoding import Reader, encode_buffer, encode_uint
@@ -114,6 +114,9 @@ class IndexedBee(Generic[K, V]):
         self.rows: Bee[K, V] = bee.sub("rows")
         """For reading: get, ranges, watches."""
 
+        self._stored_rows = self.rows.encoded(
+            key_encoding=BINARY, value_encoding=bee.value_encoding
+        )
         self._entries = bee.sub("index", key_encoding=BINARY, value_encoding=BINARY)
         self._checked: dict[str, int] = {}
         self._has_dropped = False
@@ -193,17 +196,24 @@ class IndexedBee(Generic[K, V]):
     async def _fill_some(
         self, batch: IndexedBatch[K, V], index: Index[K, V], state: _Built
     ) -> _Built:
-        keys = self.bee.key_encoding
-        last_key = keys.decode(state.last_key) if state.rows else None
-        rows = [entry async for entry in self.rows.range(gt=last_key, limit=BUILT_AT_ONCE)]
+        # A range of a sub that is open below leaves out its first two keys: "" and "\0".
+        start: Bounds[bytes] = {"gt": state.last_key} if state.rows else {"gte": b""}
+        stored = self._stored_rows.range(limit=BUILT_AT_ONCE, **start)
+        rows = [entry async for entry in stored]
         entries = batch.entries(index)
-        for _, key, value in rows:
-            for term in set(index.terms(key, value)):
-                await entries.put(_entry_key(term, keys.encode(key)), b"")
+        for seq, key, value in rows:
+            for term in set(index.terms(self.decode_key(key, seq), value)):
+                await entries.put(_entry_key(term, key), b"")
         if len(rows) < BUILT_AT_ONCE:
             return _Built(state.revision, _Stage.COMPLETE, state.rows + len(rows))
-        last = keys.encode(rows[-1].key)
-        return _Built(state.revision, _Stage.FILLING, state.rows + len(rows), last)
+        return _Built(state.revision, _Stage.FILLING, state.rows + len(rows), rows[-1].key)
+
+    def decode_key(self, key: bytes, seq: int) -> K:
+        """Of a row; `seq` is the block that says it. Raises: CorruptTree."""
+        try:
+            return self.bee.key_encoding.decode(key)
+        except ValueError as error:
+            raise CorruptTree(seq, f"undecodable key: {error}") from error
 
     async def check_built(self, snapshot: Snapshot[K, V], index: Index[K, V]) -> None:
         """Raises: IndexNotBuilt, CorruptTree."""
@@ -401,11 +411,7 @@ class IndexResults(Generic[K, V]):
         return self._ready.pop()
 
     async def _rows(self, taken: list[tuple[bytes, bytes, int]]) -> list[Found[K, V]]:
-        decode = self._indexed.bee.key_encoding.decode
-        try:
-            keys = [decode(key) for _, key, _ in taken]
-        except ValueError as error:
-            raise CorruptTree(taken[0][2], f"undecodable key in an index: {error}") from error
+        keys = [self._indexed.decode_key(key, seq) for _, key, seq in taken]
         found = []
         for row, (term, key, seq) in zip(
             await self._snapshot.sub("rows").get_many(keys), taken, strict=True

@@ -164,6 +164,17 @@ async def test_building_goes_on_and_writing_too() -> None:
         assert await keys_by(indexed, "country", country) == sorted(keys)
 
 
+async def test_building_finds_rows_with_any_key() -> None:
+    """Also the two that a range of a sub-database leaves out if it is open below."""
+    bee = Bee(BeeLog())
+    keys = [b"", b"\0", b"\0\0", b"\0\1", b"a", b"\xff" * 300]
+    for key in keys:
+        await bee.sub("rows").put(key, b"term")
+    indexed = IndexedBee(bee, [Index("all", lambda _key, value: [value or b""])])
+    assert [progress.rows async for progress in indexed.build()][-1] == len(keys)
+    assert [entry.key for entry in await indexed.by("all").get(b"term")] == keys
+
+
 async def test_what_terms_raises_leaves_the_row() -> None:
     def picky(_key: str, value: object) -> Iterable[bytes]:
         if value == "bad":
