@@ -118,7 +118,7 @@ class IndexedBee(Generic[K, V]):
             key_encoding=BINARY, value_encoding=bee.value_encoding
         )
         self._entries = bee.sub("index", key_encoding=BINARY, value_encoding=BINARY)
-        self._checked: dict[str, int] = {}
+        self._checked: dict[str, tuple[int, int]] = {}
         self._has_dropped = False
 
     async def put(self, key: K, value: V | None) -> None:
@@ -217,14 +217,15 @@ class IndexedBee(Generic[K, V]):
 
     async def check_built(self, snapshot: Snapshot[K, V], index: Index[K, V]) -> None:
         """Raises: IndexNotBuilt, CorruptTree."""
-        if self._checked.get(index.name) == snapshot.version:
+        version = snapshot.version, snapshot.fork
+        if self._checked.get(index.name) == version:
             return
         states = snapshot.sub("built", key_encoding=UTF8, value_encoding=BINARY)
         entry = await states.get(index.name)
         state = None if entry is None else _Built.decode(entry)
         if state is None or (state.revision, state.stage) != (index.revision, _Stage.COMPLETE):
             raise IndexNotBuilt(index.name, index.revision, state and state.revision)
-        self._checked[index.name] = snapshot.version
+        self._checked[index.name] = version
 
 
 class Build(Generic[K, V]):

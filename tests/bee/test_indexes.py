@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bee import JSON, UTF8, Bee, CorruptTree, Index, IndexedBee, IndexNotBuilt
 from bee.indexes import BUILT_AT_ONCE
+from hypercore import open_corestore
 from hypercore.errors import UsageError
 from tests.support.bee_log import BeeLog, RemoteLog
 
@@ -104,6 +105,23 @@ async def test_an_index_is_not_read_before_it_is_built() -> None:
     assert await build(indexed) == [("country", 0), ("country", 4)]
     assert await build(indexed) == []
     assert await keys_by(indexed, "country", "CH") == ["Basel", "Bern"]
+
+
+async def test_an_index_that_was_truncated_is_not_built() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="towns")
+        bee = Bee(core)
+        await bee.sub("rows").put(b"Bern", b"CH")
+        length = core.length
+        indexed = IndexedBee(bee, [Index("country", lambda _key, value: [value or b""])])
+        assert [progress async for progress in indexed.build()]
+        assert await indexed.by("country").get(b"CH")
+        built_length = core.length
+        await core.truncate(length)
+        while core.length < built_length:
+            await bee.sub("rows").put(b"Bern", b"CH")
+        with pytest.raises(IndexNotBuilt):
+            await indexed.by("country").get(b"CH")
 
 
 async def test_a_new_revision_is_built_anew() -> None:
