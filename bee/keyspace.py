@@ -53,7 +53,12 @@ class Codec(Generic[T]):
 
 
 def _encode_json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    """As JavaScript does, half a surrogate pair as its escape.
+
+    Raises: ValueError for what JSON has no word for: infinity, and what is no number.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")
 
 
 BINARY: Codec[bytes] = Codec(bytes, bytes)
