@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bee import Bee, BeeError, CorruptTree, Header, NotABee, UnknownFormat, Version
 from bee.extension_messages import DiffRequest, GetRequest, IteratorRequest
 from bee.messages import encode_level, encode_record
+from bee.node_reader import MAX_BROUGHT
 from bee.protobuf import encode_packed
 from hypercore.encoding import encode_buffer
 from tests.support.bee_log import BeeLog, RemoteLog
@@ -349,6 +350,18 @@ async def test_a_tree_of_shared_children_ends_also_where_only_newer_keys_are_wan
         assert [entry async for entry in bee.range(since=2)]
     with trio.fail_after(20), pytest.raises(CorruptTree, match="shared"):
         await bee.compact(dry_run=True)
+
+
+async def test_a_block_with_too_many_nodes_is_not_searched_for_them() -> None:
+    for count in (MAX_BROUGHT, MAX_BROUGHT + 1):
+        root = ([1], [(2, count - 1), (2, count - 2)])
+        blocks = [HEADER, leaf(1), block([root, *[([2], [])] * (count - 1)], b"key-0")]
+        bee = Bee(BeeLog(blocks))
+        if count == MAX_BROUGHT:
+            assert await bee.get(b"key-0") == (2, b"key-0", b"v")
+        else:
+            with pytest.raises(CorruptTree, match=f"tree node {MAX_BROUGHT} of a block"):
+                await bee.get(b"key-0")
 
 
 class HugeLog(BeeLog):
