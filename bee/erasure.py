@@ -58,6 +58,12 @@ _AFTER_ERASING = LOCAL_PREFIX + b"erasing0"
 CLEARED_AT_ONCE = 256
 """Blocks; peers are told of each run of them."""
 
+SPARED_AT_ONCE = 1_024
+"""Keys that stay, after which a block brings what changed so far: the nodes that they are in.
+
+Nobody reads a block with too many of them (`MAX_BROUGHT`).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
@@ -81,7 +87,7 @@ class Todo:
 
     bounds: KeyRange
     stop: int
-    spared: tuple[int, ...]
+    spared: frozenset[int]
 
     def encode(self) -> bytes:
         bounds = self.bounds
@@ -92,7 +98,7 @@ class Todo:
             encoded += encode_bytes_field(3, bounds.upper)
         encoded += encode_varint_field(4, int(bounds.includes_lower))
         encoded += encode_varint_field(5, int(bounds.includes_upper))
-        return encoded + encode_bytes_field(6, encode_packed(self.spared))
+        return encoded + encode_bytes_field(6, encode_packed(sorted(self.spared)))
 
     @classmethod
     def decode(cls, record: bytes) -> Todo:
@@ -106,7 +112,7 @@ class Todo:
                 bool(as_int(fields.get(4, 0))),
                 bool(as_int(fields.get(5, 0))),
             )
-            spared = tuple(decode_packed(as_bytes(fields.get(6, b""))))
+            spared = frozenset(decode_packed(as_bytes(fields.get(6, b""))))
             return cls(bounds, as_int(fields.get(1, 0)), spared)
         except DecodeError as error:
             raise CorruptTree(0, f"local row of an erasure: {error}") from error
@@ -187,7 +193,7 @@ class Eraser:
 
     async def _take_out(
         self, writer: Writer, bounds: KeyRange, keep: Collection[bytes]
-    ) -> tuple[int, tuple[int, ...]]:
+    ) -> tuple[int, frozenset[int]]:
         """Take the keys out of the tree; returns how many, and the blocks of those kept."""
         keys = 0
         spared = []
@@ -196,12 +202,14 @@ class Eraser:
         async for seq, key in Results(self._tree, self._log.fork, cursor, ReadCounter()):
             if key in keep:
                 spared.append(seq)
+                if len(spared) % SPARED_AT_ONCE == 0:
+                    await self._mover.close(writer)
             else:
                 keys += await writer.change(partial(TreeChanges.remove, key=key))
-        return keys, tuple(spared)
+        return keys, frozenset(spared)
 
     async def _rewrite(
-        self, writer: Writer, bounds: KeyRange, spared: Collection[int]
+        self, writer: Writer, bounds: KeyRange, spared: frozenset[int]
     ) -> tuple[int, int, bool]:
         """Have all nodes brought again that live in blocks about these keys.
 

@@ -305,12 +305,7 @@ def _decode_level_body(index: bytes, start: int, stop: int) -> Level:
 def has_key(index: bytes, seq: int) -> bool:
     """Whether some level names block `seq` as the home of a key. Raises: DecodeError."""
     wanted = encode_varint(seq)
-    for number, value in decode_fields(index):
-        if number == 1:
-            body = as_bytes(value)
-            if wanted in _decode_level_body(body, 0, len(body)).keys:
-                return True
-    return False
+    return any(wanted in level.keys for level in decode_levels(index))
 
 
 def is_deletion(record: NodeRecord, seq: int) -> bool:

@@ -254,6 +254,19 @@ async def test_erasing_in_a_sub() -> None:
     assert sorted({key for key in left if key}) == [b"other\0a", b"other\0b", b"other\0c"]
 
 
+async def test_many_keys_that_stay() -> None:
+    """What holds them is brought by several blocks: readers pass all of one for each node."""
+    log = BeeLog()
+    bee = Bee(log)
+    names = [b"%05d" % number for number in range(12_000)]
+    async with bee.batch() as batch:
+        await batch.put_many((name, name) for name in names)
+    done = await bee.erase(keep=names[::2])
+    assert [entry.key async for entry in Bee(log).range()] == names[::2]
+    appended = log.blocks[-done.appended :]
+    assert max(len(decode_levels(decode_record(block).index)) for block in appended) < 500
+
+
 async def test_long_keys_with_zeros() -> None:
     """Of such keys the index has the beginning only."""
     log = BeeLog()

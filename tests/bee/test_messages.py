@@ -77,6 +77,12 @@ def test_levels_come_back(levels: list[tuple[list[int], list[tuple[int, int]]]])
         assert has_key(index, seq) == any(seq in keys for keys, _ in levels)
 
 
+def test_a_key_in_the_last_of_many_levels() -> None:
+    index = encode_level(b"\1", b"") * 1_500 + encode_level(b"\2", b"")
+    assert has_key(index, 2)
+    assert not has_key(index, 3)
+
+
 def test_deletions_are_told_from_puts_of_none() -> None:
     index = encode_level(encode_packed([4, 5]), b"")
     assert is_deletion(NodeRecord(index, b"k", None), 6)
