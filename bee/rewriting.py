@@ -51,15 +51,16 @@ def brought_nodes(log: Log, seq: int, record: NodeRecord) -> Iterator[BroughtNod
         raise CorruptTree(seq, str(error)) from error
     prefix = encode_varint(seq)
     for offset, level in enumerate(levels):
-        if not level.keys:
-            continue
-        key_seq = decode_varint(level.keys[0], 0)[0]
-        block = log.get_local(key_seq)
-        # Of our own log the blocks of a live node's keys are all here.
-        if block is not None:
-            key = parse_record(key_seq, block).key
-            size_bytes = len(encode_level(b"".join(level.keys), b"".join(level.children)))
-            yield BroughtNode(prefix + encode_varint(offset), key, size_bytes)
+        # Mostly the first will do. Of a node that is alive the blocks of all keys are here, unless
+        # the disk has lost one.
+        for key_ref in level.keys:
+            key_seq = decode_varint(key_ref, 0)[0]
+            block = log.get_local(key_seq)
+            if block is not None:
+                key = parse_record(key_seq, block).key
+                size_bytes = len(encode_level(b"".join(level.keys), b"".join(level.children)))
+                yield BroughtNode(prefix + encode_varint(offset), key, size_bytes)
+                break
 
 
 class Mover:

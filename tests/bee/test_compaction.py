@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -150,6 +151,31 @@ async def test_nodes_are_brought_together() -> None:
     assert done.rewritten > 5
     # Each key's block, that with the nodes, and few in which enough of them lived.
     assert done.kept <= len(entries) + 10
+
+
+async def test_one_lost_block_costs_one_key() -> None:
+    """A node whose first key the disk has lost is not given up for that."""
+    thin, entries = await thinned()
+    compacted = 0
+    for lost in entries:
+        log = BeeLog(thin.blocks)
+        entry = await Bee(log).get(lost)
+        assert entry is not None
+        await log.clear_many([entry.seq])
+        readable = await those_that_can_be_read(log, entries)
+        with contextlib.suppress(BlockNotAvailable):
+            compacted += (await Bee(log).compact()).blocks > 0
+        assert await those_that_can_be_read(log, entries) == readable
+    assert compacted > 30
+
+
+async def those_that_can_be_read(log: BeeLog, names: Iterable[bytes]) -> set[bytes]:
+    bee = Bee(log)
+    found = set()
+    for name in names:
+        with contextlib.suppress(BlockNotAvailable):
+            found.add(name if await bee.get(name) else b"")
+    return found
 
 
 async def test_many_nodes_are_brought_by_several_blocks() -> None:
