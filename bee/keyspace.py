@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
+from hypercore.errors import UsageError
 
 if TYPE_CHECKING:
     # Only there do type variables have defaults: a bare `Bee` is a `Bee[bytes, bytes]`.
@@ -35,7 +36,8 @@ SEPARATOR = b"\0"
 class Bounds(TypedDict, Generic[T], total=False):
     """What lies between two keys, or of the history between two seqs. None is open.
 
-    The exclusive bound wins where both are given.
+    The exclusive bound wins where both are given; of the history it is `lte` that wins, as in the
+    original.
     """
 
     gt: T | None
@@ -169,7 +171,11 @@ class Keyspace(Generic[K, V]):
         reverse: bool = False,
         limit: int | None = None,
     ) -> KeyRange:
-        """The keys between these bounds, encoded: what a `Bounds` is for."""
+        """The keys between these bounds, encoded: what a `Bounds` is for.
+
+        Raises: UsageError for a limit below 0.
+        """
+        check_limit(limit)
         lower, upper = gte if gt is None else gt, lte if lt is None else lt
         includes_lower, includes_upper = gt is None, lt is None
         encoded_lower = None if lower is None else self.encode_key(lower)
@@ -187,6 +193,12 @@ class Keyspace(Generic[K, V]):
         """All keys that begin as `prefix` does, encoded."""
         encoded = self.encode_key(prefix)
         return KeyRange(encoded, _after_prefix(encoded), includes_upper=False)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises: UsageError for one below 0, which is the original's way to say that there is none."""
+    if limit is not None and limit < 0:
+        raise UsageError(f"a limit of {limit}; None is no limit")
 
 
 def _after_prefix(prefix: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ from bee.batch import Entry, decode_entries, decode_entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.diff import DiffCursor, gather
 from bee.extension import HyperbeeExtension
-from bee.keyspace import Bounds, K, Keyspace, V
+from bee.keyspace import Bounds, K, Keyspace, V, check_limit
 from bee.messages import NodeRecord
 from bee.node_reader import NodeReader, root_ref
 from bee.question import Question
@@ -164,6 +164,7 @@ class ReadableBee(ABC, Generic[K, V]):
 
         Negative bounds count back from `version`. Keys of other sub-databases are among it.
         """
+        check_limit(limit)
         version, fork, counter = self._moment()
         keyspace = Keyspace(self._keyspace.keys, self._keyspace.values)
 

@@ -1,10 +1,13 @@
-"""Codecs of keys and values."""
+"""Codecs of keys and values, bounds and limits."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 
 from bee import JSON, Bee
+from hypercore.errors import UsageError
 from tests.support.bee_log import BeeLog
 
 
@@ -20,3 +23,24 @@ async def test_json_is_what_javascript_can_read() -> None:
     assert entry is not None
     assert entry.value == b'"half of a pair: \\ud83d"'
     assert await bee.get(b"key") == (entry.seq, b"key", half)
+
+
+async def test_limits_of_the_original_are_not_taken_for_ours() -> None:
+    bee = Bee(BeeLog())
+    await bee.put(b"key", b"value")
+    for read in (bee.range, bee.history, partial(bee.diff, 1), bee.snapshot().range):
+        with pytest.raises(UsageError):
+            read(limit=-1)
+    async with bee.batch() as batch:
+        with pytest.raises(UsageError):
+            batch.range(limit=-1)
+
+
+async def test_which_bound_wins_where_both_are_given() -> None:
+    bee = Bee(BeeLog())
+    for number in range(1, 7):
+        await bee.put(b"%d" % number, b"value")
+    found = [entry.seq async for entry in bee.range(gt=b"1", gte=b"3", lt=b"4", lte=b"5")]
+    assert found == [2, 3]
+    changes = [change.seq async for change in bee.history(gt=1, gte=3, lt=4, lte=5)]
+    assert changes == [2, 3, 4, 5]
