@@ -104,6 +104,8 @@ class Bee(ReadableBee[K, V]):
     ) -> None:
         """With `always_duplicate` false, putting the value that is there writes nothing.
 
+        So it is in subs, too, where the original forgets it.
+
         `metadata` goes into the header of a bee that has none yet.
         """
         tree = Tree(log, cache_bytes)
