@@ -23,6 +23,7 @@ from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.ranges import MAX_GROUP, Results
 from bee.readable_bee import Change, Difference
 from bee.tree import ReadCounter, Tree
+from hypercore.errors import BlockNotAvailable
 
 if TYPE_CHECKING:
     from bee.bee import Bee
@@ -322,7 +323,7 @@ class KeyWatch(Generic[K, V]):
     """The entry of one key, now and after each change: `async for entry in watch`.
 
     None while there is none. Values that came and went between two looks are not seen. When the
-    log was truncated, it goes on with what is there then.
+    log was truncated, or what the watch stood at erased, it goes on with what is there then.
     """
 
     __slots__ = ("_bee", "_has_begun", "_has_told", "_key", "_told", "_watch")
@@ -351,19 +352,30 @@ class KeyWatch(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Entry[K, V] | None:
-        """Raises: CorruptTree. Cancel: nothing was told; call again."""
+        """Raises: CorruptTree, BlockNotAvailable for what is lost of the present version.
+
+        Cancel: nothing was told; call again.
+        """
         while True:
             try:
                 entry = await self._next()
             except HistoryReplaced:
-                self.__exit__(None, None, None)
-                self._watch = self._bee.watch(gte=self._key, lte=self._key)
-                self._has_begun = False
-                self.__enter__()
+                self._begin_anew()
+                continue
+            except BlockNotAvailable:
+                if self._watch.version.version == self._bee.version:
+                    raise
+                self._begin_anew()
                 continue
             if not self._has_told or entry != self._told:
                 self._has_told, self._told = True, entry
                 return entry
+
+    def _begin_anew(self) -> None:
+        self.__exit__(None, None, None)
+        self._watch = self._bee.watch(gte=self._key, lte=self._key)
+        self._has_begun = False
+        self.__enter__()
 
     async def _next(self) -> Entry[K, V] | None:
         if not self._has_begun:

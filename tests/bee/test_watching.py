@@ -257,6 +257,19 @@ async def test_compaction_keeps_what_a_watch_stands_at() -> None:
             await next_told(watch)
 
 
+async def test_one_key_that_is_erased() -> None:
+    bee = Bee(BeeLog())
+    await bee.put(b"k", b"1")
+    with bee.watch_key(b"k") as entries, bee.watch_key(b"k") as late:
+        assert await entries.__anext__() == Entry(1, b"k", b"1")
+        await bee.erase(gte=b"k")
+        with trio.fail_after(20):
+            assert await entries.__anext__() is None
+            assert await late.__anext__() is None
+        await bee.put(b"k", b"2")
+        assert await entries.__anext__() == Entry(3, b"k", b"2")
+
+
 async def test_one_key() -> None:
     bee = Bee(BeeLog())
     with bee.watch_key(b"k") as entries:
