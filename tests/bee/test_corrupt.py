@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from bee import Bee, BeeError, CorruptTree, Header, NotABee, UnknownFormat, Version
 from bee.extension_messages import DiffRequest, GetRequest, IteratorRequest
-from bee.messages import encode_level, encode_record
-from bee.node_reader import MAX_BROUGHT
+from bee.messages import MAX_BROUGHT, encode_level, encode_record
 from bee.protobuf import encode_packed
 from hypercore.encoding import encode_buffer
 from tests.support.bee_log import BeeLog, RemoteLog
@@ -362,6 +361,16 @@ async def test_a_block_with_too_many_nodes_is_not_searched_for_them() -> None:
         else:
             with pytest.raises(CorruptTree, match=f"tree node {MAX_BROUGHT} of a block"):
                 await bee.get(b"key-0")
+
+
+async def test_what_would_take_long_to_decode_is_not() -> None:
+    """15 MB of keys took 1.6 s to split, and as many bytes of levels 29 s to look through."""
+    huge_node = encode_record(encode_level(b"\1" * 5_000, b""), b"key", b"v")
+    with pytest.raises(CorruptTree, match="a level of 5003 bytes"):
+        await Bee(BeeLog([HEADER, huge_node])).get(b"key")
+    deletion = encode_record(b"\x0a\x00" * (MAX_BROUGHT + 1), b"key", None)
+    with pytest.raises(CorruptTree, match=f"more than {MAX_BROUGHT} levels"):
+        assert [change async for change in Bee(BeeLog([HEADER, deletion])).history()]
 
 
 class HugeLog(BeeLog):
