@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bee.btree import MAX_DEPTH
 from bee.protobuf import (
     as_bytes,
     as_int,
@@ -39,6 +40,9 @@ from bee.protobuf import (
     encode_packed,
     encode_varint_field,
 )
+
+MAX_SEQS = 2_176
+"""Read of one hint; all send 128 at most. The 16 MB that a message may have took 4 s to decode."""
 
 _DIFF = 14
 _NUMBER = 14
@@ -179,7 +183,10 @@ def is_hint(payload: bytes) -> bool:
 
 
 def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
-    """The messages in one payload: one, from all we know of. Raises: DecodeError."""
+    """The messages in one payload: one, from all we know of. Raises: DecodeError.
+
+    Of a list just so much is read as anybody makes use of.
+    """
     messages: list[ExtensionMessage] = []
     for number, value in decode_fields(payload):
         if number not in (1, 2, 3, _DIFF, _PUSH):
@@ -187,7 +194,7 @@ def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
         pairs = list(decode_fields(as_bytes(value)))
         fields = dict(pairs)
         if number == 1:
-            seqs = tuple(decode_packed(as_bytes(fields.get(3, b""))))
+            seqs = tuple(decode_packed(as_bytes(fields.get(3, b"")), MAX_SEQS))
             answers = as_int(fields.get(_NUMBER, 0))
             messages.append(CacheHint(seqs, as_int(fields.get(_PUSH, 0)) == 1, answers))
         elif number == 2:
@@ -221,7 +228,7 @@ def _decode_iterator(fields: dict[int, int | bytes]) -> IteratorRequest:
         lt=bound(5),
         limit=as_int(fields.get(6, 0)),
         reverse=as_int(fields.get(7, 0)) == 1,
-        checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")))),
+        checkpoint=tuple(decode_packed(as_bytes(fields.get(8, b"")), 3 * MAX_DEPTH)),
         push_from=as_int(fields.get(_PUSH, 0)),
         number=as_int(fields.get(_NUMBER, 0)),
     )

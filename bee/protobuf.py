@@ -162,11 +162,11 @@ def as_int(value: int | bytes) -> int:
     raise DecodeError("bytes where a number belongs", 0)
 
 
-def decode_packed(packed: bytes) -> list[int]:
-    """The numbers of a packed list. Raises: DecodeError."""
-    values = []
+def decode_packed(packed: bytes, limit: int | None = None) -> list[int]:
+    """The numbers of a packed list, only the first ones with a limit. Raises: DecodeError."""
+    values: list[int] = []
     offset = 0
-    while offset < len(packed):
+    while offset < len(packed) and len(values) != limit:
         value, offset = decode_varint(packed, offset)
         values.append(value)
     return values

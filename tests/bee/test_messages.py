@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bee.btree import MAX_DEPTH
 from bee.errors import NotABee, UnknownFormat
 from bee.extension_messages import (
+    MAX_SEQS,
     CacheHint,
     DiffRequest,
     ExtensionMessage,
@@ -147,6 +149,14 @@ def test_any_bytes_give_values_or_a_decode_error(data: bytes, offset: int) -> No
     ):
         with contextlib.suppress(DecodeError):
             decode()
+
+
+def test_of_lists_without_end_the_start_is_read() -> None:
+    """A hint, and a request with an iteration under way, as long as a message can be."""
+    (hint,) = decode_extension(CacheHint((7,) * 1_000_000).encode())
+    assert hint == CacheHint((7,) * MAX_SEQS)
+    (request,) = decode_extension(IteratorRequest(9, checkpoint=(5, 0, 1) * 300_000).encode())
+    assert request == IteratorRequest(9, checkpoint=(5, 0, 1) * MAX_DEPTH)
 
 
 @given(extension_messages, st.data())
