@@ -309,7 +309,7 @@ async def _resolve(nodes: Sequence[BootstrapNode]) -> list[Address]:
     for node in nodes:
         try:
             infos = await trio.socket.getaddrinfo(node.name, node.port, family=socket.AF_INET)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: it can be no name at all
             _log.warning("no address for bootstrap node %s: %s", node.name, error)
             continue
         found.append((str(infos[0][4][0]), node.port))

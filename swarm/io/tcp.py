@@ -61,6 +61,20 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     return list(await trio.open_tcp_listeners(port, host=host))
 
 
+async def open_stream(host: str, port: int) -> trio.SocketStream:
+    """Connect to a host, and tune what comes of it.
+
+    Raises: OSError, also when the host has no such name as there can be: others tell us of hosts.
+    Cancel: nothing stays open.
+    """
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except UnicodeError as error:  # it has an empty label, or one of more than 63 characters
+        raise OSError(f"{host!r} is no name of a host") from error
+    tune(stream)
+    return stream
+
+
 async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
     """Connect to the first of these addresses that answers.
 
@@ -72,9 +86,7 @@ async def dial(addresses: Sequence[Address]) -> trio.SocketStream:
     for host, port in addresses:
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                stream = await trio.open_tcp_stream(host, port)
-                tune(stream)
-                return stream
+                return await open_stream(host, port)
         except (OSError, trio.TooSlowError) as error:
             failure = error
             refusals += _is_refusal(error)

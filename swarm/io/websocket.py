@@ -29,7 +29,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from swarm.errors import PeerUnreachable
-from swarm.io.tcp import CONNECT_SECONDS, tune
+from swarm.io.tcp import CONNECT_SECONDS, open_stream
 
 FRAME_BYTES = 2**16
 """What one frame of ours holds at most; proxies buffer whole frames."""
@@ -230,9 +230,7 @@ async def dial_websocket(
     stream: trio.abc.Stream | None = None
     try:
         with trio.fail_after(2 * CONNECT_SECONDS):
-            tcp = await trio.open_tcp_stream(address.host, address.port)
-            stream = tcp
-            tune(tcp)
+            stream = tcp = await open_stream(address.host, address.port)
             if address.is_secure:
                 stream = trio.SSLStream(
                     tcp,

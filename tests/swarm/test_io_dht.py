@@ -180,7 +180,8 @@ async def test_the_name_helps_when_the_address_does_not(
 
 
 async def test_a_name_that_means_nothing_is_no_crash(quick_clock: trio.testing.MockClock) -> None:
-    async with open_dht(bootstrap=["nowhere.invalid:5"], host=LOOPBACK, port=0) as dht:
+    names = ["nowhere.invalid:5", "no..name:5"]
+    async with open_dht(bootstrap=names, host=LOOPBACK, port=0) as dht:
         with trio.fail_after(60):
             await dht.wait_bootstrapped()
         assert dht.nodes == ()

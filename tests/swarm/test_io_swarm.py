@@ -71,6 +71,15 @@ async def test_a_peer_with_another_key_than_expected_is_not_handed_over() -> Non
             assert left.opened == 0
 
 
+@pytest.mark.parametrize("where", [("no..name", 1), ("x" * 64, 1), (f"ws://{'x' * 64}/")])
+async def test_hearsay_of_a_host_that_cannot_be_harms_nobody(where: tuple[str, int] | str) -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left:
+            left.swarm.suggest_peer(where, LARGE.public_key)
+            await until(lambda: left.swarm.peers[0].failures, left)
+            assert "did not answer" in left.swarm.peers[0].last_error
+
+
 async def test_what_is_no_topic_port_or_key_is_refused_at_once() -> None:
     async with open_party(SMALL) as left:
         with pytest.raises(ValueError, match="a topic has 32 bytes, not 5"):

@@ -32,6 +32,8 @@ async def test_the_first_address_that_answers_is_taken() -> None:
         (["localhost", LOOPBACK], True),
         (["nowhere.invalid"], False),
         ([LOOPBACK, "nowhere.invalid"], False),
+        (["no..name"], False),
+        (["x" * 64], False),
     ],
 )
 async def test_a_refusal_is_told_from_silence(hosts: list[str], is_refused: bool) -> None:
