@@ -143,6 +143,6 @@ async def test_this_system_tells_what_is_stuck() -> None:
                         await trio.sleep(0.05)
                 await switch.set()
                 assert set(await accepted.recv(1000)) == set(b".")
-                await accepted.send(b"it came")
-                assert await stream.receive_some() == b"it came"
-                assert not is_stuck(stream)
+                with trio.fail_after(20):
+                    while is_stuck(stream):  # noqa: ASYNC110 - the system tells nobody
+                        await trio.sleep(0.05)
