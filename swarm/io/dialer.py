@@ -40,7 +40,6 @@ class Dialer:
         max_dials: int,
         entropy: Entropy,
     ) -> None:
-        self.is_paused = False
         self._key_pair = key_pair
         self._book = book
         self._sessions = sessions
@@ -60,7 +59,7 @@ class Dialer:
                     self._max_dials - self._dialing,
                     sessions.max_connections - len(sessions) - self._dialing,
                 )
-                if self.is_paused:
+                if sessions.is_suspended:
                     room = 0
                 for planned in self._book.plan_dials(trio.current_time(), max(room, 0)):
                     self._dialing += 1

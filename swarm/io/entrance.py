@@ -27,7 +27,6 @@ class Entrance:
     """Proves who comes in; those who do are admitted to the sessions."""
 
     def __init__(self, key_pair: KeyPair, sessions: Sessions, changes: Changes) -> None:
-        self.is_closed = False
         self._key_pair = key_pair
         self._sessions = sessions
         self._changes = changes
@@ -35,7 +34,7 @@ class Entrance:
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve an incoming connection to its end. Cancel: ends it."""
-        if self._sessions.is_full or self.is_closed:
+        if self._sessions.is_full or self._sessions.is_suspended:
             self._sessions.counters.refused += 1
             self._changes.note()
             await trio.aclose_forcefully(stream)

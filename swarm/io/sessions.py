@@ -73,6 +73,8 @@ class Sessions:
     ) -> None:
         self.counters = Counters()
         self.max_connections = max_connections
+        self.is_suspended = False
+        """Whether nobody is dialed, nor let in, for now."""
         self._own_key = own_key
         self._handler = handler
         self._firewall = firewall
@@ -153,13 +155,11 @@ class Sessions:
         key = connection.link.remote_public_key
         if key == self._own_key:
             return
-        if not self._is_welcome(key):
-            self.counters.refused += 1
-            self._changes.note()
-            if key not in self._sessions:
-                self._book.connection_closed(key, trio.current_time())
-            return
-        while (existing := self._sessions.get(key)) is not None:
+        while self._is_welcome(key):
+            existing = self._sessions.get(key)
+            if existing is None:
+                await self._serve(connection, source)
+                return
             if not await self._duplicates.is_better(connection, existing):
                 self.counters.duplicates += 1
                 return
@@ -169,10 +169,15 @@ class Sessions:
                 await existing.done.wait()
             if scope.cancelled_caught and self._sessions.get(key) is existing:
                 del self._sessions[key]
-        await self._serve(connection, source)
+        # Refused, suspended or firewalled, perhaps only while it waited to be let in.
+        self.counters.refused += 1
+        self._changes.note()
+        if key not in self._sessions:
+            self._book.connection_closed(key, trio.current_time())
 
     def _is_welcome(self, public_key: bytes) -> bool:
-        return not self._book.is_refused(public_key) and self._firewall(public_key)
+        is_shut_out = self.is_suspended or self._book.is_refused(public_key)
+        return not is_shut_out and self._firewall(public_key)
 
     async def _serve(self, connection: Connection, source: Source) -> None:
         """Run the handler; what the network does to it ends this connection only."""

@@ -52,8 +52,6 @@ class Swarm:
         book: PeerBook,
         sessions: Sessions,
         changes: Changes,
-        entrance: Entrance,
-        dialer: Dialer,
         hyperdht: HyperDht | None,
         relays: Sequence[bytes],
         entropy: Entropy,
@@ -64,8 +62,6 @@ class Swarm:
         self._book = book
         self._sessions = sessions
         self._changes = changes
-        self._entrance = entrance
-        self._dialer = dialer
         self._hyperdht = hyperdht
         self._relays = relays
         self._entropy = entropy
@@ -73,7 +69,6 @@ class Swarm:
         self._mdns: Mdns | None = None
         self._table_topics: Topics | None = None
         self._server: PeerServer | None = None
-        self._is_suspended = False
         self._resumed = trio.Event()
         self._suspended = trio.Event()
 
@@ -265,9 +260,9 @@ class Swarm:
 
     def suspend(self) -> None:
         """End all connections, and neither dial, announce nor let anybody in, until `resume`."""
-        if self._is_suspended:
+        if self._sessions.is_suspended:
             return
-        self._is_suspended = self._entrance.is_closed = self._dialer.is_paused = True
+        self._sessions.is_suspended = True
         self._suspended.set()
         self._resumed = trio.Event()
         self._sessions.end_all()
@@ -275,9 +270,9 @@ class Swarm:
 
     def resume(self) -> None:
         """Go on, perhaps on another network."""
-        if not self._is_suspended:
+        if not self._sessions.is_suspended:
             return
-        self._is_suspended = self._entrance.is_closed = self._dialer.is_paused = False
+        self._sessions.is_suspended = False
         self._suspended = trio.Event()
         self._resumed.set()
         self._book.forget_failures(trio.current_time())
@@ -318,7 +313,7 @@ class Swarm:
             lan_error=self._mdns.error if self._mdns is not None else "",
             found=sum(peer.source is Source.DHT for peer in self._book.peers),
             network_changes=counters.network_changes,
-            is_suspended=self._is_suspended,
+            is_suspended=self._sessions.is_suspended,
         )
 
     def _topics_changed(self) -> None:
@@ -343,7 +338,7 @@ class Swarm:
         while True:
             await watch.wait_changed()
             self._sessions.counters.network_changes += 1
-            if not self._is_suspended:
+            if not self._sessions.is_suspended:
                 self.network_changed()
 
     async def _use_table(self, hyperdht: HyperDht) -> None:
@@ -425,9 +420,7 @@ async def open_swarm(
     sessions = Sessions(key_pair.public_key, handler, firewall, max_connections, book, changes)
     entrance = Entrance(key_pair, sessions, changes)
     dialer = Dialer(key_pair, book, sessions, changes, hyperdht, relays, max_dials, entropy)
-    swarm = Swarm(
-        key_pair, listeners, book, sessions, changes, entrance, dialer, hyperdht, relays, entropy
-    )
+    swarm = Swarm(key_pair, listeners, book, sessions, changes, hyperdht, relays, entropy)
     async with open_background_nursery() as nursery:
         if listen is not None:
             _log.debug("listening on %s", ", ".join(map(format_address, swarm.addresses)))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from hypercore.errors import InvalidProof
 from swarm import (
@@ -305,3 +306,38 @@ async def test_a_taken_port_is_an_error_and_nobody_needs_to_listen() -> None:
         swarm.add_peer(LOOPBACK, 9)
         swarm.remove_peer(LOOPBACK, 9)
         assert swarm.peers == []
+
+
+@pytest.mark.parametrize("is_dialed", [False, True])
+async def test_who_is_on_the_way_is_not_let_in_while_suspended(is_dialed: bool) -> None:
+    with trio.fail_after(30):
+        (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
+        async with listener, open_party(SMALL) as left:
+            if is_dialed:
+                left.swarm.add_peer(LOOPBACK, listener.socket.getsockname()[1])
+                stream = await listener.accept()
+            else:
+                stream = await trio.open_tcp_stream(LOOPBACK, left.port)
+                await trio.testing.wait_all_tasks_blocked(0.1)  # it is accepted, and says nothing
+            left.swarm.suspend()
+            async with open_connection(stream, LARGE, is_initiator=not is_dialed) as connection:
+                await until(lambda: left.swarm.statistics().refused, left)
+                assert not await connection.wait_confirmed()
+            assert left.opened == 0
+            left.swarm.resume()
+            async with open_party(LARGE) as later:
+                await connect(left, later)
+
+
+async def test_who_waits_to_replace_a_connection_is_refused_with_it() -> None:
+    with trio.fail_after(30):
+        async with open_party(LARGE) as right, open_party(SMALL) as left:
+            await connect(left, right)
+            stream = await trio.open_tcp_stream(LOOPBACK, right.port)
+            async with open_connection(stream, SMALL, is_initiator=True) as second:
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                right.swarm.refuse(SMALL.public_key)
+                await right.wait(lambda: not right.open)
+                await second.send([b"hello"])
+                assert not await second.wait_confirmed()
+            assert right.opened == 1
