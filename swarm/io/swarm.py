@@ -359,7 +359,8 @@ class Swarm:
                     self._topics_changed()
                     nursery.start_soon(self._watch_table, topics)
                     await self._suspended.wait()
-            self._server = self._table_topics = None
+                    # What is joined while they are taken back waits for the next ones.
+                    self._server = self._table_topics = None
             await self._resumed.wait()
 
     async def _watch_table(self, topics: Topics) -> None:

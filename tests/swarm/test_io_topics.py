@@ -7,13 +7,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_hyperdht, open_swarm
+from swarm.announcement import Address
 from swarm.io.dht import open_bootstrap
 
 LOOPBACK = "127.0.0.1"
 TOPIC = b"\x61" * 32
+
+
+@pytest.fixture
+def quick_clock() -> trio.testing.MockClock:
+    """Jumps over timeouts, but leaves real sockets the time they need."""
+    return trio.testing.MockClock(autojump_threshold=0.1)
 
 
 async def hold(connection: Connection) -> None:
@@ -133,3 +141,37 @@ async def test_what_is_cancelled_with_its_table_does_not_wait_for_it(is_announce
                 scope.cancel()
                 await trio.sleep_forever()
         assert trio.current_time() - cancelled_at < 0.8
+
+
+async def test_what_is_joined_while_the_table_is_left_is_announced_on_resuming(
+    quick_clock: trio.testing.MockClock,
+) -> None:
+    """The farewells take a second each when nobody answers; a topic joined then was a crash."""
+    async with trio.open_nursery() as nursery:
+        address, scope = await nursery.start(_run_bootstrap)
+        async with (
+            open_hyperdht(bootstrap=[address], host=LOOPBACK, port=0, is_open=True) as hyperdht,
+            open_swarm(
+                KeyPair.from_seed(bytes(32)), hold, listen=None, lan=False, hyperdht=hyperdht
+            ) as swarm,
+        ):
+            await swarm.join(TOPIC)
+            await swarm.wait_announced()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            swarm.suspend()
+            for number in range(30):
+                await trio.sleep(0.1)
+                await swarm.join(bytes((number,)) * 32)
+            async with open_bootstrap(*address):
+                swarm.resume()
+                await swarm.wait_announced()
+
+
+async def _run_bootstrap(
+    task_status: trio.TaskStatus[tuple[Address, trio.CancelScope]],
+) -> None:
+    with trio.CancelScope() as scope:
+        async with open_bootstrap(LOOPBACK, 0) as boot:
+            task_status.started((boot.address, scope))
+            await trio.sleep_forever()
