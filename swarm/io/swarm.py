@@ -266,7 +266,7 @@ class Swarm:
         self._suspended.set()
         self._resumed = trio.Event()
         self._sessions.end_all()
-        self._changes.note()
+        self._topics_changed()
 
     def resume(self) -> None:
         """Go on, perhaps on another network."""
@@ -278,7 +278,7 @@ class Swarm:
         self._book.forget_failures(trio.current_time())
         if self._hyperdht is not None:
             self._hyperdht.wake_up()
-        self._changes.note()
+        self._topics_changed()
 
     def network_changed(self) -> None:
         """Find out what is different: announce again, look up again, dial again.
@@ -319,7 +319,8 @@ class Swarm:
     def _topics_changed(self) -> None:
         self._changes.note()
         if self._mdns is not None:
-            self._mdns.announce(sorted(t for t, i in self._interests.items() if i.is_server))
+            announced = sorted(t for t, i in self._interests.items() if i.is_server)
+            self._mdns.announce(() if self._sessions.is_suspended else announced)
         if self._table_topics is not None:
             self._table_topics.keep(self._interests)
 

@@ -85,6 +85,26 @@ async def test_who_leaves_all_topics_is_not_seen_any_more() -> None:
             assert second.connections == ()
 
 
+async def test_who_is_suspended_is_not_seen_until_it_resumes() -> None:
+    with trio.fail_after(60):
+        async with (
+            open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as first,
+            open_swarm(KEYS[1], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as second,
+        ):
+            await second.join(TOPIC)
+            await first.join(TOPIC)
+            await until(lambda: second.peers, second)
+            await wait_connections(second, 1)
+            first.suspend()
+            await until(lambda: not second.peers, second)
+            await first.join(OTHER)
+            await first.wait_announced()
+            assert second.peers == []
+            first.resume()
+            await until(lambda: second.peers, second)
+            await wait_connections(second, 1)
+
+
 async def test_a_network_without_multicast_is_reported_and_harmless() -> None:
     # An address that is not ours: joining a multicast group on it fails.
     with trio.fail_after(60):
