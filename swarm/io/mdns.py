@@ -83,8 +83,8 @@ class Mdns:
     async def _run(self) -> None:
         """Keep an instance of zeroconf running for the interfaces that there are."""
         while True:
-            addresses = await self._in_thread(_local_addresses)
             try:
+                addresses = await self._in_thread(_local_addresses)
                 # zeroconf would find out as well, but leak a socket each time.
                 missing = set(self._interfaces or ()).difference(addresses)
                 if missing or not addresses:

@@ -63,7 +63,7 @@ class NetworkWatch:
 
     async def run(self) -> None:
         """Look, when there may be something to see; runs until cancelled."""
-        before = self._read()
+        before = self._look()
         apart = time.time() - trio.current_time()
         with _open_routing_socket() as routing:
             while True:
@@ -75,10 +75,17 @@ class NetworkWatch:
                 if now_apart - apart > SLEEP_SECONDS:
                     self._note(NetworkChange.WOKE_UP)
                 apart = now_apart
-                now = self._read()
-                if now != before:
+                now = self._look() or before
+                if before is not None and now != before:
                     self._note(NetworkChange.MOVED)
                 before = now
+
+    def _look(self) -> Fingerprint | None:
+        """None when it cannot be told just now: asking the system takes a file, too."""
+        try:
+            return self._read()
+        except OSError:
+            return None
 
     def _note(self, change: NetworkChange) -> None:
         _log.info("the network may be another one: this machine has %s", change.value)

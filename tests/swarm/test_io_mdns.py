@@ -12,7 +12,8 @@ import zeroconf
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_swarm
 from swarm.announcement import Announcement, create_instance_name
-from swarm.io.mdns import SERVICE_TYPE
+from swarm.io.mdns import SERVICE_TYPE, open_mdns
+from tests.support.no_more_files import no_more_files
 
 LOOPBACK = "127.0.0.1"
 TOPIC, OTHER = b"\x11" * 32, b"\x12" * 32
@@ -103,6 +104,13 @@ async def test_who_is_suspended_is_not_seen_until_it_resumes() -> None:
             first.resume()
             await until(lambda: second.peers, second)
             await wait_connections(second, 1)
+
+
+async def test_a_machine_without_another_file_is_reported_and_harmless() -> None:
+    with trio.fail_after(20), no_more_files():
+        async with open_mdns(create_instance_name(), LOOPBACK, 1, interfaces=[LOOPBACK]) as mdns:
+            await mdns.receive()
+            assert "open files" in mdns.error
 
 
 async def test_a_network_without_multicast_is_reported_and_harmless() -> None:

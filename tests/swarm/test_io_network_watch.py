@@ -34,9 +34,11 @@ class _Machine:
     """Which network it is on, as the test says."""
 
     def __init__(self) -> None:
-        self.now = HOME
+        self.now: Fingerprint | None = HOME
 
     def read(self) -> Fingerprint:
+        if self.now is None:
+            raise OSError("too many open files")
         return self.now
 
 
@@ -53,6 +55,21 @@ async def test_another_address_is_noticed_once(autojump_clock: trio.testing.Mock
         with trio.move_on_after(3 * POLL_SECONDS) as scope:
             await watch.wait_changed()
         assert scope.cancelled_caught, "it has been told"
+
+
+@pytest.mark.parametrize("first", [HOME, None])
+async def test_a_look_that_fails_is_no_change(
+    autojump_clock: trio.testing.MockClock, first: Fingerprint | None
+) -> None:
+    machine = _Machine()
+    machine.now = first
+    async with open_network_watch(machine.read) as watch:
+        for machine.now in (None, HOME):
+            with trio.move_on_after(3 * POLL_SECONDS) as scope:
+                await watch.wait_changed()
+            assert scope.cancelled_caught
+        machine.now = CAFE
+        assert await watch.wait_changed() is NetworkChange.MOVED
 
 
 async def test_a_machine_that_slept_is_told_so(
