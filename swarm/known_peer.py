@@ -117,6 +117,12 @@ class KnownPeer:
         is_hearsay = self.source is Source.TOLD and self.public_key is None
         return (is_found or is_hearsay) and self.failures > MAX_UNPROVEN_FAILURES
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it was found by topics, or named, that nobody is interested in any more."""
+        is_found = self.source is Source.DHT and self.state is not PeerState.DIALING
+        return is_found and not self.is_wanted
+
     def info(self, *, is_connected: bool) -> PeerInfo:
         """The same for people."""
         return PeerInfo(

@@ -198,6 +198,7 @@ class PeerBook:
         peer = self._peers.get(_name_of(public_key))
         if peer is not None:
             peer.is_explicit = False
+            self._forget_if_left(peer)
 
     def peer_found(
         self,
@@ -211,6 +212,7 @@ class PeerBook:
         if peer is not None:
             peer.found_topics |= topics & self._topics
             peer.match(self._topics, now)
+            self._forget_if_left(peer)
 
     def neighbor_left(self, name: str) -> None:
         """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
@@ -271,7 +273,7 @@ class PeerBook:
                 peer.missed_until = -math.inf
         self._postpone(peer, now)
         is_gone = peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS
-        if is_gone or peer.is_forgettable:
+        if is_gone or peer.is_forgettable or peer.is_left:
             del self._peers[name]
 
     def dial_succeeded(self, name: str, public_key: bytes) -> None:
@@ -282,6 +284,7 @@ class PeerBook:
             peer.state = PeerState.CONNECTED
             peer.refusals = 0
             peer.last_error = ""
+            self._forget_if_left(peer)
 
     def found_ourselves(self, name: str) -> None:
         """What answered there was this node: do not dial it again."""
@@ -369,8 +372,14 @@ class PeerBook:
         peer.postpone(now, jitter=int.from_bytes(self.entropy(2), "little") / 2**18)
 
     def _match_all(self, now: float) -> None:
-        for peer in self._peers.values():
+        for peer in list(self._peers.values()):
             peer.match(self._topics, now)
+            self._forget_if_left(peer)
+
+    def _forget_if_left(self, peer: KnownPeer) -> None:
+        """Make room for those who are found by other topics. Its connection stays."""
+        if peer.is_left:
+            del self._peers[peer.name]
 
 
 def _name_of(public_key: bytes) -> str:

@@ -439,6 +439,25 @@ def test_a_key_that_was_asked_for_is_dialed_on_and_others_are_bounded() -> None:
     assert book.plan_dials(now, 9) == []
 
 
+def test_who_is_wanted_no_more_makes_room() -> None:
+    book = PeerBook("me")
+    book.join(FOUND_TOPIC, 0.0)
+    for index in range(MAX_FOUND_PEERS):
+        book.peer_found(index.to_bytes(32, "big"), RELAYS, frozenset((FOUND_TOPIC,)), 0.0)
+    failing, answering = book.plan_dials(0.0, 2)
+    book.leave(FOUND_TOPIC, 1.0)
+    assert {peer.name for peer in book.peers} == {failing.name, answering.name}, "being dialed"
+    book.dial_failed(failing.name, "silence", 2.0)
+    book.dial_succeeded(answering.name, bytes(32))
+    book.add_key(OTHER, (), 3.0)
+    book.remove_key(OTHER)
+    book.peer_found(FOUND_KEY, RELAYS, frozenset((FOUND_TOPIC,)), 3.0)
+    assert book.peers == [], "what was asked for earlier comes too late"
+    book.join(TOPIC, 4.0)
+    book.peer_found(FOUND_KEY, RELAYS, frozenset((TOPIC,)), 4.0)
+    assert names(book, 4.0) == [encode_id(FOUND_KEY)]
+
+
 def test_on_another_network_what_failed_is_tried_at_once() -> None:
     book = PeerBook("me")
     book.add_key(FOUND_KEY, (), 0.0)
