@@ -189,7 +189,7 @@ class PeerBook:
 
     def add_key(self, public_key: bytes, relay_addresses: Sequence[Address], now: float) -> None:
         """Keep a connection with a key, wherever the table finds it."""
-        peer = self._upsert_found(public_key, relay_addresses, now)
+        peer = self._upsert_found(public_key, relay_addresses, now, is_named=True)
         if peer is not None:
             peer.is_explicit = True
 
@@ -346,13 +346,19 @@ class PeerBook:
         return sum(peer.source is source for peer in self._peers.values())
 
     def _upsert_found(
-        self, public_key: bytes, relay_addresses: Sequence[Address], now: float
+        self,
+        public_key: bytes,
+        relay_addresses: Sequence[Address],
+        now: float,
+        *,
+        is_named: bool = False,
     ) -> KnownPeer | None:
-        """Remember a key; None when there are too many, or it is refused."""
+        """Remember a key; None when it is refused, or was only found and there are too many."""
         name = _name_of(public_key)
         peer = self._peers.get(name)
         if peer is None:
-            if self._count(Source.DHT) >= MAX_FOUND_PEERS or public_key in self._refused:
+            is_full = not is_named and self._count(Source.DHT) >= MAX_FOUND_PEERS
+            if is_full or public_key in self._refused:
                 return None
             peer = self._peers[name] = KnownPeer(name, Source.DHT, ())
             peer.expected_key, peer.next_attempt = public_key, now

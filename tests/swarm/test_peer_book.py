@@ -434,7 +434,10 @@ def test_a_key_that_was_asked_for_is_dialed_on_and_others_are_bounded() -> None:
     for index in range(MAX_FOUND_PEERS + 5):
         book.peer_found(index.to_bytes(32, "big"), RELAYS, frozenset((FOUND_TOPIC,)), now)
     assert len(book.peers) == MAX_FOUND_PEERS
+    book.add_key(OTHER, (), now)
+    assert encode_id(OTHER) in names(book, now), "whom strangers name displaces nobody"
     book.remove_key(FOUND_KEY)
+    book.remove_key(OTHER)
     book.leave(FOUND_TOPIC, now)
     assert book.plan_dials(now, 9) == []
 
