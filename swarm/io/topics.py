@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -82,6 +83,9 @@ class Topics:
         self._interests: dict[bytes, Interest] = {}
         self._refreshed: dict[bytes, Wakeup] = {}
         self._announced: set[bytes] = set()
+        # Where nodes hold a topic for us; one task at a time has to do with it.
+        self._stored: dict[bytes, Sequence[Address]] = {}
+        self._turns: WeakValueDictionary[bytes, trio.Lock] = WeakValueDictionary()
         self._changed = trio.Event()
         self._found: dict[bytes, TopicPeer] = {}
         self._news = Wakeup()
@@ -96,7 +100,8 @@ class Topics:
             interest = self._interests[topic] = interests[topic]
             scope = self._scopes[topic] = trio.CancelScope()
             refreshed = self._refreshed[topic] = Wakeup()
-            self._nursery.start_soon(self._keep, topic, interest, scope, refreshed)
+            turn = self._turns.setdefault(topic, trio.Lock())
+            self._nursery.start_soon(self._keep, topic, interest, scope, refreshed, turn)
 
     def refresh(self, topic: bytes | None = None) -> None:
         """Announce and look up a topic again now, or all of them."""
@@ -128,33 +133,50 @@ class Topics:
         return found
 
     async def _keep(
-        self, topic: bytes, interest: Interest, scope: trio.CancelScope, refreshed: Wakeup
+        self,
+        topic: bytes,
+        interest: Interest,
+        scope: trio.CancelScope,
+        refreshed: Wakeup,
+        turn: trio.Lock,
     ) -> None:
-        """One topic, until it is left."""
-        closest: tuple[Address, ...] = ()
-        is_first = True
-        try:
-            with scope:
-                if interest.is_server:
-                    await self._server.wait_announced()
-                while True:
-                    result = await self._walk(topic, interest, closest, clear=is_first)
-                    closest = tuple(reply.source for reply in result.closest)
-                    is_done = result.stored if interest.is_server else bool(closest)
-                    is_first = is_first and not is_done
-                    seconds = RETRY_SECONDS
-                    if is_done:
-                        jitter = int.from_bytes(self._entropy(2), "little") / 2**16
-                        seconds = REFRESH_SECONDS + jitter * JITTER_SECONDS
-                        self._announced.add(topic)
-                        self._changed.set()
-                        self._changed = trio.Event()
-                    with trio.move_on_after(seconds):
-                        await refreshed.wait()
-        finally:
-            if interest.is_server and not is_first:
-                with self._dht.driver.farewell(FAREWELL_SECONDS):
-                    await self._forget(topic, closest)
+        """One topic, until it is left.
+
+        Who joins it anew waits until it is taken back: that would hit the new announcement.
+        """
+        with scope:
+            async with turn:
+                try:
+                    await self._keep_fresh(topic, interest, refreshed)
+                finally:
+                    if topic in self._stored and not self._is_taken_over(topic, scope):
+                        with self._dht.driver.farewell(FAREWELL_SECONDS):
+                            await self._forget(topic, self._stored.pop(topic))
+
+    async def _keep_fresh(self, topic: bytes, interest: Interest, refreshed: Wakeup) -> None:
+        """Announce and look up, again and again; runs until cancelled."""
+        closest = self._stored.get(topic, ())
+        if interest.is_server:
+            await self._server.wait_announced()
+        while True:
+            result = await self._walk(topic, interest, closest, clear=topic not in self._stored)
+            closest = tuple(reply.source for reply in result.closest)
+            if result.stored and interest.is_server:
+                self._stored[topic] = closest
+            seconds = RETRY_SECONDS
+            if result.stored if interest.is_server else closest:
+                jitter = int.from_bytes(self._entropy(2), "little") / 2**16
+                seconds = REFRESH_SECONDS + jitter * JITTER_SECONDS
+                self._announced.add(topic)
+                self._changed.set()
+                self._changed = trio.Event()
+            with trio.move_on_after(seconds):
+                await refreshed.wait()
+
+    def _is_taken_over(self, topic: bytes, scope: trio.CancelScope) -> bool:
+        """Whether another task than the one with this scope goes on to announce a topic."""
+        is_same = self._scopes.get(topic) is scope
+        return not is_same and topic in self._interests and self._interests[topic].is_server
 
     async def _walk(
         self, topic: bytes, interest: Interest, remembered: Sequence[Address], *, clear: bool

@@ -12,7 +12,8 @@ import trio.testing
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_hyperdht, open_swarm
 from swarm.announcement import Address
-from swarm.io.dht import open_bootstrap
+from swarm.dht.reachability import Role
+from swarm.io.dht import open_bootstrap, open_dht
 
 LOOPBACK = "127.0.0.1"
 TOPIC = b"\x61" * 32
@@ -96,6 +97,52 @@ async def test_who_turns_into_a_client_is_found_no_more() -> None:
         assert client.statistics().found == 0
         with pytest.raises(ValueError, match="as a server, as a client"):
             await client.join(TOPIC, is_server=False, is_client=False)
+
+
+async def test_a_topic_joined_anew_is_not_taken_back_any_more() -> None:
+    """Where walks take several steps, taking it back was slower than announcing it."""
+
+    async def count_holders() -> int:
+        return len([found.source async for found in network[1].lookup(TOPIC)])
+
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            network = [await enter(open_bootstrap(LOOPBACK, 0))]
+            boot = [network[0].address]
+            for _ in range(30):
+                opened = open_dht(
+                    bootstrap=boot, host=LOOPBACK, port=0, role=Role.PERSISTENT, is_open=True
+                )
+                network.append(await enter(opened))
+                await network[-1].wait_bootstrapped()
+            hyperdht = await enter(
+                open_hyperdht(bootstrap=boot, host=LOOPBACK, port=0, is_open=True)
+            )
+            await hyperdht.dht.wait_bootstrapped()
+            swarm = await enter(
+                open_swarm(
+                    KeyPair.from_seed(bytes(32)), hold, listen=None, lan=False, hyperdht=hyperdht
+                )
+            )
+            await swarm.join(TOPIC)
+            await swarm.wait_announced()
+            holders = await count_holders()
+            assert holders > 10
+            for limit in range(3):
+                await swarm.join(TOPIC, limit=limit)
+                await swarm.wait_announced()
+                assert await count_holders() == holders
+                await swarm.leave(TOPIC)
+                await swarm.join(TOPIC)
+                await swarm.wait_announced()
+                assert await count_holders() == holders
+            await swarm.join(TOPIC, limit=9)
+            await trio.testing.wait_all_tasks_blocked()
+            await swarm.leave(TOPIC)
+            await swarm.join(TOPIC, is_server=False)
+            await swarm.wait_announced()
+            assert await count_holders() == 0
 
 
 async def test_one_look_up_brings_no_more_than_the_limit() -> None:
