@@ -132,13 +132,15 @@ class Flight:
     ) -> None:
         """These have arrived, too. Requires unacked_seq <= start < stop <= next_seq of each."""
         known = self._known_ranges
-        for start, stop in ranges:
+        told = 0
+        for start, stop in sorted(ranges):
             # A range that grew by one packet is not looked through again from its start: with
-            # hundreds of packets under way that would be most of the work at 1 % loss.
-            first = known.get(start, start)
+            # hundreds of packets under way that would be most of the work at 1 % loss. Nor is what
+            # ranges share, who have no reason to: 250 of them cost a sixth of a second.
+            first = max(known.get(start, start), told)
             if first < stop:
                 self.sacked += self._take(first, stop, now, arrivals)
-                known[start] = stop
+                known[start] = told = stop
         if len(known) > _MAX_KNOWN_RANGES:
             self._known_ranges = {}
 
