@@ -27,6 +27,7 @@ from swarm.announcement import Address, Announcement
 from swarm.known_peer import KnownPeer, PeerInfo, PeerState, Source
 
 STABLE_SECONDS = 15.0
+OURSELVES_SECONDS = 60.0
 MISSED_SECONDS = 3600.0
 """For so long a peer that was connected is missed, and dialed every `MISSED_BACK_OFF_SECONDS`: it
 is back within seconds when its network is, also after many failures."""
@@ -97,7 +98,8 @@ class PeerBook:
     def has_untried(self) -> bool:
         """Whether a peer that is wanted was not dialed yet, or is being dialed."""
         return any(
-            peer.state is PeerState.DIALING or (self._may_dial(peer) and not peer.failures)
+            peer.state is PeerState.DIALING
+            or (peer.state is PeerState.WAITING and self._may_dial(peer) and not peer.failures)
             for peer in self._peers.values()
         )
 
@@ -286,11 +288,15 @@ class PeerBook:
             peer.last_error = ""
             self._forget_if_left(peer)
 
-    def found_ourselves(self, name: str) -> None:
-        """What answered there was this node: do not dial it again."""
+    def found_ourselves(self, name: str, now: float) -> None:
+        """What answered there was this node: dial it again much later.
+
+        A name may be that of many nodes, and an address another one's when we have left it.
+        """
         peer = self._peers.get(name)
         if peer is not None:
             peer.state = PeerState.OURSELVES
+            peer.next_attempt = now + OURSELVES_SECONDS
 
     def connection_opened(self, public_key: bytes, now: float) -> None:
         """There is a connection with this key: peers known to have it need no dial."""
@@ -368,7 +374,7 @@ class PeerBook:
 
     def _may_dial(self, peer: KnownPeer) -> bool:
         return (
-            peer.state is PeerState.WAITING
+            peer.state in (PeerState.WAITING, PeerState.OURSELVES)
             and peer.is_wanted
             and (peer.key not in self._connected or peer.key in self._doubted)
             and peer.key not in self._refused

@@ -81,7 +81,7 @@ class Dialer:
                 self._dialing -= 1
                 is_dialing = False
                 if key == self._key_pair.public_key:
-                    self._book.found_ourselves(planned.name)
+                    self._book.found_ourselves(planned.name, trio.current_time())
                     return
                 self._book.dial_succeeded(planned.name, key)
                 await self._sessions.admit(connection, planned.source)

@@ -19,6 +19,7 @@ from swarm.peer_book import (
     MAX_REFUSALS,
     MAX_TOLD_PEERS,
     MISSED_SECONDS,
+    OURSELVES_SECONDS,
     STABLE_SECONDS,
     PeerBook,
 )
@@ -202,20 +203,28 @@ def test_removed_peers_are_forgotten() -> None:
     book.remove_static("a", 1)
     book.dial_failed("a:1", "", 0.0)
     book.dial_succeeded("a:1", KEY)
-    book.found_ourselves("a:1")
+    book.found_ourselves("a:1", 1.0)
     assert book.peers == []
 
 
-def test_ourselves_and_refused_keys_are_left_alone() -> None:
+def test_ourselves_are_dialed_a_minute_later_and_refused_keys_never() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
     book.plan_dials(0.0, 1)
-    book.found_ourselves("a:1")
+    book.found_ourselves("a:1", 1.0)
     book.add_static("b", 1, KEY, 0.0)
     book.refuse(KEY)
     assert book.is_refused(KEY)
-    assert book.deadline is None
+    assert not book.has_untried
+    assert names(book, 1.0 + OURSELVES_SECONDS - 0.1) == []
+    assert book.deadline == 1.0 + OURSELVES_SECONDS
     assert {peer.state for peer in book.peers} == {PeerState.OURSELVES, PeerState.WAITING}
+    assert names(book, 1.0 + OURSELVES_SECONDS) == ["a:1"]
+    book.dial_succeeded("a:1", OTHER)
+    assert book.peers[0].state is PeerState.CONNECTED, "there are others of that name"
+    book.found_ourselves("a:1", 99.0)
+    book.forget_failures(100.0)
+    assert names(book, 100.0) == ["a:1"], "on another network it may be another one's"
 
 
 def test_neighbors_without_a_common_topic_are_not_dialed() -> None:
