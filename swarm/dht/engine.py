@@ -2,7 +2,7 @@
 
 Datagrams, calls and queries go in, datagrams and answers come out. By itself it finds its
 neighbors, keeps its table fresh, learns how the world sees it, and answers what others ask. What
-it does is decided elsewhere (`requests`, `query`, `neighborhood`, `reachability`, `responder`);
+it does is decided elsewhere (`requests`, `walks`, `neighborhood`, `reachability`, `responder`);
 here it is put together.
 
 Source: dht-rpc 6.27.0 index.js.
@@ -35,24 +35,12 @@ from swarm.dht.messages import (
     Response,
     decode_address,
     decode_datagram,
-    encode_address,
     node_id,
 )
 from swarm.dht.neighborhood import Check, Introduction, Neighborhood, Ping, Swap
 from swarm.dht.payloads import PeerRecord, peer_target
-from swarm.dht.purposes import Errands, ForQuery, ForUser, Hint, Purpose, QuickProbe, Running
-from swarm.dht.query import (
-    CONCURRENCY,
-    Ask,
-    Finished,
-    HintDown,
-    Query,
-    QueryOutput,
-    QueryPlan,
-    QueryResult,
-    Replied,
-    Reply,
-)
+from swarm.dht.purposes import Errands, ForQuery, ForUser, Hint, Purpose, QuickProbe
+from swarm.dht.query import Query, QueryPlan
 from swarm.dht.reachability import (
     Probe,
     Role,
@@ -76,10 +64,14 @@ from swarm.dht.responder import Responder
 from swarm.dht.router import Asked, PeerAsked
 from swarm.dht.routing_table import ROW_SIZE, RoutingTable
 from swarm.dht.startup import Phase, Startup
-
-BACKGROUND_CONCURRENCY = 2
-MAX_HINTS_PER_TICK = 50
-_QUIET_REQUESTS = 3  # fewer under way: a background query may hurry
+from swarm.dht.walks import (
+    BACKGROUND_CONCURRENCY,
+    Errand,
+    SearchFinished,
+    SearchReplied,
+    WalkOutput,
+    Walks,
+)
 
 
 class DhtEngine:
@@ -103,11 +95,11 @@ class DhtEngine:
         self._health = HealthMonitor()
         self._malformed = 0
         self._errands = Errands()
+        self._walks = Walks(self._errands)
         self._startup = Startup(
             is_persistent=settings.role is Role.PERSISTENT,
             is_firewalled=self._standing.is_firewalled,
         )
-        self._hints_this_tick = 0
 
     @property
     def table(self) -> RoutingTable:
@@ -203,14 +195,11 @@ class DhtEngine:
 
     def hold_query(self, number: int) -> None:
         """Let a query visit nobody else for now, nor come to an end."""
-        running = self._errands.running(number)
-        if running is not None:
-            running.query.hold()
+        self._walks.hold(number)
 
     def resume_query(self, number: int, now: float) -> list[EngineOutput]:
         """Let it go on."""
-        running = self._errands.running(number)
-        return [] if running is None else self._run(number, running.query.go_on(), now)
+        return self._follow_walks(self._walks.resume(number), now)
 
     def serve(self, record: PeerRecord) -> None:
         """Take handshakes and hole punches for a key of ours, as `PeerAsked`.
@@ -312,9 +301,8 @@ class DhtEngine:
                     digested += self._answered(output, now)
                 case Delayed(handle, call):
                     purpose = self._errands.of(handle)
-                    if isinstance(purpose, ForQuery) and not purpose.is_commit:
-                        query = self._query_of(purpose)
-                        digested += self._run(purpose.query, query.delayed(call.to), now)
+                    if isinstance(purpose, ForQuery):
+                        digested += self._follow_walks(self._walks.delayed(purpose, call), now)
                 case TimedOut():
                     digested += self._timed_out(output, now)
                 case _:
@@ -338,13 +326,8 @@ class DhtEngine:
             case QuickProbe():
                 self._startup.probe_answered()
                 return outputs
-            case ForQuery(number, is_commit):
-                query = self._query_of(purpose)
-                if is_commit:
-                    steps = query.commit_answered(response.error)
-                else:
-                    steps = query.answered(source, response, answered.seconds)
-                return outputs + self._run(number, steps, now)
+            case ForQuery():
+                return outputs + self._follow_walks(self._walks.answered(purpose, answered), now)
             case Probe(_, test):
                 settled = self._standing.probe_answered(test, response.to, answered.via)
                 return outputs + self._follow_standing(settled, now)
@@ -367,10 +350,8 @@ class DhtEngine:
         match purpose:
             case ForUser() | Hint() | QuickProbe():
                 return []
-            case ForQuery(number, is_commit):
-                query = self._query_of(purpose)
-                steps = query.commit_timed_out() if is_commit else query.timed_out(call.to)
-                return self._run(number, steps, now)
+            case ForQuery():
+                return self._follow_walks(self._walks.timed_out(purpose, call), now)
             case Probe(_, test):
                 return self._follow_standing(self._standing.probe_timed_out(test), now)
             case Check() | Swap() | Introduction():
@@ -393,59 +374,36 @@ class DhtEngine:
         if len(nodes) < ROW_SIZE:
             nodes += self.bootstrap
         query = Query(plan, self.table.own_id, nodes, remembered)
-        number = self._errands.begin_query(query, is_background=is_background)
-        return number, self._run(number, query.start(), now)
+        number, steps = self._walks.start(query, is_background=is_background)
+        return number, self._follow_walks(steps, now)
 
-    def _query_of(self, purpose: ForQuery) -> Query:
-        """That of a request which is under way: it ends when its query does."""
-        running = self._errands.running(purpose.query)
-        assert running is not None
-        return running.query
-
-    def _run(self, number: int, steps: Sequence[QueryOutput], now: float) -> list[EngineOutput]:
+    def _follow_walks(self, steps: Sequence[WalkOutput], now: float) -> list[EngineOutput]:
         outputs: list[EngineOutput] = []
         for step in steps:
-            running = self._errands.running(number)
-            if running is None:
-                break  # ended by what an earlier step led to
             match step:
-                case Ask(call, is_commit):
-                    outputs += self._open(call, ForQuery(number, is_commit), now)
-                case HintDown(to, about):
-                    outputs += self._hint_down(to, about, now)
-                case Replied(reply):
-                    outputs += self._query_replied(number, running, reply, now)
-                case Finished(result):
+                case Errand(call, purpose):
+                    outputs += self._open(call, purpose, now)
+                case QueryReplied():
+                    outputs.append(step)
+                case QueryFinished(number):
                     self.cancel_query(number)
-                    outputs += self._query_finished(number, running, result, now)
+                    outputs.append(step)
+                case SearchReplied(number, source):
+                    outputs += self._search_replied(number, source, now)
+                case SearchFinished(number):
+                    self.cancel_query(number)
+                    outputs += self._search_finished(number, now)
                 case _:
                     assert_never(step)
         return outputs
 
-    def _hint_down(self, to: Address, about: Address, now: float) -> list[EngineOutput]:
-        if self._hints_this_tick >= MAX_HINTS_PER_TICK:
-            return []
-        self._hints_this_tick += 1
-        hint = Call(to, Internal.DOWN_HINT, True, value=encode_address(about))
-        return self._open(hint, Hint(), now)
-
-    def _query_replied(
-        self, number: int, running: Running, reply: Reply, now: float
-    ) -> list[EngineOutput]:
-        if not running.is_background:
-            return [QueryReplied(number, reply)]
-        is_quiet = len(self._requests) < _QUIET_REQUESTS
-        running.query.concurrency = CONCURRENCY if is_quiet else BACKGROUND_CONCURRENCY
+    def _search_replied(self, number: int, source: Address, now: float) -> list[EngineOutput]:
+        self._walks.pace(number, len(self._requests))
         if not self._startup.takes_probe(number):
             return []
-        probe = ask_to_reach(reply.source, self.settings.server_port)
-        return self._open(probe, QuickProbe(), now)
+        return self._open(ask_to_reach(source, self.settings.server_port), QuickProbe(), now)
 
-    def _query_finished(
-        self, number: int, running: Running, result: QueryResult, now: float
-    ) -> list[EngineOutput]:
-        if not running.is_background:
-            return [QueryFinished(number, result)]
+    def _search_finished(self, number: int, now: float) -> list[EngineOutput]:
         if not self._startup.ends_round(number):
             return []
         if self._startup.is_test_worthwhile:
@@ -506,7 +464,7 @@ class DhtEngine:
         chores = self._neighborhood.tick(len(self._requests), now)
         if chores.has_slept:
             self._forget_standing(now)
-        self._hints_this_tick = 0
+        self._walks.tick()
         statistics = self._requests.statistics
         self._health.tick(statistics.answers, statistics.timeouts)
         self._responder.records.expire(now)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.announcement import Address
-from swarm.dht.engine import MAX_HINTS_PER_TICK, DhtEngine
+from swarm.dht.engine import DhtEngine
 from swarm.dht.interface import Settings
 from swarm.dht.messages import Internal, Request, Response, decode_datagram, encode_address, node_id
 from swarm.dht.neighborhood import MAX_INTRODUCTIONS
@@ -20,6 +20,7 @@ from swarm.dht.reachability import STABLE_SECONDS, Role
 from swarm.dht.requests import MAX_REQUESTS, Answered, Call, TimedOut, Transmit, Via
 from swarm.dht.routing_table import distance
 from swarm.dht.upkeep import REFRESH_SECONDS
+from swarm.dht.walks import MAX_HINTS_PER_TICK
 from tests.support.dht_network import (
     UNIX_MS,
     Nat,
