@@ -106,8 +106,9 @@ class Swarm:
         """Announce a topic (32 bytes), and connect to those who announce it.
 
         As a server only we are found, as a client only we find; `limit` bounds how many peers one
-        look-up in the table may bring. Joined once more, the last word counts. Returns at once;
-        `wait_announced` waits for the network.
+        look-up in the table may bring. Joined once more, the last word counts. On the local network
+        the first `swarm.announcement.MAX_TOPICS` are announced, and all are recognized. Returns at
+        once; `wait_announced` waits for the network.
 
         Raises: ValueError for neither server nor client, and for what is no topic.
         Cancel: joined, or not, but never half.
@@ -319,7 +320,8 @@ class Swarm:
     def _topics_changed(self) -> None:
         self._changes.note()
         if self._mdns is not None:
-            announced = sorted(t for t, i in self._interests.items() if i.is_server)
+            # Not all may fit: whoever has many began with those that all of them have in common.
+            announced = [t for t, i in self._interests.items() if i.is_server]
             self._mdns.announce(() if self._sessions.is_suspended else announced)
         if self._table_topics is not None:
             self._table_topics.keep(self._interests)

@@ -11,7 +11,7 @@ import zeroconf
 
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_swarm
-from swarm.announcement import Announcement, create_instance_name
+from swarm.announcement import MAX_TOPICS, Announcement, create_instance_name
 from swarm.io.mdns import SERVICE_TYPE, open_mdns
 from tests.support.no_more_files import no_more_files
 
@@ -64,6 +64,22 @@ async def test_neighbors_with_a_common_topic_find_each_other_and_others_do_not(
             # A goodbye takes the names away at once.
             await until(lambda: not any(TOPIC in peer.topics for peer in first.peers), first)
             await wait_connections(first, 0)
+
+
+async def test_what_was_joined_first_is_announced_however_much_is_joined_later() -> None:
+    """The lowest 24 were: two nodes with as many mirrors each did not see one another."""
+    common = b"\xff" * 32
+    with trio.fail_after(60):
+        async with (
+            open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as first,
+            open_swarm(KEYS[1], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as second,
+        ):
+            for swarm in (first, second):
+                await swarm.join(common)
+                for number in range(MAX_TOPICS):
+                    await swarm.join(bytes((number,)) + swarm.public_key[1:])
+            await wait_connections(first, 1)
+            await wait_connections(second, 1)
 
 
 async def test_who_leaves_all_topics_is_not_seen_any_more() -> None:
