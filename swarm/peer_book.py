@@ -200,7 +200,6 @@ class PeerBook:
         peer = self._peers.get(_name_of(public_key))
         if peer is not None:
             peer.is_explicit = False
-            self._forget_if_left(peer)
 
     def peer_found(
         self,
@@ -214,7 +213,6 @@ class PeerBook:
         if peer is not None:
             peer.found_topics |= topics & self._topics
             peer.match(self._topics, now)
-            self._forget_if_left(peer)
 
     def neighbor_left(self, name: str) -> None:
         """A neighbor said goodbye, or was not heard of for too long. Its connection stays."""
@@ -275,7 +273,7 @@ class PeerBook:
                 peer.missed_until = -math.inf
         self._postpone(peer, now)
         is_gone = peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS
-        if is_gone or peer.is_forgettable or peer.is_left:
+        if is_gone or peer.is_forgettable:
             del self._peers[name]
 
     def dial_succeeded(self, name: str, public_key: bytes) -> None:
@@ -286,7 +284,6 @@ class PeerBook:
             peer.state = PeerState.CONNECTED
             peer.refusals = 0
             peer.last_error = ""
-            self._forget_if_left(peer)
 
     def found_ourselves(self, name: str, now: float) -> None:
         """What answered there was this node: dial it again much later.
@@ -363,8 +360,7 @@ class PeerBook:
         name = _name_of(public_key)
         peer = self._peers.get(name)
         if peer is None:
-            is_full = not is_named and self._count(Source.DHT) >= MAX_FOUND_PEERS
-            if is_full or public_key in self._refused:
+            if public_key in self._refused or not (is_named or self._has_room_for_found()):
                 return None
             peer = self._peers[name] = KnownPeer(name, Source.DHT, ())
             peer.expected_key, peer.next_attempt = public_key, now
@@ -384,14 +380,17 @@ class PeerBook:
         peer.postpone(now, jitter=int.from_bytes(self.entropy(2), "little") / 2**18)
 
     def _match_all(self, now: float) -> None:
-        for peer in list(self._peers.values()):
+        for peer in self._peers.values():
             peer.match(self._topics, now)
-            self._forget_if_left(peer)
 
-    def _forget_if_left(self, peer: KnownPeer) -> None:
-        """Make room for those who are found by other topics. Its connection stays."""
-        if peer.is_left:
-            del self._peers[peer.name]
+    def _has_room_for_found(self) -> bool:
+        """Whether one more that the table tells of is remembered, if need be instead of others.
+
+        Those are left whom no topic leads to any more; it may be joined again.
+        """
+        if self._count(Source.DHT) >= MAX_FOUND_PEERS:
+            self._peers = {name: peer for name, peer in self._peers.items() if not peer.is_left}
+        return self._count(Source.DHT) < MAX_FOUND_PEERS
 
 
 def _name_of(public_key: bytes) -> str:

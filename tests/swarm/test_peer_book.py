@@ -454,20 +454,22 @@ def test_a_key_that_was_asked_for_is_dialed_on_and_others_are_bounded() -> None:
 def test_who_is_wanted_no_more_makes_room() -> None:
     book = PeerBook("me")
     book.join(FOUND_TOPIC, 0.0)
-    for index in range(MAX_FOUND_PEERS):
+    for index in range(MAX_FOUND_PEERS - 1):
         book.peer_found(index.to_bytes(32, "big"), RELAYS, frozenset((FOUND_TOPIC,)), 0.0)
-    failing, answering = book.plan_dials(0.0, 2)
+    book.add_key(OTHER, (), 0.0)
+    (dialed,) = book.plan_dials(0.0, 1)
     book.leave(FOUND_TOPIC, 1.0)
-    assert {peer.name for peer in book.peers} == {failing.name, answering.name}, "being dialed"
-    book.dial_failed(failing.name, "silence", 2.0)
-    book.dial_succeeded(answering.name, bytes(32))
-    book.add_key(OTHER, (), 3.0)
+    book.join(FOUND_TOPIC, 2.0)
+    assert len(book.plan_dials(2.0, MAX_FOUND_PEERS)) == MAX_FOUND_PEERS - 1, "joined anew"
+    for peer in book.peers:
+        if peer.name != dialed.name:
+            book.dial_failed(peer.name, "silence", 3.0)
+    book.leave(FOUND_TOPIC, 4.0)
     book.remove_key(OTHER)
-    book.peer_found(FOUND_KEY, RELAYS, frozenset((FOUND_TOPIC,)), 3.0)
-    assert book.peers == [], "what was asked for earlier comes too late"
-    book.join(TOPIC, 4.0)
-    book.peer_found(FOUND_KEY, RELAYS, frozenset((TOPIC,)), 4.0)
-    assert names(book, 4.0) == [encode_id(FOUND_KEY)]
+    book.join(TOPIC, 5.0)
+    book.peer_found(FOUND_KEY, RELAYS, frozenset((TOPIC,)), 5.0)
+    assert {peer.name for peer in book.peers} == {dialed.name, encode_id(FOUND_KEY)}
+    assert names(book, 5.0) == [encode_id(FOUND_KEY)]
 
 
 def test_on_another_network_what_failed_is_tried_at_once() -> None:
