@@ -1,8 +1,8 @@
 """Topics in the distributed hash table: announced, looked up, and kept fresh.
 
 Announcing walks to where a topic is kept, and sees on the way who else announces it: one query
-does both. It is repeated every ten to twelve minutes, since records live for twenty. A topic that
-is left, or only looked up from now on, is taken back.
+does both. It is repeated after a quarter of a minute, and then every ten to twelve minutes, since
+records live for twenty. A topic that is left, or only looked up from now on, is taken back.
 
 Source: hyperswarm 4.17.2 lib/peer-discovery.js.
 """
@@ -33,7 +33,12 @@ from swarm.io.peer_server import PeerServer
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 REFRESH_SECONDS = 600.0
-JITTER_SECONDS = 120.0
+JITTER = 0.2
+"""By which part of it a wait may be longer, so that nodes do not stay in step."""
+
+LOOK_AGAIN_SECONDS = 15.0
+"""After the first look-up: two who join at the same time look before either is announced."""
+
 RETRY_SECONDS = 15.0
 """After an announcement that no node took: the network may be unreachable just now."""
 
@@ -156,6 +161,7 @@ class Topics:
     async def _keep_fresh(self, topic: bytes, interest: Interest, refreshed: Wakeup) -> None:
         """Announce and look up, again and again; runs until cancelled."""
         closest = self._stored.get(topic, ())
+        looks_again = interest.is_client
         if interest.is_server:
             await self._server.wait_announced()
         while True:
@@ -165,8 +171,9 @@ class Topics:
                 self._stored[topic] = closest
             seconds = RETRY_SECONDS
             if result.stored if interest.is_server else closest:
-                jitter = int.from_bytes(self._entropy(2), "little") / 2**16
-                seconds = REFRESH_SECONDS + jitter * JITTER_SECONDS
+                seconds = LOOK_AGAIN_SECONDS if looks_again else REFRESH_SECONDS
+                seconds *= 1 + JITTER * int.from_bytes(self._entropy(2), "little") / 2**16
+                looks_again = False
                 self._announced.add(topic)
                 self._changed.set()
                 self._changed = trio.Event()

@@ -14,6 +14,7 @@ from swarm import Connection, Source, Swarm, open_hyperdht, open_swarm
 from swarm.announcement import Address
 from swarm.dht.reachability import Role
 from swarm.io.dht import open_bootstrap, open_dht
+from swarm.io.topics import JITTER, LOOK_AGAIN_SECONDS
 
 LOOPBACK = "127.0.0.1"
 TOPIC = b"\x61" * 32
@@ -143,6 +144,18 @@ async def test_a_topic_joined_anew_is_not_taken_back_any_more() -> None:
             await swarm.join(TOPIC, is_server=False)
             await swarm.wait_announced()
             assert await count_holders() == 0
+
+
+@pytest.mark.parametrize("is_server", [True, False])
+async def test_who_join_at_the_same_moment_find_each_other(
+    quick_clock: trio.testing.MockClock, is_server: bool
+) -> None:
+    """Both had looked before either was announced, and looked again ten minutes later."""
+    async with open_swarms(2) as (first, second):
+        await first.join(TOPIC, is_server=is_server)
+        await second.join(TOPIC)
+        with trio.fail_after(LOOK_AGAIN_SECONDS * (1 + JITTER) + 5):
+            await wait_connected(first, second)
 
 
 async def test_one_look_up_brings_no_more_than_the_limit() -> None:
