@@ -37,11 +37,12 @@ class Outbox:
         """It sent content for which there was no room, and does not send again by itself."""
         self._lines: deque[str] = deque()
         self._line_bytes = 0
-        self._wanted: dict[int, dict[RawCoId, None]] = {
+        self._wanted: dict[int, dict[RawCoId, bool]] = {
             GROUP_PRIORITY: {},
             VALUE_PRIORITY: {},
             STREAM_PRIORITY: {},
         }
+        """Each with whether it was wanted again since it was last looked at."""
 
     @property
     def control_bytes(self) -> int:
@@ -56,7 +57,7 @@ class Outbox:
         self.wake.set()
 
     def want(self, co_id: RawCoId, priority: int) -> None:
-        self._wanted[priority][co_id] = None
+        self._wanted[priority][co_id] = True
         self.wake.set()
 
     def end(self, reason: str) -> None:
@@ -93,6 +94,7 @@ class Outbox:
         """The value to serve next, and its priority. It stays wanted until `served`."""
         for priority, wanted in self._wanted.items():
             for co_id in wanted:
+                wanted[co_id] = False
                 return co_id, priority
         return None
 
@@ -100,4 +102,6 @@ class Outbox:
         return any(co_id in wanted for wanted in self._wanted.values())
 
     def served(self, co_id: RawCoId, priority: int) -> None:
-        self._wanted[priority].pop(co_id, None)
+        """All of it was taken; it stays wanted if it grew while it was being read."""
+        if not self._wanted[priority].get(co_id):
+            self._wanted[priority].pop(co_id, None)

@@ -176,6 +176,46 @@ async def test_what_was_read_for_one_is_there_for_the_next() -> None:
         assert store.loads == 1
 
 
+class SlowStore(BeeStore):
+    """Reads transactions at once, and hands them out when it may."""
+
+    def __init__(self, log: DataLog) -> None:
+        super().__init__(Bee(log), log)
+        self.may_go_on = trio.Event()
+
+    async def load(
+        self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
+    ) -> LoadedPieces:
+        loaded = await super().load(co_id, known, max_bytes)
+        await self.may_go_on.wait()
+        return loaded
+
+
+async def test_an_edit_made_while_the_value_is_read_for_a_client_reaches_it() -> None:
+    log = DataLog()
+    async with open_sync_host(bee_store_over(log)) as host:
+        await host.receive_content("test", [ANN.content(FREE, edits(2), as_agent=True)])
+    store = SlowStore(log)
+    async with open_sync_host(store) as host:
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, KnownState(True, {SESSION: 1}))])
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as nursery:
+                frame: list[str] = []
+
+                async def take() -> None:
+                    frame.extend(await a.next_lines(25_000))
+
+                nursery.start_soon(take)
+                await trio.testing.wait_all_tasks_blocked()
+                edit = ANN.content(FREE, edits(1), session="b", as_agent=True, with_header=False)
+                await host.receive_content("test", [edit])
+                store.may_go_on.set()
+            found = [decode_line(line) for line in frame] + await lines(a)
+            sent = [item.new.keys() for item in found if isinstance(item, Content)]
+            assert sent == [{SESSION}, {ANN.session_id("b", as_agent=True)}]
+
+
 async def test_a_client_is_not_read_from_while_much_of_it_is_on_its_way() -> None:
     log = DataLog()
     async with open_sync_host(bee_store_over(log)) as host, trio.open_nursery() as nursery:

@@ -39,6 +39,18 @@ def test_values_come_by_priority_and_stay_until_served() -> None:
     assert outbox.next_wanted() is None
 
 
+def test_what_is_wanted_while_it_is_served_is_served_again() -> None:
+    outbox = Outbox()
+    outbox.want(A, 3)
+    assert outbox.next_wanted() == (A, 3)
+    outbox.want(A, 3)
+    outbox.served(A, 3)
+    assert outbox.next_wanted() == (A, 3)
+    outbox.served(A, 3)
+    assert outbox.next_wanted() is None
+    outbox.served(A, 3)
+
+
 async def test_a_client_that_does_not_read_is_ended() -> None:
     outbox = Outbox()
     outbox.push("x" * MAX_CONTROL_BYTES)
