@@ -16,7 +16,7 @@ Bounds, per connection unless said otherwise:
 | time for the HTTP request | `handshake_seconds` | the connection is dropped |
 | connections, of all and per client address | limits | 503; loopback counts only in the total |
 
-A door may ask for a token: without one the answer to an upgrade is 401. `GET /health` is open.
+A door may ask for a token: without one the answer to an upgrade is 401. `/health` is open.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from websockets.server import ServerProtocol
 from node.cojson.gatekeeper import Origin
 from node.notation import format_address
 from node.web.socket_outbox import SocketOutbox
-from node.web.tcp import CLOSE_SECONDS, keep_alive, refuse
+from node.web.tcp import CLOSE_SECONDS, answer_head, keep_alive, refuse
 from node.web.text_frames import TextFrames
 
 RECEIVE_BYTES = 64 * 1024
@@ -283,7 +283,7 @@ class JazzSocket:
         self.scope.cancel()
 
     async def accept(self) -> None:
-        """Answer the HTTP request: an upgrade opens the socket, `GET /health` says ok.
+        """Answer the HTTP request: an upgrade opens the socket, `/health` says ok.
 
         Any path and any origin will do, as with the JavaScript server.
 
@@ -293,6 +293,9 @@ class JazzSocket:
         while self.protocol.state is State.CONNECTING and not self._has_ended:
             data, before = await self._receive_some(), asked[-3:]
             asked = before + data
+            if not before and (answer := answer_head(data)) is not None:
+                self._outbox.add(answer)
+                break
             # Frames that came along are for an open socket: `protocol` breaks on them before.
             end = asked.find(b"\r\n\r\n") + 4 - len(before) if b"\r\n\r\n" in asked else len(data)
             for event in self._parse(data[:end]):

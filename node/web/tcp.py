@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import trio
@@ -13,6 +14,19 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
     b"Content-Length: 21\r\nContent-Type: text/plain\r\n\r\ntoo many connections\n"
 )
+
+_HEAD_PROBE = re.compile(rb"HEAD /health(?:\?[^ \r\n]*)? HTTP/1\.[01]\r\n(?:[^\r\n]+\r\n)*\r\n")
+_HEALTHY = (
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\n"
+)
+
+
+def answer_head(asked: bytes) -> bytes | None:
+    """The answer to a `HEAD /health`, as monitors send it; None if this is another request.
+
+    `websockets` knows GET only, and would say that we do not live.
+    """
+    return _HEALTHY if _HEAD_PROBE.match(asked) else None
 
 
 def keep_alive(stream: trio.SocketStream) -> None:

@@ -60,6 +60,33 @@ async def test_health_and_other_requests() -> None:
             assert await client.receive() == "hello"
 
 
+@pytest.mark.parametrize(
+    ("request_line", "body"),
+    [
+        (b"GET /health HTTP/1.0", b"ok"),
+        (b"HEAD /health HTTP/1.1", b""),
+        (b"HEAD /health?deep=1 HTTP/1.0", b""),
+    ],
+)
+async def test_load_balancers_find_it_healthy(request_line: bytes, body: bytes) -> None:
+    async with open_server() as (_, port):
+        healthy = await http(port, request_line + b"\r\nConnection: close\r\n\r\n")
+        assert healthy.startswith(b"HTTP/1.1 200 ")
+        assert healthy.partition(b"\r\n\r\n")[2] == body
+        assert (await http(port, b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 505 ")
+
+
+async def test_a_probe_may_come_in_pieces() -> None:
+    async with (
+        open_server() as (_, port),
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+    ):
+        for piece in (b"GET /hea", b"lth HTTP/1.1\r\nHost: x\r\n", b"\r\n"):
+            await stream.send_all(piece)
+            await trio.sleep(0.05)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_any_path_fragments_pings_and_binary_text() -> None:
     async with open_server() as (server, port), open_websocket(port, "/?key=me@x") as client:
         client.protocol.send_text(b"one \xe2", fin=False)
