@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+import structlog
 import trio
 
 from hypercore.errors import StorageFailed
 from node.cojson.outputs import Store
 from node.cojson.room import Room, is_stored
+from node.covalue.ids import RawCoId
 from node.covalue.store import CoValueStore, ValueAppend
+from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup
 
 MAX_COMMIT_MESSAGES = 256
@@ -22,20 +25,28 @@ GATHER_MESSAGES = 64
 MAX_COMMIT_BYTES = 2 * 1024 * 1024
 """An append of as much takes about 10 ms."""
 
+_log = structlog.get_logger(__name__)
+
 
 class Committer:
-    """What waits for an append, in order; `stored` is told of each append when it is durable."""
+    """What waits for an append, in order; `stored` is told of each append when it is durable.
+
+    `lost` is told at once of what cannot be stored, since blocks that lead to it are damaged: all
+    that was added of these values. The others are stored without it.
+    """
 
     def __init__(
         self,
         store: CoValueStore,
         room: Room | None,
         stored: Callable[[Sequence[Store]], Awaitable[None]],
+        lost: Callable[[Sequence[Store]], None],
     ) -> None:
         """With a `room` that somebody opens again, a failing disk is waited for."""
         self._store = store
         self._room = room
         self._stored = stored
+        self._lost = lost
         self._waiting: deque[tuple[Store, int]] = deque()
         """Each with its size."""
         self._wake = Wakeup()
@@ -79,15 +90,42 @@ class Committer:
                 store, store_size = self._waiting.popleft()
                 stores.append(store)
                 size += store_size
-                self.transactions_stored += store.append.transaction_count
-            await self._make_durable([store.append for store in stores])
-            self._done += len(stores)
+            taken = len(stores)
+            try:
+                await self._make_durable([store.append for store in stores])
+            except CorruptStore:
+                stores = await self._store_each(stores)
+            self._done += taken
             self._progress.unpark_all()
             self.queued_bytes -= size
             self.commits += 1
             self.messages_stored += len(stores)
+            self.transactions_stored += sum(store.append.transaction_count for store in stores)
             await self._stored(stores)
             await trio.lowlevel.checkpoint()
+
+    async def _store_each(self, stores: Sequence[Store]) -> list[Store]:
+        """One after the other, as damage keeps some of them from being stored; those that are."""
+        durable: list[Store] = []
+        lost: list[Store] = []
+        damaged: set[RawCoId] = set()
+        for store in stores:
+            co_id = store.append.co_id
+            try:
+                if co_id not in damaged:
+                    await self._make_durable([store.append])
+            except CorruptStore as error:
+                _log.error("cannot store", co_id=co_id, error=str(error))
+                damaged.add(co_id)
+            (lost if co_id in damaged else durable).append(store)
+        # What was added of them since would leave a gap.
+        for store, size in [item for item in self._waiting if item[0].append.co_id in damaged]:
+            self._waiting.remove((store, size))
+            self._done += 1
+            self.queued_bytes -= size
+            lost.append(store)
+        self._lost(lost)
+        return durable
 
     async def _gather(self) -> None:
         """Let a few more messages come, as long as each round of the other tasks brings some."""

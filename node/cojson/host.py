@@ -118,7 +118,7 @@ class SyncHost:
         self.pinger = Pinger()
         """Keeps the connections of clients alive."""
         self._feeds = ChangeFeeds()
-        self._committer = Committer(store, room, self._note_stored)
+        self._committer = Committer(store, room, self._note_stored, self._note_lost)
         self.forks = ForkWatch(
             store, self._ask_for_whole_session, wait_stored=self._committer.wait_stored
         )
@@ -418,6 +418,9 @@ class SyncHost:
             self._carry_out(self._engine.stored(tickets))
         self._share_memory()
         self._committed.unpark_all()
+
+    def _note_lost(self, stores: Sequence[Store]) -> None:
+        self._carry_out(self._engine.not_stored([store.ticket for store in stores]))
 
     async def _mind_room(self, room: Room) -> None:
         """Take nothing in while there is no room; who sent something meanwhile is to come again."""

@@ -36,6 +36,8 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
 from node.covalue.store import ValueAppend
 
+DAMAGED = "what is stored of this value is damaged"
+
 
 class Intake:
     """The receiving half of the engine."""
@@ -58,14 +60,14 @@ class Intake:
         co_id = content.co_id
         entry = self._state.use(co_id, out)
         if entry.phase is Phase.DAMAGED:
-            self._refuse(delivery, "what is stored of this value is damaged", out)
+            self.refuse(delivery, DAMAGED, out)
             return
         if entry.is_busy:
             entry.waiting.append(partial(self._judge, delivery))
             return
         delivery, refusal = self._state.admission.screen(delivery, entry, out)
         if refusal is not None:
-            self._refuse(delivery, refusal, out)
+            self.refuse(delivery, refusal, out)
             return
         content = delivery.content
         header = entry.header
@@ -77,7 +79,7 @@ class Intake:
             fault = None if header is None else _fault(header, co_id)
             if fault is not None:
                 delivery.doubtful = frozenset()
-                self._refuse(delivery, fault, out)
+                self.refuse(delivery, fault, out)
                 return
         missing = self._missing_dependency(entry, header, delivery, out)
         if missing is not None or header is None:
@@ -116,7 +118,7 @@ class Intake:
                 out.append(Refused(delivery.sender.peer_id, co_id, delivery.partly))
         self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
-            self._refuse(delivery, summary(verified.refusals), out)
+            self.refuse(delivery, summary(verified.refusals), out)
         elif verified.logs or entry.header is None:
             self._commit(entry, header, delivery, verified, parts.has_gap, out)
         else:
@@ -204,7 +206,7 @@ class Intake:
     def _set_aside(self, delivery: Delivery, dependency: RawCoId | None, out: list[Output]) -> None:
         if dependency is None:
             delivery.doubtful = frozenset()
-            self._refuse(delivery, "it depends on nothing that could come", out)
+            self.refuse(delivery, "it depends on nothing that could come", out)
             return
         if delivery.sender is not None and delivery.sender.is_gone:
             self.settle(delivery, out, "what it depends on was not here, and its sender has gone")
@@ -360,7 +362,7 @@ class Intake:
             view.is_told = True
         out.append(Send(peer.peer_id, Known(co_id, known, is_correction)))
 
-    def _refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
+    def refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
         self._state.refused += 1
         if delivery.sender is not None:
             delivery.sender.is_doubted = True

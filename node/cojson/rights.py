@@ -77,6 +77,11 @@ class Rights:
             self._postponed.discard(entry.co_id)
             out.append(ReadGroup(entry.co_id))
 
+    def not_stored(self, entry: ValueEntry, out: list[Output]) -> None:
+        """What this value was to get does not count."""
+        self._roles.discard(entry.co_id)
+        self.stored(entry, out)
+
     def group_read(
         self, group_id: RawCoId, group: GroupView | None, out: list[Output]
     ) -> list[ValueEntry]:

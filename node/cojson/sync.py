@@ -26,7 +26,7 @@ from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.foresight import Extensions, Foresight
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
-from node.cojson.intake import Intake
+from node.cojson.intake import DAMAGED, Intake
 from node.cojson.messages import (
     ControlMessage,
     Done,
@@ -331,6 +331,29 @@ class SyncEngine:
                 self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()
+        return out
+
+    def not_stored(self, tickets: Iterable[int]) -> list[Output]:
+        """These commits met damage: refuse what was in them; all that were out of its value.
+
+        A later question asks the disk again.
+        """
+        out: list[Output] = []
+        for ticket in tickets:
+            commit = self._state.commits.pop(ticket)
+            entry = self._state.values.peek(commit.co_id)
+            if entry is None:
+                raise RuntimeError(f"{commit.co_id} was forgotten with a commit out")
+            entry.tickets.remove(ticket)
+            entry.phase = Phase.DAMAGED
+            for delivery in commit.deliveries:
+                self._intake.refuse(delivery, DAMAGED, out)
+            if not entry.tickets:
+                self._rights.not_stored(entry, out)
+                self._state.resume(entry, out)
+                if entry.is_idle:
+                    self._state.values.discard(entry.co_id)
+        self._intake.release_arrived(out)
         return out
 
     def _take_commits(

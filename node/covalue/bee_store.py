@@ -189,6 +189,13 @@ class BeeStore:
 
     async def store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
         """`store` of what was gathered already. Raises, Cancel: as `store`."""
+        try:
+            await self._store_rows(rows)
+        except (*_DAMAGE, BlockNotAvailable) as error:
+            # Blocks on the way to where a row belongs: of one value, for all that is known here.
+            raise CorruptStore(next(iter(rows)), str(error)) from error
+
+    async def _store_rows(self, rows: Mapping[RawCoId, ValueRows]) -> None:
         ends: dict[tuple[RawCoId, CoSessionId], SessionEnd] = {}
         async with self._bee.batch() as batch:
             local: dict[bytes, bytes | None] = {}

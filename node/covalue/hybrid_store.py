@@ -28,7 +28,7 @@ import trio
 
 from hypercore.errors import StorageFailed
 from node.covalue.bee_store import BeeStore
-from node.covalue.gathering import gather
+from node.covalue.gathering import ValueRows, gather
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -36,6 +36,7 @@ from node.covalue.reconciling import NoteCopied, reconcile
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_store import SqliteStore
 from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
+from node.errors import CorruptStore
 
 _log = structlog.get_logger(__name__)
 
@@ -120,8 +121,19 @@ class HybridStore:
                 self._is_apart = True  # a commit that failed may be in the file all the same
                 raise
             self._is_apart = True
-            await self._bee.store_rows(rows)
+            await self._store_in_bee(rows)
             self._is_apart = False
+
+    async def _store_in_bee(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        """What cannot be stored there, since blocks are damaged, our clients have all the same."""
+        try:
+            await self._bee.store_rows(rows)
+        except CorruptStore:
+            for co_id, value in rows.items():
+                try:
+                    await self._bee.store_rows({co_id: value})
+                except CorruptStore as error:
+                    _log.error("cannot share", co_id=co_id, error=str(error))
 
     def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
         """As the protocol says."""

@@ -176,6 +176,8 @@ class CoValueStore(Protocol):
         Each must continue what is stored: the engine sees to that. Several of one value and one
         session may follow one another.
 
+        Raises: CorruptStore when damage is in the way of one of them; nothing is stored then, and
+        the others can be stored without it. StorageFailed.
         Cancel: the batch is stored whole or not at all; it is not known to be durable.
         """
         ...

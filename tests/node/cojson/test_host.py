@@ -333,6 +333,48 @@ async def test_a_block_that_the_disk_lost_costs_the_values_in_it(is_whole_bee: b
                 assert Known(headers[-1].id, more.known_state) in await lines(a)
 
 
+async def test_a_block_that_the_disk_lost_costs_the_values_that_belong_there() -> None:
+    """Found in review: the first client that wrote one of them ended the node."""
+    storage = MemoryStorage()
+    old = [
+        ANN.content(map_header(f"old {n}"), edits(3, size=5000), as_agent=True) for n in range(30)
+    ]
+    new = [ANN.content(map_header(f"new {n}"), edits(1), as_agent=True) for n in range(30)]
+    more = [
+        ANN.content(map_header(f"new {n}"), edits(2), after=1, as_agent=True, with_header=False)
+        for n in range(30)
+    ]
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        async with open_sync_host(BeeStore(Bee(data), data)) as host:
+            for content in old:
+                await host.receive_content("test", [content])
+        length, discovery_key = data.length, data.discovery_key
+    lose_blocks(storage, discovery_key, range(length // 2, length // 2 + 3))
+    with corestore_on(storage) as cores:
+        data = await cores.get(name="data")
+        async with open_sync_host(BeeStore(Bee(data), data)) as host:
+            stored: list[set[RawCoId]] = []
+            with host.client("a") as a:
+                for _ in range(2):  # what is sent again is refused again
+                    await a.receive([*new, *more])
+                    told = await lines(a)
+                    whole = {
+                        item.co_id
+                        for item in more
+                        if Known(item.co_id, KnownState(True, {AGENT_SESSION: 2})) in told
+                    }
+                    stored.append(whole)
+                    for item in more:
+                        held = await host.known_state(item.co_id)
+                        assert held.header == (item.co_id in whole)
+            assert stored[0] == stored[1]
+            assert 10 < len(stored[0]) < 30
+            receipt = await host.receive_content("member", new)
+            assert receipt.accepted == stored[0]
+            assert receipt.refused.keys() == {item.co_id for item in new} - stored[0]
+
+
 async def test_receiving_content_can_be_cancelled_anywhere() -> None:
     numbers = iter(range(1000))
     async with open_host() as (host, _):

@@ -161,6 +161,26 @@ async def test_damage_in_one_leaves_the_others_alone(tmp_path: Path) -> None:
         await store.store([_appended(2)])
 
 
+async def test_what_the_bee_cannot_take_for_damage_is_stored_all_the_same(tmp_path: Path) -> None:
+    home = HybridHome(tmp_path)
+    old = [
+        ANN.content(map_header(f"old {n}"), edits(1, size=5000), as_agent=True) for n in range(30)
+    ]
+    new = [ANN.content(map_header(f"new {n}"), edits(1), as_agent=True) for n in range(30)]
+    async with home.open() as store:
+        for content in old:
+            await Appender().put(store, content)
+    home.bee.log.cleared.update(range(home.bee.log.length // 2, home.bee.log.length // 2 + 3))
+    async with home.open() as store:
+        await Appender().put(store, *new)
+        await Appender().put(store, ANN.content(map_header("late"), edits(1), as_agent=True))
+    async with home.bee.open() as bee:
+        shared = {co_id async for co_id in bee.ids()}
+        assert 10 < len(shared & {content.co_id for content in new}) < 30
+    async with home.open() as store:
+        assert len(await contents_of(store)) == 61
+
+
 def _more(number: int) -> Content:
     """A third transaction, on top of two."""
     return ANN.content(HEADERS[number], edits(3), after=2, as_agent=True, with_header=False)
