@@ -33,6 +33,15 @@ class DurableLength:
             pending.pop()
         pending.append((sequence, length))
 
+    def note_cut(self, length: int, sequence: int) -> None:
+        """A commit with that sequence number put another history of `length` blocks in place.
+
+        A power cut before it is on the disk brings the old one back, so that nothing of the new
+        one counts until then, though both begin with the same blocks.
+        """
+        self._pending.clear()
+        self.note(length, sequence, 0)
+
     def of(self, length: int) -> int:
         """How many blocks are durable of a log that has `length` of them."""
         pending = self._pending

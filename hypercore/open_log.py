@@ -69,7 +69,7 @@ class OpenLog:
         self._on_frozen = on_frozen
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)
         self.users = LogUsers()
-        self._announced_length = log.durable_length
+        self._announced = (log.head.fork, log.durable_length)
         self._appended = 0
         self._verified = 0
         self.is_marking = False
@@ -333,8 +333,9 @@ class OpenLog:
             return
         sequence = log.sequence if length is None else log.sequence_of(length)
         await log.rows.storage.wait_durable(sequence)
-        if log.durable_length != self._announced_length and self.replication.has_reachable_peers:
-            self._announced_length = log.durable_length
+        durable = (log.head.fork, log.durable_length)
+        if durable != self._announced and self.replication.has_reachable_peers:
+            self._announced = durable
             self.replication.log_changed()
 
     async def pause(self) -> None:
@@ -461,7 +462,7 @@ class OpenLog:
             self._wake()
             raise
         self.users.recovered()
-        self._announced_length = self.log.durable_length
+        self._announced = (self.log.head.fork, self.log.durable_length)
         self._head_changed()
 
     async def end_channels(self) -> None:

@@ -279,14 +279,21 @@ class StoredLog:
             changes = proposal.signed_by(key_pair or self.key_pair)
         else:
             changes = proposal.signed(signature)
-        length = self.head.length
+        before = self.head
         is_noted = self.is_writable
         self.commit((changes,), local)
         if not is_noted:
             # Whoever signs elsewhere goes by what we show: nobody is to see what a power cut
             # could take back, or another log of this length would be signed after it.
-            self._durable.note(self.head.length, self.sequence, length)
+            self._note_unsynced(before)
         return changes
+
+    def _note_unsynced(self, before: Head) -> None:
+        """The last commit made our head of the one `before`, and the disk may not have it yet."""
+        if self.head.fork == before.fork:
+            self._durable.note(self.head.length, self.sequence, before.length)
+        else:
+            self._durable.note_cut(self.head.length, self.sequence)
 
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
         """Remove the blocks of these runs [start, stop), and write `local`, in one batch.
@@ -404,13 +411,13 @@ class StoredLog:
     def settle(self, head: Head, sequence: int) -> None:
         """What was staged is committed, with this sequence: make its head the state."""
         self.sequence = sequence
-        if self.is_writable and head is not self.head:
-            self._durable.note(head.length, sequence, self.head.length)
-        is_group_told = self.rows.group is not None and head is not self.head
-        self.head = head
+        before, self.head = self.head, head
+        is_changed = head is not before
+        if is_changed and self.is_writable:
+            self._note_unsynced(before)
         if not self.is_writable and self.key_pair is not None:
             self.is_writable = self._may_write()
-        if is_group_told and self.on_group_update is not None:
+        if is_changed and self.rows.group is not None and self.on_group_update is not None:
             self.on_group_update(self)
 
     def local_value(self, key: bytes) -> bytes | None:

@@ -55,6 +55,9 @@ class Replicator:
     def __init__(self, log: ReplicatedLog, seed: int = 0) -> None:
         """`seed` is what downloads in random order make their order of."""
         self._log = log
+        self._fork = log.head.fork
+        """Of the history that requests are about."""
+
         self._announcer = Announcer(log)
         self._conflicts = Conflicts(log)
         self._downloads = Downloads(log, self._conflicts, seed)
@@ -221,12 +224,15 @@ class Replicator:
         fork = self._announcer.served.fork
         run = self._announcer.advance()
         is_same = self._announcer.served.fork == fork
-        if not is_same:
+        if self._log.head.fork != self._fork:
             self._history_changed()
         delay_seconds = self.settings.announce_delay_seconds if is_same else 0.0
         if self._announcer.hold_back(run, delay_seconds, now):
             return []
-        return self.announce(now)
+        outputs = self.announce(now)
+        # What was asked of the old history waited until it was sure to be gone.
+        waiting = () if is_same else [peer for peer in self.peers if len(peer.uploads)]
+        return outputs + [Answerable(peer) for peer in waiting]
 
     def announce(self, now: float) -> list[Output]:
         """Tell peers what they have not heard of yet."""
@@ -430,9 +436,9 @@ class Replicator:
 
         Raises: what the log's `read_blocks` and `read_node` raise.
         """
-        if peer.is_gone:
-            return []
         served = self._announcer.served
+        if peer.is_gone or served.fork != self._log.head.fork:
+            return []  # of what was cut off proofs are missing, and what took its place may go
         answers = peer.uploads.take(max_bytes, served)
         if peer.uploads.proven_length > peer.told_length:
             # It has a head by that of which it has not heard: which blocks go with it comes first.
@@ -496,6 +502,7 @@ class Replicator:
         return not any(peer.may_have(index) for peer in self.peers)
 
     def _history_changed(self) -> None:
+        self._fork = self._log.head.fork
         self._downloads.demand.rewind()
         self._downloads.seeks.rewind()
         for peer in self.peers:

@@ -44,9 +44,26 @@ def test_the_commit_to_wait_for_is_the_first_that_is_long_enough() -> None:
     assert [durable.sequence_of(length) for length in (1, 10, 11, 25, 26)] == [4, 4, 6, 6, None]
 
 
-def test_a_log_that_was_cut_is_durable_up_to_the_cut_at_most() -> None:
-    durable = DurableLength(SlowStorage())
+def test_nothing_of_a_log_that_was_cut_is_durable_before_the_cut_is() -> None:
+    storage = SlowStorage()
+    durable = DurableLength(storage)
     durable.note(10, 1, 6)
+    durable.note_cut(4, 2)
+    durable.note(7, 3, 4)
+    storage.synced = 1
+    assert durable.of(7) == 0
+    assert [durable.sequence_of(length) for length in (4, 5)] == [2, 3]
+    storage.synced = 2
+    assert durable.of(7) == 4
+    storage.synced = 3
+    assert durable.of(7) == 7
+
+
+def test_a_cut_counts_at_once_while_nothing_waits_for_the_disk() -> None:
+    storage = SlowStorage()
+    storage.synced = 2
+    durable = DurableLength(storage)
+    durable.note_cut(4, 2)
     assert durable.of(4) == 4
 
 

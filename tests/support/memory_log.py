@@ -69,6 +69,8 @@ class MemoryLog:
                 self.manifest = changes.manifest
                 self.verifier = Verifier(self.key, changes.manifest)
             if changes.head is not None:
+                if changes.head.fork != self.head.fork:
+                    self.durable_length = 0
                 self.head = changes.head
         if not self.is_lazy:
             self.make_durable()
