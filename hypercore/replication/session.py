@@ -89,11 +89,11 @@ class CoreReplication:
         `is_forced`: ask for these even where peers push and are asked for nothing.
         """
         now = trio.current_time()
-        self._carry_out(self._replicator.want(indices, now, priority, is_forced=is_forced))
+        self._act(self._replicator.want(indices, now, priority, is_forced=is_forced))
 
     def unwant_blocks(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
         """Take back one `want_blocks` of the same; cancels what nobody else wants."""
-        self._carry_out(self._replicator.unwant(indices, trio.current_time(), priority))
+        self._act(self._replicator.unwant(indices, trio.current_time(), priority))
 
     def push_blocks(self, indices: Sequence[int]) -> int:
         """Send blocks, as soon as they are durable, to peers that take what they lack unasked.
@@ -111,7 +111,7 @@ class CoreReplication:
 
     def configure(self, settings: ReplicationSettings) -> None:
         """Replicate like this from now on; peers are told what concerns them."""
-        self._carry_out(self._replicator.configure(settings, trio.current_time()))
+        self._act(self._replicator.configure(settings, trio.current_time()))
 
     @property
     def is_active(self) -> bool:
@@ -123,8 +123,7 @@ class CoreReplication:
         While it is not, peers may not push, and after `linger_seconds` channels are closed that
         the other end has no use for; they are opened again when either end wants something.
         """
-        self._carry_out(self._replicator.set_active(is_active, trio.current_time()))
-        self._poke()
+        self._act(self._replicator.set_active(is_active, trio.current_time()))
         if is_active:
             for event in self._resting.values():
                 event.set()
@@ -161,15 +160,14 @@ class CoreReplication:
 
     def start_seek(self, seek: Seek) -> None:
         """Search for the block at a byte offset; `activity` is woken when it may be found."""
-        self._carry_out(self._replicator.start_seek(seek, trio.current_time()))
+        self._act(self._replicator.start_seek(seek, trio.current_time()))
 
     def stop_seek(self, seek: Seek) -> None:
-        self._carry_out(self._replicator.stop_seek(seek, trio.current_time()))
+        self._act(self._replicator.stop_seek(seek, trio.current_time()))
 
     def log_changed(self) -> None:
         """The log was appended to or truncated, or more of it became durable: announce it."""
-        self._carry_out(self._replicator.log_changed(trio.current_time()))
-        self._poke()
+        self._act(self._replicator.log_changed(trio.current_time()))
         self._notify()
 
     def announce(self) -> None:
@@ -213,11 +211,11 @@ class CoreReplication:
         With `keeps_channels` the channels to who may have one stay for that.
         """
         expect = partial(self._replicator.expect_head, keeps_channels=keeps_channels)
-        self._carry_out(expect(1, trio.current_time()))
+        self._act(expect(1, trio.current_time()))
         try:
             yield
         finally:
-            self._carry_out(expect(-1, trio.current_time()))
+            self._act(expect(-1, trio.current_time()))
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
@@ -347,7 +345,7 @@ class CoreReplication:
                 self._served.pop(peer, None)
                 key, our_length = channel.link.remote_public_key, self._log.head.length
                 self.departures.note(Departure(key, peer.length, our_length))
-                self._carry_out(self._replicator.remove_peer(peer, trio.current_time()))
+                self._act(self._replicator.remove_peer(peer, trio.current_time()))
                 self._notify()
         finally:
             channel.close()
@@ -479,11 +477,20 @@ class CoreReplication:
         if name in self._handlers.current and not (note and note(payload, served.handle)):
             served.add_extension(name, payload)
 
+    def _act(self, outputs: Iterable[Output]) -> None:
+        """Carry out what a call from outside has caused, or the end of a channel.
+
+        What was asked of one peer by that may be another's to answer when it is late.
+        """
+        self._carry_out(outputs)
+        self._poke()
+
     def _poke(self) -> None:
         """The deadline may have come nearer: whoever waits for messages looks at it again."""
+        deadline = self._replicator.deadline
         for served in self._served.values():
-            if served.waiting is not None:
-                served.waiting.deadline = min(served.waiting.deadline, self._replicator.deadline)
+            if served.waiting is not None and served.waiting.deadline > deadline:
+                served.waiting.deadline = deadline
 
     def _notify(self) -> None:
         self._changed.set()

@@ -381,3 +381,20 @@ async def test_a_silent_peer_is_passed_over_in_time(autojump_clock: trio.testing
         async with joined(source, target):
             await trio.sleep(10)
             assert target.contiguous_length == 20
+
+
+async def test_a_silent_peer_is_passed_over_when_nobody_else_says_anything_either(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever waits for messages began to when there was nothing to look at later."""
+    source, target = writer(20), reader()
+    async with joined(source, target):
+        pass
+    async with stranger(target) as silent, joined(source, target):
+        claim = Sync(0, 20, 20, False, True, True, True, False)
+        silent.send(MessageType.SYNC, claim.encode())
+        silent.send(MessageType.RANGE, b"\x00\x00\x14")
+        await trio.sleep(60)
+        target.replication.want_blocks([7])
+        await trio.sleep(2)
+        assert 7 in target.blocks
