@@ -318,6 +318,7 @@ class OpenLog:
     def _head_changed(self) -> None:
         if self.replication.has_reachable_peers:
             self.replication.log_changed()
+        self.users.arrived(())  # a download of what was to come
         self._wake()
 
     def _wake(self) -> None:

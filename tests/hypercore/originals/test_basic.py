@@ -103,6 +103,16 @@ async def test_downloading_what_is_here(core: Core) -> None:
     await core.download()
 
 
+async def test_downloading_what_is_appended_here_later(core: Core) -> None:
+    await core.append(b"a")
+    with trio.fail_after(10):
+        async with core.downloading(0, 3) as download, trio.open_nursery() as nursery:
+            nursery.start_soon(download.done)
+            nursery.start_soon(core.download, 0, 3)
+            await trio.testing.wait_all_tasks_blocked()
+            await core.append([b"b", b"c"])
+
+
 async def test_blocks_that_come_later(core: Core, other_store: Corestore) -> None:
     """JavaScript: read ahead. Our own core does not wait for itself: `wait_length` does."""
     await core.append(b"a")
