@@ -45,8 +45,8 @@ class Atom:
         """Commit what was drafted so far, durably; the drafts go on from there.
 
         Raises: UsageError when a core changed under the atom (peers can extend a core with
-        several signers); then nothing was done. StorageFailed. Cancel: all of it was written,
-        or nothing.
+        several signers), trio.ClosedResourceError when one was closed or removed; then
+        nothing was done. StorageFailed. Cancel: all of it was written, or nothing.
         """
         self.commit()
         await self.wait_durable()

@@ -145,7 +145,8 @@ class Core(ReadableCore):
 
         For very many blocks: give some hundred at a time. Returns the index of the first, without
         waiting for the disk. Raises: NotWritable, BlockTooLarge, StorageFailed, UsageError when
-        somebody appends meanwhile without the writer's lock. Cancel: nothing was appended.
+        somebody appends meanwhile without the writer's lock, trio.ClosedResourceError when the core
+        is closed meanwhile. Cancel: nothing was appended.
         """
         async with self._shared.writer:
             self._handle.check_writable()
@@ -314,7 +315,8 @@ class Core(ReadableCore):
     def draft(self) -> Draft:
         """Changes of this core for an `Atom`, which commits them; requires `exclusive`."""
         self._handle.check_open()
-        return Draft(self._log, self._shared.cipher, self.get_local)
+        shared = self._shared
+        return Draft(self._log, shared.cipher, self.get_local, shared.check_open)
 
     def draft_committing(self, draft: Draft) -> None:
         """A draft of this core is about to be committed."""

@@ -45,9 +45,14 @@ class Draft:
         log: StoredLog,
         cipher: BlockEncryption | None,
         read_block: Callable[[int], bytes | None],
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
-        """`read_block` gives the log's own blocks, decrypted."""
+        """`read_block` gives the log's own blocks, decrypted; `check_open` raises once closed.
+
+        A closed log may be open anew, as another object with another head, or be gone.
+        """
         self._log = log
+        self._check_open = check_open
         self._cipher = cipher
         self._read_block = read_block
         self._begin()
@@ -191,8 +196,10 @@ class Draft:
     def sign(self) -> None:
         """Sign what it leads to; the last moment at which anything can be refused.
 
-        Raises: NotWritable, StorageFailed, UsageError when the log moved on meanwhile.
+        Raises: NotWritable, StorageFailed, UsageError when the log moved on meanwhile,
+        trio.ClosedResourceError when it was closed.
         """
+        self._check_open()
         self._log.check_usable()
         if self._log.head is not self._base and (self._changes or self._cleared):
             raise UsageError(

@@ -94,6 +94,7 @@ async def append_pieces(
     for piece in pieces:
         append.add(piece)
         await shared.pause()
+        shared.check_open()  # the core may be open anew by now, as another object, or be gone
     append.commit(local)
     shared.draft_settled(DraftOutcome(is_head_changed=True, appended=append.count, cleared=()))
     return start

@@ -308,6 +308,7 @@ class OpenLog:
                 tops = []
             if is_pause:
                 await self.pause()
+                self.check_open()
         if tops:
             log.prune(tops)
             count += len(tops)
