@@ -385,11 +385,11 @@ class ReadableCore:
     async def update(self) -> bool:
         """Wait for the newer head that some connected peer has; whether the log grew by it.
 
-        False at once when nobody has one. Cancel: undoes nothing.
+        False at once when nobody has one. Raises: trio.ClosedResourceError. Cancel: undoes nothing.
         """
         self._handle.check_open()
         length = self.length
-        await self.replication.wait_update()
+        await self.replication.wait_update(self._handle.check_open)
         return self.length > length
 
     # --- views of it ------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -65,7 +65,6 @@ class CoreReplication:
         self._finding = 0
         self._had_peers = False
         self._resting: dict[Multiplexer, trio.Event] = {}
-        self._changed = trio.Event()
         self.refusals = Refusals()
         """Why channels with these remotes were ended, the last time that they broke a rule."""
         self.departures = Departures()
@@ -183,12 +182,13 @@ class CoreReplication:
         self._carry_out(self._replicator.freeze(proof))
         self._notify()
 
-    async def wait_update(self) -> bool:
+    async def wait_update(self, check_open: Callable[[], None] = lambda: None) -> bool:
         """Wait until the newer head that some peer has, if any, is here; False if there is none.
 
         Peers that are connecting at this moment are waited for, too, and so is the first peer
         as long as it is looked for (`finding_peers`).
 
+        Raises: what `check_open` does, once who waits has closed the core.
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork
@@ -201,7 +201,8 @@ class CoreReplication:
                 if not is_expecting:
                     is_expecting = True
                     stack.enter_context(self.expecting_head(keeps_channels=True))
-                await self._changed.wait()
+                await self.activity.park()
+                check_open()
             return True
 
     @contextmanager
@@ -493,8 +494,6 @@ class CoreReplication:
                 served.waiting.deadline = deadline
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
         self.activity.unpark_all()
 
     # --- statistics ------------------------------------------------------------------------------

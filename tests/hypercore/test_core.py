@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -487,18 +487,26 @@ async def test_closing_wakes_who_waits(store: Corestore, core: Core) -> None:
         copy = await copy_of(core, other, range(0))
         failures: list[str] = []
 
-        async def expect_closed(name: str, call: Callable[[], object]) -> None:
+        async def expect_closed(name: str, call: Callable[[], Awaitable[object]]) -> None:
             with pytest.raises(trio.ClosedResourceError):
-                await call()  # type: ignore[misc]  # all async
+                await call()
             failures.append(name)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(expect_closed, "get", lambda: copy.get(0))
-            nursery.start_soon(expect_closed, "length", lambda: copy.wait_length(9))
-            nursery.start_soon(expect_closed, "download", lambda: copy.download())
-            await trio.testing.wait_all_tasks_blocked()
-            await copy.close()
-        assert sorted(failures) == ["download", "get", "length"]
+        waits = {
+            "get": lambda: copy.get(0),
+            "length": lambda: copy.wait_length(9),
+            "change": lambda: copy.wait_change(1, 0),
+            "download": copy.download,
+            "seek": lambda: copy.seek(1_000),
+            "update": copy.update,
+        }
+        with trio.fail_after(10), copy.finding_peers():
+            async with trio.open_nursery() as nursery:
+                for name, wait in waits.items():
+                    nursery.start_soon(expect_closed, name, wait)
+                await trio.testing.wait_all_tasks_blocked()
+                await copy.close()
+        assert sorted(failures) == sorted(waits)
         assert copy.is_closed
         with pytest.raises(trio.ClosedResourceError):
             await copy.get(0)
