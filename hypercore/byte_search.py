@@ -52,6 +52,6 @@ async def find_byte(handle: Handle, tree: Tree, offset: int, *, wait: bool) -> B
             raise SnapshotNotAvailable(first, handle.history.intact_length)
         if not wait or log.is_writable:
             raise BlockNotAvailable(first)
-        block = await handle.search(offset, padding)
-        if not log.bitfield.get(block):
+        block = await handle.search(offset, padding, stop)
+        if block is not None and not log.bitfield.get(block):
             await handle.fetch((block,), wait=True)

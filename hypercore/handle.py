@@ -204,21 +204,24 @@ class Handle:
 
         return BlockReader(start, stop, read_run=read_run, get=get, pause=self.pause, ahead=ahead)
 
-    async def search(self, offset: int, padding: int) -> int:
+    async def search(self, offset: int, padding: int, stop: int) -> int | None:
         """Ask peers where a byte is; the block, as far as they can be believed.
 
+        None when of a snapshot blocks below `stop` were cut off: it may be one of them.
         Raises: StorageFailed, trio.ClosedResourceError. Cancel: takes the request back.
         """
         replication = self.shared.replication
         seek = Seek(offset, padding)
         replication.start_seek(seek)
         try:
-            while seek.found is None:
+            while self.history is None or self.history.intact_length >= stop:
+                if seek.found is not None:
+                    return seek.found
                 self.check()
                 await replication.activity.park()
         finally:
             replication.stop_seek(seek)
-        return seek.found
+        return None
 
     # --- taking turns ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ block that a snapshot fetched before the cut stays readable, where there it is l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -208,26 +208,32 @@ async def test_bytes_of_a_copy_that_was_cut(core: Core, other_store: Corestore) 
                 await snapshot.seek(511)
 
 
-async def test_a_download_of_a_snapshot_ends_when_the_log_is_cut(
-    core: Core, other_store: Corestore
+@pytest.mark.parametrize(
+    "wait", [Snapshot.download, lambda snapshot: snapshot.seek(1)], ids=["download", "seek"]
+)
+async def test_a_wait_at_a_snapshot_ends_when_the_log_is_cut(
+    core: Core, other_store: Corestore, wait: Callable[[Snapshot], Awaitable[object]]
 ) -> None:
     await core.append([b"0", b"1", b"2"])
     clone = await other_store.get(key=core.key)
     async with replicating(core, clone):
         await clone.wait_length(3)
     async with clone.snapshot() as snapshot, trio.open_nursery() as nursery:
+        ended = trio.Event()
 
-        async def download() -> None:
+        async def expect_gone() -> None:
             with pytest.raises(SnapshotNotAvailable):
-                await snapshot.download()
+                await wait(snapshot)
+            ended.set()
 
-        nursery.start_soon(download)
+        nursery.start_soon(expect_gone)
         await trio.testing.wait_all_tasks_blocked()
         await core.truncate(1)
         with trio.fail_after(20):
             async with replicating(core, clone):
                 while clone.fork == 0:
                     await trio.testing.wait_all_tasks_blocked()
+                await ended.wait()
 
 
 async def test_beyond_a_snapshot_there_is_nothing(core: Core) -> None:
