@@ -27,12 +27,13 @@ async def find_byte(handle: Handle, tree: Tree, offset: int, *, wait: bool) -> B
     Where nodes are missing, peers tell the way, and the block they lead to is fetched: it proves
     its place. Beyond the end of a log that others write, it waits until the log is so long.
 
-    Raises: OutOfRange, BlockNotAvailable when not to `wait` (and of our own log, where nodes
-    were pruned), SnapshotNotAvailable. Cancel: takes the request back.
+    Raises: OutOfRange, BlockNotAvailable when not to `wait`, in a store that is read-only (and
+    of our own log, where nodes were pruned), SnapshotNotAvailable. Cancel: takes the request back.
     """
     log = handle.log
     shared = handle.shared
     padding = 0 if shared.cipher is None else shared.cipher.padding
+    wait = wait and handle.can_fetch
     while True:
         handle.check_open()
         place = locate(tree.head.roots, offset, padding, tree.read_node)

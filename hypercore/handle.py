@@ -65,6 +65,11 @@ class Handle:
         if self.is_read_only:
             raise NotWritable("this session of the core is read-only")
 
+    @property
+    def can_fetch(self) -> bool:
+        """Whether there is a place for what peers have: not in a store that is read-only."""
+        return not self.log.rows.storage.is_read_only
+
     # --- waiting for blocks ---------------------------------------------------------------------
 
     async def fetch(
@@ -80,9 +85,9 @@ class Handle:
         `is_forced`: ask for them even where peers push and are asked for nothing. `keeper`: as
         `Core.get_many`.
 
-        Raises: BlockNotAvailable if not to `wait`, or if the `keeper` and all others lack one;
-        OutOfRange for what cannot come, SnapshotNotAvailable, StorageFailed,
-        trio.ClosedResourceError. Cancel: takes the request back.
+        Raises: BlockNotAvailable if not to `wait`, if the store is read-only, or if the `keeper`
+        and all others lack one; OutOfRange for what cannot come, SnapshotNotAvailable,
+        StorageFailed, trio.ClosedResourceError. Cancel: takes the request back.
         """
         found = await self.fetch_stored(indices, wait=wait, is_forced=is_forced, keeper=keeper)
         shared = self.shared
@@ -99,7 +104,7 @@ class Handle:
         keeper: bytes | None = None,
     ) -> dict[int, bytes]:
         """As `fetch`, the blocks as they are stored."""
-        if not wait:
+        if not wait or not self.can_fetch:
             raise BlockNotAvailable(indices[0])
         shared = self.shared
         length = self.log.head.length
@@ -139,6 +144,8 @@ class Handle:
                     raise SnapshotNotAvailable(
                         max(start, history.intact_length), history.intact_length
                     )
+                if not self.can_fetch:
+                    raise BlockNotAvailable(start)
                 if keeper is None:
                     await self._changed.park()
                 elif replication.is_lost(start, keeper):

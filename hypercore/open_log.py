@@ -119,6 +119,10 @@ class OpenLog:
         return self.log.fork_proof
 
     @property
+    def takes_more(self) -> bool:
+        return self.log.fork_proof is None and not self.log.rows.storage.is_read_only
+
+    @property
     def remote_contiguous_length(self) -> int:
         return self.log.remote_contiguous_length
 

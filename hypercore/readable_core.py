@@ -151,11 +151,12 @@ class ReadableCore:
     async def get(self, index: int, *, wait: bool = True, force: bool = False) -> bytes:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
-        With `wait` false only what is here counts. `force`: ask peers even where the core is set
-        to take only what they push. Raises: BlockNotAvailable (without `wait`),
-        SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange for what cannot
-        come: beyond the end of our own log, or below 0; DamagedBlock for our own log, or without
-        `wait`: of others' it is fetched again. Cancel: takes the request back.
+        With `wait` false, or in a store that is read-only, only what is here counts. `force`: ask
+        peers even where the core is set to take only what they push. Raises: BlockNotAvailable
+        (in these two cases), SnapshotNotAvailable when the log is cut below it meanwhile,
+        OutOfRange for what cannot come: beyond the end of our own log, or below 0; DamagedBlock
+        for our own log, or without `wait`: of others' it is fetched again. Cancel: takes the
+        request back.
         """
         try:
             block = self.get_local(index)
@@ -282,9 +283,9 @@ class ReadableCore:
         """The block that byte `offset` is in, and its place there.
 
         At `byte_length` it is the place of the next byte. Where tree nodes are not here peers
-        tell the way, and the block is fetched, too: it proves its place. With `wait` false only
-        what is here counts. Raises: BlockNotAvailable (only then), OutOfRange for what cannot
-        come. Cancel: takes the request back.
+        tell the way, and the block is fetched, too: it proves its place. With `wait` false, or in
+        a store that is read-only, only what is here counts. Raises: BlockNotAvailable (in these two
+        cases), OutOfRange for what cannot come. Cancel: takes the request back.
         """
         return await find_byte(self._handle, self._log, offset, wait=wait)
 
@@ -325,7 +326,8 @@ class ReadableCore:
         """Fetch what is not here of [start, stop); `stop` None is the length now.
 
         Raises: StorageFailed, trio.ClosedResourceError; BlockNotAvailable with a `keeper`, as
-        `get_many`. Cancel: nothing more is asked for; what arrived stays.
+        `get_many`, and in a store that is read-only. Cancel: nothing more is asked for; what
+        arrived stays.
         """
         await self._handle.download(start, self.length if stop is None else stop, keeper)
 

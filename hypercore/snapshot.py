@@ -93,7 +93,7 @@ class Snapshot:
     async def get(self, index: int, *, wait: bool = True) -> bytes:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
-        With `wait` false only what is here counts. Raises: BlockNotAvailable (only then),
+        With `wait` false only what is here counts. Raises: BlockNotAvailable as `Core.get`,
         SnapshotNotAvailable, OutOfRange outside [0, length), DamagedBlock as `Core.get` and for
         what the log does not have any more. Cancel: takes the request back.
         """

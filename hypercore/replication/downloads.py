@@ -96,7 +96,7 @@ class Downloads:
         """Ask the peer for as much as it can serve and its window allows."""
         sync = peer.sync
         head = self._log.head
-        if sync is None or peer.suspicion is not None or self._log.fork_proof is not None:
+        if sync is None or peer.suspicion is not None or not self._log.takes_more:
             return
         if self._settings.push is PushMode.ONLY:
             if self.demand.has_forced:
@@ -305,8 +305,8 @@ class Downloads:
     def _receive_unasked(
         self, peer: RemotePeer, request_id: int, payload: bytes, intake: Intake, now: float
     ) -> None:
-        if request_id == REPORT and self._log.fork_proof is None:
-            push = ReceivedPush.decode(payload)  # nothing is added to a frozen log
+        if request_id == REPORT and self._log.takes_more:
+            push = ReceivedPush.decode(payload)
             if push is not None:
                 is_asked = peer.expected.admit()
                 was_expected = push.index in peer.expected

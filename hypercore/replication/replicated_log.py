@@ -50,6 +50,14 @@ class ReplicatedLog(Protocol):
         """The evidence that the writer signed two histories; then nothing more is asked for."""
         ...
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether anything can be added: not to a frozen log, nor in a store that is read-only.
+
+        If not, nothing is asked for.
+        """
+        ...
+
     def mark_frozen(self, proof: ForkProof) -> None:
         """Keep verified evidence about this core and fork."""
         ...

@@ -119,7 +119,7 @@ class Replicator:
     def is_behind(self) -> bool:
         """Whether some peer has, or may have, a later head than ours on the way to us."""
         head = self._log.head
-        return self._log.fork_proof is None and any(
+        return self._log.takes_more and any(
             peer.may_upgrade_us(head.fork, head.length)
             or self._downloads.heads.forks.is_ahead(peer)
             for peer in self.peers

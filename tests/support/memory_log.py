@@ -51,6 +51,10 @@ class MemoryLog:
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         return [self.blocks.get(index) for index in indices]
 
+    @property
+    def takes_more(self) -> bool:
+        return self.fork_proof is None
+
     def mark_frozen(self, proof: ForkProof) -> None:
         self.fork_proof = proof
         self.is_writable = False
