@@ -44,16 +44,19 @@ class Announcer:
         """Look at the log again; returns the (start, stop) of blocks that are served since."""
         head = self._log.head
         served = self.served
-        if head is not served and (not self._unsynced or self._unsynced[-1] is not head):
-            if len(self._unsynced) == MAX_UNSYNCED_HEADS:
-                self._unsynced.pop()
-            self._unsynced.append(head)
+        unsynced = self._unsynced
+        if head is not served and (not unsynced or unsynced[-1] is not head):
+            while unsynced and unsynced[-1].fork == head.fork and unsynced[-1].length > head.length:
+                unsynced.pop()  # the disk lost it, and the log was read anew
+            if len(unsynced) == MAX_UNSYNCED_HEADS:
+                unsynced.pop()
+            unsynced.append(head)
         durable_length = self._log.durable_length
-        while self._unsynced:
-            oldest = self._unsynced[0]
+        while unsynced:
+            oldest = unsynced[0]
             if oldest.fork == head.fork and oldest.length > durable_length:
                 break
-            self._unsynced.popleft()
+            unsynced.popleft()
             if oldest.fork == head.fork:
                 self.served = oldest
         if self.served.fork != served.fork or self.served.length <= served.length:

@@ -50,6 +50,31 @@ def test_only_durable_lengths_are_announced() -> None:
     assert leecher.log.contiguous_length == 5
 
 
+def test_what_the_disk_lost_is_not_waited_for() -> None:
+    """A failing disk may give less back than was written: the log goes on from there."""
+    log = writer(3, is_lazy=True)
+    log.make_durable()
+    seeder, leecher = Node(log), Node(reader())
+    channel = Channel(seeder, leecher)
+    settle(channel)
+    log.append([b"lost"] * 50)
+    seeder.changed()
+    left = writer(3)
+    log.head, log.nodes, log.blocks, log.bitfield = (
+        left.head,
+        left.nodes,
+        left.blocks,
+        left.bitfield,
+    )
+    seeder.changed()
+    log.append([block(3)])
+    log.make_durable()
+    seeder.changed()
+    settle(channel)
+    assert leecher.log.head.length == 4
+    assert not leecher.errors
+
+
 def test_blocks_that_are_not_durable_are_not_served() -> None:
     log = writer(3, is_lazy=True)
     seeder, leecher = Node(log), Node(reader())
