@@ -10,6 +10,7 @@ from math import inf
 from bitarray import bitarray
 from pyroaring import BitMap64
 
+from hypercore.encoding import MAX_UINT
 from hypercore.errors import RemoteProtocolError
 from hypercore.replication.expected import PATIENCE_SECONDS, ExpectedPushes
 from hypercore.replication.hotswap import Speed
@@ -122,7 +123,8 @@ class RemotePeer:
     def receive_range(self, message: Range, length: int) -> None:
         """Note what the peer got or dropped; beyond `length` (ours) the prefix and one more run."""
         start = message.start
-        end = start + message.length
+        # No log is longer, and what it has of the beginning is kept on the disk, as one integer.
+        end = min(start + message.length, MAX_UINT)
         known = min(length, MAX_TRACKED)
         if message.drop:
             self._forget_ahead(start, end)

@@ -4,11 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
+from hypercore.encoding import MAX_UINT
 from hypercore.replication.messages import HaveBits, Range, Sync
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.statistics import Counters
 from hypercore.replication.uploads import Uploads
+from hypercore.storage.memory import MemoryStorage
 from tests.support.memory_log import MemoryLog
+from tests.support.stored_logs import open_log
 
 LENGTH = 200
 
@@ -101,6 +104,20 @@ def test_claims_beyond_our_length_cost_nothing() -> None:
     assert remote.offers(4)
     remote.receive_bits(HaveBits(2**52, b"\xff" * 4), LENGTH)
     remote.receive_range(Range(2**52, 2**52), LENGTH)
+
+
+def test_claims_beyond_any_log_can_be_stored() -> None:
+    """Two such messages, and no store with the core could open it any more."""
+    storage = MemoryStorage()
+    log = open_log(storage)
+    remote = peer()
+    for start in (0, MAX_UINT):
+        remote.receive_range(Range(start, MAX_UINT), 0)
+        log.note_remote_contiguous(remote.contiguous_length)
+        log.append([b"one more"])
+    again = open_log(storage)
+    assert again.head == log.head
+    assert again.remote_contiguous_length == 2
 
 
 def test_what_it_lacks_is_forgiven_when_it_says_it_has_it() -> None:
