@@ -59,7 +59,7 @@ class Bitfield:
                 return
         numbers: Iterable[int] = pages_of(start, stop)
         if not value:
-            numbers = self._present(start, stop)
+            numbers = self.pages_within(start, stop)
         for number in numbers:
             page = self._pages.get(number)
             if page is None:
@@ -67,8 +67,8 @@ class Bitfield:
             first = number << _SHIFT
             page[max(start - first, 0) : min(stop - first, PAGE_BITS)] = value
 
-    def _present(self, start: int, stop: int) -> Iterable[int]:
-        """Numbers of the pages of [start, stop) that exist, in order."""
+    def pages_within(self, start: int, stop: int) -> Iterable[int]:
+        """Numbers of the pages of [start, stop) that exist, in order, however long that is."""
         numbers = pages_of(start, stop)
         if len(numbers) <= len(self._pages):
             return (number for number in numbers if number in self._pages)
@@ -76,7 +76,7 @@ class Bitfield:
 
     def _slices(self, start: int, stop: int) -> Iterator[tuple[bitarray, int, int, int]]:
         """(page, its first block, and the part of it in [start, stop)) for pages that exist."""
-        for number in self._present(start, stop):
+        for number in self.pages_within(start, stop):
             first = number << _SHIFT
             yield self._pages[number], first, max(start - first, 0), min(stop - first, PAGE_BITS)
 

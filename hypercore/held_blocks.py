@@ -77,8 +77,9 @@ class HeldBlocks:
         hints = self.hints
         for changes in changesets:
             if changes.truncated_to is not None:
+                # A log of others may have been said to be of any length, and hold next to nothing.
+                touched.update(self.bitfield.pages_within(changes.truncated_to, length))
                 hints = self._cut(changes.truncated_to, length, hints)
-                touched.update(pages_of(changes.truncated_to, length))
             touched.update(self._mark(changes.blocks))
             if staged := changes.staged:
                 self.bitfield.set_range(staged.start, staged.stop)
@@ -126,8 +127,8 @@ class HeldBlocks:
         """Note that the blocks of these runs [start, stop) go."""
         touched: set[int] = set()
         for start, stop in runs:
+            touched.update(self.bitfield.pages_within(start, stop))
             self.bitfield.set_range(start, stop, False)
-            touched.update(pages_of(start, stop))
         self._stage_pages(batch, touched)
         first = min((start for start, _ in runs), default=self.hints.contiguous_length)
         if first < self.hints.contiguous_length:

@@ -87,3 +87,15 @@ def test_restored_marks_close_the_gap(rows: CoreStorage) -> None:
     held.stage_restored(batch, [1, 2], 4)
     rows.storage.commit(batch)
     assert stored_hints(rows) == held.hints == Hints(4)
+
+
+def test_a_cut_costs_what_is_here_however_long_the_log_is_said_to_be(rows: CoreStorage) -> None:
+    """Who writes a log may claim any length for it, and cut it the next moment."""
+    held, length = HeldBlocks(rows), 2**50
+    commit(rows, held, 0, changed(length, 3, 70_000, 2**49))
+    batch = rows.storage.batch()
+    held.stage_clearing(batch, [(70_000, length)])
+    rows.storage.commit(batch)
+    commit(rows, held, length, changed(2, truncated_to=2))
+    assert rows.load_bitfield().first_set(0, length) is None
+    assert held.bitfield.first_set(0, length) is None
