@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Protocol
 
 import trio
@@ -124,8 +125,22 @@ class Audit:
         self._check_nodes(nodes)
         if self._is_strict:
             self._check_anchors(nodes)
-        self._position = stop
+        self._position = stop if nodes else self._next_row(stop, length)
         return True
+
+    def _next_row(self, start: int, length: int) -> int:
+        """From where on there is something; a sparse log can be said to be of any length."""
+        rows = self._log.rows
+        try:
+            found = [index for index, _ in islice(rows.blocks(start, length), 1)]
+            found += [node.index >> 1 for node in islice(rows.nodes(2 * start, 2 * length), 1)]
+        except CorruptStorage:
+            return start
+        marked = self._log.bitfield.first_set(start, length)
+        if marked is not None:
+            found.append(marked)
+        first = min(found, default=length)
+        return max(start, first - first % PIECE_BLOCKS)
 
     def progress(self, *, is_over: bool = False) -> AuditProgress:
         return AuditProgress(
