@@ -13,6 +13,10 @@ from hypercore.bitfield import Bitfield
 PIECE_BLOCKS = 65_536
 """How much of a range is written out at once."""
 
+MAX_POOL_BLOCKS = 1 << 26
+"""How many blocks of ranges may be written out and wait for a peer that has them: a log can be said
+to be of any length, of which nobody has anything."""
+
 RUN_BLOCKS = 16
 """How many blocks in a row a random order keeps together: their proofs share tree nodes."""
 
@@ -100,7 +104,9 @@ class WantedBlocks:
         return True
 
     def write_out(self, bitfield: Bitfield, length: int) -> bool:
-        """Put the next piece of a range into the pool; False when all are written out."""
+        """Put the next piece of a range into the pool; False when all are, or the pool is full."""
+        if len(self.pool) >= MAX_POOL_BLOCKS:
+            return False
         finished = []
         found = False
         for wanted in self._ranges:

@@ -9,7 +9,12 @@ from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
 from hypercore.replication.demand import PIECE_BLOCKS, Demand, Priority
+from hypercore.replication.messages import Range
+from hypercore.replication.remote import RemotePeer
+from hypercore.replication.statistics import Counters
+from hypercore.replication.uploads import Uploads
 from hypercore.replication.wanted_blocks import RUN_BLOCKS
+from tests.support.memory_log import MemoryLog
 
 EVERYTHING = (1 << 30, 1 << 30)
 
@@ -64,6 +69,18 @@ def test_what_is_held_is_not_asked_for() -> None:
     demand.want(range(12))
     demand.want([7])
     assert demand.take(Peer(), EVERYTHING, 100) == [0, 1, 2, 3, 4, 10, 11]
+
+
+def test_a_log_of_which_nobody_has_anything_may_be_said_to_be_of_any_length() -> None:
+    """Who writes it needs one signature for that; looking for who has a block of it took ages."""
+    length = 2**45
+    counters = Counters()
+    peer = RemotePeer(Uploads(MemoryLog(key=bytes(32)), counters), counters)
+    demand = Demand(Store())
+    demand.want(range(length))
+    assert demand.take(peer, EVERYTHING, length) == []
+    peer.receive_range(Range(70_000, 3), length)
+    assert demand.take(peer, EVERYTHING, length) == [70_000, 70_001, 70_002]
 
 
 def test_a_range_may_be_of_any_length() -> None:
