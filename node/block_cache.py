@@ -10,13 +10,14 @@ database rewrites its files, as it does by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 import trio
 
+from hypercore.bitfield import PAGE_BITS, Bitfield
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.errors import HypercoreError
@@ -160,7 +161,7 @@ class BlockCache:
         ranges: dict[int, _Range] = {}
         uses = self._uses.of(core.key)
         kept = self._kept().get(core.key)
-        for number in range((core.length + RANGE_BLOCKS - 1) >> RANGE_SHIFT):
+        for number in _marked_ranges(core.bitfield):
             start, stop = self._bounds(core, number)
             pieces = _without(start, stop, kept)
             count = sum(core.bitfield.count(first, last) for first, last in pieces)
@@ -181,6 +182,13 @@ class BlockCache:
     def _bounds(core: Core, number: int) -> tuple[int, int]:
         start = number << RANGE_SHIFT
         return start, min(start + RANGE_BLOCKS, core.length)
+
+
+def _marked_ranges(held: Bitfield) -> Iterator[int]:
+    """Ranges that may hold blocks, in order; the length is only what its writer says it is."""
+    for page in held.pages():
+        first = page * PAGE_BITS >> RANGE_SHIFT
+        yield from range(first, first + (PAGE_BITS >> RANGE_SHIFT))
 
 
 def _without(start: int, stop: int, kept: tuple[int, int | None] | None) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import trio
@@ -18,16 +17,15 @@ from hypercore import (
     open_corestore,
 )
 from hypercore.crypto import KeyPair
-from hypercore.flat_tree import node_at
-from hypercore.log import Changeset, Head
+from hypercore.log import Changeset
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, encode_node
 from hypercore.storage import Storage, WriteBatch
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import DataKeys
 from hypercore.store_repair import audit_core
-from hypercore.verifier import Verifier
 from tests.hypercore.bit_flip_campaign import joined
+from tests.support.claimed_lengths import claimed_length
 
 KEY_PAIR = KeyPair.from_seed(bytes(32))
 LENGTH = 600
@@ -87,15 +85,9 @@ async def test_cleared_pruned_and_never_fetched_is_no_damage() -> None:
 
 
 async def test_an_audit_of_next_to_nothing_ends_however_long_the_log_is_said_to_be() -> None:
-    """Who writes a log may sign a head of any length, and needs no block for it."""
-    manifest = Manifest.single_signer(KEY_PAIR.public_key)
-    root = MerkleNode(node_at(45, 0), 1 << 50, bytes(32))
-    unsigned = Head(0, 1 << 45, root.size, (root,))
-    signature = Verifier(manifest.key, manifest).sign(unsigned, KEY_PAIR)
-    changes = Changeset(replace(unsigned, signature=signature), nodes=[root])
     async with open_corestore(None) as store:
-        core = await store.get(manifest=manifest)
-        core.commit([changes])
+        core = await store.get(manifest=Manifest.single_signer(KEY_PAIR.public_key))
+        core.commit([claimed_length(KEY_PAIR, 45)])
         core.commit([Changeset(blocks=[(1 << 40, b"far away, and proven by nothing")])])
         with trio.fail_after(20):
             result = await audit_core(core)

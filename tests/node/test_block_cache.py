@@ -9,12 +9,16 @@ import trio
 
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
+from hypercore.crypto import KeyPair
+from hypercore.log import Changeset
+from hypercore.manifest import Manifest
 from hypercore.replication.messages import PROTOCOL
 from node.block_cache import BlockCache
 from node.mesh.block_uses import BlockUses, UsedLog
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import connected, open_mesh_node
 from tests.node.mesh.test_mesh import upload
+from tests.support.claimed_lengths import claimed_length
 from tests.support.stream_pair import open_mux_pair
 
 BLOCK = 100
@@ -90,6 +94,18 @@ async def test_what_is_mirrored_stays() -> None:
         whole = BlockCache(ours, BlockUses(), 1, lambda: {copy.key: (0, None)})
         await grow_old(whole)
         assert copy.bitfield.count(0, COUNT) == 1000
+
+
+async def test_a_core_costs_what_is_held_of_it_however_long_it_is_said_to_be() -> None:
+    """The whole node waited, every few seconds, while all its ranges were looked at."""
+    key_pair = KeyPair.from_seed(bytes(32))
+    async with open_corestore(None) as store:
+        core = await store.get(manifest=Manifest.single_signer(key_pair.public_key))
+        core.commit([claimed_length(key_pair, 45)])
+        core.commit([Changeset(blocks=[(1 << 40, bytes(BLOCK))])])
+        cache = BlockCache(store, BlockUses(), 0, nothing_kept)
+        await cache.trim()
+        assert cache.statistics().blocks == 1
 
 
 async def test_cores_that_are_not_open() -> None:
