@@ -14,6 +14,7 @@ from hashlib import blake2b
 from struct import Struct
 
 from hypercore import flat_tree
+from hypercore.encoding import MAX_UINT
 from hypercore.errors import CorruptStorage, OutOfRange, UsageError
 from hypercore.flat_tree import TreeIndex
 from hypercore.manifest import Manifest
@@ -120,13 +121,15 @@ def append(head: Head, blocks: Sequence[bytes], sign: Sign) -> Changeset:
 def truncate(head: Head, length: int, fork: int, read_node: NodeReader, sign: Sign) -> Changeset:
     """Cut the log back to `length` blocks, as a new fork that is signed right away.
 
-    Raises: OutOfRange for a length beyond the log, UsageError for a fork that is not newer,
-    CorruptStorage when a root of the shorter log is not stored.
+    Raises: OutOfRange for a length beyond the log, UsageError for a fork that is not newer or
+    is no number of the format, CorruptStorage when a root of the shorter log is not stored.
     """
     if not 0 <= length <= head.length:
         raise OutOfRange(length, head.length)
     if fork <= head.fork:
         raise UsageError(f"fork {fork} must be above the present one, {head.fork}")
+    if fork > MAX_UINT:
+        raise UsageError(f"fork {fork} is above {MAX_UINT}: it could be written and never read")
     present = {root.index: root for root in head.roots}
     roots = []
     for index in flat_tree.full_roots(length):

@@ -21,6 +21,7 @@ from hypercore import (
     UsageError,
     open_corestore,
 )
+from hypercore.encoding import MAX_UINT
 from hypercore.flat_tree import TreeIndex, full_roots, parent, sibling
 from hypercore.log import Changeset
 from hypercore.replication.messages import PROTOCOL
@@ -148,8 +149,12 @@ async def test_truncating(core: Core) -> None:
     assert await core.get(1) == b"other"
     with pytest.raises(OutOfRange):
         await core.truncate(3)
+    for fork in (1, MAX_UINT + 1, 2**64):
+        with pytest.raises(UsageError, match="fork"):
+            await core.truncate(0, fork=fork)
+    await core.truncate(0, fork=MAX_UINT)
     with pytest.raises(UsageError, match="fork"):
-        await core.truncate(0, fork=1)
+        await core.truncate(0)
 
 
 async def test_clearing(core: Core) -> None:
