@@ -40,7 +40,7 @@ from bee.keyspace import KeyRange
 from bee.log import LogPeer
 from bee.question import Question
 from bee.tree import Tree
-from bee.visited_blocks import Visited, visited_blocks
+from bee.visited_blocks import MAX_KEYS, TURN_EFFORT, Visit
 from hypercore.encoding import DecodeError, Reader, encode_buffer
 
 NAME = "hyperbee"
@@ -55,12 +55,6 @@ MAX_ASKED = 16
 
 LATEST = 0
 MAX_VERSION = 2**53
-
-MAX_KEYS = 512
-"""Keys of one question to a peer that pushes."""
-
-_KEYS_AT_ONCE = 16
-_KEY_EFFORT = 40
 
 
 class HyperbeeExtension:
@@ -120,7 +114,10 @@ class HyperbeeExtension:
         seqs: dict[int, None] = {}
         for start, stop in ranges:
             request = IteratorRequest(tree.log.length, gte=start, lt=stop, push_from=1, number=1)
-            seqs.update(dict.fromkeys(visited_blocks(tree.reader, request).seqs))
+            visit = Visit(tree.reader, request)
+            while visit.advance():
+                pass
+            seqs.update(visit.seqs)
         pushed = peer.push_blocks(seqs)
         for payload in _hints(pushed, is_pushed=True):
             peer.send_extension(NAME, payload)
@@ -212,36 +209,26 @@ class HyperbeeExtension:
         if not 1 < message.version <= tree.log.length:
             return ()
         tree.current_fork()
-        visited = await self._visit(message)
+        visit, fork = Visit(tree.reader, message), tree.log.fork
+        while visit.advance():
+            tree.effort += TURN_EFFORT
+            await tree.pause()
+            if tree.log.fork != fork:  # what was found is gone
+                return ()
+        seqs = list(visit.seqs)
         if not message.push_from:
-            return _hints(visited.seqs, is_pushed=False)
-        pushed = _push(peer, visited.seqs, message)
+            return _hints(seqs, is_pushed=False)
+        pushed = _push(peer, seqs, message)
         number = narrow_number(message)
         if not number:
             return _hints(pushed, is_pushed=True)
-        way = set(visited.seqs[: visited.way])
+        way = set(seqs[: visit.way])
         count = sum(seq in way for seq in pushed) or len(pushed)
         rest = pushed[count:]
         return [
             *_hints(pushed[:count], is_pushed=True, number=number),
             *(_hints(rest, is_pushed=True) if rest else ()),
         ]
-
-    async def _visit(self, request: Request) -> Visited:
-        """The blocks that such a read takes; of many keys some at a time, others run in between."""
-        tree = self._tree
-        if not isinstance(request, KeysRequest):
-            return visited_blocks(tree.reader, request)
-        seqs: dict[int, None] = {}
-        keys = request.keys[:MAX_KEYS]
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            part = replace(request, keys=keys[start : start + _KEYS_AT_ONCE])
-            seqs.update(dict.fromkeys(visited_blocks(tree.reader, part).seqs))
-            if len(seqs) >= MAX_HINTS_PER_REQUEST:
-                break
-            tree.effort += _KEYS_AT_ONCE * _KEY_EFFORT
-            await tree.pause()
-        return Visited(list(seqs), len(seqs))
 
 
 def _decode(payload: bytes) -> ExtensionMessage | None:

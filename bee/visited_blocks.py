@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
 from bee.cache import NodeCache
@@ -28,46 +27,138 @@ from hypercore.errors import DamagedBlock
 
 _SCOUT_BYTES = 4 << 20  # tree nodes of the two versions that a peer compares
 
+MAX_KEYS = 512
+"""Keys of one question to a peer that pushes."""
+
 MAX_STEPS = 4 * MAX_HINTS_PER_REQUEST
 """Children and keys passed for one answer; a sound tree has named enough seqs by then."""
 
+TURN_EFFORT = 640
+"""In the unit of `tree.PAUSE_EFFORT`: others have to wait for 3 ms."""
 
-class Visited(NamedTuple):
-    """Blocks that a read looks at, in the order in which it does."""
+MAX_TURNS = 1024
+"""A sound tree takes some 40. One whose nodes are too large for the scout would take for ever."""
 
-    seqs: Sequence[int]
-    way: int
-    """So many of them, the first, lead to what is read: to all of it, but for ranges."""
+_KEY_EFFORT = 10
+_READ_EFFORT = 3
+_BYTES_AN_EFFORT = 256
+"""Of a block that is read: whoever wants the last of its tree nodes passes all of them."""
 
 
-def visited_blocks(reader: NodeReader, request: Request) -> Visited:
-    """The seqs of all blocks that such a read looks at, as far as they are here."""
-    seqs: dict[int, None] = {}
-    way = 0
-    with suppress(BlocksNeeded, CorruptTree, DamagedBlock):  # what was noted is still worth having
+class Visit:
+    """The blocks that a peer's read looks at, as far as they are here, found a turn at a time."""
+
+    __slots__ = ("_effort", "_reader", "_source", "_steps", "_turns", "_way", "seqs")
+
+    def __init__(self, reader: NodeReader, request: Request) -> None:
+        self.seqs: dict[int, None] = {}
+        """In the order in which the read looks at them."""
+        self._way = 0
+        self._effort = self._turns = 0
+        self._source = reader
+        self._reader = reader
+        if not isinstance(request, GetRequest):  # that is one step, whatever it takes
+            self._reader = NodeReader(reader.cache, self._block, reader.hints)
         if isinstance(request, IteratorRequest):
-            frames = _open(reader, request, seqs)
-            way = len(seqs)
-            _visit_range(reader, request, frames, seqs)
+            self._steps = self._visit_range(request)
         elif isinstance(request, DiffRequest):
-            _visit_diff(reader, request, seqs)
+            self._steps = self._visit_diff(request)
         else:
-            _visit_keys(reader, request, seqs)
-    return Visited(list(seqs), way or len(seqs))
+            self._steps = self._visit_keys(request)
 
+    @property
+    def way(self) -> int:
+        """So many of them, the first, lead to what is read: to all of it, but for ranges."""
+        return self._way or len(self.seqs)
 
-def _visit_keys(
-    reader: NodeReader, request: GetRequest | KeysRequest, seqs: dict[int, None]
-) -> None:
-    root, is_narrow = root_ref(request.version), narrow_number(request) > 0
-    for key in (request.key,) if isinstance(request, GetRequest) else request.keys:
-        if is_narrow:
-            _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
-        else:
-            for _ in _search(reader, root, key, seqs):
-                pass
-        if len(seqs) >= MAX_HINTS_PER_REQUEST:
-            break
+    def advance(self) -> bool:
+        """Go on for a turn; whether there is more to come."""
+        self._effort = 0
+        self._turns += 1
+        with suppress(BlocksNeeded, CorruptTree, DamagedBlock):  # what was noted is worth having
+            for _ in self._steps:
+                if self._effort >= TURN_EFFORT:
+                    return self._turns < MAX_TURNS
+        return False
+
+    def _block(self, seq: int) -> bytes | None:
+        block = self._source.block(seq)
+        self._effort += _READ_EFFORT + (0 if block is None else len(block) // _BYTES_AN_EFFORT)
+        return block
+
+    def _visit_keys(self, request: GetRequest | KeysRequest) -> Iterator[None]:
+        reader, seqs = self._reader, self.seqs
+        root, is_narrow = root_ref(request.version), narrow_number(request) > 0
+        keys = (request.key,) if isinstance(request, GetRequest) else request.keys[:MAX_KEYS]
+        for key in keys:
+            with suppress(BlocksNeeded, CorruptTree, DamagedBlock):
+                if is_narrow:
+                    _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
+                else:
+                    for _ in _search(reader, root, key, seqs):
+                        pass
+            if len(seqs) >= MAX_HINTS_PER_REQUEST:
+                break
+            self._effort += _KEY_EFFORT
+            yield
+
+    def _visit_range(self, request: IteratorRequest) -> Iterator[None]:
+        reader, seqs = self._reader, self.seqs
+        frames = _open(reader, request, seqs)
+        self._way = len(seqs)
+        key_range = _key_range(request)
+        step = -1 if request.reverse else 1
+        is_past = key_range.is_past
+        entries = 0
+        for _ in range(MAX_STEPS):
+            if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == key_range.limit:
+                return
+            frame = frames[-1]
+            place = frame.position >> 1
+            if frame.is_done:
+                frames.pop()
+                continue
+            is_key = frame.position & 1
+            frame.position += step
+            if is_key:
+                seq = decode_varint(frame.key_refs[place], 0)[0]
+                seqs[seq] = None
+                if is_past is not None and is_past(frame.keys[place] or reader.record(seq).key):
+                    return
+                entries += 1
+            elif frame.children:
+                ref = frame.children[place]
+                seqs[decode_ref(ref)[0]] = None
+                if len(frames) == MAX_DEPTH:
+                    return
+                node = reader.node(ref, frame.ref)
+                frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
+            self._effort += 1
+            yield
+
+    def _visit_diff(self, request: DiffRequest) -> Iterator[None]:
+        """Walk as the asker will, whose cache is empty as far as we know, and note what it takes.
+
+        Much may be alike in both versions, so a turn ends as if a block were missing.
+        """
+
+        def noting(seq: int) -> bytes | None:
+            if len(self.seqs) >= MAX_HINTS_PER_REQUEST or self._effort >= TURN_EFFORT:
+                return None
+            self.seqs[seq] = None
+            return self._block(seq)
+
+        scout = NodeReader(NodeCache(_SCOUT_BYTES), noting, self._source.hints)
+        roots = root_ref(request.range.version), root_ref(request.other)
+        cursor = DiffCursor(*roots, _key_range(request.range), lambda _left, _right: None)
+        while True:
+            try:
+                if not cursor.advance(scout):
+                    return
+            except BlocksNeeded:
+                if self._effort < TURN_EFFORT:
+                    raise
+            yield
 
 
 Step = tuple[BTreeNode, bytes, int, bool]
@@ -144,54 +235,6 @@ def _index_of(seq: int, steps: Sequence[Step]) -> int:
         if key_ref in node[1] or decode_ref(ref)[0] == seq:
             return index
     return 0
-
-
-def _visit_range(
-    reader: NodeReader, request: IteratorRequest, frames: list[Frame], seqs: dict[int, None]
-) -> None:
-    key_range = _key_range(request)
-    step = -1 if request.reverse else 1
-    is_past = key_range.is_past
-    entries = 0
-    for _ in range(MAX_STEPS):
-        if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == key_range.limit:
-            return
-        frame = frames[-1]
-        place = frame.position >> 1
-        if frame.is_done:
-            frames.pop()
-            continue
-        is_key = frame.position & 1
-        frame.position += step
-        if is_key:
-            seq = decode_varint(frame.key_refs[place], 0)[0]
-            seqs[seq] = None
-            if is_past is not None and is_past(frame.keys[place] or reader.record(seq).key):
-                return
-            entries += 1
-        elif frame.children:
-            ref = frame.children[place]
-            seqs[decode_ref(ref)[0]] = None
-            if len(frames) == MAX_DEPTH:
-                return
-            node = reader.node(ref, frame.ref)
-            frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
-
-
-def _visit_diff(reader: NodeReader, request: DiffRequest, seqs: dict[int, None]) -> None:
-    """Walk as the asker will, whose cache is empty as far as we know, and note what it takes."""
-
-    def noting(seq: int) -> bytes | None:
-        if len(seqs) >= MAX_HINTS_PER_REQUEST:
-            return None
-        seqs[seq] = None
-        return reader.block(seq)
-
-    scout = NodeReader(NodeCache(_SCOUT_BYTES), noting, reader.hints)
-    roots = root_ref(request.range.version), root_ref(request.other)
-    cursor = DiffCursor(*roots, _key_range(request.range), lambda _left, _right: None)
-    while cursor.advance(scout):
-        pass
 
 
 def _key_range(request: IteratorRequest) -> KeyRange:

@@ -175,7 +175,7 @@ class RemoteLog(BeeLog):
         self.pushes = pushes
         self.owner_peer = _Owner(self)
         self.bystanders: list[Bystander] = []
-        self._reader_peer = _Reader(self)
+        self.reader_peer = _Reader(self)
         self.asked: list[list[int]] = []
         self._length = owner.length if length is None else length
         self._expected: set[int] = set()
@@ -200,12 +200,12 @@ class RemoteLog(BeeLog):
             self.asked.append(missing)
             arriving, self._expected = [*missing, *self._expected], set()
             for name, payload in self._mail:
-                for answer in await self.owner.handlers[name](payload, self._reader_peer):
+                for answer in await self.owner.handlers[name](payload, self.reader_peer):
                     if not self.notes[name](answer, self.owner_peer):
                         await self.handlers[name](answer, self.owner_peer)
             self._mail = []
-            arriving += self._reader_peer.pushed
-            self._reader_peer.pushed = []
+            arriving += self.reader_peer.pushed
+            self.reader_peer.pushed = []
             for index in arriving:
                 self.held[index] = self.owner.blocks[index]
             await trio.lowlevel.checkpoint()

@@ -1,0 +1,108 @@
+"""Reads of peers are walked in turns, between which others run, and none of them takes for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import trio
+
+from bee import Bee
+from bee.extension import NAME
+from bee.extension_messages import DiffRequest, IteratorRequest, KeysRequest, Request
+from bee.hints import MAX_HINTS_PER_REQUEST
+from hypercore.encoding import encode_buffer
+from tests.bee.test_corrupt import HEADER, block, leaf
+from tests.bee.test_remote import seqs_of
+from tests.support.bee_log import BeeLog, RemoteLog
+
+COUNT = 3_000
+AT_ONCE = 256
+"""Blocks read in a turn; they take some 3 ms."""
+
+BRANCHES = 8
+
+
+class TurnLog(BeeLog):
+    """Notes how many blocks are read between two pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = [0]
+        self.when_paused: Callable[[], None] = lambda: None
+
+    def get_local(self, index: int) -> bytes | None:
+        self.turns[-1] += 1
+        return super().get_local(index)
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        self.when_paused()
+        if self.turns[-1]:
+            self.turns.append(0)
+
+
+async def filled() -> TurnLog:
+    """Each number twice: half of the blocks tell what version COUNT + 1 does not have."""
+    log = TurnLog()
+    bee = Bee(log)
+    for value in (b"old", b"new"):
+        async with bee.batch() as batch:
+            for number in range(COUNT):
+                await batch.put(b"%05d" % (number * 7919 % COUNT), value)
+    return log
+
+
+async def ask(log: BeeLog, request: Request) -> list[int]:
+    """What is answered to a reader that has nothing, by a bee that has read nothing."""
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    payload = encode_buffer(request.encode())
+    return seqs_of(list(await log.handlers[NAME](payload, remote.reader_peer)))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda length: IteratorRequest(length),
+        lambda length: IteratorRequest(length, gte=b"00100", lt=b"02950"),
+        lambda length: IteratorRequest(length, lt=b"02950", reverse=True, push_from=1, number=1),
+        lambda length: DiffRequest(COUNT + 1, IteratorRequest(length), push_from=1),
+        lambda length: KeysRequest(length, tuple(b"%05d" % n for n in range(512)), push_from=1),
+    ],
+)
+async def test_others_run_while_a_peers_read_is_walked(read: Callable[[int], Request]) -> None:
+    log = await filled()
+    log.turns = [0]
+    seqs = await ask(log, read(log.length))
+    assert len(seqs) == len(set(seqs)) > 500
+    assert sum(log.turns) > AT_ONCE
+    assert max(log.turns) <= AT_ONCE
+
+
+async def test_a_walk_whose_log_is_truncated_meanwhile_is_answered_with_nothing() -> None:
+    log = await filled()
+
+    def truncate() -> None:
+        log.truncate(COUNT)
+        log.when_paused = lambda: None
+
+    log.when_paused = truncate
+    assert await ask(log, IteratorRequest(log.length, gte=b"00100", lt=b"02950")) == []
+
+
+async def test_two_large_versions_that_do_not_differ_are_not_compared_for_ever() -> None:
+    """Each node read passes all others of its block: 16,384 of them took half a minute."""
+    nodes = BRANCHES**4
+    log = TurnLog()
+    log.append_nowait([HEADER, leaf(1)])
+    for seq in (2, 3):  # a heap of nodes, each with the same key
+        children = [[(seq, BRANCHES * n + 1 + i) for i in range(BRANCHES)] for n in range(nodes)]
+        levels = [
+            ([1] * (BRANCHES - 1), below if below[-1][1] < nodes else []) for below in children
+        ]
+        log.append_nowait([block(levels, b"key-%d" % seq)])
+    with trio.fail_after(60):
+        assert await ask(log, DiffRequest(3, IteratorRequest(4), push_from=1)) == [3, 2]
+    assert max(log.turns) < 16
+    assert sum(log.turns) <= 2 * MAX_HINTS_PER_REQUEST
