@@ -115,8 +115,7 @@ class Blobs:
     async def put(self, data: bytes) -> BlobId:
         """Write a blob; returns when it is durable.
 
-        Raises: NotWritable, StorageFailed. Cancel: all of it was written, or it left blocks that
-        nobody names.
+        Raises: NotWritable, StorageFailed. Cancel: what was written of it is cleared.
         """
         async with self.writer() as writer:
             await writer.write(data)
@@ -196,19 +195,21 @@ class BlobWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """A blob that an exception ended is cleared, as far as it was written."""
+        """A blob that an exception ended, also one in here, is cleared as far as it was written."""
         self._is_open = False
-        async with self._held:
-            if error is None and self._rest:
-                self._append(len(self._rest))
-            stop = self._log.length
-        if error is not None:
-            if stop > self._start:
+        stop = self._log.length
+        try:
+            async with self._held:
+                if error is None and self._rest:
+                    self._append(len(self._rest))
+                    stop = self._log.length
+            if error is None:
+                await self._log.wait_durable()
+                blocks = stop - self._start
+                self._id = BlobId(self._start, blocks, self._byte_start, self._bytes)
+        finally:
+            if self._id is None and stop > self._start:
                 await self._log.clear(self._start, stop)
-            return
-        await self._log.wait_durable()
-        blocks = stop - self._start
-        self._id = BlobId(self._start, blocks, self._byte_start, self._bytes)
 
 
 class BlobReader:

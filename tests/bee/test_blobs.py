@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import Bee, BlobId, Blobs, CorruptTree, LargeValueBee
 from bee.errors import BatchEnded
-from hypercore import Core, Corestore, open_corestore
+from hypercore import Core, Corestore, Durability, open_corestore
 from hypercore.encoding import DecodeError, encode_uint
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
+from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.replicating_cores import replicating
 
 
@@ -74,6 +78,20 @@ async def test_a_blob_that_fails_leaves_no_room_taken() -> None:
             _ = writer.id
         blob = await blobs.put(b"next")
         assert await blobs.get(blob, 1, 3) == b"ex"
+
+
+async def test_a_blob_that_is_canceled_anywhere_leaves_no_room_taken(tmp_path: Path) -> None:
+    """Found in review: nobody knew the name of one that was complete, and not yet on the disk."""
+    async with open_corestore(tmp_path, durability=Durability.group(1)) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=1_000)
+
+        async def put() -> None:
+            assert core.info().blocks_held == 0
+            await blobs.put(bytes(4_000))
+
+        assert await cancel_everywhere(put) > 0
+        assert core.info().blocks_held == 4
 
 
 async def test_cleared_and_foreign_blobs() -> None:
