@@ -8,6 +8,7 @@ a blob.
 
 from __future__ import annotations
 
+import math
 from typing import Generic
 
 from bee.batch import Entry
@@ -45,17 +46,26 @@ class LargeValueBee(Generic[K]):
         self._keeps_old_values = keeps_old_values
 
     async def put(self, key: K, value: bytes) -> None:
-        """Put a value; returns when it is durable.
+        """Put a value; returns when it is durable. A blob that it cannot name is cleared.
 
-        Raises: as `Bee.put` and `Blobs.put`. Cancel: the value may have been put.
+        Raises: as `Bee.put` and `Blobs.put`. Cancel: the value may have been put; then the blob of
+        the one that it replaced may stay.
         """
+        blob, stored = None, _INLINE + value
         if len(value) > self._threshold_bytes:
-            stored = _BLOB + (await self.blobs.put(value)).encode()
-        else:
-            stored = _INLINE + value
-        async with self.bee.batch() as batch:
-            old = await batch.get(key)
-            await batch.put(key, stored)
+            blob = await self.blobs.put(value)
+            stored = _BLOB + blob.encode()
+        unnamed_at = math.inf
+        try:
+            async with self.bee.batch() as batch:
+                old = await batch.get(key)
+                await batch.put(key, stored)
+                unnamed_at = self.bee.version
+        except BaseException:
+            # It has its name if only the wait for the disk has failed, or was canceled.
+            if blob is not None and self.bee.version <= unnamed_at:
+                await self.blobs.clear(blob)
+            raise
         await self._clear(old)
 
     async def delete(self, key: K) -> bool:

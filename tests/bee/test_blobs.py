@@ -200,6 +200,47 @@ async def test_old_values_that_are_kept() -> None:
         assert core.info().blocks_held == 1
 
 
+async def test_a_large_value_that_nobody_can_name_leaves_no_room_taken() -> None:
+    """Found in review: its blob stayed for ever."""
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        values, core = await large_values(store)
+        copy = await other.get(key=(await store.get(name="bee")).key)
+        with pytest.raises(NotWritable):
+            await LargeValueBee(Bee(copy), values.blobs, threshold_bytes=10).put(b"k", bytes(20))
+        assert core.info().blocks_held == 0
+        async with trio.open_nursery() as nursery, values.bee.batch() as batch:
+            nursery.start_soon(values.put, b"k", bytes(20))
+            await trio.testing.wait_all_tasks_blocked()
+            assert core.info().blocks_held == 1
+            nursery.cancel_scope.cancel()
+            await batch.put(b"other", b"")
+        assert core.info().blocks_held == 0
+
+
+async def test_a_large_value_whose_put_is_canceled_anywhere_is_there_or_not(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path, durability=Durability.group(1)) as store:
+        values, core = await large_values(store)
+        keys = [b"%d" % number for number in range(100)]
+        put: list[bytes] = []
+
+        async def check() -> None:
+            found = [await values.get(key) for key in put]
+            assert core.info().blocks_held == sum(value == bytes(20) for value in found)
+            assert all(value in (None, bytes(20)) for value in found)
+
+        async def put_next() -> None:
+            put.append(keys[len(put)])
+            await values.put(put[-1], bytes(20))
+
+        async def check_and_put() -> None:
+            with trio.CancelScope(shield=True):
+                await check()
+            await put_next()
+
+        assert await cancel_everywhere(check_and_put) > 1
+        await check()
+
+
 @pytest.mark.parametrize("stored", [b"", b"\2abc", b"\1", b"\1\0\0\0"])
 async def test_values_that_others_put(stored: bytes) -> None:
     async with open_corestore(None) as store:
