@@ -191,6 +191,11 @@ class DiffCursor(Generic[T]):
         self._group = min(2 * self._group, MAX_GROUP)
         return results
 
+    @property
+    def rest(self) -> KeyRange:
+        """What is left to be compared."""
+        return self._range.rest(self.last_key, self._left)
+
     def _step(
         self, reader: NodeReader, left: _Walk, right: _Walk
     ) -> tuple[Side | None, Side | None] | None:

@@ -77,19 +77,14 @@ class HyperbeeExtension:
             return self._send(plain[0], plain, lacking)
         return self._send(KeysRequest(version, tuple(keys[:MAX_KEYS])), plain, lacking)
 
-    def ask_range(
-        self, version: int, key_range: KeyRange, last_key: bytes | None, lacking: int
-    ) -> Question | None:
-        """As `ask_keys`; `last_key` is the last that was read already."""
-        request = _range_request(version, key_range, last_key)
+    def ask_range(self, version: int, key_range: KeyRange, lacking: int) -> Question | None:
+        """As `ask_keys`, for all of a range."""
+        request = _range_request(version, key_range)
         return self._send(request, [request], lacking)
 
-    def ask_diff(
-        self, version: int, other: int, key_range: KeyRange, last_key: bytes | None, lacking: int
-    ) -> None:
+    def ask_diff(self, version: int, other: int, key_range: KeyRange, lacking: int) -> None:
         """As `ask_range`, for what differs between two versions; peers that only hint do not."""
-        bounds = _range_request(version, key_range, last_key)
-        self._send(DiffRequest(other, bounds), [], lacking)
+        self._send(DiffRequest(other, _range_request(version, key_range)), [], lacking)
 
     async def update_for(self, key: bytes) -> Question:
         """Wait for the newest version that peers have, and have them send what `key` takes.
@@ -250,15 +245,9 @@ def _hints(seqs: Sequence[int], *, is_pushed: bool, number: int = 0) -> list[byt
     return [encode_buffer(hint.encode()) for hint in hints]
 
 
-def _range_request(version: int, key_range: KeyRange, last_key: bytes | None) -> IteratorRequest:
-    """What is left of a range after `last_key`."""
+def _range_request(version: int, key_range: KeyRange) -> IteratorRequest:
     lower, lower_in = key_range.lower, key_range.includes_lower
     upper, upper_in = key_range.upper, key_range.includes_upper
-    if last_key is not None:
-        if key_range.reverse:
-            upper, upper_in = last_key, False
-        else:
-            lower, lower_in = last_key, False
     return IteratorRequest(
         version,
         gte=lower if lower_in else None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
@@ -98,6 +98,14 @@ class KeyRange:
         if lower is not None and (key < lower or (key == lower and not self.includes_lower)):
             return False
         return upper is None or key < upper or (key == upper and self.includes_upper)
+
+    def rest(self, last_key: bytes | None, limit: int | None) -> KeyRange:
+        """What is left of it after `last_key`, if that is one, and no more than `limit`."""
+        if last_key is None:
+            return replace(self, limit=limit)
+        if self.reverse:
+            return replace(self, upper=last_key, includes_upper=False, limit=limit)
+        return replace(self, lower=last_key, includes_lower=False, limit=limit)
 
     @property
     def is_past(self) -> Callable[[bytes], bool] | None:

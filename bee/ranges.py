@@ -214,6 +214,11 @@ class RangeCursor(Generic[T]):
             self._left -= count
         return self._decode(planned, keys, values)
 
+    @property
+    def rest(self) -> KeyRange:
+        """What is left to be read."""
+        return self._range.rest(self.last_key, self._left)
+
     def _count_in_range(self, seqs: Sequence[int], keys: Sequence[bytes]) -> int:
         """How many of these keys, which come next, are in the range. Raises: CorruptTree."""
         is_past, last_key = self._is_past, self.last_key

@@ -141,7 +141,7 @@ class ReadableBee(ABC, Generic[K, V]):
         def ask(lacking: int) -> Question | None:
             if extension is None or since:  # peers would name all of the range
                 return None
-            return extension.ask_range(version, key_range, cursor.last_key, lacking)
+            return extension.ask_range(version, cursor.rest, lacking)
 
         return Results(self._tree, fork, cursor, counter, ask)
 
@@ -219,6 +219,6 @@ class ReadableBee(ABC, Generic[K, V]):
 
         def ask(lacking: int) -> None:
             if extension is not None:
-                extension.ask_diff(version, before, key_range, cursor.last_key, lacking)
+                extension.ask_diff(version, before, cursor.rest, lacking)
 
         return Results(self._tree, fork, cursor, counter, ask)

@@ -6,8 +6,15 @@ import pytest
 
 from bee import Bee, CorruptTree, ReadStatistics
 from bee.extension import MAX_SEQS_PER_MESSAGE
-from bee.extension_messages import CacheHint, GetRequest, IteratorRequest, decode_extension
+from bee.extension_messages import (
+    CacheHint,
+    DiffRequest,
+    GetRequest,
+    IteratorRequest,
+    decode_extension,
+)
 from bee.hints import MAX_HINTS_PER_REQUEST, Hints
+from bee.ranges import ASK_EVERY
 from hypercore.encoding import Reader, encode_buffer
 from tests.support.bee_log import BeeLog, Bystander, RemoteLog
 
@@ -113,6 +120,35 @@ async def test_a_full_scan_that_is_pushed_takes_a_few_round_trips() -> None:
     assert len([entry async for entry in Bee(remote).range()]) == COUNT
     assert remote.trips <= COUNT // 600
     assert len(remote.held) <= COUNT
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_of_a_limited_scan_no_more_is_pushed_than_is_left(reverse: bool) -> None:
+    """Found in review: each question but the first named all of the limit anew."""
+    log = await large()
+    Bee(log)
+    remote = RemoteLog(log, pushes=True)
+    limit = MAX_HINTS_PER_REQUEST + 300
+    assert len([e async for e in Bee(remote).range(limit=limit, reverse=reverse)]) == limit
+    requests = [each for each in remote.owner_peer.asked if isinstance(each, IteratorRequest)]
+    assert requests[0].limit == limit
+    assert 0 < requests[-1].limit <= limit - ASK_EVERY
+    assert len(remote.held) <= limit + 100
+
+
+async def test_of_a_limited_diff_no_more_is_asked_for_than_is_left() -> None:
+    log = BeeLog((await large()).blocks)
+    bee = Bee(log)
+    version = bee.version
+    async with bee.batch() as batch:
+        for number in range(0, COUNT, 2):
+            await batch.put(b"%05d" % number, b"new")
+    remote = RemoteLog(log, pushes=True)
+    limit = ASK_EVERY + 300
+    assert len([each async for each in Bee(remote).diff(version, limit=limit)]) == limit
+    asked = [each for each in remote.owner_peer.asked if isinstance(each, DiffRequest)]
+    assert asked[0].range.limit == limit
+    assert 0 < asked[-1].range.limit <= limit - ASK_EVERY
 
 
 async def test_a_diff_that_is_pushed_takes_one_round_trip() -> None:
