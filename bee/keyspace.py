@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
+from bee.javascript_json import encode_json
 from hypercore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,18 +55,9 @@ class Codec(Generic[T]):
     decode: Callable[[bytes], T]
 
 
-def _encode_json(value: object) -> bytes:
-    """As JavaScript does, half a surrogate pair as its escape.
-
-    Raises: ValueError for what JSON has no word for: infinity, and what is no number.
-    """
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode(errors="backslashreplace")
-
-
 BINARY: Codec[bytes] = Codec(bytes, bytes)
 UTF8: Codec[str] = Codec(str.encode, bytes.decode)
-JSON: Codec[object] = Codec(_encode_json, json.loads)
+JSON: Codec[object] = Codec(encode_json, json.loads)
 
 
 @dataclass(frozen=True, slots=True)

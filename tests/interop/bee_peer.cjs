@@ -62,6 +62,16 @@ const commands = {
     }
     return info(bee)
   },
+  // Each number is key and value of an entry; `doubles` are their bytes.
+  async putNumbers ({ id, doubles }) {
+    const batch = bees.get(id).batch()
+    for (const double of doubles) {
+      const number = bytes(double).readDoubleBE()
+      await batch.put(number, [number, { '1.0': number }])
+    }
+    await batch.flush()
+    return info(bees.get(id))
+  },
   async fill ({ id, count, size }) {
     const bee = bees.get(id)
     for (let start = 0; start < count; start += 1000) {

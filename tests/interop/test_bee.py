@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from math import isfinite
 from pathlib import Path
+from struct import pack, unpack
 from typing import Any
 
 import pytest
 import trio
 
-from bee import Bee
+from bee import JSON, Bee
 from bee.messages import decode_record
 from hypercore import open_corestore
 from tests.bee.test_bee import GHOSTLY
@@ -64,6 +66,35 @@ async def test_random_operations_give_the_same_blocks(always_duplicate: bool) ->
                 log = BeeLog()
                 await apply(Bee(log, always_duplicate=always_duplicate), operations)
                 assert [block.hex() for block in log.blocks] == theirs, name
+
+
+async def test_numbers_as_json_give_the_same_blocks() -> None:
+    source = random.Random(5)
+    numbers = [
+        sign * digit * 10.0**power
+        for power in range(-9, 25)
+        for digit in (1, 15)
+        for sign in (1, -1)
+    ]
+    numbers += [0.0, -0.0, 0.1, 1 / 3, 5e-324, 1.7976931348623157e308, 2.0**53 + 2, 2.0**60]
+    while len(numbers) < 2_000:
+        (number,) = unpack(">d", source.randbytes(8))
+        (near_one,) = unpack(">d", bytes((0x3F + source.randrange(6),)) + source.randbytes(7))
+        numbers += [each for each in (number, near_one, round(near_one, 2)) if isfinite(each)]
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_bee_peer() as peer:
+            options = {"keyEncoding": "json", "valueEncoding": "json"}
+            await peer("open", id="a", name="numbers", options=options)
+            await peer("putNumbers", id="a", doubles=[pack(">d", each).hex() for each in numbers])
+            theirs = (await peer("blocks", id="a", start=0))["blocks"]
+    log = BeeLog()
+    bee = Bee(log, key_encoding=JSON, value_encoding=JSON)
+    async with bee.batch() as batch:
+        for number in numbers:
+            await batch.put(number, [number, {"1.0": number}])
+    assert [block.hex() for block in log.blocks] == theirs
+    for entry in [entry async for entry in bee.range()]:
+        assert await bee.get(entry.key) == entry
 
 
 async def test_twenty_new_sequences_of_two_thousand_operations_give_the_same_blocks() -> None:
