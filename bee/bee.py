@@ -194,10 +194,13 @@ class Bee(ReadableBee[K, V]):
         bee._watchers = self._watchers
         return bee
 
-    def snapshot(self) -> Snapshot[K, V]:
-        """The version of now. Raises: NotABee, UnknownFormat, if the first block is here."""
+    def snapshot(self, *, is_held: bool = True) -> Snapshot[K, V]:
+        """The version of now. One that is not `is_held` a compaction may take away.
+
+        Raises: NotABee, UnknownFormat, if the first block is here.
+        """
         version, fork, _ = self._moment()
-        return Snapshot(self._tree, self._extension, self._keyspace, version, fork)
+        return Snapshot(self._tree, self._extension, self._keyspace, version, fork, is_held=is_held)
 
     def checkout(self, version: int) -> Snapshot[K, V]:
         """An older version: the bee when its log had that length.
@@ -240,7 +243,7 @@ class Bee(ReadableBee[K, V]):
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
         latest, log = self._latest, self._tree.log
         if latest is None or latest.version != log.length or latest.fork != log.fork:
-            latest = self._latest = self.snapshot()
+            latest = self._latest = self.snapshot(is_held=False)
         return latest.get(key)
 
     async def get_newest(self, key: K) -> Entry[K, V] | None:
@@ -385,8 +388,11 @@ class Bee(ReadableBee[K, V]):
 
         Kept is what is in the bee now, each of `versions`, and from the version `since` on all
         versions and the history. Without either, nodes may be moved to free more blocks: the
-        present becomes a new version then, and those before it may not be readable. What is being
-        watched is kept, too.
+        present becomes a new version then, and those before it may not be readable.
+
+        Kept is also what snapshots show that somebody has, or reads from, what is watched, and what
+        a live history has still to tell. Not what else is being read of the bee itself: that may
+        end with BlockNotAvailable, as does what begins meanwhile with an old version.
 
         `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
@@ -400,10 +406,7 @@ class Bee(ReadableBee[K, V]):
         """
         tree = self._tree
 
-        def watched() -> set[int]:
-            return self._watchers.versions(tree.current_fork())
-
-        compactor = Compactor(tree, Mover(self._keyspace.keys), watched)
+        compactor = Compactor(tree, Mover(self._keyspace.keys), self._watchers.versions)
         return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -41,7 +42,7 @@ from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.writer import Writer
 from hypercore.bitfield import Bitfield
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 
 WORTH_REWRITING = 3
 """A block goes if it is this many times as large as what lives in it."""
@@ -54,6 +55,9 @@ So every compaction makes the log smaller, and a few of them make it as small as
 
 SAMPLES = 256
 """Blocks looked at to estimate how many are dead: within 6 percentage points 19 times of 20."""
+
+_PATIENCE_PAUSES = 320
+"""Others run 20 times meanwhile."""
 
 _TRIES_PER_SAMPLE = 64
 _SAMPLE_EFFORT = 20
@@ -167,8 +171,8 @@ class NodeCursor:
 class Compactor:
     """Compacts one bee."""
 
-    def __init__(self, tree: Tree, mover: Mover, watched: Callable[[], Collection[int]]) -> None:
-        """`watched` tells the versions that are kept because somebody watches what follows."""
+    def __init__(self, tree: Tree, mover: Mover, watched: Callable[[int], Collection[int]]) -> None:
+        """`watched` tells the versions of a fork of which somebody watches what follows."""
         self._tree = tree
         self._log = tree.log
         self._mover = mover
@@ -187,23 +191,30 @@ class Compactor:
         if not self._log.is_writable:
             raise NotWritable("a bee is compacted where its log is written")
         stop = self._log.length
-        kept_versions = [*versions, *self._watched(), *([] if since is None else [since])]
-        for version in kept_versions:
+        asked_for = [*versions, *([] if since is None else [since])]
+        for version in asked_for:
             if not 0 <= version <= max(stop, 1):
                 raise OutOfRange(version, max(stop, 1) + 1)
         needed = Reachable()
-        for version in {stop, *kept_versions}:
+        for version in {stop, *asked_for}:
             await self._walk(version, needed)
-        if since is not None:
-            needed.all.set_range(max(since, 1), stop)
+        # Only now: most reads that were under way have ended; those that began are of what stays.
+        held_versions = [version for version in self._held() if version < stop]
+        for version in held_versions:
+            with suppress(BlockNotAvailable, CorruptTree):  # it cannot be read anyway
+                await self._walk(version, needed)
+        history_start = self._history_start(stop)
+        start = history_start if since is None else min(since, history_start)
+        if start < stop:
+            needed.all.set_range(max(start, 1), stop)
         held = self._log.bitfield.count(1, stop)
         total = _Total()
         await self._clear_dead(needed, stop, total, dry_run=dry_run)
-        if not kept_versions:
+        if not asked_for and start >= stop and await self._is_free(self._log.length):
             await self._gather(needed, total, dry_run=dry_run)
         pruned = 0
         if lengths is not None and not dry_run:
-            pruned = await self._log.prune([*lengths, *kept_versions])
+            pruned = await self._log.prune([*lengths, *asked_for, *held_versions])
         return Compaction(
             held - total.blocks,
             total.blocks,
@@ -212,6 +223,22 @@ class Compactor:
             total.appended,
             pruned,
         )
+
+    def _held(self) -> set[int]:
+        fork = self._tree.current_fork()
+        return {*self._watched(fork), *self._tree.held.versions(fork)}
+
+    def _history_start(self, stop: int) -> int:
+        return self._tree.held.history_start(self._tree.current_fork(), stop)
+
+    async def _is_free(self, version: int) -> bool:
+        """Whether nobody reads what was before that version. Who is about to end is waited for."""
+        for _ in range(_PATIENCE_PAUSES):
+            if min(self._held(), default=version) >= version:
+                return True
+            self._tree.effort += PAUSE_EFFORT
+            await self._tree.pause()
+        return False
 
     async def _walk(self, version: int, needed: Reachable) -> None:
         cursor = NodeCursor(root_ref(version))
@@ -264,7 +291,7 @@ class Compactor:
                     await self._mover.close(writer)
                     writer.append(None)
                     total.appended += 1
-            if self._watched():  # since just now, perhaps: of a version that needs these blocks
+            if not await self._is_free(self._log.length):  # the next compaction gives them up
                 return
             total.rewritten += batch.nodes
             await self._clear([*batch.emptied, *batch.homes], total, dry_run=dry_run)

@@ -132,13 +132,13 @@ class ReadableBee(ABC, Generic[K, V]):
         passed over unread, and unlike `diff` that needs no block of the older version. Read-ahead
         is at most 128 entries; leaving early needs no clean-up.
         """
-        extension = self._extension
         version, fork, counter = self._moment()
         key_range = self._keyspace.key_range(reverse=reverse, limit=limit, **bounds)
         decode = partial(decode_entries, self._keyspace)
         cursor = RangeCursor(root_ref(version), key_range, decode, since)
 
         def ask(lacking: int) -> Question | None:
+            extension = self._extension  # a snapshot is held for as long as it is read
             if extension is None or since:  # peers would name all of the range
                 return None
             return extension.ask_range(version, cursor.rest, lacking)
@@ -195,7 +195,7 @@ class ReadableBee(ABC, Generic[K, V]):
         Raises: OutOfRange for a version that the log has not reached, HistoryReplaced for a
         snapshot of what was truncated since.
         """
-        keyspace, extension, tree = self._keyspace, self._extension, self._tree
+        keyspace, tree = self._keyspace, self._tree
         version, fork, counter = self._moment()
         key_range = keyspace.key_range(limit=limit, **bounds)
         if isinstance(other, int):
@@ -215,9 +215,11 @@ class ReadableBee(ABC, Generic[K, V]):
         ) -> Difference[K, V]:
             return Difference(entry(left), entry(right))
 
+        held = self, other  # for as long as they are compared
         cursor = DiffCursor(root_ref(version), root_ref(max(before, 1)), key_range, decode)
 
         def ask(lacking: int) -> None:
+            extension = held[0]._extension
             if extension is not None:
                 extension.ask_diff(version, before, cursor.rest, lacking)
 

@@ -19,9 +19,12 @@ B = TypeVar("B")
 
 
 class Snapshot(ReadableBee[K, V]):
-    """One version of a bee; it does not change while the bee does."""
+    """One version of a bee; it does not change while the bee does.
 
-    __slots__ = ("_counter", "_root", "_show", "fork", "version")
+    `Bee.compact` keeps what it needs, for as long as somebody has it or reads from it.
+    """
+
+    __slots__ = ("__weakref__", "_counter", "_root", "_show", "fork", "version")
 
     version: int
 
@@ -32,13 +35,18 @@ class Snapshot(ReadableBee[K, V]):
         keyspace: Keyspace[K, V],
         version: int,
         fork: int,
+        *,
+        is_held: bool = True,
     ) -> None:
+        """What is not `is_held` a compaction does not keep."""
         super().__init__(tree, extension, keyspace)
         self.version = version
         self.fork = fork
         self._root = root_ref(version)
         self._counter = ReadCounter()
         self._show = entry_decoder(keyspace)
+        if is_held:
+            tree.held.snapshots.add(self)
 
     def _moment(self) -> Moment:
         return Moment(self.version, self.fork, self._counter)

@@ -7,6 +7,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from bee.cache import NodeCache
 from bee.errors import CorruptTree, HistoryReplaced, NotABee, UnknownFormat
+from bee.held import Held
 from bee.hints import PUSHED, Hints
 from bee.log import Log
 from bee.messages import PROTOCOL, Header
@@ -64,12 +65,23 @@ class ReadCounter:
 class Tree:
     """All of one bee that its snapshots share: the log, the cache, the hints of peers."""
 
-    __slots__ = ("_fork", "_has_header", "_local", "cache", "effort", "hints", "log", "reader")
+    __slots__ = (
+        "_fork",
+        "_has_header",
+        "_local",
+        "cache",
+        "effort",
+        "held",
+        "hints",
+        "log",
+        "reader",
+    )
 
     def __init__(self, log: Log, cache_bytes: int) -> None:
         self.log = log
         self.cache = NodeCache(cache_bytes)
         self.hints = Hints()
+        self.held = Held()
         self._local = log.get_local
         self.reader = NodeReader(self.cache, self._local, self.hints, log.get_local_many)
         self._fork = log.fork

@@ -393,17 +393,21 @@ class KeyWatch(Generic[K, V]):
 
 
 class LiveHistory(Generic[K, V]):
-    """The history from some block on, and then whatever is appended, for ever."""
+    """The history from some block on, and then whatever is appended, for ever.
 
-    __slots__ = ("_bee", "_fork", "_results", "_tree", "seq")
+    `Bee.compact` keeps what it has still to tell.
+    """
+
+    __slots__ = ("__weakref__", "_bee", "_results", "_tree", "fork", "seq")
 
     def __init__(self, tree: Tree, bee: Bee[K, V], seq: int) -> None:
         self._tree = tree
         self._bee = bee
-        self._fork = tree.current_fork()
+        self.fork = tree.current_fork()
         self._results: Results[Change[K, V]] | None = None
         self.seq = seq
         """The block that comes next: where to go on later."""
+        tree.held.histories.add(self)
 
     def __aiter__(self) -> LiveHistory[K, V]:
         return self
@@ -413,9 +417,9 @@ class LiveHistory(Generic[K, V]):
         while True:
             if self._results is None:
                 log = self._tree.log
-                self._tree.check_fork(self._fork)
+                self._tree.check_fork(self.fork)
                 if self.seq >= log.length:
-                    await log.wait_change(log.length, self._fork)
+                    await log.wait_change(log.length, self.fork)
                     continue
                 self._results = self._bee.history(gte=self.seq)
             try:

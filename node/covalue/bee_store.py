@@ -151,7 +151,7 @@ class BeeStore:
         while True:
             version = self._bee.version
             try:
-                return await step(self._bee.snapshot())
+                return await step(self._bee.snapshot(is_held=False))
             except HistoryReplaced:
                 continue
             except _DAMAGE as error:
