@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from hypercore.crypto import Entropy, encode_id, system_entropy
 from swarm.announcement import Address, Announcement
-from swarm.known_peer import KnownPeer, PeerInfo, PeerState, Source
+from swarm.known_peer import MAX_UNPROVEN_FAILURES, KnownPeer, PeerInfo, PeerState, Source
 
 STABLE_SECONDS = 15.0
 OURSELVES_SECONDS = 60.0
@@ -46,7 +46,8 @@ MAX_FOUND_PEERS = 1024
 """Peers remembered that the table told of, whose nodes may invent any number."""
 
 MAX_TOLD_PEERS = 1024
-"""Places remembered that other peers told of, who may invent any number, too."""
+"""Places remembered that other peers told of, who may invent any number, too. When there
+are more a key keeps one of them, and none that keeps failing."""
 
 _FALLBACK_SECONDS = 1.0  # what goes through a proxy lets a straight way go first
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
@@ -83,6 +84,7 @@ class PeerBook:
     _connected: dict[bytes | None, float] = field(default_factory=dict)  # since when
     _doubted: set[bytes | None] = field(default_factory=set)
     _refused: set[bytes | None] = field(default_factory=set)
+    _may_spare_told: bool = True  # else looking for what to forget is in vain, until a dial fails
 
     @property
     def peers(self) -> list[PeerInfo]:
@@ -161,7 +163,7 @@ class PeerBook:
             elif peer.public_key == public_key and public_key not in self._connected:
                 peer.dial_by(max(now, peer.soonest))
             return
-        if self._count(Source.TOLD) >= MAX_TOLD_PEERS or public_key in self._refused:
+        if public_key in self._refused or not self._has_room_for_told():
             return
         addresses, url = ((), where) if isinstance(where, str) else ((where,), None)
         peer = KnownPeer(name, Source.TOLD, addresses, url, public_key)
@@ -377,6 +379,7 @@ class PeerBook:
         )
 
     def _postpone(self, peer: KnownPeer, now: float) -> None:
+        self._may_spare_told = True
         peer.postpone(now, jitter=int.from_bytes(self.entropy(2), "little") / 2**18)
 
     def _match_all(self, now: float) -> None:
@@ -391,6 +394,31 @@ class PeerBook:
         if self._count(Source.DHT) >= MAX_FOUND_PEERS:
             self._peers = {name: peer for name, peer in self._peers.items() if not peer.is_left}
         return self._count(Source.DHT) < MAX_FOUND_PEERS
+
+    def _has_room_for_told(self) -> bool:
+        """Whether one more place that peers tell of is remembered, if need be instead of others."""
+        if self._count(Source.TOLD) < MAX_TOLD_PEERS:
+            return True
+        if self._may_spare_told:
+            spare = self._spare_told()
+            self._peers = {name: peer for name, peer in self._peers.items() if name not in spare}
+            self._may_spare_told = bool(spare)
+        return self._may_spare_told
+
+    def _spare_told(self) -> set[str]:
+        """Places that peers told of and that fail, or whose key has another one.
+
+        It keeps the best, one where it was proven: the others may be inventions.
+        """
+        told = [peer for peer in self._peers.values() if peer.source is Source.TOLD]
+        told.sort(key=lambda peer: (peer.public_key is not None, -peer.failures))
+        best = {peer.key: peer for peer in told}
+        return {
+            peer.name
+            for peer in told
+            if peer.state not in (PeerState.DIALING, PeerState.CONNECTED)
+            and (peer.failures > MAX_UNPROVEN_FAILURES or best[peer.key] is not peer)
+        }
 
 
 def _name_of(public_key: bytes) -> str:

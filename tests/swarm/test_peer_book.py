@@ -126,7 +126,7 @@ def test_who_is_said_to_be_there_is_dialed_a_second_after_it_hung_up() -> None:
 def test_many_places_that_others_tell_of_displace_nobody() -> None:
     book = create_book()
     for number in range(MAX_TOLD_PEERS + 9):
-        book.peer_told(("192.0.2.7", 1 + number), KEY, 0.0)
+        book.peer_told(("192.0.2.7", 1 + number), number.to_bytes(32, "big"), 0.0)
     assert len(book.peers) == MAX_TOLD_PEERS
     book.join(TOPIC, 0.0)
     book.neighbor_seen("n1", HERE, announced(TOPIC), 0.0)
@@ -134,6 +134,50 @@ def test_many_places_that_others_tell_of_displace_nobody() -> None:
     first, *_ = book.plan_dials(0.0, 10)
     assert (first.name, first.source) == ("192.0.2.7:1", Source.STATIC)
     assert "n1" in {peer.name for peer in book.peers}
+
+
+def test_a_key_that_is_told_of_at_many_places_leaves_room_for_others() -> None:
+    book = create_book()
+    for number in range(2 * MAX_TOLD_PEERS):
+        book.peer_told(("192.0.2.7", 1 + number), KEY, 0.0)
+    book.connection_opened(KEY, 1.0)  # from elsewhere: nothing comes of any of those places
+    for number in range(MAX_TOLD_PEERS // 2):
+        book.peer_told(("192.0.2.9", 1 + number), number.to_bytes(32, "big"), 1.0)
+    assert len(book.peers) <= MAX_TOLD_PEERS
+    assert len(book.plan_dials(1.0, MAX_TOLD_PEERS)) == MAX_TOLD_PEERS // 2
+
+
+def test_a_key_keeps_the_place_where_it_was_rather_than_those_that_others_invent() -> None:
+    book = create_book()
+    book.peer_told(("192.0.2.7", 1), KEY, 0.0)
+    (dial,) = book.plan_dials(0.0, 1)
+    book.dial_succeeded(dial.name, KEY)
+    book.connection_opened(KEY, 0.0)
+    book.connection_closed(KEY, 0.5)
+    for number in range(2 * MAX_TOLD_PEERS):
+        book.peer_told(("192.0.2.66", 1 + number), KEY, 60.0)
+    assert dial.name in {peer.name for peer in book.peers}
+
+
+def test_of_many_keys_at_one_place_each_only_who_keeps_failing_makes_room() -> None:
+    book = create_book()
+    for number in range(MAX_TOLD_PEERS):
+        book.peer_told(("192.0.2.7", 1 + number), number.to_bytes(32, "big"), 0.0)
+    lost, *_ = book.plan_dials(0.0, MAX_TOLD_PEERS)
+    book.peer_told(("192.0.2.9", 1), KEY, 0.0)
+    assert lost.expected_key is not None
+    book.dial_succeeded(lost.name, lost.expected_key)
+    book.connection_opened(lost.expected_key, 0.0)
+    book.connection_closed(lost.expected_key, 60.0)
+    now = 60.0
+    for _ in range(MAX_UNPROVEN_FAILURES):
+        assert "192.0.2.9:1" not in {peer.name for peer in book.peers}
+        now = book.deadline or 0.0
+        assert names(book, now) == [lost.name]
+        book.dial_failed(lost.name, "nobody there", now)
+        book.peer_told(("192.0.2.9", 1), KEY, now)
+    assert lost.name not in {peer.name for peer in book.peers}
+    assert names(book, now) == ["192.0.2.9:1"]
 
 
 def test_others_are_dialed_again_with_back_off() -> None:
