@@ -73,8 +73,8 @@ class Dial:
 class PeerBook:
     """The peers that this node may dial, by name: `host:port`, a URL, a neighbor's name, a key.
 
-    What happens to a dial is told back with `dial_failed` or `dial_succeeded`, and the end of
-    any connection with `connection_closed`.
+    What happens to a dial is told back with `dial_failed`, `dial_given_up` or `dial_succeeded`, and
+    the end of any connection with `connection_closed`.
     """
 
     own_name: str
@@ -277,6 +277,13 @@ class PeerBook:
         is_gone = peer.source is Source.LAN and peer.refusals >= MAX_REFUSALS
         if is_gone or peer.is_forgettable:
             del self._peers[name]
+
+    def dial_given_up(self, name: str, now: float) -> None:
+        """It was ended here, which says nothing of the peer."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.state = PeerState.WAITING
+            peer.next_attempt = now
 
     def dial_succeeded(self, name: str, public_key: bytes) -> None:
         """Somebody answered and proved this key; connected from now on, by this dial or not."""

@@ -48,43 +48,40 @@ class Dialer:
         self._relays = relays
         self._max_dials = max_dials
         self._entropy = entropy
-        self._dialing = 0
+        self._dialing: set[trio.CancelScope] = set()
 
     async def run(self) -> None:
-        """Start dials when they are due; runs until cancelled."""
+        """Start dials when they are due, and end them when suspended; runs until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 sessions = self._sessions
+                dialing = len(self._dialing)
                 room = min(
-                    self._max_dials - self._dialing,
-                    sessions.max_connections - len(sessions) - self._dialing,
+                    self._max_dials - dialing, sessions.max_connections - len(sessions) - dialing
                 )
                 if sessions.is_suspended:
                     room = 0
+                    for scope in self._dialing:
+                        scope.cancel()
                 for planned in self._book.plan_dials(trio.current_time(), max(room, 0)):
-                    self._dialing += 1
-                    nursery.start_soon(self._dial, planned)
+                    scope = trio.CancelScope()
+                    self._dialing.add(scope)
+                    nursery.start_soon(self._dial, planned, scope)
                 # Without room the end of a dial or of a connection is what wakes us.
                 deadline = self._book.deadline if room > 0 else None
                 with trio.move_on_at(math.inf if deadline is None else deadline):
                     await self._changes.wait_for_dialer()
 
-    async def _dial(self, planned: Dial) -> None:
-        """Connect to one peer and serve the connection to its end."""
+    async def _dial(self, planned: Dial, scope: trio.CancelScope) -> None:
+        """Connect to one peer, which `scope` ends, and serve the connection to its end."""
         self._sessions.counters.dials += 1
-        is_dialing = True
         try:
-            async with self._connect(planned) as connection:
-                key = connection.link.remote_public_key
-                if planned.expected_key not in (None, key):
-                    raise HandshakeFailed(f"{planned.name} has another key: {encode_id(key)}")
-                self._dialing -= 1
-                is_dialing = False
-                if key == self._key_pair.public_key:
-                    self._book.found_ourselves(planned.name, trio.current_time())
-                    return
-                self._book.dial_succeeded(planned.name, key)
-                await self._sessions.admit(connection, planned.source)
+            with scope:
+                async with self._connect(planned) as connection:
+                    self._dialing.discard(scope)
+                    await self._serve(planned, connection)
+            if scope.cancelled_caught:
+                self._book.dial_given_up(planned.name, trio.current_time())
         except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("dialing %s failed: %s", planned.name, error)
             self._sessions.counters.dials_failed += 1
@@ -96,8 +93,18 @@ class Dialer:
                 is_answered=isinstance(error, HandshakeFailed),
             )
         finally:
-            self._dialing -= is_dialing
+            self._dialing.discard(scope)
             self._changes.note()
+
+    async def _serve(self, planned: Dial, connection: Connection) -> None:
+        key = connection.link.remote_public_key
+        if planned.expected_key not in (None, key):
+            raise HandshakeFailed(f"{planned.name} has another key: {encode_id(key)}")
+        if key == self._key_pair.public_key:
+            self._book.found_ourselves(planned.name, trio.current_time())
+            return
+        self._book.dial_succeeded(planned.name, key)
+        await self._sessions.admit(connection, planned.source)
 
     @asynccontextmanager
     async def _connect(self, planned: Dial) -> AsyncIterator[Connection]:

@@ -260,7 +260,10 @@ class Swarm:
     # What happens to this machine.
 
     def suspend(self) -> None:
-        """End all connections, and neither dial, announce nor let anybody in, until `resume`."""
+        """End all connections and dials, and neither dial, announce nor let anybody in.
+
+        Until `resume`.
+        """
         if self._sessions.is_suspended:
             return
         self._sessions.is_suspended = True

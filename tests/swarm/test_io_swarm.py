@@ -308,25 +308,36 @@ async def test_a_taken_port_is_an_error_and_nobody_needs_to_listen() -> None:
         assert swarm.peers == []
 
 
-@pytest.mark.parametrize("is_dialed", [False, True])
-async def test_who_is_on_the_way_is_not_let_in_while_suspended(is_dialed: bool) -> None:
+async def test_who_is_on_the_way_is_not_let_in_while_suspended() -> None:
     with trio.fail_after(30):
-        (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
-        async with listener, open_party(SMALL) as left:
-            if is_dialed:
-                left.swarm.add_peer(LOOPBACK, listener.socket.getsockname()[1])
-                stream = await listener.accept()
-            else:
-                stream = await trio.open_tcp_stream(LOOPBACK, left.port)
-                await trio.testing.wait_all_tasks_blocked(0.1)  # it is accepted, and says nothing
+        async with open_party(SMALL) as left:
+            stream = await trio.open_tcp_stream(LOOPBACK, left.port)
+            await trio.testing.wait_all_tasks_blocked(0.1)  # it is accepted, and says nothing
             left.swarm.suspend()
-            async with open_connection(stream, LARGE, is_initiator=not is_dialed) as connection:
+            async with open_connection(stream, LARGE, is_initiator=True) as connection:
                 await until(lambda: left.swarm.statistics().refused, left)
                 assert not await connection.wait_confirmed()
             assert left.opened == 0
             left.swarm.resume()
             async with open_party(LARGE) as later:
                 await connect(left, later)
+
+
+async def test_suspending_ends_dials_which_begin_anew_afterwards() -> None:
+    with trio.fail_after(30):
+        (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
+        async with listener, open_party(SMALL) as left:
+            left.swarm.add_peer(LOOPBACK, listener.socket.getsockname()[1])
+            for dials in (1, 2):
+                async with await listener.accept() as stream:
+                    left.swarm.suspend()
+                    with trio.fail_after(5):  # less than a handshake is given
+                        while await stream.receive_some():
+                            pass
+                assert left.swarm.statistics().dials == dials
+                assert left.swarm.peers[0].failures == 0
+                left.swarm.resume()
+            assert left.opened == left.swarm.statistics().dials_failed == 0
 
 
 async def test_who_waits_to_replace_a_connection_is_refused_with_it() -> None:

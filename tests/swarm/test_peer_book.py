@@ -334,6 +334,9 @@ def test_dials_are_limited_and_the_longest_waiting_goes_first() -> None:
     assert [dial.name for dial in book.plan_dials(5.0, 2)] == ["a:1", "a:2"]
     assert book.plan_dials(5.0, 0) == []
     assert names(book, 5.0) == ["a:3"]
+    book.dial_given_up("a:2", 6.0)
+    book.dial_given_up("b:2", 6.0)
+    assert [(dial.name, dial.failures) for dial in book.plan_dials(6.0, 9)] == [("a:2", 0)]
 
 
 def test_a_neighbor_where_nobody_listens_any_more_is_forgotten() -> None:
