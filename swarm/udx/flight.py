@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swarm.udx.known_ranges import KnownRanges
 from swarm.udx.packet import SackRange
 from swarm.udx.path import Path
 from swarm.udx.round_trip import RoundTrip
@@ -20,8 +21,6 @@ _ENOUGH_SACKS = 3
 """So many packets that arrived out of order are a loss, unless the path is known to reorder."""
 
 _ROUNDING_SECONDS = 1e-6  # differences of times are no more exact
-
-_MAX_KNOWN_RANGES = 1024  # forgetting them costs time, and nothing else
 
 
 class SentPacket:
@@ -81,7 +80,7 @@ class Flight:
         self._round_trip = round_trip
         self._sent: OrderedDict[int, SentPacket] = OrderedDict()  # by time of sending
         self._lost: OrderedDict[int, SentPacket] = OrderedDict()  # to be sent again
-        self._known_ranges: dict[int, int] = {}  # start to stop, as told so far
+        self._sacked_ranges = KnownRanges()
         self._rack_sent_at = -1.0  # of the packet sent last among those that arrived
         self._rack_next_seq = 0
         self._rack_seconds = 0.0
@@ -126,23 +125,18 @@ class Flight:
         self.sacked -= (ack - self.unacked_seq) - self._take(self.unacked_seq, ack, now, arrivals)
         assert 0 <= self.sacked <= expected
         self.unacked_seq = ack
+        self._sacked_ranges.forget_before(ack)
 
     def acknowledge_ranges(
         self, ranges: Sequence[SackRange], now: float, arrivals: Arrivals
     ) -> None:
         """These have arrived, too. Requires unacked_seq <= start < stop <= next_seq of each."""
-        known = self._known_ranges
-        told = 0
-        for start, stop in sorted(ranges):
-            # A range that grew by one packet is not looked through again from its start: with
-            # hundreds of packets under way that would be most of the work at 1 % loss. Nor is what
-            # ranges share, who have no reason to: 250 of them cost a sixth of a second.
-            first = max(known.get(start, start), told)
-            if first < stop:
-                self.sacked += self._take(first, stop, now, arrivals)
-                known[start] = told = stop
-        if len(known) > _MAX_KNOWN_RANGES:
-            self._known_ranges = {}
+        # What was told before is not looked through again: with hundreds of packets under way a
+        # range that grows by one would be most of the work at 1 % loss, and ranges that overlap,
+        # in one packet or one after the other, would keep us from everything else.
+        for start, stop in ranges:
+            for first, last in self._sacked_ranges.add(start, stop):
+                self.sacked += self._take(first, last, now, arrivals)
 
     def find_lost(self, now: float, *, is_eager: bool) -> tuple[list[SentPacket], float | None]:
         """Move what is lost to what is sent again; also say when to look again.
@@ -192,7 +186,7 @@ class Flight:
         """Forget everything, since nobody will hear of it."""
         self._sent.clear()
         self._lost.clear()
-        self._known_ranges.clear()
+        self._sacked_ranges.clear()
 
     def _lose(self, packets: list[SentPacket]) -> None:
         for packet in packets:
