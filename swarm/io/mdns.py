@@ -30,6 +30,7 @@ _SALT_SECONDS = 3600.0
 _WATCH_SECONDS = 30.0  # zeroconf does not notice new interfaces: we look, and start it again
 _RETRY_SECONDS = 1.0
 _RESOLVE_MS = 2000
+_RESOLVE_AGAIN_SECONDS = 5.0  # after a name did not answer: whoever announced it does so rarely
 _CLOSE_SECONDS = 3.0
 _MAX_ADDRESSES = 8  # of one neighbor
 _THREADS = 4
@@ -197,12 +198,14 @@ class Mdns:
     async def _resolve(
         self, instance: zeroconf.Zeroconf, name: str, scope: trio.CancelScope
     ) -> None:
-        """Ask for address and record; a name that does not answer is left alone."""
+        """Ask for address and record; a name that does not answer twice is left alone."""
+        ask = partial(instance.get_service_info, SERVICE_TYPE, name, _RESOLVE_MS)
         info: zeroconf.ServiceInfo | None = None
         with scope, contextlib.suppress(OSError, zeroconf.Error):
-            info = await self._in_thread(
-                partial(instance.get_service_info, SERVICE_TYPE, name, _RESOLVE_MS)
-            )
+            info = await self._in_thread(ask)
+            if info is None:
+                await trio.sleep(_RESOLVE_AGAIN_SECONDS)
+                info = await self._in_thread(ask)
         if self._resolving.get(name) is not scope:
             return
         del self._resolving[name]

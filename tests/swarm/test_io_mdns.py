@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 import zeroconf
+from zeroconf._protocol.outgoing import DNSOutgoing
 
 from hypercore.crypto import KeyPair
 from swarm import Connection, Source, Swarm, open_swarm
@@ -159,6 +160,13 @@ def create_service(port: int) -> zeroconf.ServiceInfo:
     )
 
 
+def create_pointer(service: zeroconf.ServiceInfo) -> DNSOutgoing:
+    """Says that there is such a service, and nothing else of it."""
+    pointer = DNSOutgoing(0x8400)  # an authoritative answer
+    pointer.add_answer_at_time(service.dns_pointer(), 0)
+    return pointer
+
+
 def free_port() -> int:
     with socket.socket() as unused:
         unused.bind((LOOPBACK, 0))
@@ -187,6 +195,20 @@ async def test_a_goodbye_right_behind_an_announcement_is_the_last_word(
                 network.send(network.generate_service_broadcast(marker, None))
                 await wait_seen(swarm, marker)
             assert len(swarm.peers) == 3, "nobody but the markers"
+
+
+@pytest.mark.slow
+async def test_a_name_that_did_not_answer_is_asked_once_more(network: zeroconf.Zeroconf) -> None:
+    with trio.fail_after(30):
+        async with open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as swarm:
+            await swarm.join(OTHER)
+            await swarm.wait_announced()
+            service = create_service(free_port())
+            network.send(create_pointer(service))
+            await trio.sleep(3)
+            assert swarm.peers == []
+            network.registry.async_add(service)  # answers from now on, and says nothing by itself
+            await wait_seen(swarm, service)
 
 
 @pytest.mark.slow
