@@ -24,6 +24,9 @@ TAG_BYTES = 8
 MAX_TOPICS = 24
 """Announced at most: 24 tags keep the record well below the 400 bytes that any network carries."""
 
+MAX_STEADY_TOPICS = 12
+"""Of more than `MAX_TOPICS` the first so many are always announced, the others in turns."""
+
 Address = tuple[str, int]
 
 _VERSION = b"1"
@@ -47,10 +50,23 @@ class Announcement:
     tags: frozenset[bytes]
 
     @classmethod
-    def of(cls, topics: Collection[bytes], salt: bytes) -> Announcement:
-        """Announce the first MAX_TOPICS topics; the others still recognize who announces them."""
-        announced = list(topics)[:MAX_TOPICS]
+    def of(cls, topics: Collection[bytes], salt: bytes, turn: int = 0) -> Announcement:
+        """Announce as many topics as fit, other ones each turn, so that all have theirs.
+
+        Who holds the others meanwhile still recognizes who announces them.
+        """
+        announced = list(topics)
+        if len(announced) > MAX_TOPICS:
+            steady, others = announced[:MAX_STEADY_TOPICS], announced[MAX_STEADY_TOPICS:]
+            room = MAX_TOPICS - MAX_STEADY_TOPICS
+            start = turn * room % len(others)
+            announced = [*steady, *(others * 2)[start : start + room]]
         return cls(salt, frozenset(topic_tag(topic, salt) for topic in announced))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be topics beside these, which are announced in other turns."""
+        return len(self.tags) >= MAX_TOPICS
 
     def common_topics(self, topics: Collection[bytes]) -> frozenset[bytes]:
         """Those of our topics that are announced here."""

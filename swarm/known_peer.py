@@ -142,11 +142,11 @@ class KnownPeer:
         """These are the topics that matter here; who gets wanted by that is dialed soon."""
         was_wanted = self.is_wanted
         if self.announcement is not None:
-            self.topics = self.announcement.common_topics(topics)
-        elif self.source is Source.DHT:
-            self.topics = self.found_topics & topics
-        else:
+            earlier = self.found_topics if self.announcement.is_full else frozenset[bytes]()
+            self.found_topics = earlier | self.announcement.common_topics(topics)
+        elif self.source is not Source.DHT:
             return
+        self.topics = self.found_topics & topics
         if self.is_wanted and not was_wanted:
             self.next_attempt = max(self.next_attempt, now)
 

@@ -52,6 +52,7 @@ class Mdns:
         self._interfaces = interfaces
         self._entropy = entropy
         self._topics: tuple[bytes, ...] = ()
+        self._turn = -1  # a new one for each record
         self._topics_changed = Wakeup()
         self._announced = trio.Event()
         self._names: dict[str, bool] = {}
@@ -150,12 +151,13 @@ class Mdns:
 
     def _service_info(self, addresses: list[str]) -> zeroconf.ServiceInfo:
         salt = self._entropy(SALT_BYTES)
+        self._turn += 1
         return zeroconf.ServiceInfo(
             SERVICE_TYPE,
             f"{self.name}.{SERVICE_TYPE}",
             addresses=[socket.inet_aton(address) for address in self._reachable(addresses)],
             port=self._port,
-            properties=Announcement.of(self._topics, salt).encode(),
+            properties=Announcement.of(self._topics, salt, self._turn).encode(),
             server=f"{self.name}.local.",
         )
 

@@ -107,7 +107,8 @@ class Swarm:
 
         As a server only we are found, as a client only we find; `limit` bounds how many peers one
         look-up in the table may bring. Joined once more, the last word counts. On the local network
-        the first `swarm.announcement.MAX_TOPICS` are announced, and all are recognized. Returns at
+        all are recognized; of more than `swarm.announcement.MAX_TOPICS` those that were joined
+        first are announced all the time, and the others in turns, each for an hour. Returns at
         once; `wait_announced` waits for the network.
 
         Raises: ValueError for neither server nor client, and for what is no topic.

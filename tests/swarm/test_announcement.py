@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.announcement import MAX_TOPICS, Announcement, topic_tag
+from swarm.announcement import MAX_STEADY_TOPICS, MAX_TOPICS, Announcement, topic_tag
 
 SALT = b"saltsalt"
 TOPICS = [bytes((i,)) * 32 for i in range(40)]
@@ -37,6 +37,18 @@ def test_many_topics_still_fit_one_record() -> None:
     record = as_record(Announcement.of(TOPICS, SALT))
     assert len(record[b"t"] or b"") == 8 * MAX_TOPICS
     assert sum(len(key) + len(value or b"") + 2 for key, value in record.items()) <= 400
+
+
+def test_of_too_many_topics_the_first_are_always_announced_and_the_others_in_turns() -> None:
+    turns = [Announcement.of(TOPICS, SALT, turn).common_topics(TOPICS) for turn in range(3)]
+    assert all(len(turn) == MAX_TOPICS for turn in turns)
+    assert frozenset.intersection(*turns) == set(TOPICS[:MAX_STEADY_TOPICS])
+    assert frozenset.union(*turns) == set(TOPICS)
+    assert turns[0] == set(TOPICS[:MAX_TOPICS])
+    one_more = TOPICS[: MAX_TOPICS + 1]
+    turns = [Announcement.of(one_more, SALT, turn).common_topics(TOPICS) for turn in range(2)]
+    assert [len(turn) for turn in turns] == [MAX_TOPICS, MAX_TOPICS]
+    assert turns[0] | turns[1] == set(one_more)
 
 
 @given(

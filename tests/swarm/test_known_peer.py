@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from swarm.announcement import Announcement
+from swarm.announcement import MAX_TOPICS, Announcement
 from swarm.known_peer import (
     BACK_OFF_SECONDS,
     MAX_UNPROVEN_FAILURES,
@@ -79,6 +79,18 @@ def test_who_gets_wanted_by_a_topic_is_dialed_from_then_on() -> None:
     static = KnownPeer("host:1", Source.STATIC, ())
     static.match({TOPIC}, 5.0)
     assert (static.topics, static.is_wanted) == (frozenset(), True)
+
+
+def test_what_a_neighbor_announces_in_turns_it_announces_also_between_them() -> None:
+    many = [bytes((index,)) * 32 for index in range(100, 101 + MAX_TOPICS)]
+    neighbor = KnownPeer("n1", Source.LAN, ())
+    for turn, is_complete in ((0, False), (1, True)):
+        neighbor.announcement = Announcement.of(many, b"saltsalt", turn)
+        neighbor.match(set(many), 0.0)
+        assert (neighbor.topics == set(many)) is is_complete
+    neighbor.announcement = Announcement.of(many[:2], b"saltsalt")
+    neighbor.match(set(many), 0.0)
+    assert neighbor.topics == set(many[:2]), "these are all"
 
 
 def test_only_what_strangers_said_is_forgotten() -> None:
