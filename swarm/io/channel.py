@@ -196,11 +196,12 @@ class RemoteOpens:
                 return remote_open
 
     def close(self) -> None:
-        """Turn down what waits and what comes."""
-        self._is_closed = True
-        self._waiting.clear()
-        self._arrival.set()
-        self._mux._reject_all(self._protocol)
+        """Turn down what waits and what comes. Nothing happens the second time."""
+        if not self._is_closed:  # else another iterator may have taken its place
+            self._is_closed = True
+            self._waiting.clear()
+            self._arrival.set()
+            self._mux._reject_all(self._protocol)
 
     async def aclose(self) -> None:
         """The asynchronous twin of `close`, for `async with aclosing(...)`. Never waits."""

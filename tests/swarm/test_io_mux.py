@@ -192,10 +192,12 @@ async def test_closed_remote_opens_reject_what_waits_and_what_comes() -> None:
 
         nursery.start_soon(offer, b"early")
         await trio.testing.wait_all_tasks_blocked()
-        await right.remote_opens(P).aclose()
+        closed = right.remote_opens(P)
+        await closed.aclose()
         nursery.start_soon(offer, b"late")
         await trio.testing.wait_all_tasks_blocked()
         opens = right.remote_opens(P)
+        closed.close()
         nursery.start_soon(left.open_channel, P, b"again")
         remote_open = await anext(opens)
         assert remote_open.id == b"again"
