@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import trio
 
+from node.errors import ConfigError
 from node.notation import format_address
 from node.settings import Endpoint
 from node.verbs import ExitCode, VerbError
@@ -22,10 +23,13 @@ async def open_endpoint(
 ) -> T:
     """Open with `open_on(host, port)`; a default that is taken moves to a free port.
 
-    Raises: VerbError naming the option, when what was asked for cannot be had.
+    Raises: VerbError naming the option, when what was asked for cannot be had; ConfigError when no
+    host can have such a name.
     """
     try:
         return await open_on(endpoint.host, endpoint.port)
+    except UnicodeError as error:
+        raise ConfigError(f"{option} {endpoint}: {endpoint.host!r} can be no host") from error
     except OSError as error:
         if endpoint.may_move and _errno(error) == errno.EADDRINUSE:
             return await open_on(endpoint.host, 0)

@@ -117,6 +117,16 @@ async def test_an_address_that_is_not_ours_fails(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize("option", ["ws", "mesh", "admin"])
+async def test_a_host_that_cannot_be_is_a_mistake_in_the_configuration(
+    tmp_path: Path, option: str
+) -> None:
+    for host in ("a..b", "x" * 64, "\N{SNOWMAN}"):
+        with pytest.raises(ConfigError, match=f"--{option} {host}:80: .* can be no host"):
+            async with open_node(config(tmp_path, **{option: f"{host}:80"})):
+                pass
+
+
 async def test_defaults_move_when_they_are_taken(tmp_path: Path) -> None:
     settings = load_config({"data": tmp_path / "a", "discovery": "off"}, {})
     async with open_node(settings) as a, open_node(config(tmp_path / "c")):
