@@ -70,6 +70,12 @@ class Receiver:
         """What has arrived beyond `ack`."""
         return self._ranges
 
+    def start_at(self, seq: int) -> None:
+        """The remote begins with this number; what came before that was known comes again."""
+        self.clear()
+        self.end_seq = None
+        self.ack = seq
+
     def receive(self, seq: int, flags: int, payload: bytes) -> None:
         """A packet with data, an end, or both."""
         if seq < self.ack:

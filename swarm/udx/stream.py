@@ -181,7 +181,8 @@ class UdxStream:
             raise RuntimeError(f"cannot connect a stream that is {self._state.name}")
         self._state = State.CONNECTED
         if first_ack:
-            self._receiver.ack = first_ack
+            self._receiver.start_at(first_ack)
+            self._is_end_told = False
             self._sender.expect_from(first_ack)
         self._path = path
         self._sender.change_path(path)

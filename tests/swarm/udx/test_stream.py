@@ -332,6 +332,17 @@ def test_packets_before_the_connection_are_kept_and_acknowledged_after_it() -> N
     pair.run(lambda: pair.left.machine.has_sent_all, 0.1)
 
 
+def test_packets_that_come_before_it_is_known_where_they_begin_come_again() -> None:
+    data = pattern(400_000)
+    pair = UdxPair(Conditions(delay=0.02, loss=0.05), is_connected=False, first_seqs=(1000, 0))
+    pair.connect(0)
+    pair.left.to_send = data[:5000]
+    pair.run_for(0.1)
+    pair.connect(1, first_ack=1000)
+    pair.left.to_send += data[5000:]
+    pair.run(lambda: pair.right.received == data, 60)
+
+
 def test_a_stream_that_was_never_connected() -> None:
     stream = UdxStream(1, now=0)
     assert stream.deadline is None
