@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -31,6 +31,7 @@ from swarm.io.peer_dial import PeerDial
 from swarm.io.peer_server import PeerFirewall, PeerHandler, PeerServer
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import open_hole_punch
+from swarm.io.relay_client import Connect
 from swarm.io.udp import UdxEndpointStatistics, open_udx_endpoint
 
 MAX_REMEMBERED_RELAYS = 1024
@@ -109,7 +110,7 @@ class HyperDht:
             key_pair,
             handler,
             firewall or _everyone,
-            connect=self.connect,
+            connect=self._connect_to_relay,
             relay_through=relay_through,
         )
         task_status.started(server)
@@ -134,8 +135,28 @@ class HyperDht:
         when there is no socket to punch with.
         Cancel: hangs up.
         """
+        async with self._connect(
+            public_key, key_pair, relay_addresses, relay_through, self._connect_to_relay
+        ) as connection:
+            yield connection
+
+    def _connect_to_relay(
+        self, public_key: bytes, key_pair: KeyPair
+    ) -> AbstractAsyncContextManager[Connection]:
+        """By way of no other: else whoever answers for it could send us on and on."""
+        return self._connect(public_key, key_pair, (), None, None)
+
+    @asynccontextmanager
+    async def _connect(
+        self,
+        public_key: bytes,
+        key_pair: KeyPair,
+        relay_addresses: Sequence[Address],
+        relay_through: bytes | None,
+        go_to_relay: Connect | None,
+    ) -> AsyncIterator[Connection]:
         async with AsyncExitStack() as stack:
-            dial = PeerDial(self._sockets, public_key, key_pair, stack, self.connect, relay_through)
+            dial = PeerDial(self._sockets, public_key, key_pair, stack, go_to_relay, relay_through)
             relays = (*relay_addresses, *self._relays.get(public_key, ()))
             stream, introduced, route = await dial.run(relays)
             self._remember(public_key, introduced.offer.relay_addresses or (introduced.relay,))

@@ -59,10 +59,11 @@ class PeerDial:
         public_key: bytes,
         key_pair: KeyPair,
         stack: AsyncExitStack,
-        connect: Connect,
+        go_to_relay: Connect | None,
         relay_through: bytes | None,
     ) -> None:
-        self._connect = connect
+        """Without `go_to_relay` no blind relay is used, whoever names one."""
+        self._go_to_relay = go_to_relay
         self._through: RelayThrough | None = None
         if relay_through is not None:
             self._through = RelayThrough(relay_through, sockets.entropy(TOKEN_BYTES))
@@ -157,11 +158,11 @@ class PeerDial:
         theirs = introduced.offer.relay_through
         through = theirs or self._through
         is_open = is_reachable(introduced) or self._sockets.public_address is not None
-        if through is None or is_open:
+        if through is None or self._go_to_relay is None or is_open:
             return None
         return await self._stack.enter_async_context(
             open_meeting(
-                through, stream, self._connect, is_initiator=theirs is None, is_caller=True
+                through, stream, self._go_to_relay, is_initiator=theirs is None, is_caller=True
             )
         )
 

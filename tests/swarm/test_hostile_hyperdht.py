@@ -16,18 +16,23 @@ from swarm.dht.introduction import Introduced, read_introduction
 from swarm.dht.messages import Command, Request, decode_datagram
 from swarm.dht.payloads import PeerRecord, peer_target
 from swarm.dht.peer_messages import (
+    TOKEN_BYTES,
     Mode,
     NatKind,
     PeerHandshake,
     PeerHolepunch,
     PeerOffer,
+    PunchOffer,
     PunchRound,
+    RelayPair,
+    RelayThrough,
     StreamOffer,
 )
 from swarm.dht.peer_noise import CallerNoise, PunchBox
 from swarm.dht.reception import Arrived, Reception
 from swarm.dht.requests import Call
-from swarm.errors import PeerUnreachable
+from swarm.errors import CannotPunch, PeerUnreachable
+from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
@@ -134,6 +139,43 @@ async def test_a_server_that_ends_the_stream_before_it_answers() -> None:
                     ODD.public_key, CALLER, relay_addresses=[network.host.address]
                 ):
                     pass
+
+
+async def test_a_server_that_sends_its_clients_from_relay_to_relay() -> None:
+    """Found in review: a dial opened hundreds of sockets, each for a relay to the next relay."""
+    async with open_network(is_open=False) as network, trio.open_nursery() as nursery:
+        driver, came = network.host.dht.driver, 0
+
+        async def lie() -> None:
+            nonlocal came
+            reception = Reception(ODD, system_entropy, trio.current_time())
+            way = (RelayPair(network.relay, network.host.address),)
+            offer = PeerOffer(
+                punch=PunchOffer(1, way),
+                stream=StreamOffer(7),
+                relay_through=RelayThrough(ODD.public_key, bytes(TOKEN_BYTES)),
+            )
+            with driver.serving(PeerRecord(ODD.public_key)) as questions:
+                while True:
+                    question = await questions.receive()
+                    match reception.receive(question, trio.current_time()):
+                        case Arrived(visitor):
+                            came += 1
+                            visitor.let_in(offer, system_entropy)
+                            assert visitor.answer is not None
+                            driver.answer(question, visitor.answer)
+
+        announcer = Announcer(network.host.dht, ODD)
+        nursery.start_soon(announcer.run)
+        await announcer.announced.wait()
+        nursery.start_soon(lie)
+        with pytest.raises(CannotPunch):
+            async with network.guest.connect(
+                ODD.public_key, CALLER, relay_addresses=[network.relay]
+            ):
+                pass
+        assert came == 2, "the server, and the relay that it named"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_is_its_own_relay_and_names_somebody_else() -> None:
