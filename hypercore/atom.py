@@ -58,8 +58,6 @@ class Atom:
             draft.sign()
         if not changed:
             return
-        for key, draft in changed.items():
-            self._cores[key].draft_committing(draft)
         batch = self._storage.batch()
         try:
             for draft in changed.values():

@@ -318,10 +318,6 @@ class Core(ReadableCore):
         shared = self._shared
         return Draft(self._log, shared.cipher, self.get_local, shared.check_open)
 
-    def draft_committing(self, draft: Draft) -> None:
-        """A draft of this core is about to be committed."""
-        self._shared.draft_committing(draft)
-
     def draft_settled(self, outcome: DraftOutcome) -> None:
         """It was committed: tell peers and whoever waits."""
         self._shared.draft_settled(outcome)

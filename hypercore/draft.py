@@ -219,11 +219,6 @@ class Draft:
         self._log.stage_local(batch, self._local)
         self._log.stage_user_data(batch, self._user_data)
 
-    @property
-    def cut_to(self) -> int | None:
-        """Where the log is cut before anything is put at its end; None where it is not."""
-        return self._kept_length if self._kept_length < self._base.length else None
-
     def settle(self, sequence: int) -> DraftOutcome:
         """The batch is committed: the log is what the draft was, and the draft begins anew."""
         outcome = DraftOutcome(

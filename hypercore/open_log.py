@@ -14,7 +14,7 @@ from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
-from hypercore.draft import Draft, DraftOutcome
+from hypercore.draft import DraftOutcome
 from hypercore.encryption import (
     BlockEncryption,
     EncryptionChoice,
@@ -69,6 +69,7 @@ class OpenLog:
         self._on_frozen = on_frozen
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)
         self.users = LogUsers()
+        log.on_cut = self.users.truncating
         self._announced = (log.head.fork, log.durable_length)
         self._appended = 0
         self._verified = 0
@@ -159,9 +160,6 @@ class OpenLog:
         self.check_open()
         log = self.log
         head = log.head
-        for changes in changesets:
-            if changes.truncated_to is not None:
-                self.users.truncating(changes.truncated_to)
         try:
             log.commit(changesets)
         except Exception as error:
@@ -249,23 +247,11 @@ class OpenLog:
         """
         log = self.log
         if key_pair is None and signature is None and log.is_writable:
-            if 0 <= length <= log.head.length:
-                self.users.truncating(length)
             log.truncate(length, fork)
         else:
             proposal = log.propose_truncation(length, fork)
-            if signature is not None:
-                proposal.signed(signature)
-            else:
-                proposal.signed_by(key_pair or log.key_pair)
-            self.users.truncating(length)
             log.commit_proposal(proposal, signature, key_pair)
         self._head_changed()
-
-    def draft_committing(self, draft: Draft) -> None:
-        """An atom is about to commit the draft."""
-        if draft.cut_to is not None:
-            self.users.truncating(draft.cut_to)
 
     def draft_settled(self, outcome: DraftOutcome) -> None:
         """An atom has committed a draft: tell peers and whoever waits."""

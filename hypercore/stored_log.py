@@ -54,6 +54,8 @@ class StoredLog:
         """The storage's sequence number of the last commit; 0 when all is older than this."""
         self.on_group_update: Callable[[StoredLog], None] | None = None
         """Told of each new head of a log that is in a group; must not wait."""
+        self.on_cut: Callable[[int], None] = _nobody_told
+        """Told where the log is about to be cut, when nothing can refuse that any more."""
         self._spare_key_pair = key_pair
         self._storage: Storage = rows.storage
         self._failure: StorageError | None = None
@@ -372,6 +374,8 @@ class StoredLog:
         head = self.head
         for changes in changesets:
             if changes.truncated_to is not None:
+                if changes.truncated_to < self.head.length:  # else only what a draft appended
+                    self.on_cut(changes.truncated_to)
                 self.rows.stage_truncation(batch, changes.truncated_to, head.length)
                 self._tree.forget()
             if changes.manifest is not None and self._auth.manifest is None:
@@ -445,6 +449,10 @@ class StoredLog:
                 batch.delete(self.rows.keys.user_data(key))
             else:
                 batch.put(self.rows.keys.user_data(key), value)
+
+
+def _nobody_told(length: int) -> None:
+    pass
 
 
 def checked_rows(local: LocalRows | None) -> LocalRows:
