@@ -21,7 +21,7 @@ class UsageError(HypercoreError):
 
 
 class NotWritable(UsageError, RuntimeError):
-    """An append to a core whose secret key is not here."""
+    """A write without the secret key that it takes, or where nothing may be written."""
 
 
 class InvalidManifest(UsageError, ValueError):

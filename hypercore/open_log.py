@@ -28,6 +28,7 @@ from hypercore.errors import (
     NotWritable,
     OutOfRange,
     StorageError,
+    UsageError,
 )
 from hypercore.fork_proof import ForkProof
 from hypercore.given_blocks import given_blocks
@@ -162,6 +163,8 @@ class OpenLog:
         head = log.head
         try:
             log.commit(changesets)
+        except UsageError:
+            raise  # nothing was changed: whoever waits is not to hear of it
         except Exception as error:
             self.users.fail(error)
             self._wake()

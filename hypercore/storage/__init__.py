@@ -99,7 +99,10 @@ class Storage(Protocol):
         ...
 
     def batch(self) -> WriteBatch:
-        """A batch to be filled and committed in one go: until then the files stay locked."""
+        """A batch to be filled and committed in one go: until then the files stay locked.
+
+        Raises: NotWritable when nothing may be written, before anybody believes it was.
+        """
         ...
 
     def lasting_batch(self) -> LastingBatch:
@@ -111,7 +114,7 @@ class Storage(Protocol):
 
         Blocks for the length of a memory copy, once in many MiB for a sync, and longer while
         the disk cannot keep up (`wait_writable`). Raises: StorageFailed, UsageError for a batch
-        that was committed before, or when nothing may be written.
+        that was committed before.
         """
         ...
 

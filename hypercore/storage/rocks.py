@@ -32,6 +32,7 @@ from rocksdict import (
 from hypercore.errors import (
     CorruptStorage,
     HypercoreError,
+    NotWritable,
     StorageError,
     StorageFailed,
     StoreLocked,
@@ -232,6 +233,8 @@ class RocksStorage:
     def batch(self) -> RocksBatch:
         if self._column is None:
             raise self._shut()
+        if self._read_only:
+            raise NotWritable(f"nothing can be written: {self._why_read_only}")
         return RocksBatch(self._handle)
 
     def lasting_batch(self) -> RocksBatch:
@@ -245,8 +248,6 @@ class RocksStorage:
         try:
             if self._group.failure is not None:
                 self._group.check()
-            if self._read_only:
-                raise UsageError(f"nothing can be written: {self._why_read_only}")
             if self._unmeasured_bytes >= _MEASURING_STEP_BYTES:
                 self._rotate_when_full()
             self._unmeasured_bytes += batch.native.size_in_bytes()

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import trio.testing
 
-from hypercore import BlockNotAvailable, Core, Corestore, Durability, open_corestore
+from hypercore import (
+    BlockNotAvailable,
+    Core,
+    Corestore,
+    Durability,
+    NotWritable,
+    open_corestore,
+)
+from hypercore.log import Changeset
 from hypercore.replication.settings import PushMode, ReplicationSettings
 from tests.support.replicating_cores import replicating
 
@@ -70,3 +78,31 @@ async def test_what_is_not_there_is_not_waited_for(
         with pytest.raises(BlockNotAvailable):
             await call(copy)
     assert await copy.get(3) == b"3"
+
+
+async def mark_all(core: Core) -> None:
+    async with core.marking() as marks:
+        marks.add_range(0, 10)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda core: core.clear(3, 4),
+        lambda core: core.set_user_data("note", b"hello"),
+        lambda core: core.write_local({b"note": b"hello"}),
+        lambda core: core.commit_pieces([Changeset(blocks=[(4, b"4")])]),
+        lambda core: core.append(b"more"),
+        lambda core: core.truncate(3),
+        mark_all,
+    ],
+)
+async def test_a_write_is_refused_and_harms_nothing(
+    copy: Core, write: Callable[[Core], Awaitable[object]]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(NotWritable, match="read-only"):
+            await write(copy)
+    assert (copy.has(3), copy.has(4), copy.contiguous_length) == (True, False, 0)
+    with pytest.raises(BlockNotAvailable):
+        await copy.download()
