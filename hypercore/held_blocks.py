@@ -36,14 +36,17 @@ class HeldBlocks:
         self.bitfield.become(bitfield)
         self.hints = hints
 
-    def put_right(self, length: int, rebuilt: Sequence[MerkleNode]) -> None:
+    def put_right(
+        self, length: int, rebuilt: Sequence[MerkleNode], *, are_hints_lost: bool = False
+    ) -> None:
         """Store what the rest of a log of `length` says otherwise: bits beyond its end, and hints.
 
         And `rebuilt`, the roots that had to be hashed anew. Raises: StorageFailed.
         """
         beyond = self._clear_bits_beyond(length)
         contiguous = min(self.bitfield.first_unset(0), length)
-        is_right = contiguous == self.hints.contiguous_length and not rebuilt and not beyond
+        is_right = contiguous == self.hints.contiguous_length and not are_hints_lost
+        is_right = is_right and not rebuilt and not beyond
         self.hints = self.hints.moved(contiguous)
         storage = self._rows.storage
         if is_right or storage.is_read_only:

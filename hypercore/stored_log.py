@@ -90,7 +90,7 @@ class StoredLog:
                 f"core {self.discovery_key.hex()[:16]}",
                 f"its head, of length {self.head.length}, is older than its tree",
             )
-        self._held.put_right(self.head.length, stored.rebuilt)
+        self._held.put_right(self.head.length, stored.rebuilt, are_hints_lost=stored.are_hints_lost)
 
     def reload(self) -> bool:
         """Read and check all of it anew; whether the head changed.

@@ -60,6 +60,9 @@ class StoredCore:
     """None while the manifest is unknown."""
     head: Head
     hints: Hints
+    are_hints_lost: bool
+    """Whether their record could not be read; another is to be written."""
+
     bitfield: Bitfield
     rebuilt: list[MerkleNode]
     """Roots that were missing and hashed anew; head and signature confirm them."""
@@ -116,9 +119,18 @@ class CoreStorage:
             raise StorageError(f"{self._name} is made of named sessions, which are not supported")
         rebuilt: list[MerkleNode] = []
         head, verifier = self._load_head(auth, rebuilt)
+        hints, are_lost = self._load_hints()
+        return StoredCore(auth, verifier, head, hints, are_lost, self.load_bitfield(), rebuilt)
+
+    def _load_hints(self) -> tuple[Hints, bool]:
+        """And whether they are lost, which is no reason to do without the core."""
         data = self.storage.get(self.keys.hints)
-        hints = Hints() if data is None else decode_record(self._name, Hints.decode, data)
-        return StoredCore(auth, verifier, head, hints, self.load_bitfield(), rebuilt)
+        if data is None:
+            return Hints(), False
+        try:
+            return Hints.decode(data), False
+        except DecodeError:
+            return Hints.of_unreadable(data), True
 
     def _load_auth(self) -> AuthRecord:
         data = self.storage.get(self._auth_key)

@@ -479,3 +479,12 @@ class Hints:
         reader = Reader(data)
         flags = reader.uint()
         return cls(*(reader.uint() if flags & bit else 0 for bit in (1, 2, 4)))
+
+    @classmethod
+    def of_unreadable(cls, data: bytes) -> Self:
+        """What stands of a record that does not decode: whether the store is being repaired.
+
+        It is wherever the flags do not say otherwise: what is appended once too early nobody
+        takes back. JavaScript opens no core with such a record.
+        """
+        return cls(recovering=int(data[:1] not in (b"\x01", b"\x02", b"\x03")))

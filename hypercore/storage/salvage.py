@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypercore.errors import CorruptStorage, StorageFailed
@@ -207,9 +207,7 @@ def _mark_recovering(target: Storage, gaps: tuple[Gap, ...]) -> None:
             continue
         keys = DataKeys(record.data_pointer)
         if any(max(gap.start, keys.head) < min(gap.stop, keys.block(0)) for gap in gaps):
-            data = target.get(keys.hints)
-            hints = Hints() if data is None else decode_record("hints", Hints.decode, data)
-            batch.put(keys.hints, replace(hints, recovering=1).encode())
+            batch.put(keys.hints, Hints(recovering=1).encode())  # the rest is found anew
     target.commit(batch)
 
 

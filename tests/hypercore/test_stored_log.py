@@ -153,7 +153,7 @@ DAMAGE: dict[str, Callable[[Storage], None]] = {
     "says that it is 3": lambda storage: write(storage, KEYS.node(15), storage.get(KEYS.node(3))),
     "do not belong together": lambda storage: set_head(storage, tree_hash=bytes(32)),
     "nobody signed": lambda storage: set_head(storage, signature=bytes(68)),
-    "cut off": lambda storage: write(storage, KEYS.hints, b"\x01"),
+    "cut off": lambda storage: write(storage, KEYS.head, b"\x01"),
     "32 bytes wanted": lambda storage: write(storage, KEYS.node(15), b"\x0f\x01\x00"),
 }
 
@@ -243,6 +243,36 @@ def test_a_wrong_hint_is_put_right(storage: MemoryStorage, hinted: int) -> None:
     write(storage, KEYS.hints, Hints(hinted, 3).encode())
     assert open_log(storage).contiguous_length == 20
     assert storage.get(KEYS.hints) == Hints(20, 3).encode()
+
+
+@pytest.mark.parametrize("rest", [b"", b"\xff" + b"\xff" * 8, b"\xfd\x01"])
+@pytest.mark.parametrize("flags", range(1, 8))
+def test_hints_that_cannot_be_read_are_found_anew(
+    storage: MemoryStorage, flags: int, rest: bytes
+) -> None:
+    """But whether the store is being repaired is no hint: the mark stays."""
+    write(storage, KEYS.hints, bytes([flags]) + rest)
+    log = open_log(storage)
+    assert (log.contiguous_length, log.remote_contiguous_length) == (20, 0)
+    assert storage.get(KEYS.hints) == Hints(20, 0, flags >> 2).encode()
+    if flags & 4:
+        with pytest.raises(StorageError, match="write-ahead log"):
+            log.append([b"x"])
+
+
+@pytest.mark.parametrize("record", [b"", b"\xfd", b"\xff" * 9])
+def test_hints_without_flags_may_have_had_the_mark(storage: MemoryStorage, record: bytes) -> None:
+    write(storage, KEYS.hints, record)
+    with pytest.raises(StorageError, match="write-ahead log"):
+        open_log(storage).append([b"x"])
+
+
+def test_lost_hints_of_a_core_without_blocks_are_written_too(storage: MemoryStorage) -> None:
+    """JavaScript would not open it."""
+    open_log(storage).clear([(0, 20)])
+    write(storage, KEYS.hints, b"\x01")
+    assert open_log(storage).contiguous_length == 0
+    assert storage.get(KEYS.hints) == Hints().encode()
 
 
 def test_a_missing_page_lowers_the_hint(storage: MemoryStorage) -> None:
