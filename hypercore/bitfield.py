@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bitarray import bitarray
+from pyroaring import BitMap64
 
 PAGE_BITS = 32_768
 PAGE_BYTES = PAGE_BITS // 8
@@ -99,6 +100,13 @@ class Bitfield:
             if found >= 0:
                 return first + found
         return None
+
+    def held(self, start: int, stop: int) -> BitMap64:
+        """The blocks of [start, stop) that are set."""
+        blocks = BitMap64()
+        for page, first, low, high in self._slices(start, stop):
+            blocks |= BitMap64(page.search(1, low, high)).shift(first)
+        return blocks
 
     def first_missing(self, other: Bitfield, start: int, stop: int) -> int | None:
         """The first block of [start, stop) that `other` has and this has not."""

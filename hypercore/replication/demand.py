@@ -8,15 +8,22 @@ million blocks costs no more than wanting one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Protocol
 
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
-from hypercore.replication.wanted_blocks import PIECE_BLOCKS, RUN_BLOCKS, Shuffle, WantedBlocks
+from hypercore.replication.wanted_blocks import (
+    PIECE_BLOCKS,
+    RUN_BLOCKS,
+    Offers,
+    Shuffle,
+    WantedBlocks,
+)
 
 __all__ = ["MAX_INDEX", "PIECE_BLOCKS", "BlockStore", "Demand", "OfferedBlocks", "Priority"]
 
@@ -43,7 +50,7 @@ class BlockStore(Protocol):
     def bitfield(self) -> Bitfield: ...
 
 
-class OfferedBlocks(Protocol):
+class OfferedBlocks(Offers, Protocol):
     """What a peer says it has."""
 
     def offered(self, pool: BitMap64) -> Iterator[int]:
@@ -51,6 +58,9 @@ class OfferedBlocks(Protocol):
         ...
 
     def offers(self, index: int) -> bool: ...
+    def has_told(self, index: int) -> bool:
+        """Whether it has said which blocks of this window it has, and has room for others."""
+        ...
 
 
 class Demand:
@@ -157,6 +167,7 @@ class Demand:
         all while there are single ones, and for how many with those of ranges.
         """
         urgent_limit, limit = room
+        bitfield = self._store.bitfield
         taken: list[int] = []
         if self._urgent and urgent_limit > 0:
             taken = self._pick(self._urgent, peer.offered(self._urgent), urgent_limit, length)
@@ -169,7 +180,7 @@ class Demand:
                         taken += self._pick_shuffled(pool, peer, left, length)
                     else:
                         taken += self._pick(pool, peer.offered(pool), left, length)
-                if len(taken) == limit or not wanted.write_out(self._store.bitfield, length):
+                if len(taken) == limit or not wanted.write_out(peer, bitfield, length):
                     break
         return taken
 
@@ -251,24 +262,32 @@ class Demand:
     def missing(self, peer: OfferedBlocks, length: int, window: int, limit: int) -> list[int]:
         """A block of each of the first `limit` windows of `window` blocks with something to ask.
 
-        Only blocks below `length` that wait for a peer, and that this one does not offer.
+        Only blocks below `length` that wait for a peer, and of which this one has said nothing.
         """
-        found: list[int] = []
-        for pool in (self._urgent, *(wanted.pool for wanted in self._wanted)):
-            index = 0
-            while len(found) < limit:
-                rest = islice(iter(pool.iter_equal_or_larger(index)), 1)
-                index = next(rest, length)
-                if index >= length:
-                    break
-                if peer.offers(index):
-                    index += 1
-                    continue
-                found.append(index)
-                index = (index // window + 1) * window
-        return found
+        urgent = self._urgent
+        bitfield = self._store.bitfield
+        firsts: list[Callable[[int], int | None]] = [
+            lambda index: next(islice(urgent.iter_equal_or_larger(index), 1), None),
+            *(partial(wanted.first_waiting, bitfield=bitfield) for wanted in self._wanted),
+        ]
+        windows = (_untold(first_from, peer, length, window) for first_from in firsts)
+        return list(islice(chain.from_iterable(windows), limit))
 
     def rewind(self) -> None:
         """The log was cut: look through the ranges again for what is not here."""
         for wanted in self._wanted:
             wanted.rewind()
+
+
+def _untold(
+    first_from: Callable[[int], int | None], peer: OfferedBlocks, length: int, window: int
+) -> Iterator[int]:
+    """As `Demand.missing`, of blocks of one priority; `first_from` finds them."""
+    index = first_from(0)
+    while index is not None and index < length:
+        if peer.offers(index):
+            index = first_from(index + 1)
+            continue
+        if not peer.has_told(index):
+            yield index
+        index = first_from((index // window + 1) * window)

@@ -204,6 +204,23 @@ class RemotePeer:
             return False
         return index < self._contiguous or index in self._others or index in self._ahead
 
+    def next_offered(self, index: int) -> int | None:
+        """The first block from `index` on that it has, of those that `offered` tells."""
+        while index < self._contiguous or self._others:
+            if index >= self._contiguous:
+                found = next(islice(self._others.iter_equal_or_larger(index), 1), None)
+                if found is None:
+                    break
+                index = found
+            if index not in self._lacks:
+                return index
+            index += 1
+        return None
+
+    def has_told(self, index: int) -> bool:
+        """Whether it has said which blocks of this window it has, and can be asked about others."""
+        return self.sent_wants.is_told(index) and not self.sent_wants.is_full
+
     def nearest(self, index: int) -> Iterator[int]:
         """Blocks on both sides of `index` that it has, or was sent on this channel."""
         if self._contiguous:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 from pyroaring import BitMap64
 
@@ -13,9 +14,9 @@ from hypercore.bitfield import Bitfield
 PIECE_BLOCKS = 65_536
 """How much of a range is written out at once."""
 
-MAX_POOL_BLOCKS = 1 << 26
-"""How many blocks of ranges may be written out and wait for a peer that has them: a log can be said
-to be of any length, of which nobody has anything."""
+NEAR_BLOCKS = 64 * PIECE_BLOCKS
+"""More than that, of which a peer has nothing, is passed over: a log can be said to be of any
+length, and hold next to nothing."""
 
 RUN_BLOCKS = 16
 """How many blocks in a row a random order keeps together: their proofs share tree nodes."""
@@ -23,17 +24,73 @@ RUN_BLOCKS = 16
 _MASK = (1 << 64) - 1
 
 
-@dataclass(slots=True)
+class Offers(Protocol):
+    """Who has blocks."""
+
+    def next_offered(self, index: int) -> int | None:
+        """The first block from `index` on that it has."""
+        ...
+
+
 class _Range:
-    wanted: range
-    """As it was asked for."""
+    """A range that is wanted, and what of it was written out."""
 
-    start: int
-    """All before it is held."""
+    __slots__ = ("_unwritten", "start", "stop", "wanted")
 
-    stop: int
-    written: int
-    """Blocks below this one are in the pool, or were."""
+    def __init__(self, wanted: range) -> None:
+        self.wanted = wanted
+        """As it was asked for."""
+
+        self.start = wanted.start
+        """All before it is held."""
+
+        self.stop = wanted.stop
+        self._unwritten = [wanted]
+        """Runs of which nothing is in the pool, or was, in order."""
+
+    def write_out(self, pool: BitMap64, peer: Offers, bitfield: Bitfield, length: int) -> bool:
+        """As `WantedBlocks.write_out`."""
+        place = 0
+        while place < len(self._unwritten):
+            run = self._unwritten[place]
+            first = bitfield.first_unset(run.start)
+            stop = min(run.stop, length)
+            offered = peer.next_offered(first) if first < stop else None
+            if offered is not None and offered < stop:
+                passed_over = range(first, offered if offered - first > NEAR_BLOCKS else first)
+                first = passed_over.stop
+                last = min(stop, first + PIECE_BLOCKS)
+                pool.add_range(first, last)
+                pool.difference_update(bitfield.held(first, last))
+                rest = (passed_over, range(last, run.stop))
+                self._unwritten[place : place + 1] = filter(None, rest)
+                return True
+            if first < run.stop:
+                place += 1
+            else:
+                del self._unwritten[place]
+        return False
+
+    def is_held(self, bitfield: Bitfield) -> bool:
+        """Whether all of it is here."""
+        if not self._unwritten:
+            self.start = min(bitfield.first_unset(self.start), self.stop)
+        return self.start == self.stop
+
+    def write_again(self, start: int) -> None:
+        """What is in the pool from `start` on was taken out."""
+        start = max(start, self.start)
+        before = (range(run.start, min(run.stop, start)) for run in self._unwritten)
+        self._unwritten = [*filter(None, before), range(start, self.stop)]
+
+    def first_unwritten(self, index: int, bitfield: Bitfield) -> int | None:
+        """The first block from `index` on that is missing and not in the pool."""
+        for run in self._unwritten:
+            if run.stop > index:
+                first = bitfield.first_unset(max(run.start, index))
+                if first < run.stop:
+                    return first
+        return None
 
 
 @dataclass(slots=True)
@@ -67,7 +124,7 @@ class WantedBlocks:
 
     def add_range(self, wanted: range) -> None:
         """Costs the same whatever its length."""
-        self._ranges.append(_Range(wanted, wanted.start, wanted.stop, wanted.start))
+        self._ranges.append(_Range(wanted))
 
     def add_list(self, blocks: BitMap64, bitfield: Bitfield, asked: set[int]) -> None:
         """Want these; of those in `asked` somebody is asked already."""
@@ -87,7 +144,7 @@ class WantedBlocks:
         self.pool.remove_range(wanted.start, wanted.stop)
         for other in self._ranges:
             if other.start < wanted.stop and wanted.start < other.stop:
-                other.written = min(other.written, max(other.start, wanted.start))
+                other.write_again(wanted.start)
         for listed in self._lists:
             self.pool |= BitMap64(block for block in listed.missing if block in wanted)
         return True
@@ -103,33 +160,26 @@ class WantedBlocks:
         self.pool -= BitMap64(block for block in self.pool & blocks if block not in self)
         return True
 
-    def write_out(self, bitfield: Bitfield, length: int) -> bool:
-        """Put the next piece of a range into the pool; False when all are, or the pool is full."""
-        if len(self.pool) >= MAX_POOL_BLOCKS:
-            return False
-        finished = []
-        found = False
+    def write_out(self, peer: Offers, bitfield: Bitfield, length: int) -> bool:
+        """Put the next piece of a range of which the peer has something into the pool.
+
+        Only what is below `length`; False when there is no such piece.
+        """
+        for wanted in list(self._ranges):
+            if wanted.write_out(self.pool, peer, bitfield, length):
+                return True
+            if wanted.stop <= length and wanted.is_held(bitfield):
+                self._ranges.remove(wanted)
+        return False
+
+    def first_waiting(self, index: int, bitfield: Bitfield) -> int | None:
+        """The first block from `index` on that nobody was asked for yet."""
+        found = list(islice(iter(self.pool.iter_equal_or_larger(index)), 1))
         for wanted in self._ranges:
-            stop = min(wanted.stop, length)
-            if wanted.written >= stop:
-                if wanted.stop <= length:
-                    wanted.start = min(bitfield.first_unset(wanted.start), wanted.stop)
-                    if wanted.start == wanted.stop:
-                        finished.append(wanted)
-                continue
-            first = bitfield.first_unset(wanted.written)
-            if first >= stop:
-                wanted.written = stop
-                continue
-            last = min(stop, first + PIECE_BLOCKS)
-            last = bitfield.first_set(first, last) or last
-            self.pool.add_range(first, last)
-            wanted.written = last
-            found = True
-            break
-        for wanted in finished:
-            self._ranges.remove(wanted)
-        return found
+            first = wanted.first_unwritten(index, bitfield)
+            if first is not None:
+                found.append(first)
+        return min(found, default=None)
 
     @property
     def has_lists(self) -> bool:
@@ -150,8 +200,7 @@ class WantedBlocks:
 
     def rewind(self) -> None:
         """Look through the ranges again for what is not here."""
-        for wanted in self._ranges:
-            wanted.start = wanted.written = wanted.wanted.start
+        self._ranges = [_Range(wanted.wanted) for wanted in self._ranges]
 
 
 class Shuffle:

@@ -46,6 +46,11 @@ class SentWants:
         messages.append((MessageType.WANT, _window(window)))
         return messages
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a new window takes the place of another."""
+        return len(self._windows) == MAX_WINDOWS
+
     def forget(self, index: int) -> None:
         """Ask about the window of this block again when it is needed again."""
         self._windows.pop(index // WINDOW_BLOCKS, None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -28,14 +29,28 @@ class Store:
 class Peer:
     """Has the blocks given; all, when none are."""
 
-    def __init__(self, blocks: set[int] | None = None) -> None:
+    def __init__(self, blocks: set[int] | None = None, told: range = range(0)) -> None:
         self.blocks = blocks
+        self.told = told
 
     def offers(self, index: int) -> bool:
         return self.blocks is None or index in self.blocks
 
     def offered(self, pool: BitMap64) -> Iterator[int]:
         return (index for index in pool if self.offers(index))
+
+    def next_offered(self, index: int) -> int | None:
+        if self.blocks is None:
+            return index
+        return min((block for block in self.blocks if block >= index), default=None)
+
+    def has_told(self, index: int) -> bool:
+        return index in self.told
+
+
+def remote_peer() -> RemotePeer:
+    counters = Counters()
+    return RemotePeer(Uploads(MemoryLog(key=bytes(32)), counters), counters)
 
 
 def test_single_blocks_come_before_ranges() -> None:
@@ -74,13 +89,39 @@ def test_what_is_held_is_not_asked_for() -> None:
 def test_a_log_of_which_nobody_has_anything_may_be_said_to_be_of_any_length() -> None:
     """Who writes it needs one signature for that; looking for who has a block of it took ages."""
     length = 2**45
-    counters = Counters()
-    peer = RemotePeer(Uploads(MemoryLog(key=bytes(32)), counters), counters)
+    peer = remote_peer()
     demand = Demand(Store())
     demand.want(range(length))
     assert demand.take(peer, EVERYTHING, length) == []
     peer.receive_range(Range(70_000, 3), length)
     assert demand.take(peer, EVERYTHING, length) == [70_000, 70_001, 70_002]
+
+
+def test_what_nobody_has_is_passed_over() -> None:
+    length = 2**45
+    peer = remote_peer()
+    demand = Demand(Store())
+    demand.want(range(length))
+    for start in (2**31, 2**30, 2**32 - 3, 0, 2**31 + 2**25):  # however far, and in any order
+        peer.receive_range(Range(start, 3), length)
+        assert demand.take(peer, EVERYTHING, length) == [start, start + 1, start + 2]
+    demand.put_back(2**31)
+    assert demand.take(peer, EVERYTHING, length) == [2**31]
+    demand.unwant(range(length))
+    assert not demand.missing(peer, length, 2**21, 8)
+
+
+def test_every_other_block_is_wanted_as_fast_as_all() -> None:
+    """What is left of a log that was swept; looking for one that a peer has took 4 us a block."""
+    store, length = Store(), 2**21
+    store.bitfield.load_words(0, b"\x55" * (length // 8))
+    peer, demand = remote_peer(), Demand(store)
+    demand.want(range(length))
+    started = time.perf_counter()
+    for index in (length - 2, length - 1):  # held, and not
+        peer.receive_range(Range(index, 1), length)
+    assert demand.take(peer, EVERYTHING, length) == [length - 1]
+    assert time.perf_counter() - started < 2
 
 
 def test_a_range_may_be_of_any_length() -> None:
@@ -161,6 +202,9 @@ def test_windows_to_ask_about() -> None:
     assert demand.missing(Peer({3}), 1000, 100, 8) == [100, 250, 900]
     assert demand.missing(Peer({3}), 1000, 100, 2) == [100, 250]
     assert demand.missing(Peer({3}), 200, 100, 8) == [100]
+    assert demand.missing(Peer({3}, told=range(100, 300)), 1000, 100, 8) == [900]
+    demand.want(range(2**40), Priority.RANDOM)
+    assert demand.missing(Peer({3}, told=range(2**30)), 2**40, 2**21, 2) == [2**30, 2**30 + 2**21]
 
 
 def test_a_truncated_log_is_wanted_again_from_there() -> None:

@@ -1,0 +1,27 @@
+"""Downloads of logs of which next to nothing is to be had."""
+
+from __future__ import annotations
+
+import trio.testing
+
+from hypercore import open_corestore
+from hypercore.crypto import KeyPair
+from hypercore.manifest import Manifest
+from tests.support.claimed_lengths import claimed_around
+from tests.support.replicating_cores import replicating
+
+KEY_PAIR = KeyPair.from_seed(b"\x07" * 32)
+KEY = Manifest.single_signer(KEY_PAIR.public_key).key
+
+
+async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> None:
+    """Its window is asked about when the peer has said that it has nothing before."""
+    index = 100_000_000
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core, copy = await store.get(key=KEY), await other_store.get(key=KEY)
+        core.commit([claimed_around(KEY_PAIR, 27, index, b"here")])
+        async with replicating(core, copy):
+            await copy.wait_length(2**27)
+            copy.prefetch(range(2**27))
+            await trio.testing.wait_all_tasks_blocked()
+            assert await copy.get(index, wait=False) == b"here"
