@@ -184,7 +184,8 @@ class Ledger:
     def taking(self, records: Iterable[Record], mesh_key: bytes) -> Ledger:
         """With those of the records that an admin signed; the same ledger if none is new.
 
-        What counts for nothing makes room when there are too many.
+        What counts for nothing makes room when there are too many; then what is here stays, and
+        nothing but a revocation or an admin's grant takes the place of another grant.
 
         Raises: ForgedRecord for what has the name of an admin and not its signature.
         """
@@ -199,13 +200,13 @@ class Ledger:
                 return ledger
             # One round for each link of a chain: a new admin's own records count in the next.
             ledger = ledger._with(good)
-            waiting -= ledger.records
+            waiting.difference_update(good)  # also those for which there was no room
 
     def _with(self, added: Collection[Record]) -> Ledger:
         records = [*self.records, *added]
         if len(records) > MAX_RECORDS:
             useful = [record for record in records if self._is_useful(record)]
-            records = useful[:MAX_RECORDS]
+            records = sorted(useful, key=_by_weight)[:MAX_RECORDS]
         grants = [record for record in records if isinstance(record, Grant)]
         revocations = [record for record in records if isinstance(record, Revocation)]
         return Ledger(self.founders, grants, revocations, self.unix_seconds)
@@ -309,6 +310,13 @@ def _by_role(grant: Grant) -> tuple[int, float, bytes]:
     """The most powerful first, then what lasts longest."""
     expiry = float("inf") if grant.expiry is None else grant.expiry
     return list(Role).index(grant.role), -expiry, grant.digest
+
+
+def _by_weight(record: Record) -> int:
+    """What others depend on first: who was shut out stays out, and admins' records count."""
+    if isinstance(record, Revocation):
+        return 0
+    return 1 if record.role is Role.ADMIN else 2
 
 
 def _by_age(revocation: Revocation) -> tuple[int, bytes]:

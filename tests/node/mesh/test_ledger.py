@@ -235,3 +235,16 @@ def test_no_records_are_too_odd_to_be_judged(seed: int) -> None:
                 assert later.judge(member.public_key, shown).role in {None, *Role}
         assert later.is_admin(FOUNDER.public_key)
         assert len(later.chain_to(BOB.public_key)) <= len(_PEOPLE)
+
+
+@pytest.mark.parametrize("expiry", [None, 5])
+def test_what_comes_when_the_ledger_is_full_is_left_out_or_takes_the_place_of_less(
+    monkeypatch: pytest.MonkeyPatch, expiry: int | None
+) -> None:
+    monkeypatch.setattr("node.mesh.ledger.MAX_RECORDS", 2)
+    full = ledger(ANN_ADMIN, grant(FOUNDER, BOB, Role.WRITER), at=10)
+    more = full.taking([grant(FOUNDER, CARL, Role.WRITER, expiry)], MESH_KEY)
+    assert more.records == full.records
+    shut_out = more.taking([revocation(FOUNDER, DAN)], MESH_KEY)
+    assert shut_out.judge(DAN.public_key, grant(FOUNDER, DAN, Role.READER)).revocation is not None
+    assert (role(shut_out, ANN), role(shut_out, BOB)) == (Role.ADMIN, None)
