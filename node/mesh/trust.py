@@ -157,8 +157,8 @@ class Trust:
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
         self._register(member.id, welcome.grant)
-        if self.judge(member.id, welcome.grant) is None:  # another one was faster
-            member.carry_out(member.session.dismiss(self.explain(member.id, welcome.grant)))
+        # Since its welcome came another one may have been faster, or an admin.
+        self._apply(member, self.judge(member.id, welcome.grant))
         self._enforce.set()
 
     def departed(self, member: Member) -> None:
@@ -269,14 +269,17 @@ class Trust:
     def _judge_all(self) -> None:
         self._verdict = self._own_verdict()
         for member in list(self._members.values()):
-            shown = self._shown.get(member.id)
-            role = self.judge(member.id, shown)
-            if role is None:
-                member.carry_out(member.session.dismiss(self.explain(member.id, shown)))
-            else:
-                member.change_role(role)
+            self._apply(member, self.judge(member.id, self._shown.get(member.id)))
         self._enforce.set()
         self._changed.set()
+
+    def _apply(self, member: Member, role: Role | None) -> None:
+        """Let it do what its role says from now on; None shuts it out."""
+        if role is None:
+            farewell = self.explain(member.id, self._shown.get(member.id))
+            member.carry_out(member.session.dismiss(farewell))
+        else:
+            member.change_role(role)
 
     def _judge(self, member_id: bytes, grant: Grant | None) -> Verdict:
         verdict = self.membership.judge(member_id, grant, self._clock())

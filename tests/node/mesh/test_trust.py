@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.errors import ConfigError
 from node.mesh.member import Member
@@ -106,6 +107,27 @@ async def test_who_is_being_let_in_hears_of_what_comes_meanwhile(
         monkeypatch.setattr(trust, "introduction", revoke_then)
         async with connected(ann, admin):
             await wait_until(lambda: BOB.public_key not in ann.mesh.members)
+
+
+async def test_who_is_being_let_in_is_what_it_was_made_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between its welcome and its place in the table its data core is opened."""
+    founder = founded()
+    guest = Membership.join(founder.invite(ADMIN, role=Role.READER))
+    grant = founder.invite(ADMIN, member=ANN.public_key).grant
+    assert grant is not None
+    async with open_mesh_node(1, founder) as admin, open_mesh_node(2, guest) as ann:
+        get_core = admin.cores.get
+
+        async def grant_then(*, key: bytes, encryption_key: bytes | None = None) -> Core:
+            admin.mesh.trust.take([grant])
+            return await get_core(key=key, encryption_key=encryption_key)
+
+        monkeypatch.setattr(admin.cores, "get", grant_then)
+        async with connected(admin, ann):
+            assert admin.mesh.members[ANN.public_key].role is Role.WRITER
+            await wait_until(lambda: ann.mesh.trust.may_write)
 
 
 async def test_a_member_is_let_in_again_by_a_grant_that_names_the_revocation() -> None:
