@@ -92,6 +92,10 @@ class MemberListener(Protocol):
         """What it may know of us: it has proved the secret."""
         ...
 
+    def due(self, member: Member, /) -> Direction:
+        """What is exchanged with it, now that its welcome is here."""
+        ...
+
     def receive_claims(
         self, member: Member, version: int, claims: Sequence[tuple[RawCoId, Sessions]], /
     ) -> None:
@@ -147,7 +151,8 @@ class Member:
         self.policy_changed = Wakeup()
         """With `needs_catching_up`: there is no point in waiting."""
         self.direction = Direction.BOTH
-        """What is exchanged with it, while it is connected."""
+        """What is exchanged with it while it is connected, from its welcome on: it may say what it
+        wants to hear of before it is in the table."""
         self.listing = Listing()
         """What it wants to be told of, whether it moves or not."""
         self.refused = 0
@@ -182,6 +187,7 @@ class Member:
                     self._introduce_ourselves()
                 case Admitted(welcome, role):
                     self.welcome, self._role = welcome, role
+                    self.direction = self._listener.due(self)
                     self.send_welcome()
                     self.state_changed.set()
                 case AnswerReceived() | AnsweredLate():

@@ -49,6 +49,7 @@ from node.mesh.mesh_host import MeshHost, OwnData
 from node.mesh.messages import Evidence, Interest, Sessions, Welcome
 from node.mesh.own_interest import OwnInterest
 from node.mesh.owners import OwnerTable
+from node.mesh.peer_rules import Direction
 from node.mesh.penalties import Penalties
 from node.mesh.provenance import Provenance
 from node.mesh.pushing import ValuePusher
@@ -286,6 +287,10 @@ class Mesh:
             grant,
             self.policy.brief,
         )
+
+    def due(self, member: Member) -> Direction:
+        """What its rule and its budget let through now."""
+        return self.exchange.due(member.id, member.statistics().name, member.traffic)
 
     def add(self, member: Member) -> None:
         """It was admitted: tell it what we want to hear of. It replaces an earlier connection.

@@ -188,7 +188,6 @@ async def _serve_admitted(
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
-        member.direction = mesh.exchange.due(member.id, welcome.name, traffic)
         _configure(core, member.id)
         member.outbox.serve(lambda: mesh.data.durable_length, mesh.data.replication.announce)
         mesh.add(member)
@@ -200,7 +199,7 @@ async def _serve_admitted(
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
             nursery.start_soon(_answer_queries, mesh, member)
-            nursery.start_soon(_watch_exchange, mesh, member, welcome, traffic)
+            nursery.start_soon(_watch_exchange, mesh, member, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
                 nursery.start_soon(_stay_current, mesh, member, welcome)
@@ -383,9 +382,7 @@ async def _list_matching(
     return waited
 
 
-async def _watch_exchange(
-    mesh: Mesh, member: Member, welcome: Welcome, traffic: Traffic | None
-) -> None:
+async def _watch_exchange(mesh: Mesh, member: Member, traffic: Traffic | None) -> None:
     """Count what is exchanged; when something else is due now, it starts anew with a connection."""
     counted = 0
     while True:
@@ -393,7 +390,7 @@ async def _watch_exchange(
             total = traffic.bytes()
             await mesh.exchange.count(member.id, total - counted)
             counted = total
-        due = mesh.exchange.due(member.id, welcome.name, traffic)
+        due = mesh.due(member)
         if due is not member.direction:
             reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
             member.carry_out(member.session.close(reason))

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from hypercore.core import Core
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.errors import CorruptStore
@@ -241,6 +242,30 @@ async def test_one_way_rules(direction: Direction) -> None:
                 assert await right.host.load(theirs.id) is None
             if not direction.gives:
                 assert await left.host.load(mine.id) is None
+
+
+@pytest.mark.parametrize("direction", [Direction.DOWN, Direction.OFF])
+async def test_who_is_being_let_in_is_told_of_nothing_that_it_is_not_given(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It says what it wants to hear of while its data core is still being opened here."""
+    value = Author(1).value("mine")
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(everything=True)) as left,
+        open_mesh_node(2, policy=with_rule(1, PeerRule(direction))) as right,
+    ):
+        await upload(right, value.edit("[]", with_header=True))
+        get_core = right.cores.get
+
+        async def get_later(*, key: bytes, encryption_key: bytes | None = None) -> Core:
+            await trio.sleep(1)
+            return await get_core(key=key, encryption_key=encryption_key)
+
+        monkeypatch.setattr(right.cores, "get", get_later)
+        async with connected(left, right):
+            await trio.sleep(5)
+            [member] = left.mesh.statistics().members
+            assert member.updates_received == 0
 
 
 async def test_a_rule_that_changes_ends_the_connection() -> None:
