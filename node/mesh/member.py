@@ -149,7 +149,7 @@ class Member:
         """It was admitted, or is to be closed."""
         self.needs_catching_up = Wakeup()
         self.policy_changed = Wakeup()
-        """With `needs_catching_up`: there is no point in waiting."""
+        """With `needs_catching_up`: it is to be asked for something else, at once."""
         self.direction = Direction.BOTH
         """What is exchanged with it while it is connected, from its welcome on: it may say what it
         wants to hear of before it is in the table."""
@@ -383,6 +383,7 @@ class Member:
         if role is not self._role:
             self._role = role
             self.needs_catching_up.set()
+            self.policy_changed.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:

@@ -348,6 +348,8 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
                 await member.policy_changed.wait()
             if pause.cancelled_caught:
                 mesh.interest.ask_for_listing(member)
+            else:
+                mesh.interest.tell(member)
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:

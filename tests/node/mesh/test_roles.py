@@ -109,6 +109,30 @@ async def test_a_member_that_becomes_a_writer_is_heard_and_one_that_was_is_not(
             assert await admin.counts(value.id) == {value.session_id: 1}
 
 
+async def test_who_becomes_a_writer_is_heard_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    founder = founded()
+    kept, pinned = (Author(2).value(name) for name in ("kept", "pinned"))
+    everything, one = ReplicaPolicy(everything=True), ReplicaPolicy(pinned=frozenset({pinned.id}))
+    async with (
+        open_mesh_node(1, founder, everything) as admin,
+        open_mesh_node(2, joined(founder, Role.READER)) as member,
+        open_mesh_node(3, joined(founder, Role.WRITER), one) as bob,
+    ):
+        for value in (kept, pinned):
+            await member.host.receive_content("test", [value.edit("[]", with_header=True)])
+        async with connected(admin, member), connected(bob, member), connected(admin, bob):
+            await trio.sleep(30)
+            grant = founder.invite(ADMIN, role=Role.WRITER, member=MEMBER.public_key).grant
+            assert grant is not None
+            admin.mesh.trust.take([grant])
+            await admin.wait_counts({kept.id: {kept.session_id: 1}}, 1)
+            await bob.wait_counts({pinned.id: {pinned.session_id: 1}}, 1)
+            await member.host.receive_content("test", [pinned.edit("[1]")])
+            await bob.wait_counts({pinned.id: {pinned.session_id: 2}}, 1)
+
+
 async def test_the_copy_of_a_reader_counts_for_who_asks_later(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
