@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 
 import structlog
 import trio
@@ -254,13 +255,16 @@ class Trust:
 
     async def run(self) -> None:
         """End the connections of those whose grants run out, until cancelled."""
+        looked_at = trio.current_time()
         while True:
             now = self._clock()
             expiry = self.membership.ledger(now).next_expiry(self._shown.values())
-            left = LOOK_SECONDS if expiry is None else expiry - now
-            with trio.move_on_after(min(max(left, 0.0), LOOK_SECONDS)):
+            left = inf if expiry is None else expiry - now
+            # Whoever comes and goes all the time does not put off the next look.
+            with trio.move_on_at(min(trio.current_time() + left, looked_at + LOOK_SECONDS)):
                 await self._enforce.wait()
                 continue
+            looked_at = trio.current_time()
             for member in self._members.values():
                 self.note(member)
                 self.farewell = None  # one lets us in, and has for a while

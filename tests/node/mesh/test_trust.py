@@ -272,6 +272,33 @@ async def test_a_grant_that_runs_out_ends_the_connection(
         await wait_until(lambda: "has expired" in ann.mesh.trust.trouble)
 
 
+async def test_a_grant_that_ran_out_while_the_clock_stood_still_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A machine that slept, in a mesh where somebody comes twice a minute."""
+    slept = 0
+
+    def clock() -> float:
+        return trio.current_time() + 1_000_000 + slept
+
+    founder = founded()
+    brief = Membership.join(founder.invite(ADMIN, expiry=int(clock()) + 3600))
+    guest = Membership.join(founder.invite(ADMIN))
+    async with (
+        open_mesh_node(1, founder, clock=clock) as admin,
+        open_mesh_node(2, brief, clock=clock) as ann,
+        open_mesh_node(3, guest, clock=clock) as bob,
+        connected(admin, ann),
+    ):
+        async with connected(admin, bob):
+            pass  # from now on it comes with a grant of its own
+        slept = 7200
+        for _ in range(3):
+            async with connected(admin, bob):
+                await trio.sleep(30)
+        assert ANN.public_key not in admin.mesh.members
+
+
 @pytest.mark.parametrize("secret", [b"", b"wrong"])
 async def test_strangers_see_the_same_whatever_mesh_it_is(secret: bytes) -> None:
     """Byte for byte, but for the 32 bytes of the proof, which differ on every connection."""
