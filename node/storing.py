@@ -35,6 +35,7 @@ from node.covalue.store import CoValueStore
 from node.covalue.totals import Totals
 from node.errors import ConfigError
 from node.logs import DATA_CORE
+from node.mesh.member_book import load_book
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,29 @@ async def open_data_core(cores: Corestore, data_key: bytes | None = None) -> Asy
         await core.close()
 
 
+def may_append_alone(config: Config) -> bool:
+    """Whether the data core may be appended to while no node runs; blocks on the disk.
+
+    A member may know more of it than a power cut or an old copy has left here. Only a running node
+    asks (`node.mesh.recall`): to append without is to fork it.
+
+    Raises: ConfigError.
+    """
+    return config.store == "sqlite" or not any(load_book(config.members_path))
+
+
 async def _refuse_to_leave_file(config: Config, bee: BeeStore) -> None:
     held = await trio.to_thread.run_sync(_totals_of, config.sqlite_path)
     if held is not None and held.is_ahead_of(bee.totals()):
+        way = "start with --store hybrid"
+        if await trio.to_thread.run_sync(may_append_alone, config):
+            way += (
+                f", or bring them over with "
+                f"`beemesh import {config.sqlite_path} --store bee --data {config.data}`"
+            )
         raise ConfigError(
             f"{config.sqlite_path} holds {held.values} coValues, not all of which are in the bee: "
-            f"start with --store hybrid, or bring them over with "
-            f"`beemesh import {config.sqlite_path} --store bee --data {config.data}`"
+            f"{way}"
         )
 
 

@@ -89,13 +89,19 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     from node.cojson.host import open_sync_host
     from node.journal import configure_journal
     from node.mesh.membership_file import load_membership
-    from node.storing import open_storing
+    from node.storing import may_append_alone, open_storing
     from node.transfer import perform_transfer
 
     configure_journal("error", config.log_format)
     durability = Durability.parse(config.durability)
     if isinstance(verb, ExportValues) and not config.corestore_path.is_dir():
         raise VerbError(ExitCode.NOT_FOUND, f"{config.data} holds no data: nothing to export")
+    if isinstance(verb, ImportValues) and not may_append_alone(config):
+        raise VerbError(
+            ExitCode.NO_NODE,
+            f"other nodes may know more of this one's log than is in {config.data}, and only a "
+            f"running node asks them: start it with `beemesh up --data {config.data}`, then import",
+        )
 
     membership = load_membership(config.mesh_path)
     data_key = None if membership is None else membership.data_key

@@ -8,10 +8,11 @@ from typing import Any
 
 import trio
 
-from node.verbs import ListForks, ListValues, Load, WaitSync
+from node.verbs import ExitCode, ListForks, ListValues, Load, WaitSync
 from tests.node.mesh.authors import Author, Value
 from tests.node.node_process import NodeProcess
 from tests.node.test_sync import ask, upload_acknowledged
+from tests.support.running_node import run_beemesh
 
 
 def values() -> list[Value]:
@@ -81,4 +82,34 @@ async def test_a_hybrid_whose_core_is_older_than_its_file_does_not_fork_it(tmp_p
                     code, found = await ask(keeper, Load(value.id))
                     assert (code, found["source"]) == (0, "store")
                 for data in (keeper, hybrid):
+                    assert await ask(data, ListForks()) == (0, {})
+
+
+async def test_nothing_is_imported_into_a_copy_that_does_not_run(tmp_path: Path) -> None:
+    """It could not ask the members how long its log was."""
+    first, second, _ = values()
+    keeper, original, copy = (tmp_path / name for name in ("keeper", "original", "copy"))
+    file = str(tmp_path / "exported.sqlite")
+    with trio.fail_after(240):
+        async with NodeProcess(keeper, "--replicate", "all").running() as kept:
+            join = ("--join", kept["ticket"])
+            async with NodeProcess(original, *join).running() as ready:
+                await put(ready, first)
+                code, _ = await ask(original, WaitSync())
+                assert code == 0
+            shutil.copytree(original, copy)
+            async with NodeProcess(original, *join).running() as ready:
+                await put(ready, second)
+                await upload_acknowledged(ready, second, second.edit("[1]"))
+                code, _ = await ask(original, WaitSync())
+                assert code == 0
+            exported = await run_beemesh("export", file, "--data", str(keeper))
+            assert exported.code == 0
+            (copy / "corestore" / "CORESTORE").unlink()
+            refused = await run_beemesh("import", file, "--data", str(copy))
+            assert (refused.code, "beemesh up" in refused.error) == (ExitCode.NO_NODE, True)
+            async with NodeProcess(copy, *join).running():
+                done = await run_beemesh("import", file, "--data", str(copy), "--json")
+                assert (done.code, done.lines[-1]["skipped"]) == (0, 2)
+                for data in (keeper, copy):
                     assert await ask(data, ListForks()) == (0, {})
