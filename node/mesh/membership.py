@@ -38,6 +38,8 @@ from node.mesh.ticket import (
 )
 
 SECRET_BYTES = 32
+SERIAL_BYTES = 6
+"""Of tickets with a number of uses: no two say the same."""
 
 
 class NotAllowed(NodeError):
@@ -163,8 +165,11 @@ class Membership:
         expiry: int | None = None,
         uses: int = 0,
         unix_seconds: float = 0,
+        entropy: Entropy = system_entropy,
     ) -> Ticket:
         """A ticket to this node, for as many nodes as it has `uses` (0: any number).
+
+        Each that has some is another one, with uses of its own.
 
         An admin's says what it is told to say (`role` None: writer), others pass on their own. A
         grant to a named `member` counts once it was taken in, by `taking`; it undoes what was
@@ -200,6 +205,7 @@ class Membership:
             member=member,
             expiry=expiry,
             uses=uses,
+            serial=int.from_bytes(entropy(SERIAL_BYTES), "big") if uses else 0,
             unix_seconds=unix_seconds,
         )
         data_secret = b"" if grant.role is Role.BLIND else self.data_secret

@@ -14,7 +14,8 @@ written as `beemesh1` and the z-base-32 of that, in any case: capitals make a sm
 QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revocation" || all
 fields but the signature, packed), so that a record of one mesh says nothing in another.
 
-`serial` tells grants apart that say the same, once one of them was revoked. `pardoned` are
+`serial` tells grants apart that say the same, once one of them was revoked, and tickets with a
+number of uses from the start. `pardoned` are
 digests of revocations of the member that the grant undoes: it was made knowing them, so no clock
 has to tell which came later. A grant with `uses` counts for so many bearers, and only with its
 issuer, who signs a grant of its own for each. `kept` are digests of records that stay in force

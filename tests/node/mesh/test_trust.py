@@ -234,6 +234,19 @@ async def test_a_ticket_is_used_up_by_those_who_come_to_its_maker() -> None:
             assert dan.mesh.members[ADMIN.public_key].role is Role.ADMIN
 
 
+async def test_two_tickets_for_one_node_each_let_in_two_nodes() -> None:
+    founder = founded()
+    tickets = [founder.invite(ADMIN, uses=1) for _ in range(2)]
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, Membership.join(tickets[0])) as ann,
+        open_mesh_node(3, Membership.join(tickets[1])) as bob,
+        connected(admin, ann),
+        connected(admin, bob),
+    ):
+        assert set(admin.mesh.members) == {ANN.public_key, BOB.public_key}
+
+
 async def test_of_two_that_bring_the_last_use_at_once_one_is_let_in() -> None:
     founder = founded()
     guest = Membership.join(founder.invite(ADMIN, uses=1))
