@@ -133,11 +133,13 @@ class Safekeeping:
         """Keep what a member has, and read what it keeps for others, until cancelled."""
         if not self._trust.membership.is_encrypted:
             return
-        self._tell(member, self._introductions())
+        self._tell(member, [*self._own_introduction(), *self._kept_introductions()])
         seen: set[tuple[bytes, bytes]] = set()
         async with trio.open_nursery() as nursery:
             if self.is_keeper:
                 nursery.start_soon(self._keep_of_writer, member, core)
+            if not self._trust.may_write:
+                nursery.start_soon(self._introduce_later, member)
             while True:
                 await member.gossip.arrived.wait()
                 while member.gossip.introductions:
@@ -200,24 +202,29 @@ class Safekeeping:
             if absent.id not in self._members and not absent.core.is_frozen
         ]
 
-    def _introductions(self) -> list[Introduction]:
-        """Of ourselves, and of those whose cores we keep."""
-        own: list[Introduction] = []
-        trust = self._trust
-        if self._identity is not None and trust.may_write:
-            grant = trust.membership.grant
-            own = [
-                Introduction.issue(
-                    trust.membership.key, self._identity, self._data_key, self._name, grant
-                )
-            ]
-        if not self.is_keeper:
-            return own
-        for met in trust.book:
-            with suppress(DecodeError, ValueError):
-                if met.introduction:
-                    own.append(Introduction.decode_bytes(bytes.fromhex(met.introduction)))
-        return own
+    def _own_introduction(self) -> list[Introduction]:
+        """Ours, if anything that we write is taken."""
+        membership = self._trust.membership
+        if self._identity is None or not self._trust.may_write:
+            return []
+        about = (self._data_key, self._name, membership.grant)
+        return [Introduction.issue(membership.key, self._identity, *about)]
+
+    async def _introduce_later(self, member: Member) -> None:
+        """Tell it who we are once an admin has made us a writer."""
+        while not self._trust.may_write:
+            await self._trust.wait_judged()
+        self._tell(member, self._own_introduction())
+
+    def _kept_introductions(self) -> list[Introduction]:
+        """Of those whose cores we keep."""
+        kept: list[Introduction] = []
+        if self.is_keeper:
+            for met in self._trust.book:
+                with suppress(DecodeError, ValueError):
+                    if met.introduction:
+                        kept.append(Introduction.decode_bytes(bytes.fromhex(met.introduction)))
+        return kept
 
     def _note_own(self, member: Member, introduction: Introduction) -> None:
         """A member introduces itself: who keeps its core tells the others."""

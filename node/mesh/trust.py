@@ -72,6 +72,7 @@ class Trust:
         self._shown: dict[bytes, Grant] = {}
         self._enforce = Wakeup()
         self._changed = Wakeup()
+        self._judged = trio.lowlevel.ParkingLot()
 
     @property
     def verdict(self) -> Verdict:
@@ -253,6 +254,10 @@ class Trust:
         """Return when there is something to be saved; for one task. Cancel: nothing is lost."""
         await self._changed.wait()
 
+    async def wait_judged(self) -> None:
+        """Return when somebody may do something else than before, perhaps. Cancel: nothing."""
+        await self._judged.park()
+
     async def run(self) -> None:
         """End the connections of those whose grants run out, until cancelled."""
         looked_at = trio.current_time()
@@ -276,6 +281,7 @@ class Trust:
             self._apply(member, self.judge(member.id, self._shown.get(member.id)))
         self._enforce.set()
         self._changed.set()
+        self._judged.unpark_all()
 
     def _apply(self, member: Member, role: Role | None) -> None:
         """Let it do what its role says from now on; None shuts it out."""

@@ -116,6 +116,32 @@ async def test_a_reader_gets_from_a_keeper_what_its_owner_wrote(policy: ReplicaP
                 assert report.sessions == {value.session_id: 1}
 
 
+async def test_who_becomes_a_writer_is_introduced_to_those_who_are_connected(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    founder = founded()
+    value = Author(1).value("kept")
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+    ):
+        async with (
+            open_mesh_node(9, joined(founder, Role.READER)) as owner,
+            connected(admin, keeper),
+            connected(owner, keeper),
+        ):
+            grant = founder.invite(ADMIN, role=Role.WRITER, member=WRITER.public_key).grant
+            assert grant is not None
+            admin.mesh.trust.take([grant])
+            await wait_until(lambda: owner.mesh.trust.may_write)
+            await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+            await keep_all(keeper, owner)
+            assert owner.data.key in keeper.mesh.safekeeping.kept()
+        reading = joined(founder, Role.READER).taking([grant])
+        async with open_mesh_node(3, reading) as reader, connected(reader, keeper):
+            assert await reader.host.load(value.id) is not None
+
+
 async def test_nothing_is_read_from_a_keeper_before_our_own_log_is_whole(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
