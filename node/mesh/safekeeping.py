@@ -10,6 +10,7 @@ A blind member does not learn what is read, either: it is asked for blocks by th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -38,6 +39,9 @@ FIND_SECONDS = 5.0
 
 HEAD_SECONDS = 1.0
 """How long the head of such a core may take to arrive, once somebody offers it."""
+
+JUDGED_SECONDS = 0.5
+"""How long who was introduced in vain waits after there are new grants: many come at a time."""
 
 RETRY_SECONDS = 10.0
 """After our disk failed while such a core was read, unless it is known sooner that it has room."""
@@ -135,15 +139,18 @@ class Safekeeping:
             return
         self._tell(member, [*self._own_introduction(), *self._kept_introductions()])
         seen: set[tuple[bytes, bytes]] = set()
+        unknown: dict[tuple[bytes, bytes], Introduction] = {}
+        again: deque[Introduction] = deque()
         async with trio.open_nursery() as nursery:
             if self.is_keeper:
                 nursery.start_soon(self._keep_of_writer, member, core)
             if not self._trust.may_write:
                 nursery.start_soon(self._introduce_later, member)
+            nursery.start_soon(self._look_again, member, unknown, again)
             while True:
                 await member.gossip.arrived.wait()
-                while member.gossip.introductions:
-                    introduction = member.gossip.introductions.popleft()
+                while waiting := again or member.gossip.introductions:
+                    introduction = waiting.popleft()
                     claim = (introduction.member, introduction.data_key)
                     if claim in seen or len(seen) >= MAX_INTRODUCTIONS:
                         continue
@@ -152,8 +159,24 @@ class Safekeeping:
                     elif self._is_wanted(introduction):
                         seen.add(claim)
                         await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
+                    elif len(unknown) < MAX_INTRODUCTIONS:
+                        unknown[claim] = introduction
                 member.gossip.is_heard = True
                 self._heard.unpark_all()
+
+    async def _look_again(
+        self,
+        member: Member,
+        unknown: dict[tuple[bytes, bytes], Introduction],
+        again: deque[Introduction],
+    ) -> None:
+        """What shows that somebody may write may come behind the introduction."""
+        while True:
+            await self._trust.wait_judged()
+            await trio.sleep(JUDGED_SECONDS)
+            again.extend(unknown.values())
+            unknown.clear()
+            member.gossip.arrived.set()
 
     async def find(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState], fetcher: Fetcher
@@ -246,9 +269,9 @@ class Safekeeping:
         role = self._trust.judge(introduction.member, introduction.grant)
         return (
             introduction.data_key != self._data_key
-            and introduction.is_signed(membership.key)
             and role is not None
             and role.may_write
+            and introduction.is_signed(membership.key)
         )
 
     async def _stand_in(

@@ -45,7 +45,7 @@ from tests.simulation.disk import Disk, DiskStorage, Shortage
 from tests.support.forked_logs import ONE, fork_proof
 from tests.support.trees import KEY_PAIR, MANIFEST
 
-ADMIN, WRITER = (KeyPair.from_seed(bytes((number,)) * 32) for number in (1, 9))
+ADMIN, ANN, WRITER = (KeyPair.from_seed(bytes((number,)) * 32) for number in (1, 5, 9))
 MARKER = "nobody-but-readers-may-see-this"
 
 
@@ -140,6 +140,26 @@ async def test_who_becomes_a_writer_is_introduced_to_those_who_are_connected(
         reading = joined(founder, Role.READER).taking([grant])
         async with open_mesh_node(3, reading) as reader, connected(reader, keeper):
             assert await reader.host.load(value.id) is not None
+
+
+async def test_who_was_let_in_by_an_admin_that_is_not_known_yet_is_read_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its keeper introduces it before it has told what admins signed meanwhile."""
+    founder = founded()
+    value = Author(1).value("kept")
+    reading = joined(founder, Role.READER)
+    grant = founder.invite(ADMIN, role=Role.ADMIN, member=ANN.public_key).grant
+    assert grant is not None
+    later = founder.taking([grant])
+    written = Membership.join(later.invite(ANN, role=Role.WRITER))
+    async with open_mesh_node(2, joined(founder, Role.BLIND).taking([grant])) as keeper:
+        async with open_mesh_node(9, written) as owner, connected(owner, keeper):
+            await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+            await keep_all(keeper, owner)
+        everything = ReplicaPolicy(everything=True)
+        async with open_mesh_node(3, reading, everything) as reader, connected(reader, keeper):
+            await reader.wait_counts({value.id: {value.session_id: 1}}, 3)
 
 
 async def test_nothing_is_read_from_a_keeper_before_our_own_log_is_whole(
