@@ -1,12 +1,13 @@
 """[trio] What is due with which member now: its rule, and what its budget has left.
 
-Bytes are counted in the row `traffic:{member id}` beside our data core. A crash forgets those of
-the last seconds.
+Bytes are counted in the row `traffic:{member id}` beside our data core. The end of the process
+forgets those of the last seconds.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class Exchange:
         self.rules = rules
         self._rows = rows
         self._changed = trio.Event()
+        self._ended: Counter[bytes] = Counter()
+        """Bytes of connections that ended since they were counted, by member; written with the
+        next that are."""
 
     def due(self, member_id: bytes, name: str, traffic: Traffic | None = None) -> Direction:
         """What is exchanged with a member at this moment; no traffic counts as of the LAN."""
@@ -86,18 +90,30 @@ class Exchange:
 
     def counted(self, member_id: bytes) -> Counted:
         """What was exchanged with a member this day and this month."""
-        return Counted.decode(self._rows.get_local_value(traffic_key(member_id)))
+        written = Counted.decode(self._rows.get_local_value(traffic_key(member_id)))
+        ended = self._ended[member_id]
+        return written.counted(ended, time.time()) if ended else written
 
     async def count(self, member_id: bytes, size: int) -> None:
         """So many bytes more, which count for those who have any budget.
 
         Cancel: they may not be counted.
         """
-        rules = self.rules.named.values()
-        if size and any(rule.day_bytes or rule.month_bytes for rule in rules):
+        if size and self._has_budgets:
             counted = self.counted(member_id).counted(size, time.time())
+            del self._ended[member_id]
             with suppress(StorageFailed):  # then so much is not counted
                 await self._rows.write_local({traffic_key(member_id): counted.encode()})
+
+    def count_ended(self, member_id: bytes, size: int) -> None:
+        """So many bytes more, of a connection that has ended."""
+        if size and self._has_budgets:
+            self._ended[member_id] += size
+
+    @property
+    def _has_budgets(self) -> bool:
+        rules = self.rules.named.values()
+        return any(rule.day_bytes or rule.month_bytes for rule in rules)
 
     def changed(self) -> None:
         """Whoever watches looks at once."""

@@ -387,18 +387,21 @@ async def _list_matching(
 async def _watch_exchange(mesh: Mesh, member: Member, traffic: Traffic | None) -> None:
     """Count what is exchanged; when something else is due now, it starts anew with a connection."""
     counted = 0
-    while True:
+    try:
+        while True:
+            if traffic is not None:
+                size, counted = traffic.bytes() - counted, traffic.bytes()
+                await mesh.exchange.count(member.id, size)
+            due = mesh.due(member)
+            if due is not member.direction:
+                reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
+                member.carry_out(member.session.close(reason))
+                return
+            with trio.move_on_after(EXCHANGE_SECONDS):
+                await mesh.exchange.wait_changed()
+    finally:
         if traffic is not None:
-            total = traffic.bytes()
-            await mesh.exchange.count(member.id, total - counted)
-            counted = total
-        due = mesh.due(member)
-        if due is not member.direction:
-            reason = f"{due} is due with it, by its rule and budget, not {member.direction}"
-            member.carry_out(member.session.close(reason))
-            return
-        with trio.move_on_after(EXCHANGE_SECONDS):
-            await mesh.exchange.wait_changed()
+            mesh.exchange.count_ended(member.id, traffic.bytes() - counted)
 
 
 def _is_shared(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> bool:

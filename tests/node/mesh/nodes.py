@@ -24,6 +24,7 @@ from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING
+from node.mesh.exchange import Traffic
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership
 from node.mesh.mesh import Mesh, open_mesh
@@ -130,27 +131,32 @@ async def open_mesh_node(
         yield MeshNode(identity, cores, data, store, host, mesh)
 
 
-async def serve_end(node: MeshNode, stream: trio.abc.Stream, *, is_initiator: bool) -> None:
+async def serve_end(
+    node: MeshNode, stream: trio.abc.Stream, *, is_initiator: bool, traffic: Traffic | None = None
+) -> None:
     """What a node does with a connection."""
     async with (
         open_connection(stream, node.identity, is_initiator=is_initiator) as connection,
         open_mux(connection, accept=ACCEPTED) as mux,
     ):
         try:
-            node.goodbyes.append(await serve_member(node.mesh, mux, node.cores))
+            node.goodbyes.append(await serve_member(node.mesh, mux, node.cores, traffic))
         except (NotSpoken, KeptOut) as error:
             node.goodbyes.append(str(error))
 
 
 @asynccontextmanager
 async def connected(
-    left: MeshNode, right: MeshNode, *, admitted: bool = True
+    left: MeshNode, right: MeshNode, *, admitted: bool = True, traffic: Traffic | None = None
 ) -> AsyncIterator[trio.testing.MemorySendStream]:
-    """Two nodes that see each other while the block lasts; what the right one says goes there."""
+    """Two nodes that see each other while the block lasts; what the right one says goes there.
+
+    The right one takes the `traffic` for that of its connection.
+    """
     near, far = trio.testing.memory_stream_pair()
     async with open_background_nursery() as nursery:
         nursery.start_soon(_run_end, left, near, True)
-        nursery.start_soon(_run_end, right, far, False)
+        nursery.start_soon(_run_end, right, far, False, traffic)
         if admitted:
             with trio.fail_after(20):
                 await _wait_member(left, right)
@@ -164,9 +170,11 @@ async def _wait_member(node: MeshNode, other: MeshNode) -> None:
         await node.mesh.wait_members_changed()
 
 
-async def _run_end(node: MeshNode, stream: trio.abc.Stream, is_initiator: bool) -> None:
+async def _run_end(
+    node: MeshNode, stream: trio.abc.Stream, is_initiator: bool, traffic: Traffic | None = None
+) -> None:
     try:
-        await serve_end(node, stream, is_initiator=is_initiator)
+        await serve_end(node, stream, is_initiator=is_initiator, traffic=traffic)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         node.goodbyes.append("broken")
 

@@ -16,6 +16,7 @@ from node.covalue.ids import RawCoId
 from node.errors import CorruptStore
 from node.explaining import explain
 from node.mesh.conduct import MAX_UNDELIVERED
+from node.mesh.exchange import Traffic
 from node.mesh.follow_rules import OwnerKind, OwnerRule
 from node.mesh.peer_rules import Direction, PeerRule, PeerRules
 from node.mesh.replicas import ReplicaPolicy
@@ -331,6 +332,25 @@ async def test_a_used_up_budget_ends_the_exchange() -> None:
         await wait_until(lambda: bool(right.goodbyes))
         assert right.goodbyes == ["off is due with it, by its rule and budget, not both"]
         assert right.mesh.exchange.counted(member_id).month_bytes == 1000
+
+
+async def test_brief_connections_use_up_a_budget_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    policy = with_rule(1, PeerRule(day_bytes=1000))
+    exchanged = 0
+    traffic = Traffic(True, lambda: exchanged, trio.current_time, lambda: False)
+    async with open_mesh_node(1) as left, open_mesh_node(2, policy=policy) as right:
+        member_id = left.identity.public_key
+        for _ in range(2):
+            async with connected(left, right, traffic=traffic):
+                assert right.mesh.members[member_id].direction is Direction.BOTH
+                await trio.sleep(1)
+                exchanged = 600
+            exchanged = 0
+        async with connected(left, right, traffic=traffic):
+            assert right.mesh.members[member_id].direction is Direction.OFF
+        assert right.mesh.exchange.counted(member_id).day_bytes == 1200
 
 
 async def test_what_was_announced_while_there_was_no_room_comes_afterwards() -> None:
