@@ -33,6 +33,7 @@ from node.mesh.messages import Sessions, Welcome
 from node.mesh.ticket import Role
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import Introduction, split_introductions
+from swarm.io.tasks import open_background_nursery
 
 FIND_SECONDS = 5.0
 """How long a value is looked for in the data of those who are away."""
@@ -265,14 +266,15 @@ class Safekeeping:
                 self._tell(other, [introduction])
 
     def _is_wanted(self, introduction: Introduction) -> bool:
-        membership = self._trust.membership
-        role = self._trust.judge(introduction.member, introduction.grant)
         return (
             introduction.data_key != self._data_key
-            and role is not None
-            and role.may_write
-            and introduction.is_signed(membership.key)
+            and self._is_writer(introduction)
+            and introduction.is_signed(self._trust.membership.key)
         )
+
+    def _is_writer(self, introduction: Introduction) -> bool:
+        role = self._trust.judge(introduction.member, introduction.grant)
+        return role is not None and role.may_write
 
     async def _stand_in(
         self,
@@ -300,28 +302,51 @@ class Safekeeping:
                 await self._keep(core)
                 return
             absent = AbsentMember(introduction, core)
-            self._stand_ins.setdefault(absent.id, []).append(absent)
-            self.absent[absent.id] = absent
+            self._enter(absent)
             task_status.started()
             try:
-                await self._read_while_kept(absent, fetcher, catch_up)
+                while True:
+                    await self._read_while_writer(absent, fetcher, catch_up)
+                    while not self._is_writer(introduction):
+                        await self._trust.wait_judged()
+                    self._enter(absent)
             except _UNREADABLE as error:
                 _log.warning(
                     "kept core not read any more", id=absent.id.hex()[:12], error=str(error)
                 )
-            finally:
-                self._leave(absent)
         finally:
             core.release()
 
+    def _enter(self, absent: AbsentMember) -> None:
+        """It may be asked of this keeper."""
+        self._stand_ins.setdefault(absent.id, []).append(absent)
+        self.absent[absent.id] = absent
+
     def _leave(self, absent: AbsentMember) -> None:
-        """Its keeper went; another one may be here."""
+        """Its keeper went, and another one may be here; or nothing is taken of it any more."""
         others = self._stand_ins[absent.id]
         others.remove(absent)
         if others:
             self.absent[absent.id] = others[-1]
         else:
             del self._stand_ins[absent.id], self.absent[absent.id]
+
+    async def _read_while_writer(
+        self, absent: AbsentMember, fetcher: Fetcher, catch_up: CatchUp
+    ) -> None:
+        """As `_read_while_kept`, until an admin says otherwise or its grant runs out."""
+        try:
+            async with open_background_nursery() as nursery:
+
+                async def watch() -> None:
+                    while self._is_writer(absent.introduction):
+                        await self._trust.wait_judged()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await self._read_while_kept(absent, fetcher, catch_up)
+        finally:
+            self._leave(absent)
 
     async def _read_while_kept(
         self, absent: AbsentMember, fetcher: Fetcher, catch_up: CatchUp

@@ -32,7 +32,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
 from node.mesh.trust_messages import Introduction, Records
 from node.mesh.witness import encode_session_evidence
-from tests.node.mesh.authors import Author
+from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import (
     MeshNode,
     connected,
@@ -160,6 +160,43 @@ async def test_who_was_let_in_by_an_admin_that_is_not_known_yet_is_read_as_well(
         everything = ReplicaPolicy(everything=True)
         async with open_mesh_node(3, reading, everything) as reader, connected(reader, keeper):
             await reader.wait_counts({value.id: {value.session_id: 1}}, 3)
+
+
+async def test_of_who_is_no_writer_any_more_nothing_is_read_from_its_keeper(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    founder = founded()
+    values = [Author(1).value(name) for name in ("before", "between", "after")]
+    grant = founder.invite(ADMIN, role=Role.WRITER, member=WRITER.public_key).grant
+    assert grant is not None
+    later = founder.taking([grant])
+    blind, reading = (joined(later, role).taking([grant]) for role in (Role.BLIND, Role.READER))
+    async with (
+        open_mesh_node(1, later) as admin,
+        open_mesh_node(2, blind) as keeper,
+        open_mesh_node(3, reading, ReplicaPolicy(everything=True)) as reader,
+        open_mesh_node(9, reading) as owner,
+        connected(admin, keeper),
+        connected(owner, keeper),
+        connected(reader, keeper),
+    ):
+
+        async def write(value: Value) -> None:
+            await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+
+        await write(values[0])
+        await reader.wait_counts({values[0].id: {values[0].session_id: 1}}, 5)
+        revocation = later.revoke(ADMIN, grant.digest, unix_seconds=1)
+        admin.mesh.trust.take([revocation])
+        await trio.sleep(1)
+        await write(values[1])  # as its own node would not let it
+        await trio.sleep(30)
+        assert await reader.counts(values[1].id) == {}
+        again = admin.mesh.membership.invite(ADMIN, role=Role.WRITER, member=WRITER.public_key)
+        assert again.grant is not None
+        admin.mesh.trust.take([again.grant])
+        await write(values[2])
+        await reader.wait_counts({values[2].id: {values[2].session_id: 1}}, 15)
 
 
 async def test_nothing_is_read_from_a_keeper_before_our_own_log_is_whole(
