@@ -16,6 +16,7 @@ from hypercore.encoding import DecodeError
 from node.mesh.member_book import MemberBook, Met
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.ticket import MAX_REASON, Grant, Record, Role, Ticket, is_ticket
+from node.mesh.trust import LOOK_SECONDS
 from node.verbs import (
     ExitCode,
     MeshInfo,
@@ -202,8 +203,13 @@ def _row(
     membership, is_self = seat.membership, id == seat.identity.public_key
     verdict = membership.judge(id, membership.grant if is_self else None, now)
     role = "" if verdict.role is None else verdict.role.value
+    expiry = verdict.expiry
     if not role and verdict.revocation is None and met is not None:
-        role = met.role  # by a ticket that only it can show
+        ended = membership.ledger(now).ended(id)
+        if ended is None or met.seen > ended + LOOK_SECONDS:
+            role = met.role  # by a ticket that only it can show
+        else:
+            expiry = ended
     banned = None
     if not role and (revocation := verdict.revocation) is not None:
         banned = {
@@ -220,7 +226,7 @@ def _row(
         "is_self": is_self,
         "since": None if met is None else met.since,
         "seen": now if presence is not None else None if met is None else met.seen,
-        "expiry": verdict.expiry,
+        "expiry": expiry,
         "connected": presence is not None,
         "address": "" if presence is None else presence.address,
         "reach": "" if presence is None else presence.reach,

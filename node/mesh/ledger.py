@@ -142,6 +142,11 @@ class Ledger:
         """Those to a member, or with None to bearers, that let it in."""
         return [grant for grant in self._by_member.get(member, ()) if self.counts(grant)]
 
+    def ended(self, member: bytes) -> int | None:
+        """When the last of the grants to a member ran out that have; None if none has."""
+        ends = [grant.expiry for grant in self._by_member.get(member, ()) if grant.expiry]
+        return max((end for end in ends if end <= self.unix_seconds), default=None)
+
     def signed_by(self, admin: bytes) -> list[Record]:
         return [record for record in self.in_force.values() if record.issuer == admin]
 

@@ -11,6 +11,8 @@ import trio
 
 from node.cli.qr import draw_qr
 from node.client import AdminClient
+from node.identity import load_or_create_identity
+from node.mesh.member_book import MemberBook, save_book
 from node.mesh.membership import Membership
 from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.ticket import Role, Ticket
@@ -25,8 +27,6 @@ beemesh = beemesh_fixture
 
 def founded(data: Path, **options: Any) -> Membership:
     """A data directory as its first start leaves it; its node is the founder."""
-    from node.identity import load_or_create_identity
-
     data.mkdir()
     identity = load_or_create_identity(data / "node.key")
     membership = Membership.found("hive", identity.public_key, **options)
@@ -139,6 +139,27 @@ def test_what_does_not_work_is_one_line(
     assert (got, out) == (code, "")
     assert text in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("seen", "role"), [(1000.5, ""), (5000.0, "admin")])
+def test_whose_grant_ran_out_is_shown_as_nothing(
+    beemesh: Beemesh, tmp_path: Path, seen: float, role: str
+) -> None:
+    """Unless it was here after that, and so by a ticket of which nothing is known here."""
+    data = tmp_path / "data"
+    founder = founded(data)
+    identity = load_or_create_identity(data / "node.key")
+    guest = STRANGER.public_key
+    brief = founder.invite(identity, role=Role.ADMIN, member=guest, expiry=1000).grant
+    assert brief is not None
+    save_membership(data / "mesh.toml", founder.taking([brief]))
+    book = MemberBook()
+    book.note(guest.hex(), "guest", "admin", seen)
+    save_book(data / "members.json", book.encode())
+    [row] = [row for row in beemesh.json("members") if row["name"] == "guest"]
+    assert (row["role"], row["expiry"]) == (role, None if role else 1000)
+    (info,) = beemesh.json("mesh")
+    assert len(info["admins"]) == 1 + bool(role)
 
 
 def test_tickets_that_let_nobody_in(beemesh: Beemesh, tmp_path: Path) -> None:
