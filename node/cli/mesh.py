@@ -71,6 +71,9 @@ def invite(
     seconds = None if expires is None else _duration(expires)
     if uses is not None and not 1 <= uses <= MAX_USES:
         raise ConfigError(f"--uses: {uses} is not between 1 and {MAX_USES}")
+    for option, value in (("--for", member), ("--role", role)):
+        if value == "":  # as of a variable that is not set: it would let in whoever bears it
+            raise ConfigError(f"{option} says nothing: leave it out, or say whom or what")
     for result in _perform(common, MeshInvite(role or "", member or "", seconds, uses or 0)):
         if common.json:
             print_json(result)

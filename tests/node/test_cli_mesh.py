@@ -114,6 +114,8 @@ def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_
         (ExitCode.USAGE, "over at once", ["invite", "--expires", "0"]),
         (ExitCode.USAGE, "--uses: -1", ["invite", "--uses", "-1"]),
         (ExitCode.USAGE, "--uses: 0", ["invite", "--uses", "0"]),
+        (ExitCode.USAGE, "--for says nothing", ["invite", "--for", ""]),
+        (ExitCode.USAGE, "--role says nothing", ["invite", "--role", ""]),
         (ExitCode.FAILED, "leave --uses out", ["invite", "--uses", "2", "--for", "ff" * 32]),
         (ExitCode.FAILED, "made by name", ["invite", "--role", "admin"]),
         (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
