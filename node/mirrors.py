@@ -8,7 +8,7 @@ and gets the blocks with the owner's own proofs.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ class Mirrors:
         self._nursery = nursery
         self._mirrors: dict[bytes, _Mirror] = {}
         self._swarm: Swarm | None = None
+        self._dialed_anyway: frozenset[tuple[str, int]] = frozenset()
         self._is_paused = False
         self._lock = trio.Lock()
         self._retry = Wakeup()
@@ -69,9 +70,13 @@ class Mirrors:
         """Blocks [start, stop) that are to stay, by key; None is all that comes."""
         return {key: (mirror.spec.start, mirror.spec.stop) for key, mirror in self._mirrors.items()}
 
-    async def connect(self, swarm: Swarm) -> None:
-        """Announce all mirrors, look for others that have them, and dial those that are known."""
+    async def connect(self, swarm: Swarm, dialed_anyway: Iterable[tuple[str, int]]) -> None:
+        """Announce all mirrors, look for others that have them, and dial those that are known.
+
+        Whoever is `dialed_anyway` is dialed on when no mirror names it any more.
+        """
         self._swarm = swarm
+        self._dialed_anyway = frozenset(dialed_anyway)
         for key, mirror in self._mirrors.items():
             await self._join(swarm, key, mirror.spec)
 
@@ -168,9 +173,10 @@ class Mirrors:
         await mirror.ended.wait()
         if self._swarm is not None:
             await self._swarm.leave(discovery_key(key))
-            dialed = {peer for other in self._mirrors.values() for peer in other.spec.peers}
-            for peer in set(mirror.spec.peers) - dialed:
-                self._swarm.remove_peer(*parse_address(peer))
+            others = (peer for other in self._mirrors.values() for peer in other.spec.peers)
+            dialed = {*self._dialed_anyway, *map(parse_address, others)}
+            for where in set(map(parse_address, mirror.spec.peers)) - dialed:
+                self._swarm.remove_peer(*where)
 
     async def _join(self, swarm: Swarm, key: bytes, spec: MirrorSpec) -> None:
         await swarm.join(discovery_key(key))

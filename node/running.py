@@ -195,7 +195,8 @@ class Node:
         self._swarm = swarm
         if self._introducer is not None:
             self._introducer.use(swarm)
-        for id, host, port in () if self.keeper is None else self.keeper.known_addresses():
+        known = [] if self.keeper is None else self.keeper.known_addresses()
+        for id, host, port in known:
             swarm.add_peer(host, port, id)
         for peer in joining.peers:
             swarm.add_peer(peer.host, peer.port, peer.public_key)
@@ -203,7 +204,9 @@ class Node:
             swarm.add_websocket(way.url, way.public_key)
         await swarm.join(mesh.membership.topic)
         if self.mirrors is not None:
-            await self.mirrors.connect(swarm)
+            joined = [(peer.host, peer.port) for peer in joining.peers]
+            dialed = [*joined, *((host, port) for _, host, port in known)]
+            await self.mirrors.connect(swarm, dialed)
 
     async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
         """One other node, or any hypercore peer: who knows a core's key may replicate it."""

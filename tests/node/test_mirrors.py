@@ -184,6 +184,30 @@ def test_the_file_of_mirrors(tmp_path: Path) -> None:
             load_mirrors(path)
 
 
+async def test_a_peer_that_is_dialed_for_more_than_a_mirror_stays_one(tmp_path: Path) -> None:
+    connections: list[trio.SocketStream] = []
+
+    async def note(stream: trio.SocketStream) -> None:
+        connections.append(stream)
+        await _serve(store, stream, is_initiator=False)
+
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        core = await store.get(name="log")
+        await core.append([b"block"])
+        listeners: list[trio.SocketListener] = await nursery.start(
+            partial(trio.serve_tcp, note, 0, host="127.0.0.1")
+        )
+        where = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        async with mirroring(tmp_path, join=(where,), mesh_name="bees") as node:
+            await perform(node, AddMirror(encode_id(core.key), peers=(where,)))
+            await wait_complete(node, 1)
+            await perform(node, RemoveMirror(encode_id(core.key)))
+            count = len(connections)
+            await connections[-1].aclose()
+            await wait_until(lambda: len(connections) > count)
+        nursery.cancel_scope.cancel()
+
+
 async def test_mirrors_on_the_command_line(tmp_path: Path) -> None:
     async with open_corestore(None) as store, sharing(store) as address:
         core = await store.get(name="log")
