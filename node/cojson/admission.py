@@ -92,5 +92,6 @@ def _origin(delivery: Delivery) -> Origin | None:
 
 def _report(delivery: Delivery, ruling: Ruling, out: list[Output]) -> None:
     if delivery.sender is not None:
+        delivery.sender.note_refused(delivery.content.co_id)
         reason = summary(ruling.sessions.values())
         out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))

@@ -46,6 +46,10 @@ class Inlet(Protocol):
 
     async def wait_settled(self, peer_id: str) -> None: ...
 
+    def has_claims(self, peer_id: str) -> bool: ...
+
+    def listened(self, peer_id: str, *, is_quiet: bool) -> None: ...
+
 
 class ContentSource:
     """Where a client's content comes from: what was stored just now, else the store."""
@@ -145,6 +149,19 @@ class ClientLink:
         await ahead.wait(stop)
         foreseen = ahead.extensions(start, stop)
         self._inlet.receive(self.peer_id, messages[start:stop], foreseen)
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether it may have what is not here: say then how long it was listened to."""
+        return self._inlet.has_claims(self.peer_id)
+
+    async def listened(self, *, is_quiet: bool) -> None:
+        """A while of some seconds has passed in which it might have sent what it claims.
+
+        Waits while many answers to it are unsent. Cancel: nothing is lost.
+        """
+        self._inlet.listened(self.peer_id, is_quiet=is_quiet)
+        await self.outbox.wait_room()
 
     async def wait_found(self, co_id: RawCoId) -> bool:
         """Ask as a client does, so that dependencies are found too; whether it is here now.

@@ -19,12 +19,7 @@ import structlog
 import trio
 
 from node.cojson.change_feed import ChangeFeed, ChangeFeeds
-from node.cojson.client_link import (
-    CONTENT_COST,
-    TURN,
-    ClientLink,
-    ContentSource,
-)
+from node.cojson.client_link import CONTENT_COST, TURN, ClientLink, ContentSource
 from node.cojson.client_table import ClientTable
 from node.cojson.committer import Committer
 from node.cojson.copies import CopyGate, CopyLedger
@@ -351,6 +346,14 @@ class SyncHost:
             or self._committer.queued_bytes > MAX_QUEUED_BYTES
         ):
             await self._committed.park()
+
+    def has_claims(self, peer_id: str) -> bool:
+        """Whether this client may have more of some value than is here."""
+        return self._engine.has_claims(peer_id)
+
+    def listened(self, peer_id: str, *, is_quiet: bool) -> None:
+        """A while has passed; a quiet client is asked for what it claimed, if there is room."""
+        self._carry_out(self._engine.listened(peer_id, is_quiet=is_quiet and not self._is_full))
 
     # What the engine wants done.
 

@@ -115,6 +115,7 @@ class Intake:
         if verified.refusals and verified.logs:
             delivery.partly = summary(verified.refusals)
             if delivery.sender is not None:
+                delivery.sender.note_refused(co_id)
                 out.append(Refused(delivery.sender.peer_id, co_id, delivery.partly))
         self._state.admission.judge(delivery, entry, header, verified, out)
         if verified.refusals and not verified.logs:
@@ -366,6 +367,7 @@ class Intake:
         self._state.refused += 1
         if delivery.sender is not None:
             delivery.sender.is_doubted = True
+            delivery.sender.note_refused(delivery.content.co_id)
             out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
             # Refused is answered, too: else the client never gets to its next batch.
             tick_batches(delivery.sender, delivery.content.co_id, out)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from node.cojson.claims import Claims
 from node.cojson.engine_state import EngineState
 from node.cojson.messages import Known
 from node.cojson.outputs import Output, Send, Serve
@@ -17,14 +18,42 @@ from node.cojson.peer_view import PeerView
 from node.cojson.value_table import Phase, ValueEntry
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import RawCoId
-from node.covalue.known_state import NOTHING
+from node.covalue.known_state import NOTHING, KnownState
 
 
 class Offers:
     """The sending half of the engine."""
 
-    def __init__(self, state: EngineState) -> None:
+    def __init__(self, state: EngineState, claims: Claims) -> None:
         self._state = state
+        self._claims = claims
+
+    def load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
+        """A client wants a value, and has said what it holds of it."""
+        view = self._state.subscribe(peer, co_id)
+        peer.replace(view, known)
+        entry = self._state.use(co_id, out, is_wanted=not known.header)
+        # The first to subscribe: later changes are announced to us. The mesh is told what is
+        # stored here, so that has to be read before it is asked.
+        is_first = len(self._state.subscribers[co_id]) == 1
+        if entry.phase is Phase.LOADING:
+            self._claims.note(peer, entry, view)
+            if is_first:
+                entry.waiting.append(partial(self._state.find, co_id))
+            entry.waiting.append(partial(self.answer_load, peer, co_id))
+            return
+        if is_first:
+            self._state.find(co_id, out)
+        self.answer_load(peer, co_id, out)
+
+    def compare(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+        """A client has said what it holds of a value: offer what it lacks."""
+        entry, view = self._state.use(co_id, out), peer.values[co_id]
+        self._claims.note(peer, entry, view)
+        if entry.phase is Phase.LOADING:
+            entry.waiting.append(partial(self.compare, peer, co_id))
+        elif not peer.is_gone:
+            self.offer(peer, co_id, out)
 
     def answer_load(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
         """Every load gets an answer: content, what is held, or that there is nothing."""
@@ -34,7 +63,9 @@ class Offers:
             return
         if entry.phase is Phase.HELD and not entry.durable.header:
             entry.waiting.append(partial(self.answer_load, peer, co_id))
-        elif entry.phase is Phase.HELD:
+            return
+        self._claims.note(peer, entry, view)
+        if entry.phase is Phase.HELD:
             if view.lacks(entry.durable):
                 self.offer(peer, co_id, out)
             else:

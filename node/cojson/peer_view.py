@@ -25,7 +25,7 @@ MAX_ASKED = 50_000
 MAX_CLIENT_BYTES = 1024 * 1024 * 1024
 """What is remembered of all clients together; beyond it the largest is sent away."""
 
-_VIEW_BYTES = 600
+_VIEW_BYTES = 660
 _COUNTER_BYTES = 160
 
 
@@ -56,6 +56,8 @@ class ValueView:
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
     """The version of the value that was last offered with all it depends on."""
+    may_be_asked: bool = True
+    """Whether it may be asked for what it claims: once, and not where content was refused."""
 
     @property
     def optimistic(self) -> KnownState:
@@ -110,6 +112,12 @@ class PeerView:
         self.values: dict[RawCoId, ValueView] = {}
         self.asked: set[RawCoId] = set()
         """Dependencies that the client was asked for and has not answered."""
+        self.claims: dict[RawCoId, int] = {}
+        """Values of which it has said to hold more than is here, and after how many `whiles`."""
+        self.just_asked: dict[RawCoId, int] = {}
+        """Those it was asked for in the last while, with the counters in the question."""
+        self.whiles = 0
+        """How often it was listened to for a while, as long as it had claims."""
         self.batches: dict[str, ReconcileBatch] = {}
         self.aside_bytes = 0
         """Content set aside until a dependency is here."""
@@ -128,6 +136,12 @@ class PeerView:
     def size(self) -> int:
         """About how many bytes its known states take here, measured with tracemalloc."""
         return _VIEW_BYTES * len(self.values) + _COUNTER_BYTES * self._counters
+
+    def note_refused(self, co_id: RawCoId) -> None:
+        """Content of this value was refused: it is not to send that again."""
+        view = self.values.get(co_id)
+        if view is not None:
+            view.may_be_asked = False
 
     def suspect(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
         """Whether to ask for this session as a whole: each once, and not too many."""

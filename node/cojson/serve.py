@@ -32,6 +32,12 @@ MAX_LOGGED_BAD_LINES = 10
 MAX_FRAME_LINES = 100_000
 """In one frame. JavaScript's largest batch is 25,000 lines."""
 
+QUIET_SECONDS = 5.0
+"""After so long without sending what it claims to have, a client may be asked for it."""
+
+QUIET_BYTES = 16 * 1024
+"""Who sends less in that time is not in the midst of an upload."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -41,6 +47,11 @@ class ClientSocket(Pinged, Protocol):
     @property
     def remote(self) -> str:
         """Who is there, for logs."""
+        ...
+
+    @property
+    def bytes_received(self) -> int:
+        """So far; those of a frame that is still arriving, too."""
         ...
 
     async def receive(self) -> str | None:
@@ -85,12 +96,15 @@ class _Reader:
         self._socket = socket
         self._origin = origin
         self._bad_lines = 0
+        self._listened_seconds = 0.0
+        self._heard_bytes = 0
+        """At the beginning of these seconds."""
 
     async def run(self) -> None:
         """Until the client goes or is to go."""
         await self._keep_pace(0, 0)
         while self._link.end_reason is None:
-            text = await self._socket.receive()
+            text = await self._listen()
             if text is None:
                 return
             if len(text) > MAX_FRAME_BYTES:
@@ -98,6 +112,24 @@ class _Reader:
                 return
             lines = await self._take(text)
             await self._keep_pace(len(text), lines)
+
+    async def _listen(self) -> str | None:
+        """The next frame. As long as the client has claims, each while without it is told."""
+        while self._link.has_claims:
+            if not self._listened_seconds:
+                self._heard_bytes = self._socket.bytes_received
+            text, started = None, trio.current_time()
+            with trio.move_on_after(QUIET_SECONDS - self._listened_seconds) as scope:
+                text = await self._socket.receive()
+            # Time in which we did not read does not count.
+            self._listened_seconds += trio.current_time() - started
+            if self._listened_seconds >= QUIET_SECONDS:
+                self._listened_seconds = 0.0
+                heard = self._socket.bytes_received - self._heard_bytes
+                await self._link.listened(is_quiet=heard <= QUIET_BYTES)
+            if not scope.cancelled_caught:
+                return text
+        return await self._socket.receive()
 
     async def _take(self, text: str) -> int:
         """Handle the lines of one frame, a turn at a time; how many there were."""

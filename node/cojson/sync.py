@@ -21,6 +21,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, assert_never
 
+from node.cojson.claims import Claims
 from node.cojson.crypto import RunningHash
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
@@ -74,7 +75,8 @@ class SyncEngine:
     ) -> None:
         """`enforces_writes` refuses what its author had no right to write, as groups say."""
         self._state = EngineState(memory_bytes, client_bytes, access)
-        self._offers = Offers(self._state)
+        self._claims = Claims(self._state)
+        self._offers = Offers(self._state, self._claims)
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
         self._intake = Intake(self._state, self._rights)
         self._peers: dict[str, PeerView] = {}
@@ -147,7 +149,21 @@ class SyncEngine:
         self._peers[peer_id] = PeerView(peer_id, origin, self._state.clients)
 
     def remove_peer(self, peer_id: str) -> None:
-        self._state.remove(self._peers.pop(peer_id))
+        peer = self._peers.pop(peer_id)
+        self._claims.forget(peer)
+        self._state.remove(peer)
+
+    def has_claims(self, peer_id: str) -> bool:
+        """Whether this client may have more than is here: listen to it, a `while` at a time."""
+        peer = self._peers[peer_id]
+        return bool(peer.claims or peer.just_asked)
+
+    def listened(self, peer_id: str, *, is_quiet: bool) -> list[Output]:
+        """A while of some seconds has passed, in which a quiet client had nearly nothing to say."""
+        out: list[Output] = []
+        self._claims.listened(self._peers[peer_id], is_quiet, out)
+        self._state.values.trim()
+        return out
 
     # Time passes: values that are not used for a whole round are forgotten.
 
@@ -203,7 +219,7 @@ class SyncEngine:
     def _take(self, peer: PeerView, message: ControlMessage, out: list[Output]) -> None:
         match message:
             case Load(co_id, known):
-                self._load(peer, co_id, known, out)
+                self._offers.load(peer, co_id, known, out)
             case NoSuchId():
                 out.append(Send(peer.peer_id, message))
             case Known(co_id, known, is_correction):
@@ -436,22 +452,7 @@ class SyncEngine:
             view.add_sent(reached)
             view.is_told = True
 
-    # Loads and known states.
-
-    def _load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
-        peer.replace(self._state.subscribe(peer, co_id), known)
-        entry = self._state.use(co_id, out, is_wanted=not known.header)
-        # The first to subscribe: later changes are announced to us. The mesh is told what is
-        # stored here, so that has to be read before it is asked.
-        is_first = len(self._state.subscribers[co_id]) == 1
-        if entry.phase is Phase.LOADING:
-            if is_first:
-                entry.waiting.append(partial(self._state.find, co_id))
-            entry.waiting.append(partial(self._offers.answer_load, peer, co_id))
-            return
-        if is_first:
-            self._state.find(co_id, out)
-        self._offers.answer_load(peer, co_id, out)
+    # Known states.
 
     def _receive_known(
         self,
@@ -467,7 +468,7 @@ class SyncEngine:
             peer.replace(view, known)
         else:
             peer.confirm(view, known)
-        self._state.when_read(co_id, partial(self._offers.offer, peer, co_id), out)
+        self._offers.compare(peer, co_id, out)
         tick_batches(peer, co_id, out)
 
     def _reconcile(

@@ -247,6 +247,7 @@ class JazzSocket:
         """For logs: the address, the one behind a proxy, the name of the token."""
         self.origin = Origin(host)
         self.scope = trio.CancelScope()
+        self.bytes_received = 0
         limits = server.limits
         self._server = server
         self._stream = stream
@@ -392,6 +393,7 @@ class JazzSocket:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
+        self.bytes_received += len(data)
         self._server.bytes_received += len(data)
         return bytes(data)
 

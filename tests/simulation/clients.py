@@ -249,14 +249,17 @@ class _FarEnd:
         outlet: trio.MemorySendChannel[str],
     ) -> None:
         self.remote = remote
+        self.bytes_received = 0
         self._inlet = inlet
         self._outlet = outlet
 
     async def receive(self) -> str | None:
         try:
-            return await self._inlet.receive()
+            text = await self._inlet.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             return None
+        self.bytes_received += len(text)
+        return text
 
     async def send(self, text: str) -> None:
         await self._outlet.send(text)

@@ -236,6 +236,11 @@ class EngineShell:
                             messages.append(piece)
         return messages
 
+    def listen(self, name: str, *, is_quiet: bool = True) -> list[Message]:
+        """A while passes in which this client might have said more; what it is told then."""
+        self.carry_out(self.engine.listened(name, is_quiet=is_quiet))
+        return self.take(name)
+
     def load(self, name: str, co_id: RawCoId, known: KnownState = NOTHING) -> list[Message]:
         self.say(name, Load(co_id, known))
         return self.take(name)

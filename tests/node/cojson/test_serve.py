@@ -11,7 +11,13 @@ from bee.bee import Bee
 from node.cojson.gatekeeper import ACCEPTED, Origin, Pace, Ruling
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_frame, encode_lines, encode_message
-from node.cojson.serve import MAX_BAD_LINES, MAX_FRAME_LINES, serve_client
+from node.cojson.serve import (
+    MAX_BAD_LINES,
+    MAX_FRAME_LINES,
+    QUIET_BYTES,
+    QUIET_SECONDS,
+    serve_client,
+)
 from node.covalue.bee_store import BeeStore
 from node.covalue.known_state import NOTHING
 from tests.node.cojson.test_host import TREE, free, open_host
@@ -29,6 +35,7 @@ class Client:
 
     def __init__(self, room: int = 1000) -> None:
         self._to_server, self._at_server = trio.open_memory_channel[str](1000)
+        self.bytes_received = 0
         self._to_client, self.frames = trio.open_memory_channel[str](room)
 
     async def receive(self) -> str | None:
@@ -45,7 +52,9 @@ class Client:
             self._to_client.send_nowait(text)
 
     def say(self, *lines: str) -> None:
-        self._to_server.send_nowait("\n".join(lines))
+        text = "\n".join(lines)
+        self.bytes_received += len(text)
+        self._to_server.send_nowait(text)
 
     def hang_up(self) -> None:
         self._to_server.close()
@@ -208,6 +217,39 @@ async def test_a_frame_of_far_too_many_lines_ends_the_connection() -> None:
             await ended.wait()
         # What came before the line too many was handled.
         assert host.statistics().messages_received == 1
+
+
+async def test_a_client_that_claims_more_and_falls_silent_is_asked_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_client() as (host, client, _):
+        await host.receive_content("test", [free(1)])
+        client.say(encode_message(Load(FREE.id, free(2).known_state)))
+        assert await client.messages() == [Known(FREE.id, free(1).known_state)]
+        for _ in range(6):  # it sends other things
+            await trio.sleep(3)
+            client.say("[" * QUIET_BYTES + "]" * QUIET_BYTES)
+            assert await client.messages() == []
+        await trio.sleep(QUIET_SECONDS)
+        assert await client.messages() == []
+        for _ in range(5):  # it sends little
+            await trio.sleep(QUIET_SECONDS / 5)
+            client.say(encode_message(Load(map_header("none").id, NOTHING)))
+        asked = Load(FREE.id, free(1).known_state)
+        assert asked in await client.messages()
+        await trio.sleep(10 * QUIET_SECONDS)
+        assert asked not in await client.messages()
+
+
+async def test_who_is_left_unread_is_not_silent(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_paced(Pace(), Pace(), Pace(60.0)) as (_, client, _):
+        client.say(encode_message(Load(FREE.id, free(2).known_state)))
+        assert await client.messages() == [Known(FREE.id, NOTHING)]
+        client.say("")
+        await trio.sleep(1)
+        client.say(encode_message(free(2)))
+        await trio.sleep(60 + 3 * QUIET_SECONDS)
+        assert await client.messages() == [Known(FREE.id, free(2).known_state)]
 
 
 class Slow:
