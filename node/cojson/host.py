@@ -58,7 +58,6 @@ from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 from node.covalue.store import CoValueStore
-from node.errors import CorruptStore
 from swarm.io.tasks import open_background_nursery
 
 MAX_UNSETTLED_BYTES = 256 * 1024
@@ -105,7 +104,6 @@ class SyncHost:
             if options.erases
             else None
         )
-        self._mesh: MeshReader | None = None
         self._memory_bytes = options.memory_bytes
         self._recent = RecentContent(options.memory_bytes)
         self._clients = ClientTable(self._engine, options.min_copies)
@@ -120,7 +118,7 @@ class SyncHost:
         """Evidence of sessions that their authors continued in two ways."""
         self._committed = trio.lowlevel.ParkingLot()
         self._reader = StoreReader(self._engine, store, self._recent, self._carry_out_answer)
-        self._searches = Searches(self._search, self._end_search)
+        self._searches = Searches(self.known_state, self.receive_content, self._end_search)
         self._receipts = Receipts()
         self._room = room
         self._is_full = room is not None and not room.is_open
@@ -136,11 +134,11 @@ class SyncHost:
     @property
     def mesh(self) -> MeshReader | None:
         """The other nodes, once there are any; ids that nobody asked for are not looked up."""
-        return self._mesh
+        return self._searches.mesh
 
     @mesh.setter
     def mesh(self, mesh: MeshReader | None) -> None:
-        self._mesh = mesh
+        self._searches.mesh = mesh
         self._engine.has_mesh = mesh is not None
 
     # Members of the mesh.
@@ -238,7 +236,7 @@ class SyncHost:
         source = "store"
         await self._searches.wait_over(co_id)
         value = await self.store.load_value(co_id)
-        if value is None and self._mesh is not None:
+        if value is None and self.mesh is not None:
             source = "mesh"
             with self.client("load") as link:
                 self.copies.exempt(link.peer_id)
@@ -459,23 +457,6 @@ class SyncHost:
             self._recent.begin_round()
             while self._engine.forget_unused(TURN) or self._recent.forget_unused(TURN):
                 await trio.lowlevel.checkpoint()
-
-    async def _search(self, ids: Sequence[RawCoId]) -> None:
-        mesh = self._mesh
-        if mesh is None:
-            return
-        known: dict[RawCoId, KnownState] = {}
-        for co_id in ids:
-            try:
-                state = await self.known_state(co_id)
-            except CorruptStore:
-                continue  # others may have it whole
-            if state.header:
-                known[co_id] = state
-        found = await mesh.find(ids, known)
-        contents = [content for pieces in found.values() for content in pieces]
-        if contents:
-            await self.receive_content("mesh", contents)
 
     def _end_search(self, ids: Sequence[RawCoId]) -> None:
         self._carry_out(self._engine.searched(ids))

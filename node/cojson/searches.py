@@ -6,7 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from node.cojson.reports import MeshReader
+from node.covalue.content import Content
 from node.covalue.ids import RawCoId
+from node.covalue.known_state import KnownState
+from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup
 
 MAX_SEARCHES = 8
@@ -16,14 +20,17 @@ MAX_SEARCH_IDS = 256
 
 
 class Searches:
-    """`search` asks for some ids and hands in what was found; `ended` is told then."""
+    """What is found beyond `known_state` goes to `hand_in`; `ended` is told then."""
 
     def __init__(
         self,
-        search: Callable[[Sequence[RawCoId]], Awaitable[None]],
+        known_state: Callable[[RawCoId], Awaitable[KnownState]],
+        hand_in: Callable[[str, Sequence[Content]], Awaitable[object]],
         ended: Callable[[Sequence[RawCoId]], None],
     ) -> None:
-        self._search = search
+        self.mesh: MeshReader | None = None
+        self._known_state = known_state
+        self._hand_in = hand_in
         self._ended = ended
         self._waiting: dict[RawCoId, None] = {}
         self._asked: set[RawCoId] = set()
@@ -59,9 +66,24 @@ class Searches:
 
     async def _run_in_slot(self, ids: list[RawCoId], slots: trio.Semaphore) -> None:
         try:
-            await self._search(ids)
+            if self.mesh is not None:
+                await self._search(self.mesh, ids)
         finally:
             slots.release()
         self._asked.difference_update(ids)
         self._ended(ids)
         self._end.unpark_all()
+
+    async def _search(self, mesh: MeshReader, ids: Sequence[RawCoId]) -> None:
+        known: dict[RawCoId, KnownState] = {}
+        for co_id in ids:
+            try:
+                state = await self._known_state(co_id)
+            except CorruptStore:
+                continue  # others may have it whole
+            if state.header:
+                known[co_id] = state
+        found = await mesh.find(ids, known)
+        contents = [content for pieces in found.values() for content in pieces]
+        if contents:
+            await self._hand_in("mesh", contents)
