@@ -67,8 +67,8 @@ def penalty_records(penalties: Iterable[Penalty], now: float) -> tuple[PenaltySt
     )
 
 
-def sync_counts(host: HostStatistics, mesh: MeshStatistics | None) -> SyncCounts:
-    """What the sync engine did, and what the mesh, if there is one, found of forked cores."""
+def sync_counts(host: HostStatistics, mesh: MeshStatistics | None, not_shared: int) -> SyncCounts:
+    """What the sync engine and the store did; what the mesh, if any, found of forked cores."""
     return SyncCounts(
         in_memory=host.values_in_memory,
         subscribed=host.subscribed_ids,
@@ -80,6 +80,8 @@ def sync_counts(host: HostStatistics, mesh: MeshStatistics | None) -> SyncCounts
         erased=host.erased_values,
         forked_cores=0 if mesh is None else mesh.forked_cores,
         false_evidence=0 if mesh is None else mesh.evidence_refused,
+        not_stored=host.not_stored,
+        not_shared=not_shared,
     )
 
 

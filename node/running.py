@@ -152,6 +152,7 @@ class Node:
         )
         self._data = storing.data
         self._values = storing.values
+        self._count_not_shared = storing.count_not_shared
         self.mirrors: Mirrors | None = None
         self.cache: BlockCache | None = None
         """Both are None without connections to other nodes."""
@@ -318,7 +319,9 @@ class Node:
             blocks=self._tally.counts(),
             clients=client_counts(self.jazz.statistics()),
             sync=sync_counts(
-                self.host.statistics(), None if self.mesh is None else self.mesh.statistics()
+                self.host.statistics(),
+                None if self.mesh is None else self.mesh.statistics(),
+                self._count_not_shared(),
             ),
             penalties=penalty_records(
                 () if self.mesh is None else self.mesh.penalties.recent(now), now

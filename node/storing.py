@@ -53,6 +53,8 @@ class Storing:
     catch_up: Callable[[NoteCopied], Awaitable[None]] | None = None
     """To be called when it is known that the data core may be appended to, before anything is
     stored: it gets what only SQLite has, of which somebody is to be told."""
+    count_not_shared: Callable[[], int] = lambda: 0
+    """How often damage kept what our clients have from the data core."""
 
 
 @asynccontextmanager
@@ -90,7 +92,7 @@ async def open_storing(
                 values = BeeStore(bee, data, compacting.reclaim, keeps_texts=False)
                 async with open_hybrid_store(sqlite, values, catches_up=False) as hybrid:
                     halves = hybrid.rebuild, hybrid.catch_up
-                    yield Storing(hybrid, data, compacting, bee, *halves)
+                    yield Storing(hybrid, data, compacting, bee, *halves, lambda: hybrid.not_shared)
 
 
 def _compaction_options(config: Config) -> CompactionOptions:

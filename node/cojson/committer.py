@@ -55,6 +55,8 @@ class Committer:
         self.commits = 0
         self.messages_stored = 0
         self.transactions_stored = 0
+        self.messages_lost = 0
+        """Damage kept them from being stored."""
         self._added = self._done = 0
         """Messages ever, and those of them that are durable."""
         self._progress = trio.lowlevel.ParkingLot()
@@ -124,6 +126,7 @@ class Committer:
             self._done += 1
             self.queued_bytes -= size
             lost.append(store)
+        self.messages_lost += len(lost)
         self._lost(lost)
         return durable
 

@@ -272,6 +272,7 @@ class SyncHost:
             bad_lines=self._bad_lines,
             refused=self._engine.refused,
             refused_for_room=self._refused_for_room,
+            not_stored=committer.messages_lost,
             forks_found=self.forks.forks_found,
             erased_values=0 if self._eraser is None else self._eraser.erased_values,
             commits=committer.commits,

@@ -74,6 +74,8 @@ class HostStatistics:
     refused: int
     refused_for_room: int
     """Messages of clients, while there was no room for anything new."""
+    not_stored: int
+    """Messages that damage on the disk kept from being stored."""
     forks_found: int
     """Sessions of which two continuations were seen, in earlier runs too; evidence is kept."""
     erased_values: int

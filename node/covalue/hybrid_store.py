@@ -51,6 +51,8 @@ class HybridStore:
         self._is_apart = False
         self._caught_up = trio.Event()
         """The bee was seen to hold what SQLite holds."""
+        self.not_shared = 0
+        """How often damage kept what a commit brought of a value from the bee."""
 
     async def rebuild(self) -> int:
         """Make what is beside the bee anew, and take over what SQLite lacks; nobody may write."""
@@ -133,6 +135,7 @@ class HybridStore:
                 try:
                     await self._bee.store_rows({co_id: value})
                 except CorruptStore as error:
+                    self.not_shared += 1
                     _log.error("cannot share", co_id=co_id, error=str(error))
 
     def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:

@@ -60,6 +60,11 @@ class StatusCollector(Collector):
             "transactions_stored": ("Transactions of coValues stored", sync.transactions),
             "commits": ("Atomic writes of coValues", sync.commits),
             "messages_refused": ("Messages of which nothing was kept", sync.refused),
+            "messages_not_stored": ("Messages that damage kept from the disk", sync.not_stored),
+            "edits_not_shared": (
+                "Commits of a value that damage kept from the bee",
+                sync.not_shared,
+            ),
             "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
             "session_forks": ("Sessions with a second continuation", sync.forks),
             "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),

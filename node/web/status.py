@@ -64,6 +64,8 @@ class SyncCounts:
     `refused` are messages of which nothing was kept, `forks` sessions of which a second
     continuation was seen, `erased` deleted values whose content was removed from the disk.
     Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
+    Damage kept messages from being stored at all (`not_stored`), or from being shared: `not_shared`
+    is how often a value went to SQLite only.
     """
 
     in_memory: int
@@ -76,6 +78,8 @@ class SyncCounts:
     erased: int
     forked_cores: int = 0
     false_evidence: int = 0
+    not_stored: int = 0
+    not_shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

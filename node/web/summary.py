@@ -18,6 +18,8 @@ from node.web.wording import describe_role, format_age, format_size
 
 _SHOWN_PENALTIES = 8
 
+_DAMAGE = "for damage: `beemesh core verify --repair`"
+
 
 def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
     """What both the page and the terminal show about a node, top to bottom."""
@@ -53,6 +55,8 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
 def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
     """What somebody may have to look at; nothing as a rule."""
     rows = (
+        ("NOT STORED", sync.not_stored, f"messages, {_DAMAGE}"),
+        ("NOT SHARED", sync.not_shared, f"edits that only our clients have, {_DAMAGE}"),
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
         ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
         ("false evidence refused", sync.false_evidence, "who sent it was sent away"),

@@ -11,10 +11,12 @@ import pytest
 from hypercore.corestore import open_corestore
 from hypercore.errors import StoreLocked
 from node.config import Config, load_config
+from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.daemon import open_node
 from node.errors import ConfigError
 from node.running import Node
+from node.storing import open_data_core
 from node.verbs import BeeGet, BeePut, CoreList, ExitCode, ListValues, Load, VerbError
 from node.web.metrics import build_registry, render_metrics
 from node.web.page import render_status
@@ -83,6 +85,36 @@ async def test_a_node_over_sqlite_alone_has_no_mesh_and_says_so(tmp_path: Path) 
         (core,) = [result async for result in node.perform(CoreList())]
         assert core["name"] == "notes"
     assert sorted(os.listdir(tmp_path)) == ["corestore", "covalues.sqlite", "node.key"]
+
+
+@pytest.mark.parametrize("store", ["bee", "hybrid"])
+async def test_what_damage_keeps_from_the_disk_or_from_others_is_told(
+    tmp_path: Path, store: str
+) -> None:
+    def contents(name: str, size: int) -> list[Content]:
+        headers = [map_header(f"{name} {n}") for n in range(30)]
+        return [ANN.content(header, edits(1, size=size), as_agent=True) for header in headers]
+
+    async with open_node(config(tmp_path, store)) as node:
+        for content in contents("old", 5000):
+            await node.host.receive_content("test", [content])
+        assert (node.status().sync.not_stored, node.status().sync.not_shared) == (0, 0)
+    async with open_corestore(tmp_path / "corestore") as cores, open_data_core(cores) as data:
+        await data.clear(data.length // 2, data.length // 2 + 3)
+    async with open_node(config(tmp_path, store)) as node:
+        receipt = await node.host.receive_content("test", contents("new", 10))
+        status = node.status()
+        rows, metrics = dict(status_rows(status)), render_metrics(build_registry(node.status))
+        lost, apart = status.sync.not_stored, status.sync.not_shared
+        if store == "bee":
+            assert (lost, apart) == (len(receipt.refused), 0)
+            assert rows["NOT STORED"].startswith(f"{lost} (messages")
+            assert f"beemesh_messages_not_stored_total {lost}.0" in metrics.decode()
+        else:
+            assert (len(receipt.refused), lost) == (0, 0)
+            assert rows["NOT SHARED"].startswith(f"{apart} (edits")
+            assert f"beemesh_edits_not_shared_total {apart}.0" in metrics.decode()
+        assert 0 < lost + apart < 30
 
 
 async def test_a_file_elsewhere_is_used_in_place(tmp_path: Path) -> None:
