@@ -147,10 +147,14 @@ class Gate:
     def stored(self, origin: Origin | None, append: ValueAppend, now: float) -> None:
         """As the protocol says."""
         if self.quotas.bounds_accounts:
-            sessions = {key: part.transactions for key, part in append.sessions.items()}
-            self.usage.store(Charge.of(append.header, sessions))
+            self.usage.store(_charge_of(append))
         if origin is not None and append.header is not None:
             self._paces.count_value(origin.address, now)
+
+    def not_stored(self, append: ValueAppend) -> None:
+        """As the protocol says."""
+        if self.quotas.bounds_accounts:
+            self.usage.give_up(_charge_of(append))
 
     def erased(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:
         """As the protocol says."""
@@ -269,6 +273,11 @@ class Gate:
         self._refused.update(reasons)
         if reasons and origin is not None and origin.token:
             self._token(origin.token).refused += 1
+
+
+def _charge_of(append: ValueAppend) -> Charge:
+    sessions = {key: part.transactions for key, part in append.sessions.items()}
+    return Charge.of(append.header, sessions)
 
 
 def _more(text: str, count: int) -> str:

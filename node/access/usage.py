@@ -111,16 +111,20 @@ class Usage:
         return [AccountUse(person, total.bytes, total.values) for person, total in found]
 
     def reserve(self, charge: Charge) -> None:
-        """It is let in, and `store` will follow."""
+        """It is let in, and `store` will follow, or `give_up`."""
         _add(self._reserved, charge, 1)
 
     def store(self, charge: Charge) -> None:
         """It is durable: what was reserved for it is stored."""
+        self.give_up(charge)
+        self.add(charge)
+
+    def give_up(self, charge: Charge) -> None:
+        """Nothing is reserved for it any more."""
         _add(self._reserved, charge, -1)
         for person in (*charge.bytes, charge.creator):
             if person is not None and self._reserved.get(person) == _Total():
                 del self._reserved[person]
-        self.add(charge)
 
     def add(self, charge: Charge) -> None:
         """Count what is stored and was not reserved."""

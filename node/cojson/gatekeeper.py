@@ -5,7 +5,7 @@ from whom. It is asked twice on a message's way, and told twice:
 
     screen   before anything is waited for or verified: by claimed owners, the lists' turn
     judge    after the signatures were verified, before the commit: the quotas' turn
-    stored   when it is durable
+    stored   when it is durable, or `not_stored` when damage on the disk keeps it from that
     erased   when it is gone from the disk
 
 and `received` sets the pace of a connection. All are plain calls without I/O.
@@ -83,11 +83,15 @@ class Gatekeeper(Protocol):
         *,
         is_new: bool,
     ) -> Ruling:
-        """Judge what verified. What is not refused is committed: `stored` follows for it."""
+        """Judge what verified. `stored` or `not_stored` follows for what is not refused."""
         ...
 
     def stored(self, origin: Origin | None, append: ValueAppend, now: float) -> None:
         """What was let in is durable; `now` is monotonic seconds."""
+        ...
+
+    def not_stored(self, append: ValueAppend) -> None:
+        """What was let in cannot be stored."""
         ...
 
     def erased(self, sessions: Mapping[CoSessionId, SessionSize]) -> None:

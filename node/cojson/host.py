@@ -422,6 +422,9 @@ class SyncHost:
         self._committed.unpark_all()
 
     def _note_lost(self, stores: Sequence[Store]) -> None:
+        if self._access is not None:
+            for store in stores:
+                self._access.not_stored(store.append)
         self._carry_out(self._engine.not_stored([store.ticket for store in stores]))
 
     async def _mind_room(self, room: Room) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bee.bee import Bee
 from hypercore.encoding import DecodeError
 from node.access.gate import Gate
 from node.access.quotas import Quotas
 from node.access.reasons import Reason
 from node.access.usage import TRANSACTION_BYTES, AccountUse, Charge, Usage
+from node.cojson.host import open_sync_host
 from node.cojson.messages import Known
+from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, Transaction
 from node.covalue.known_state import KnownState
-from node.covalue.store import SessionSize
+from node.covalue.store import SessionSize, ValueAppend
+from node.errors import CorruptStore
 from tests.support.authors import Author, edits, group_header, map_header
+from tests.support.data_log import DataLog
 from tests.support.engine_shell import EngineShell
 
 ANN, BOB = Author("ann"), Author("bob")
@@ -161,6 +170,29 @@ def test_only_what_is_durable_is_saved() -> None:
     again = Usage.decode(gate.usage.encode())
     assert gate.usage.unsaved_bytes == 0
     assert again.of(ANN.account_id) == AccountUse(ANN.account_id, cost(edits(2)), 1)
+
+
+class DamagedStore(BeeStore):
+    """Cannot store one value."""
+
+    async def store(self, appends: Sequence[ValueAppend]) -> None:
+        if any(append.co_id == FREE.id for append in appends):
+            raise CorruptStore(FREE.id, "a block is lost")
+        await super().store(appends)
+
+
+async def test_what_damage_keeps_from_the_disk_costs_nothing() -> None:
+    quotas = Quotas(account_bytes=5 * cost(edits(1)), account_values=2)
+    gate, log = Gate(quotas=quotas), DataLog()
+    async with open_sync_host(DamagedStore(Bee(log), log), access=gate) as host:
+        with host.client("a") as a:
+            for _ in range(10):
+                await a.receive([free(2)])
+                await trio.testing.wait_all_tasks_blocked()
+            assert gate.usage.of(ANN.account_id) == AccountUse(ANN.account_id, 0, 0)
+            await a.receive([ANN.content(OTHER, edits(1), as_agent=True)])
+            await trio.testing.wait_all_tasks_blocked()
+        assert gate.usage.of(ANN.account_id) == AccountUse(ANN.account_id, cost(edits(1)), 1)
 
 
 def test_forged_content_costs_its_victim_nothing() -> None:

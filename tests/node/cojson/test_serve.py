@@ -268,6 +268,9 @@ class Slow:
     def stored(self, *_: object) -> None:
         pass
 
+    def not_stored(self, *_: object) -> None:
+        pass
+
     def erased(self, *_: object) -> None:
         pass
 
