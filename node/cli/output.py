@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node.verbs import Result, decode_bytes
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+_LAST_COLUMN = 20
+"""So narrow may the last column of a table be before the table is given up."""
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -64,16 +68,55 @@ def facts(rows: Iterable[tuple[str, str]]) -> RenderableType:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], if_empty: str) -> RenderableType:
     """A table, or the sentence that there is nothing."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for heading in headings:
-        result.add_column(heading, overflow="fold")
-    for row in rows:
-        result.add_row(*(Text(cell) for cell in row))
-    return result if result.row_count else Text(if_empty, style="dim")
+    lines = [tuple(row) for row in rows]
+    return _Listing(tuple(headings), lines) if lines else Text(if_empty, style="dim")
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A table where that leaves its cells whole, else one block of lines a row.
+
+    Only the last column may wrap: it says things, the others have what is copied and compared.
+    Into a file or a pipe goes a table: there lines are looked for.
+    """
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.cells import cell_len
+
+        widths = [
+            max(map(cell_len, cells)) for cells in zip(self.headings, *self.rows, strict=True)
+        ]
+        widths[-1] = min(widths[-1], _LAST_COLUMN)
+        fits = sum(widths) + 3 * len(widths) - 1 <= options.max_width
+        if fits or not console.is_terminal:
+            yield self._table(widths if fits else [0] * len(widths))
+        else:
+            yield from self._blocks()
+
+    def _table(self, widths: Sequence[int]) -> RenderableType:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+        for heading, width in zip(self.headings, widths, strict=True):
+            result.add_column(heading, overflow="fold", min_width=width)
+        for row in self.rows:
+            result.add_row(*map(Text, row))
+        return result
+
+    def _blocks(self) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        for number, (title, *cells) in enumerate(self.rows):
+            yield Text("\n" * (number > 0) + title, style="bold", overflow="fold")
+            named = zip(self.headings[1:], cells, strict=True)
+            yield facts((name, cell) for name, cell in named if cell not in ("", "-"))
 
 
 def print_renderable(renderable: RenderableType) -> None:

@@ -88,7 +88,7 @@ def core_row(core: CoreStatus) -> tuple[str, ...]:
     )
 
 
-_MIRROR_HEADINGS = ("mirror of", "name", "is a", "range", "held", "peers", "")
+_MIRROR_HEADINGS = ("mirror of", "name", "is a", "range", "held", "peers", "trouble")
 
 
 def mirror_headings() -> tuple[str, ...]:

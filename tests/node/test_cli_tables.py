@@ -1,0 +1,55 @@
+"""Tables on terminals of every width."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from node.cli.output import table
+
+KEY = "xzwdhhqyydftr3odriy4bp3j56ff69fyj1757ipygqcatpth6u4y"
+HEADINGS = ("key", "name", "id", "address", "since", "seen", "now")
+ROWS = [
+    (KEY, "machine-b.example", "66289a44a9e7", "192.0.2.1:49737", "2026-11-27 08:30", "-", "away"),
+    (KEY, "alpha", "be636a399258", "127.0.0.1:37938", "2026-11-26 08:30", "-", "shut out: " * 9),
+]
+
+
+def show(width: int, *, is_terminal: bool = True) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=is_terminal, color_system=None)
+    console.print(table(HEADINGS, ROWS, "Nothing."))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, *range(155, 165), 200])
+def test_what_is_copied_is_never_cut_in_two(width: int) -> None:
+    text = "\n".join(show(width))
+    for row in ROWS:
+        for cell in row[:-1]:
+            assert cell in text, width
+
+
+def test_a_wide_terminal_shows_a_line_a_row_and_wraps_what_is_said_last() -> None:
+    lines = show(165)
+    assert any("alpha" in line and KEY in line and "2026-11-26 08:30" in line for line in lines)
+    assert sum("shut" in line for line in lines) > 1
+
+
+def test_a_narrow_one_shows_a_block_a_row_without_what_is_not_known() -> None:
+    assert show(60)[:9] == [
+        KEY,
+        "name     machine-b.example",
+        "id       66289a44a9e7",
+        "address  192.0.2.1:49737",
+        "since    2026-11-27 08:30",
+        "now      away",
+        "",
+        KEY,
+        "name     alpha",
+    ]
+
+
+def test_what_is_piped_is_a_table_at_any_width() -> None:
+    assert KEY not in show(60, is_terminal=False)
+    assert any("alpha" in line and KEY in line for line in show(200, is_terminal=False))
