@@ -8,9 +8,10 @@ and gets the blocks with the owner's own proofs.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -28,12 +29,16 @@ from node.verbs import AddMirror, ExitCode, ListMirrors, RemoveMirror, Result, V
 from node.web.status import MirrorStatus
 from swarm.io.swarm import Swarm
 from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.known_peer import Source
 
 KIND_SECONDS = 30.0
 """For the first block, by which a bee is told from other cores."""
 
 RETRY_SECONDS = 30.0
 """After an error of the core's or of the disk."""
+
+SERVE_SECONDS = 5.0
+"""Whoever has a core begins to serve it sooner."""
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +52,7 @@ class _Mirror:
     download: Download | None = None
     kind: str = ""
     trouble: str = ""
+    since_unix: float = field(default_factory=time.time)
 
 
 class Mirrors:
@@ -96,7 +102,7 @@ class Mirrors:
 
     def statistics(self) -> tuple[MirrorStatus, ...]:
         """How far they are, in the order in which they were asked for."""
-        return tuple(_describe(mirror) for mirror in self._mirrors.values())
+        return tuple(map(self._describe, self._mirrors.values()))
 
     async def perform(
         self, verb: AddMirror | RemoveMirror | ListMirrors
@@ -136,7 +142,7 @@ class Mirrors:
                 self.start(spec)
                 if self._swarm is not None:
                     await self._join(self._swarm, key, spec)
-        return _describe(self._mirrors[key])
+        return self._describe(self._mirrors[key])
 
     async def _remove(self, key_or_name: str) -> MirrorStatus:
         async with self._lock:
@@ -144,11 +150,17 @@ class Mirrors:
             if mirror is None:
                 text = f"{key_or_name} is not mirrored: `beemesh mirrors` lists what is"
                 raise VerbError(ExitCode.NOT_FOUND, text)
-            key, status = mirror.spec.key_bytes, _describe(mirror)
+            key, status = mirror.spec.key_bytes, self._describe(mirror)
             with trio.CancelScope(shield=True):
                 await self._write_down([m.spec for m in self._others(key)])
                 await self._stop(key)
         return status
+
+    def _describe(self, mirror: _Mirror) -> MirrorStatus:
+        status = _describe(mirror)
+        if status.trouble or status.peers or self._swarm is None:
+            return status
+        return replace(status, trouble="; ".join(_why_unserved(mirror, self._swarm)))
 
     def _others(self, key: bytes) -> list[_Mirror]:
         return [mirror for other, mirror in self._mirrors.items() if other != key]
@@ -256,6 +268,21 @@ def _describe(mirror: _Mirror) -> MirrorStatus:
         peers=0 if core is None else len(core.replication.peers),
         trouble=trouble,
     )
+
+
+def _why_unserved(mirror: _Mirror, swarm: Swarm) -> Iterator[str]:
+    """What is the matter with each of those that were named for it, as far as that is known."""
+    by_address = {peer.addresses: peer for peer in swarm.peers if peer.source is Source.STATIC}
+    connected = {info.remote_public_key: info.since_unix_ms / 1000 for info in swarm.connections}
+    for text in mirror.spec.peers:
+        peer = by_address.get((parse_address(text),))
+        if peer is None:
+            continue
+        since = connected.get(peer.public_key or b"")
+        if since is None and peer.last_error:
+            yield f"{text} is not reached: {peer.last_error}"
+        elif since is not None and time.time() - max(since, mirror.since_unix) > SERVE_SECONDS:
+            yield f"{text} does not serve it: it lacks it, or serves the members of its mesh only"
 
 
 def _parse(verb: AddMirror) -> MirrorSpec:

@@ -150,6 +150,25 @@ async def test_a_node_of_another_mesh_is_mirrored_by_its_key(tmp_path: Path) -> 
         assert keeper.key not in cores, "it was told of nothing but what it was asked for"
 
 
+async def test_a_mirror_that_nobody_serves_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.mirrors.SERVE_SECONDS", 0.1)
+    async with mirroring(tmp_path / "a") as owner, mirroring(tmp_path / "b") as keeper:
+        assert owner.mesh is not None
+        assert owner.keeper is not None
+        assert owner.key is not None
+        address = owner.addresses.mesh
+        assert address is not None
+        records = [owner.mesh.membership.revoke(owner.keeper.identity, KEY, "", unix_seconds=1)]
+        await owner.keeper.take(records)
+        await perform(keeper, AddMirror(owner.key.hex(), peers=(address, "127.0.0.1:1")))
+        await wait_until(lambda: statuses(keeper)[0].trouble.count(";") == 1)
+        served, reached = statuses(keeper)[0].trouble.split("; ")
+        assert served.startswith(f"{address} does not serve it: ")
+        assert reached.startswith("127.0.0.1:1 is not reached: ")
+
+
 @pytest.mark.parametrize(
     ("verb", "code", "text"),
     [
