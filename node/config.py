@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 import platformdirs
 
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.settings import PARSERS, Endpoint, SecretText
 
 ENVIRONMENT_PREFIX = "BEEMESH_"
@@ -255,15 +255,17 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, object]:
     return settings
 
 
-def read_secret_file(path: Path, variable: str) -> str:
+def read_secret_file(path: Path, option: str) -> str:
     """The text of a mounted secret, without the line end that editors add.
+
+    `option` is the flag or the variable that names the file.
 
     Raises: ConfigError.
     """
     try:
         return path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable} names {path}, which cannot be read: {error}") from error
+        raise ConfigError(f"{option}: {path} cannot be read: {reason_of(error)}") from error
 
 
 def _read_file(path: Path) -> dict[str, object]:
@@ -271,7 +273,7 @@ def _read_file(path: Path) -> dict[str, object]:
         with path.open("rb") as file:
             settings: dict[str, object] = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for name in settings:

@@ -67,6 +67,7 @@ class _Self:
     identity: KeyPair = field(repr=False)
     membership: Membership | None = field(repr=False)
     joining: Joining = field(repr=False)
+    admin_token: str = field(repr=False)
     book: MemberBook
     policy: ReplicaPolicy = field(default_factory=ReplicaPolicy)
     mirrors: list[MirrorSpec] = field(default_factory=list)
@@ -93,7 +94,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)
-        node.guard, node.room = guard, room
+        node.guard, node.room, node.admin_token = guard, room, self.admin_token
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
@@ -174,12 +175,13 @@ async def _open_mesh(
 def _prepare(config: Config) -> _Self:
     """Read who we are, make it on the first start; blocks on the disk."""
     joining = parse_joins(config.join)
+    admin_token = choose_token(config.admin_token_file)
     stored = load_membership(config.mesh_path)
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = load_or_create_identity(config.key_path, passphrase)
     if not config.has_mesh:
-        return _Self(identity, None, joining, MemberBook())
+        return _Self(identity, None, joining, admin_token, MemberBook())
     membership = choose_membership(
         stored,
         joining,
@@ -193,7 +195,8 @@ def _prepare(config: Config) -> _Self:
         save_membership(config.mesh_path, membership)
     policy = load_policy(config.policy_path, config.replicate)
     mirrors = load_mirrors(config.mirrors_path)
-    return _Self(identity, membership, joining, load_book(config.members_path), policy, mirrors)
+    book = load_book(config.members_path)
+    return _Self(identity, membership, joining, admin_token, book, policy, mirrors)
 
 
 @asynccontextmanager
@@ -243,7 +246,6 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             mesh=next(iter(node.mesh_addresses), None),
             admin=f"http://{admin_address}",
         )
-        node.admin_token = await trio.to_thread.run_sync(choose_token, config.admin_token_file)
         access = AdminAccess(node.addresses.admin, node.admin_token, os.getpid())
         host_names = [admin_address.rpartition(":")[0], *config.admin_hosts]
         async with open_background_nursery() as nursery:

@@ -17,6 +17,13 @@ class ConfigError(NodeError):
     """The configuration is wrong; the text names the option and what it may be."""
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a file could not be read or written, in words and without its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class CoValueRejected(NodeError):
     """Content that does not verify. Nothing of it was kept."""
 

@@ -155,6 +155,14 @@ def _tokens(value: object) -> tuple[SecretText, ...]:
         raise ValueError("no list of tokens") from None  # the text may be one
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    texts = _list(value)
+    for text in texts:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", text):
+            raise ValueError(f"{text!r} is no host name; write status.example.org, without a port")
+    return texts
+
+
 def _networks(value: object) -> tuple[str, ...]:
     texts = _list(value)
     for text in texts:
@@ -173,7 +181,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "ws": _endpoint("127.0.0.1"),
     "mesh": _endpoint("0.0.0.0"),
     "admin": _endpoint("127.0.0.1"),
-    "admin_hosts": _list,
+    "admin_hosts": _hosts,
     "admin_token_file": _path,
     "join": _list,
     "mesh_name": _text,

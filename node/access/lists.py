@@ -15,7 +15,7 @@ from typing import NamedTuple
 from node.access.policy import AccessPolicy, parse_id_lines
 from node.access.tokens import Tokens, parse_token_lines
 from node.config import Config
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 
 MAX_FILE_BYTES = 64 * 2**20
 
@@ -79,7 +79,5 @@ def _read(option: str, path: Path | None) -> str:
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"{option}: {path} is larger than {MAX_FILE_BYTES} bytes")
         return data.decode()
-    except OSError as error:
-        raise ConfigError(f"{option}: {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{option}: {path} is no UTF-8 text") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{option}: {path} cannot be read: {reason_of(error)}") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hypercore.crypto import decode_id, encode_id, z_base_32_decode, z_base_32_encode
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.identity import write_private
 from node.mesh.ledger import MAX_RECORDS
 from node.mesh.membership import Membership
@@ -92,7 +92,7 @@ def load_membership(path: Path) -> Membership | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
     return parse_membership(text)
 
 

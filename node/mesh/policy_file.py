@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.identity import write_private
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.peer_rules import Direction, PeerRule
@@ -107,7 +107,7 @@ def load_policy(path: Path, configured: str) -> ReplicaPolicy:
     except FileNotFoundError:
         return ReplicaPolicy.parse(configured)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
     return parse_policy(text, configured)
 
 

@@ -44,8 +44,23 @@ def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
     (tmp_path / "ticket").write_text("beemesh1abc\n")
     config = load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(tmp_path / "ticket")})
     assert config.join == ("beemesh1abc",)
-    with pytest.raises(ConfigError, match="BEEMESH_JOIN_FILE"):
-        load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(tmp_path / "none")})
+    missing = tmp_path / "none"
+    with pytest.raises(ConfigError) as caught:
+        load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(missing)})
+    assert str(caught.value) == (
+        f"BEEMESH_JOIN_FILE: {missing} cannot be read: No such file or directory"
+    )
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="cannot be read: it is no UTF-8 text"):
+        load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(tmp_path / "binary")})
+
+
+def test_names_by_which_the_admin_server_is_reached(tmp_path: Path) -> None:
+    hosts = ("status.example.org", "[fd00::1]", "10.0.0.1")
+    assert load_config({"data": tmp_path, "admin_hosts": hosts}, {}).admin_hosts == hosts
+    for wrong in ("a/b", "status.example.org:80", "https://x", "fd00::1", "a b"):
+        with pytest.raises(ConfigError, match="is no host name"):
+            load_config({"data": tmp_path}, {"BEEMESH_ADMIN_HOSTS": wrong})
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,16 @@ async def test_a_damaged_key_is_said_before_anything_is_opened(tmp_path: Path) -
     assert not (tmp_path / "corestore").exists()
 
 
+async def test_a_token_file_that_is_not_there_is_said_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    flags = {"data": tmp_path / "data", "admin_token_file": tmp_path / "none"}
+    with pytest.raises(ConfigError, match=f"--admin-token-file: {tmp_path}/none cannot be read: "):
+        async with open_node(load_config(flags, {})):
+            pass
+    assert not (tmp_path / "data").exists()
+
+
 async def test_members_see_each_other_and_strangers_do_not(tmp_path: Path) -> None:
     with trio.fail_after(30):
         async with open_node(config(tmp_path / "a", name="alice")) as a:
