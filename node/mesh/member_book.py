@@ -1,6 +1,8 @@
-"""Whom this node has met in its mesh: `members.json`, for people and for nothing else.
+"""Whom this node has met in its mesh: `members.json`.
 
-It is what `beemesh members` knows of those who are away. Nothing is decided by it.
+It is what `beemesh members` knows of those who are away, and more hangs on it: who is asked how
+long our own log was, which cores are for members only once somebody was shut out, which cores a
+blind node keeps, with which ticket somebody came. So no node begins a new one over a damaged one.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.identity import write_private
 from node.mesh.trust_messages import Introduction
 
@@ -98,14 +100,11 @@ class MemberBook:
 
     @classmethod
     def decode(cls, data: bytes) -> MemberBook:
-        """Raises: ConfigError."""
-        try:
-            members = msgspec.json.decode(data, type=list[Met])[:MAX_MET]
-            for member in members:
-                bytes.fromhex(member.id + member.ticket)
-            return cls(members)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise ConfigError(f"members.json: {error}: delete it, it is for people only") from None
+        """Raises: ValueError."""
+        members = msgspec.json.decode(data, type=list[Met])[:MAX_MET]
+        for member in members:
+            bytes.fromhex(member.id + member.ticket)
+        return cls(members)
 
 
 def load_book(path: Path) -> MemberBook:
@@ -115,7 +114,13 @@ def load_book(path: Path) -> MemberBook:
     except FileNotFoundError:
         return MemberBook()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged: {error}: mend it, or restore it from a backup. If it is moved "
+            f"away, this node knows nobody any more: it may append without having asked how long "
+            f"its own log was, and serve or give up cores that only members are to have"
+        ) from None
 
 
 def save_book(path: Path, encoded: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.errors import ConfigError
 from node.mesh.member import Member
-from node.mesh.member_book import MemberBook
+from node.mesh.member_book import MemberBook, load_book
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
 from node.mesh.ticket import Grant, Revocation, Role, Ticket
@@ -473,9 +474,13 @@ def test_the_book_round_trips_and_is_bounded() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", '[{"id": 1}]', '[{"id":"x","name":"","role":"","since":0,"seen":0}]']
 )
-def test_a_damaged_book_is_said_to_be_one(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"members\.json"):
-        MemberBook.decode(text.encode())
+def test_a_damaged_book_is_said_to_be_one_and_stays(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "members.json"
+    assert list(load_book(path)) == []
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"{path} is damaged: .* restore it from a backup"):
+        load_book(path)
+    assert path.read_text() == text
 
 
 def test_many_records_take_several_messages() -> None:
