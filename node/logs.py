@@ -143,6 +143,9 @@ async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, 
 
 async def _compact(store: Corestore, verb: BeeCompact) -> Result:
     name = verb.core or DATA_CORE
+    if not verb.core and name not in store.names():
+        text = "there is no data bee here to compact: SQLite gives room back by itself"
+        raise VerbError(ExitCode.NOT_FOUND, text)
     async with _open_core(store, name, may_create=False) as core:
         bee = _open_bee(core)
         try:

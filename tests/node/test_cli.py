@@ -183,6 +183,8 @@ def test_compact(beemesh: Beemesh) -> None:
         "value 29",
     ]
     assert " compact " in beemesh("--help")[1]
+    code, _, error = beemesh("compact")
+    assert (code, "SQLite gives room back by itself" in error) == (ExitCode.NOT_FOUND, True)
     code, out, _ = beemesh("compact", "kv")
     assert (code, "0 blocks of 0 bytes are gone" in out) == (ExitCode.OK, True)
     beemesh("core", "append", "log", "no bee")
