@@ -7,8 +7,9 @@ from pathlib import Path
 
 import trio
 
+from node.mesh.member_book import MemberBook
 from node.mesh.mesh import Mesh
-from node.mesh.peer_rules import Direction, PeerRule
+from node.mesh.peer_rules import LAN, WAN, Direction, PeerRule, is_called
 from node.mesh.policy_change import PolicyChange
 from node.mesh.policy_file import follow_texts, save_policy
 from node.mesh.replicas import ReplicaPolicy
@@ -44,11 +45,11 @@ class Policies:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(save_policy, self._path, policy, self._configured)
                 mesh.change_policy(policy)
-        yield describe_policy(mesh.policy)
+        yield describe_policy(mesh.policy, mesh.trust.book)
 
 
-def describe_policy(policy: ReplicaPolicy) -> Result:
-    """All of it, JSON-ready."""
+def describe_policy(policy: ReplicaPolicy, book: MemberBook) -> Result:
+    """All of it, JSON-ready. Of a rule for a node it says whether one that was met is called so."""
     return {
         "replicate": "all" if policy.everything else "lazy",
         "pin": sorted(policy.pinned),
@@ -64,6 +65,8 @@ def describe_policy(policy: ReplicaPolicy) -> Result:
                 "direction": rule.direction.value,
                 "day_bytes": rule.day_bytes,
                 "month_bytes": rule.month_bytes,
+                "is_known": name in (LAN, WAN)
+                or any(is_called(met.id, met.name, name) for met in book),
             }
             for name, rule in sorted(policy.peers.named.items())
         },

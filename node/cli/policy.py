@@ -156,6 +156,8 @@ def _peer_text(rule: dict[str, object]) -> str:
         size = rule[key]
         if isinstance(size, int):
             parts.append(f"at most {format_size(size)} a {period}")
+    if not rule["is_known"]:
+        parts.append("once it is met: nobody was yet who is called so")
     return ", ".join(parts)
 
 

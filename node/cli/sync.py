@@ -14,6 +14,7 @@ from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import facts, print_json, table
 from node.cli.perform import ask_node, need_node, seconds
 from node.cli.watch import Watch, repeat, show
+from node.errors import ConfigError
 from node.verbs import ExitCode, Result, ShowSync, WaitSync
 from node.web.wording import format_age, format_size
 
@@ -79,12 +80,12 @@ def status(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
 def wait(
     *ids: Annotated[str, Parameter(help="coValues to wait for. Default: everything.")],
     min_copies: Annotated[
-        int,
+        int | None,
         Parameter(
             help="On how many nodes they must be, this one included. Default: as `beemesh up`.",
             show_default=False,
         ),
-    ] = 0,
+    ] = None,
     timeout: Annotated[str, Parameter(help="How long to wait: 60, 500ms, 5m.")] = "60",
     common: Common = DEFAULT_COMMON,
 ) -> int:
@@ -94,7 +95,9 @@ def wait(
     announced to them is durable there. Exit codes: 0 done, 4 no such value anywhere, 5 not in step
     in time.
     """
-    results = ask_node(common, WaitSync(ids, min_copies, seconds(timeout)))
+    if min_copies is not None and min_copies < 1:
+        raise ConfigError(f"--min-copies: {min_copies} is no count of at least 1")
+    results = ask_node(common, WaitSync(ids, min_copies or 0, seconds(timeout)))
     if common.json:
         for result in results:
             print_json(result)

@@ -113,6 +113,11 @@ class PeerRules:
         return replace(self, named=named)
 
 
+def is_called(member_id: str, name: str, key: str) -> bool:
+    """Whether a rule under that key names this member, its id in hexadecimal."""
+    return key == name or (is_id_text(key) and member_id.startswith(key))
+
+
 def direction_now(rule: PeerRule, traffic: Traffic, unix_seconds: float) -> Direction:
     """The rule's direction, or none when its budget is used up."""
     used = traffic.counted(0, unix_seconds)

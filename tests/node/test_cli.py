@@ -212,6 +212,7 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.USAGE, "HOST:PORT", ["up", "--ws", "x:y"]),
         (ExitCode.USAGE, "a ticket", ["up", "--join", "127.0.0.1:1"]),
         (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),
+        (ExitCode.USAGE, "no count of at least 1", ["sync", "wait", "--min-copies", "0"]),
         (ExitCode.USAGE, "convert", ["core", "get", "log", "first"]),
         (ExitCode.USAGE, "cannot be read", ["status", "--config", "/nonexistent"]),
         (ExitCode.USAGE, "`beemesh load --help` lists", ["load", "co_z1", "--timeout=soon"]),

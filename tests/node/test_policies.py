@@ -70,6 +70,12 @@ async def test_policies_on_the_command_line(tmp_path: Path) -> None:
             assert "no pin of" in wrong.error
             peer = await keeper.beemesh("policy", "peer", "wan", "down", "--day-bytes", "1GiB")
             assert "takes, gives nothing, at most 1.0 GiB a day" in peer.out
+            assert "once it is met" not in peer.out
+            peer = await keeper.beemesh("policy", "peer", "a", "both", "--month-bytes", "1GiB")
+            assert "once it is met" not in peer.out
+            peer = await keeper.beemesh("policy", "peer", "aa", "down", "--json")
+            assert peer.lines[0]["peers"]["aa"]["is_known"] is False
+            assert "gives nothing, once it is met" in (await keeper.beemesh("policy")).out
             before = await perform(keeper, ChangePolicy(deny=(values[2].id,)))
         async with open_running_node(tmp_path / "b", *options) as keeper:
             assert await perform(keeper, ShowPolicy()) == before
