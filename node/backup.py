@@ -34,7 +34,7 @@ async def back_up(config: Config, store: Corestore, verb: BackUp) -> Result:
     target = Path(verb.directory)
     started = trio.current_time()
     try:
-        await trio.to_thread.run_sync(_make_private, target)
+        await trio.to_thread.run_sync(_make_private, target, config.data)
     except OSError as error:
         raise VerbError(ExitCode.USAGE, f"{target} cannot be used: {error.strerror}") from error
     is_whole = False
@@ -52,7 +52,9 @@ async def back_up(config: Config, store: Corestore, verb: BackUp) -> Result:
     return {"directory": str(target), "bytes": size, "seconds": seconds}
 
 
-def _make_private(target: Path) -> None:
+def _make_private(target: Path, data: Path) -> None:
+    if target.resolve().is_relative_to(data.resolve()):
+        raise OSError(errno.EINVAL, "it is inside the data directory, and would go with it")
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(target.iterdir()):
         raise FileExistsError(errno.EEXIST, "it is not empty")

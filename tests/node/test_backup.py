@@ -58,6 +58,17 @@ async def test_a_node_starts_from_the_backup_of_a_running_one(tmp_path: Path, st
             await put(restored, after, newer)
 
 
+async def test_no_backup_goes_into_the_data_itself(tmp_path: Path) -> None:
+    data, link = tmp_path / "data", tmp_path / "link"
+    link.symlink_to(data)
+    async with open_node(config(data)) as node:
+        for inside in (data / "today", data / "corestore" / "today", link / "x" / "today"):
+            with pytest.raises(VerbError, match="inside the data directory") as refused:
+                await ask(node, BackUp(str(inside)))
+            assert refused.value.code is ExitCode.USAGE
+            assert not inside.parent.joinpath("today").exists()
+
+
 async def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     data, copy = tmp_path / "data", tmp_path / "copy"
     async with open_node(config(data, store="sqlite")) as node:
