@@ -48,7 +48,7 @@ class Joining:
 def parse_joins(joins: Sequence[str]) -> Joining:
     """Read tickets and addresses; a ticket's own addresses count as well.
 
-    Raises: ConfigError.
+    Raises: ValueError.
     """
     tickets: list[Ticket] = []
     peers: list[StaticPeer] = []
@@ -68,11 +68,11 @@ def parse_joins(joins: Sequence[str]) -> Joining:
             else:
                 peers.append(StaticPeer(*parse_address(text)))
         except DecodeError as error:
-            raise ConfigError(f"--join: {error}; copy the whole ticket") from error
+            raise ValueError(f"{error}; copy the whole ticket") from error
         except ValueError as error:
-            raise ConfigError(f"--join takes a ticket, HOST:PORT or a URL: {error}") from error
+            raise ValueError(f"a ticket, HOST:PORT or a URL is wanted: {error}") from error
     if len({(ticket.mesh_name, ticket.secret) for ticket in tickets}) > 1:
-        raise ConfigError("--join: these tickets are of different meshes; a node is in one")
+        raise ValueError("these tickets are of different meshes; a node is in one")
     return Joining(tuple(tickets), tuple(peers), tuple(websockets))
 
 
@@ -115,7 +115,7 @@ def choose_membership(
             return asked
         if joining.peers or joining.websockets:
             raise ConfigError(
-                "--join HOST:PORT is for a mesh this node belongs to: give a ticket, or --mesh-name"
+                "join: HOST:PORT is for a mesh this node belongs to: give a ticket, or --mesh-name"
             )
         return Membership.found(node_name, node_id, is_encrypted=is_encrypted)
     if asked is None or asked.key == stored.key:
@@ -160,15 +160,15 @@ def _check_grant(asked: Membership, node_id: bytes, unix_seconds: float) -> None
         return
     if grant.expiry is not None and grant.expiry <= unix_seconds:
         day = datetime.fromtimestamp(grant.expiry, UTC).strftime("%Y-%m-%d %H:%M")
-        raise ConfigError(f"--join: this ticket expired on {day} UTC: ask for a new one")
+        raise ConfigError(f"join: this ticket expired on {day} UTC: ask for a new one")
     if not grant.is_signed(asked.key):
-        raise ConfigError("--join: no admin of its mesh has signed this ticket: ask for a new one")
+        raise ConfigError("join: no admin of its mesh has signed this ticket: ask for a new one")
     if grant.member not in (None, node_id):
         raise ConfigError(
-            f"--join: this ticket is for the node {encode_id(grant.member)}, and this one is "
+            f"join: this ticket is for the node {encode_id(grant.member)}, and this one is "
             f"{encode_id(node_id)}"
         )
-    raise ConfigError("--join: who signed this ticket is no admin of its mesh: ask for a new one")
+    raise ConfigError("join: who signed this ticket is no admin of its mesh: ask for a new one")
 
 
 def _asked_for(joining: Joining, mesh_name: str | None) -> Membership | None:
@@ -177,7 +177,7 @@ def _asked_for(joining: Joining, mesh_name: str | None) -> Membership | None:
         try:
             asked = Membership.join((with_grant or joining.tickets)[0])
         except ForgedRecord as error:
-            raise ConfigError(f"--join: this ticket holds {error}: ask for a new one") from None
+            raise ConfigError(f"join: this ticket holds {error}: ask for a new one") from None
         if mesh_name not in (None, asked.name):
             raise ConfigError(f"--mesh-name {mesh_name!r}, but the ticket is of {asked.name!r}")
         return asked

@@ -95,6 +95,14 @@ def _relay(value: object) -> tuple[str, ...]:
     return texts
 
 
+def _joins(value: object) -> tuple[str, ...]:
+    from node.joining import parse_joins  # as above
+
+    texts = _list(value)
+    parse_joins(texts)
+    return texts
+
+
 def _durability(value: object) -> str:
     text = str(value).strip()
     if not re.fullmatch(r"commit|os|group\(\d{1,5}\)", text):
@@ -183,7 +191,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "admin": _endpoint("127.0.0.1"),
     "admin_hosts": _hosts,
     "admin_token_file": _path,
-    "join": _list,
+    "join": _joins,
     "mesh_name": _text,
     "mesh_encrypted": _boolean,
     "discovery": _discovery,

@@ -52,8 +52,8 @@ def format_membership(membership: Membership) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_membership(text: str) -> Membership:
-    """Read the text of `mesh.toml`, also of an older version.
+def parse_membership(text: str, source: str = "mesh.toml") -> Membership:
+    """Read the text of `mesh.toml`, also of an older version; `source` is what errors call it.
 
     Raises: ConfigError for anything that `format_membership` would not write.
     """
@@ -77,9 +77,9 @@ def parse_membership(text: str) -> Membership:
             _read_secret(values.get("data_secret", "")),
         )
     except KeyError as error:
-        raise ConfigError(f"mesh.toml lacks {error}: restore it, or join again") from None
+        raise ConfigError(f"{source} lacks {error}: restore it, or join again") from None
     except ValueError as error:
-        raise ConfigError(f"mesh.toml: {error}: restore it, or join again") from None
+        raise ConfigError(f"{source}: {error}: restore it, or join again") from None
 
 
 def load_membership(path: Path) -> Membership | None:
@@ -93,7 +93,7 @@ def load_membership(path: Path) -> Membership | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
-    return parse_membership(text)
+    return parse_membership(text, str(path))
 
 
 def save_membership(path: Path, membership: Membership) -> None:

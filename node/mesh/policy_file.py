@@ -69,8 +69,10 @@ def format_policy(policy: ReplicaPolicy, configured: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_policy(text: str, configured: str) -> ReplicaPolicy:
+def parse_policy(text: str, configured: str, source: str = "policy.toml") -> ReplicaPolicy:
     """Read the text of `policy.toml`; `configured` is `all` or `lazy`, as the node is started now.
+
+    `source` is what errors call it.
 
     Raises: ConfigError.
     """
@@ -94,7 +96,7 @@ def parse_policy(text: str, configured: str) -> ReplicaPolicy:
         )
         return change.apply(ReplicaPolicy.parse(str(replicate)))
     except ValueError as error:
-        raise ConfigError(f"policy.toml: {error}: mend it, or remove it to begin anew") from None
+        raise ConfigError(f"{source}: {error}: mend it, or remove it to begin anew") from None
 
 
 def load_policy(path: Path, configured: str) -> ReplicaPolicy:
@@ -108,7 +110,7 @@ def load_policy(path: Path, configured: str) -> ReplicaPolicy:
         return ReplicaPolicy.parse(configured)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
-    return parse_policy(text, configured)
+    return parse_policy(text, configured, str(path))
 
 
 def save_policy(path: Path, policy: ReplicaPolicy, configured: str) -> None:

@@ -41,9 +41,9 @@ def test_the_budget_for_values_is_a_size_and_an_age(tmp_path: Path) -> None:
 
 
 def test_secrets_may_be_in_mounted_files(tmp_path: Path) -> None:
-    (tmp_path / "ticket").write_text("beemesh1abc\n")
+    (tmp_path / "ticket").write_text("10.0.0.1:49737\n")
     config = load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(tmp_path / "ticket")})
-    assert config.join == ("beemesh1abc",)
+    assert config.join == ("10.0.0.1:49737",)
     missing = tmp_path / "none"
     with pytest.raises(ConfigError) as caught:
         load_config({"data": tmp_path}, {"BEEMESH_JOIN_FILE": str(missing)})

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
+from node.config import load_config
 from node.errors import ConfigError
 from node.joining import Joining, StaticPeer, choose_membership, parse_joins
 from node.mesh.membership import Membership
@@ -58,14 +61,6 @@ def test_a_name_alone_is_an_open_mesh() -> None:
         (None, ["10.0.0.1:1"], None, "give a ticket"),
         (None, [TICKET], "other", "the ticket is of 'alice'"),
         (MESH, [], "demo", "belongs to the mesh 'alice' already"),
-        (
-            None,
-            [TICKET, Membership.found("x", BOB.public_key).invite(BOB).encode()],
-            None,
-            "different meshes",
-        ),
-        (None, ["nowhere"], None, "a ticket, HOST:PORT"),
-        (None, [TICKET[:-20]], None, "copy the whole ticket"),
     ],
 )
 def test_contradictions(
@@ -73,6 +68,25 @@ def test_contradictions(
 ) -> None:
     with pytest.raises(ConfigError, match=match):
         choose(stored, joins, mesh_name)
+
+
+@pytest.mark.parametrize(
+    ("joins", "match"),
+    [
+        ([TICKET, Membership.found("x", BOB.public_key).invite(BOB).encode()], "different meshes"),
+        (["nowhere"], "a ticket, HOST:PORT"),
+        ([TICKET[:-20]], "copy the whole ticket"),
+    ],
+)
+def test_what_cannot_be_joined(joins: list[str], match: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=match):
+        parse_joins(joins)
+    file = tmp_path / "config.toml"
+    file.write_text(f"join = {json.dumps(joins)}")
+    with pytest.raises(ConfigError, match=f"{file}: join: .*{match}"):
+        load_config({"data": tmp_path}, {})
+    with pytest.raises(ConfigError, match=f"the command line: join: .*{match}"):
+        load_config({"data": tmp_path / "other", "join": joins}, {})
 
 
 def test_whether_a_mesh_is_encrypted_is_decided_when_it_is_founded() -> None:
@@ -120,5 +134,5 @@ def test_a_further_ticket_brings_what_was_lacking() -> None:
 
 @given(st.lists(st.text(max_size=40) | st.text(max_size=60).map("beemesh1".__add__), max_size=3))
 def test_any_text_is_read_or_refused(joins: list[str]) -> None:
-    with contextlib.suppress(ConfigError):
+    with contextlib.suppress(ValueError):
         assert isinstance(parse_joins(joins), Joining)

@@ -257,6 +257,11 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     save_membership(path, founded())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_membership(path) == founded()
-    path.write_bytes(b"\xff")
-    with pytest.raises(ConfigError):
-        load_membership(path)
+    for text, match in (
+        ("\udcff", "cannot be read: it is no UTF-8 text"),
+        ("name = 1", ": name: 1 to 128 printable characters wanted"),
+        ('name = "x"', " lacks 'secret': restore it"),
+    ):
+        path.write_text(text, errors="surrogateescape")
+        with pytest.raises(ConfigError, match=f"^{path} ?{match}"):
+            load_membership(path)

@@ -273,7 +273,7 @@ async def test_a_rule_that_changes_ends_the_connection() -> None:
     async with open_mesh_node(1) as left, open_mesh_node(2) as right, connected(left, right):
         right.mesh.change_policy(with_rule(1, PeerRule(Direction.DOWN)))
         await wait_until(lambda: bool(right.goodbyes))
-        assert right.goodbyes == ["down is due with it, by its rule and budget, not both"]
+        assert right.goodbyes == ["by its rule or budget the exchange is now down, and was both"]
 
 
 async def test_since_when_and_from_whom() -> None:
@@ -330,7 +330,7 @@ async def test_a_used_up_budget_ends_the_exchange() -> None:
         await right.mesh.exchange.count(member_id, 1)
         right.mesh.exchange.changed()
         await wait_until(lambda: bool(right.goodbyes))
-        assert right.goodbyes == ["off is due with it, by its rule and budget, not both"]
+        assert right.goodbyes == ["by its rule or budget the exchange is now off, and was both"]
         assert right.mesh.exchange.counted(member_id).month_bytes == 1000
 
 

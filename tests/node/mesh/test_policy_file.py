@@ -63,6 +63,9 @@ def test_the_file(tmp_path: Path) -> None:
     save_policy(path, ReplicaPolicy(pinned=frozenset([A])), "lazy")
     assert load_policy(path, "lazy") == ReplicaPolicy(pinned=frozenset([A]))
     assert path.stat().st_mode & 0o077 == 0
+    path.write_text("unheard = 1")
+    with pytest.raises(ConfigError, match=f"{path}: unknown key 'unheard': mend it"):
+        load_policy(path, "lazy")
 
 
 @pytest.mark.parametrize(
