@@ -49,7 +49,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, decode_verb
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
-from node.web.page import render_status
+from node.web.page import render_door, render_status
 from node.web.status import NodeStatus, PeerStatus
 
 MAX_BODY_BYTES = 64 * 2**20  # a block or value is given on a command line or in a file
@@ -206,12 +206,7 @@ class Guard:
             text = "this host name is not ours: name it with --admin-hosts"
             await PlainTextResponse(text, 421)(scope, receive, send)
         elif not self._has_token(request):
-            refusal = JSONResponse(
-                {"error": "token needed: see admin.json in the data directory", "code": 1},
-                401,
-                {"WWW-Authenticate": "Bearer"},
-            )
-            await refusal(scope, receive, send)
+            await _refuse(request)(scope, receive, _with_security_headers(send))
         else:
             await self._app(scope, receive, _with_security_headers(send))
 
@@ -302,6 +297,18 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 3600:
         raise HTTPException(400, f"{text!r} is no number of seconds up to 3600")
     return seconds
+
+
+def _refuse(request: Request) -> Response:
+    """Who asks for the page with a browser is told as a person how to get in."""
+    headers = {"WWW-Authenticate": "Bearer"}
+    if request.url.path == "/" and "text/html" in request.headers.get("accept", ""):
+        had_one = (
+            "token" in request.query_params or _cookie_name(request.headers) in request.cookies
+        )
+        return HTMLResponse(render_door(is_wrong=had_one), 401, headers)
+    error = "token needed: see admin.json in the data directory"
+    return JSONResponse({"error": error, "code": 1}, 401, headers)
 
 
 def _host_name(headers: Headers) -> str:

@@ -38,17 +38,35 @@ def render_status(status: NodeStatus, peers: Sequence[PeerStatus]) -> str:
     )
     name = escape(status.name)
     return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<meta http-equiv=refresh content={REFRESH_SECONDS}>"
-        f"<title>{name} - beemesh</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{name}</h1><p>up for {format_age(status.uptime_seconds)}</p>"
+        f"{_head(f'{name} - beemesh')}<meta http-equiv=refresh content={REFRESH_SECONDS}>"
+        f"</head><body><main><h1>{name}</h1><p>up for {format_age(status.uptime_seconds)}</p>"
         f"<ul>{''.join(_tile(count, label) for count, label in tiles)}</ul>"
         f"<h2>Peers</h2>{_table(peer_headings(), map(peer_row, peers), 'No node is connected.')}"
         f"<h2>Cores</h2>{_table(core_headings(), map(core_row, status.cores), 'None is open.')}"
         f"{_access(status.access)}"
         f"<h2>Node</h2><dl>{''.join(_fact(*row) for row in status_rows(status))}</dl>"
         f"<footer>beemesh {escape(status.version)}</footer></main></body></html>"
+    )
+
+
+def render_door(*, is_wrong: bool) -> str:
+    """What a browser without the token sees: how to get in, and nothing of the node."""
+    wrong = "<p>That is not the token of this node as it runs now.</p>" if is_wrong else ""
+    return (
+        f"{_head('beemesh')}</head><body><main><h1>beemesh node</h1>{wrong}"
+        "<p>Its status is shown to whoever has its token: the text beside <code>token</code> in "
+        "<code>admin.json</code> in its data directory, or what is in the file that "
+        "<code>--admin-token-file</code> names.</p>"
+        "<form><label>Token <input type=password name=token required autofocus></label> "
+        "<button>Show</button></form></main></body></html>"
+    )
+
+
+def _head(title: str) -> str:
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>{title}</title><style>{_STYLE}</style>"
     )
 
 
@@ -102,6 +120,7 @@ li b{display:block;font-size:1.4rem;line-height:1.3;color:CanvasText}
 dl{margin:0}
 dl div{display:flex;flex-wrap:wrap;gap:0 1rem;border-top:1px solid var(--line);padding:.3rem 0}
 dt{flex:0 0 9rem;color:var(--dim)}dd{flex:1 1 14rem;margin:0;overflow-wrap:anywhere}
+form{margin-top:1rem}input,button{font:inherit}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem 1rem .3rem 0;border-top:1px solid var(--line)}
 th{color:var(--dim);font-weight:normal;border:0}

@@ -209,6 +209,25 @@ async def test_the_page_takes_the_token_once_and_then_a_cookie(tmp_path: Path) -
         assert (await ask(host, "/api/v1/status", cookie))[0] == 401
 
 
+async def test_a_browser_without_the_token_is_told_how_to_get_in(tmp_path: Path) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with open_admin(tmp_path, FakeNode()) as host:
+        status, headers, page = await ask(host, "/", browser)
+        assert (status, headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "admin.json" in page
+        assert "<input type=password name=token" in page
+        assert "hive" not in page
+        assert "not the token" not in page
+        stale = {"Cookie": f"beemesh-{host.rpartition(':')[2]}=of-an-earlier-start"}
+        for target, more in (("/?token=wrong", {}), ("/", stale)):
+            status, _, page = await ask(host, target, browser | more)
+            assert (status, "not the token of this node" in page) == (401, True)
+        _, headers, error = await ask(host, "/api/v1/status", browser)
+        assert (headers["content-type"], "token needed" in error) == ("application/json", True)
+        assert (await ask(host, "/"))[1]["content-type"] == "application/json"
+
+
 async def test_the_pages_of_two_nodes_on_one_machine_stay_open(tmp_path: Path) -> None:
     """Browsers keep one cookie of a name for all ports of a host."""
     async with open_admin(tmp_path, FakeNode()) as one, open_admin(tmp_path, FakeNode()) as two:
