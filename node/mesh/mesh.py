@@ -245,23 +245,28 @@ class Mesh:
     def _member_sync(self, member: Member) -> MemberSync:
         about, said = member.statistics(), member.acknowledgements
         missing = self._announced.open_of(member.id)
-        merged = None
-        if self.policy.everything:
+        # Blind, or by its rule, this node takes nothing that it could compare.
+        is_keeper, takes = self.safekeeping.is_keeper, member.direction.takes
+        is_compared = said.is_compared or is_keeper or not takes
+        length, merged = about.length, None
+        if is_keeper and takes:
+            length, merged = self.safekeeping.kept_of(member)
+        elif self.policy.everything:
             merged = self.catch_up.merged(about.key).length
-            if said.is_compared and not missing:
-                merged = about.length  # what came since was announced, and is here
+            if is_compared and not missing:
+                merged = length  # what came since was announced, and is here
         return MemberSync(
             id=about.id.hex(),
             name=about.name,
             is_frozen=member.is_frozen,
-            is_compared=said.is_compared,
+            is_compared=is_compared,
             missing=missing,
             undelivered=member.conduct.undelivered,
             acknowledges=said.is_spoken,
             unacknowledged=said.unacknowledged,
             is_partial=said.is_partial,
             declined=said.declined,
-            length=about.length,
+            length=length,
             merged=merged,
             ours=said.told_length,
             merged_there=said.merged_there if member.session.selection.everything else None,

@@ -11,7 +11,7 @@ A blind member does not learn what is read, either: it is asked for blocks by th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -46,6 +46,9 @@ JUDGED_SECONDS = 0.5
 
 RETRY_SECONDS = 10.0
 """After our disk failed while such a core was read, unless it is known sooner that it has room."""
+
+LOOKED_AT = 1024
+"""Missing blocks of which is asked whether anybody has them."""
 
 _UNREADABLE = (CoreFrozen, StorageError, trio.ClosedResourceError)
 """What waiting for such a core ends with: its writer signed two histories, our disk, or it was
@@ -99,6 +102,7 @@ class Safekeeping:
         self.absent: dict[bytes, AbsentMember] = {}
         """By id; those who are connected themselves are not asked of their keepers."""
         self._stand_ins: dict[bytes, list[AbsentMember]] = {}  # one for each connected keeper
+        self._kept: dict[Member, Core] = {}  # of writers that are connected, by a blind node
         self._trust = trust
         self._members = members
         self._data_key = data_key
@@ -322,6 +326,24 @@ class Safekeeping:
         self._stand_ins.setdefault(absent.id, []).append(absent)
         self.absent[absent.id] = absent
 
+    def kept_of(self, member: Member) -> tuple[int, int]:
+        """How long a writer's core is, and how much of it is kept here, as far as it can be had.
+
+        What its writer gave up can be had from nobody.
+        """
+        core, welcome = self._kept.get(member), member.welcome
+        if welcome is None or not member.may_write:
+            return 0, 0
+        length = max(welcome.length, member.session.announced_length)
+        if core is None:
+            return length, 0
+        missing = core.length - core.bitfield.count(0, core.length)
+        peers = core.replication.statistics().peers
+        is_busy = any(peer.requests_in_flight for peer in peers)
+        if missing and not is_busy and all(map(core.replication.nobody_has, _first_missing(core))):
+            missing = 0
+        return max(length, core.length), core.length - missing
+
     def _leave(self, absent: AbsentMember) -> None:
         """Its keeper went, and another one may be here; or nothing is taken of it any more."""
         others = self._stand_ins[absent.id]
@@ -379,7 +401,11 @@ class Safekeeping:
         """As `_keep`, from when the member may write."""
         while not member.may_write:
             await member.needs_catching_up.wait()
-        await self._keep(core)
+        self._kept[member] = core
+        try:
+            await self._keep(core)
+        finally:
+            del self._kept[member]
 
     async def _keep(self, core: Core) -> None:
         """Fetch all of a core, and what is appended, until cancelled; nothing while paused."""
@@ -393,3 +419,13 @@ class Safekeeping:
     def _tell(self, member: Member, introductions: Sequence[Introduction]) -> None:
         for kept in split_introductions(introductions):
             member.carry_out(member.session.tell(kept))
+
+
+def _first_missing(core: Core) -> Iterator[int]:
+    """Some blocks that are not here: more than are found missing at once while it is fetched."""
+    index = -1
+    for _ in range(LOOKED_AT):
+        index = core.bitfield.first_unset(index + 1)
+        if index >= core.length:
+            return
+        yield index

@@ -19,7 +19,8 @@ class MemberSync:
     `missing` values it announced that are not (wholly) here, `undelivered` ones that it did not
     have when asked. `unacknowledged` values it heard of from us and has not said to hold;
     `declined` are those that it does not take. Of its `length` blocks `merged` are merged here,
-    if this node keeps everything; of ours `merged_there` of `ours` are there, if it does.
+    if this node keeps everything, or kept, if it is blind; of ours `merged_there` of `ours` are
+    there, if it keeps everything.
     """
 
     id: str

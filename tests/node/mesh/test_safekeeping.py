@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from bee.bee import Bee
 from hypercore.crypto import KeyPair
 from hypercore.errors import StorageFailed
 from hypercore.storage import Durability
@@ -87,6 +88,35 @@ async def test_what_a_keeper_has_on_its_disk(tmp_path: Path, is_encrypted: bool)
             assert await keeper.host.load(value.id) is None or not is_encrypted
     assert disk_holds(tmp_path / "owner", MARKER)
     assert disk_holds(tmp_path / "keeper", MARKER) is not is_encrypted
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+async def test_a_keeper_is_in_step_once_it_has_all_that_there_is(is_compacted: bool) -> None:
+    founder = founded()
+    async with (
+        open_mesh_node(1, founder) as owner,
+        open_mesh_node(2, joined(founder, Role.BLIND)) as keeper,
+        open_mesh_node(3, joined(founder, Role.READER)) as reader,
+    ):
+        value = Author(1).value("edited")
+        await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+        for _ in range(30):
+            await owner.host.receive_content("test", [value.edit("[]")])
+        if is_compacted:
+            await Bee(owner.data).compact()
+        length = owner.data.length
+        held = owner.data.bitfield.count(0, length)
+        assert (held < length) is is_compacted
+        async with connected(keeper, owner), connected(keeper, reader), connected(owner, reader):
+            await wait_until(lambda: keeper.mesh.sync_state().is_done)
+            core = await keeper.cores.get(key=owner.data.key)
+            assert core.bitfield.count(0, core.length) == held
+            await core.close()
+            shown = {member.id: member for member in keeper.mesh.sync_state().members}
+            kept = shown[owner.identity.public_key.hex()]
+            assert (kept.state, kept.length, kept.merged) == ("in step", length, length)
+            await wait_until(lambda: owner.mesh.sync_state().is_done)
+            await wait_until(lambda: reader.mesh.sync_state().is_done)
 
 
 @pytest.mark.parametrize("policy", [ReplicaPolicy(), ReplicaPolicy(everything=True)])

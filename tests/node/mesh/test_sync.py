@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
 from node.mesh.messages import Interest, MessageType, Stored, Update
+from node.mesh.peer_rules import LAN, Direction, PeerRule, PeerRules
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.sync_state import MemberSync, SyncState
 from node.syncing import perform_on_sync
@@ -53,6 +55,20 @@ async def acknowledged(node: MeshNode, value: Value, *contents: Content) -> None
                 if isinstance(message, Known) and message.known.covers(full):
                     return
             await link.outbox.wake.wait()
+
+
+@pytest.mark.parametrize("direction", [Direction.UP, Direction.OFF])
+async def test_who_takes_nothing_has_nothing_to_compare(direction: Direction) -> None:
+    author = Author(1)
+    rules = PeerRules({LAN: PeerRule(direction)})
+    async with (
+        open_mesh_node(1, policy=EVERYTHING) as left,
+        open_mesh_node(2, policy=replace(EVERYTHING, peers=rules)) as right,
+    ):
+        await upload(left, author.created("not taken"))
+        async with connected(left, right):
+            await wait_done(right)
+            assert right.mesh.sync_state().held == 0
 
 
 async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> None:
