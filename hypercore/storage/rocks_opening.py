@@ -60,8 +60,10 @@ class NoRoom(StorageError):
 
 def open_database(path: Path, *, read_only: bool) -> Rdict:
     """Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError."""
-    if read_only and not (path / "CURRENT").exists():
-        raise UsageError(f"there is no store in {path.parent}")
+    if not (path / "CURRENT").exists():
+        _check_unused(path)
+        if read_only:
+            raise UsageError(f"there is no store in {path.parent}")
     cache = Cache(_BLOCK_CACHE_BYTES)
     access = AccessType.read_only(False) if read_only else AccessType.read_write()
     families = {"default": _options(cache), COLUMN_FAMILY: _log_options(cache)}
@@ -76,6 +78,22 @@ def open_database(path: Path, *, read_only: bool) -> Rdict:
         is_full = "No space left on device" in text and (path / "CURRENT").exists()
         kind = NoRoom if is_full and not read_only else StorageError
         raise kind(f"{path} cannot be opened: {text}") from error
+
+
+def _check_unused(path: Path) -> None:
+    """Do not let RocksDB make a new database over one whose first file was lost.
+
+    It would delete the tables of the old one. What a crash leaves of making one has none yet.
+    Raises: CorruptStorage.
+    """
+    if any(
+        file.stat().st_size for kind in ("sst", "blob", "log") for file in path.glob(f"*.{kind}")
+    ):
+        manifests = ", ".join(sorted(file.name for file in path.glob("MANIFEST-*"))) or "none is"
+        raise CorruptStorage(
+            str(path),
+            f"its file CURRENT, one line with the name of a manifest ({manifests}), is lost",
+        )
 
 
 def check_logs(path: Path) -> None:

@@ -156,9 +156,10 @@ def _mend_log_files(path: Path) -> Iterator[str]:
     """Turn back a bit of a write-ahead log, or of what names the files; says which."""
     manifests = sorted(path.glob("MANIFEST-*"))
     current = path / "CURRENT"
-    if len(manifests) == 1 and current.exists():
+    if len(manifests) == 1:
         text = f"{manifests[0].name}\n".encode()
-        if current.read_bytes() != text:
+        if not current.exists() or current.read_bytes() != text:
+            current.touch()
             _overwrite(current, 0, text)
             yield f"{current}: names the only manifest there is"
     for file in [*manifests, *path.glob("*.log")]:

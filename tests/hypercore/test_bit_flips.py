@@ -73,6 +73,34 @@ async def test_a_turned_bit_does_not_make_opening_endless(tmp_path: Path, bit: i
         assert await core.get(0) == b"one"
 
 
+@pytest.mark.parametrize("is_flushed", [False, True])
+async def test_no_new_database_is_made_over_one_that_lost_its_first_file(
+    tmp_path: Path, is_flushed: bool
+) -> None:
+    """RocksDB would, and delete the tables of the old one."""
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="log")
+        await core.append(b"one")
+        if is_flushed:
+            await store.reclaim()
+        else:
+            shutil.copytree(tmp_path / "db", tmp_path / "crashed")
+        key = core.key
+    if not is_flushed:  # as `kill -9` leaves it: all is in the log
+        shutil.rmtree(tmp_path / "db")
+        (tmp_path / "crashed").rename(tmp_path / "db")
+    (tmp_path / "db" / "CURRENT").unlink()
+    for read_only in (True, False, False):
+        with pytest.raises(CorruptStorage, match="its file CURRENT"):
+            async with open_corestore(tmp_path, read_only=read_only):
+                pass
+    salvage = await salvage_store(tmp_path)
+    assert [text.endswith("the only manifest there is") for text in salvage.mended] == [True]
+    async with open_corestore(tmp_path) as store:
+        core = await store.get(name="log")
+        assert (core.key, await core.get(0)) == (key, b"one")
+
+
 async def test_a_store_without_damage_is_left_alone(tmp_path: Path) -> None:
     async with open_corestore(tmp_path) as store:
         core = await store.get(name="log")
