@@ -54,6 +54,7 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
     import trio
 
     from hypercore.corestore import open_corestore
+    from hypercore.errors import CorruptStorage
     from node.auditing import repair_store
     from node.logs import perform_on_store
 
@@ -65,7 +66,11 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
 
     async def run() -> None:
         if repair:
-            await _show_all(repair_store(config.corestore_path), show)
+            try:
+                await _show_all(repair_store(config.corestore_path), show)
+            except CorruptStorage as error:
+                text = f"{error}: it is beyond repair: restore the directory from a backup"
+                raise VerbError(ExitCode.CORRUPT, text) from error
             return
         async with open_corestore(config.corestore_path, read_only=True) as store:
             await _show_all(perform_on_store(store, CoreVerify(core), can_fetch=False), show)

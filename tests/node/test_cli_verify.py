@@ -71,6 +71,16 @@ def test_damage_is_told_of_and_ours_stays_lost(beemesh: Beemesh) -> None:
     assert code == ExitCode.OK
 
 
+def test_what_cannot_be_repaired_is_not_advised_to_be(beemesh: Beemesh) -> None:
+    (table,) = beemesh.data.rglob("*.sst")
+    table.write_bytes(table.read_bytes()[:1000])
+    code, text = beemesh("core", "verify")
+    assert (code, "run `beemesh core verify --repair`" in text) == (ExitCode.CORRUPT, True)
+    code, text = beemesh("core", "verify", "--repair")
+    assert (code, "beyond repair" in text) == (ExitCode.CORRUPT, True)
+    assert "--repair" not in text
+
+
 def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
     code, text = beemesh("core", "verify", "log", "--repair")
     assert code == ExitCode.USAGE
