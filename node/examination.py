@@ -22,6 +22,9 @@ TABLE_SECONDS = 8.0
 MULTICAST_SECONDS = 5.0
 """For a neighbor to be heard: registering a name takes two of them."""
 
+NEIGHBORS_SECONDS = 2.0
+"""For the neighbors to answer, once one is heard: nobody says the same twice within a second."""
+
 _EARLIEST_UNIX_SECONDS = 1_735_689_600  # 2025-01-01
 _TOPIC = bytes(32)
 
@@ -155,16 +158,19 @@ async def _listen(findings: _LanFindings) -> None:
         open_mdns(names[1], "0.0.0.0", 1) as listening,
     ):
         announcing.announce([_TOPIC])
-        with trio.move_on_after(MULTICAST_SECONDS):
-            await _hear(listening, names[0], findings)
+        with trio.move_on_after(MULTICAST_SECONDS) as patience:
+            await _hear(listening, names[0], findings, patience)
         findings.error = announcing.error or listening.error
 
 
-async def _hear(mdns: Mdns, wanted: str, findings: _LanFindings) -> None:
+async def _hear(
+    mdns: Mdns, wanted: str, findings: _LanFindings, patience: trio.CancelScope
+) -> None:
+    """Until `patience` ends: a moment after the `wanted` name came, since others answer, too."""
     while True:
         for neighbor in await mdns.receive():
             if isinstance(neighbor, NeighborSeen):
                 findings.is_heard |= neighbor.name == wanted
                 findings.neighbors += neighbor.name != wanted
         if findings.is_heard:
-            return
+            patience.deadline = min(patience.deadline, trio.current_time() + NEIGHBORS_SECONDS)

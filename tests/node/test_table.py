@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hypercore.crypto import system_entropy
 from node.cli.app import main
 from node.config import Config, load_config
 from node.daemon import open_node
@@ -15,8 +16,9 @@ from node.examination import Verdict, examine_network
 from node.running import Node
 from node.table import MAX_PEERS, Remembered
 from node.verbs import BeeGet, BeeInfo, BeePut
-from swarm.announcement import Address
+from swarm.announcement import Address, create_instance_name
 from swarm.io.dht import open_bootstrap
+from swarm.io.mdns import open_mdns
 
 LOOPBACK = "127.0.0.1"
 NOBODY = f"{LOOPBACK}:9"
@@ -98,6 +100,16 @@ async def test_the_doctor_tells_a_table_that_answers_from_one_that_does_not() ->
     assert (report.udp_passes, report.table_nodes) == (True, 1)
     assert report.clock_plausible
     assert "too few nodes" in report.meaning
+
+
+async def test_the_doctor_counts_the_neighbors() -> None:
+    names = [create_instance_name(system_entropy) for _ in range(2)]
+    async with open_mdns(names[0], "0.0.0.0", 2) as one, open_mdns(names[1], "0.0.0.0", 3) as two:
+        for neighbor in (one, two):
+            neighbor.announce([bytes(32)])
+            await neighbor.wait_announced()
+        report = await examine_network([f"{LOOPBACK}:1"])
+    assert (report.multicast_heard, report.neighbors >= 2) == (True, True)
 
 
 @pytest.mark.parametrize(
