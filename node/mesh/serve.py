@@ -394,7 +394,9 @@ async def _watch_exchange(mesh: Mesh, member: Member, traffic: Traffic | None) -
                 await mesh.exchange.count(member.id, size)
             due = mesh.due(member)
             if due is not member.direction:
-                reason = f"by its rule or budget the exchange is now {due}, and was {member.direction}"
+                reason = (
+                    f"by its rule or budget the exchange is now {due}, and was {member.direction}"
+                )
                 member.carry_out(member.session.close(reason))
                 return
             with trio.move_on_after(EXCHANGE_SECONDS):
