@@ -15,11 +15,10 @@ QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revo
 fields but the signature, packed), so that a record of one mesh says nothing in another.
 
 `serial` tells grants apart that say the same, once one of them was revoked, and tickets with a
-number of uses from the start. `pardoned` are
-digests of revocations of the member that the grant undoes: it was made knowing them, so no clock
-has to tell which came later. A grant with `uses` counts for so many bearers, and only with its
-issuer, who signs a grant of its own for each. `kept` are digests of records that stay in force
-though the admin who signed them is revoked.
+number of uses from the start. `pardoned` are digests of revocations of the member that the grant
+undoes: it was made knowing them, so no clock has to tell which came later. A grant with `uses`
+counts for so many bearers, and only with its issuer, who signs a grant of its own for each. `kept`
+are digests of records that stay in force though the admin who signed them is revoked.
 """
 
 from __future__ import annotations
