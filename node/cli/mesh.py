@@ -178,7 +178,15 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
         async with aclosing(perform_on_mesh(seat, verb)) as results:
             return [result async for result in results]
 
-    yield from trio.run(run)
+    results = trio.run(run)
+    yield from results
+    if isinstance(verb, MeshInvite) and not common.json:
+        addresses = results[0]["addresses"]
+        assert isinstance(addresses, list)
+        print_error(
+            f"no node is running on {config.data}: the ticket says where it listens if it starts "
+            f"as it is configured, {', '.join(map(str, addresses))}"
+        )
 
 
 def _duration(text: str) -> float:

@@ -55,7 +55,9 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     assert (ticket.mesh_name, ticket.secret) == ("hive", founder.secret)
     assert ticket.grant is not None
     assert (ticket.grant.role, ticket.grant.expiry) == (Role.READER, invitation["expiry"])
-    code, out, _ = beemesh("invite", "--role", "reader", "--qr")
+    code, out, error = beemesh("invite", "--role", "reader", "--qr")
+    assert "no node is running" in error
+    assert f"as it is configured, {invitation['addresses'][0]}" in error
     *drawn, line = out.splitlines()
     assert Ticket.decode(line).grant is not None
     assert all(set(text) <= set("█▀▄ ") for text in drawn)
@@ -88,7 +90,7 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
 def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_path: Path) -> None:
     founded(tmp_path / "data")
     guest = STRANGER.public_key.hex()
-    assert beemesh("invite", "--for", guest)[2] == ""
+    assert "this node stays" not in beemesh("invite", "--for", guest)[2]
     code, out, error = beemesh("invite", "--for", guest, "--role", "reader")
     assert (code, Ticket.decode(out.strip()).mesh_name) == (ExitCode.OK, "hive")
     assert (
