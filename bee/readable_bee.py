@@ -99,10 +99,10 @@ class ReadableBee(ABC, Generic[K, V]):
         def ask(lacking: int) -> Question | None:
             return None if extension is None else extension.ask_keys(version, encoded, lacking)
 
+        found = await tree.read(step, counter, ask)
         tree.effort += GET_EFFORT * len(encoded)
         if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()
-        found = await tree.read(step, counter, ask)
+            await tree.pause()  # as in `Snapshot.get`
         show = entry_decoder(keyspace)
         return [None if each is None else show(each) for each in found]
 

@@ -106,15 +106,15 @@ class Snapshot(ReadableBee[K, V]):
             return None
         tree = self._tree
         tree.check_fork(self.fork)
-        tree.effort += GET_EFFORT
-        if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()
         try:
             found = look_up(tree.reader, root, encoded)
         except BlocksNeeded:
             found = await self._look_up(encoded)
         except CorruptTree as error:
             tree.refuse(error)
+        tree.effort += GET_EFFORT
+        if tree.effort >= PAUSE_EFFORT:
+            await tree.pause()  # not before: of what is read then, others may give up blocks
         return None if found is None else self._show(found)
 
     async def get_asked(self, key: K, question: Question) -> Entry[K, V] | None:

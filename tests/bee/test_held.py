@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import pytest
 import trio
@@ -108,6 +108,33 @@ async def test_short_reads_do_not_keep_nodes_from_being_brought_together() -> No
         nursery.cancel_scope.cancel()
     assert done.appended == 1
     assert done.kept <= len(entries) + 10
+
+
+class InterruptedLog(BeeLog):
+    """Does something the next time that others might run."""
+
+    between: Callable[[], Awaitable[object]] | None = None
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        between, self.between = self.between, None
+        if between is not None:
+            await between()
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_key_is_found_whatever_is_compacted_while_others_run(many: bool) -> None:
+    """Found in review: a get let others run before it read the version that it had chosen."""
+    thin, entries = await thinned()
+    for key, value in entries.items():
+        log = InterruptedLog(thin.blocks)
+        bee = Bee(log, cache_bytes=0)
+        log.between = bee.compact
+        for _ in range(8):
+            (entry,) = await bee.get_many([key]) if many else [await bee.get(key)]
+            assert entry is not None
+            assert entry.value == value
+        assert log.between is None
 
 
 async def test_a_version_that_cannot_be_read_any_more_is_not_kept() -> None:
