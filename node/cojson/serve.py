@@ -58,6 +58,10 @@ class ClientSocket(Pinged, Protocol):
         """The next text frame, or several, line feeds between them; None: the client has gone."""
         ...
 
+    async def wait_gone(self) -> None:
+        """Return when what is sent, pings too, does not arrive any more. Cancel: nothing."""
+        ...
+
     async def send(self, text: str) -> None:
         """Send one text frame; waits while the client is slow.
 
@@ -104,14 +108,20 @@ class _Reader:
         """Until the client goes or is to go."""
         await self._keep_pace(0, 0)
         while self._link.end_reason is None:
-            text = await self._listen()
-            if text is None:
+            taken = await self._take_frame()
+            if taken is None:
                 return
-            if len(text) > MAX_FRAME_BYTES:
-                self._link.outbox.end(f"a frame of {len(text)} characters")
-                return
-            lines = await self._take(text)
-            await self._keep_pace(len(text), lines)
+            await self._keep_pace(*taken)
+
+    async def _take_frame(self) -> tuple[int, int] | None:
+        """Its characters and lines; None if there is none to take. Nobody holds it afterwards."""
+        text = await self._listen()
+        if text is None:
+            return None
+        if len(text) > MAX_FRAME_BYTES:
+            self._link.outbox.end(f"a frame of {len(text)} characters")
+            return None
+        return len(text), await self._take(text)
 
     async def _listen(self) -> str | None:
         """The next frame. As long as the client has claims, each while without it is told."""
@@ -167,7 +177,8 @@ class _Reader:
         if pace.end_reason is not None:
             self._link.outbox.end(pace.end_reason)
         elif pace.wait_seconds > 0:
-            await trio.sleep(pace.wait_seconds)
+            with trio.move_on_after(pace.wait_seconds):
+                await self._socket.wait_gone()
 
 
 async def _write(link: ClientLink, socket: ClientSocket, scope: trio.CancelScope) -> None:

@@ -376,6 +376,13 @@ class JazzSocket:
         """The writer: carry the outbox to the network until the socket or the scope ends."""
         await self._outbox.write(scope, lambda: self.protocol.eof_sent)
 
+    async def wait_gone(self) -> None:
+        """Return when nothing can be sent any more; who is not read from is found gone so.
+
+        Cancel: nothing is changed.
+        """
+        await self._outbox.wait_ended()
+
     async def wait_hung_up(self) -> None:
         """Let the last bytes out and wait for the other end to close.
 

@@ -235,3 +235,16 @@ async def test_many_connections_far_beyond_the_rate_are_sent_away(tmp_path: Path
                 with trio.fail_after(20):
                     assert await second.wait_closed() == 1000
         assert node.status().access.sent_away == 1
+
+
+async def test_who_goes_while_it_is_left_unread_gives_its_place_back(tmp_path: Path) -> None:
+    settings = config(tmp_path, rate_messages=60, rate_loopback=True)
+    async with open_node(settings) as node:
+        async with open_websocket(port_of(node.addresses.ws)) as client:
+            await say(client, *[Load(map_header(str(n)).id, NOTHING) for n in range(1000)])
+            await hear(client, 1000)
+            await say(client, Load(FREE.id, NOTHING))
+        with trio.fail_after(20):
+            while node.status().clients.connected:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.05)
+        assert node.status().access.slowed == 1

@@ -261,6 +261,9 @@ class _FarEnd:
         self.bytes_received += len(text)
         return text
 
+    async def wait_gone(self) -> None:
+        await trio.sleep_forever()
+
     async def send(self, text: str) -> None:
         await self._outlet.send(text)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -36,6 +37,7 @@ class Client:
     def __init__(self, room: int = 1000) -> None:
         self._to_server, self._at_server = trio.open_memory_channel[str](1000)
         self.bytes_received = 0
+        self._gone = trio.Event()
         self._to_client, self.frames = trio.open_memory_channel[str](room)
 
     async def receive(self) -> str | None:
@@ -43,6 +45,9 @@ class Client:
             return await self._at_server.receive()
         except trio.EndOfChannel:
             return None
+
+    async def wait_gone(self) -> None:
+        await self._gone.wait()
 
     async def send(self, text: str) -> None:
         await self._to_client.send(text)
@@ -52,12 +57,15 @@ class Client:
             self._to_client.send_nowait(text)
 
     def say(self, *lines: str) -> None:
-        text = "\n".join(lines)
+        self.say_frame("\n".join(lines))
+
+    def say_frame(self, text: str) -> None:
         self.bytes_received += len(text)
         self._to_server.send_nowait(text)
 
     def hang_up(self) -> None:
         self._to_server.close()
+        self._gone.set()
 
     async def messages(self) -> list[Message]:
         """What has come once nothing moves any more, without pings."""
@@ -316,6 +324,28 @@ async def test_who_sends_too_fast_is_left_unread_and_answered_later(
             *[(Origin("192.0.2.1", "phone"), 1)] * 3,
         ]
         assert not ended.is_set()
+
+
+async def test_who_goes_while_it_is_left_unread_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_paced(Pace(), Pace(1800.0)) as (_, client, ended):
+        client.say(encode_message(Load(FREE.id, NOTHING)))
+        await client.messages()
+        assert not ended.is_set()
+        started = trio.current_time()
+        client.hang_up()
+        await ended.wait()
+        assert trio.current_time() == started
+
+
+async def test_who_is_left_unread_costs_no_frame() -> None:
+    async with open_paced(Pace(), Pace(60.0)) as (_, client, _):
+        frame = encode_message(free(1))
+        references = sys.getrefcount(frame)
+        client.say_frame(frame)
+        assert len(await client.messages()) == 1
+        assert sys.getrefcount(frame) == references
 
 
 async def test_who_is_far_beyond_the_rate_is_sent_away() -> None:
