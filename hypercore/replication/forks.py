@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pyroaring import BitMap64
-
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof
 from hypercore.fork_search import ForkSearch
@@ -25,7 +23,7 @@ from hypercore.proof import Proof, verify_proof
 from hypercore.proof_request import ProofRequest, UpgradeRequest
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.messages import MessageType, Request
-from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.verifier import Verifier
 
@@ -76,10 +74,8 @@ class ForkFollower:
             asked = ProofRequest(sync.fork, upgrade=UpgradeRequest(0, sync.length))
         else:
             wanted = self._search.wanted
-            pool = BitMap64()
-            pool.add_range(wanted.start, min(wanted.stop, MAX_TRACKED))
-            block = next(peer.offered(pool), None)
-            if block is None:
+            block = peer.next_offered(wanted.start)
+            if block is None or block not in wanted:
                 peer.outbox += peer.sent_wants.want(wanted.start)
                 return
             asked = ProofRequest(sync.fork, hash=self._search.request(block))

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pyroaring import BitMap64
-
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof
 from hypercore.flat_tree import TreeIndex
@@ -24,7 +22,7 @@ from hypercore.proof import Proof, verify_proof
 from hypercore.proof_request import HashRequest, ProofRequest, SeekRequest
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.messages import MessageType, Request
-from hypercore.replication.remote import MAX_TRACKED, RemotePeer
+from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.seek import BytePosition, locate
 
@@ -94,10 +92,8 @@ class Seeks:
         first, last = flat_tree.left_span(subtree) // 2, flat_tree.right_span(subtree) // 2
         if last >= peer.length:
             return
-        pool = BitMap64()
-        pool.add_range(first, min(last + 1, MAX_TRACKED))
-        block = next(peer.offered(pool), None)
-        if block is None:
+        block = peer.next_offered(first)
+        if block is None or block > last:
             peer.outbox += peer.sent_wants.want(first)
             return
         fork = self._log.head.fork

@@ -8,11 +8,23 @@ import pytest
 
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof
+from hypercore.flat_tree import TreeIndex
 from hypercore.log import Changeset
 from hypercore.merkle import MerkleNode
 from hypercore.proof import HashProof
-from hypercore.replication.messages import Data, MessageType, NoData, NoDataReason
+from hypercore.proof_request import HashRequest
+from hypercore.replication.messages import (
+    Data,
+    MessageType,
+    NoData,
+    NoDataReason,
+    Range,
+    Request,
+    Sync,
+)
+from hypercore.replication.outputs import Transmit
 from hypercore.replication.seeks import Seek
+from tests.support.hostile_writers import HostileWriter
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import KEY_PAIR, reader
 from tests.support.replicator_pair import Channel, Message, Node, settle
@@ -69,6 +81,22 @@ def test_a_search_that_begins_before_the_head_is_known() -> None:
     channel = Channel(Node(writer()), node)
     settle(channel)
     assert seek.found == expected(500)
+
+
+def test_a_search_far_behind_all_that_is_known_of_a_peer_block_by_block() -> None:
+    """And the room for that is not gone through, at each message, for a block to ask by."""
+    node, far = Node(reader()), 2**40
+    node.log.commit([HostileWriter(KEY_PAIR).claim(far + 2**33, size=100)])
+    peer, _ = node.replicator.add_peer()
+    sync = Sync(0, far + 2**33, far + 2**33, False, True, True, True, False)
+    node.replicator.receive(peer, [(MessageType.SYNC, sync.encode())], 0.0)
+    has_all = Range(0, far + 2**33)
+    node.replicator.receive(peer, [(MessageType.RANGE, has_all.encode())], 0.0)
+    (asked,) = node.replicator.start_seek(Seek(150, 0), 0.0)
+    assert isinstance(asked, Transmit)
+    ((kind, payload),) = asked.messages
+    assert kind == MessageType.REQUEST
+    assert Request.decode(payload).proof.hash == HashRequest(TreeIndex(2 * far), 33)
 
 
 def sparse_copy(log: MemoryLog, blocks: list[int]) -> MemoryLog:
