@@ -21,7 +21,7 @@ from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
 from bee.node_reader import BlocksNeeded, NodeReader, parse_record
 from bee.protobuf import decode_varint
-from bee.ranges import MAX_GROUP, Frame, seek
+from bee.ranges import MAX_GROUP, MAX_PASSED, Frame, seek
 
 T = TypeVar("T")
 Side = tuple[int, NodeRecord]
@@ -159,7 +159,7 @@ class DiffCursor(Generic[T]):
         self._left = key_range.limit
         self.last_key: bytes | None = None
 
-    def advance(self, reader: NodeReader) -> Sequence[T]:
+    def advance(self, reader: NodeReader) -> Sequence[T] | None:
         if self._left == 0 or self._roots[0] == self._roots[1]:
             return ()
         if self._walks is None:
@@ -170,6 +170,7 @@ class DiffCursor(Generic[T]):
             )
         results: list[T] = []
         is_past, decode = self._is_past, self._decode
+        passed = 0
         while len(results) < self._group and self._left != 0:
             try:
                 pair = self._step(reader, *self._walks)
@@ -178,6 +179,9 @@ class DiffCursor(Generic[T]):
                     break
                 raise
             if pair is None:
+                passed += 1
+                if passed >= MAX_PASSED and not results:
+                    return None
                 continue
             left, right = pair
             either = left or right

@@ -1,8 +1,8 @@
 """Reading in order: ranges, the history of a bee, and what differs between two versions.
 
 Each reader is a cursor with one plain method, `advance(reader)`: the next group of results,
-empty at the end. It may raise BlocksNeeded and then goes on where it was. `Results` is the
-asynchronous iterator around it.
+empty at the end, None where much was passed and nothing found so far. It may raise BlocksNeeded and
+then goes on where it was. `Results` is the asynchronous iterator around it.
 
 Groups start small and grow fast, up to `MAX_GROUP`: a short range reads little too much, a long
 one asks a remote log for many blocks at once.
@@ -45,9 +45,14 @@ ASK_EVERY = 1024
 
 ENTRY_EFFORT = 2
 
+MAX_PASSED = 32
+"""Tree nodes entered at once without a result, after which others run."""
+
+_PASSED_EFFORT = 160
+
 
 class Cursor(Protocol[T_co]):
-    def advance(self, reader: NodeReader) -> Sequence[T_co]: ...
+    def advance(self, reader: NodeReader) -> Sequence[T_co] | None: ...
 
 
 class Results(Generic[T]):
@@ -79,12 +84,16 @@ class Results(Generic[T]):
 
     async def __anext__(self) -> T:
         """Raises: CorruptTree, HistoryReplaced."""
-        if not self._ready:
+        while not self._ready:
             self._tree.check_fork(self._fork)
             may_ask = self._ask is not None and self._since_asked >= ASK_EVERY
             group = await self._tree.read(
                 self._cursor.advance, self._counter, self._ask_peers if may_ask else None
             )
+            if group is None:
+                self._tree.effort += _PASSED_EFFORT
+                await self._tree.pause()
+                continue
             if not group:
                 raise StopAsyncIteration
             self._since_asked += len(group)
@@ -181,7 +190,7 @@ class RangeCursor(Generic[T]):
         self._leaf_depth = 0  # all leaves have the same; 0 until one was met
         self.last_key: bytes | None = None
 
-    def advance(self, reader: NodeReader) -> Sequence[T]:
+    def advance(self, reader: NodeReader) -> Sequence[T] | None:
         if self._left == 0:
             return ()
         if self._frames is None:
@@ -189,9 +198,9 @@ class RangeCursor(Generic[T]):
         if not self._planned:
             self._read.clear()
             self._planned = self._plan(reader, self._frames)
-            self._group = min(4 * self._group, MAX_GROUP)
             if not self._planned:
-                return ()
+                return None if self._frames else ()
+            self._group = min(4 * self._group, MAX_GROUP)
         planned, read = self._planned, self._read
         missing = [seq for seq in planned if read.get(seq) is None]
         read.update(zip(missing, reader.blocks(missing), strict=True))
@@ -277,7 +286,8 @@ class RangeCursor(Generic[T]):
         """Seqs of the next entries, about a group of them; empty at the end of the range."""
         planned: list[int] = []
         wanted = self._group if self._left is None else min(self._group, self._left)
-        while frames and len(planned) < wanted:
+        entered = 0
+        while frames and len(planned) < wanted and (planned or entered < MAX_PASSED):
             frame = frames[-1]
             position = frame.position
             place = position >> 1
@@ -298,6 +308,7 @@ class RangeCursor(Generic[T]):
             elif self._since and _seq(frame.children[place]) < self._since:
                 frame.position += self._step
             else:
+                entered += 1
                 try:
                     planned += self._enter(reader, frames, wanted - len(planned))
                 except BlocksNeeded:

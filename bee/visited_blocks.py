@@ -153,7 +153,8 @@ class Visit:
         cursor = DiffCursor(*roots, _key_range(request.range), lambda _left, _right: None)
         while True:
             try:
-                if not cursor.advance(scout):
+                found = cursor.advance(scout)
+                if found is not None and not found:
                     return
             except BlocksNeeded:
                 if self._effort < TURN_EFFORT:

@@ -67,10 +67,11 @@ class _SharedRange:
         self.is_done = False
 
     def extend(self, reader: NodeReader) -> None:
-        """Find at least one more, unless it is done. Raises: BlocksNeeded, CorruptTree."""
+        """Find more, perhaps, if it is not done. Raises: BlocksNeeded, CorruptTree."""
         more = self._cursor.advance(reader)
-        self.is_done = not more
-        self.found += more
+        if more is not None:
+            self.is_done = not more
+            self.found += more
 
 
 class _WatchCursor(Generic[T]):
@@ -93,7 +94,7 @@ class _WatchCursor(Generic[T]):
         self._position = 0
         self._alone: DiffCursor[T] | None = None
 
-    def advance(self, reader: NodeReader) -> Sequence[T]:
+    def advance(self, reader: NodeReader) -> Sequence[T] | None:
         if self._alone is not None:
             return self._alone.advance(reader)
         shared, is_past = self._shared, self._range.is_past
@@ -106,6 +107,8 @@ class _WatchCursor(Generic[T]):
                     self._alone = self._rest()
                     return self._alone.advance(reader)
                 shared.extend(reader)
+                if self._position == len(shared.found) and not shared.is_done:
+                    return None
             try:
                 for found in shared.found[self._position : self._position + MAX_GROUP]:
                     if is_past is not None and is_past(found.key):

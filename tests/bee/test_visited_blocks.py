@@ -1,4 +1,7 @@
-"""Reads of peers are walked in turns, between which others run, and none of them takes for ever."""
+"""Reads of peers, and ours of their bees, go in turns between which others run.
+
+None of them takes for ever.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import trio
 
-from bee import Bee
+from bee import Bee, Version
 from bee.extension import NAME
 from bee.extension_messages import DiffRequest, IteratorRequest, KeysRequest, Request
 from bee.hints import MAX_HINTS_PER_REQUEST
@@ -30,10 +33,15 @@ class TurnLog(BeeLog):
         super().__init__()
         self.turns = [0]
         self.when_paused: Callable[[], None] = lambda: None
+        self.when_waited_for: Callable[[], None] = lambda: None
 
     def get_local(self, index: int) -> bytes | None:
         self.turns[-1] += 1
         return super().get_local(index)
+
+    async def wait_change(self, length: int, fork: int) -> None:
+        self.when_waited_for()
+        await super().wait_change(length, fork)
 
     async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
         await super().write_local(rows)
@@ -91,8 +99,8 @@ async def test_a_walk_whose_log_is_truncated_meanwhile_is_answered_with_nothing(
     assert await ask(log, IteratorRequest(log.length, gte=b"00100", lt=b"02950")) == []
 
 
-async def test_two_large_versions_that_do_not_differ_are_not_compared_for_ever() -> None:
-    """Each node read passes all others of its block: 16,384 of them took half a minute."""
+def full_of_nodes() -> TurnLog:
+    """Each node that is read passes all others of its block: 16,384 of them took half a minute."""
     nodes = BRANCHES**4
     log = TurnLog()
     log.append_nowait([HEADER, leaf(1)])
@@ -102,6 +110,29 @@ async def test_two_large_versions_that_do_not_differ_are_not_compared_for_ever()
             ([1] * (BRANCHES - 1), below if below[-1][1] < nodes else []) for below in children
         ]
         log.append_nowait([block(levels, b"key-%d" % seq)])
+    return log
+
+
+async def test_others_run_while_we_find_nothing_in_a_large_bee() -> None:
+    """A member of a mesh could stop those who follow it by one block of 200 KB."""
+    log = full_of_nodes()
+    bee = Bee(log)
+    assert [entry async for entry in bee.range(since=2)] == []
+    assert [each async for each in bee.diff(3)] == []
+    with (
+        trio.fail_after(60),
+        bee.watch(since=Version(3, 0)) as watch,
+        trio.CancelScope() as looking,
+    ):
+        log.when_waited_for = looking.cancel
+        await watch.__anext__()
+    assert watch.version == (4, 0)
+    assert sum(log.turns) > 3 * BRANCHES**3
+    assert max(log.turns) < AT_ONCE
+
+
+async def test_two_large_versions_that_do_not_differ_are_not_compared_for_ever() -> None:
+    log = full_of_nodes()
     with trio.fail_after(60):
         assert await ask(log, DiffRequest(3, IteratorRequest(4), push_from=1)) == [3, 2]
     assert max(log.turns) < 16
