@@ -133,7 +133,7 @@ class _Reader:
                 text = await self._socket.receive()
             # Time in which we did not read does not count.
             self._listened_seconds += trio.current_time() - started
-            if self._listened_seconds >= QUIET_SECONDS:
+            if scope.cancelled_caught or self._listened_seconds >= QUIET_SECONDS:
                 self._listened_seconds = 0.0
                 heard = self._socket.bytes_received - self._heard_bytes
                 await self._link.listened(is_quiet=heard <= QUIET_BYTES)

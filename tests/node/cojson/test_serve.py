@@ -249,6 +249,19 @@ async def test_a_client_that_claims_more_and_falls_silent_is_asked_for_it(
         assert asked not in await client.messages()
 
 
+async def test_a_while_is_over_though_its_parts_do_not_add_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    autojump_clock.jump(2**30 - 2 + 2**-23)  # from 2**30 on, steps of 2**-23 are rounded to none
+    async with open_client() as (_, client, _):
+        client.say(encode_message(Load(FREE.id, free(2).known_state)))
+        await client.messages()
+        await trio.sleep_until(2**30 - 1)
+        client.say("")
+        await trio.sleep(3 * QUIET_SECONDS)
+        assert await client.messages() == [Load(FREE.id, NOTHING)]
+
+
 async def test_who_is_left_unread_is_not_silent(autojump_clock: trio.testing.MockClock) -> None:
     async with open_paced(Pace(), Pace(), Pace(60.0)) as (_, client, _):
         client.say(encode_message(Load(FREE.id, free(2).known_state)))
