@@ -13,12 +13,13 @@ from dataclasses import replace
 from hypercore import log
 from hypercore.crypto import KeyPair
 from hypercore.encoding import MAX_UINT
-from hypercore.flat_tree import full_roots
+from hypercore.flat_tree import TreeIndex, full_roots, sibling
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, leaf_node, parent_node
 from hypercore.verifier import Verifier
 
+BLOCK = b"the one that is there"
 LENGTHS = (1, 10, 100, 2**16 + 1, 2**26 + 1, 2**32 + 7, 2**40, 2**45, 2**45 + 3, MAX_UINT // 2)
 SIZES = (0, 1, 2**30, 2**40)
 _UNREADABLE = ((2**52, 1), (MAX_UINT, 1), (10, MAX_UINT))
@@ -39,13 +40,25 @@ class HostileWriter:
         return self._verifier.sign(head, self._key_pair)
 
     def claim(self, length: int, size: int = 1, fork: int = 0, salt: int = 0) -> Changeset:
-        """A head of so many blocks, in place of whatever there was; each root of that `size`."""
-        roots = [
-            MerkleNode(index, size, (2 * index + salt).to_bytes(32)) for index in full_roots(length)
-        ]
+        """A head of so many blocks, in place of whatever there was, with the first one of them.
+
+        `size` is that of each root but the first, and of all that the first is made of.
+        """
+
+        def node_at(index: TreeIndex) -> MerkleNode:
+            return MerkleNode(index, size, (2 * index + salt).to_bytes(32))
+
+        first, *others = full_roots(length)
+        top = leaf_node(0, BLOCK)
+        nodes = [top]
+        while top.index != first:
+            other = node_at(sibling(top.index))
+            top = parent_node(top, other)
+            nodes += [other, top]
+        roots = [top, *map(node_at, others)]
         head = Head(fork, length, sum(root.size for root in roots), tuple(roots))
         head = replace(head, signature=self.sign(head))
-        return Changeset(head, roots, [], self.manifest, truncated_to=0)
+        return Changeset(head, [*nodes, *roots], [(0, BLOCK)], self.manifest, truncated_to=0)
 
     def grow(self, head: Head) -> Changeset:
         """Real blocks, also large ones, after what is not there."""
