@@ -323,7 +323,7 @@ def _patience(seconds: float, core: Core) -> Iterator[None]:
             yield
     except trio.TooSlowError as error:
         peers = len(core.replication.peers)
-        asked = f"{peers} connected peers" if peers else "no connected peer"
+        asked = f"none of {peers} connected peers" if peers else "no connected peer"
         raise VerbError(
             ExitCode.TIMEOUT, f"{asked} gave what is missing here: connect one that holds it"
         ) from error

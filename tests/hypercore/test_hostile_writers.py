@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,11 @@ USES: dict[str, Callable[[Core], Awaitable[object]]] = {
 async def test_whatever_it_signs_and_whoever_reads(
     use: str, theirs: Core, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
+    writer = HostileWriter(KEY_PAIR)
     async with open_corestore(tmp_path, durability=Durability.OS) as store:
         copy = await store.get(key=theirs.key)
         with unharmed():
-            for changes in HostileWriter(KEY_PAIR).absurdities():
+            for changes in chain(writer.unreadable(), writer.absurdities()):
                 await theirs.commit_pieces([changes])
                 async with replicating(theirs, copy):
                     await trio.testing.wait_all_tasks_blocked()

@@ -23,7 +23,7 @@ BLOCK = b"the one that is there"
 LENGTHS = (1, 10, 100, 2**16 + 1, 2**26 + 1, 2**32 + 7, 2**40, 2**45, 2**45 + 3, MAX_UINT // 2)
 SIZES = (0, 1, 2**30, 2**40)
 _UNREADABLE = ((2**52, 1), (MAX_UINT, 1), (10, MAX_UINT))
-"""Lengths, and sizes of roots, that no encoding has room for: nobody takes them."""
+"""Lengths, and sizes of roots, that no encoding has room for."""
 
 
 class HostileWriter:
@@ -65,10 +65,13 @@ class HostileWriter:
         sizes = self._random.choice(([0], [1, 100, 1000], [4 << 20]))
         return log.append(head, [bytes(size) for size in sizes], self.sign)
 
-    def absurdities(self) -> Iterator[Changeset]:
-        """Each length with some size, fork after fork."""
+    def unreadable(self) -> Iterator[Changeset]:
+        """What nobody takes."""
         for fork, (length, size) in enumerate(_UNREADABLE):
             yield self.claim(length, size, fork)
+
+    def absurdities(self) -> Iterator[Changeset]:
+        """Each length with some size, fork after fork."""
         for fork, length in enumerate(LENGTHS, len(_UNREADABLE)):
             yield self.claim(length, self._random.choice(SIZES), fork)
 
