@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from itertools import cycle
+from itertools import chain, cycle, repeat
 from typing import Protocol
 
 import trio
@@ -58,6 +58,7 @@ from swarm.io.channel import Channel
 from swarm.io.mux import MuxHandle
 from tests.node.mesh import samples
 from tests.support.forked_logs import fork_proof
+from tests.support.hostile_writers import HostileWriter
 from tests.support.trees import MANIFEST
 
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
@@ -65,6 +66,7 @@ KEYS = KeyPair.from_seed(b"the liar's data core, 32 bytes..")
 DATA_KEY = Manifest.single_signer(KEYS.public_key).key
 LENGTH = 1000
 _BATCH = 16
+_HEAD_SECONDS = 0.1
 _ENDINGS = (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError)
 
 
@@ -257,6 +259,23 @@ async def show_an_old_head(mux: MuxHandle, channel: Channel) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def sign_absurdly(mux: MuxHandle, channel: Channel) -> None:
+    """Announce values, and show a new head all the time, of next to no block."""
+    writer = HostileWriter(KEYS)
+    count = _Counting(8)
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        core = await store.get(key=writer.key)
+        nursery.start_soon(store.replicate, mux)
+        nursery.start_soon(_drain, channel, nursery.cancel_scope)
+        with suppress(*_ENDINGS):
+            for changes in chain(writer.absurdities(), repeat(writer.claim(LENGTH, fork=2**40))):
+                await core.commit_pieces([changes])
+                for number, payload in count.updates():
+                    channel.send(number, payload)
+                await trio.sleep(_HEAD_SECONDS)
+        nursery.cancel_scope.cancel()
+
+
 async def _serve_log(mux: MuxHandle, is_wrong: bool) -> None:
     """A log of our own; its blocks are not what was signed, if `is_wrong`."""
     async with open_corestore(None) as store:
@@ -341,6 +360,7 @@ KINDS: dict[str, Hostile] = {
     "values without end that it has not": announce_and_have_not,
     "wrong proofs": prove_wrongly,
     "old heads": show_an_old_head,
+    "heads of anything": sign_absurdly,
     "updates": partial(_pour, next_batch=_UPDATES),
     "queries": partial(_pour, next_batch=_QUERIES),
     "questions about what is not there": ask_without_end,

@@ -33,6 +33,7 @@ QUICK = {
     "claims, and then nothing": "its log cannot be read",
     "wrong proofs": "core",
     "old heads": "its log cannot be read",
+    "heads of anything": "its log cannot be read",
     "interest": "say nothing",
     "interest that turns": "what it follows",
     "messages that nobody knows": "nobody knows",
@@ -42,7 +43,7 @@ QUICK = {
 """By what is done, what is said about it. Floods take seconds of work, and never let a clock jump
 that waits for everybody to be idle: the campaign has them."""
 
-STALLS = {"claims, and then nothing", "old heads"}
+STALLS = {"claims, and then nothing", "old heads", "heads of anything"}
 """A line that carries nothing looks like that, too: these may come back once."""
 
 
