@@ -88,7 +88,7 @@ async def test_a_node_that_mirrors_it_goes_on(tmp_path: Path) -> None:
             await perform(node, RemoveMirror(KEY))
             await perform(node, AddMirror(encode_id(honest.key), peers=(address,)))
             await wait_complete(node, 100)
-        with pytest.raises(VerbError, match="none of . connected peers") as raised:
+        with pytest.raises(VerbError, match=r"none of \d connected peers") as raised:
             async for _ in node.perform(CoreGet(KEY, 1, PATIENCE_SECONDS)):
                 pass
         assert raised.value.code == ExitCode.TIMEOUT
