@@ -33,6 +33,7 @@ from node.cojson.host_options import HostOptions
 from node.cojson.room import Room, run_with_room
 from node.config import Config
 from node.disk_guard import DiskLimits, open_disk_guard
+from node.errors import ConfigError
 from node.identity import load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.keeping import open_keeper
@@ -177,6 +178,12 @@ def _prepare(config: Config) -> _Self:
     joining = parse_joins(config.join)
     admin_token = choose_token(config.admin_token_file)
     stored = load_membership(config.mesh_path)
+    if stored is not None and config.has_mesh and not config.corestore_path.is_dir():
+        # Its members would take what it has in a new store for all that it has.
+        raise ConfigError(
+            f"{config.data} has the keys of a node, and its store {config.corestore_path} is not "
+            f"there: is it on a disk that is not mounted? To begin with an empty one, make that"
+        )
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = load_or_create_identity(config.key_path, passphrase)
@@ -191,6 +198,7 @@ def _prepare(config: Config) -> _Self:
         is_encrypted=config.mesh_encrypted,
         unix_seconds=time.time(),
     )
+    config.corestore_path.mkdir(exist_ok=True, mode=0o700)
     if membership != stored:
         save_membership(config.mesh_path, membership)
     policy = load_policy(config.policy_path, config.replicate)

@@ -89,6 +89,20 @@ async def test_first_start_makes_keys_and_the_second_finds_them(tmp_path: Path) 
         assert (node.id, node.key, mesh_of(node).membership.key) == first
 
 
+async def test_a_store_that_is_gone_is_missed(tmp_path: Path) -> None:
+    """A volume that is not mounted, as a rule: begun anew the node would be another one."""
+    async with open_node(config(tmp_path)) as node:
+        key = node.id
+    (tmp_path / "corestore").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="corestore is not there: is it on a"):
+        async with open_node(config(tmp_path)):
+            pass
+    assert not (tmp_path / "corestore").exists()
+    (tmp_path / "corestore").mkdir()
+    async with open_node(config(tmp_path)) as node:
+        assert node.id == key
+
+
 async def test_one_node_per_directory(tmp_path: Path) -> None:
     async with open_node(config(tmp_path)) as node:
         with pytest.raises(StoreLocked, match="in use"):
