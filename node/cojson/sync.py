@@ -436,7 +436,7 @@ class SyncEngine:
         if view is None:
             return None
         entry = self._state.values.use(co_id)
-        if entry is None:
+        if entry is None or entry.phase is Phase.LOADING:
             return Pull(view.optimistic, None)
         if view.lacks(entry.durable):
             return Pull(view.optimistic, entry.durable)

@@ -231,6 +231,24 @@ def test_loads_wait_for_the_store(full: EngineShell) -> None:
     assert ids(again.take("b")) == ids(again.take("c")) == [ANN.account_id, GROUP.id, MAP.id]
 
 
+def test_who_takes_a_value_while_it_is_read_for_another_gets_it(shell: EngineShell) -> None:
+    shell.client("a")
+    shell.say("a", free(2))
+    shell.commit()
+    again = EngineShell(shell.disk)
+    again.client("b")
+    again.say("b", Load(FREE.id, NOTHING))
+    for _ in range(3):
+        again.engine.begin_round()
+    again.engine.forget_unused(1)
+    again.holds_reads = True
+    again.client("c")
+    again.say("c", Load(FREE.id, NOTHING))
+    assert again.take("b") == [free(2)]
+    again.answer_reads()
+    assert again.take("c") == [free(2)]
+
+
 def test_a_client_that_left_while_the_store_was_read_is_forgotten(full: EngineShell) -> None:
     again = EngineShell(full.disk)
     again.holds_reads = True
