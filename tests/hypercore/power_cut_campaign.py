@@ -77,11 +77,17 @@ async def verify(path: Path, report: Report) -> Promises:
 
 
 def write(
-    library: Path, directory: Path, trace: Path, durability: str, seed: str, changes: int
+    library: Path,
+    directory: Path,
+    trace: Path,
+    durability: str,
+    seed: str,
+    changes: int,
+    writer: str = "power_cut_writer",
 ) -> list[Record]:
     """One traced child, until it ends."""
     path = directory / "store"
-    command = [sys.executable, "-m", "tests.support.power_cut_writer", str(path), durability]
+    command = [sys.executable, "-m", f"tests.support.{writer}", str(path), durability]
     subprocess.run(
         [*command, seed, str(changes)],
         check=True,

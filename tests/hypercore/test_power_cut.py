@@ -1,6 +1,7 @@
 """What a power cut leaves opens and has all that was acknowledged.
 
-Longer: `python -m tests.hypercore.power_cut_campaign --states 10000`.
+Longer: `python -m tests.hypercore.power_cut_campaign --states 10000`, and the same with
+`told_heads_campaign`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hypercore.power_cut_campaign import Campaign
+from tests.hypercore.told_heads_campaign import campaign as listen
 from tests.support.crash_states import Disk, Survival
 from tests.support.power_cut import Kind, Record
 
@@ -28,6 +30,16 @@ def test_a_power_cut_loses_nothing_acknowledged(
     assert report.acknowledged > 5 * states
     assert report.unsynced > states / 2
     assert report.longest_open_seconds < 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", ["commit", "group(2)"])
+def test_a_power_cut_contradicts_no_head_that_a_peer_was_told(
+    tmp_path: Path, durability: str
+) -> None:
+    report = listen(tmp_path, durability, seed=1, states=80)
+    assert report.wrong == []
+    assert report.told > 10 * report.states
 
 
 def records_of(path: Path) -> list[Record]:

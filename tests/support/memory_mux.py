@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -48,6 +48,7 @@ class MemoryChannel:
             self.other.arrive([(message_type, payload)])
 
     def arrive(self, messages: Sequence[Message]) -> None:
+        self._mux.note(messages)
         self._inbox += messages
         self._wake()
 
@@ -105,6 +106,8 @@ class MemoryMux:
         self._opening: dict[Key, tuple[MemoryChannel, bytes, trio.Event, Sequence[Message]]] = {}
         self._open: list[MemoryChannel] = []
         self.expected: set[Key] = set()
+        self.note: Callable[[Sequence[Message]], None] = lambda _: None
+        """Told at once what comes in, before anybody reads it."""
 
     async def open_channel(
         self,
