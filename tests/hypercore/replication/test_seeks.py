@@ -92,7 +92,8 @@ def test_a_search_far_behind_all_that_is_known_of_a_peer_block_by_block() -> Non
     node.replicator.receive(peer, [(MessageType.SYNC, sync.encode())], 0.0)
     has_all = Range(0, far + 2**33)
     node.replicator.receive(peer, [(MessageType.RANGE, has_all.encode())], 0.0)
-    (asked,) = node.replicator.start_seek(Seek(150, 0), 0.0)
+    offset = node.log.head.roots[0].size + 50
+    (asked,) = node.replicator.start_seek(Seek(offset, 0), 0.0)
     assert isinstance(asked, Transmit)
     ((kind, payload),) = asked.messages
     assert kind == MessageType.REQUEST
