@@ -40,10 +40,10 @@ class DurableLength:
         one counts until then, though both begin with the same blocks.
         """
         self._pending.clear()
-        self.note(length, sequence, 0)
+        self.note(length, sequence, -1)
 
     def of(self, length: int) -> int:
-        """How many blocks are durable of a log that has `length` of them."""
+        """How many blocks are durable of a log that has `length` of them; -1: not even its fork."""
         pending = self._pending
         if not pending:
             return length

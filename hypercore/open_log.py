@@ -287,7 +287,7 @@ class OpenLog:
         if not self.is_writable:
             raise NotWritable("only the writer knows that nobody needs tree nodes any more")
         log = self.log
-        length = log.durable_length
+        length = max(0, log.durable_length)
         known = {*lengths, *(peer.length for peer in self.replication.peers)}
         count = 0
         tops: list[int] = []
@@ -397,7 +397,7 @@ class OpenLog:
             length=log.head.length,
             byte_length=self.byte_length(log.head),
             contiguous_length=log.contiguous_length,
-            durable_length=log.durable_length,
+            durable_length=max(0, log.durable_length),
             fork=log.head.fork,
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),

@@ -113,7 +113,7 @@ class ReadableCore:
     @property
     def durable_length(self) -> int:
         """What may be told to others; see `StoredLog.durable_length`."""
-        return self._log.durable_length
+        return max(0, self._log.durable_length)
 
     @property
     def storage(self) -> Storage:

@@ -140,6 +140,7 @@ class StoredLog:
     def durable_length(self) -> int:
         """How much of our own log survives what the store's durability promises.
 
+        -1 while not even its fork does: a cut to no blocks at all has to be durable, too.
         Of a log that others write it is the length: what is lost can be fetched again, and
         nobody signs another history in its place.
         """

@@ -35,7 +35,10 @@ class ReplicatedLog(Protocol):
 
     @property
     def durable_length(self) -> int:
-        """What the disk has of `head`; where nobody syncs on purpose, `head.length`."""
+        """What the disk has of `head`; where nobody syncs on purpose, `head.length`.
+
+        -1 while it has not even the head's fork.
+        """
         ...
 
     @property

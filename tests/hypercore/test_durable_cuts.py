@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
@@ -10,8 +10,10 @@ import trio.testing
 
 from hypercore import Core, open_corestore
 from hypercore.corestore import corestore_on
+from hypercore.replication.messages import PROTOCOL, MessageType, Sync
 from hypercore.storage import WriteBatch
 from hypercore.storage.memory import MemoryStorage
+from tests.support.memory_mux import Message, memory_mux_pair
 from tests.support.replicated_logs import reader, writer
 from tests.support.replicating_cores import replicating
 from tests.support.replicator_pair import Channel, Node, settle
@@ -107,6 +109,38 @@ async def test_peers_hear_of_a_cut_when_the_disk_has_it(
             assert copy.fork == 1
             if appended:
                 assert await copy.get(50) == b"new"
+
+
+async def test_peers_hear_of_a_cut_to_nothing_when_the_disk_has_it(
+    core: Core, disk: SlowDisk
+) -> None:
+    """A power cut would bring the old fork back, and the next one be told of twice."""
+    told: list[tuple[int, int]] = []
+
+    def note(messages: Sequence[Message]) -> None:
+        for kind, payload in messages:
+            if kind == MessageType.SYNC:
+                sync = Sync.decode(payload)
+                told.append((sync.fork, sync.length))
+
+    async with open_corestore(None) as store, trio.open_nursery() as nursery:
+        copy = await store.get(key=core.key)
+        near, far = memory_mux_pair()
+        far.note = note
+        for mux, end in ((near, core), (far, copy)):
+            mux.expected.add((PROTOCOL, core.discovery_key))
+            nursery.start_soon(end.serve, mux)
+        await copy.wait_length(100)
+        nursery.start_soon(core.truncate, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(core.append, b"new")
+        await trio.testing.wait_all_tasks_blocked()
+        assert {fork for fork, _ in told} == {0}
+        assert (core.durable_length, core.info().durable_length) == (0, 0)
+        disk.sync()
+        await copy.wait_change(100, 0)
+        assert (copy.fork, copy.length) == (1, 1)
+        nursery.cancel_scope.cancel()
 
 
 def test_who_asked_of_the_old_history_meanwhile_is_not_blamed() -> None:

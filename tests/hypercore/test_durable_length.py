@@ -51,12 +51,24 @@ def test_nothing_of_a_log_that_was_cut_is_durable_before_the_cut_is() -> None:
     durable.note_cut(4, 2)
     durable.note(7, 3, 4)
     storage.synced = 1
-    assert durable.of(7) == 0
+    assert durable.of(7) == -1
     assert [durable.sequence_of(length) for length in (4, 5)] == [2, 3]
     storage.synced = 2
     assert durable.of(7) == 4
     storage.synced = 3
     assert durable.of(7) == 7
+
+
+def test_a_cut_to_nothing_has_to_be_durable_too() -> None:
+    storage = SlowStorage()
+    durable = DurableLength(storage)
+    durable.note_cut(0, 2)
+    assert durable.of(0) == -1
+    durable.note(3, 3, 0)
+    storage.synced = 1
+    assert durable.of(3) == -1
+    storage.synced = 2
+    assert durable.of(3) == 0
 
 
 def test_a_cut_counts_at_once_while_nothing_waits_for_the_disk() -> None:

@@ -74,7 +74,7 @@ class MemoryLog:
                 self.verifier = Verifier(self.key, changes.manifest)
             if changes.head is not None:
                 if changes.head.fork != self.head.fork:
-                    self.durable_length = 0
+                    self.durable_length = -1
                 self.head = changes.head
         if not self.is_lazy:
             self.make_durable()
