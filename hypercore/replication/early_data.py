@@ -17,7 +17,6 @@ namespace and the core's key, keyed with the handshake hash; the nonce is random
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from nacl.bindings import (
@@ -31,8 +30,7 @@ from nacl.exceptions import CryptoError
 from hypercore.crypto import Entropy, blake2b, namespace
 from hypercore.encoding import DecodeError, Reader, encode_string
 from hypercore.replication.channel import Link
-from hypercore.replication.messages import Extension, MessageType, Sync
-from hypercore.replication.peer_handle import Greeting
+from hypercore.replication.messages import Sync
 
 NAME = "beemesh/early"
 
@@ -77,17 +75,6 @@ class EarlyData(NamedTuple):
             return cls(reader.string(), reader.rest())
         except (CryptoError, DecodeError):
             return None
-
-
-def early_messages(
-    greetings: Iterable[Greeting], link: Link, key: bytes, entropy: Entropy
-) -> list[tuple[int, bytes]]:
-    """What goes behind the open of an end that has nothing of the core `key`."""
-    sealed = [
-        EarlyData(greeting.name, greeting.payload).seal(link, key, entropy)
-        for greeting in greetings
-    ]
-    return [(MessageType.EXTENSION, Extension(NAME, data).encode()) for data in sealed]
 
 
 def _secret(link: Link, key: bytes, *, is_initiator: bool) -> bytes:

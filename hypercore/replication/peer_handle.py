@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from hypercore.replication.channel import Link
@@ -102,16 +101,3 @@ ExtensionNote = Callable[[bytes, PeerHandle], bool]
 
 It is to be quick: the connection waits for it.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What every peer is sent for a while."""
-
-    name: str
-    payload: bytes
-    pushes: int
-
-    def send(self, peer: PeerHandle) -> None:
-        peer.allow_pushes(self.pushes)
-        peer.send_extension(self.name, self.payload)

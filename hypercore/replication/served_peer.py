@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -62,6 +62,14 @@ class ServedPeer:
         self._processor_time = processor_time
         self.clock: Clock = trio.current_time
         self.effort = Effort(trio.current_time())
+
+    def send(self, messages: Iterable[tuple[int, bytes]]) -> None:
+        send = self.channel.send
+        try:
+            for message_type, payload in messages:
+                send(message_type, payload)
+        except trio.ClosedResourceError:
+            pass  # closed for a broken disk; `serve` is about to say so
 
     def note_effort(self, started: float, idle_bytes: int = 0) -> None:
         """Something was done for the peer since `clock` said so; so many bytes were in no block."""

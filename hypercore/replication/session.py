@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -13,12 +13,14 @@ import trio
 from hypercore.crypto import Entropy, system_entropy
 from hypercore.errors import StorageError
 from hypercore.fork_proof import ForkProof
+from hypercore.replication.arrivals import Arrivals
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
 from hypercore.replication.early_data import NAME as EARLY_DATA
-from hypercore.replication.early_data import NOTHING_HERE, EarlyData, early_messages
+from hypercore.replication.early_data import NOTHING_HERE
 from hypercore.replication.extensions import ExtensionHandlers
+from hypercore.replication.greetings import Greeting, Greetings
 from hypercore.replication.log_channel import capability_fault, open_log_channel
 from hypercore.replication.messages import MessageType
 from hypercore.replication.outputs import (
@@ -29,12 +31,13 @@ from hypercore.replication.outputs import (
     Output,
     Transmit,
 )
-from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, Greeting, PeerHandle
+from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
 from hypercore.replication.refusals import Refusals
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.replicator import Replicator
 from hypercore.replication.report import report_replication
+from hypercore.replication.resting import Resting
 from hypercore.replication.seeks import Seek
 from hypercore.replication.served_peer import ServedPeer
 from hypercore.replication.settings import ReplicationSettings
@@ -56,21 +59,18 @@ class CoreReplication:
     def __init__(self, log: ReplicatedLog, entropy: Entropy = system_entropy) -> None:
         """`entropy` makes the order of downloads in random order."""
         self._log = log
-        self._entropy = entropy
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._served: dict[RemotePeer, ServedPeer] = {}
         self._handlers = ExtensionHandlers()
-        self._greetings: list[Greeting] = []
-        self._opening = 0
-        self._finding = 0
-        self._had_peers = False
-        self._resting: dict[Multiplexer, trio.Event] = {}
+        self._greetings = Greetings(log, entropy)
+        self._resting = Resting()
         self.refusals = Refusals()
         """Why channels with these remotes were ended, the last time that they broke a rule."""
         self.departures = Departures()
         """Who has gone, for who has to know."""
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
+        self._arrivals = Arrivals(self.activity)
 
     # --- what the core asks for ----------------------------------------------------------------
 
@@ -124,13 +124,11 @@ class CoreReplication:
         """
         self._act(self._replicator.set_active(is_active, trio.current_time()))
         if is_active:
-            for event in self._resting.values():
-                event.set()
+            self._resting.wake_all()
 
     def remote_opened(self, mux: Multiplexer) -> None:
         """The remote wants the channel that was closed as idle: open it again."""
-        if mux in self._resting:
-            self._resting[mux].set()
+        self._resting.wake(mux)
 
     @contextmanager
     def greeting(self, name: str, payload: bytes, pushes: int) -> Iterator[None]:
@@ -139,23 +137,14 @@ class CoreReplication:
         It asks for blocks: so many of them each of these peers may send without a request.
         """
         greeting = Greeting(name, payload, pushes)
-        self._greetings.append(greeting)
-        try:
+        with self._greetings.saying(greeting):
             for handle in self.peers:
                 greeting.send(handle)
             yield
-        finally:
-            self._greetings.remove(greeting)
 
-    @contextmanager
-    def finding_peers(self) -> Iterator[None]:
+    def finding_peers(self) -> AbstractContextManager[None]:
         """While in this block somebody looks for peers: `wait_update` waits for the first one."""
-        self._finding += 1
-        try:
-            yield
-        finally:
-            self._finding -= 1
-            self._notify()
+        return self._arrivals.finding()
 
     def start_seek(self, seek: Seek) -> None:
         """Search for the block at a byte offset; `activity` is woken when it may be found."""
@@ -195,8 +184,7 @@ class CoreReplication:
         with ExitStack() as stack:
             is_expecting = False
             while (self._log.head.length, self._log.head.fork) == (length, fork):
-                is_finding = self._finding > 0 and not self._had_peers
-                if not is_finding and not self._opening and not self._replicator.is_behind:
+                if not self._arrivals.is_awaited and not self._replicator.is_behind:
                     return False
                 if not is_expecting:
                     is_expecting = True
@@ -220,7 +208,7 @@ class CoreReplication:
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
-        return not self._opening and self._replicator.nobody_has(index)
+        return not self._arrivals.is_opening and self._replicator.nobody_has(index)
 
     def is_lost(self, index: int, keeper: bytes) -> bool:
         """Whether the remote that must have the block if anybody has it, and all others, lack it.
@@ -238,7 +226,7 @@ class CoreReplication:
 
     @property
     def has_reachable_peers(self) -> bool:
-        return bool(self._served) or self._opening > 0
+        return bool(self._served) or self._arrivals.is_opening
 
     @property
     def peers(self) -> tuple[PeerHandle, ...]:
@@ -314,11 +302,7 @@ class CoreReplication:
         """True when the channel is wanted again, by an inactive core or by its remote."""
         if self.is_active:
             return False
-        event = self._resting[mux] = trio.Event()
-        try:
-            await event.wait()
-        finally:
-            del self._resting[mux]
+        await self._resting.wait(mux)
         return True
 
     async def _serve_once(self, mux: Multiplexer) -> bool:
@@ -332,14 +316,12 @@ class CoreReplication:
             peer, outputs = self._replicator.add_peer(
                 channel.link.remote_public_key, channel.link.handshake_seconds
             )
-            self._had_peers = True
             served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
             self._served[peer] = served
-            self._notify()
+            self._arrivals.came()
             try:
                 self._carry_out(outputs)
-                for greeting in self._greetings:
-                    greeting.send(served.handle)
+                self._greetings.greet(served.handle)
                 channel.set_source(partial(self._take, served))
                 return await self._converse(served)
             finally:
@@ -352,15 +334,9 @@ class CoreReplication:
             channel.close()
 
     async def _open(self, mux: Multiplexer) -> MessageChannel | None:
-        self._opening += 1
-        try:
-            log = self._log
-            greetings = () if log.head.length else self._greetings
-            early = early_messages(greetings, mux.link, log.key, self._entropy)
-            return await open_log_channel(mux, log.key, log.discovery_key, early)
-        finally:
-            self._opening -= 1
-            self._notify()
+        with self._arrivals.opening():
+            early = self._greetings.early_messages(mux.link)
+            return await open_log_channel(mux, self._log.key, self._log.discovery_key, early)
 
     def _is_capable(self, channel: MessageChannel) -> bool:
         """Check the remote's capability; a wrong one ends the connection, as it does in JS."""
@@ -446,12 +422,7 @@ class CoreReplication:
                 continue
             match output:
                 case Transmit(_, messages):
-                    send = served.channel.send
-                    try:
-                        for message_type, payload in messages:
-                            send(message_type, payload)
-                    except trio.ClosedResourceError:
-                        pass  # closed for a broken disk; `serve` is about to say so
+                    served.send(messages)
                 case Answerable():
                     served.channel.wake_source()
                 case ExtensionReceived(_, name, payload):
@@ -468,8 +439,8 @@ class CoreReplication:
 
     def _receive_extension(self, served: ServedPeer, name: str, payload: bytes) -> None:
         if name == EARLY_DATA:
-            early = EarlyData.unseal(payload, served.handle.link, self._log.key)
-            if early is None or served.peer.sync not in (None, NOTHING_HERE):
+            early = self._greetings.heard_early(payload, served.peer, served.handle.link)
+            if early is None:
                 return
             name, payload = early
             sync = (MessageType.SYNC, NOTHING_HERE.encode())
