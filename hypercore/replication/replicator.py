@@ -8,45 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hypercore.encoding import DecodeError
-from hypercore.errors import InvalidProof, InvalidSignature, MalformedMessage
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.activity import Activity
 from hypercore.replication.announcements import Announcer, runs_of
-from hypercore.replication.conflicts import REPORT, Conflicts
+from hypercore.replication.conflicts import Conflicts
 from hypercore.replication.demand import Priority
 from hypercore.replication.downloads import Downloads
 from hypercore.replication.hotswap import Recheck
 from hypercore.replication.intake import Intake
-from hypercore.replication.messages import (
-    Cancel,
-    Extension,
-    HaveBits,
-    MessageType,
-    NoData,
-    Range,
-    Sync,
-    Want,
-)
+from hypercore.replication.messages import Extension, MessageType
 from hypercore.replication.outputs import (
     AbortConnection,
     Answerable,
     EndChannel,
-    ExtensionReceived,
     Output,
     Transmit,
 )
 from hypercore.replication.pushes import PushQueues
+from hypercore.replication.reception import Reception
 from hypercore.replication.remote import RemotePeer, soonest_first
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.seeks import Seek
 from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.statistics import Counters, WireCounts
-from hypercore.replication.uploads import TooManyRequests, Uploads
-
-_DATA = int(MessageType.DATA)
-_REQUEST = int(MessageType.REQUEST)
-_TYPES = len(MessageType)
+from hypercore.replication.uploads import Uploads
 
 
 class Replicator:
@@ -61,6 +46,7 @@ class Replicator:
         self._announcer = Announcer(log)
         self._conflicts = Conflicts(log)
         self._downloads = Downloads(log, self._conflicts, seed)
+        self._reception = Reception(log, self._downloads, self._conflicts, self)
         self._activity = Activity()
         self._pushes = PushQueues(log)
         self._recheck = Recheck()
@@ -293,7 +279,7 @@ class Replicator:
         contiguous_before = peer.contiguous_length
         is_stored = False
         try:
-            outputs = self._receive_all(peer, messages, intake, now)
+            outputs = self._reception.take_in(peer, messages, intake, now)
             blocks = peer.counters.blocks_received - blocks_before
             if blocks:
                 peer.speed.answered(blocks, now)
@@ -332,39 +318,6 @@ class Replicator:
         if sync is not None and sync.fork == self._log.head.fork:
             self._log.note_remote_contiguous(peer.contiguous_length)
 
-    def _receive_all(
-        self, peer: RemotePeer, messages: Iterable[tuple[int, bytes]], intake: Intake, now: float
-    ) -> list[Output]:
-        """Take the messages in up to the first that ends the channel; its output is the last."""
-        outputs: list[Output] = []
-        received = peer.wire.received
-        try:
-            for message_type, payload in messages:
-                if message_type < _TYPES:
-                    received[message_type] += 1
-                if message_type == _DATA:
-                    self._downloads.receive_data(peer, payload, intake, now)
-                elif message_type == _REQUEST:
-                    peer.uploads.add(payload)
-                elif output := self._receive_other(peer, message_type, payload, now):
-                    outputs.append(output)
-                    if isinstance(output, EndChannel):
-                        return outputs
-            if peer.parked:
-                self._downloads.receive_parked(peer, intake)
-            if peer.suspicion is not None:
-                self._conflicts.settle(peer)
-        except DecodeError as error:
-            what = f"replication message: {error.reason}"
-            outputs.append(AbortConnection(peer, MalformedMessage(what, error.offset)))
-        except (InvalidProof, InvalidSignature, TooManyRequests) as error:
-            peer.counters.invalid_data += not isinstance(error, TooManyRequests)
-            if self._conflicts.probe(peer, error, now):
-                self._downloads.cancel_all(peer)
-            else:
-                outputs.append(EndChannel(peer, error))
-        return outputs
-
     def _commit(self, intake: Intake, *, has_blocks: bool) -> None:
         changesets = intake.changesets()
         if not changesets:
@@ -385,49 +338,6 @@ class Replicator:
             runs = runs_of(index for changes in changesets for index, _ in changes.blocks)
             for peer in self.peers:
                 self._announcer.have(peer, runs)
-
-    def _receive_other(
-        self, peer: RemotePeer, message_type: int, payload: bytes, now: float
-    ) -> Output | None:
-        length = self._log.head.length
-        match message_type:
-            case MessageType.SYNC:
-                return self._receive_sync(peer, Sync.decode(payload), now)
-            case MessageType.CANCEL:
-                peer.uploads.cancel(Cancel.decode(payload).request)
-            case MessageType.NO_DATA:
-                message = NoData.decode(payload)
-                if message.request == REPORT:
-                    self._conflicts.receive_no_data(peer)
-                self._downloads.receive_no_data(peer, message)
-            case MessageType.WANT:
-                want = Want.decode(payload)
-                if peer.received_wants.add(want):
-                    peer.uploads.add_want(want)
-            case MessageType.UNWANT:
-                peer.received_wants.remove(Want.decode(payload))
-            case MessageType.BITFIELD:
-                peer.receive_bits(HaveBits.decode(payload), length)
-            case MessageType.RANGE:
-                peer.receive_range(Range.decode(payload), length)
-            case MessageType.EXTENSION:
-                extension = Extension.decode(payload)
-                name = extension.name or peer.last_extension_received
-                peer.last_extension_received = name
-                return ExtensionReceived(peer, name, extension.payload)
-            case _:
-                pass  # a later version's: ignored, as unknown types are everywhere
-        return None
-
-    def _receive_sync(self, peer: RemotePeer, sync: Sync, now: float) -> Output | None:
-        before, peer.sync = peer.sync, sync
-        if not sync.allow_push:
-            peer.uploads.forget_pushes()
-        if before is not None and before.fork != sync.fork:
-            self._downloads.cancel_all(peer)
-        self._conflicts.tell(peer)
-        self._conflicts.compare(peer, now)
-        return None if sync.downloading or self.is_downloading else EndChannel(peer, None)
 
     # --- output ------------------------------------------------------------------------------
 
