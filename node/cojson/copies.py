@@ -146,7 +146,7 @@ class CopyGate:
         capped = KnownState(True, sessions)
         if isinstance(message, Load):
             return Load(co_id, capped)
-        if not known.sessions:
+        if not known.sessions and not message.is_correction:
             return None  # the header is all there is to acknowledge
         return Known(co_id, capped, message.is_correction)
 

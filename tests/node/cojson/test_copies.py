@@ -55,6 +55,14 @@ def test_what_is_no_acknowledgement_passes() -> None:
     assert gate.held_back == 0
 
 
+def test_a_correction_is_sent_even_if_there_is_nothing_to_acknowledge() -> None:
+    gate = CopyGate(2)
+    header = KnownState(True)
+    assert gate.screen("c", Known(A, header), header) is None
+    # Else a gap behind the header would never be filled.
+    assert gate.screen("c", Known(A, header, True), header) == Known(A, header, True)
+
+
 def test_questions_and_corrections_acknowledge_no_more_than_the_rest() -> None:
     gate = CopyGate(2)
     assert gate.screen("c", Load(A, FULL), FULL) == Load(A, KnownState(True, {}))
