@@ -18,6 +18,10 @@ NEAR_BLOCKS = 64 * PIECE_BLOCKS
 """More than that, of which a peer has nothing, is passed over: a log can be said to be of any
 length, and hold next to nothing."""
 
+MAX_GAPS = 1024
+"""Runs of a range that were passed over; with as many, nothing behind another gap is looked for.
+All are looked through for each piece, and who offers one block in four million makes any number."""
+
 RUN_BLOCKS = 16
 """How many blocks in a row a random order keeps together: their proofs share tree nodes."""
 
@@ -57,7 +61,11 @@ class _Range:
             stop = min(run.stop, length)
             offered = peer.next_offered(first) if first < stop else None
             if offered is not None and offered < stop:
-                passed_over = range(first, offered if offered - first > NEAR_BLOCKS else first)
+                is_far = offered - first > NEAR_BLOCKS
+                if is_far and len(self._unwritten) > MAX_GAPS:
+                    place += 1
+                    continue
+                passed_over = range(first, offered if is_far else first)
                 first = passed_over.stop
                 last = min(stop, first + PIECE_BLOCKS)
                 pool.add_range(first, last)
