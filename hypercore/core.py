@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from hypercore.audit import AuditProgress, Damage, audit_log
@@ -26,6 +33,7 @@ from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.multisig import sign_part
 from hypercore.proposal import Proposal
 from hypercore.readable_core import ReadableCore
+from hypercore.recovering import SETTLE_SECONDS, recover_log
 from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -346,6 +354,25 @@ class Core(ReadableCore):
             self.replication.blocks_dropped(start, stop)
         await self.wait_durable()
         return runs
+
+    async def recover(
+        self,
+        witnesses: Collection[bytes] | None = None,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        """Wait until a core that `is_recovering` may be appended to again.
+
+        That is when for `settle_seconds` at least one peer was connected, and none of them knew a
+        newer head; newer ones are fetched and verified meanwhile. `witnesses` are the public keys
+        of the remotes whose word counts, None: all. A remote that claims a length and cannot prove
+        it keeps us waiting for as long as it is connected.
+
+        Returns at once for other cores. Raises: CoreFrozen, StorageFailed. Cancel: nothing was
+        changed, but for what was fetched.
+        """
+        self._handle.check_open()
+        await recover_log(self._shared, witnesses, settle_seconds)
 
     # --- evidence ---------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ class CoreInfo:
     peers: int
     sessions: int
     """How many users keep it open, snapshots among them."""
+    is_recovering: bool
+    """Its newest blocks may have been lost: it takes no more until peers have been asked."""
+
     is_frozen: bool
     """The writer signed two histories; the core's `fork_proof` shows it."""
 

@@ -143,6 +143,11 @@ class HeldBlocks:
         self._stage_pages(batch, self._mark_each(indices))
         self.stage(batch, (), length)
 
+    def stage_recovered(self, batch: WriteBatch) -> None:
+        """Note that nothing newer is known anywhere."""
+        self.hints = replace(self.hints, recovering=0)
+        self._rows.stage_hints(batch, self.hints)
+
     def note_remote_contiguous(self, remote: int, length: int) -> None:
         """Some peer has said to have blocks [0, remote) of a log that has `length` here.
 

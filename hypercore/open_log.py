@@ -401,6 +401,7 @@ class OpenLog:
             fork=log.head.fork,
             blocks_held=log.bitfield.count(0, log.head.length),
             peers=len(self.replication.peers),
+            is_recovering=log.is_recovering,
             is_frozen=log.fork_proof is not None,
             sessions=self.users.sessions,
         )

@@ -131,6 +131,11 @@ class ReadableCore:
         return self._log.fork_proof is not None
 
     @property
+    def is_recovering(self) -> bool:
+        """Whether its newest blocks may have been lost with a part of the store: see `recover`."""
+        return self._log.is_recovering
+
+    @property
     def fork_proof(self) -> ForkProof | None:
         """The evidence that froze the core, for anyone to check; it stays with the core."""
         return self._log.fork_proof

@@ -121,6 +121,16 @@ class StoredLog:
         return self.head.length > 0  # a manifest would have come with the head
 
     @property
+    def is_recovering(self) -> bool:
+        """Whether the newest head may have been lost, so that nothing is appended."""
+        return self._held.hints.recovering > 0
+
+    def end_recovering(self) -> None:
+        """Peers have said that our head is the newest. Raises: StorageFailed."""
+        with self._writing() as batch:
+            self._held.stage_recovered(batch)
+
+    @property
     def contiguous_length(self) -> int:
         return self._held.hints.contiguous_length
 
@@ -208,13 +218,13 @@ class StoredLog:
                 raise error
             reason = self._storage.why_read_only or "this core's secret key is not here"
             raise NotWritable(reason)
-        if self._held.hints.recovering:
+        if self.is_recovering:
             self._refuse_recovering()
 
     def _refuse_recovering(self) -> NoReturn:
         raise StorageError(
-            "the store lost its write-ahead log; what peers have of this core must be "
-            "fetched before anything is appended"
+            "the newest blocks of this core may have been lost with a part of the store: nothing "
+            "is appended until peers have said that they know no newer ones (`Core.recover`)"
         )
 
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
@@ -276,7 +286,7 @@ class StoredLog:
         self.check_usable()
         if self._storage.is_read_only:
             raise NotWritable(self._storage.why_read_only or "the store is read-only")
-        if self._held.hints.recovering:
+        if self.is_recovering:
             self._refuse_recovering()
         if signature is None:
             changes = proposal.signed_by(key_pair or self.key_pair)

@@ -44,6 +44,11 @@ class PeerHandle:
         return 0 if self._peer.sync is None else self._peer.sync.fork
 
     @property
+    def is_synced(self) -> bool:
+        """Whether the peer has said how far it is."""
+        return self._peer.sync is not None
+
+    @property
     def is_connected(self) -> bool:
         return not self._peer.is_gone
 

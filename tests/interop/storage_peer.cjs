@@ -1,5 +1,5 @@
 // Runs a corestore on one directory, told what to do on standard input, one JSON object:
-//   { dir, primaryKey, readOnly, steps: [{ core: { name, namespaces } or { key }, ...what to do }] }
+//   { dir, primaryKey, readOnly, recovering, steps: [{ core: { name, namespaces } or { key }, ...what to do }] }
 // and prints one JSON object: what every core that was touched looks like afterwards.
 const Corestore = require('corestore')
 const { createHash } = require('crypto')
@@ -72,6 +72,7 @@ async function main () {
   for await (const { alias } of store.storage.createAliasStream(Buffer.alloc(32))) {
     names.push(alias.name)
   }
+  if (task.recovering) await store.storage.setRecovering()
   if (task.compact) await store.storage.compact()
   await store.close()
   console.log(JSON.stringify({ cores, names }))

@@ -259,6 +259,30 @@ def open_in_javascript(path: Path) -> subprocess.Popen[str]:
     return process
 
 
+async def test_what_javascript_marked_as_recovering_is_recovered_by_ours(tmp_path: Path) -> None:
+    """And JavaScript, which would wait for peers before it appends, does not wait any more."""
+    path = tmp_path / "store"
+    run_javascript(path, [Step("log", append=some_blocks(5))])
+    run_javascript(path, [Step("log")], recovering=True)
+    async with (
+        open_corestore(path) as store,
+        open_corestore(None, primary_key=PRIMARY_KEY) as lost,
+        open_corestore(None) as far,
+    ):
+        core, longer = await store.get(name="log"), await lost.get(name="log")
+        await longer.append(some_blocks(8))
+        copy = await far.get(key=core.key)
+        assert core.is_recovering
+        async with replicating(longer, copy):
+            await copy.download(0, 8)
+        async with replicating(core, copy):
+            await core.recover(settle_seconds=0.1)
+            assert (core.length, core.is_recovering) == (8, False)
+    (seen,) = run_javascript(path, [Step("log", append=[b"theirs"])])["cores"]
+    assert seen["length"] == 9
+    assert seen["audit"]["droppedTreeNodes"] == 0
+
+
 async def test_a_copy_is_not_written_by_either(tmp_path: Path) -> None:
     original, copy = tmp_path / "original", tmp_path / "copy"
     await run_ours(original, [Step("log", append=[b"one"])])

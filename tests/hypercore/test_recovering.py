@@ -1,0 +1,135 @@
+"""A log whose newest head may have been lost: nothing is appended until peers were asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore import Core, CoreFrozen, Corestore, StorageError, open_corestore
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.layout import DataKeys, Hints
+from tests.support.forked_cores import open_writer
+from tests.support.forked_logs import ONE, fork_proof
+from tests.support.replicating_cores import replicating
+
+SETTLE_SECONDS = 8.0
+BEFORE = [b"a", b"b", b"c"]
+LOST = [b"d", b"e"]
+
+
+def mark(store: Corestore) -> None:
+    """As all logs of a store are marked of which a part was lost; none of them is open."""
+    storage = store.storage
+    catalog = Catalog(storage)
+    batch = storage.batch()
+    for discovery_key in store.discovery_keys():
+        record = catalog.find(discovery_key)
+        assert record is not None
+        batch.put(DataKeys(record.data_pointer).hints, Hints(recovering=1_764_000_000_000).encode())
+    storage.commit(batch)
+
+
+@asynccontextmanager
+async def recovering() -> AsyncIterator[tuple[Corestore, Core, Core]]:
+    """A store with a core put back to its first three blocks, and a copy of what it was."""
+    seed = bytes(range(32))
+    async with (
+        open_corestore(None, primary_key=seed) as lost,
+        open_corestore(None) as far,
+        open_corestore(None, primary_key=seed) as store,
+    ):
+        async with await store.get(name="log") as writer:
+            await writer.append(BEFORE)
+        mark(store)
+        full = await lost.get(name="log")
+        await full.append([*BEFORE, *LOST])
+        copy = await far.get(key=full.key)
+        async with replicating(full, copy):
+            await copy.download(0, 5)
+        yield store, await store.get(name="log"), copy
+
+
+async def test_it_takes_nothing_until_peers_have_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with recovering() as (store, core, copy):
+        assert core.is_recovering
+        assert core.info().is_recovering
+        with pytest.raises(StorageError, match="recover"):
+            await core.append(b"another d")
+        with trio.move_on_after(60) as alone:
+            await core.recover()
+        assert alone.cancelled_caught, "nobody was there to be asked"
+        async with replicating(core, copy):
+            started = trio.current_time()
+            await core.recover()
+            assert trio.current_time() - started >= SETTLE_SECONDS
+            assert not core.is_recovering
+            assert core.length == 5
+            await core.append(b"f")
+            assert await core.get_many(range(6)) == [*BEFORE, *LOST, b"f"]
+            await copy.wait_length(6)
+        assert not copy.is_frozen
+        await core.close()
+        again = await store.get(name="log")
+        assert not again.is_recovering
+        assert again.length == 6
+
+
+async def test_a_peer_that_leaves_too_soon_does_not_count(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with recovering() as (_, core, copy), trio.open_nursery() as nursery:
+        nursery.start_soon(core.recover)
+        async with replicating(core, copy):
+            await core.wait_length(5)
+            await trio.sleep(SETTLE_SECONDS - 0.5)
+        await trio.sleep(60)
+        assert core.is_recovering
+        async with replicating(core, copy):
+            await trio.sleep(SETTLE_SECONDS + 0.5)
+            assert not core.is_recovering
+
+
+async def test_only_witnesses_are_asked(autojump_clock: trio.testing.MockClock) -> None:
+    async with recovering() as (_, core, copy), replicating(core, copy):
+        await core.wait_length(5)
+        (peer,) = core.replication.peers
+        with trio.move_on_after(15) as scope:
+            await core.recover([bytes(32)])
+        assert scope.cancelled_caught
+        assert core.is_recovering
+    async with recovering() as (_, core, copy), replicating(core, copy):
+        await core.wait_length(5)
+        await core.recover([peer.remote_public_key], settle_seconds=1)
+        assert not core.is_recovering
+
+
+async def test_closing_and_freezing_end_the_waiting() -> None:
+    async with recovering() as (_, core, _), trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await core.recover()
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await core.close()
+    async with open_corestore(None) as store:
+        frozen = await open_writer(store, ONE)
+        await frozen.freeze(fork_proof())
+        await frozen.recover()  # was not in need of it
+
+
+async def test_a_core_that_is_frozen_never_recovers() -> None:
+    async with open_corestore(None) as store:
+        async with await open_writer(store, ONE) as core:
+            await core.freeze(fork_proof())
+        mark(store)
+        core = await open_writer(store, [])
+        with pytest.raises(CoreFrozen):
+            await core.recover()
