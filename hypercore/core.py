@@ -374,6 +374,16 @@ class Core(ReadableCore):
         self._handle.check_open()
         await recover_log(self._shared, witnesses, settle_seconds)
 
+    async def end_recovering(self) -> None:
+        """Take the caller's word that nobody knows a newer head than ours; see `recover`.
+
+        Raises: StorageFailed. Cancel: it was done.
+        """
+        self._handle.check_open()
+        if self.is_recovering:
+            self._log.end_recovering()
+        await self.wait_durable()
+
     # --- evidence ---------------------------------------------------------------------
 
     async def freeze(self, proof: ForkProof) -> None:

@@ -10,6 +10,8 @@ ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes
     a longer head comes      our own blocks are fetched back, the rows beside the bee made anew
     not all of it comes,     cut back to what we had, as a new fork: a history that nobody else has,
     or the head does not     and no lie; what members merged of the rest comes back from them
+    nobody shows what we     as a new fork, too: of a head that a member has shown before, or if the
+    are known to have lost   store was salvaged, or lost a part, and not all members can be asked
     our key, another node    two nodes run with it, and the elder signs that: the younger one stops
 
 Who keeps single blocks only may know a head, and lack the tree nodes that lead there from ours.
@@ -107,6 +109,8 @@ class OwnLog(Protocol):
     @property
     def fork(self) -> int: ...
     @property
+    def is_recovering(self) -> bool: ...
+    @property
     def verifier(self) -> Verifier | None: ...
     @property
     def bitfield(self) -> Bitfield: ...
@@ -119,6 +123,7 @@ class OwnLog(Protocol):
     async def wait_length(self, length: int, /) -> None: ...
     async def download(self, start: int, stop: int, /) -> None: ...
     async def truncate(self, length: int, fork: int | None = None, /) -> None: ...
+    async def end_recovering(self) -> None: ...
 
 
 class RecallState(Enum):
@@ -159,6 +164,10 @@ class Recall:
         """Who has not said anything yet of those that were ever met."""
         self._is_longer = log.get_local_value(_LONGER_ROW) is not None
         """A member has shown a longer head before this start."""
+        self._may_be_longer = log.is_recovering
+        """The store may have lost our newest head."""
+        self._is_shown = False
+        """Whether a longer head was shown, and dealt with."""
         marked = log.get_local_value(_ROW)
         appended = log.statistics().blocks_appended
         self._known = (log.length if marked is None else int(marked)) - appended
@@ -292,6 +301,9 @@ class Recall:
         await self._ask()
         if self._is_behind and not is_marked:
             await self._mark()
+        if self._may_be_longer:  # from here on our own row says so
+            await self._log.write_local({_LONGER_ROW: b""})
+            await self._log.end_recovering()
         await self._settle()
         with suppress(StorageFailed):  # then the next start looks once more
             await self._log.write_local({_ROW: None, _LONGER_ROW: None})
@@ -331,10 +343,9 @@ class Recall:
 
     async def _ask(self) -> None:
         """Wait for the members' word, or for long enough; in doubt, for the whole truth."""
-        if self._is_longer or self._is_behind:
-            with trio.move_on_after(LONGER_SECONDS):
-                while not (self._can_show_more or self._second):
-                    await self._wake.wait()
+        with trio.move_on_after(LONGER_SECONDS):
+            while not self._is_told:
+                await self._wake.wait()
         if not self._silent:
             return
         with trio.move_on_after(GRACE_SECONDS):
@@ -344,6 +355,19 @@ class Recall:
                 await self._wake.wait()
         if not self._claims:
             _log.info("no member told how long our log is", length=self._log.length)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether what our log is known or feared to have lost was shown, or nobody knows of it."""
+        if self._can_show_more or self._second is not None:
+            return True
+        is_known = self._is_longer or self._is_behind
+        return not is_known and (self._is_confirmed or not self._may_be_longer)
+
+    @property
+    def _is_confirmed(self) -> bool:
+        """Whether all members that were ever met, at least one, have told how long our log is."""
+        return bool(self._claims) and not self._silent
 
     @property
     def _appended_to(self) -> int:
@@ -368,6 +392,7 @@ class Recall:
         self._check_alone()
         while self._is_behind:
             self.state = RecallState.RECOVERING
+            self._is_shown = True
             log = self._log
             for member, head in list(self._claims.items()):
                 if (head.fork, head.length) <= (log.fork, log.length):
@@ -376,9 +401,13 @@ class Recall:
                     await self._follow_fork(member, head)
                 elif not await self._wait_length(head):
                     self._claims.pop(member, None)
-                    await self._begin_fork(log.fork + 1, head.length, member)
+                    await self._begin_fork(log.fork + 1, **_about(member, head))
             if log.length > self._appended_to:
                 await self._recover()
+        is_lost = self._is_longer and not self._is_shown
+        if is_lost or (self._may_be_longer and not self._is_confirmed):
+            # What we signed beyond our length is not known here: it gets no second history.
+            await self._begin_fork(self._log.fork + 1, not_heard=len(self._silent))
         self.state = RecallState.GOING_ON
 
     async def _follow_forks(self) -> None:
@@ -403,13 +432,12 @@ class Recall:
         """We have cut our log back once already, and do not know of it."""
         self._claims.pop(member, None)
         if head.fork > self._log.fork:
-            await self._begin_fork(head.fork + 1, head.length, member)
+            await self._begin_fork(head.fork + 1, **_about(member, head))
 
-    async def _begin_fork(self, fork: int, claimed: int, member: Member) -> None:
+    async def _begin_fork(self, fork: int, **about: object) -> None:
         """What we signed beyond our length cannot be had: from here on it is another history."""
         length = self._appended_to
-        about = {"length": length, "claimed": claimed, "by": member.id.hex()[:12]}
-        _log.warning("our log goes on as a new fork", fork=fork, **about)
+        _log.warning("our log goes on as a new fork", fork=fork, length=length, **about)
         await self._log.truncate(length, fork)
         self._known = self._log.length - self._log.statistics().blocks_appended
 
@@ -457,6 +485,10 @@ class Recall:
             before, received = received, log.statistics().replication.total.blocks_received
             if received != before:
                 since = trio.current_time()
+
+
+def _about(member: Member, head: Head) -> dict[str, object]:
+    return {"claimed": head.length, "by": member.id.hex()[:12]}
 
 
 def _name(head: Head) -> str:

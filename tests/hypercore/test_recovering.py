@@ -10,27 +10,14 @@ import trio
 import trio.testing
 
 from hypercore import Core, CoreFrozen, Corestore, StorageError, open_corestore
-from hypercore.storage.catalog import Catalog
-from hypercore.storage.layout import DataKeys, Hints
 from tests.support.forked_cores import open_writer
 from tests.support.forked_logs import ONE, fork_proof
+from tests.support.recovering_stores import mark_all_recovering
 from tests.support.replicating_cores import replicating
 
 SETTLE_SECONDS = 8.0
 BEFORE = [b"a", b"b", b"c"]
 LOST = [b"d", b"e"]
-
-
-def mark(store: Corestore) -> None:
-    """As all logs of a store are marked of which a part was lost; none of them is open."""
-    storage = store.storage
-    catalog = Catalog(storage)
-    batch = storage.batch()
-    for discovery_key in store.discovery_keys():
-        record = catalog.find(discovery_key)
-        assert record is not None
-        batch.put(DataKeys(record.data_pointer).hints, Hints(recovering=1_764_000_000_000).encode())
-    storage.commit(batch)
 
 
 @asynccontextmanager
@@ -44,7 +31,7 @@ async def recovering() -> AsyncIterator[tuple[Corestore, Core, Core]]:
     ):
         async with await store.get(name="log") as writer:
             await writer.append(BEFORE)
-        mark(store)
+        mark_all_recovering(store)
         full = await lost.get(name="log")
         await full.append([*BEFORE, *LOST])
         copy = await far.get(key=full.key)
@@ -68,7 +55,7 @@ async def test_it_takes_nothing_until_peers_have_told(
             started = trio.current_time()
             await core.recover()
             assert trio.current_time() - started >= SETTLE_SECONDS
-            assert not core.is_recovering
+            assert not core.info().is_recovering
             assert core.length == 5
             await core.append(b"f")
             assert await core.get_many(range(6)) == [*BEFORE, *LOST, b"f"]
@@ -129,7 +116,7 @@ async def test_a_core_that_is_frozen_never_recovers() -> None:
     async with open_corestore(None) as store:
         async with await open_writer(store, ONE) as core:
             await core.freeze(fork_proof())
-        mark(store)
+        mark_all_recovering(store)
         core = await open_writer(store, [])
         with pytest.raises(CoreFrozen):
             await core.recover()

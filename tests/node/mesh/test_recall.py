@@ -43,6 +43,7 @@ from tests.node.mesh.nodes import (
 )
 from tests.node.mesh.test_serve import RAW, raw_member, receive_one, wait_closed
 from tests.support.memory_mux import memory_mux_pair
+from tests.support.recovering_stores import mark_all_recovering
 
 EVERYTHING = ReplicaPolicy(everything=True)
 AUTHOR = Author(1)
@@ -225,6 +226,92 @@ async def test_a_longer_head_that_nobody_shows_again_is_not_waited_for_for_ever(
         waited = trio.current_time() - started
         assert LONGER_SECONDS <= waited <= LONGER_SECONDS + 2 * STALL_SECONDS + 5
         assert again.store.count() == len(BEFORE)
+
+
+async def mark_recovering(path: Path) -> None:
+    """As a store is marked that was salvaged, or lost a part of its write-ahead log."""
+    async with open_corestore(path) as store:
+        mark_all_recovering(store)
+
+
+async def store_before(path: Path) -> int:
+    async with open_mesh_node(1, path=path, stored=BEFORE) as node:
+        return node.data.length
+
+
+async def test_a_head_that_was_lost_and_is_not_shown_gets_no_second_history(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    """Who showed it once is away, as the row says that stopped the node then."""
+    mock_clock.rate = 1.0
+    length = await store_before(tmp_path)
+    async with open_corestore(tmp_path) as store:
+        log = await store.get(name="beemesh/data")
+        await log.write_local({b"recall/longer": b""})
+    async with open_mesh_node(1, path=tmp_path) as again:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        mock_clock.jump(LONGER_SECONDS)
+        with trio.fail_after(20):
+            await again.mesh.recall.wait_settled()
+        assert (again.data.fork, again.data.length) == (1, length)
+
+
+async def test_a_store_that_may_have_lost_the_newest_head_asks_members_first(
+    tmp_path: Path,
+) -> None:
+    async with open_mesh_node(2, policy=EVERYTHING) as holder, put_back(holder):
+        length = await store_before(tmp_path)
+        await mark_recovering(tmp_path)
+        async with open_mesh_node(1, path=tmp_path) as node, connected(node, holder):
+            with trio.fail_after(20):
+                await node.mesh.recall.wait_settled()
+            assert not node.data.is_recovering
+            assert node.data.length > length
+            assert node.store.count() == len([*BEFORE, *SINCE])
+            await upload(node, LATER)
+            assert node.data.fork == 0
+
+
+async def test_a_marked_store_goes_on_when_all_members_know_no_more(tmp_path: Path) -> None:
+    length = await store_before(tmp_path)
+    await mark_recovering(tmp_path)
+    book = MemberBook()
+    book.note(identity_of(2).public_key.hex(), "other", "writer", 0)
+    async with (
+        open_mesh_node(1, path=tmp_path, book=book) as node,
+        open_mesh_node(2) as other,
+        connected(node, other),
+    ):
+        with trio.fail_after(20):
+            await node.mesh.recall.wait_settled()
+        assert not node.data.is_recovering
+        assert (node.data.fork, node.data.length) == (0, length)
+
+
+async def test_a_marked_store_begins_a_new_fork_where_a_member_is_away(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    """What it may have lost, and the member know of, must not get a second history."""
+    mock_clock.rate = 1.0
+    length = await store_before(tmp_path)
+    await mark_recovering(tmp_path)
+    book = MemberBook()
+    book.note("ab" * 32, "away", "writer", 0)
+    book.note(identity_of(2).public_key.hex(), "other", "writer", 0)
+    async with (
+        open_mesh_node(1, path=tmp_path, book=book) as node,
+        open_mesh_node(2) as other,
+        connected(node, other),
+    ):
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert node.mesh.recall.state is RecallState.ASKING
+        mock_clock.jump(LONGER_SECONDS)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        mock_clock.jump(GRACE_SECONDS)
+        with trio.fail_after(20):
+            await node.mesh.recall.wait_settled()
+        assert (node.data.fork, node.data.length) == (1, length)
+        await upload(node, LATER)
 
 
 async def test_what_was_not_settled_is_settled_at_the_next_start(
@@ -437,7 +524,7 @@ async def test_a_head_that_we_signed_counts_when_who_showed_it_has_gone(
 class FullLog:
     """A log of ours on a disk without room."""
 
-    length, fork, verifier = 7, 0, None
+    length, fork, verifier, is_recovering = 7, 0, None, False
 
     def __init__(self, core: Core) -> None:
         self.bitfield, self.replication = core.bitfield, core.replication
@@ -446,6 +533,7 @@ class FullLog:
         self.wait_length = core.wait_length
         self.download = core.download
         self.truncate = core.truncate
+        self.end_recovering = core.end_recovering
 
     def get_local_value(self, key: bytes) -> bytes | None:
         return None
