@@ -316,6 +316,10 @@ class ReadableCore:
             start >= 0 and stop <= self.length and self._log.bitfield.has_range(start, stop)
         )
 
+    def count(self, start: int, stop: int) -> int:
+        """How many blocks of [start, stop) are here."""
+        return self._log.bitfield.count(max(start, 0), min(stop, self.length))
+
     def wait_scope(self, seconds: float = math.inf) -> trio.CancelScope:
         """A scope for waits that somebody may cancel, and that end by themselves after so long."""
         return trio.move_on_after(seconds)

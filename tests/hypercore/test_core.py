@@ -77,6 +77,7 @@ async def test_appending_and_reading(core: Core) -> None:
     assert not core.has(4)
     assert not core.has(-1)
     assert core.has_range(0, 4)
+    assert [core.count(0, 4), core.count(1, 9), core.count(-1, 2), core.count(3, 2)] == [4, 3, 2, 0]
     assert not core.has_range(0, 5)
     assert core.has_range(7, 7)
 

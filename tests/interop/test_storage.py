@@ -16,6 +16,8 @@ import trio
 
 from hypercore import Core, Corestore, Durability, StoreLocked, open_corestore
 from hypercore.errors import CopiedStore
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.layout import DataKeys
 from tests.support.replicating_cores import replicating
 from tests.support.storage_rows import rows_of_directory, verify_core
 
@@ -296,8 +298,10 @@ async def test_a_copy_is_not_written_by_either(tmp_path: Path) -> None:
         assert await (await store.get(name="log")).get(0) == b"one"
 
 
-async def test_a_block_whose_proof_javascript_gave_up_costs_nothing_else(tmp_path: Path) -> None:
-    """Its `clear` prunes the hash beside a block that stays; asked for that, it hangs up."""
+async def test_a_block_whose_proof_an_older_javascript_gave_up_costs_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """The `clear` of 11.37 pruned the hash beside a block that stays, and hung up when asked."""
     blocks = some_blocks(64)
     steps = [Step("log", append=blocks), Step("log", clear=(8, 32)), Step("log", clear=(33, 60))]
     run_javascript(tmp_path, steps)
@@ -310,9 +314,31 @@ async def test_a_block_whose_proof_javascript_gave_up_costs_nothing_else(tmp_pat
         copy = await reader.get(key=log.key)
         async with replicating(log, copy):
             await copy.wait_length(len(blocks))
+            for index in (0, 7, 32, 60, 63):
+                assert await copy.get(index) == blocks[index]
+    await forget_node(tmp_path, "log", 2 * 33)
+    async with (
+        open_corestore(tmp_path, primary_key=PRIMARY_KEY) as store,
+        open_corestore(None) as reader,
+    ):
+        log = await store.get(name="log")
+        copy = await reader.get(key=log.key)
+        async with replicating(log, copy):
+            await copy.wait_length(len(blocks))
             with trio.move_on_after(0.2) as waiting:
                 await copy.get(32)
             assert waiting.cancelled_caught, "it is held, and nothing here proves it"
             for index in (0, 7, 60, 63):
                 assert await copy.get(index) == blocks[index]
         assert log.statistics().replication.total.no_data_sent == 1
+
+
+async def forget_node(path: Path, name: str, index: int) -> None:
+    async with open_corestore(path, primary_key=PRIMARY_KEY) as store:
+        async with await store.get(name=name) as core:
+            discovery_key = core.discovery_key
+        record = Catalog(store.storage).find(discovery_key)
+        assert record is not None
+        batch = store.storage.batch()
+        batch.delete(DataKeys(record.data_pointer).node(index))
+        store.storage.commit(batch)
