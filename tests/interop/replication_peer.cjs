@@ -1,11 +1,12 @@
 // A JavaScript corestore that does what it is told: one JSON command a line in, one answer a line out.
+// `corestore-6` as its argument stands for Hypercore 10.
 const net = require('net')
 const os = require('os')
 const fs = require('fs')
 const path = require('path')
 const readline = require('readline')
 const crypto = require('crypto')
-const Corestore = require('corestore')
+const Corestore = require(process.argv[2] || 'corestore')
 const NoiseSecretStream = require('@hyperswarm/secret-stream')
 
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'replication-'))

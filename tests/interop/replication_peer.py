@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,16 @@ HERE = Path(__file__).parent
 
 
 @asynccontextmanager
-async def open_javascript_peer(script: str = "replication_peer.cjs") -> AsyncIterator[PeerProcess]:
-    async with open_peer_process(PeerProcess, ["node", script], HERE) as peer:
+async def open_javascript_peer(
+    script: str = "replication_peer.cjs", *arguments: str
+) -> AsyncIterator[PeerProcess]:
+    async with open_peer_process(PeerProcess, ["node", script, *arguments], HERE) as peer:
         yield peer
+
+
+def open_hypercore10_peer() -> AbstractAsyncContextManager[PeerProcess]:
+    """A peer as they were before Hypercore 11: without manifests, on other files."""
+    return open_javascript_peer("replication_peer.cjs", "corestore-6")
 
 
 Handler = Callable[[MuxHandle], Awaitable[None]]
