@@ -156,6 +156,10 @@ class DhtDriver:
             del self._questions[target]
             self.engine.stop_serving(record.public_key)
 
+    def serves(self, public_key: bytes) -> bool:
+        """Whether this node is where the key is served."""
+        return peer_target(public_key) in self._questions
+
     def answer(self, question: PeerAsked, sealed: bytes, via: Via | None = None) -> None:
         """Answer a handshake or a punch, through another socket than it came to if given."""
         self._carry_out(self.engine.answer(question, sealed, trio.current_time(), via))

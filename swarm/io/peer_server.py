@@ -242,12 +242,17 @@ class PeerServer:
             meeting.via = meeting.punch.via
 
     async def _go_to_relay(self, meeting: _Meeting, stack: AsyncExitStack) -> None:
-        """Wait at a blind relay, ours or else the client's, in case that nothing else works."""
-        if self._relay_through is not None:
+        """Wait at a blind relay, ours or else the client's, in case that nothing else works.
+
+        One that this node is itself is no third place: who reaches it reaches us. To dial it would
+        make us a visitor of our own, for whom we would dial it, and so on.
+        """
+        serves = self._sockets.dht.driver.serves
+        if self._relay_through is not None and not serves(self._relay_through):
             token = self._sockets.entropy(TOKEN_BYTES)
             meeting.through = RelayThrough(self._relay_through, token)
         through = meeting.through or meeting.visitor.offer.relay_through
-        if through is None:
+        if through is None or serves(through.public_key):
             return
         is_initiator = meeting.through is not None
         meeting.relay = await stack.enter_async_context(

@@ -236,3 +236,24 @@ async def test_a_client_that_says_everything_at_once() -> None:
                 nursery.start_soon(say, number)
         assert answers == MAX_ROUNDS
         await assert_serves(network)
+
+
+@pytest.mark.parametrize("is_named_by_server", [True, False])
+async def test_a_server_that_is_named_as_its_own_relay(is_named_by_server: bool) -> None:
+    """Found in review: it dialed itself for each visitor, and for the visitor that it was then."""
+    async with open_network(is_open=False) as network, open_background_nursery() as nursery:
+        named = SERVER.public_key
+        ours, theirs = (named, None) if is_named_by_server else (None, named)
+        server: PeerServer = await nursery.start(
+            partial(network.host.serve, SERVER, echo, relay_through=ours)
+        )
+        await server.wait_announced()
+        # Not by way of the server itself, which would be there at once.
+        async with network.guest.connect(
+            SERVER.public_key, CALLER, relay_addresses=[network.relay], relay_through=theirs
+        ) as connection:
+            await connection.send([b"hello"])
+            assert await connection.receive() == [b"hello"]
+            visits = 1 if is_named_by_server else 2  # the client's own, to the relay that it named
+            await trio.sleep(0.5)
+            assert server.statistics().connections <= visits
