@@ -12,6 +12,9 @@ relay, and what one sends to it comes out at the other. The relay sees tokens an
 
 Worked example: the initiator's pair with token 32 x `07` and stream 9 is `01`, 32 x `07`, `09 00`.
 
+A relay that is full says so with an *unpair* of its own, and closes the channel when nothing else
+is asked for there: the originals' relays never are, and their clients give up when it closes.
+
 Source: blind-relay 1.6.1 index.js.
 """
 
@@ -86,6 +89,11 @@ class Matched(Generic[S]):
     other_pair: Pair
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Too many wait already."""
+
+
 class Pairings(Generic[S]):
     """The tokens of a relay's sessions, whatever the shell has for these."""
 
@@ -97,8 +105,8 @@ class Pairings(Generic[S]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def pair(self, session: S, pair: Pair) -> Matched[S] | None:
-        """One end wants to be paired; None while the other is not there, or there are too many."""
+    def pair(self, session: S, pair: Pair) -> Matched[S] | Refused | None:
+        """One end wants to be paired; None while the other is not there."""
         first = self._waiting.get(pair.token)
         if first is None:
             is_too_many = (
@@ -107,7 +115,7 @@ class Pairings(Generic[S]):
             )
             if is_too_many:
                 self.refused += 1
-                return None
+                return Refused()
             self._waiting[pair.token] = (session, pair)
             self._per_session[session] += 1
             return None
@@ -119,6 +127,12 @@ class Pairings(Generic[S]):
             return Matched(session, pair, other, other_pair)
         return Matched(other, other_pair, session, pair)
 
+    def waiting(self, session: S) -> set[bytes]:
+        """The tokens that this session waits with."""
+        if session not in self._per_session:
+            return set()
+        return {token for token, (owner, _) in self._waiting.items() if owner == session}
+
     def unpair(self, session: S, token: bytes) -> None:
         """An end waits no more."""
         if token in self._waiting and self._waiting[token][0] == session:
@@ -126,7 +140,7 @@ class Pairings(Generic[S]):
 
     def ended(self, session: S) -> None:
         """A session is over."""
-        for token in [token for token, (owner, _) in self._waiting.items() if owner == session]:
+        for token in self.waiting(session):
             self._forget(token)
 
     def _forget(self, token: bytes) -> None:

@@ -14,7 +14,7 @@ import trio
 from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from swarm.announcement import Address
-from swarm.blind_relay import PAIR, PROTOCOL, Pair
+from swarm.blind_relay import PAIR, PROTOCOL, UNPAIR, Pair, Unpair
 from swarm.dht.peer_messages import RelayThrough
 from swarm.errors import SwarmError
 from swarm.io.channel import Channel
@@ -109,7 +109,9 @@ class RelayMeeting:
                 channel = await mux.open_channel(PROTOCOL, own.public_key)
                 self._leg = await self._pair(connection, channel)
             self._settled.set()
-            if self._leg is not None and not self._is_caller:
+            if self._leg is None:
+                return
+            if not self._is_caller:
                 await self._show_up(self._leg)
             await mux.wait_ended()
 
@@ -133,6 +135,8 @@ class RelayMeeting:
         while True:
             for message_type, payload in await channel.receive():
                 try:
+                    if message_type == UNPAIR and Unpair.decode(payload).token == ours.token:
+                        return None  # the relay is full
                     pair = Pair.decode(payload) if message_type == PAIR else None
                 except DecodeError:
                     return None

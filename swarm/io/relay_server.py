@@ -14,11 +14,21 @@ from dataclasses import dataclass
 import trio
 
 from hypercore.encoding import DecodeError
-from swarm.blind_relay import PAIR, PROTOCOL, UNPAIR, Matched, Pair, Pairings, Unpair
+from swarm.blind_relay import (
+    PAIR,
+    PROTOCOL,
+    UNPAIR,
+    Matched,
+    Pair,
+    Pairings,
+    Refused,
+    Unpair,
+)
 from swarm.errors import MalformedPacket
 from swarm.io.channel import Channel
 from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
+from swarm.io.tasks import open_background_nursery
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
 from swarm.udx.relay import ByteBudget
@@ -28,19 +38,43 @@ MAX_LINKS_PER_SESSION = 8
 MAX_CONNECTIONS = 1024
 """Whether or not they have asked for anything yet."""
 
+QUIET_SECONDS = 60.0
+"""Between two looks at a connection. What nothing has come through since the last is let go: ends
+that live say so every five seconds, and wait fifteen for each other at most."""
+
 
 class _Session:
-    """One connection that asks for links."""
+    """One connection, and what it asks for."""
 
-    def __init__(self, transport: UdxTransport, channel: Channel) -> None:
+    def __init__(self, transport: UdxTransport) -> None:
         self.transport = transport
-        self.channel = channel
-        self.links: set[UdxRelayHandle] = set()
+        self.channel: Channel | None = None
+        self._links: dict[bytes, UdxRelayHandle] = {}
+
+    @property
+    def links(self) -> dict[bytes, UdxRelayHandle]:
+        """Those that are not closed, by their tokens."""
+        self._links = {token: link for token, link in self._links.items() if not link.is_closed}
+        return self._links
 
     def end(self, pair: Pair, local_id: int) -> RelayEnd:
         path = self.transport.machine.path
         assert path is not None  # a message came this way
         return RelayEnd(local_id, pair.stream_id, path.address, self.transport.endpoint)
+
+    def linked(self, pair: Pair, end: RelayEnd, link: UdxRelayHandle) -> None:
+        """Tell it where the other end is."""
+        assert self.channel is not None
+        self._links[pair.token] = link
+        self.channel.send(PAIR, Pair(pair.is_initiator, pair.token, end.local_id).encode())
+
+    def refuse(self, token: bytes, *, is_last: bool) -> None:
+        """Nothing comes of this token; close the channel if there is nothing else on it."""
+        if self.channel is not None:
+            self.channel.send(UNPAIR, Unpair(token).encode())
+            if is_last:
+                self.channel.close()
+                self.channel = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,60 +132,95 @@ class BlindRelay:
         transport = connection.stream
         if not isinstance(transport, UdxTransport):
             raise ValueError("a relay passes UDX packets on, and this connection has none")
+        session = _Session(transport)
         self._connections += 1
         try:
-            await self._serve_all(connection, transport)
+            await self._serve_all(connection, session)
         finally:
             self._connections -= 1
 
-    async def _serve_all(self, connection: Connection, transport: UdxTransport) -> None:
+    async def _serve_all(self, connection: Connection, session: _Session) -> None:
         async with (
             open_mux(connection, accept=[PROTOCOL]) as mux,
             aclosing(mux.remote_opens(PROTOCOL)) as opens,
+            open_background_nursery() as nursery,
         ):
+            nursery.start_soon(self._look_after, session, mux)
             async for opened in opens:
                 if opened.id != connection.link.remote_public_key:
                     opened.reject()
                     continue
-                await self._serve(mux, transport, opened.id)
+                await self._serve(mux, session, opened.id)
 
-    async def _serve(self, mux: MuxHandle, transport: UdxTransport, id: bytes) -> None:
+    async def _serve(self, mux: MuxHandle, session: _Session, id: bytes) -> None:
         try:
-            channel = await mux.open_channel(PROTOCOL, id)
+            channel = session.channel = await mux.open_channel(PROTOCOL, id)
         except trio.EndOfChannel:
             return
-        session = _Session(transport, channel)
         self._sessions.add(session)
         try:
-            while True:
+            while session.channel is channel:
                 for message_type, payload in await channel.receive():
                     self._take(session, message_type, payload)
-        except trio.EndOfChannel:
+        except (trio.EndOfChannel, trio.ClosedResourceError):
             pass
         except DecodeError as error:
             mux.abort(MalformedPacket(f"a message to the relay is malformed: {error}"))
         finally:
             self._sessions.discard(session)
             self._pairings.ended(session)
-            for link in list(session.links):
+            for link in session.links.values():
                 link.close()
+            session.channel = None
             channel.close()
+
+    async def _look_after(self, session: _Session, mux: MuxHandle) -> None:
+        """Let go what is idle, and the connection when it has long had nothing to do."""
+        packets: dict[UdxRelayHandle, int] = {}
+        waiting: set[bytes] = set()
+        is_idle = False
+        while True:
+            await trio.sleep(QUIET_SECONDS)
+            for link in session.links.values():
+                if packets.get(link) == link.statistics().packets:
+                    link.close()
+            packets = {link: link.statistics().packets for link in session.links.values()}
+            for token in waiting & self._pairings.waiting(session):
+                self._pairings.unpair(session, token)
+                self._refuse(session, token)
+            waiting = self._pairings.waiting(session)
+            if packets or waiting:
+                is_idle = False
+            elif is_idle:
+                mux.abort()
+                return
+            else:
+                is_idle = True
 
     @property
     def _links(self) -> set[UdxRelayHandle]:
-        links: set[UdxRelayHandle] = set()
-        for session in self._sessions:
-            session.links = {link for link in session.links if not link.is_closed}
-            links |= session.links
-        return links
+        return {link for session in self._sessions for link in session.links.values()}
 
     def _take(self, session: _Session, message_type: int, payload: bytes) -> None:
+        if session.channel is None:
+            return  # closed by what it sent before
         if message_type == PAIR:
-            matched = self._pairings.pair(session, Pair.decode(payload))
-            if matched is not None:
-                self._link(matched)
+            pair = Pair.decode(payload)
+            match self._pairings.pair(session, pair):
+                case Refused():
+                    self._refuse(session, pair.token)
+                case Matched() as matched:
+                    self._link(matched)
         elif message_type == UNPAIR:
-            self._pairings.unpair(session, Unpair.decode(payload).token)
+            token = Unpair.decode(payload).token
+            self._pairings.unpair(session, token)
+            link = session.links.get(token)
+            if link is not None:
+                link.close()
+
+    def _refuse(self, session: _Session, token: bytes) -> None:
+        is_last = not session.links and not self._pairings.waiting(session)
+        session.refuse(token, is_last=is_last)
 
     def _link(self, matched: Matched[_Session]) -> None:
         """Open the way between two ends, and tell both where it is."""
@@ -162,16 +231,13 @@ class BlindRelay:
         )
         if is_full or self._budget.left <= 0:
             self._refused += 1
+            for session in sessions:
+                self._refuse(session, matched.initiator_pair.token)
             return
         endpoint = matched.initiator.transport.endpoint
         left = matched.initiator.end(matched.initiator_pair, endpoint.choose_id())
         right = matched.other.end(matched.other_pair, endpoint.choose_id())
         link = endpoint.open_relay(left, right, budget=self._budget)
         self._links_opened += 1
-        for session, pair, end in (
-            (matched.initiator, matched.initiator_pair, left),
-            (matched.other, matched.other_pair, right),
-        ):
-            session.links.add(link)
-            answer = Pair(pair.is_initiator, pair.token, end.local_id)
-            session.channel.send(PAIR, answer.encode())
+        matched.initiator.linked(matched.initiator_pair, left, link)
+        matched.other.linked(matched.other_pair, right, link)

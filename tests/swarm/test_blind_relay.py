@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
@@ -18,17 +18,22 @@ from swarm.blind_relay import (
     MAX_WAITING_PER_SESSION,
     PAIR,
     PROTOCOL,
+    UNPAIR,
     Matched,
     Pair,
     Pairings,
     Unpair,
 )
+from swarm.dht.peer_messages import RelayThrough
+from swarm.io.channel import Channel
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
-from swarm.io.mux import open_mux
+from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.peer_server import PeerServer
+from swarm.io.relay_client import open_meeting
 from swarm.io.relay_server import BlindRelay
 from swarm.io.tasks import open_background_nursery
+from swarm.io.udp import open_udx_endpoint
 from swarm.udx.packet import DATA, decode_packet, encode_packet
 from swarm.udx.path import Path
 from swarm.udx.relay import ByteBudget, UdxRelay
@@ -116,14 +121,14 @@ def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
 
 
 @asynccontextmanager
-async def open_relay() -> AsyncIterator[tuple[HyperDht, BlindRelay]]:
+async def open_relay(max_bytes: int = 1000) -> AsyncIterator[tuple[HyperDht, BlindRelay]]:
     """A relay that can be connected to by the key `RELAY`, from the node that it is on."""
     async with (
         open_bootstrap(LOOPBACK, 0) as boot,
         open_hyperdht(bootstrap=[boot.address], host=LOOPBACK, port=0, is_open=True) as hyperdht,
         open_background_nursery() as nursery,
     ):
-        relay = BlindRelay(max_bytes=1000)
+        relay = BlindRelay(max_bytes)
         server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
         await server.wait_announced()
         yield hyperdht, relay
@@ -185,3 +190,113 @@ async def test_a_relay_counts_who_is_connected_and_asks_for_nothing(
                 assert not relay.lets_in(another.public_key)
             while not relay.lets_in(another.public_key):
                 await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def open_ends(
+    hyperdht: HyperDht, *seeds: int
+) -> AsyncIterator[list[tuple[MuxHandle, Channel]]]:
+    """Connections to the relay, each with its channel."""
+    async with AsyncExitStack() as stack:
+        ends = []
+        for seed in seeds:
+            own = KeyPair.from_seed(bytes([seed]) * 32)
+            connection = await stack.enter_async_context(hyperdht.connect(RELAY.public_key, own))
+            mux = await stack.enter_async_context(open_mux(connection))
+            ends.append((mux, await mux.open_channel(PROTOCOL, own.public_key)))
+        yield ends
+
+
+async def test_a_link_that_nothing_passes_is_given_up_and_whoever_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: 32 silent clients took all links there are, for as long as they liked."""
+    monkeypatch.setattr("swarm.io.relay_server.QUIET_SECONDS", 0.2)
+    with trio.fail_after(30):
+        async with open_relay() as (hyperdht, relay), open_ends(hyperdht, 2, 3) as ends:
+            for is_initiator, (_, channel) in zip((True, False), ends, strict=True):
+                channel.send(PAIR, Pair(is_initiator, TOKEN, 5).encode())
+            for _, channel in ends:
+                await channel.receive()
+            assert relay.statistics().links == 1
+            for mux, _ in ends:
+                await mux.wait_ended()
+            statistics = relay.statistics()
+            assert (statistics.sessions, statistics.links, statistics.waiting) == (0, 0, 0)
+
+
+async def test_a_link_in_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.io.relay_server.QUIET_SECONDS", 0.2)
+    with trio.fail_after(30):
+        async with (
+            open_relay(max_bytes=10**6) as (hyperdht, relay),
+            open_ends(hyperdht, 2, 3) as ends,
+            open_udx_endpoint(LOOPBACK) as elsewhere,
+        ):
+            for is_initiator, (_, channel) in zip((True, False), ends, strict=True):
+                channel.send(PAIR, Pair(is_initiator, TOKEN, 5).encode())
+            [(_, payload)] = await ends[0][1].receive()
+            stream_id = Pair.decode(payload).stream_id
+            for _ in range(20):
+                elsewhere.send_datagram(encode_packet(DATA, stream_id, 0, 0, 0), hyperdht.address)
+                await trio.sleep(0.05)
+            assert relay.statistics().links == 1
+
+
+async def test_who_waits_in_vain_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.io.relay_server.QUIET_SECONDS", 0.2)
+    with trio.fail_after(30):
+        async with open_relay() as (hyperdht, relay), open_ends(hyperdht, 2) as [(mux, channel)]:
+            channel.send(PAIR, Pair(True, TOKEN, 5).encode())
+            assert await channel.receive() == [(UNPAIR, Unpair(TOKEN).encode())]
+            with pytest.raises(trio.EndOfChannel):
+                await channel.receive()
+            assert (relay.statistics().waiting, mux.is_ended) == (0, False)
+
+
+async def test_a_full_relay_says_so_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in review: they heard nothing, and waited for fifteen seconds."""
+    monkeypatch.setattr("swarm.io.relay_server.MAX_LINKS", 1)
+    with trio.fail_after(10):
+        async with open_relay() as (hyperdht, relay), open_ends(hyperdht, 2, 3, 4) as ends:
+            (_, one), (_, two), (_, three) = ends
+            one.send(PAIR, Pair(True, TOKEN, 5).encode())
+            two.send(PAIR, Pair(False, TOKEN, 5).encode())
+            await one.receive()
+            await two.receive()
+            two.send(PAIR, Pair(True, OTHER, 6).encode())
+            three.send(PAIR, Pair(False, OTHER, 7).encode())
+            refusal = [(UNPAIR, Unpair(OTHER).encode())]
+            assert await two.receive() == refusal
+            assert await three.receive() == refusal
+            with pytest.raises(trio.EndOfChannel):
+                await three.receive()
+            assert (relay.statistics().links, relay.statistics().refused) == (1, 1)
+            two.send(UNPAIR, Unpair(TOKEN).encode())  # the first gives its link back, as it may
+            while relay.statistics().links:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_who_is_refused_by_a_full_relay_goes_on_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("swarm.io.relay_server.MAX_LINKS", 0)
+    with trio.fail_after(10):
+        async with (
+            open_relay() as (hyperdht, _),
+            open_udx_endpoint(LOOPBACK) as endpoint,
+            AsyncExitStack() as stack,
+        ):
+            meetings = [
+                await stack.enter_async_context(
+                    open_meeting(
+                        RelayThrough(RELAY.public_key, TOKEN),
+                        endpoint.open_stream(),
+                        hyperdht.connect,
+                        is_initiator=is_initiator,
+                        is_caller=is_initiator,
+                    )
+                )
+                for is_initiator in (True, False)
+            ]
+            assert [await meeting.wait_leg() for meeting in meetings] == [None, None]
