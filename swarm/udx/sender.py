@@ -66,6 +66,8 @@ class Sender:
         self.is_timed_out = False
         """Whether the remote is given up."""
         self._path: Path | None = None
+        self._path_before: Path | None = None  # of the packets before this number
+        self._changed_at = 0
         self._rate = DeliveryRate(now)
         self._pacer = Pacer(now)
         self._unsent = OutgoingBytes()
@@ -124,8 +126,9 @@ class Sender:
         self._window_seq = seq
 
     def change_path(self, path: Path) -> None:
-        """Send new packets this way; those under way stay where they are."""
-        self._path = path
+        """Send new packets this way; those under way go both ways in turn until they arrive."""
+        self._path_before, self._path = self._path, path
+        self._changed_at = self.flight.next_seq
         self.mtu = MtuSearch(path.max_mtu)
         self.flight.forget_probes()
 
@@ -257,7 +260,15 @@ class Sender:
 
     def _send_again(self, packet: SentPacket, now: float, leaving: list[SentPacket]) -> None:
         self.retransmissions += 1
+        if packet.seq < self._changed_at:
+            self._choose_path(packet)
         self._launch(packet, now, leaving)
+
+    def _choose_path(self, packet: SentPacket) -> None:
+        """The old way may be closed meanwhile, and the new one not carry a packet of that size."""
+        path = self._path if packet.transmissions % 2 == 0 else self._path_before
+        if path is not None:
+            packet.path = path
 
     def _launch(self, packet: SentPacket, now: float, leaving: list[SentPacket]) -> None:
         flight = self.flight

@@ -191,8 +191,8 @@ class UdxStream:
     def change_remote(self, path: Path, now: float) -> list[Output]:
         """Send what is new another way. Requires a connected stream.
 
-        What is under way stays on the old one, which therefore has to be kept until
-        `RemoteChanged`.
+        What is under way may still need the old one, which therefore should be kept until
+        `RemoteChanged`; when it is gone, this takes a round trip or two more.
         """
         if self._state is not State.CONNECTED:
             raise RuntimeError(f"cannot change the remote of a stream that is {self._state.name}")

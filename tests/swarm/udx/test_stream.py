@@ -442,6 +442,31 @@ def test_the_remote_changes_when_the_old_way_is_empty() -> None:
     assert last_old < first_new
 
 
+@pytest.mark.parametrize("is_old_way_gone", [True, False])
+def test_what_was_under_way_arrives_if_either_way_carries_it(is_old_way_gone: bool) -> None:
+    """Found in review: it was repeated the old way only, until the stream was given up."""
+    old, new = 2, 3
+
+    def is_carried(direction: int, datagram: bytes) -> bool:
+        if is_old_way_gone:
+            return direction == 1 or decode_packet(datagram).stream_id != old
+        return direction == 1 or decode_packet(datagram).stream_id != new or len(datagram) <= 1200
+
+    pair = UdxPair(Conditions(delay=0.05))
+    data = pattern(500_000)
+    pair.left.to_send = data
+    pair.run(lambda: pair.left.machine.statistics().mtu > 1400 and bool(pair.left.to_send))
+    pair.link.passes = lambda direction, datagram: direction == 1
+    pair.run_for(0.11)
+    pair.link.passes = is_carried
+    pair.carry_out(0, pair.left.machine.change_remote(Path(new, ("peer", 2)), pair.now))
+    pair.left.ends_after = True
+    pair.run(lambda: pair.right.machine.has_read_all or pair.left.closed is not None)
+    assert pair.left.closed is None
+    assert pair.right.received == data
+    assert pair.left.changes == 1
+
+
 def test_a_remote_changes_at_once_when_nothing_is_under_way() -> None:
     pair = UdxPair(NO_DELAY)
     pair.left.to_send = b"one"
