@@ -5,7 +5,8 @@ was interrupted goes on after the next start. They are written when marking has 
 them in one batch: half a set of marks would take needed blocks for garbage. With them goes how
 long the log was when marking began, and on which fork (user data `MARKED_ROW`): what was appended
 since is no garbage, whoever swept when. Marks that JavaScript made come without; then, as there,
-everything below the present length that has no mark goes.
+everything below the present length that has no mark goes. Of long ranges only the pages are
+written of which there is a block; that the rest is marked, too, says the row.
 
 Source: hypercore 11.37.1 lib/mark-bitfield.js; index.js (startMarking, markBlock, sweep).
 """
@@ -15,17 +16,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
-from hypercore.bitfield import Bitfield
+from hypercore.bitfield import PAGE_BYTES
 from hypercore.errors import CorruptStorage, OutOfRange, UsageError
+from hypercore.marked_blocks import MarkedBlocks
 from hypercore.open_log import OpenLog
 from hypercore.replication.announcements import runs_of
 from hypercore.storage.records import decode_record
 from hypercore.stored_log import StoredLog
 
 MARKED_ROW = "beemesh/marked"
-"""User data beside the marks: "LENGTH FORK"."""
+"""User data beside the marks: "LENGTH FORK", and "FIRST STOP" of each run of marked pages."""
 
 SWEPT_AT_ONCE = 1024
 """Blocks given up in one batch; between two batches others run."""
@@ -42,7 +45,7 @@ class Marks:
 
     def __init__(self, core: MarkedCore, log: StoredLog) -> None:
         self._core = core
-        self._bits = Bitfield()
+        self._marked = MarkedBlocks()
         self._log = log
 
     def add(self, index: int) -> None:
@@ -54,18 +57,14 @@ class Marks:
         length = self._log.head.length
         if not 0 <= start <= stop <= length:
             raise OutOfRange(stop - 1 if start >= 0 else start, length)
-        self._bits.set_range(start, stop)
+        self._marked.add_range(start, stop)
 
     def __contains__(self, index: object) -> bool:
-        return isinstance(index, int) and index >= 0 and self._bits.get(index)
+        return isinstance(index, int) and index >= 0 and self._marked.get(index)
 
     def __iter__(self) -> Iterator[int]:
         """In order."""
-        length = self._log.head.length
-        found = self._bits.first_set(0, length)
-        while found is not None:
-            yield found
-            found = self._bits.first_set(found + 1, length)
+        return self._marked.up_to(self._log.head.length)
 
     async def get(self, index: int) -> bytes:
         """Read a block and keep it. Raises and Cancel: as `Core.get`."""
@@ -83,16 +82,17 @@ class Marks:
 
         `length` and `fork` are those of the log when marking began.
         """
-        log = self._log
+        log, marked = self._log, self._marked
         if log.head.fork != fork:
             raise UsageError(f"the log was truncated while its blocks were marked (fork {fork})")
         log.check_usable()
         batch = log.rows.storage.batch()
         batch.delete_range(*log.rows.keys.marks())
         # Page 0 also when nothing is marked: then everything is to go, as somebody said.
-        for page in {0, *self._bits.pages()}:
-            batch.put(log.rows.keys.mark(page), self._bits.page_bytes(page))
-        log.stage_user_data(batch, {MARKED_ROW: b"%d %d" % (length, fork)})
+        for page, bits in {0: bytes(PAGE_BYTES), **dict(marked.pages(log.bitfield))}.items():
+            batch.put(log.rows.keys.mark(page), bits)
+        numbers = (length, fork, *chain.from_iterable(marked.runs))
+        log.stage_user_data(batch, {MARKED_ROW: b" ".join(b"%d" % number for number in numbers)})
         log.sequence = log.rows.storage.commit(batch)
 
 
@@ -109,7 +109,7 @@ def drop_marks(log: StoredLog) -> None:
 class Sweep:
     """What a finished marking leaves to be given up."""
 
-    marked: Bitfield
+    marked: MarkedBlocks
     length: int
     """What is at or beyond it stays."""
     fork: int
@@ -124,16 +124,16 @@ class Sweep:
                 f"the marks are for fork {self.fork}, the log is at fork {log.head.fork}: mark anew"
             )
         length = min(self.length, log.head.length)
-        return self.marked.missing(log.bitfield, 0, length, SWEPT_AT_ONCE)
+        return self.marked.missing(log.bitfield, length, SWEPT_AT_ONCE)
 
 
 def load_sweep(log: StoredLog) -> Sweep:
     """Raises: UsageError when no marking has ended since the last sweep, CorruptStorage."""
     keys = log.rows.keys
-    marked = Bitfield()
+    marked = MarkedBlocks()
     is_marked = False
     for key, page in log.rows.storage.items(*keys.marks()):
-        marked.load_page(decode_record("marks", keys.mark_number, key), page)
+        marked.bits.load_page(decode_record("marks", keys.mark_number, key), page)
         is_marked = True
     if not is_marked:
         raise UsageError("nothing was marked: without marks a sweep would give up every block")
@@ -141,9 +141,13 @@ def load_sweep(log: StoredLog) -> Sweep:
     if row is None:
         return Sweep(marked, log.head.length, log.head.fork)
     try:
-        length, fork = map(int, row.split())
+        length, fork, *pages = map(int, row.split())
+        for first, stop in zip(pages[::2], pages[1::2], strict=True):
+            marked.add_pages(first, stop)
     except ValueError:
-        raise CorruptStorage(f"user data {MARKED_ROW}", f"not two numbers: {row!r}") from None
+        raise CorruptStorage(
+            f"user data {MARKED_ROW}", f"not two numbers, and pairs of pages: {row[:100]!r}"
+        ) from None
     return Sweep(marked, length, fork)
 
 

@@ -54,6 +54,12 @@ async def mend(core: Core) -> None:
     await core.repair((await audit_core(core, is_strict=True)).damage)
 
 
+async def keep(core: Core) -> None:
+    async with core.marking() as marks:
+        marks.add_range(0, core.length)
+    assert await core.sweep() == 0
+
+
 async def describe(core: Core) -> None:
     core.info()
     core.statistics()
@@ -75,6 +81,7 @@ USES: dict[str, Callable[[Core], Awaitable[object]]] = {
     "room": lambda core: core.clear(0, core.length),
     "an audit": audit_core,
     "repair": mend,
+    "marks": keep,
     "a proof": lambda core: core.prove(core.length - 1),
     "what is known": describe,
     "more": lambda core: core.wait_length(core.length + 1),

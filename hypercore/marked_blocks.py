@@ -1,0 +1,73 @@
+"""A set of blocks, in the space that its edges take.
+
+A log that was downloaded in part may be said to have 2**45 blocks: who keeps all of it has named
+one range, and neither memory nor the disk has room for a bit of each.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from hypercore.bitfield import PAGE_BITS, PAGE_BYTES, Bitfield
+
+_LONG_BLOCKS = 16 * PAGE_BITS
+"""A range of so many is kept as one, but for its edges."""
+
+
+class MarkedBlocks:
+    """Bits, and runs of pages all of whose bits are set."""
+
+    def __init__(self) -> None:
+        self.bits = Bitfield()
+        """Without those of the runs."""
+        self.runs: list[tuple[int, int]] = []
+        """Pages [first, stop), in order and apart."""
+
+    def add_range(self, start: int, stop: int) -> None:
+        if stop - start < _LONG_BLOCKS:
+            self.bits.set_range(start, stop)
+            return
+        first, last = -(-start // PAGE_BITS), stop // PAGE_BITS
+        self.bits.set_range(start, first * PAGE_BITS)
+        self.bits.set_range(last * PAGE_BITS, stop)
+        self.add_pages(first, last)
+
+    def add_pages(self, first: int, stop: int) -> None:
+        """All blocks of these pages."""
+        touching = [run for run in self.runs if run[0] <= stop and first <= run[1]]
+        for run in touching:
+            self.runs.remove(run)
+            first, stop = min(first, run[0]), max(stop, run[1])
+        self.runs.insert(bisect_right(self.runs, (first, stop)), (first, stop))
+
+    def get(self, index: int) -> bool:
+        return self.bits.get(index) or self._is_whole(index // PAGE_BITS)
+
+    def up_to(self, length: int) -> Iterator[int]:
+        """Those below `length`, in order."""
+        single = [(page, page + 1) for page in self.bits.pages() if not self._is_whole(page)]
+        for first, stop in sorted(self.runs + single):
+            blocks = range(first * PAGE_BITS, min(stop * PAGE_BITS, length))
+            is_whole = self._is_whole(first)
+            yield from blocks if is_whole else self.bits.held(blocks.start, blocks.stop)
+
+    def pages(self, held: Bitfield) -> Iterator[tuple[int, bytes]]:
+        """The pages that have a bit, those of the runs as far as blocks of them are held."""
+        for page in sorted({*self.bits.pages(), *filter(self._is_whole, held.pages())}):
+            is_whole = self._is_whole(page)
+            yield page, b"\xff" * PAGE_BYTES if is_whole else self.bits.page_bytes(page)
+
+    def missing(self, held: Bitfield, stop: int, limit: int) -> list[int]:
+        """At most `limit` blocks below `stop` that are held and not in the set, in order."""
+        blocks: list[int] = []
+        for page in held.pages_within(0, stop):
+            if len(blocks) < limit and not self._is_whole(page):
+                start = page * PAGE_BITS
+                end = min(start + PAGE_BITS, stop)
+                blocks += self.bits.missing(held, start, end, limit - len(blocks))
+        return blocks
+
+    def _is_whole(self, page: int) -> bool:
+        place = bisect_right(self.runs, page, key=lambda run: run[0])
+        return place > 0 and page < self.runs[place - 1][1]
