@@ -64,6 +64,9 @@ async def repair_store(path: Path) -> AsyncGenerator[Result, None]:
     salvage = await salvage_store(path)
     yield {
         "gaps": len(salvage.gaps),
+        "reasons": sorted({gap.reason for gap in salvage.gaps}),
+        "lost": [str(loss) for loss in salvage.lost],
+        "sound": not any(loss.is_ours for loss in salvage.lost),
         "mended": list(salvage.mended),
         "damaged_files": None if salvage.damaged is None else str(salvage.damaged),
     }

@@ -9,8 +9,8 @@
 | device/created=N           | Unix ms; the file's own times may be 5 s away at most            |
 | device/attribute=original  | and then the extended attribute `user.device-file` says the same |
 
-It is on the disk before the database's directory `db` is made. `salvaged` and `db.damaged` are what
-`salvage` makes, the latter to be deleted by hand.
+It is on the disk before the database's directory `db` is made. `rebuilt`, `salvaged` and
+`db.damaged` are what `salvage` makes, the last one to be deleted by hand.
 
 A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
 not opened for writing until somebody removes the file, and with it says: this is the one.
@@ -38,6 +38,7 @@ from hypercore.storage.lock_holder import lock_holder
 _FILE_NAME = "CORESTORE"
 _DATABASE = "db"
 _SALVAGED = "salvaged"
+_REBUILT = "rebuilt"
 _DAMAGED = "db.damaged"
 _PROBE = "probe"
 _PIECE_BYTES = 1 << 20
@@ -145,6 +146,11 @@ class StoreDirectory:
     def salvaged_path(self) -> Path:
         """A store in here, complete, can take the database's place: `replace_database`."""
         return self.path / _SALVAGED
+
+    @property
+    def rebuilt_path(self) -> Path:
+        """For a store that is needed while one is salvaged, and deleted then."""
+        return self.path / _REBUILT
 
     def replace_database(self) -> Path:
         """Put the database of the salvaged store in place of ours; returns where ours is now.

@@ -20,7 +20,7 @@ Source: RocksDB 10 db/log_format.h, util/crc32c.h.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -30,7 +30,7 @@ _HEADER = Struct("<IHB")
 _BATCH = Struct("<QI")
 _POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
-_WHOLE, _FIRST, _LAST = 1, 2, 4
+_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _ALL_ONES = 0xFFFFFFFF
 
 
@@ -86,6 +86,36 @@ class TurnedBit:
 
     def __str__(self) -> str:
         return f"bit {self.bit} of byte {self.offset} is not as it was written"
+
+
+def encode_log(payloads: Iterable[bytes]) -> bytes:
+    """A file of these records."""
+    encoded = bytearray()
+    for payload in payloads:
+        kind, rest = _FIRST, payload
+        while kind != _LAST:
+            room = BLOCK_BYTES - len(encoded) % BLOCK_BYTES
+            if room < _HEADER.size:
+                encoded += bytes(room)
+                continue
+            piece, rest = rest[: room - _HEADER.size], rest[room - _HEADER.size :]
+            is_first, kind = kind == _FIRST, _MIDDLE if rest else _LAST
+            tag = (_FIRST if rest else _WHOLE) if is_first else kind
+            checksum = _masked(crc32c(bytes((tag,)) + piece))
+            encoded += _HEADER.pack(checksum, len(piece), tag) + piece
+    return bytes(encoded)
+
+
+def payloads_of(data: bytes) -> list[bytes]:
+    """What `encode_log` was given. Nothing is verified."""
+    payloads = []
+    parts: list[bytes] = []
+    for record in records(data):
+        parts.append(data[record.start + _HEADER.size : record.stop])
+        if record.type in (_WHOLE, _LAST):
+            payloads.append(b"".join(parts))
+            parts = []
+    return payloads
 
 
 def records(data: bytes) -> Iterator[Record]:

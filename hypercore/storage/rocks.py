@@ -49,6 +49,7 @@ from hypercore.storage.rocks_opening import (
     WRITE_BUFFERS,
     NoRoom,
     check_logs,
+    is_damage,
     open_database,
 )
 from hypercore.storage.rocks_reading import read_ahead
@@ -179,7 +180,7 @@ class RocksStorage:
         if isinstance(error, trio.ClosedResourceError | HypercoreError):
             return error
         text = str(error)
-        if "Corruption" in text:
+        if is_damage(text):
             return CorruptStorage(str(self.path / "db"), text)
         return StorageError(f"{self.path} cannot be read: {text}")
 

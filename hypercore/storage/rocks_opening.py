@@ -58,26 +58,41 @@ class NoRoom(StorageError):
     """The disk is too full for the files that opening makes; what is there can be read."""
 
 
-def open_database(path: Path, *, read_only: bool) -> Rdict:
-    """Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError."""
+def open_database(path: Path, *, read_only: bool, is_lenient: bool = False) -> Rdict:
+    """`is_lenient`: also where tables are missing, of which each read fails then.
+
+    Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError.
+    """
     if not (path / "CURRENT").exists():
         _check_unused(path)
         if read_only:
             raise UsageError(f"there is no store in {path.parent}")
     cache = Cache(_BLOCK_CACHE_BYTES)
     access = AccessType.read_only(False) if read_only else AccessType.read_write()
+    options = _options(cache)
+    options.set_paranoid_checks(not is_lenient)
     families = {"default": _options(cache), COLUMN_FAMILY: _log_options(cache)}
     try:
-        return Rdict(str(path), _options(cache), families, access)
+        return Rdict(str(path), options, families, access)
     except Exception as error:
         text = str(error)
         if "While lock file" in text or "lock hold by current process" in text:
             raise StoreLocked(str(path.parent), lock_holder(path / "LOCK")) from None
-        if "Corruption" in text:
+        if is_damage(text):
             raise CorruptStorage(str(path), text) from error
         is_full = "No space left on device" in text and (path / "CURRENT").exists()
         kind = NoRoom if is_full and not read_only else StorageError
         raise kind(f"{path} cannot be opened: {text}") from error
+
+
+def is_damage(text: str) -> bool:
+    """Whether RocksDB complains of what is, or is not, in its files."""
+    return "Corruption" in text or "No such file or directory" in text
+
+
+def repair_options() -> Options:
+    """For RocksDB's own repair, which makes families of tables that it finds."""
+    return _log_options(Cache(_BLOCK_CACHE_BYTES))
 
 
 def _check_unused(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 RocksDB stops writing when it comes to rewrite a file of which a part cannot be read, and comes to
 it again whenever it is opened. Log files, of which one bit was turned, are put right in place;
-else a damaged store is copied, row by row, into a new one that takes
-its place; where rows cannot be read there is a gap. What the gap means for a core is for
+else a damaged store is copied, row by row, into a new one that takes its place; where rows cannot
+be read there is a gap. Where whole files are gone or cut off, or the list of them is, the copy is
+made of what is left (`rocks_rebuilding`), and there is a gap wherever the lost ones may have had
+rows. What was in the gaps say `losses`; what that means for a core is for
 `hypercore.store_repair` to find out.
 """
 
@@ -19,10 +21,19 @@ from hypercore.errors import CorruptStorage, StorageFailed
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.directory import StoreDirectory
-from hypercore.storage.layout import AuthRecord, CoreRecord, DataKeys, Hints, auth_key
+from hypercore.storage.layout import (
+    CORES,
+    STORE_HEAD_KEY,
+    CoreRecord,
+    DataKeys,
+    Hints,
+    StoreHead,
+)
 from hypercore.storage.log_file import turned_bit
+from hypercore.storage.losses import Gap, Loss, losses_in
 from hypercore.storage.records import decode_record
 from hypercore.storage.rocks import RocksStorage
+from hypercore.storage.rocks_rebuilding import rebuild_list
 
 _FIRST_KEY = b"\x00"
 _LAST_KEY = b"\xff"
@@ -34,15 +45,6 @@ _SPARE_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """Rows with start <= key < stop that cannot be read; none when all of them were deleted."""
-
-    start: bytes
-    stop: bytes
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Salvage:
     """What was done to a store."""
 
@@ -51,6 +53,8 @@ class Salvage:
     """Where the damaged database is now, to be deleted; None when it had no gaps."""
     mended: tuple[str, ...]
     """What was put right in place, in words."""
+    lost: tuple[Loss, ...] = ()
+    """What was in the gaps, or may have been, core by core."""
 
 
 def readable_rows(storage: RocksStorage) -> Iterator[tuple[bytes, bytes] | Gap]:
@@ -132,24 +136,90 @@ def salvage(path: Path) -> Salvage:
     directory = StoreDirectory(path)
     try:
         mended = tuple(_mend_log_files(path / "db"))
-        storage = RocksStorage(path, Durability.OS, read_only=True)
+        storage, missing = _open(path, directory.rebuilt_path)
         try:
-            gaps = tuple(row for row in readable_rows(storage) if isinstance(row, Gap))
-            for gap in gaps:
-                if gap.start < min(gap.stop, _DATA):
-                    raise CorruptStorage(
-                        str(path / "db"), f"what cores it has cannot be read: {gap.reason}"
-                    )
-            if not gaps:
+            found = tuple(row for row in readable_rows(storage) if isinstance(row, Gap))
+            gaps = (*missing.gaps, *found)
+            _check_catalog(path, storage, gaps, missing)
+            if not gaps and not missing.is_rebuilt:
                 return Salvage((), None, mended)
-            _copy(storage, directory.salvaged_path, gaps)
+            lost = _copy(storage, directory.salvaged_path, gaps)
         finally:
             storage.close()
-        return Salvage(gaps, directory.replace_database(), mended)
+        return Salvage(gaps, directory.replace_database(), mended, lost)
     except OSError as error:
         raise StorageFailed(f"{path} cannot be salvaged: {error}") from error
     finally:
+        shutil.rmtree(directory.rebuilt_path, ignore_errors=True)
         directory.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """What whole files that are gone had."""
+
+    gaps: tuple[Gap, ...] = ()
+    is_rebuilt: bool = False
+    has_unknown: bool = False
+    """Whether there are tables that cannot be read, and nothing tells what they had."""
+
+
+def _open(path: Path, rebuilt_path: Path) -> tuple[RocksStorage, _Missing]:
+    """The store as it is, or one of the files that are left. Raises: as `salvage`, OSError."""
+    try:
+        return RocksStorage(path, Durability.OS, read_only=True), _Missing()
+    except CorruptStorage:
+        pass
+    rebuilt = rebuild_list(path / "db", rebuilt_path / "db")
+    gaps = [
+        Gap(table.keys[0], table.keys[1] + b"\x00", f"{table.name} is lost")
+        for table in rebuilt.lost
+        if table.keys is not None
+    ]
+    unknown = [table.name for table in rebuilt.lost if table.keys is None]
+    if not rebuilt.is_complete:
+        names = f"; {', '.join(unknown)} cannot be read" if unknown else ""
+        gaps.append(Gap(_DATA, _LAST_KEY, f"the list of the tables is lost{names}"))
+    storage = RocksStorage(rebuilt_path, Durability.OS, read_only=True)
+    return storage, _Missing(tuple(gaps), is_rebuilt=True, has_unknown=bool(unknown))
+
+
+def _check_catalog(
+    path: Path, storage: RocksStorage, gaps: tuple[Gap, ...], missing: _Missing
+) -> None:
+    """A core that the store does not know any more would begin another history.
+
+    Raises: CorruptStorage.
+    """
+    reason = next((gap.reason for gap in gaps if gap.start < min(gap.stop, _DATA)), "")
+    if missing.is_rebuilt and not reason:
+        reason = _doubt(storage, missing)
+    if reason:
+        raise CorruptStorage(str(path / "db"), f"what cores it has cannot be read: {reason}")
+
+
+def _doubt(storage: Storage, missing: _Missing) -> str:
+    """Why there may have been cores that are not known any more; empty when nothing says so."""
+    data = storage.get(STORE_HEAD_KEY)
+    if data is None:
+        return "their number is lost"
+    head = decode_record("store", StoreHead.decode, data)
+    records = [decode_record("core", CoreRecord.decode, core) for _, core in storage.items(*CORES)]
+    if missing.has_unknown and len(records) < head.cores:
+        return "some may have been in tables that cannot be read"
+    if _has_orphans(storage, head, {record.data_pointer for record in records}):
+        return "there are blocks of some that are not named"
+    return ""
+
+
+def _has_orphans(storage: Storage, head: StoreHead, known: set[int]) -> bool:
+    """Whether there are rows of a core whose record is lost; JavaScript's drafts have none."""
+    for pointer in set(range(head.datas)) - known:
+        keys = DataKeys(pointer)
+        row = next(storage.items(*keys.everything, 1), None)
+        if row is not None and storage.get(keys.dependency) is None:
+            return True
+    return False
 
 
 def _mend_log_files(path: Path) -> Iterator[str]:
@@ -178,7 +248,7 @@ def _overwrite(path: Path, offset: int, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> None:
+def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> tuple[Loss, ...]:
     shutil.rmtree(path, ignore_errors=True)
     target = RocksStorage(path, Durability.COMMIT)
     try:
@@ -192,26 +262,21 @@ def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> None:
                 target.commit(batch)
                 batch, size = target.batch(), 0
         target.commit(batch)
-        _mark_recovering(target, gaps)
+        losses = tuple(losses_in(target, gaps))
+        _mark_recovering(target, losses)
         target.compact()
+        return losses
     finally:
         target.close()
 
 
-def _mark_recovering(target: Storage, gaps: tuple[Gap, ...]) -> None:
+def _mark_recovering(target: Storage, losses: tuple[Loss, ...]) -> None:
     """Our own cores of which the head may be lost are not to be appended to: see `Hints`."""
     catalog = Catalog(target)
     batch = target.batch()
-    for discovery_key in catalog.discovery_keys():
-        record = catalog.find(discovery_key)
-        if record is None or not _is_ours(target, record):
-            continue
-        keys = DataKeys(record.data_pointer)
-        if any(max(gap.start, keys.head) < min(gap.stop, keys.block(0)) for gap in gaps):
-            batch.put(keys.hints, Hints(recovering=1).encode())  # the rest is found anew
+    for loss in losses:
+        record = catalog.find(loss.discovery_key)
+        if record is not None and loss.is_ours and loss.has_head:
+            hints = DataKeys(record.data_pointer).hints
+            batch.put(hints, Hints(recovering=1).encode())  # the rest is found anew
     target.commit(batch)
-
-
-def _is_ours(storage: Storage, record: CoreRecord) -> bool:
-    data = storage.get(auth_key(record.core_pointer))
-    return data is not None and decode_record("keys", AuthRecord.decode, data).key_pair is not None

@@ -104,10 +104,14 @@ class _Screen:
             sys.stderr.write(f"\r{result['key']}: {result['done']:,} of {result['total']:,}\r")
 
     def _show_salvage(self, result: Result) -> None:
-        mended = result["mended"]
+        mended, lost, reasons = result["mended"], result["lost"], result["reasons"]
         assert isinstance(mended, list)
+        assert isinstance(lost, list)
+        assert isinstance(reasons, list)
         for text in mended:
             print(text)
+        for text in (*reasons, *lost):
+            print_error(text)
         if result["damaged_files"] is not None:
             print(
                 f"{result['gaps']} places of the store could not be read; it was written anew. The "

@@ -81,6 +81,20 @@ def test_what_cannot_be_repaired_is_not_advised_to_be(beemesh: Beemesh) -> None:
     assert "--repair" not in text
 
 
+def test_without_the_list_of_its_files_all_that_is_left_is_saved(beemesh: Beemesh) -> None:
+    for manifest in beemesh.data.rglob("MANIFEST-*"):
+        manifest.unlink()
+    code, text = beemesh("core", "verify")
+    assert (code, "run `beemesh core verify --repair`" in text) == (ExitCode.CORRUPT, True)
+    code, text = beemesh("core", "verify", "--repair")
+    assert code == ExitCode.CORRUPT, "there may have been more"
+    assert "the list of the tables is lost" in text
+    assert "log: its newest head may be lost" in text
+    assert "log: sound; length 100, 100 blocks" in text
+    code, text = beemesh("core", "verify", "--repair")
+    assert (code, "lost" in text) == (ExitCode.OK, False)
+
+
 def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
     code, text = beemesh("core", "verify", "log", "--repair")
     assert code == ExitCode.USAGE

@@ -1,0 +1,148 @@
+"""[disk] A database of the files that are left of another, where the list of them is lost or wrong.
+
+RocksDB's list (`MANIFEST-*`) says which tables there are. Without it, or where it names one that is
+gone or cut off, nothing is opened. RocksDB's own repair lists what tables can be read, but knows
+nothing of blob files, which hold the values of 4 KiB and more, and takes rows of the write-ahead
+log for nobody's while no table is of their column family. So both are added here.
+
+| edit that adds a blob file | bytes      | meaning                                    |
+|----------------------------|------------|--------------------------------------------|
+| tag 400                    | varint     |                                            |
+| number                     | varint     | that of the file                           |
+| count, size                | 2 x varint | its records, and their bytes               |
+| method, value              | 2 x 1      | of a checksum of the file: empty, length 0 |
+| end                        | 1          | 0                                          |
+| tag 200, family            | 2 x varint |                                            |
+
+Source: RocksDB 10 db/repair.cc, db/version_edit.cc, db/blob/blob_file_addition.cc,
+db/blob/blob_log_format.h.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+
+from rocksdict import Rdict
+
+from hypercore.errors import CorruptStorage
+from hypercore.storage.log_file import encode_log, payloads_of
+from hypercore.storage.rocks_opening import COLUMN_FAMILY, open_database, repair_options
+
+_BLOB_FILE, _FAMILY = 400, 200
+_FAMILY_NUMBER = 1
+"""Of `COLUMN_FAMILY`, in all stores: `default` comes first, and there is no other."""
+
+_NEW_FAMILY = bytes((0xC9, 0x01, len(COLUMN_FAMILY))) + COLUMN_FAMILY.encode()
+"""What the edit that adds it has: tag 201, and its name."""
+
+_BLOB_HEADER_BYTES, _BLOB_FOOTER_BYTES = 30, 32
+_BLOB_COUNT = Struct("<4xQ")
+
+_LATER = 10**9
+"""Added to the numbers of write-ahead logs: an older one than the list is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostTable:
+    """A table that is gone, or cannot be read."""
+
+    name: str
+    keys: tuple[bytes, bytes] | None
+    """The first and last key that it had; None when nothing tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltList:
+    """What a list made anew could not take over."""
+
+    lost: tuple[LostTable, ...]
+    is_complete: bool
+    """Whether the old list told of all tables there were; else there may have been others."""
+
+
+def rebuild_list(source: Path, target: Path) -> RebuiltList:
+    """Make `target` a database of what can be read in `source`, which stays as it is.
+
+    Files that are not written to again are the same in both. Raises: OSError, CorruptStorage.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in source.glob("*.sst"):
+        _link(file, target / file.name)
+    try:
+        Rdict.repair(str(target), repair_options())
+        families = Rdict.list_cf(str(target))
+    except Exception as error:  # RocksDB's errors have no class of their own
+        raise CorruptStorage(str(source), f"RocksDB cannot repair it: {error}") from error
+    if COLUMN_FAMILY not in families:  # there is no table at all
+        shutil.rmtree(target)
+        open_database(target, read_only=False).close()
+    blobs = sorted(source.glob("*.blob"))
+    _name_blob_files(target / (target / "CURRENT").read_text().strip(), blobs)
+    for file in blobs:
+        _link(file, target / file.name)
+    for log in target.glob("*.log"):
+        log.unlink()
+    for log in source.glob("*.log"):
+        shutil.copyfile(log, target / f"{int(log.stem) + _LATER}.log")
+    named = _named_tables(source)
+    kept = {file.name for file in target.glob("*.sst")}
+    if named is None:
+        gone = sorted({file.name for file in source.glob("*.sst")} - kept)
+        return RebuiltList(tuple(LostTable(name, None) for name in gone), is_complete=False)
+    lost = tuple(LostTable(name, keys) for name, keys in named.items() if name not in kept)
+    return RebuiltList(lost, is_complete=True)
+
+
+def _named_tables(path: Path) -> dict[str, tuple[bytes, bytes]] | None:
+    """The tables that the list names, with their first and last keys; None without a list."""
+    try:
+        database = open_database(path, read_only=True, is_lenient=True)
+    except CorruptStorage:
+        return None
+    files = database.live_files()
+    database.close()
+    return {
+        file["name"].lstrip("/"): (file["start_key"], file["end_key"])
+        for file in files
+        if file["name"].endswith(".sst")
+    }
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # a file system that has no such thing
+        shutil.copyfile(file, target)
+
+
+def _name_blob_files(manifest: Path, blobs: list[Path]) -> None:
+    """Before any table: one that is named first is not known to need them."""
+    edits = payloads_of(manifest.read_bytes())
+    place = next(place for place, edit in enumerate(edits) if _NEW_FAMILY in edit) + 1
+    edits[place:place] = map(_new_blob_file, blobs)
+    manifest.write_bytes(encode_log(edits))
+
+
+def _new_blob_file(blob: Path) -> bytes:
+    size = blob.stat().st_size
+    with blob.open("rb") as file:
+        file.seek(max(0, size - _BLOB_FOOTER_BYTES))
+        footer = file.read().ljust(_BLOB_FOOTER_BYTES, b"\x00")
+    (count,) = _BLOB_COUNT.unpack_from(footer)
+    records = max(0, size - _BLOB_HEADER_BYTES - _BLOB_FOOTER_BYTES)
+    numbers = (_BLOB_FILE, int(blob.stem), count, records, 0, 0, 0, _FAMILY, _FAMILY_NUMBER)
+    return b"".join(map(_varint, numbers))
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
