@@ -107,10 +107,12 @@ def encode_log(payloads: Iterable[bytes]) -> bytes:
 
 
 def payloads_of(data: bytes) -> list[bytes]:
-    """What `encode_log` was given. Nothing is verified."""
+    """What `encode_log` was given, up to where the file was cut. Nothing is verified."""
     payloads = []
     parts: list[bytes] = []
     for record in records(data):
+        if record.stop > len(data):
+            break
         parts.append(data[record.start + _HEADER.size : record.stop])
         if record.type in (_WHOLE, _LAST):
             payloads.append(b"".join(parts))

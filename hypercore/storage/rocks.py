@@ -53,6 +53,7 @@ from hypercore.storage.rocks_opening import (
     open_database,
 )
 from hypercore.storage.rocks_reading import read_ahead
+from hypercore.storage.rocks_rebuilding import check_tables
 from hypercore.storage.rocks_upkeep import compact_column, copy_database
 
 _MEASURING_STEP_BYTES = 64 << 10
@@ -125,6 +126,8 @@ class RocksStorage:
         failure: StorageError | None = None
         try:
             check_logs(path / "db")
+            if directory is not None:
+                check_tables(path / "db", directory.rebuilt_path)
             try:
                 database = open_database(path / "db", read_only=self._read_only)
             except NoRoom as error:

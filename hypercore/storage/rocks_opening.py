@@ -54,6 +54,9 @@ _MIB = 1 << 20
 _MEND = "`beemesh core verify --repair` turns it back"
 
 
+_DAMAGE = ("Corruption", "No such file or directory", "Column family not found")
+
+
 class NoRoom(StorageError):
     """The disk is too full for the files that opening makes; what is there can be read."""
 
@@ -87,7 +90,7 @@ def open_database(path: Path, *, read_only: bool, is_lenient: bool = False) -> R
 
 def is_damage(text: str) -> bool:
     """Whether RocksDB complains of what is, or is not, in its files."""
-    return "Corruption" in text or "No such file or directory" in text
+    return any(words in text for words in _DAMAGE)
 
 
 def repair_options() -> Options:

@@ -14,6 +14,10 @@ log for nobody's while no table is of their column family. So both are added her
 | end                        | 1          | 0                                          |
 | tag 200, family            | 2 x varint |                                            |
 
+A list that was cut off is a list all the same, and RocksDB deletes the tables that it does not
+name. A crash leaves such, too, but their rows are in the log or in other tables: the numbers of the
+newest rows tell.
+
 Source: RocksDB 10 db/repair.cc, db/version_edit.cc, db/blob/blob_file_addition.cc,
 db/blob/blob_log_format.h.
 """
@@ -33,6 +37,11 @@ from hypercore.storage.log_file import encode_log, payloads_of
 from hypercore.storage.rocks_opening import COLUMN_FAMILY, open_database, repair_options
 
 _BLOB_FILE, _FAMILY = 400, 200
+_NEXT_FILE, _LAST_SEQUENCE = 3, 4
+_NUMBERS = {2, _NEXT_FILE, _LAST_SEQUENCE, 9, 10, 203}
+_TEXTS = {1, 8193}
+"""Tags of what an edit begins with: numbers of logs, files, rows, families; comparator and id."""
+
 _FAMILY_NUMBER = 1
 """Of `COLUMN_FAMILY`, in all stores: `default` comes first, and there is no other."""
 
@@ -73,29 +82,96 @@ def rebuild_list(source: Path, target: Path) -> RebuiltList:
     target.mkdir(parents=True)
     for file in source.glob("*.sst"):
         _link(file, target / file.name)
-    try:
-        Rdict.repair(str(target), repair_options())
-        families = Rdict.list_cf(str(target))
-    except Exception as error:  # RocksDB's errors have no class of their own
-        raise CorruptStorage(str(source), f"RocksDB cannot repair it: {error}") from error
-    if COLUMN_FAMILY not in families:  # there is no table at all
+    if COLUMN_FAMILY not in _repair(target):  # there is no table at all
         shutil.rmtree(target)
         open_database(target, read_only=False).close()
     blobs = sorted(source.glob("*.blob"))
-    _name_blob_files(target / (target / "CURRENT").read_text().strip(), blobs)
+    manifest = _manifest(target)
+    assert manifest is not None
+    _name_blob_files(manifest, blobs)
     for file in blobs:
         _link(file, target / file.name)
     for log in target.glob("*.log"):
         log.unlink()
     for log in source.glob("*.log"):
         shutil.copyfile(log, target / f"{int(log.stem) + _LATER}.log")
-    named = _named_tables(source)
+    named = None if _later_tables(source) else _named_tables(source)
     kept = {file.name for file in target.glob("*.sst")}
     if named is None:
         gone = sorted({file.name for file in source.glob("*.sst")} - kept)
         return RebuiltList(tuple(LostTable(name, None) for name in gone), is_complete=False)
     lost = tuple(LostTable(name, keys) for name, keys in named.items() if name not in kept)
     return RebuiltList(lost, is_complete=True)
+
+
+def _repair(path: Path) -> list[str]:
+    """Have RocksDB list the tables in a directory; returns the families that it found."""
+    try:
+        Rdict.repair(str(path), repair_options())
+        return Rdict.list_cf(str(path))
+    except Exception as error:  # RocksDB's errors have no class of their own
+        raise CorruptStorage(str(path), f"RocksDB cannot repair it: {error}") from error
+
+
+def check_tables(path: Path, scratch: Path) -> None:
+    """Do not let RocksDB delete tables with rows that nothing else has.
+
+    Raises: CorruptStorage, StorageError, OSError.
+    """
+    later = _later_tables(path)
+    if not later:
+        return
+    database = open_database(path, read_only=True)
+    newest = database.latest_sequence_number()
+    database.close()
+    del database
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        for file in later:
+            _link(file, scratch / file.name)
+        _repair(scratch)
+        made = _manifest(scratch)
+        found = 0 if made is None else _numbers(made).get(_LAST_SEQUENCE, 0)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if found > newest:
+        names = ", ".join(sorted(file.name for file in later))
+        raise CorruptStorage(
+            str(_manifest(path)), f"it lacks tables that have the newest rows: {names}"
+        )
+
+
+def _later_tables(path: Path) -> list[Path]:
+    """Tables that were made after the last that the list says."""
+    manifest = _manifest(path)
+    if manifest is None or not manifest.is_file():
+        return []  # RocksDB, or who opens it, tells of that
+    next_file = _numbers(manifest).get(_NEXT_FILE, 0)
+    return [file for file in path.glob("*.sst") if int(file.stem) >= next_file]
+
+
+def _manifest(path: Path) -> Path | None:
+    """The list that counts."""
+    current = path / "CURRENT"
+    return path / current.read_text(errors="replace").strip() if current.is_file() else None
+
+
+def _numbers(manifest: Path) -> dict[int, int]:
+    """The last numbers that the edits of a list begin with, by their tags."""
+    numbers: dict[int, int] = {}
+    for edit in payloads_of(manifest.read_bytes()):
+        reader = _Varints(edit)
+        while reader.offset < len(edit):
+            tag = reader.next()
+            if tag in _TEXTS:
+                size = reader.next()
+                reader.offset += size
+            elif tag in _NUMBERS:
+                numbers[tag] = reader.next()
+            else:
+                break
+    return numbers
 
 
 def _named_tables(path: Path) -> dict[str, tuple[bytes, bytes]] | None:
@@ -146,3 +222,21 @@ def _varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+class _Varints:
+    """Reads them one after the other; zeros beyond the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.offset = 0
+        self._data = data
+
+    def next(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self._data[self.offset] if self.offset < len(self._data) else 0
+            self.offset += 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number

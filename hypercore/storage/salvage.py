@@ -33,7 +33,7 @@ from hypercore.storage.log_file import turned_bit
 from hypercore.storage.losses import Gap, Loss, losses_in
 from hypercore.storage.records import decode_record
 from hypercore.storage.rocks import RocksStorage
-from hypercore.storage.rocks_rebuilding import rebuild_list
+from hypercore.storage.rocks_rebuilding import check_tables, rebuild_list
 
 _FIRST_KEY = b"\x00"
 _LAST_KEY = b"\xff"
@@ -167,6 +167,7 @@ class _Missing:
 def _open(path: Path, rebuilt_path: Path) -> tuple[RocksStorage, _Missing]:
     """The store as it is, or one of the files that are left. Raises: as `salvage`, OSError."""
     try:
+        check_tables(path / "db", rebuilt_path)
         return RocksStorage(path, Durability.OS, read_only=True), _Missing()
     except CorruptStorage:
         pass
