@@ -3,10 +3,13 @@
 First the database is copied around what cannot be read (`storage.salvage`), then every core is
 audited from its blocks to its signature, and mended (`repair`). Somebody else's core of which not
 even the head can be trusted begins anew. Our own cores cannot: another history would be signed.
+One with a head that is older than its tree is put back to that head, and takes nothing more until
+peers have shown what followed (`Core.recover`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +28,7 @@ from hypercore.repair import merged
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import CoreStorage
-from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, auth_key
+from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, Hints, auth_key
 from hypercore.storage.records import decode_record
 from hypercore.storage.salvage import Salvage, salvage
 
@@ -47,6 +50,10 @@ class CoreRepair:
     """Runs [start, stop) of blocks that peers will be asked for."""
     was_reset: bool
     """Whether all of it was forgotten, head included."""
+    cut_to: int | None
+    """The length of an older head that our own core was put back to."""
+    is_recovering: bool
+    """Whether it takes no more until peers were asked (`Core.recover`)."""
     failure: str
     """Why it cannot be opened, or empty."""
 
@@ -73,24 +80,49 @@ async def repair_cores(path: Path, *, is_strict: bool) -> AsyncGenerator[CoreRep
 
 async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) -> CoreRepair:
     was_reset = False
+    cut_to: int | None = None
     failure = ""
     core: Core | None = None
     try:
         core = await store.find(discovery_key)
     except CorruptStorage as error:
         failure = str(error)
-        was_reset = not restore_roots(store.storage, discovery_key)
-        if not was_reset or _reset(store.storage, discovery_key):
-            core = await store.find(discovery_key)
-            failure = ""
+        has_roots = restore_roots(store.storage, discovery_key)
+        cut_to = _cut_beyond_head(store.storage, discovery_key) if has_roots else None
+        was_reset = not has_roots and _reset(store.storage, discovery_key)
+        if has_roots or was_reset:
+            try:
+                core = await store.find(discovery_key)
+                failure = ""
+            except CorruptStorage as still:
+                failure = str(still)
     if core is None:
-        return CoreRepair(discovery_key, None, None, False, None, (), was_reset, failure)
+        return CoreRepair(
+            discovery_key,
+            name=_name(store.storage, discovery_key),
+            key=None,
+            is_writable=False,
+            audit=None,
+            forgotten=(),
+            was_reset=False,
+            cut_to=cut_to,
+            is_recovering=False,
+            failure=failure,
+        )
     try:
         strictly = is_strict and not core.is_writable
         audit, forgotten = await _mend(core, strictly)
-        alias = _name(store.storage, discovery_key)
         return CoreRepair(
-            discovery_key, alias, core.key, core.is_writable, audit, forgotten, was_reset, failure
+            discovery_key,
+            name=_name(store.storage, discovery_key),
+            key=core.key,
+            is_writable=core.is_writable,
+            audit=audit,
+            forgotten=forgotten,
+            was_reset=was_reset,
+            cut_to=cut_to,
+            is_recovering=core.is_recovering,
+            failure=failure,
         )
     finally:
         core.release()
@@ -153,6 +185,37 @@ def _subtree(rows: CoreStorage, index: TreeIndex) -> MerkleNode | None:
         return None
     left, right = (_subtree(rows, child) for child in flat_tree.children(index))
     return None if left is None or right is None else parent_node(left, right)
+
+
+def _cut_beyond_head(storage: Storage, discovery_key: bytes) -> int | None:
+    """Put our own core back to the head that it has, if there are rows beyond; its length then.
+
+    What was signed since is known to peers, or to nobody, so it is marked as having lost that.
+    """
+    record = Catalog(storage).find(discovery_key)
+    data = None if record is None else storage.get(auth_key(record.core_pointer))
+    if record is None or data is None:
+        return None
+    if decode_record("keys", AuthRecord.decode, data).key_pair is None:
+        return None
+    rows = CoreStorage(storage, discovery_key, record)
+    head_data = storage.get(rows.keys.head)
+    if head_data is None:
+        return None
+    length = decode_record("head", HeadRecord.decode, head_data).length
+    if not rows.has_nodes_beyond(length):
+        return None
+    keys = rows.keys
+    batch = storage.batch()
+    batch.delete_range(keys.node(2 * length), keys.nodes()[1])
+    batch.delete_range(keys.block(length), keys.blocks()[1])
+    batch.put(keys.hints, Hints(recovering=_unix_ms()).encode())  # the rest is found anew
+    storage.commit(batch)
+    return length
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _reset(storage: Storage, discovery_key: bytes) -> bool:

@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from hypercore import Core, CorruptStorage, Durability, StorageError, open_corestore
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.layout import DataKeys
 from hypercore.storage.log_file import BLOCK_BYTES, encode_log, payloads_of, records
 from hypercore.storage.salvage import Salvage
 from hypercore.store_repair import CoreRepair, repair_cores, salvage_store
@@ -48,11 +50,12 @@ async def fill(path: Path, source: Core, *, killed_path: Path | None = None) -> 
 
 async def repair(path: Path) -> tuple[Salvage, dict[str | None, CoreRepair]]:
     with pytest.raises(CorruptStorage):
-        async with open_corestore(path):
-            pass
+        async with open_corestore(path) as store:
+            await store.get(name="log")
     salvage = await salvage_store(path)
     repairs = {item.name: item async for item in repair_cores(path, is_strict=bool(salvage.gaps))}
-    assert sorted(os.listdir(path)) == ["CORESTORE", "db", "db.damaged"]
+    damaged = [] if salvage.damaged is None else ["db.damaged"]
+    assert sorted(os.listdir(path)) == ["CORESTORE", "db", *damaged]
     return salvage, repairs
 
 
@@ -89,7 +92,7 @@ async def test_the_list_of_the_files_is_lost(is_killed: bool, source: Core, tmp_
     async with open_corestore(path) as store:
         log = await store.get(name="log")
         assert await log.get_many(range(log.length)) == OLD + NEW
-        with pytest.raises(StorageError, match="before anything is appended"):
+        with pytest.raises(StorageError, match="may have been lost"):
             await log.append(b"another history, perhaps")
         copy = await store.get(key=source.key)
         assert await copy.get_many(range(copy.length), wait=False) == OLD + NEW
@@ -112,9 +115,48 @@ async def test_a_table_is_lost(is_gone: bool, source: Core, tmp_path: Path) -> N
         log = await store.get(name="log")
         assert await log.get_many(range(len(OLD))) == OLD
         assert repairs["log"].is_writable
-        with pytest.raises(StorageError, match="before anything is appended"):
+        with pytest.raises(StorageError, match="may have been lost"):
             await log.append(b"another history")
     await fetch_again(tmp_path, source)
+
+
+@pytest.mark.parametrize("is_head_alone", [False, True])
+async def test_our_own_core_comes_back_from_who_has_it(is_head_alone: bool, tmp_path: Path) -> None:
+    """It lost its newest table, or the one that had the newest head, and no other."""
+    async with open_corestore(None) as far:
+        async with open_corestore(tmp_path, durability=Durability.OS) as store:
+            log = await store.get(name="log")
+            await log.append(OLD)
+            await store.reclaim()
+            record = Catalog(store.storage).find(log.discovery_key)
+            assert record is not None
+            head_key = DataKeys(record.data_pointer).head
+            older = store.storage.get(head_key)
+            await log.append(NEW)
+            copy = await far.get(key=log.key)
+            async with replicating(log, copy):
+                await copy.wait_length(log.length)
+                await copy.download(0, log.length)
+            if is_head_alone:
+                batch = store.storage.batch()
+                assert older is not None
+                batch.put(head_key, older)
+                store.storage.commit(batch)
+        if not is_head_alone:
+            tables(tmp_path)[-1].unlink()
+        salvage, repairs = await repair(tmp_path)
+        assert (salvage.damaged is None) == is_head_alone
+        assert repairs["log"].cut_to == (len(OLD) if is_head_alone else None)
+        assert (repairs["log"].is_sound, repairs["log"].is_recovering) == (True, True)
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="log")
+            with pytest.raises(StorageError, match="may have been lost"):
+                await log.append(b"another history")
+            async with replicating(log, copy):
+                await log.recover(settle_seconds=0.1)
+                assert await log.append(b"more") == len(OLD + NEW)
+                assert await log.get_many(range(log.length)) == [*OLD, *NEW, b"more"]
+        assert not copy.is_frozen
 
 
 async def test_the_table_that_says_which_cores_there_are_is_lost(
