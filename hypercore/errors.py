@@ -136,6 +136,20 @@ class StorageError(HypercoreError):
     """The disk's fault: this core is not to be trusted until it is opened again."""
 
 
+class CoreRecovering(StorageError):
+    """Our own core, of which the newest blocks may have been lost with a part of the store.
+
+    It takes no more until peers have said that they know no newer ones: see `Core.recover`.
+    """
+
+    def __init__(self, discovery_key: bytes) -> None:
+        super().__init__(
+            f"core {discovery_key.hex()[:16]}: its newest blocks may have been lost, and it takes "
+            "no more until its peers have told how long it was"
+        )
+        self.discovery_key = discovery_key
+
+
 class CorruptStorage(StorageError):
     """Damage that is not a torn tail: `where` names the record."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NoReturn
 
 from hypercore import log
 from hypercore.bitfield import Bitfield
@@ -18,6 +17,7 @@ from hypercore.crypto import KeyPair
 from hypercore.durable_length import DurableLength
 from hypercore.errors import (
     CoreFrozen,
+    CoreRecovering,
     CorruptStorage,
     NotWritable,
     StorageError,
@@ -219,13 +219,7 @@ class StoredLog:
             reason = self._storage.why_read_only or "this core's secret key is not here"
             raise NotWritable(reason)
         if self.is_recovering:
-            self._refuse_recovering()
-
-    def _refuse_recovering(self) -> NoReturn:
-        raise StorageError(
-            "the newest blocks of this core may have been lost with a part of the store: nothing "
-            "is appended until peers have said that they know no newer ones (`Core.recover`)"
-        )
+            raise CoreRecovering(self.discovery_key)
 
     def append(self, blocks: Sequence[bytes], local: LocalRows | None = None) -> int:
         """Sign and write `blocks` (as they are to be stored) and `local`, in one batch.
@@ -287,7 +281,7 @@ class StoredLog:
         if self._storage.is_read_only:
             raise NotWritable(self._storage.why_read_only or "the store is read-only")
         if self.is_recovering:
-            self._refuse_recovering()
+            raise CoreRecovering(self.discovery_key)
         if signature is None:
             changes = proposal.signed_by(key_pair or self.key_pair)
         else:

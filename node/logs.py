@@ -20,6 +20,7 @@ from hypercore.crypto import decode_id, discovery_key, encode_id
 from hypercore.errors import (
     BlockNotAvailable,
     CoreFrozen,
+    CoreRecovering,
     NotWritable,
     OutOfRange,
     PrunedHistory,
@@ -39,6 +40,7 @@ from node.verbs import (
     CoreList,
     CoreProof,
     CorePurge,
+    CoreRecover,
     CoreTruncate,
     CoreVerify,
     ExitCode,
@@ -73,8 +75,8 @@ async def perform_on_store(
                 yield await _compact(store, verb)
             case CoreTruncate() | CoreClear():
                 yield await _cut(store, verb)
-            case CorePurge():
-                yield await _purge(store, verb.core)
+            case CorePurge() | CoreRecover():
+                yield await _care(store, verb, can_fetch)
             case _:
                 async with aclosing(_results(store, verb, can_fetch)) as results:
                     async for result in results:
@@ -112,6 +114,29 @@ async def _cut(store: Corestore, verb: CoreTruncate | CoreClear) -> Result:
             return {"length": core.length, "fork": core.fork, "blocks": before - core.length}
         freed = await core.clear(verb.start, verb.stop)
         return {"length": core.length, "fork": core.fork, "blocks": freed}
+
+
+async def _care(store: Corestore, verb: CorePurge | CoreRecover, can_fetch: bool) -> Result:
+    if isinstance(verb, CorePurge):
+        return await _purge(store, verb.core)
+    return await _recover(store, verb, can_fetch)
+
+
+async def _recover(store: Corestore, verb: CoreRecover, can_fetch: bool) -> Result:
+    _refuse_data(verb.core, "a node that starts asks the members of its mesh")
+    async with _open_core(store, verb.core, may_create=False) as core:
+        if core.is_recovering and verb.alone:
+            await core.end_recovering()
+        elif core.is_recovering and not can_fetch:
+            text = "no node runs here, so that nobody can be asked; --alone if nobody ever had it"
+            raise VerbError(ExitCode.NO_NODE, text)
+        with trio.move_on_after(verb.timeout_seconds) as waiting:
+            await core.recover()
+        if waiting.cancelled_caught:
+            peers = len(core.replication.peers)
+            text = f"{verb.core}: {peers} peers, and not all were heard; it still takes no more"
+            raise VerbError(ExitCode.TIMEOUT, text)
+        return {"length": core.length, "fork": core.fork, "key": encode_id(core.key)}
 
 
 async def _purge(store: Corestore, name_or_key: str) -> Result:
@@ -288,6 +313,9 @@ async def _open_core(
     core = await (store.get(name=name_or_key) if key is None else store.get(key=key))
     try:
         yield core
+    except CoreRecovering as error:
+        text = f"{error}: `beemesh core recover {name_or_key}`"
+        raise VerbError(ExitCode.FAILED, text) from error
     finally:
         await core.close()
 

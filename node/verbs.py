@@ -114,6 +114,17 @@ class CoreClear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop: int
 
 
+class CoreRecover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Let a core take more again of which the newest blocks may be lost.
+
+    When its peers know no more than is here; `alone` says that nobody else ever had it.
+    """
+
+    core: str
+    alone: bool = False
+    timeout_seconds: float = 60.0
+
+
 class CorePurge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Remove a core and every trace of it, also from the files."""
 
@@ -296,6 +307,7 @@ LogVerb: TypeAlias = (
     | CoreAppend
     | CoreTruncate
     | CoreClear
+    | CoreRecover
     | CorePurge
     | CoreProof
     | BeeInfo
@@ -325,6 +337,7 @@ PATHS: Mapping[str, type[PostedVerb]] = {
     "core/append": CoreAppend,
     "core/truncate": CoreTruncate,
     "core/clear": CoreClear,
+    "core/recover": CoreRecover,
     "core/purge": CorePurge,
     "core/verify": CoreVerify,
     "bee/info": BeeInfo,

@@ -25,6 +25,7 @@ _COMPLETION = "Print what makes a shell complete this."
 _PROOF = "Write what proves a block, or a fork, to anybody."
 _VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
 _VERIFY = "Check all that is stored against its signatures; --repair mends it."
+_RECOVER = "Let a core take more again that may have lost its newest blocks."
 _EXPLAIN = "Tell why a coValue is here or not, and who else has it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
@@ -62,6 +63,7 @@ def build_app() -> App:
     core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
     core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
     core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")
+    core.command("node.cli.core:recover", name="recover", help=_RECOVER)
     core.command("node.cli.core:purge", name="purge", help="Remove a core for good.")
     core.command("node.cli.verify:verify", name="verify", help=_VERIFY)
     bee = App(name="bee", help="Hyperbees, by name or key.", help_format="plaintext")

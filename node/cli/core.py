@@ -17,6 +17,7 @@ from node.verbs import (
     CoreInfo,
     CoreList,
     CorePurge,
+    CoreRecover,
     CoreTruncate,
     ExitCode,
     Result,
@@ -114,6 +115,28 @@ def clear(
     """Give up the room of some blocks; the core stays as long as it is."""
     for result in perform(common, CoreClear(core, start, stop)):
         _print_cut(common, result, "freed")
+    return ExitCode.OK
+
+
+def recover(
+    core: CoreRef,
+    /,
+    *,
+    alone: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Nobody else has ever had it.")
+    ] = False,
+    timeout: Timeout = "60",
+    common: Common = DEFAULT_COMMON,
+) -> int:
+    """Let a core take more again of which a repair has lost the newest blocks, perhaps.
+
+    Waits until for 8 s some peer was connected, and none of them knew more.
+    """
+    for result in perform(common, CoreRecover(core, alone, seconds(timeout))):
+        if common.json:
+            print_json(result)
+        else:
+            print(f"{core} takes more; it has {result['length']:,} blocks, fork {result['fork']}")
     return ExitCode.OK
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from hypercore import Core, CoreFrozen, Corestore, StorageError, open_corestore
+from hypercore import Core, CoreFrozen, CoreRecovering, Corestore, open_corestore
 from tests.support.forked_cores import open_writer
 from tests.support.forked_logs import ONE, fork_proof
 from tests.support.recovering_stores import mark_all_recovering
@@ -46,7 +46,7 @@ async def test_it_takes_nothing_until_peers_have_told(
     async with recovering() as (store, core, copy):
         assert core.is_recovering
         assert core.info().is_recovering
-        with pytest.raises(StorageError, match="recover"):
+        with pytest.raises(CoreRecovering):
             await core.append(b"another d")
         with trio.move_on_after(60) as alone:
             await core.recover()

@@ -93,6 +93,7 @@ def test_without_the_list_of_its_files_all_that_is_left_is_saved(beemesh: Beemes
     assert "log: sound; length 100, 100 blocks" in text
     code, text = beemesh("core", "verify", "--repair")
     assert (code, "list of the tables" in text) == (ExitCode.OK, False)
+    check_recovery(beemesh)
 
 
 def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
@@ -101,3 +102,16 @@ def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
     assert "name no core" in text
     code, text = beemesh("core", "verify", "--repair")
     assert (code, "log: sound" in text) == (ExitCode.OK, True)
+
+
+def check_recovery(beemesh: Beemesh) -> None:
+    """A core that has lost its newest blocks, perhaps: it is said what to do."""
+    code, text = beemesh("core", "append", "log", "more")
+    assert (code, "`beemesh core recover log`" in text) == (ExitCode.FAILED, True)
+    code, text = beemesh("core", "recover", "log")
+    assert (code, "--alone if nobody ever had it" in text) == (ExitCode.NO_NODE, True)
+    code, text = beemesh("core", "recover", "log", "--alone")
+    assert (code, "log takes more; it has 100 blocks, fork 0" in text) == (ExitCode.OK, True)
+    assert beemesh("core", "append", "log", "more")[0] == ExitCode.OK
+    code, text = beemesh("core", "recover", "log", "--json")
+    assert (code, json.loads(text)["length"]) == (ExitCode.OK, 101)
