@@ -63,6 +63,7 @@ class Intake:
             self.refuse(delivery, DAMAGED, out)
             return
         if entry.is_busy:
+            _note_had(delivery)
             entry.waiting.append(partial(self._judge, delivery))
             return
         delivery, refusal = self._state.admission.screen(delivery, entry, out)
@@ -94,6 +95,7 @@ class Intake:
         co_id = entry.co_id
         parts = sort_parts(_takeable(delivery.content.new, entry), entry.logs)
         if parts.unhashed:
+            _note_had(delivery)
             for session_id in parts.unhashed:
                 entry.rehashing.add(session_id)
                 out.append(Rehash(co_id, session_id, entry.logs[session_id].count))
@@ -102,6 +104,7 @@ class Intake:
             return
         groups = self._rights.unread_groups(entry, header, parts.fresh)
         if groups:
+            _note_had(delivery)
             entry.waiting.appendleft(partial(self._judge, delivery))
             self._rights.read(entry, groups, out)
             return
@@ -212,6 +215,7 @@ class Intake:
         if delivery.sender is not None and delivery.sender.is_gone:
             self.settle(delivery, out, "what it depends on was not here, and its sender has gone")
             return
+        _note_had(delivery)
         is_kept = self._state.room.add(delivery, dependency)
         phase = self._state.use(dependency, out).phase
         if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
@@ -416,6 +420,15 @@ def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
 
 def _stops(delivery: Delivery) -> dict[CoSessionId, int]:
     return {key: part.stop for key, part in delivery.content.new.items()}
+
+
+def _note_had(delivery: Delivery) -> None:
+    """Its sender has what is put off: that is not to be sent back meanwhile."""
+    peer = delivery.sender
+    if peer is not None and not peer.is_gone:
+        view = peer.values.get(delivery.content.co_id)
+        if view is not None:
+            peer.confirm(view, KnownState(True, _stops(delivery)))
 
 
 def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:

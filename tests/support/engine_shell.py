@@ -169,20 +169,24 @@ class EngineShell:
     def answer_reads(self) -> None:
         """Answer what was asked of the store, also what that leads to."""
         while self.reads:
-            question = self.reads.pop(0)
-            match question:
-                case LoadValue(co_id):
-                    self.loads += 1
-                    self.carry_out(self.engine.loaded(co_id, self.disk.load_value(co_id)))
-                case Rehash(co_id, session_id, count):
-                    self.rehashes += 1
-                    running = RunningHash()
-                    feed(running, self.disk.logs[co_id][session_id][:count])
-                    self.carry_out(self.engine.rehashed(co_id, session_id, running))
-                case ReadGroup(co_id):
-                    self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
-                case _:
-                    assert_never(question)
+            self.answer_read()
+
+    def answer_read(self) -> None:
+        """Answer what was asked first; with `holds_reads`, what that leads to has to wait."""
+        question = self.reads.pop(0)
+        match question:
+            case LoadValue(co_id):
+                self.loads += 1
+                self.carry_out(self.engine.loaded(co_id, self.disk.load_value(co_id)))
+            case Rehash(co_id, session_id, count):
+                self.rehashes += 1
+                running = RunningHash()
+                feed(running, self.disk.logs[co_id][session_id][:count])
+                self.carry_out(self.engine.rehashed(co_id, session_id, running))
+            case ReadGroup(co_id):
+                self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
+            case _:
+                assert_never(question)
 
     def carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:

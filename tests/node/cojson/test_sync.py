@@ -249,6 +249,29 @@ def test_who_takes_a_value_while_it_is_read_for_another_gets_it(shell: EngineShe
     assert again.take("c") == [free(2)]
 
 
+@pytest.mark.parametrize(
+    "content", [free(4), ANN.content(MAP, edits(4))], ids=["hashed anew", "with dependencies"]
+)
+def test_what_a_client_sends_while_its_load_waits_is_not_sent_back(
+    full: EngineShell, content: Content
+) -> None:
+    """Its content may have to wait longer than the answer to its load."""
+    full.say("author", free(3))
+    full.commit()
+    again = EngineShell(full.disk)
+    again.client("a")
+    again.holds_reads = True
+    again.say("a", Load(content.co_id, NOTHING), content)
+    told: list[Message] = []
+    while again.reads:
+        again.answer_read()
+        told += again.take("a")
+    again.commit()
+    told += again.take("a")
+    assert ids(told) == []
+    assert told[-1] == Known(content.co_id, content.known_state)
+
+
 def test_a_client_that_left_while_the_store_was_read_is_forgotten(full: EngineShell) -> None:
     again = EngineShell(full.disk)
     again.holds_reads = True
