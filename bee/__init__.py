@@ -7,15 +7,14 @@ async for entry in bee.range(gte=b"a", lt=b"b"): ...
 async with bee.batch() as batch: ...
 ```
 
-Map, from the bottom: `protobuf`, `messages`, `extension_messages` and `javascript_json` are the
-bytes; `btree` is one node; `cache` and `hints` hold nodes and what peers said we need; `descent`
-walks down, and waits for blocks; `changes` is the tree while it changes, `batch` its append;
-`ranges` and `diff` read in order; `rewriting` moves nodes out of blocks that are to go, for
-`erasure`, which takes keys off the disk with the help of `block_index`, and for `compaction`;
-`extension` talks with peers, for whose reads `visited_blocks` walks; `watching` tells what changes,
-`indexes` find rows by what is in them, `blobs` and `large_values` keep what is too big for a tree;
-`snapshot` and `bee` are what callers see. `log` says what a log must be able to do, and
-`frozen_log` makes one of a core's snapshot.
+Map, from the bottom: `protobuf`, `messages` and `extension_messages` are the bytes; `btree` is one
+node; `cache` and `hints` hold nodes and what peers said we need; `descent` walks down, and waits
+for blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read in
+order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys off the
+disk with the help of `block_index`, and for `compaction`; `extension` talks with peers, for whose
+reads `visited_blocks` walks; `watching` tells what changes, `indexes` find rows by what is in them,
+`blobs` and `large_values` keep what is too big for a tree; `snapshot` and `bee` are what callers
+see. `log` says what a log must be able to do, and `frozen_log` makes one of a core's snapshot.
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's

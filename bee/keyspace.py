@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
-from bee.javascript_json import encode_json
 from hypercore.errors import UsageError
+from hypercore.javascript_json import encode_json
 
 if TYPE_CHECKING:
     # Only there do type variables have defaults: a bare `Bee` is a `Bee[bytes, bytes]`.

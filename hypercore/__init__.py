@@ -24,7 +24,8 @@ How it hangs together, from values to tasks:
 | `open_log`, `log_users`, `open_channels`, `handle`   | what users of a log share; what one has |
 | `pinned_history`, `snapshot`                         | a log as it was                        |
 | `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
-| `value_encoding`, `encoded`, `events`                | blocks as values; what happens to a log |
+| `javascript_json`, `value_encoding`, `encoded`       | blocks as values                       |
+| `events`                                             | what happens to a log                  |
 | `downloading`, `waiting`                             | waiting for blocks that peers have     |
 | `readable_core`, `core`                              | what applications hold                 |
 | `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |

@@ -12,6 +12,8 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgpack
 
+from hypercore.javascript_json import encode_json
+
 T = TypeVar("T")
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -45,10 +47,9 @@ class _Utf8:
 
 class _Json:
     def encode(self, value: Json, /) -> bytes:
-        # As JSON.stringify; it writes null for numbers that JSON does not have, which is no
-        # value that comes back: refused.
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode()
+        # JSON.stringify writes null for numbers that JSON does not have, which is no value that
+        # comes back: refused.
+        return encode_json(value)
 
     def decode(self, block: bytes, /) -> Json:
         try:
