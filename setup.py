@@ -28,8 +28,10 @@ LOGS = [
 ]
 COVALUES = [
     "node/cojson/admission.py",
+    "node/cojson/claims.py",
     "node/cojson/client_table.py",
     "node/cojson/crypto.py",
+    "node/cojson/deletion.py",
     "node/cojson/engine_state.py",
     "node/cojson/foresight.py",
     "node/cojson/intake.py",
@@ -40,6 +42,8 @@ COVALUES = [
     "node/cojson/outputs.py",
     "node/cojson/peer_view.py",
     "node/cojson/recent.py",
+    "node/cojson/reconcile.py",
+    "node/cojson/rights.py",
     "node/cojson/sync.py",
     "node/cojson/value_table.py",
     "node/cojson/waiting_room.py",
