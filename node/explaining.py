@@ -12,14 +12,15 @@ from bee.errors import BeeError
 from hypercore.core import Core
 from hypercore.errors import HypercoreError
 from node.cojson.host import SyncHost
-from node.covalue.ids import RawCoId, is_co_id
+from node.covalue.ids import RawCoId
 from node.covalue.keys import header_key, value_range
 from node.covalue.store import StoredValue
 from node.errors import CorruptStore
 from node.mesh.mesh import Mesh
 from node.mesh.owners import owner_in
 from node.mesh.replicas import Why
-from node.verbs import ExitCode, Explain, Result, VerbError
+from node.values import named_id
+from node.verbs import Explain, Result
 
 _WHY_TEXT = {
     Why.EVERYTHING: "this node is a full replica",
@@ -39,9 +40,7 @@ async def explain(
     Raises: VerbError.
     Cancel: nothing is changed.
     """
-    if not is_co_id(verb.id):
-        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: co_z and 25 or 26 letters")
-    co_id = RawCoId(verb.id)
+    co_id = named_id(verb.id)
     try:
         value = await host.store.load_value(co_id)
         damage = None

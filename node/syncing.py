@@ -10,12 +10,13 @@ import trio
 
 from node.cojson.copies import CopyLedger, needed_copies
 from node.cojson.host import SyncHost
-from node.covalue.ids import RawCoId, is_co_id
+from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.errors import CorruptStore
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS
 from node.mesh.sync_state import SyncState
+from node.values import named_id
 from node.verbs import ExitCode, Result, ShowSync, VerbError, WaitSync
 
 MAX_WAITED = MAX_QUERY_IDS
@@ -125,7 +126,7 @@ class ValuesProgress:
 async def _wait_values(
     host: SyncHost, mesh: Mesh | None, verb: WaitSync
 ) -> AsyncGenerator[ValuesProgress, None]:
-    ids = _check_ids(verb.ids)
+    ids = _named_ids(verb.ids)
     min_copies = verb.min_copies or host.copies.min_copies
     if mesh is None and min_copies > 1:
         _need_mesh(mesh)
@@ -153,16 +154,10 @@ async def _wait_values(
                     await mesh.wait_sync_changed()
 
 
-def _check_ids(texts: Sequence[str]) -> list[RawCoId]:
+def _named_ids(texts: Sequence[str]) -> list[RawCoId]:
     if len(texts) > MAX_WAITED:
         raise VerbError(ExitCode.USAGE, f"{len(texts)} ids, at most {MAX_WAITED} at a time")
-    for text in texts:
-        if not is_co_id(text):
-            raise VerbError(
-                ExitCode.USAGE,
-                f"{text!r} is no coValue id: co_z and 25 or 26 letters",
-            )
-    return list(dict.fromkeys(map(RawCoId, texts)))
+    return list(dict.fromkeys(map(named_id, texts)))
 
 
 async def _find(host: SyncHost, mesh: Mesh | None, ids: Sequence[RawCoId]) -> None:

@@ -12,7 +12,7 @@ from node.cojson.crypto import encode_signature
 from node.cojson.host import SyncHost
 from node.cojson.reports import LoadReport
 from node.covalue.content import SessionContent, canonical_transaction
-from node.covalue.ids import RawCoId, is_co_id
+from node.covalue.ids import RawCoId, named_co_id
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
@@ -52,10 +52,16 @@ async def perform_on_values(
             assert_never(verb)
 
 
+def named_id(text: str) -> RawCoId:
+    """The id that a verb is about. Raises: VerbError."""
+    try:
+        return named_co_id(text)
+    except ValueError as error:
+        raise VerbError(ExitCode.USAGE, str(error)) from None
+
+
 async def _load(host: SyncHost, mesh: Mesh | None, verb: Load) -> Result:
-    if not is_co_id(verb.id):
-        raise VerbError(ExitCode.USAGE, f"{verb.id!r} is no coValue id: co_z and 25 or 26 letters")
-    co_id = RawCoId(verb.id)
+    co_id = named_id(verb.id)
     with trio.move_on_after(verb.timeout_seconds) as scope:
         report = await host.load(co_id)
         if report is not None:

@@ -69,6 +69,14 @@ def parse_co_id(text: str) -> RawCoId:
     return RawCoId(text)
 
 
+def named_co_id(text: str) -> RawCoId:
+    """As somebody typed it. Raises: ValueError, for people."""
+    try:
+        return parse_co_id(text)
+    except DecodeError:
+        raise ValueError(f"{text!r} is no coValue id: co_z and 25 or 26 letters") from None
+
+
 @lru_cache(maxsize=_CACHED_IDS)
 def _is_session_id(text: str) -> bool:
     return _SESSION_ID.fullmatch(text) is not None

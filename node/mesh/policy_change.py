@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from node.covalue.ids import RawCoId, is_co_id
+from node.covalue.ids import RawCoId, named_co_id
 from node.mesh.follow_rules import OwnerRule, parse_rule
 from node.mesh.messages import MAX_PATTERNS
 from node.mesh.peer_rules import LAN, WAN, PeerRule, is_id_text
@@ -90,11 +90,7 @@ class PolicyChange:
 
 
 def _ids(texts: Iterable[str]) -> frozenset[RawCoId]:
-    ids = list(texts)
-    for text in ids:
-        if not is_co_id(text):
-            raise ValueError(f"{text!r} is no coValue id: co_z and 25 or 26 letters")
-    return frozenset(map(RawCoId, ids))
+    return frozenset(map(named_co_id, texts))
 
 
 def _rules(texts: Iterable[str]) -> tuple[set[str], frozenset[OwnerRule]]:
