@@ -11,7 +11,7 @@ not written, and ids that have one are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -24,6 +24,12 @@ BLOCK_BYTES = 65_536
 
 APPENDED_AT_ONCE = 16
 """Blocks, 1 MiB, that a writer gathers before it appends them."""
+
+
+class BlobMarks(Protocol):
+    """Blocks that a sweep keeps. `hypercore.marking.Marks` has it."""
+
+    def add_range(self, start: int, stop: int, /) -> None: ...
 
 
 class BlobLog(Protocol):
@@ -55,6 +61,12 @@ class BlobLog(Protocol):
 
     async def clear(self, start: int, stop: int, /) -> object:
         """Give up the room of blocks."""
+
+    def marking(self) -> AbstractAsyncContextManager[BlobMarks]:
+        """Mark the blocks that the next `sweep` keeps, beside those appended from now on."""
+
+    async def sweep(self) -> int:
+        """Give up the room of all others; how many blocks that were."""
 
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""
@@ -143,6 +155,28 @@ class Blobs:
     async def clear(self, blob: BlobId) -> None:
         """Give up the room of a blob. Raises: OutOfRange, StorageFailed."""
         await self._log.clear(blob.block_offset, blob.block_offset + blob.block_length)
+
+    async def keep_only(self, blobs: AsyncIterable[BlobId], *, since: int | None = None) -> int:
+        """Give up the room of all other blobs; how many blocks that were.
+
+        Whatever begins at block `since` or later stays, None being the present end of the log.
+        Raises: NotWritable, OutOfRange for an id that does not fit the log, StorageFailed, and as
+        `Core.marking`. Cancel: nothing was given up, or some of it.
+        """
+        log = self._log
+        if not log.is_writable:
+            raise NotWritable("blobs are given up where their log is written")
+        start = log.length if since is None else since
+        async with log.marking() as marks:
+            marks.add_range(start, log.length)
+            async for blob in blobs:
+                marks.add_range(blob.block_offset, blob.block_offset + blob.block_length)
+        return await log.sweep()
+
+    @property
+    def length(self) -> int:
+        """Blocks of the log, those given up among them."""
+        return self._log.length
 
 
 class BlobWriter:

@@ -2,13 +2,15 @@
 
 A value is stored in the bee behind a zero byte, or, if it is longer than the threshold, as a blob
 (`blobs`), of which the bee stores the id behind a byte of one. The blob is on the disk before
-anything names it: a crash in between leaves blocks that nobody reads, never a name without
-a blob.
+anything names it, and loses its name before it goes: a crash in between leaves blocks that nobody
+reads, never a name without a blob. `LargeValueBee.sweep` gives them up.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Generic
 
 from bee.batch import Entry
@@ -16,6 +18,7 @@ from bee.bee import Bee
 from bee.blobs import BlobId, Blobs
 from bee.errors import CorruptTree
 from bee.keyspace import K
+from bee.readable_bee import Change
 from hypercore.errors import BlockNotAvailable
 
 THRESHOLD_BYTES = 4096
@@ -44,6 +47,8 @@ class LargeValueBee(Generic[K]):
         self.blobs = blobs
         self._threshold_bytes = threshold_bytes
         self._keeps_old_values = keeps_old_values
+        self._unnamed: list[int] = []
+        """Where the log of blobs ended when each put began that is under way."""
 
     async def put(self, key: K, value: bytes) -> None:
         """Put a value; returns when it is durable. A blob that it cannot name is cleared.
@@ -51,10 +56,18 @@ class LargeValueBee(Generic[K]):
         Raises: as `Bee.put` and `Blobs.put`. Cancel: the value may have been put; then the blob of
         the one that it replaced may stay.
         """
-        blob, stored = None, _INLINE + value
-        if len(value) > self._threshold_bytes:
+        if len(value) <= self._threshold_bytes:
+            await self._store(key, _INLINE + value, None)
+            return
+        start = self.blobs.length
+        self._unnamed.append(start)
+        try:
             blob = await self.blobs.put(value)
-            stored = _BLOB + blob.encode()
+            await self._store(key, _BLOB + blob.encode(), blob)
+        finally:
+            self._unnamed.remove(start)
+
+    async def _store(self, key: K, stored: bytes, blob: BlobId | None) -> None:
         unnamed_at = math.inf
         try:
             async with self.bee.batch() as batch:
@@ -75,6 +88,24 @@ class LargeValueBee(Generic[K]):
             is_there = await batch.delete(key)
         await self._clear(old)
         return is_there
+
+    async def sweep(self) -> int:
+        """Give up blobs that no key names, as a crash leaves them; how many blocks that were.
+
+        The log of blobs must hold none that others name. Every entry is read once; puts go on
+        meanwhile. Where old values are kept, those that the bee's history names stay as well.
+
+        Raises: as `Bee.range` or `Bee.history`, CorruptTree, and as `Blobs.keep_only`; nothing is
+        given up then. Cancel: as `Blobs.keep_only`.
+        """
+        since = min(self._unnamed, default=self.blobs.length)
+        async with aclosing(self._named()) as named:
+            return await self.blobs.keep_only(named, since=since)
+
+    async def _named(self) -> AsyncGenerator[BlobId, None]:
+        async for entry in self.bee.history() if self._keeps_old_values else self.bee.range():
+            if entry.value is not None and isinstance(blob := _parse(entry), BlobId):
+                yield blob
 
     async def _clear(self, old: Entry[K, bytes] | None) -> None:
         stored = None if old is None or self._keeps_old_values else _parse(old)
@@ -117,7 +148,7 @@ class LargeValueBee(Generic[K]):
         return None if entry is None else _parse(entry)
 
 
-def _parse(entry: Entry[K, bytes]) -> bytes | BlobId:
+def _parse(entry: Entry[K, bytes] | Change[K, bytes]) -> bytes | BlobId:
     """Raises: CorruptTree."""
     stored = entry.value or b""
     if stored[:1] == _INLINE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,85 @@ async def test_a_large_value_whose_put_is_canceled_anywhere_is_there_or_not(tmp_
 
         assert await cancel_everywhere(check_and_put) > 1
         await check()
+
+
+_KILLED = """
+import os, signal, sys, trio, trio.testing
+from bee import Bee, Blobs, LargeValueBee
+from hypercore import open_corestore
+
+async def main():
+    async with open_corestore(sys.argv[1]) as store:
+        bee = Bee(await store.get(name="bee"))
+        core = await store.get(name="blobs")
+        values = LargeValueBee(bee, Blobs(core), threshold_bytes=10)
+        await values.put(b"k", bytes(100))
+        async with trio.open_nursery() as nursery, bee.batch():
+            nursery.start_soon(values.put, b"l", bytes(200))
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert core.length == 2
+            os.kill(os.getpid(), signal.SIGKILL)
+
+trio.run(main)
+"""
+
+
+async def test_a_kill_between_a_blob_and_its_name_leaves_what_a_sweep_gives_up(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "store")]
+    assert (await trio.run_process(command, check=False)).returncode == -signal.SIGKILL
+    async with open_corestore(tmp_path / "store") as store:
+        values, core = await large_values(store)
+        assert await values.get(b"l") is None
+        assert core.info().blocks_held == 2
+        assert await values.sweep() == 1
+        assert core.info().blocks_held == 1
+        assert await values.get(b"k") == bytes(100)
+        assert await values.sweep() == 0
+
+
+async def test_a_sweep_leaves_what_is_being_put() -> None:
+    async with open_corestore(None) as store:
+        values, core = await large_values(store)
+        await values.put(b"old", bytes(99))
+        await values.blobs.put(bytes(100))
+        async with trio.open_nursery() as nursery:
+            async with values.bee.batch():
+                nursery.start_soon(values.put, b"k", bytes(200))
+                await trio.testing.wait_all_tasks_blocked()
+                assert core.length == 3
+                assert await values.sweep() == 1
+            nursery.start_soon(values.put, b"old", bytes(300))
+            assert await values.sweep() == 0
+        assert await values.get(b"k") == bytes(200)
+        assert await values.get(b"old") == bytes(300)
+        assert core.info().blocks_held == 2
+        assert await values.sweep() == 0
+
+
+async def test_a_sweep_where_old_values_are_kept() -> None:
+    async with open_corestore(None) as store:
+        values, core = await large_values(store, keeps_old_values=True)
+        await values.put(b"k", bytes(100))
+        await values.put(b"k", b"short")
+        await values.delete(b"k")
+        await values.blobs.put(bytes(100))
+        assert await values.sweep() == 1
+        assert core.info().blocks_held == 1
+        others, _ = await large_values(store)
+        assert await others.sweep() == 1
+        await values.bee.put(b"k", b"what others put")
+        with pytest.raises(CorruptTree):
+            await values.sweep()
+
+
+async def test_only_the_writer_sweeps() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        values, core = await large_values(store)
+        copy = Blobs(await other.get(key=core.key))
+        with pytest.raises(NotWritable):
+            await LargeValueBee(values.bee, copy).sweep()
 
 
 @pytest.mark.parametrize("stored", [b"", b"\2abc", b"\1", b"\1\0\0\0"])
