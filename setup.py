@@ -31,6 +31,7 @@ COVALUES = [
     "node/cojson/claims.py",
     "node/cojson/client_table.py",
     "node/cojson/crypto.py",
+    "node/cojson/cut_streams.py",
     "node/cojson/deletion.py",
     "node/cojson/engine_state.py",
     "node/cojson/foresight.py",

@@ -29,6 +29,7 @@ TESTS = [
     "hypercore/test_long_append.py",
     "node/cojson/test_claims.py",
     "node/cojson/test_crypto.py",
+    "node/cojson/test_cut_streams.py",
     "node/cojson/test_deletion.py",
     "node/cojson/test_foresight.py",
     "node/cojson/test_messages.py",

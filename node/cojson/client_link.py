@@ -91,7 +91,7 @@ class ContentSource:
             _log.error("cannot serve", error=str(error))
             return [], True
         for content in loaded.pieces:
-            self._engine.sent(peer_id, co_id, content.known_state)
+            self._engine.sent(peer_id, co_id, content.known_state, content.expect_until)
         return [encode_message(content) for content in loaded.pieces], loaded.is_complete
 
     async def _read_line(self, co_id: RawCoId, held: KnownState) -> Line | None:

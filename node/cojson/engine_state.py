@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from node.cojson.admission import Admission
 from node.cojson.appeals import Appeals
+from node.cojson.cut_streams import CutStreams
 from node.cojson.deletion import quenching
 from node.cojson.gatekeeper import Gatekeeper
 from node.cojson.outputs import Find, LoadValue, Output
@@ -48,6 +49,7 @@ class EngineState:
         self.room = WaitingRoom()
         self.appeals = Appeals()
         self.admission = Admission(access, self.room)
+        self.cut_streams = CutStreams()
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
         self.awaited: dict[RawCoId, None] = {}
         """Values that content was set aside for and that are not here, nor anywhere yet perhaps."""
@@ -120,7 +122,9 @@ class EngineState:
     def remove(self, peer: PeerView) -> None:
         """Forget a client and what it left unfinished."""
         peer.leave()
-        for co_id in peer.values:
+        for co_id, view in peer.values.items():
+            if view.announced is not None:
+                self.cut_streams.note(co_id, view.announced)
             subscribers = self.subscribers[co_id]
             del subscribers[peer]
             if not subscribers:

@@ -31,7 +31,7 @@ class Offers:
     def load(self, peer: PeerView, co_id: RawCoId, known: KnownState, out: list[Output]) -> None:
         """A client wants a value, and has said what it holds of it."""
         view = self._state.subscribe(peer, co_id)
-        peer.replace(view, known)
+        peer.replace(view, self._state.cut_streams.doubt(co_id, known))
         entry = self._state.use(co_id, out, is_wanted=not known.header)
         # The first to subscribe: later changes are announced to us. The mesh is told what is
         # stored here, so that has to be read before it is asked.

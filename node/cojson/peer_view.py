@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 
 MAX_SUBSCRIPTIONS = 200_000
 """Values that one client may be subscribed to; JavaScript has no limit and breaks near it."""
@@ -52,6 +52,8 @@ class ValueView:
     real: KnownState = NOTHING
     sent: KnownState | None = None
     """What was sent and not acknowledged yet; None when nothing is out."""
+    announced: SessionCounts | None = None
+    """Where what is sent in pieces will end, until the client has said that it has all of it."""
     is_told: bool = False
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
@@ -73,6 +75,7 @@ class ValueView:
         """The client said what it holds; what was sent before counts no more."""
         self.real = known
         self.sent = None
+        self.announced = None
         self.offered_version = 0
 
     def confirm(self, known: KnownState) -> None:
@@ -80,6 +83,8 @@ class ValueView:
         self.real = self.real.merged(known)
         if self.sent is not None and self.real.covers(self.sent):
             self.sent = None
+        if self.announced is not None and self.real.covers(KnownState(True, self.announced)):
+            self.announced = None
 
     def add_sent(self, known: KnownState) -> None:
         if self.sent is None:

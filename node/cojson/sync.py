@@ -445,12 +445,19 @@ class SyncEngine:
         view.is_told = True
         return Known(co_id, self._state.claimed(entry, view))
 
-    def sent(self, peer_id: str, co_id: RawCoId, reached: KnownState) -> None:
-        """A piece was handed to the client's connection; what somebody has who takes it."""
+    def sent(
+        self, peer_id: str, co_id: RawCoId, reached: KnownState, until: SessionCounts | None = None
+    ) -> None:
+        """A piece was handed to the client's connection; what somebody has who takes it.
+
+        `until` is where the last piece will end, as it announced.
+        """
         view = self._peers[peer_id].values.get(co_id)
         if view is not None:
             view.add_sent(reached)
             view.is_told = True
+            if until is not None:
+                view.announced = until
 
     # Known states.
 

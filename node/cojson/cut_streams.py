@@ -1,0 +1,50 @@
+"""Values of which a client had been sent a part when its connection ended.
+
+The first piece of a large value announces where the last one will end (`expectContentUntil`). A
+cojson client that was told so claims all of it when it connects again, though it has a part: it
+would wait for the rest for ever. So such a claim is doubted, and the last transaction of each of
+these sessions is sent again. Who has all takes it for a repetition; who has not answers with a
+correction, and gets the rest.
+
+Source: cojson 0.20.19 coValueCore.ts knownStateWithStreaming, PeerState.ts sendLoadRequest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState, SessionCounts
+
+MAX_COUNTERS = 50_000
+"""Session counters that are remembered, about 10 MB; beyond it the oldest streams are forgotten."""
+
+
+class CutStreams:
+    """What was announced of each, for whoever claims just that."""
+
+    def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
+        self._announced: OrderedDict[RawCoId, SessionCounts] = OrderedDict()
+        self._counters = 0
+        self._max_counters = max_counters
+
+    def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
+        """A client that was told of so much has gone, and had not said that it has it."""
+        self._forget(co_id)
+        self._announced[co_id] = announced
+        self._counters += len(announced)
+        while self._counters > self._max_counters:
+            self._forget(next(iter(self._announced)))
+
+    def _forget(self, co_id: RawCoId) -> None:
+        self._counters -= len(self._announced.pop(co_id, ()))
+
+    def doubt(self, co_id: RawCoId, claimed: KnownState) -> KnownState:
+        """What to believe of a claim."""
+        sessions = claimed.sessions
+        doubted: dict[CoSessionId, int] = {
+            session_id: count - 1
+            for session_id, count in self._announced.get(co_id, {}).items()
+            if sessions.get(session_id) == count > 0
+        }
+        return KnownState(claimed.header, {**sessions, **doubted}) if doubted else claimed

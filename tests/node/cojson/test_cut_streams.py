@@ -1,0 +1,125 @@
+"""Clients that claim what they were promised and did not get before their connection ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio.testing
+
+from bee.bee import Bee
+from node.cojson.client_link import ClientLink
+from node.cojson.cut_streams import CutStreams
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.messages import Known, Load, Message, decode_line
+from node.covalue.bee_store import BeeStore
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
+from tests.support.authors import Author, edits, map_header
+from tests.support.data_log import DataLog
+
+ANN = Author("ann")
+FREE = map_header("free")
+SESSION = ANN.session_id(as_agent=True)
+COUNT = 10
+ALL = KnownState(True, {SESSION: COUNT})
+
+
+@asynccontextmanager
+async def open_large_value() -> AsyncIterator[SyncHost]:
+    """A host that holds a value of several pieces."""
+    log = DataLog()
+    async with open_sync_host(BeeStore(Bee(log), log)) as host:
+        transactions = edits(COUNT, size=60_000)
+        contents = [
+            ANN.content(FREE, transactions[: n + 1], after=n, as_agent=True, with_header=n == 0)
+            for n in range(COUNT)
+        ]
+        await host.receive_content("test", contents)
+        yield host
+
+
+async def some(link: ClientLink) -> list[Message]:
+    """What is said to a client that can take a little."""
+    await trio.testing.wait_all_tasks_blocked()
+    found = [decode_line(line) for line in await link.next_lines(1)]
+    return [message for message in found if message is not None]
+
+
+async def rest(link: ClientLink) -> list[Message]:
+    found: list[Message] = []
+    while messages := await some(link):
+        found += messages
+    return found
+
+
+def runs(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    return [
+        (part.after, part.stop)
+        for message in messages
+        if isinstance(message, Content)
+        for part in message.new.values()
+    ]
+
+
+async def begin_to_load(host: SyncHost) -> int:
+    """How many transactions a client gets before its connection ends."""
+    with host.client("a") as a:
+        await a.receive([Load(FREE.id, NOTHING)])
+        ((_, stop), *_) = runs(await some(a))
+        await a.receive([Known(FREE.id, KnownState(True, {SESSION: stop}))])
+        return stop
+
+
+async def test_who_was_cut_in_the_middle_gets_the_rest() -> None:
+    async with open_large_value() as host:
+        held = await begin_to_load(host)
+        assert held < COUNT
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, ALL)])
+            assert runs(await rest(a)) == [(COUNT - 1, COUNT)]
+            # As cojson answers to what does not continue what it has.
+            await a.receive([Known(FREE.id, KnownState(True, {SESSION: held}), True)])
+            got = runs(await rest(a))
+            assert (got[0][0], got[-1][1]) == (held, COUNT)
+
+
+async def test_who_has_all_the_same_is_told_so() -> None:
+    async with open_large_value() as host:
+        await begin_to_load(host)
+        with host.client("b") as b:
+            await b.receive([Load(FREE.id, ALL)])
+            assert runs(await rest(b)) == [(COUNT - 1, COUNT)]
+            await b.receive([Known(FREE.id, ALL)])
+            assert await rest(b) == []
+            await b.receive([Load(FREE.id, KnownState(True, {SESSION: COUNT - 2}))])
+            assert runs(await rest(b)) == [(COUNT - 2, COUNT)]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_who_has_said_to_have_all_is_believed(is_cut: bool) -> None:
+    async with open_large_value() as host:
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, NOTHING)])
+            assert runs(await rest(a))[-1] == (COUNT - 2, COUNT)
+            if not is_cut:
+                await a.receive([Known(FREE.id, ALL)])
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, ALL)])
+            answer = await rest(a)
+        assert answer == [Known(FREE.id, ALL)] if not is_cut else runs(answer)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    streams = CutStreams(max_counters=3)
+    ids = [RawCoId(f"co_z{n}") for n in range(3)]
+    for co_id in ids:
+        streams.note(co_id, {SESSION: COUNT, ANN.session_id(): 0})
+    streams.note(ids[2], {SESSION: COUNT, ANN.session_id(): 0})
+    doubted = KnownState(True, {SESSION: COUNT - 1})
+    assert [streams.doubt(co_id, ALL) for co_id in ids] == [ALL, ALL, doubted]
+    streams.note(ids[0], dict.fromkeys(map(ANN.session_id, "abcd"), 1))
+    assert streams.doubt(ids[2], ALL) == ALL
+    assert streams.doubt(ids[2], NOTHING) == NOTHING
