@@ -126,9 +126,9 @@ class RocksStorage:
         failure: StorageError | None = None
         try:
             check_logs(path / "db")
-            if directory is not None:
-                check_tables(path / "db", directory.rebuilt_path)
             try:
+                if directory is not None:
+                    check_tables(path / "db", directory.rebuilt_path)
                 database = open_database(path / "db", read_only=self._read_only)
             except NoRoom as error:
                 failure = error

@@ -24,6 +24,7 @@ db/blob/blob_log_format.h.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ from struct import Struct
 
 from rocksdict import Rdict
 
-from hypercore.errors import CorruptStorage
+from hypercore.errors import CorruptStorage, StorageError
 from hypercore.storage.log_file import encode_log, payloads_of
-from hypercore.storage.rocks_opening import COLUMN_FAMILY, open_database, repair_options
+from hypercore.storage.rocks_opening import COLUMN_FAMILY, NoRoom, open_database, repair_options
 
 _BLOB_FILE, _FAMILY = 400, 200
 _NEXT_FILE, _LAST_SEQUENCE = 3, 4
@@ -110,13 +111,15 @@ def _repair(path: Path) -> list[str]:
         Rdict.repair(str(path), repair_options())
         return Rdict.list_cf(str(path))
     except Exception as error:  # RocksDB's errors have no class of their own
-        raise CorruptStorage(str(path), f"RocksDB cannot repair it: {error}") from error
+        if "No space left on device" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise CorruptStorage(str(path), f"RocksDB cannot list its files anew: {error}") from error
 
 
 def check_tables(path: Path, scratch: Path) -> None:
     """Do not let RocksDB delete tables with rows that nothing else has.
 
-    Raises: CorruptStorage, StorageError, OSError.
+    Raises: CorruptStorage, NoRoom, StorageError.
     """
     later = _later_tables(path)
     if not later:
@@ -126,13 +129,10 @@ def check_tables(path: Path, scratch: Path) -> None:
     database.close()
     del database
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        for file in later:
-            _link(file, scratch / file.name)
-        _repair(scratch)
-        made = _manifest(scratch)
-        found = 0 if made is None else _numbers(made).get(_LAST_SEQUENCE, 0)
+        found = _newest_row(later, scratch)
+    except OSError as error:
+        kind = NoRoom if error.errno == errno.ENOSPC else StorageError
+        raise kind(f"{path} cannot be examined: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if found > newest:
@@ -140,6 +140,17 @@ def check_tables(path: Path, scratch: Path) -> None:
         raise CorruptStorage(
             str(_manifest(path)), f"it lacks tables that have the newest rows: {names}"
         )
+
+
+def _newest_row(tables: list[Path], scratch: Path) -> int:
+    """The number of the newest row in those of the tables that can be read; 0 without any."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    for table in tables:
+        _link(table, scratch / table.name)
+    _repair(scratch)
+    made = _manifest(scratch)
+    return 0 if made is None else _numbers(made).get(_LAST_SEQUENCE, 0)
 
 
 def _later_tables(path: Path) -> list[Path]:

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from hypercore import Core, CoreRecovering, CorruptStorage, Durability, open_corestore
+from hypercore import (
+    Core,
+    CoreRecovering,
+    CorruptStorage,
+    Durability,
+    StorageFailed,
+    open_corestore,
+)
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import DataKeys
 from hypercore.storage.log_file import BLOCK_BYTES, encode_log, payloads_of, records
@@ -194,6 +201,32 @@ async def test_blocks_that_only_we_had_are_named(source: Core, tmp_path: Path) -
     repairs = [item async for item in repair_cores(tmp_path, is_strict=True)]
     assert [item.is_sound for item in repairs if not item.is_writable] == [True]
     await fetch_again(tmp_path, source)
+
+
+async def test_a_full_disk_is_not_taken_for_a_list_that_was_cut_off(
+    source: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look at tables that a crash left behind takes some room, too."""
+
+    class FullDisk:
+        @staticmethod
+        def repair(path: str, options: object) -> None:
+            raise Exception(f"IO error: No space left on device: While open a file: {path}")
+
+    await fill(tmp_path, source)
+    left_behind = tmp_path / "db" / "009999.sst"
+    shutil.copyfile(tables(tmp_path)[0], left_behind)
+    with monkeypatch.context() as patch:
+        patch.setattr("hypercore.storage.rocks_rebuilding.Rdict", FullDisk)
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="log")
+            assert await log.get(0) == OLD[0]
+            with pytest.raises(StorageFailed):
+                await log.append(b"no room")
+    async with open_corestore(tmp_path) as store:
+        log = await store.get(name="log")
+        assert await log.append(b"room") == len(OLD + NEW)
+    assert not left_behind.exists()
 
 
 def test_records_of_any_size_are_read_as_they_were_written() -> None:
