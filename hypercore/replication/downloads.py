@@ -231,8 +231,8 @@ class Downloads:
             self._cancel(peer, request)
 
     def _cancel(self, peer: RemotePeer, request: InflightRequest) -> None:
-        peer.inflight.cancel(request)
-        peer.outbox.append((MessageType.CANCEL, Cancel(request.id).encode()))
+        if peer.inflight.cancel(request):
+            peer.outbox.append((MessageType.CANCEL, Cancel(request.id).encode()))
         self._put_back(peer, request)
 
     def stop_seek(self, seek: Seek) -> None:
@@ -323,6 +323,7 @@ class Downloads:
                         peer.expected.note_unfit(push.index)
                     return
             self._conflicts.receive(peer, payload)
+        peer.inflight.receive_late(request_id)
         peer.counters.answers_ignored += 1
 
     def _receive_push(self, peer: RemotePeer, push: ReceivedPush, intake: Intake) -> bool:
@@ -468,6 +469,7 @@ class Downloads:
         """The peer has nothing for this request; it is not asked again for the same."""
         request = peer.inflight.get(message.request)
         if request is None or request.parked is not None:
+            peer.inflight.receive_late(message.request)
             return
         peer.counters.no_data_received += 1
         if request.index >= 0:

@@ -10,7 +10,7 @@ kept until the nodes below it have come, and asked for again, on its own, if the
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -78,7 +78,7 @@ class Inflight:
         self._free_ids: list[int] = []
         self._last_id = 0
         self._sequence = 0
-        self._cancelled: deque[tuple[int, int]] = deque()
+        self._cancelled: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._expected: set[int] = set()
         self._cautious: set[int] = set()
         self._window = first_window
@@ -177,18 +177,36 @@ class Inflight:
         self._free_ids.append(request.id)
         if self._window < self._max_window:
             self._window += 1
-        cancelled = self._cancelled
-        while cancelled and cancelled[0][0] < request.sequence:
-            self._free_ids.append(cancelled.popleft()[1])
+        self._forget_cancelled(request.sequence)
 
-    def cancel(self, request: InflightRequest) -> None:
+    def cancel(self, request: InflightRequest) -> bool:
         """It is withdrawn. Its id stays taken: an answer to it may be on its way.
 
         Once a request that was sent later is answered, nothing for this id can come any more.
+        Returns whether the peer is to be told. When no more may wait it is not, for once: who
+        withdraws all that it asks gets no answer ever, and would ask nothing more.
         """
         del self._requests[request.id]
         self._forget_path(request)
-        self._cancelled.append((self._sequence, request.id))
+        self._cancelled[request.id] = self._sequence, request.sequence
+        return len(self._cancelled) != MAX_CANCELLED + 1
+
+    def receive_late(self, request_id: int) -> None:
+        """An answer with an id that is not open: perhaps to a request that was withdrawn."""
+        found = self._cancelled.pop(request_id, None)
+        if found is not None:
+            self._free_ids.append(request_id)
+            self._forget_cancelled(found[1])
+
+    def _forget_cancelled(self, answered: int) -> None:
+        """What was withdrawn before the request of this number was sent is past."""
+        cancelled = self._cancelled
+        while cancelled:
+            request_id, (sequence, _) = next(iter(cancelled.items()))
+            if sequence >= answered:
+                return
+            del cancelled[request_id]
+            self._free_ids.append(request_id)
 
     def retry_alone(self, index: int) -> None:
         """The next request for this block is to build on stored nodes only."""

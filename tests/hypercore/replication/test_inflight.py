@@ -109,6 +109,19 @@ def test_who_never_answers_is_asked_no_more() -> None:
     assert inflight.room(1) == (0, 0)
 
 
+def test_of_all_that_is_withdrawn_one_is_answered() -> None:
+    """Found in review: who withdrew 4,097 requests before an answer asked that peer for nothing."""
+    inflight = Inflight()
+    told = [inflight.cancel(plain(inflight)) for _ in range(MAX_CANCELLED + 10)]
+    untold = [number for number, is_told in enumerate(told, 1) if not is_told]
+    assert untold == [MAX_CANCELLED + 1]
+    inflight.receive_late(MAX_CANCELLED + 1)
+    assert inflight.room(1)[0] == MAX_WINDOW
+    ids = [plain(inflight).id for _ in range(MAX_CANCELLED + 10)]
+    assert len(set(ids)) == len(ids)
+    assert not set(ids) & set(range(MAX_CANCELLED + 2, MAX_CANCELLED + 11)), "are still to come"
+
+
 def test_round_trips_are_smoothed() -> None:
     inflight = Inflight()
     inflight.measure_round_trip(0.8)

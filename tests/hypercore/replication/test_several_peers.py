@@ -172,3 +172,17 @@ def test_readers_pass_blocks_on() -> None:
     seeder.changed()
     settle(*channels)
     assert all(node.log.contiguous_length == 501 for node in chain)
+
+
+def test_who_takes_all_back_before_it_is_answered_can_still_ask() -> None:
+    """As who gives each read of a far away peer half a round trip."""
+    leecher = Node(reader())
+    channel = Channel(Node(writer(5000)), leecher)
+    settle(channel)
+    for start in range(0, 5000, 50):
+        leecher.want(range(start, start + 50))
+        leecher.unwant(range(start, start + 50))
+    settle(channel)
+    leecher.want([7, 4999])
+    settle(channel)
+    assert {7, 4999} <= set(leecher.log.blocks)
