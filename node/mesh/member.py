@@ -382,8 +382,12 @@ class Member:
         """An admin granted it something else."""
         if role is not self._role:
             self._role = role
-            self.needs_catching_up.set()
-            self.policy_changed.set()
+            self.ask_anew()
+
+    def ask_anew(self) -> None:
+        """Have it asked at once: for something else, or as something else than before."""
+        self.needs_catching_up.set()
+        self.policy_changed.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:

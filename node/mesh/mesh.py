@@ -215,8 +215,7 @@ class Mesh:
         self.exchange.rules = policy.peers
         for member in list(self.members.values()):
             self.interest.tell(member)
-            member.needs_catching_up.set()
-            member.policy_changed.set()
+            member.ask_anew()
         self.exchange.changed()
 
     def pause(self, reason: str) -> None:

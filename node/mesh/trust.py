@@ -276,8 +276,11 @@ class Trust:
             self._judge_all()
 
     def _judge_all(self) -> None:
-        self._verdict = self._own_verdict()
+        before, self._verdict = self._verdict, self._own_verdict()
         for member in list(self._members.values()):
+            if self._verdict.role is not before.role:
+                # It answers us as what we are: to a blind member it said that it holds nothing.
+                member.ask_anew()
             self._apply(member, self.judge(member.id, self._shown.get(member.id)))
         self._enforce.set()
         self._changed.set()

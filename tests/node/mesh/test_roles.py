@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -131,6 +133,30 @@ async def test_who_becomes_a_writer_is_heard_at_once(
             await bob.wait_counts({pinned.id: {pinned.session_id: 1}}, 1)
             await member.host.receive_content("test", [pinned.edit("[1]")])
             await bob.wait_counts({pinned.id: {pinned.session_id: 2}}, 1)
+
+
+async def test_who_was_blind_and_has_the_key_reads_at_once_what_it_may_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    founder = founded()
+    blind = replace(joined(founder, Role.BLIND), data_secret=founder.data_secret)
+    kept, pinned = Author(1).value("kept"), Author(3).value("pinned")
+    policy = ReplicaPolicy(pinned=frozenset({kept.id, pinned.id}))
+    async with (
+        open_mesh_node(1, founder) as admin,
+        open_mesh_node(2, blind, policy) as member,
+        open_mesh_node(3, joined(founder, Role.WRITER)) as bob,
+    ):
+        await admin.host.receive_content("test", [kept.edit("[]", with_header=True)])
+        await bob.host.receive_content("test", [pinned.edit("[]", with_header=True)])
+        async with connected(admin, member), connected(bob, member), connected(admin, bob):
+            await trio.sleep(30)
+            assert await member.counts(kept.id) == await member.counts(pinned.id) == {}
+            grant = founder.invite(ADMIN, role=Role.READER, member=MEMBER.public_key).grant
+            assert grant is not None
+            admin.mesh.trust.take([grant])
+            await member.wait_counts({kept.id: {kept.session_id: 1}}, 1)
+            await member.wait_counts({pinned.id: {pinned.session_id: 1}}, 1)
 
 
 async def test_the_copy_of_a_reader_counts_for_who_asks_later(
