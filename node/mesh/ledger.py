@@ -99,12 +99,13 @@ class Ledger:
     @cached_property
     def in_force(self) -> Mapping[bytes, Record]:
         """What an admin stands for, by digest: this is what members tell one another."""
-        return {record.digest: record for record in self.records if self._counts(record)}
+        counting = {record.digest: record for record in self.records if self._counts(record)}
+        return dict(sorted(counting.items()))  # sorting what comes behind these is cheap
 
     @cached_property
     def summary(self) -> bytes:
         """Equal where the same records are in force."""
-        return blake2b(*sorted(self.in_force))
+        return blake2b(b"".join(sorted(self.in_force)))
 
     def judge(self, member: bytes, shown: Grant | None = None) -> Verdict:
         """The most that a grant lets a member do: one that is here, or the one it has `shown`.
@@ -163,16 +164,14 @@ class Ledger:
 
     def next_expiry(self, shown: Iterable[Grant] = ()) -> int | None:
         """When somebody's grant runs out next, of those here and those `shown`."""
-        ends = [grant.expiry for grant in shown]
-        return min(
-            (end for end in (self._first_end, *ends) if end and end > self.unix_seconds),
-            default=None,
-        )
+        return self._first_to_come([self._first_end, *(grant.expiry for grant in shown)])
 
     @cached_property
     def _first_end(self) -> int | None:
         """The first expiry to come; the same until then."""
-        ends = [grant.expiry for grant in self.grants]
+        return self._first_to_come(grant.expiry for grant in self.grants)
+
+    def _first_to_come(self, ends: Iterable[int | None]) -> int | None:
         return min((end for end in ends if end and end > self.unix_seconds), default=None)
 
     def at(self, unix_seconds: float) -> Ledger:
@@ -195,7 +194,7 @@ class Ledger:
         Raises: ForgedRecord for what has the name of an admin and not its signature.
         """
         ledger = self
-        waiting = set(records) - self.records
+        waiting = {record for record in records if not self._holds(record)}
         while True:
             good = [record for record in waiting if ledger._counts(record)]
             for record in good:
@@ -207,14 +206,58 @@ class Ledger:
             ledger = ledger._with(good)
             waiting.difference_update(good)  # also those for which there was no room
 
+    def _holds(self, record: Record) -> bool:
+        return record in (self.grants if isinstance(record, Grant) else self.revocations)
+
     def _with(self, added: Collection[Record]) -> Ledger:
+        has_room = len(self.grants) + len(self.revocations) + len(added) <= MAX_RECORDS
+        if has_room and not any(map(self._is_about_admins, added)):
+            return self._with_others(added)
         records = [*self.records, *added]
-        if len(records) > MAX_RECORDS:
+        if not has_room:
             useful = [record for record in records if self._is_useful(record)]
             records = sorted(useful, key=_by_weight)[:MAX_RECORDS]
         grants = [record for record in records if isinstance(record, Grant)]
         revocations = [record for record in records if isinstance(record, Revocation)]
         return Ledger(self.founders, grants, revocations, self.unix_seconds)
+
+    def _is_about_admins(self, record: Record) -> bool:
+        """Whether who is an admin may be another question with it: all is weighed anew then."""
+        if isinstance(record, Grant):
+            return record.role is Role.ADMIN
+        return record.subject in self.founders or record.subject in self._about_admins
+
+    @cached_property
+    def _about_admins(self) -> frozenset[bytes]:
+        """Whom somebody made an admin, and digests of the grants that say so, good or not."""
+        offices = [grant for grant in self.grants if grant.role is Role.ADMIN]
+        members = {grant.member for grant in offices if grant.member is not None}
+        return frozenset(members | {grant.digest for grant in offices})
+
+    def _with_others(self, added: Collection[Record]) -> Ledger:
+        """With more records that count and are not about admins.
+
+        Such a record says something of one member, or of those with one ticket. They come one by
+        one, and there may be thousands: what is here is taken over, and not weighed again.
+        """
+        ledger = copy(self)
+        grants = [record for record in added if isinstance(record, Grant)]
+        revocations = [record for record in added if isinstance(record, Revocation)]
+        ledger._by_member, ledger._against = self._by_member.copy(), self._against.copy()
+        for grant in grants:
+            ledger._by_member[grant.member] = [*ledger._by_member.get(grant.member, ()), grant]
+        for revocation in revocations:
+            subject = revocation.subject
+            ledger._against[subject] = [*ledger._against.get(subject, ()), revocation]
+        if grants:
+            ledger.grants = self.grants.union(grants)
+        if revocations:
+            ledger.revocations = self.revocations.union(revocations)
+        for name in ("records", "summary"):
+            ledger.__dict__.pop(name, None)  # what is cached of these is said anew
+        ledger.in_force = {**self.in_force, **{record.digest: record for record in added}}
+        ledger._first_end = self._first_to_come([self._first_end, *(g.expiry for g in grants)])
+        return ledger
 
     def _is_useful(self, record: Record) -> bool:
         is_over = isinstance(record, Grant) and record.expiry and record.expiry <= self.unix_seconds

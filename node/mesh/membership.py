@@ -153,7 +153,9 @@ class Membership:
         ledger = before.taking(records, self.key)
         if ledger is before:
             return self  # nothing new
-        return replace(self, grants=ledger.grants, revocations=ledger.revocations)
+        taken = replace(self, grants=ledger.grants, revocations=ledger.revocations)
+        taken.__dict__["_ledger"] = ledger  # weighed already
+        return taken
 
     def invite(
         self,

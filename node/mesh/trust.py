@@ -33,7 +33,7 @@ from node.mesh.trust_messages import (
     Kept,
     Records,
     TrustMessage,
-    short_digest,
+    shortened,
     split_records,
 )
 from swarm.io.tasks import Wakeup
@@ -207,8 +207,8 @@ class Trust:
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
                     record
-                    for record in ledger.in_force.values()
-                    if short_digest(record) not in digests
+                    for digest, record in ledger.in_force.items()
+                    if shortened(digest) not in digests
                 ]
                 member.outbox.queue_records(split_records(ledger.summary, lacking))
             case Farewell():
@@ -315,7 +315,7 @@ class Trust:
 
     def _held(self) -> Held:
         in_force = self.membership.ledger(self._clock()).in_force
-        return Held(frozenset(short_digest(record) for record in in_force.values()))
+        return Held(frozenset(map(shortened, in_force)))
 
     def _tell(self, member: Member, *messages: TrustMessage) -> None:
         for message in messages:

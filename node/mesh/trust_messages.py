@@ -173,8 +173,9 @@ class Kept:
 TrustMessage = Records | Held | Farewell | Kept
 
 
-def short_digest(record: Record) -> bytes:
-    return record.digest[:SHORT_DIGEST_BYTES]
+def shortened(digest: bytes) -> bytes:
+    """As `Held` names a record."""
+    return digest[:SHORT_DIGEST_BYTES]
 
 
 def split_records(summary: bytes, records: Iterable[Record]) -> Iterator[Records]:
