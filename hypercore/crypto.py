@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,7 +33,10 @@ SIGNATURE_BYTES = 64
 KEY_BYTES = 32
 
 _Z_BASE_32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
-_Z_BASE_32_VALUES = {letter: value for value, letter in enumerate(_Z_BASE_32)}
+_Z_BASE_32_LETTERS = frozenset(_Z_BASE_32)
+# Python's own base 32, of bytes and of numbers, in other letters: many times as fast as a loop.
+_FROM_RFC_4648 = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _Z_BASE_32)
+_TO_DIGITS = str.maketrans(_Z_BASE_32, "0123456789abcdefghijklmnopqrstuv")
 _ID_LENGTH = 52
 
 
@@ -92,20 +96,15 @@ def verify(message: bytes, signature: bytes, public_key: bytes) -> bool:
 
 
 def z_base_32_encode(data: bytes) -> str:
-    bits = int.from_bytes(data, "big")
-    length = (len(data) * 8 + 4) // 5
-    bits <<= length * 5 - len(data) * 8
-    return "".join(_Z_BASE_32[(bits >> (5 * i)) & 31] for i in range(length - 1, -1, -1))
+    return b32encode(data).decode().rstrip("=").translate(_FROM_RFC_4648)
 
 
 def z_base_32_decode(text: str) -> bytes:
     """Raises: ValueError for letters outside the alphabet or left-over bits that are set."""
-    bits = 0
-    for letter in text:
-        value = _Z_BASE_32_VALUES.get(letter)
-        if value is None:
-            raise ValueError(f"{letter!r} is not a z-base-32 letter")
-        bits = bits << 5 | value
+    if not _Z_BASE_32_LETTERS.issuperset(text):
+        letter = next(letter for letter in text if letter not in _Z_BASE_32_LETTERS)
+        raise ValueError(f"{letter!r} is not a z-base-32 letter")
+    bits = int(text.translate(_TO_DIGITS) or "0", 32)
     size = len(text) * 5 // 8
     spare = len(text) * 5 - size * 8
     if bits & ((1 << spare) - 1):

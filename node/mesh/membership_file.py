@@ -44,7 +44,9 @@ def format_membership(membership: Membership) -> str:
         lines.append(f'data_secret = "{z_base_32_encode(membership.data_secret)}"')
     if membership.grant is not None:
         lines.append(f'grant = "{z_base_32_encode(membership.grant.encode())}"')
-    lines.append(_toml_list("admins", [encode_id(key) for key in sorted(membership.founders)]))
+    lines.append(
+        _toml_list("admins", [f'"{encode_id(key)}"' for key in sorted(membership.founders)])
+    )
     for name, records in (("granted", membership.grants), ("revoked", membership.revocations)):
         texts = sorted(map(_record_text, records))
         if texts or name == "revoked":
@@ -102,14 +104,15 @@ def save_membership(path: Path, membership: Membership) -> None:
 
 
 def _toml_list(name: str, items: list[str]) -> str:
+    """Of items in quotation marks."""
     if len(items) < 2:
-        return f"{name} = [{', '.join(json.dumps(item) for item in items)}]"
-    return "\n".join([f"{name} = [", *(f"  {json.dumps(item)}," for item in items), "]"])
+        return f"{name} = [{', '.join(items)}]"
+    return "\n".join([f"{name} = [", *(f"  {item}," for item in items), "]"])
 
 
 @lru_cache(MAX_RECORDS)  # the file is written anew for each record that is added
 def _record_text(record: Record) -> str:
-    return z_base_32_encode(record.encode())
+    return f'"{z_base_32_encode(record.encode())}"'
 
 
 def _record_reader(decode: Callable[[bytes], T]) -> Callable[[str], T]:
