@@ -26,6 +26,10 @@ from swarm.io.tasks import open_background_nursery
 
 RETRY_SECONDS = 10.0
 
+REST = 9
+"""How many times as long as a write took nothing is written that others have as well: of a mesh of
+16,000 members each is some megabytes."""
+
 BOOK_SECONDS = 5.0
 """How long what people are told of members may wait to be written."""
 
@@ -115,20 +119,32 @@ class MeshKeeper:
         self._gate.is_read_only = not self._mesh.trust.may_write
 
     async def run(self) -> None:
-        """Save what changes, until cancelled: what admins signed at once, the book now and then."""
+        """Heed and save what changes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_role)
+            nursery.start_soon(self._save_changes)
+
+    async def _follow_role(self) -> None:
+        while True:
+            self._apply_role()
+            await self._mesh.trust.wait_judged()
+
+    async def _save_changes(self) -> None:
+        """What admins signed soon, the book now and then."""
         book_due = math.inf
         while True:
             with trio.move_on_at(book_due) as waiting:
                 await self._mesh.trust.wait_changed()
-            self._apply_role()
             self._note_addresses()
             is_due = waiting.cancelled_caught
             book_due = math.inf if is_due else min(book_due, trio.current_time() + BOOK_SECONDS)
+            started = trio.current_time()
             try:
                 await self.save(with_book=is_due)
             except OSError as error:
                 _log.error("mesh.toml cannot be written", reason=str(error))
                 book_due = trio.current_time() + RETRY_SECONDS
+            await trio.sleep(REST * (trio.current_time() - started))
 
 
 @asynccontextmanager
