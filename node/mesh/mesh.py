@@ -297,7 +297,10 @@ class Mesh:
         return self.exchange.due(member.id, member.statistics().name, member.traffic)
 
     def add(self, member: Member) -> None:
-        """It was admitted: tell it what we want to hear of. It replaces an earlier connection.
+        """It was admitted, and replaces an earlier connection.
+
+        Only who is in the table hears of what comes. So whoever tells members of something tells
+        it now what came while it was let in.
 
         Nodes that dial each other at the same time have two for a moment: what the one that is
         about to go was asked, and has not answered, is asked again.
@@ -307,6 +310,7 @@ class Mesh:
         self._members_changed.unpark_all()
         self.trust.admitted(member)
         self.witness.greet(member)
+        self.telling.greet(member)
         self.interest.tell(member)
         self.finder.joined(member, earlier)
 
@@ -353,7 +357,8 @@ class Mesh:
         if not member.direction.gives:
             return
         member.listing.note(interest)
-        self.telling.tell_recent(member, interest)
+        if self.members.get(member.id) is member:
+            self.telling.tell_recent(member, interest)
 
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]

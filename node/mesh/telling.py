@@ -66,6 +66,12 @@ class Telling:
         self._names = ShortNames()
         self._brief_queued = Wakeup()
 
+    def greet(self, member: Member) -> None:
+        """It is in the table: what it said by then to be interested in it hears of from now on."""
+        selection = member.session.selection
+        if member.direction.gives:
+            self.tell_recent(member, Interest(selection.everything, tuple(selection.ids)))
+
     def tell_recent(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
         recent = self._recent
