@@ -182,7 +182,9 @@ class DirectorySeat:
         self._config = config
 
     def addresses(self) -> Sequence[str]:
-        return dialable(self._config.mesh.host, self._config.mesh.port)
+        """Where it is if it starts as it is configured: with port 0 nobody can tell."""
+        host, port = self._config.mesh.host, self._config.mesh.port
+        return [*(dialable(host, port) if port else ()), *self._config.mesh_url]
 
     def present(self) -> Mapping[str, Presence]:
         return {}

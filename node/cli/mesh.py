@@ -183,10 +183,14 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
     if isinstance(verb, MeshInvite) and not common.json:
         addresses = results[0]["addresses"]
         assert isinstance(addresses, list)
-        print_error(
-            f"no node is running on {config.data}: the ticket says where it listens if it starts "
-            f"as it is configured, {', '.join(map(str, addresses))}"
+        where = (
+            f"the ticket says where it listens if it starts as it is configured, "
+            f"{', '.join(map(str, addresses))}"
+            if addresses
+            else "the ticket says no address, as it is configured to listen on any free port: who "
+            "joins with it looks for this node (--discovery). Invite while it runs, or give it one"
         )
+        print_error(f"no node is running on {config.data}: {where}")
 
 
 def _duration(text: str) -> float:
@@ -218,7 +222,7 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
                 ("mesh", f"{result['mesh']}{kind}"),
                 ("lets in", everybody if member is None else f"the node {member} only"),
                 ("as", describe_role(str(result["role"]), result["expiry"])),
-                ("dials", ", ".join(map(str, addresses))),
+                ("dials", ", ".join(map(str, addresses)) or "no address"),
                 ("use", "beemesh up --join TICKET"),
             ]
         )

@@ -108,6 +108,21 @@ def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_
     assert told["counts_as"] == "reader"
 
 
+def test_without_a_node_a_ticket_names_what_the_settings_say(
+    beemesh: Beemesh, tmp_path: Path
+) -> None:
+    """Port 0, that is any, was named as if it could be dialed, and no URL ever was."""
+    founded(tmp_path / "data")
+    settings = tmp_path / "data" / "config.toml"
+    settings.write_text('mesh = "127.0.0.1:4000"\nmesh_url = ["wss://example.org/mesh"]')
+    (invitation,) = beemesh.json("invite")
+    assert invitation["addresses"] == ["127.0.0.1:4000", "wss://example.org/mesh"]
+    settings.write_text('mesh = "127.0.0.1:0"')
+    code, out, error = beemesh("invite", "--no-qr")
+    assert (code, Ticket.decode(out).addresses) == (ExitCode.OK, ())
+    assert "the ticket says no address" in error
+
+
 @pytest.mark.parametrize(
     ("code", "text", "arguments"),
     [
