@@ -19,7 +19,7 @@ from node.verbs import ExitCode, Result, ShowSync, WaitSync
 from node.web.wording import format_age, format_size
 
 _HEADINGS = (
-    "member", "state", "missing here", "its log merged", "ours not yet there", "fetched",
+    "member", "state", "missing here", "its log here", "ours not yet there", "fetched",
 )  # fmt: skip
 
 
@@ -53,6 +53,7 @@ class Overview(msgspec.Struct, frozen=True):
     left: int
     min_copies: int
     waiting: int
+    logs_kept: int | None
     why: str
     members: tuple[MemberLine, ...]
 
@@ -167,10 +168,17 @@ def _description(result: Result) -> str:
 def _overview_rows(overview: Overview) -> list[tuple[str, str]]:
     rows = [
         ("in step", "yes" if overview.is_done else f"no: {overview.why}"),
-        ("coValues wanted", f"{overview.wanted:,}"),
-        ("held", f"{overview.held:,}"),
-        ("missing", f"{overview.missing:,}"),
     ]
+    if overview.logs_kept is None:
+        rows += [
+            ("coValues wanted", f"{overview.wanted:,}"),
+            ("held", f"{overview.held:,}"),
+            ("missing", f"{overview.missing:,}"),
+        ]
+    else:
+        count = overview.logs_kept
+        text = f"it cannot read, and keeps the logs of {count:,} writer{'s'[: count != 1]}"
+        rows.append(("blind", text))
     if overview.min_copies > 1 or overview.waiting:
         text = f"{overview.waiting:,} until {overview.min_copies} nodes hold what they are about"
         rows.append(("acknowledgements held back", text))

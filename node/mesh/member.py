@@ -9,6 +9,7 @@ from typing import Protocol, assert_never
 
 import trio
 
+from hypercore.core import Core
 from hypercore.replication.channel import MessageChannel
 from node.covalue.ids import RawCoId
 from node.mesh.acknowledgements import Acknowledgements
@@ -130,6 +131,9 @@ class Member:
 
     traffic: Traffic | None = None
     """Of the connection that it is on, where that is known."""
+
+    core: Core | None = None
+    """Its data core while that is open, whether or not it can be read here."""
 
     def __init__(
         self, id: bytes, channel: MessageChannel, session: MeshSession, listener: MemberListener
@@ -446,6 +450,7 @@ class Member:
 
     def statistics(self) -> MemberStatistics:
         welcome, data, session = self.welcome, self.data, self.session
+        fetched = None if self.core is None else self.core.replication.totals()
         return MemberStatistics(
             id=self.id,
             key=b"" if welcome is None else welcome.data_key,
@@ -454,8 +459,8 @@ class Member:
             policies=() if welcome is None else welcome.policies,
             since_unix_seconds=self.since_unix_seconds,
             length=0 if data is None else data.length,
-            blocks_fetched=0 if data is None else data.blocks_fetched,
-            bytes_fetched=0 if data is None else data.bytes_fetched,
+            blocks_fetched=0 if fetched is None else fetched.blocks_received,
+            bytes_fetched=0 if fetched is None else fetched.bytes_received,
             refused=self.refused,
             failures=self.failures,
             queries_asked=session.queries_asked,

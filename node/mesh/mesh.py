@@ -233,12 +233,14 @@ class Mesh:
 
     def sync_state(self) -> SyncState:
         """How far this node and its members are in step."""
+        keeping = self.safekeeping
         return SyncState(
             held=self.host.store.count(),
             missing=len(self._announced),
             min_copies=self.host.copies.min_copies,
             waiting=self.host.copies.held_back,
             members=tuple(self._member_sync(member) for member in self.members.values()),
+            logs_kept=len(keeping.kept()) if keeping.is_keeper else None,
         )
 
     def _member_sync(self, member: Member) -> MemberSync:

@@ -184,6 +184,7 @@ async def _serve_admitted(
     except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
+    member.core = core
     try:
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
             hints = not mesh.membership.is_encrypted
@@ -212,7 +213,7 @@ async def _serve_admitted(
         mesh.remove(member)
         if member.close_reason is None:  # cancelled: another connection takes its place
             mesh.recall.runs.replaced(member.id, trio.current_time())
-        member.data = None
+        member.core = member.data = None
         core.release()
 
 

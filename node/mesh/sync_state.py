@@ -78,7 +78,7 @@ class SyncState:
 
     `held` of the `wanted` values are here as far as any member is known to hold them, `missing`
     are not. `waiting` acknowledgements to clients are held back until `min_copies` nodes hold
-    what they are about.
+    what they are about. A blind node keeps so many logs, of which it knows no values.
     """
 
     held: int
@@ -86,6 +86,7 @@ class SyncState:
     min_copies: int
     waiting: int
     members: tuple[MemberSync, ...]
+    logs_kept: int | None = None
 
     @property
     def wanted(self) -> int:

@@ -17,6 +17,7 @@ from node.errors import ConfigError
 from node.running import Node
 from node.verbs import Load, MeshInvite, VerbError
 from tests.support.authors import Author, edits, map_header
+from tests.support.running_node import run_beemesh
 
 ANN, HEADER = Author("ann"), map_header("m")
 
@@ -58,6 +59,9 @@ async def test_a_keeper_serves_what_it_kept_before_it_was_restarted(tmp_path: Pa
                 assert keeper.access.gate.is_read_only
                 await wait_kept(keeper, owner)
                 assert owner.status().mesh_is_encrypted
+                shown = await run_beemesh("sync", "status", "--data", str(keeper.config.data))
+                assert (shown.code, "keeps the logs of 1 writer" in shown.out) == (0, True)
+                assert "coValues wanted" not in shown.out
         async with open_node(config(tmp_path / "b")) as keeper:
             assert not await load(keeper, HEADER.id)
             join = [reading, str(keeper.addresses.mesh)]

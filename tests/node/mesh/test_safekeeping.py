@@ -112,9 +112,12 @@ async def test_a_keeper_is_in_step_once_it_has_all_that_there_is(is_compacted: b
             core = await keeper.cores.get(key=owner.data.key)
             assert core.bitfield.count(0, core.length) == held
             await core.close()
-            shown = {member.id: member for member in keeper.mesh.sync_state().members}
+            state = keeper.mesh.sync_state()
+            shown = {member.id: member for member in state.members}
             kept = shown[owner.identity.public_key.hex()]
             assert (kept.state, kept.length, kept.merged) == ("in step", length, length)
+            assert (kept.blocks_fetched, kept.bytes_fetched > 0) == (held, True)
+            assert (state.logs_kept, owner.mesh.sync_state().logs_kept) == (1, None)
             await wait_until(lambda: owner.mesh.sync_state().is_done)
             await wait_until(lambda: reader.mesh.sync_state().is_done)
 
