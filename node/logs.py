@@ -90,7 +90,7 @@ async def perform_on_store(
 
 
 async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
-    _refuse_data(verb.core, "write to it through a Jazz client")
+    await _refuse_data(store, verb.core, "write to it through a Jazz client")
     async with _open_core(store, verb.core, may_create=True, may_name=True) as core:
         if isinstance(verb, BeePut):
             bee = _open_bee(core)
@@ -100,13 +100,22 @@ async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:
         return {"index": index, "length": core.length, "key": encode_id(core.key)}
 
 
-def _refuse_data(core: str, advice: str) -> None:
-    if core == DATA_CORE:
+async def _refuse_data(store: Corestore, name_or_key: str, advice: str) -> None:
+    """Raises: VerbError, if that is the name or the key of the node's data."""
+    key = _read_key(name_or_key)
+    if name_or_key == DATA_CORE or (key is not None and await _is_data(store, key)):
         raise VerbError(ExitCode.USAGE, f"{DATA_CORE} holds the coValues: {advice}")
 
 
+async def _is_data(store: Corestore, key: bytes) -> bool:
+    named = {core.name: core.key async for core in store.cores(is_here=True)}
+    return named.get(DATA_CORE) == key
+
+
 async def _cut(store: Corestore, verb: CoreTruncate | CoreClear) -> Result:
-    _refuse_data(verb.core, "delete them through a Jazz client, then `beemesh compact`")
+    await _refuse_data(
+        store, verb.core, "delete them through a Jazz client, then `beemesh compact`"
+    )
     async with _open_core(store, verb.core, may_create=False) as core:
         if isinstance(verb, CoreTruncate):
             before = core.length
@@ -140,7 +149,7 @@ async def _recover(store: Corestore, verb: CoreRecover, can_fetch: bool) -> Resu
 
 
 async def _purge(store: Corestore, name_or_key: str) -> Result:
-    _refuse_data(name_or_key, "it goes with the data directory only")
+    await _refuse_data(store, name_or_key, "it goes with the data directory only")
     async with _open_core(store, name_or_key, may_create=False) as core:
         held, key, discovery_key = core.info().blocks_held, core.key, core.discovery_key
     if any(core.discovery_key == discovery_key for core in store.open_cores()):

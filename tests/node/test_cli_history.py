@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 from hypercore import open_corestore
+from hypercore.crypto import encode_id
 from node.logs import perform_on_store
-from node.verbs import CorePurge, ExitCode, VerbError
+from node.verbs import (
+    BeePut,
+    CoreAppend,
+    CoreClear,
+    CorePurge,
+    CoreTruncate,
+    ExitCode,
+    VerbError,
+)
 from tests.node.test_cli import Beemesh, beemesh
 
 __all__ = ["beemesh"]  # the fixture
@@ -63,6 +72,28 @@ def test_the_data_of_the_node_is_not_for_that(beemesh: Beemesh, arguments: tuple
     verb, *rest = arguments
     code, _, error = beemesh("core", verb, "beemesh/data", *rest)
     assert (code, "holds the coValues" in error) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_nor_by_its_key(is_open: bool) -> None:
+    """`beemesh status` shows it; cut back by it, the log of all coValues forked."""
+    async with open_corestore(None) as store:
+        data = await store.get(name="beemesh/data")
+        await data.append(b"x")
+        key = data.key.hex()
+        if not is_open:
+            await data.close()
+        for verb in (
+            CoreAppend(key, (b"y",)),
+            BeePut(key, b"k", b"v"),
+            CoreTruncate(key, 0),
+            CoreClear(key, 0, 1),
+            CorePurge(f"pear://{encode_id(data.key)}"),
+        ):
+            with pytest.raises(VerbError, match="holds the coValues"):
+                _ = [result async for result in perform_on_store(store, verb, can_fetch=False)]
+        core = await store.get(name="beemesh/data")
+        assert (core.length, core.fork, await core.get(0)) == (1, 0, b"x")
 
 
 async def test_a_core_in_use_is_not_purged() -> None:
