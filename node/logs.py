@@ -280,12 +280,19 @@ async def _list_entries(core: Core, verb: BeeList, seconds: float) -> AsyncGener
 async def _get_block(core: Core, index: int, seconds: float) -> Result:
     try:
         with _patience(seconds, core):
-            block = await core.get(index)
+            block = await core.get(_checked(index, core))
     except OutOfRange as error:
         raise VerbError(
             ExitCode.NOT_FOUND, f"block {index} is not there: the core has {core.length} blocks"
         ) from error
     return {"index": index, **encode_bytes("value", block)}
+
+
+def _checked(index: int, core: Core) -> int:
+    """Raises: OutOfRange for what no core has, and no storage can look up."""
+    if index >= 1 << 64:
+        raise OutOfRange(index, core.length)
+    return index
 
 
 async def _prove(core: Core, verb: CoreProof, seconds: float) -> Result:
@@ -296,7 +303,7 @@ async def _prove(core: Core, verb: CoreProof, seconds: float) -> Result:
         return encode_bytes("proof", evidence.encode())
     try:
         with _patience(seconds, core):
-            proof = await core.prove(verb.index)
+            proof = await core.prove(None if verb.index is None else _checked(verb.index, core))
     except OutOfRange as error:
         wanted = "no head is signed" if verb.index is None else f"block {verb.index} is not there"
         raise VerbError(

@@ -242,6 +242,9 @@ def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
     beemesh("core", "append", "log", "one", "no bee")
     code, _, error = beemesh("core", "get", "log", "2")
     assert (code, "has 2 blocks" in error) == (ExitCode.NOT_FOUND, True)
+    for verb in ("get", "proof"):
+        code, _, error = beemesh("core", verb, "log", str(1 << 64))
+        assert (code, "has 2 blocks" in error) == (ExitCode.NOT_FOUND, True)
     code, _, error = beemesh("core", "get", "lgo", "0")
     assert (code, "did you mean log?" in error) == (ExitCode.NOT_FOUND, True)
     code, _, error = beemesh("core", "get", "ff" * 32, "0")
