@@ -260,6 +260,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            nursery.start_soon(node.strangers.run)
             if node.compacting is not None:
                 nursery.start_soon(run_with_room, node.room, node.compacting.run)
             nursery.start_soon(serve_admin, node, node.admin_token, admin, host_names)

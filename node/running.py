@@ -51,6 +51,7 @@ from node.reporting import (
     sync_counts,
 )
 from node.storing import Storing
+from node.strangers import Strangers
 from node.syncing import perform_on_sync
 from node.tally import BlockTally
 from node.transfer import perform_transfer
@@ -161,6 +162,7 @@ class Node:
         self._policies = Policies(mesh, config.policy_path, config.replicate)
         self._swarm: Swarm | None = None
         self.relay: RelayService | None = None
+        self.strangers = Strangers(store, lambda: len(self._connections()))
         self._tally = BlockTally(store.open_cores)
         self._started = trio.current_time()
 
@@ -282,11 +284,17 @@ class Node:
         elif is_ours and mirrors is not None:
             await self.store.replicate(mux, lambda core: core.key in mirrors)
             return
-        await self.store.replicate(
+        serve = partial(
+            self.store.replicate,
             mux,
             lambda core: mesh.trust.serves_strangers(core.key),
             is_discreet=is_other_mesh or not is_ours,
         )
+        if is_ours:
+            await serve()
+            return
+        with self.strangers.making_room(connection.link.remote_public_key):
+            await serve()
 
     # What the admin server asks.
 

@@ -1,0 +1,72 @@
+"""[trio] Peers that are no members, and make room for those when connections are scarce.
+
+Whoever reaches the port of `--mesh` may come, as any hypercore peer does, and replicate the cores
+of which it knows the keys. A swarm holds so many connections and no more: some hundred that came
+for nothing would keep all members out, for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import structlog
+import trio
+
+from hypercore.core import Core
+from swarm.io.swarm import MAX_CONNECTIONS
+
+CROWD = MAX_CONNECTIONS // 2
+"""Connections from which on they are scarce."""
+
+IDLE_SECONDS = 10.0
+"""How long a stranger may be here without replicating anything, when they are."""
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenCores(Protocol):
+    """What is needed of the corestore."""
+
+    def open_cores(self) -> Sequence[Core]: ...
+
+
+class Strangers:
+    """Those that dialed us; `connections` tells how many there are, of members too."""
+
+    def __init__(self, cores: OpenCores, connections: Callable[[], int]) -> None:
+        self._cores = cores
+        self._connections = connections
+        self._present: dict[trio.CancelScope, tuple[bytes, float]] = {}
+
+    @contextmanager
+    def making_room(self, public_key: bytes) -> Iterator[None]:
+        """The block, which serves one, ends early when it replicates nothing and others wait."""
+        with trio.CancelScope() as scope:
+            self._present[scope] = (public_key, trio.current_time())
+            try:
+                yield
+            finally:
+                del self._present[scope]
+
+    async def run(self) -> None:
+        """Look for who has to make room, until cancelled."""
+        while True:
+            await trio.sleep(IDLE_SECONDS)
+            if self._present and self._connections() >= CROWD:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        cores = self._cores.open_cores()
+        busy = {peer.remote_public_key for core in cores for peer in core.peers}
+        since = trio.current_time() - IDLE_SECONDS
+        idle = [
+            scope
+            for scope, (public_key, came) in self._present.items()
+            if came <= since and public_key not in busy
+        ]
+        for scope in idle:
+            scope.cancel()
+        if idle:
+            _log.warning("connections are scarce: strangers sent away", count=len(idle))

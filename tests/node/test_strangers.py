@@ -1,0 +1,63 @@
+"""Peers that are no members do not keep members out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from hypercore.corestore import open_corestore
+from hypercore.crypto import KeyPair
+from node.config import load_config
+from node.daemon import open_node
+from node.running import Node
+from swarm.io.connection import open_connection
+from swarm.io.mux import open_mux
+from swarm.io.tasks import open_background_nursery
+
+CROWD = 5
+
+
+async def connect(
+    node: Node, number: int, key: bytes | None, gone: trio.MemorySendChannel[int]
+) -> None:
+    """A stranger, which replicates a core if it knows the key of one, until it is sent away."""
+    assert node.addresses.mesh is not None
+    host, _, port = node.addresses.mesh.rpartition(":")
+    identity = KeyPair.from_seed(number.to_bytes(32, "big"))
+    stream = await trio.open_tcp_stream(host, int(port))
+    async with (
+        open_corestore(None) as store,
+        open_connection(stream, identity, is_initiator=True) as connection,
+        open_mux(connection) as mux,
+    ):
+        if key is not None:
+            await store.get(key=key)
+        await store.replicate(mux)
+    await gone.send(number)
+
+
+@pytest.mark.parametrize(("is_crowded", "left"), [(False, set()), (True, {2, 3, 4, 5, 6, 7})])
+async def test_who_replicates_nothing_makes_room_when_connections_are_scarce(
+    is_crowded: bool, left: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.strangers.CROWD", CROWD if is_crowded else 100)
+    monkeypatch.setattr("node.strangers.IDLE_SECONDS", 0.5)
+    monkeypatch.setattr("node.mesh.serve.ADMISSION_SECONDS", 0.5)
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    config = load_config({"data": tmp_path, "discovery": "off", **quiet}, {})
+    async with open_node(config) as node:
+        core = await node.store.get(name="a core of people")
+        await core.append([b"one"])
+        gone, arrivals = trio.open_memory_channel[int](10)
+        numbers: set[int] = set()
+        async with open_background_nursery() as nursery:
+            for number in range(1, 8):
+                key = core.key if number == 1 else None
+                nursery.start_soon(connect, node, number, key, gone)
+            with trio.move_on_after(20 if is_crowded else 3):
+                while numbers != left or not is_crowded:
+                    numbers.add(await arrivals.receive())
+            assert numbers == left
+            assert any(peer.remote_public_key for peer in core.peers)
