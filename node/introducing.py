@@ -11,6 +11,7 @@ import trio
 
 from hypercore.encoding import DecodeError
 from hypercore.replication.channel import MessageChannel, Multiplexer
+from node.mesh.effort import Quota
 from node.mesh.hearsay import Hearsay
 from node.mesh.member_book import MemberBook
 from node.mesh.whereabouts import PROTOCOL, as_seen, decode, encode, split
@@ -21,7 +22,10 @@ NEIGHBORS_SECONDS = 1.0
 """Members that are connected with each other say so meanwhile, and are told nothing."""
 
 MAX_WORDS = 4096
-"""What one connection may say: about itself, and 4,000 others."""
+"""What one connection may say at once: about itself, and 4,000 others."""
+
+WORDS_PER_SECOND = 5
+"""And from then on: connections live for months, and others come and go."""
 
 _log = structlog.get_logger(__name__)
 
@@ -113,12 +117,14 @@ class Introducer:
 
     async def _hear(self, host: str | None, member: Acquaintance, channel: MessageChannel) -> None:
         """Until the channel ends, or the member does what it may not."""
-        words = 0
+        quota = Quota(MAX_WORDS, WORDS_PER_SECOND, trio.current_time())
+        has_room = True
         try:
-            while words <= MAX_WORDS:
+            while has_room:
                 for _, payload in await channel.receive():
                     whereabouts = decode(payload)
-                    words += 1 + len(whereabouts)
+                    words = 1 + len(whereabouts)
+                    has_room &= quota.take(words, trio.current_time()) == words
                     for id, addresses in whereabouts.items():
                         if id == member.id:
                             self._note_present(member, as_seen(addresses, host))
@@ -129,7 +135,7 @@ class Introducer:
         except DecodeError as error:
             member.expel(f"malformed addresses: {error}")
         else:
-            member.expel(f"addresses of more than {MAX_WORDS} members")
+            member.expel(f"addresses of more than {MAX_WORDS} members at once")
 
     def _note_present(self, member: Acquaintance, addresses: tuple[str, ...]) -> None:
         self._present[member] = addresses

@@ -186,3 +186,16 @@ async def test_who_sends_rubbish_or_no_end_of_it_goes(is_flood: bool) -> None:
         for _ in range(MAX_WORDS + 1 if is_flood else 1):
             channel.send(0, encode({}) if is_flood else pack_fields([[5, []]]))
     assert ("more than 4096" if is_flood else "malformed") in ann.fault
+
+
+async def test_who_tells_of_those_that_come_and_go_for_months_stays(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    party, ann = Party(), Stranger(ANN)
+    async with trio.open_nursery() as nursery:
+        channel = await party.meet(nursery, ann)
+        for minute in range(MAX_WORDS):
+            channel.send(0, encode({BOB: (f"10.0.0.2:{1 + minute}",)}))
+            await trio.sleep(60)
+        assert not ann.fault
+        channel.close()
