@@ -28,7 +28,7 @@ from hypercore.encoding import DecodeError
 from hypercore.errors import InvalidProof, StorageError, StorageFailed, UsageError
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
-from node.cojson.fork_watch import ForkWatch
+from node.cojson.fork_watch import MAX_FORKS, ForkWatch
 from node.covalue.ids import parse_co_id, parse_session_id
 from node.covalue.records import decode_part, encode_part
 from node.covalue.session_fork import SessionFork
@@ -49,8 +49,10 @@ joins, and what one node does not take another does."""
 LATER_SECONDS = 1.0
 """How often it is looked whether evidence can be judged that could not be before."""
 
-MAX_UNPROVEN = 8
-"""Pieces of evidence from one member that cannot be judged here; one more, and it goes."""
+MAX_UNPROVEN = MAX_FORKS
+"""Pieces of evidence from one member that cannot be judged here; one more, and it goes. Anybody can
+fork sessions of their own, and nodes tell of all that they keep: also who holds nothing of that
+value, or a third continuation."""
 
 MAX_PIECES = 2048
 """Pieces from one member on one connection: all that a node keeps, and some that is new."""
@@ -251,6 +253,7 @@ class Witness:
         store, forks = self._host.store, self._host.forks
         if forks.is_known(fork.co_id, fork.session_id):
             return
+        started = member.stopwatch()
         match await judge_fork(store, fork):
             case EvidenceVerdict.PROVEN:
                 # `_watch_sessions` passes it on.
@@ -259,6 +262,7 @@ class Witness:
                 self._refuse(member, evidence, "its author did not sign both")
             case EvidenceVerdict.UNKNOWN:
                 member.conduct.evidence_unproven += 1
+                member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
                 if member.conduct.evidence_unproven > MAX_UNPROVEN:
                     self._refuse(member, evidence, "nor can much else be proven that it sent")
                 elif _has_room(item for _, item in self._undecided.values()) and not (

@@ -16,6 +16,7 @@ from hypercore.errors import StorageFailed
 from hypercore.fork_proof import MAGIC
 from node.cojson.crypto import RunningHash, signed_bytes
 from node.cojson.fork_evidence import EvidenceVerdict, judge_fork
+from node.cojson.fork_watch import MAX_FORKS
 from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.session_fork import SessionFork
 from node.covalue.session_log import feed
@@ -217,9 +218,14 @@ async def test_what_is_no_evidence_at_all_costs_the_sender(evidence: Evidence) -
         assert not core.is_frozen
 
 
-async def test_what_cannot_be_judged_here_is_borne_with_a_few_times() -> None:
+async def test_what_cannot_be_judged_here_is_borne_with_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = 8
+    assert few < MAX_FORKS <= MAX_UNPROVEN
+    monkeypatch.setattr("node.mesh.witness.MAX_UNPROVEN", few)
     async with open_mesh_node(1) as node, raw_member(node) as channel:
-        for number in range(MAX_UNPROVEN + 1):
+        for number in range(few + 1):
             assert not node.goodbyes
             other = Author(10 + number).value("not here")
             fork = SessionFork(other.id, other.session_id, FORK.kept, FORK.refused)
@@ -227,6 +233,30 @@ async def test_what_cannot_be_judged_here_is_borne_with_a_few_times() -> None:
         await wait_closed(channel)
         await wait_until(lambda: bool(node.goodbyes))
         assert "nor can much else" in node.goodbyes[0]
+
+
+@pytest.mark.parametrize("has_third", [False, True])
+async def test_forks_that_nobody_can_judge_here_are_not_the_fault_of_who_tells_of_them(
+    has_third: bool,
+) -> None:
+    """A client that forked nine sessions of its own had every node send away who knew of it."""
+    many = 12
+    async with open_mesh_node(1) as first, open_mesh_node(2) as second:
+        for number in range(many):
+            one, other, third = (Author(10 + number).value("parted") for _ in range(3))
+            await hold(first, one.edit("[]", "[1]", "[2]", with_header=True))
+            await first.host.receive_content(
+                "test", [other.edit("[]", "[1]", "[3]", with_header=True)]
+            )
+            if has_third:
+                await hold(second, third.edit("[9]", "[8]", "[7]", with_header=True))
+        await wait_until(lambda: first.host.statistics().forks_found == many)
+        async with connected(first, second):
+            await wait_until(lambda: second.mesh.witness.received == many)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            member = second.mesh.members[first.identity.public_key]
+            assert member.conduct.evidence_unproven == many
+            assert not second.mesh.penalties.total
 
 
 async def test_true_evidence_about_a_core_that_nobody_has_here_is_not_kept() -> None:
