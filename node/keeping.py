@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -191,5 +192,5 @@ class DirectorySeat:
 
     async def take(self, records: Sequence[Record]) -> None:
         """As the protocol says."""
-        self.membership = self.membership.taking(records)
+        self.membership = self.membership.taking(records, time.time())
         await trio.to_thread.run_sync(save_membership, self._config.mesh_path, self.membership)

@@ -108,6 +108,20 @@ def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_
     assert told["counts_as"] == "reader"
 
 
+def test_without_a_node_what_has_expired_makes_room(
+    beemesh: Beemesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.mesh.ledger.MAX_RECORDS", 1)
+    data = tmp_path / "data"
+    founder = founded(data)
+    identity = load_or_create_identity(data / "node.key")
+    old = founder.invite(identity, member=STRANGER.public_key, expiry=1000).grant
+    assert old is not None
+    save_membership(data / "mesh.toml", founder.taking([old]))
+    (made,) = beemesh.json("invite", "--for", ADMIN.public_key.hex())
+    assert (made["counts_as"], made["role"]) == ("writer", "writer")
+
+
 def test_without_a_node_a_ticket_names_what_the_settings_say(
     beemesh: Beemesh, tmp_path: Path
 ) -> None:
