@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 
 from node.errors import ConfigError, reason_of
@@ -132,7 +133,11 @@ def _bound(values: dict[str, object], name: str) -> int | None:
     value = values.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 1 <= value < inf  # so no number that is none, either
+    ):
         raise ValueError(f"{name}: a number of at least 1 wanted, not {value!r}")
     return int(value)
 

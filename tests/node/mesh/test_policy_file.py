@@ -78,6 +78,8 @@ def test_the_file(tmp_path: Path) -> None:
         'follow = ["co_z"]',
         "unheard = 1",
         "max_value_bytes = 0",
+        "max_age_seconds = inf",
+        "peers.x.day_bytes = nan",
         'max_age_seconds = "1d"',
         "peers = 1",
         'peers.x = "down"',
