@@ -21,6 +21,7 @@ from node.mesh.membership import Membership
 from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Record
+from node.mesh.trust import Trust
 from node.notation import parse_address
 from node.verbs import ExitCode, VerbError
 from swarm.io.tasks import open_background_nursery
@@ -51,7 +52,9 @@ class MeshKeeper:
         gate: Gate,
         addresses: Callable[[], Sequence[str]],
         present: Callable[[], Mapping[str, Presence]],
+        end_refused: Callable[[str], None],
     ) -> None:
+        """`end_refused` has clients come again whose content was refused."""
         self.identity = identity
         self.name = config.name
         self.addresses = addresses
@@ -62,6 +65,7 @@ class MeshKeeper:
         self._saved_book = mesh.trust.book.encode()
         self._lock = trio.Lock()
         self._gate = gate
+        self._end_refused = end_refused
         self._apply_role()
 
     @property
@@ -116,8 +120,7 @@ class MeshKeeper:
             self._saved_book = book
 
     def _apply_role(self) -> None:
-        """Let clients write only what others take."""
-        self._gate.is_read_only = not self._mesh.trust.may_write
+        apply_role(self._mesh.trust, self._gate, self._end_refused)
 
     async def run(self) -> None:
         """Heed and save what changes, until cancelled."""
@@ -146,6 +149,17 @@ class MeshKeeper:
                 _log.error("mesh.toml cannot be written", reason=str(error))
                 book_due = trio.current_time() + RETRY_SECONDS
             await trio.sleep(REST * (trio.current_time() - started))
+
+
+def apply_role(trust: Trust, gate: Gate, end_refused: Callable[[str], None]) -> None:
+    """Let clients write only what others take.
+
+    They do not send again by themselves what was refused, nor are they asked for it: so they are
+    to come again once it would be taken.
+    """
+    was_read_only, gate.is_read_only = gate.is_read_only, not trust.may_write
+    if was_read_only and not gate.is_read_only:
+        end_refused("this node might only read in its mesh, and now it may write")
 
 
 @asynccontextmanager

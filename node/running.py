@@ -141,6 +141,7 @@ class Node:
                 *(mesh, identity, config, access.gate),
                 lambda: self.mesh_addresses,
                 lambda: self._present(),
+                host.end_refused,
             )
         )
         self._introducer = (

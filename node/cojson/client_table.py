@@ -99,6 +99,12 @@ class ClientTable:
             if outbox.is_owed_room:
                 outbox.end("there was no room for what it sent, and now there is")
 
+    def end_refused(self, reason: str) -> None:
+        """What was refused may be taken now: whose content it was is to come again."""
+        for outbox in self._outboxes.values():
+            if outbox.refusals:
+                outbox.end(reason)
+
     # Copies on other nodes.
 
     def note_copies(

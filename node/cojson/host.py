@@ -346,6 +346,10 @@ class SyncHost:
         ):
             await self._committed.park()
 
+    def end_refused(self, reason: str) -> None:
+        """What was refused may be taken now: clients that sent it are to come again."""
+        self._clients.end_refused(reason)
+
     def has_claims(self, peer_id: str) -> bool:
         """Whether this client may have more of some value than is here."""
         return self._engine.has_claims(peer_id)

@@ -8,16 +8,26 @@ import trio
 
 from hypercore.corestore import open_corestore
 from hypercore.crypto import KeyPair
-from node.config import load_config
+from node.config import Config, load_config
 from node.daemon import open_node
 from node.running import Node
-from node.verbs import MeshMembers, MeshRevoke
+from node.verbs import MeshInvite, MeshMembers, MeshRevoke, Result, Verb
 from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
+from tests.node.mesh.nodes import wait_until
 from tests.support.authors import Author, edits, map_header
 
 FORMER, STRANGER = KeyPair.from_seed(b"f" * 32), KeyPair.from_seed(b"s" * 32)
+
+
+def config(data: Path, **flags: object) -> Config:
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    return load_config({"data": data, "discovery": "off", **quiet, **flags}, {})
+
+
+async def perform(node: Node, verb: Verb) -> list[Result]:
+    return [result async for result in node.perform(verb)]
 
 
 async def can_replicate(node: Node, key: bytes, identity: KeyPair, seconds: float) -> bool:
@@ -45,9 +55,7 @@ async def can_replicate(node: Node, key: bytes, identity: KeyPair, seconds: floa
 
 
 async def test_data_cores_are_for_members_once_one_was_shut_out(tmp_path: Path) -> None:
-    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
-    config = load_config({"data": tmp_path, "discovery": "off", **quiet}, {})
-    async with open_node(config) as node:
+    async with open_node(config(tmp_path)) as node:
         ann = Author("ann")
         content = ann.content(map_header("m"), edits(2), as_agent=True)
         await node.host.receive_content("test", [content])
@@ -55,13 +63,36 @@ async def test_data_cores_are_for_members_once_one_was_shut_out(tmp_path: Path) 
         await other.append(b"for everybody who has its key")
         assert node.key is not None
         assert await can_replicate(node, node.key, STRANGER, 20)
-        revoke = MeshRevoke(FORMER.public_key.hex(), "left")
-        (revoked,) = [result async for result in node.perform(revoke)]
+        (revoked,) = await perform(node, MeshRevoke(FORMER.public_key.hex(), "left"))
         assert revoked["member"] == FORMER.public_key.hex()
-        rows = [row async for row in node.perform(MeshMembers())]
+        rows = await perform(node, MeshMembers())
         assert [bool(row["banned"]) for row in rows] == [False, True]
         for identity, is_served in ((STRANGER, True), (FORMER, False)):
             assert not await can_replicate(node, node.key, identity, 1)
             seconds = 20 if is_served else 1
             assert await can_replicate(node, other.key, identity, seconds) is is_served
         await other.close()
+
+
+async def test_clients_that_were_refused_meanwhile_come_again_once_their_node_is_let_in(
+    tmp_path: Path,
+) -> None:
+    """Found by seed 2026: an admin becomes a writer by being revoked and invited, and between
+    these what clients send is refused; they do not send it again before they come again."""
+    ann, header = Author("ann"), map_header("m")
+    async with open_node(config(tmp_path / "a")) as founder:
+        ticket = founder.ticket()
+        async with open_node(config(tmp_path / "b", join=[ticket])) as member:
+            with trio.fail_after(20), member.host.client("test") as client:
+                for other in (founder, member):
+                    assert other.mesh is not None
+                    while not other.mesh.members:
+                        await other.mesh.wait_members_changed()
+                gate, id = member.access.gate, member.id.hex()
+                await perform(founder, MeshRevoke(id, "changed"))
+                await wait_until(lambda: gate.is_read_only)
+                await client.receive([ann.content(header, edits(2), as_agent=True)])
+                assert client.end_reason is None
+                await perform(founder, MeshInvite("writer", member=id))
+                await wait_until(lambda: "now it may write" in (client.end_reason or ""))
+                assert not gate.is_read_only
