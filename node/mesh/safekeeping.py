@@ -118,7 +118,7 @@ class Safekeeping:
     @property
     def is_keeper(self) -> bool:
         """Whether this node is a blind one."""
-        return self._trust.membership.lacks_key
+        return self._trust.is_blind
 
     def kept(self) -> dict[bytes, tuple[int, int | None]]:
         """Blocks [start, stop) that are not to be given up, by the key of their core: all."""

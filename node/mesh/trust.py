@@ -86,6 +86,11 @@ class Trust:
         return role is not None and role.may_write and not self.membership.lacks_key
 
     @property
+    def is_blind(self) -> bool:
+        """Whether this node reads nothing: it has no key, or is not meant to use it any more."""
+        return self._verdict.role is Role.BLIND or self.membership.lacks_key
+
+    @property
     def trouble(self) -> str:
         """Why this node is not let in, or cannot do what it may; empty where nothing is wrong."""
         if self._verdict.role is None:
@@ -276,9 +281,13 @@ class Trust:
             self._judge_all()
 
     def _judge_all(self) -> None:
-        before, self._verdict = self._verdict, self._own_verdict()
+        role, was_blind = self._verdict.role, self.is_blind
+        self._verdict = self._own_verdict()
         for member in list(self._members.values()):
-            if self._verdict.role is not before.role:
+            if self.is_blind is not was_blind:
+                reason = "this node may read something else than before: it begins anew"
+                member.carry_out(member.session.close(reason))
+            elif self._verdict.role is not role:
                 # It answers us as what we are: to a blind member it said that it holds nothing.
                 member.ask_anew()
             self._apply(member, self.judge(member.id, self._shown.get(member.id)))

@@ -30,7 +30,7 @@ from node.mesh.messages import (
 )
 from node.mesh.recall import GRACE_SECONDS, RecallState
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.ticket import Role
+from node.mesh.ticket import Grant, Role
 from node.mesh.trust_messages import Introduction, Records
 from node.mesh.witness import encode_session_evidence
 from tests.node.mesh.authors import Author, Value
@@ -230,6 +230,57 @@ async def test_of_who_is_no_writer_any_more_nothing_is_read_from_its_keeper(
         admin.mesh.trust.take([again.grant])
         await write(values[2])
         await reader.wait_counts({values[2].id: {values[2].session_id: 1}}, 15)
+
+
+async def test_a_writer_that_is_made_blind_reads_no_more_and_keeps_until_it_is_a_reader(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found by seed 20952: it has the key, so it read from keepers whose writers were away."""
+    founder = founded()
+    values = [Author(1).value(name) for name in ("before", "kept")]
+    first = founder.invite(ADMIN, role=Role.WRITER, member=WRITER.public_key)
+    assert first.grant is not None
+    later = founder.taking([first.grant])
+    everything = ReplicaPolicy(everything=True)
+    async with (
+        open_mesh_node(1, later) as admin,
+        open_mesh_node(2, joined(later, Role.BLIND)) as keeper,
+        open_mesh_node(9, Membership.join(first), everything) as member,
+        connected(admin, keeper),
+    ):
+
+        async def write(value: Value) -> None:
+            await admin.host.receive_content("test", [value.edit("[]", with_header=True)])
+
+        async def make(role: Role, *revoked: Grant | None) -> None:
+            """While they are connected, which ends that: what is exchanged is something else."""
+            membership = admin.mesh.membership
+            grant = membership.invite(ADMIN, role=role, member=WRITER.public_key).grant
+            assert grant is not None
+            taken_back = [
+                membership.revoke(ADMIN, each.digest, unix_seconds=1) for each in revoked if each
+            ]
+            admin.mesh.trust.take([grant, *taken_back])
+            await wait_until(lambda: not member.mesh.members)
+            verdict = member.mesh.trust.verdict
+            assert verdict.role is role
+            assert "begins anew" in member.goodbyes[-1]
+
+        await write(values[0])
+        async with connected(admin, member):
+            await member.wait_counts({values[0].id: {values[0].session_id: 1}})
+            await make(Role.BLIND, first.grant)
+        async with connected(admin, member):
+            await write(values[1])
+            await keep_all(member, admin)
+        await keep_all(keeper, admin)
+        async with connected(keeper, member):
+            await trio.sleep(30)
+            assert await member.counts(values[1].id) == {}
+        async with connected(admin, member):
+            await make(Role.READER)
+        async with connected(admin, member):
+            await member.wait_counts({values[1].id: {values[1].session_id: 1}}, 1)
 
 
 async def test_nothing_is_read_from_a_keeper_before_our_own_log_is_whole(
