@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.simulation.cluster import Outcome, run_seed
 from tests.simulation.determinism import HASH_SEED
+from tests.simulation.script import write_script
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--failures", type=Path, help="append seeds that fail to this file")
+    parser.add_argument("--having", help="only seeds in which this happens, as --counts says it")
     parser.add_argument("--again", type=Path, help="only the seeds in such a file")
     parser.add_argument("--nodes", type=int, help="so many, instead of as the seed says")
     parser.add_argument("--trace", action="store_true", help="print what happens")
@@ -44,6 +46,8 @@ def main() -> None:
     seeds: Sequence[int] = range(options.start, options.start + options.seeds)
     if options.again is not None:
         seeds = read_seeds(options.again.read_text())
+    if options.having is not None:
+        seeds = [seed for seed in seeds if _has(seed, options.having)]
     run = partial(_run_quietly, nodes=options.nodes, is_hasty=options.hasty)
     seen: Counter[str] = Counter()
     status = _run(seeds, options.jobs, run, options.failures, seen)
@@ -55,6 +59,10 @@ def main() -> None:
 def read_seeds(text: str) -> list[int]:
     """The seeds that a file of `--failures` names: the first word of each line."""
     return list(dict.fromkeys(int(line.split()[0]) for line in text.splitlines() if line.strip()))
+
+
+def _has(seed: int, what: str) -> bool:
+    return any(step.what.name.lower() == what for step in write_script(seed).steps)
 
 
 def _show(outcome: Outcome, is_traced: bool) -> int:

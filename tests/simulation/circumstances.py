@@ -13,7 +13,8 @@ from node.mesh.follow_rules import OwnerKind, OwnerRule
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
 from tests.simulation.determinism import derive
-from tests.simulation.nodes import NodePlan
+from tests.simulation.plans import NodePlan
+from tests.simulation.rules import draw_rules
 from tests.support.authors import Author, group_header
 
 ENCRYPTED_SHARE = 0.15
@@ -22,13 +23,15 @@ FOLLOW_SHARE = 0.25
 COPIES_SHARE = 0.1
 DENY_SHARE = 0.1
 HYBRID_SHARE = 0.3
+RULE_SHARE = 0.12
 """Of all runs: whose mesh is encrypted, in which one node is a reader, a second admin or blind,
 in which nodes follow something, in which one waits for a second copy, in which one denies
 something, or follows nothing that is large, and in which about half of the nodes keep coValues in
-SQLite, too."""
+SQLite, too, and some have rules about others."""
 
 _DENIED_LETTERS = 12
 _LARGE_BYTES = 400
+_GRANT_SECONDS = 86_400
 
 _LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -59,14 +62,35 @@ def set_up(seed: int, plans: Sequence[NodePlan]) -> tuple[tuple[NodePlan, ...], 
             replace(plan, is_hybrid=chance.random() < 0.5 and plan.role is not Role.BLIND)
             for plan in changed
         ]
+    chance = derive(seed, "rules")
+    if chance.random() < RULE_SHARE:
+        changed = [_with_rules(chance, plan, changed) for plan in changed]
     return tuple(changed), is_encrypted
+
+
+def _with_rules(chance: random.Random, plan: NodePlan, plans: Sequence[NodePlan]) -> NodePlan:
+    """Some with rules about others; nobody then waits for copies, which may go nowhere."""
+    rules = draw_rules(chance, plans.index(plan), len(plans))
+    return replace(plan, policy=replace(plan.policy, peers=rules), min_copies=1)
+
+
+def let_grants_end(seed: int, plans: Sequence[NodePlan]) -> tuple[NodePlan, ...]:
+    """In half of these runs some are members for a time only, which is far away."""
+    chance = derive(seed, "expiries")
+    if chance.random() < 0.5:
+        return tuple(plans)
+    ends = (None, _GRANT_SECONDS, 30 * _GRANT_SECONDS)
+    return tuple(
+        plan if plan.role is Role.ADMIN else replace(plan, grant_seconds=chance.choice(ends))
+        for plan in plans
+    )
 
 
 def draw_policy(chance: random.Random, before: ReplicaPolicy) -> ReplicaPolicy:
     """Another one, or the same."""
     group = group_header(Author("client 0").account_id).id
     letters = chance.sample(_LETTERS, len(_LETTERS) // 2)
-    return chance.choice(
+    drawn = chance.choice(
         (
             before,
             ReplicaPolicy(everything=not before.everything),
@@ -75,6 +99,7 @@ def draw_policy(chance: random.Random, before: ReplicaPolicy) -> ReplicaPolicy:
             ReplicaPolicy(owners=frozenset((OwnerRule(OwnerKind.GROUP, group),))),
         )
     )
+    return replace(drawn, peers=before.peers)
 
 
 def draw_denial(chance: random.Random, policy: ReplicaPolicy) -> ReplicaPolicy:

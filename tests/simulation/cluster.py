@@ -3,15 +3,17 @@
 What must hold whatever happens:
 
 * Nothing acknowledged is lost: who acknowledged it has it, at the end and after each start.
-* `CONVERGENCE_SECONDS` after everything is put right, all nodes that want a value have of it what
-  any node has, and all clients that loaded it have it as it was written.
+* `Script.patience_seconds` after everything is put right, all nodes that want a value have of it
+  what any node has that gives it to them, and all clients that loaded it have it as it was written.
 * Nobody's quota is exceeded.
 * Every node can be stopped at any moment, and leaves no task behind.
 * A full disk takes nothing in, serves all that it holds, and recovers by itself.
 * A node that is put back to an older copy of its directory forks nothing.
 * Who is shut out is gone everywhere.
 * Of a session that goes on in two ways, evidence is everywhere where one of the two is.
-* A blind member has every block of every writer.
+* A blind member has every block of every writer, and nothing that it can read.
+* All know what admins have made of each; who may not read gets nothing new, nor do others from
+  who may not write.
 * Nothing is logged above `info` but what is expected, and no task crashes.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,32 +36,28 @@ from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, merge_counts
 from tests.simulation.clients import SimulatedClient
+from tests.simulation.clocks import clocks_of_hosts
 from tests.simulation.determinism import LogWatch, derive, run_deterministic
+from tests.simulation.excuses import EXCUSED
 from tests.simulation.faults import FaultMaker
+from tests.simulation.membership import misjudged, not_gone, not_kept
 from tests.simulation.network import Network
-from tests.simulation.nodes import MESH, SimulatedNode, encrypted, found_mesh
+from tests.simulation.nodes import SimulatedNode
+from tests.simulation.roles import MESH, encrypted, found_mesh
+from tests.simulation.rules import flows, reached_from
 from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
 from tests.simulation.sqlite_file import sqlite_on_virtual_time
 from tests.simulation.truth import Truth
 from tests.support.authors import edits, group_header, map_header, role
 
-CONVERGENCE_SECONDS = 5.0
+WHISPER = 1 << 32
+"""No step of a script draws so large a number."""
+
 BOOT_SECONDS = 1.0
 """For the first connections, before anything happens."""
 
 States = dict[RawCoId, dict[int, dict[CoSessionId, int]]]
 """What each node holds of each value."""
-
-_EXCUSED: dict[Fault | Deed, str] = {
-    Deed.GORGE: r"content refused.* bytes",
-    Fault.FULL: r"content refused.*(no space left|the quota is used up|the disk )|taking nothing in"
-    r"|not recovered yet|there was no room for what it sent|cannot keep evidence yet"
-    r"|compaction interrupted.*no space left",
-    Fault.COPY: r"our own log (was longer|is back|cannot be read)|our log goes on as a new fork",
-    Fault.BAN: r"not let in",
-    Deed.FORK: r"(content refused.*bad signature on|session forked)",
-}
-"""What is logged above `info` when a run has one of these."""
 
 
 @dataclass
@@ -103,6 +101,12 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} at {where}"
 
 
+def _lacks(
+    held: Mapping[CoSessionId, int], wanted: Mapping[CoSessionId, int]
+) -> dict[CoSessionId, int]:
+    return {key: count for key, count in wanted.items() if held.get(key, 0) < count}
+
+
 class Cluster:
     """Nodes and clients of one run."""
 
@@ -116,7 +120,7 @@ class Cluster:
         mesh = encrypted(MESH) if script.is_encrypted else MESH
         memberships = [mesh] * len(script.nodes)
         if script.is_founded:
-            memberships = found_mesh(mesh, [plan.role for plan in script.nodes])
+            memberships = found_mesh(mesh, script.nodes)
         self._nodes = [
             SimulatedNode(self._network, plan, script.seed, self._note, membership, directory)
             for plan, membership in zip(script.nodes, memberships, strict=True)
@@ -144,14 +148,14 @@ class Cluster:
         logs.install()
         trio.socket.set_custom_socket_factory(self._network)
         try:
-            with sqlite_on_virtual_time():
+            with sqlite_on_virtual_time(), clocks_of_hosts():
                 async with trio.open_nursery() as nursery:
                     await self._play(nursery)
                     nursery.cancel_scope.cancel()
         finally:
             logs.uninstall()
         happened = {step.what for step in self._script.steps}
-        excuses = [excuse for what, excuse in _EXCUSED.items() if what in happened]
+        excuses = [excuse for what, excuse in EXCUSED.items() if what in happened]
         for complaint in logs.complaints:
             if not any(re.search(excuse, complaint) for excuse in excuses):
                 self._complain(f"logged: {complaint}")
@@ -189,6 +193,7 @@ class Cluster:
             self._note("everything is put right")
             await faults.put_right()
             await self._converge()
+            await self._whisper()
         for node in self._nodes:
             await self._check_held(node)
             self._check_cores(node)
@@ -266,7 +271,7 @@ class Cluster:
         """Look at what nodes count; of those that started again, since then."""
         seen = self._outcome.seen
         for node in self._nodes:
-            seen[f"node {node.plan.role.value}"] += 1
+            seen[f"node {node.role.value}"] += 1
             seen[f"node keeps {', '.join(node.policy.brief)}"] += 1
             seen["node hybrid"] += node.plan.is_hybrid
             seen["node encrypted"] += self._script.is_encrypted
@@ -298,11 +303,12 @@ class Cluster:
         """Wait until all agree; what does not in time is a violation."""
         started = trio.current_time()
         apart = await self._apart()
-        while apart and trio.current_time() < started + CONVERGENCE_SECONDS:
+        while apart and trio.current_time() < started + self._script.patience_seconds:
             await trio.sleep(0.1)
             apart = await self._apart()
-        self._outcome.seconds_to_converge = trio.current_time() - started
-        self._note(f"agreed after {self._outcome.seconds_to_converge:.1f} s")
+        seconds = trio.current_time() - started
+        self._outcome.seconds_to_converge = max(self._outcome.seconds_to_converge, seconds)
+        self._note(f"agreed after {seconds:.1f} s")
         for text in apart:
             self._complain(text)
 
@@ -317,39 +323,48 @@ class Cluster:
                         states.setdefault(co_id, {})[node.number] = dict(state.sessions)
         apart = [text for co_id in states for text in self._compare(co_id, states[co_id])]
         apart += self._unacknowledged(states)
-        apart += self._not_gone()
-        apart += self._not_kept()
-        apart += [text for session in self._truth.forked for text in await self._unseen(*session)]
+        apart += not_gone(self._nodes)
+        apart += not_kept(self._nodes)
+        apart += misjudged(self._nodes) if self._script.is_founded else []
+        for session in () if self._script.has_rules else self._truth.forked:
+            apart += await self._unseen(*session)
         return apart
 
     def _compare(self, co_id: RawCoId, states: dict[int, dict[CoSessionId, int]]) -> Iterable[str]:
-        wanted: dict[CoSessionId, int] = {}
-        # What only readers are left to hold, since its writer was shut out, they do not pass on.
-        writers = {node.number for node in self._readers if node.takes_clients}
         for number, counts in states.items():
             states[number] = {
                 key: self._truth.sound(co_id, key, count) for key, count in counts.items()
             }
-            if number in writers:
-                merge_counts(wanted, states[number])
-        deletions = {key: count for key, count in wanted.items() if is_delete_session(key)}
-        wanted = deletions or wanted
         for node in self._readers:
             if node.sync is None:
                 yield f"node {node.number} is not up"
             elif node.wants(co_id, self._truth):
-                held = states.get(node.number)
-                is_given = not writers.isdisjoint(states)
-                lacks = held is None or {key: held.get(key, 0) for key in wanted} != wanted
-                if is_given and lacks:
+                held, wanted = states.get(node.number), self._due_at(node, states)
+                if wanted and (held is None or _lacks(held, wanted)):
                     yield f"node {node.number} has {held} of {co_id}, wanted {wanted}"
         for client in self._clients:
-            is_denied = client.node is not None and client.node.denies(co_id, self._truth)
-            if co_id in client.wanted and not deletions and not is_denied:
+            home = client.node
+            if home is None or co_id not in client.wanted or home.denies(co_id, self._truth):
+                continue
+            wanted = self._due_at(home, states)
+            if not any(map(is_delete_session, wanted)):
                 seen = client.held.get(co_id, {})
-                lacking = {key: count for key, count in wanted.items() if seen.get(key, 0) < count}
-                if lacking:
+                if lacking := _lacks(seen, wanted):
                     yield f"client {client.number} lacks {lacking} of {co_id}"
+
+    def _due_at(
+        self, node: SimulatedNode, states: dict[int, dict[CoSessionId, int]]
+    ) -> dict[CoSessionId, int]:
+        """What a node is to have of a value: what anybody has that gives it to this one.
+
+        What only readers are left to hold, since its writer was shut out, they do not pass on.
+        """
+        due: dict[CoSessionId, int] = {}
+        for other in self._readers:
+            if other.number in states and other.takes_clients and flows(other, node):
+                merge_counts(due, states[other.number])
+        deletions = {key: count for key, count in due.items() if is_delete_session(key)}
+        return deletions or due
 
     async def _unseen(self, co_id: RawCoId, session_id: CoSessionId) -> list[str]:
         """Who holds one of two continuations, of which others hold the other, and has no evidence.
@@ -382,24 +397,7 @@ class Cluster:
     @property
     def _readers(self) -> list[SimulatedNode]:
         """Of these, who can read what all have."""
-        return [node for node in self._members if not node.is_blind]
-
-    def _not_kept(self) -> Iterable[str]:
-        """A blind member keeps all of what each writer has."""
-        for node in self._members:
-            if not node.is_blind:
-                continue
-            for writer in self._readers:
-                lacking = 0 if writer.data is None else node.lacks_of(writer.data)
-                if lacking and writer.takes_clients:
-                    yield f"node {node.number} lacks {lacking} blocks of node {writer.number}"
-
-    def _not_gone(self) -> Iterable[str]:
-        """Who was shut out has no connection with anybody."""
-        gone = {node.identity.public_key: node.number for node in self._nodes if node.is_shut_out}
-        for node in self._members:
-            for id in () if node.mesh is None else gone.keys() & node.mesh.members.keys():
-                yield f"node {node.number} has a connection with node {gone[id]}, which is shut out"
+        return [node for node in self._members if node.reads]
 
     def _unacknowledged(self, states: States) -> Iterable[str]:
         """What a client wrote within its quota must be safe somewhere by now.
@@ -418,7 +416,7 @@ class Cluster:
             for co_id, session_id, total in client.written():
                 if co_id in self._truth.deleted and not is_delete_session(session_id):
                     continue
-                if self._some_deny and self._cannot_be_taken(node, co_id, states):
+                if self._some_are_kept_from_some and self._cannot_be_taken(node, co_id, states):
                     continue
                 safe = counts.get((co_id, session_id), 0)
                 sound = self._truth.sound(co_id, session_id, total)
@@ -433,18 +431,43 @@ class Cluster:
                         "are safe"
                     )
 
+    async def _whisper(self) -> None:
+        """Write something once all know who may read: who may not does not get it."""
+        teller = self._clients[-1].node
+        if teller is None or self._outcome.violations:
+            return
+        reached = reached_from(teller, self._members)
+        kept_out = [node for node in self._nodes if not node.reads or node.number not in reached]
+        if not kept_out:
+            return
+        before = set(self._made)
+        self._do(Deed.CREATE, Step(0, Deed.CREATE, self._script.clients - 1, WHISPER))
+        await self._converge()
+        for node in kept_out:
+            for co_id in set(self._made) - before:
+                if node.sync is not None and await node.sync.known_state(co_id) != NOTHING:
+                    self._complain(f"node {node.number} has {co_id}, and may not read")
+            if node.is_blind and (read := node.plaintext(co_id.encode() for co_id in self._made)):
+                self._complain(f"node {node.number} is blind, and has {read[0]!r} on its disk")
+
     @property
-    def _some_deny(self) -> bool:
-        return any("deny" in plan.policy.brief for plan in self._script.nodes)
+    def _some_are_kept_from_some(self) -> bool:
+        plans = self._script.nodes
+        return self._script.has_rules or any("deny" in plan.policy.brief for plan in plans)
 
     def _cannot_be_taken(self, node: SimulatedNode, co_id: RawCoId, states: States) -> bool:
-        """Whether something is lacking that a value needs, because it is denied.
+        """Whether something is lacking that a value needs, because it is denied, or kept away.
 
         Clients here bring nothing but what they wrote: a node that denies what that needs cannot
         take it, nor can others what needs that.
         """
         needs = self._truth.needs(co_id) - {co_id}
-        return any(node.denies(id, self._truth) or id not in states for id in needs)
+        return any(
+            node.denies(id, self._truth)
+            or id not in states
+            or (node.number not in states[id] and not self._due_at(node, states[id]))
+            for id in needs
+        )
 
     def _check_cores(self, node: SimulatedNode) -> None:
         """Nobody forks its own log, whatever copy of it is put back."""

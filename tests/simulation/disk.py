@@ -18,7 +18,7 @@ from hypercore.errors import StorageFailed
 from hypercore.storage import Durability, WriteBatch
 from hypercore.storage.memory import MemoryBatch, MemorySnapshot, MemoryStorage
 
-_LAST_KEY = b"\xff" * 64
+LAST_KEY = b"\xff" * 64
 
 
 CAPACITY_BYTES = 1 << 40
@@ -223,7 +223,7 @@ class DiskStorage:
 def _copy(rows: MemoryStorage) -> MemoryStorage:
     copied = MemoryStorage()
     batch = copied.batch()
-    for key, value in rows.items(b"", _LAST_KEY):
+    for key, value in rows.items(b"", LAST_KEY):
         batch.put(key, value)
     copied.commit(batch)
     return copied

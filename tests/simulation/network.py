@@ -62,6 +62,8 @@ class Host:
 
     number: int
     is_on: bool = True
+    clock_error_seconds: float = 0.0
+    """What its clock says beyond the time that it is."""
     listener: SimulatedSocket | None = None
     sockets: dict[SimulatedSocket, None] = field(default_factory=dict)
 

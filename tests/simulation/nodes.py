@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +16,9 @@ from structlog.contextvars import bound_contextvars
 from bee.bee import Bee
 from hypercore.core import Core
 from hypercore.corestore import Corestore, corestore_on
-from hypercore.crypto import KeyPair
 from hypercore.errors import HypercoreError
-from hypercore.storage import Durability
 from hypercore.storage.memory import MemoryStorage
 from node.access.gate import Gate
-from node.access.quotas import Quotas
 from node.access.usage_file import count_usage
 from node.block_cache import BlockCache
 from node.cojson.gatekeeper import Origin
@@ -48,23 +45,24 @@ from node.mesh.recall import LogWasLonger
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.serve import ACCEPTED as MEMBER_PROTOCOLS
 from node.mesh.serve import KeptOut, NotSpoken, serve_member
-from node.mesh.ticket import Grant, Role
+from node.mesh.ticket import Record, Role, Ticket
+from node.mesh.trust import Trust
 from node.notation import parse_address
 from node.pausing import pause_without_room
 from node.storing import open_data_core
 from swarm.io.connection import Connection
 from swarm.io.mux import open_mux
 from swarm.io.swarm import Swarm, open_swarm
+from tests.simulation.clocks import unix_time
 from tests.simulation.determinism import Note
-from tests.simulation.disk import Disk, DiskStorage
+from tests.simulation.disk import LAST_KEY, Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
+from tests.simulation.plans import NodePlan
+from tests.simulation.roles import FOUNDER, identity_of, keep_role, renewed
 from tests.simulation.sqlite_file import SqliteFile
 from tests.simulation.truth import Truth
 
 ACCEPTED = (*MEMBER_PROTOCOLS, whereabouts.PROTOCOL)
-MESH = Membership("bees", b"a secret of the simulation")
-FOUNDER = 0
-
 EVICTIONS = 4
 """Measurements one after the other until nothing counts as used lately."""
 
@@ -72,56 +70,10 @@ UNWIND_SECONDS = 30.0
 """For the tasks of a node that is stopped; virtual, and far more than they may need."""
 
 
-def identity_of(number: int) -> KeyPair:
-    return KeyPair.from_seed(number.to_bytes(32, "big"))
-
-
-def encrypted(mesh: Membership) -> Membership:
-    return replace(mesh, is_encrypted=True, data_secret=b"another secret")
-
-
-def found_mesh(mesh: Membership, roles: Sequence[Role]) -> list[Membership]:
-    """What each node knows of a mesh in which the founder, the first, let in the others by name."""
-    founder = identity_of(FOUNDER)
-    mesh = replace(mesh, founders=frozenset((founder.public_key,)))
-    grants: list[Grant | None] = [None]
-    for number, role in enumerate(roles[1:], 1):
-        id = identity_of(number).public_key
-        grants.append(mesh.sign_grant(founder, role, member=id, expiry=None, unix_seconds=0))
-    known = frozenset(grant for grant in grants if grant is not None)
-    return [
-        replace(
-            mesh,
-            grant=grant,
-            grants=known,
-            data_secret=b"" if role is Role.BLIND else mesh.data_secret,
-        )
-        for role, grant in zip(roles, grants, strict=True)
-    ]
-
-
 class Door(ClientSocket, Protocol):
     """A client's connection, which goes down with its node."""
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    """How a node of a script is configured."""
-
-    durability: Durability
-    policy: ReplicaPolicy
-    quotas: Quotas
-    peers: tuple[int, ...]
-    """Nodes whose addresses it was told."""
-    role: Role = Role.WRITER
-    """That of the first node is the founder's, whatever it says here."""
-    min_copies: int = 1
-    is_hybrid: bool = False
-    """Its coValues are in SQLite, too."""
-    is_hasty: bool = False
-    """Its disk lies about what it has synced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +84,7 @@ class Copy:
     file: Path | None
     """The SQLite file of a hybrid node."""
     book: bytes
+    membership: Membership
 
 
 class _Values(NamedTuple):
@@ -164,6 +117,10 @@ class SimulatedNode:
         self.policy = plan.policy
         """Of now; a node keeps it over a restart."""
         self.identity = identity_of(self.number)
+        self.role = plan.role
+        """What admins make of it, whether it knows or not."""
+        if self.identity.public_key in membership.founders:
+            self.role = Role.ADMIN
         self.is_shut_out = False
         self.copy: Copy | None = None
         """Of its directory, for who puts it back."""
@@ -176,6 +133,7 @@ class SimulatedNode:
         self._note = note
         self._book = MemberBook()
         self._membership = membership
+        self._trust: Trust | None = None
         self._storage: DiskStorage | None = None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -193,17 +151,28 @@ class SimulatedNode:
         self._doors: dict[Door, None] = {}
 
     @property
+    def name(self) -> str:
+        return f"node {self.number}"
+
+    @property
     def is_up(self) -> bool:
         return self.sync is not None
 
     @property
     def is_blind(self) -> bool:
+        """Whether it lacks the key; who has it, and is made blind, gets nothing to read."""
         return self._membership.lacks_key
 
     @property
     def takes_clients(self) -> bool:
-        """Whether what clients bring here is on its way to all others."""
-        return not self.is_shut_out and self.plan.role in {Role.WRITER, Role.ADMIN}
+        """Whether what clients bring here is on its way to all others, and it knows."""
+        knows = self.mesh is None or self.mesh.trust.may_write
+        return not self.is_shut_out and self.role.may_write and not self.is_blind and knows
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is to have what others write."""
+        return self.role is not Role.BLIND and not self.is_blind
 
     def wants(self, co_id: RawCoId, truth: Truth) -> bool:
         """Whether it is to hold this value, for itself or for a client."""
@@ -245,6 +214,7 @@ class SimulatedNode:
                     await trio.sleep_forever()
         except* LogWasLonger as group:
             self._note(f"node {self.number} ends, and starts again: {group.exceptions[0]}")
+            self._save()
             is_over = False
         return not is_over
 
@@ -271,11 +241,11 @@ class SimulatedNode:
                         data,
                         self._membership,
                         id=public_key,
-                        name=f"node {self.number}",
+                        name=self.name,
                         policy=self.policy,
                         identity=self.identity,
                         book=self._book,
-                        clock=trio.current_time,
+                        clock=self.unix_time,
                         cores=cores,
                         pusher=ValuePusher(bee, data),
                         rebuild=values.rebuild,
@@ -283,25 +253,15 @@ class SimulatedNode:
                     ) as mesh,
                 ):
                     sync.mesh, compacting.is_member = mesh, mesh.has_met
+                    self._trust = mesh.trust
                     introducer = Introducer(
                         *(public_key, lambda: [f"{self.host.address}:{PORT}"], self._book),
                         *(mesh.members.__contains__, mesh.trust.is_barred),
                     )
 
-                    async def serve(connection: Connection) -> None:
-                        async with open_mux(connection, accept=ACCEPTED) as mux:
-                            try:
-                                await serve_member(
-                                    *(mesh, mux, cores, measure_traffic(connection)),
-                                    partial(introducer.serve, None),
-                                    stopwatch=trio.current_time,
-                                )
-                            except (KeptOut, NotSpoken) as error:
-                                self._note(f"node {self.number}: {error}")
-
                     async with open_swarm(
                         self.identity,
-                        serve,
+                        partial(self._serve, mesh, cores, introducer),
                         listen=(self.host.address, PORT),
                         lan=False,
                         watches_network=False,
@@ -315,6 +275,8 @@ class SimulatedNode:
                         async with trio.open_nursery() as clients:
                             clients.start_soon(pause_without_room, room, mesh, None)
                             clients.start_soon(run_with_room, room, compacting.run)
+                            if self._membership.founders:
+                                clients.start_soon(keep_role, mesh.trust, gate, sync.end_refused)
                             self.sync, self.mesh, self.swarm = sync, mesh, swarm
                             self.store, self._clients = store, clients
                             self.cores, self.data = cores, data
@@ -326,6 +288,19 @@ class SimulatedNode:
                             finally:
                                 self._forget()
                                 clients.cancel_scope.cancel()
+
+    async def _serve(
+        self, mesh: Mesh, cores: Corestore, introducer: Introducer, connection: Connection
+    ) -> None:
+        async with open_mux(connection, accept=ACCEPTED) as mux:
+            try:
+                await serve_member(
+                    *(mesh, mux, cores, measure_traffic(connection)),
+                    partial(introducer.serve, None),
+                    stopwatch=trio.current_time,
+                )
+            except (KeptOut, NotSpoken) as error:
+                self._note(f"node {self.number}: {error}")
 
     @asynccontextmanager
     async def _open_values(self, data: Core, cores: Corestore) -> AsyncIterator[_Values]:
@@ -393,11 +368,16 @@ class SimulatedNode:
             lacking += sum(theirs and not ours for theirs, ours in pairs)
         return lacking
 
+    def plaintext(self, texts: Iterable[bytes]) -> list[bytes]:
+        """Which of these lie on its disk for all to read."""
+        rows = [value for _, value in self.disk.copy().items(b"", LAST_KEY)]
+        return [text for text in texts if any(text in row for row in rows)]
+
     def make_copy(self) -> None:
         """Copy its directory; it runs on."""
         self._note(f"node {self.number} is copied")
         file = self._file.copy() if self._file is not None else None
-        self.copy = Copy(self.disk.copy(), file, self._book.encode())
+        self.copy = Copy(self.disk.copy(), file, self._book.encode(), self.membership)
 
     def put_back(self) -> None:
         """Make its directory what it was when it was copied; it must not run.
@@ -411,6 +391,9 @@ class SimulatedNode:
         if kind != "file":
             self.disk.put_back(self.copy.rows)
             self._book = MemberBook.decode(self.copy.book)
+            if self.number != FOUNDER:  # what it signed since nobody else may have heard of
+                key = self._membership.data_secret  # who was given that since needs it again
+                self._membership = replace(self.copy.membership, data_secret=key)
         if kind != "rows" and self._file is not None and self.copy.file is not None:
             self._file.put_back(self.copy.file)
 
@@ -418,17 +401,46 @@ class SimulatedNode:
         """Revoke another node; its clients go elsewhere."""
         assert self.mesh is not None
         self._note(f"node {self.number} shuts out node {other.number}")
-        subject, now = other.identity.public_key, trio.current_time()
+        subject, now = other.identity.public_key, self.unix_time()
         trust = self.mesh.trust
         trust.take([trust.membership.revoke(self.identity, subject, "lost", unix_seconds=now)])
         other.is_shut_out = True
-        for door in list(other._doors):
+        other.send_clients_away()
+
+    def send_clients_away(self) -> None:
+        for door in list(self._doors):
             door.close()
 
+    @property
+    def membership(self) -> Membership:
+        """As it knows its mesh; as it is on its disk while it does not run."""
+        self._save()
+        return self._membership
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Have these count, also where it does not run: a verb can do that."""
+        if self._trust is not None:
+            self._trust.take(records)
+        else:
+            self._membership = self._membership.taking(records, self.unix_time())
+
+    def unix_time(self) -> float:
+        """As its own clock has it."""
+        return unix_time(self.host)
+
+    def _save(self) -> None:
+        """A node does so as soon as it changes, also before it takes clients."""
+        if self._trust is not None:
+            self._membership = self._trust.membership
+
+    def join(self, ticket: Ticket) -> None:
+        """Start with this ticket the next time; it must not run."""
+        id, now = self.identity.public_key, self.unix_time()
+        self._membership = renewed(self._membership, ticket, id, now)
+
     def _forget(self) -> None:
-        if self.mesh is not None:
-            self._membership = self.mesh.membership  # a node saves it as soon as it changes
-        self.sync = self.mesh = self.swarm = self.store = self._clients = None
+        self._save()
+        self.sync = self.mesh = self.swarm = self.store = self._clients = self._trust = None
         self.cores = self.data = self._compacting = self._cache = None
         self._started = trio.Event()
 

@@ -9,11 +9,15 @@ from enum import Enum, auto
 
 from hypercore.storage import Durability
 from node.access.quotas import Quotas
+from node.mesh.exchange import EXCHANGE_SECONDS
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
-from tests.simulation.circumstances import set_up
+from node.mesh.trust import LOOK_SECONDS
+from tests.simulation.circumstances import let_grants_end, set_up
 from tests.simulation.determinism import derive
-from tests.simulation.nodes import NodePlan
+from tests.simulation.plans import NodePlan
+
+CONVERGENCE_SECONDS = 5.0
 
 QUOTA_BYTES = 40_000
 """For every account; one client of a run goes beyond it."""
@@ -25,9 +29,12 @@ FORK_SHARE = 0.15
 COMPACT_SHARE = 0.3
 EVICT_SHARE = 0.3
 POLICY_SHARE = 0.15
+ROLE_SHARE = 0.15
+CLOCK_SHARE = 0.1
 """Of all runs, in which a disk has no room for a while, in which a node is put back to an older
 state of it, in which one is shut out, in which an author forks a session, in which a bee is
-compacted, a cache emptied, and a policy changed."""
+compacted, a cache emptied, a policy changed, a node made a reader, say, and a clock
+set."""
 
 MIN_CLIENTS = 2
 MAX_CLIENTS = 4
@@ -69,6 +76,12 @@ class Fault(Enum):
     """A node gives up all blocks of others that it does not need at the moment."""
     POLICY = auto()
     """A node keeps other values from now on."""
+    ROLE = auto()
+    """An admin makes a node something else."""
+    CLOCK = auto()
+    """The clock of a node is set, by minutes or weeks."""
+    RULE = auto()
+    """A node has other rules about single peers from now on."""
 
 
 class Deed(Enum):
@@ -110,10 +123,29 @@ class Script:
     is_encrypted: bool = False
 
     @property
+    def patience_seconds(self) -> float:
+        """Until all agree, after everything was put right.
+
+        That a grant has not run out after all, as a clock had it that is right now, is noticed
+        with the next look; who was sent away for it comes back by then. So is another day noticed,
+        of which a budget has something left.
+        """
+        has_wrong_clock = any(step.what is Fault.CLOCK for step in self.steps)
+        ends = any(plan.grant_seconds for plan in self.nodes)
+        seconds = CONVERGENCE_SECONDS + (LOOK_SECONDS if has_wrong_clock and ends else 0.0)
+        return seconds + (EXCHANGE_SECONDS if self.has_rules else 0.0)
+
+    @property
+    def has_rules(self) -> bool:
+        return any(plan.policy.peers.named for plan in self.nodes)
+
+    @property
     def is_founded(self) -> bool:
         """Whether the mesh has a founder, node 0, and a grant for each: else all may write."""
-        has_ban = any(step.what is Fault.BAN for step in self.steps)
-        return has_ban or any(plan.role is not Role.WRITER for plan in self.nodes)
+        is_judged = any(step.what in {Fault.BAN, Fault.ROLE} for step in self.steps)
+        return is_judged or any(
+            plan.role is not Role.WRITER or plan.grant_seconds for plan in self.nodes
+        )
 
 
 _FAULT_WEIGHTS = {
@@ -167,6 +199,12 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
         steps.append(_step(chance, seconds, deed, clients))
     plans, is_encrypted = set_up(seed, [_plan(chance, number, count) for number in range(count)])
+    if any(plan.policy.peers.named for plan in plans):
+        steps += draw_rule_changes(seed, seconds, count)
+    if any(step.what is Fault.CLOCK for step in steps):
+        plans = let_grants_end(seed, plans)
+    if any(step.what is Fault.ROLE for step in steps):  # more of them among those with blind ones
+        is_encrypted |= derive(seed, "encrypted roles").random() < 0.3
     return Script(
         seed=seed,
         nodes=plans,
@@ -196,6 +234,22 @@ def draw_adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
     for fault, share in _UPKEEP_SHARES.items():
         if chance.random() < share:
             yield _step(chance, seconds, fault, count)
+    chance = derive(seed, "roles")
+    if chance.random() < ROLE_SHARE:
+        for _ in range(chance.randint(1, 4)):
+            step = _step(chance, seconds, Fault.ROLE, count - 1)
+            yield replace(step, actor=step.actor + 1)
+    chance = derive(seed, "clocks")
+    if chance.random() < CLOCK_SHARE:
+        for _ in range(chance.randint(1, 3)):
+            yield _step(chance, seconds, Fault.CLOCK, count)
+
+
+def draw_rule_changes(seed: int, seconds: float, count: int) -> Iterator[Step]:
+    """In runs whose nodes have rules about single peers."""
+    chance = derive(seed, "rule changes")
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        yield _step(chance, seconds, Fault.RULE, count)
 
 
 def _step(chance: random.Random, seconds: float, what: Fault | Deed, actors: int) -> Step:
