@@ -59,7 +59,7 @@ _LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is mis
 async def perform_on_store(
     store: Corestore, verb: LogVerb, *, can_fetch: bool
 ) -> AsyncGenerator[Result, None]:
-    """Carry out one verb; `can_fetch` says that other nodes may be connected.
+    """Carry out one verb; `can_fetch` says that a node runs, so others may be connected.
 
     Raises: VerbError; HypercoreError for a damaged store.
     Cancel: a write was done whole or not at all.
@@ -72,7 +72,7 @@ async def perform_on_store(
             case CoreAppend() | BeePut():
                 yield await _write(store, verb)
             case BeeCompact():
-                yield await _compact(store, verb)
+                yield await _compact(store, verb, may_append_data=can_fetch)
             case CoreTruncate() | CoreClear():
                 yield await _cut(store, verb)
             case CorePurge() | CoreRecover():
@@ -175,7 +175,12 @@ async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, 
             yield result
 
 
-async def _compact(store: Corestore, verb: BeeCompact) -> Result:
+async def _compact(store: Corestore, verb: BeeCompact, *, may_append_data: bool) -> Result:
+    """Without a running node nothing is appended to the node's own data.
+
+    The members may know more of it than is here, and only a running node asks them: what is
+    appended without would fork it. The present version counts as asked for, so no nodes move.
+    """
     name = verb.core or DATA_CORE
     if not verb.core and name not in store.names():
         text = "there is no data bee here to compact: SQLite gives room back by itself"
@@ -186,7 +191,9 @@ async def _compact(store: Corestore, verb: BeeCompact) -> Result:
             with trio.fail_after(verb.timeout_seconds):
                 if core.length:
                     await bee.header()  # another core's blocks are no bee's to give up
-                done = await bee.compact(dry_run=verb.dry_run, prune=verb.prune)
+                moves = may_append_data or name != DATA_CORE
+                versions = [] if moves else [bee.version]
+                done = await bee.compact(versions=versions, dry_run=verb.dry_run, prune=verb.prune)
                 if not verb.dry_run:
                     await store.reclaim()
         except trio.TooSlowError as error:

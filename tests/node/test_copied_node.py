@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import trio
 
+from bee.bee import Bee
+from hypercore.corestore import open_corestore
+from node.storing import open_data_core
 from node.verbs import ExitCode, ListForks, ListValues, Load, WaitSync
 from tests.node.mesh.authors import Author, Value
 from tests.node.node_process import NodeProcess
@@ -113,3 +118,27 @@ async def test_nothing_is_imported_into_a_copy_that_does_not_run(tmp_path: Path)
                 assert (done.code, done.lines[-1]["skipped"]) == (0, 2)
                 for data in (keeper, copy):
                     assert await ask(data, ListForks()) == (0, {})
+
+
+async def test_nothing_is_appended_to_a_log_that_is_compacted_while_no_node_runs(
+    tmp_path: Path,
+) -> None:
+    """It may be a copy, whose original went on: bringing nodes together would fork the log."""
+    async with (
+        open_corestore(tmp_path / "corestore", read_only=False) as store,
+        open_data_core(store) as data,
+    ):
+        bee = Bee(data)
+        keys = [b"%05d" % number for number in range(600)]
+        for key in Random(1).sample(keys, 600):
+            await bee.put(key, b"value")
+        for key in Random(2).sample(keys, 600)[60:]:  # some nodes that stay are alone in theirs
+            await bee.delete(key)
+        assert (await bee.compact(dry_run=True)).rewritten
+        left, length = sorted(Random(2).sample(keys, 600)[:60]), data.length
+    done = await run_beemesh("compact", "--json", "--data", str(tmp_path))
+    assert json.loads(done.out)["blocks_appended"] == 0
+    assert json.loads(done.out)["blocks"] > 0
+    async with open_corestore(tmp_path / "corestore") as store, open_data_core(store) as data:
+        assert data.length == length
+        assert [entry.key async for entry in Bee(data).range()] == left
