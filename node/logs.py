@@ -132,7 +132,7 @@ async def _care(store: Corestore, verb: CorePurge | CoreRecover, can_fetch: bool
 
 
 async def _recover(store: Corestore, verb: CoreRecover, can_fetch: bool) -> Result:
-    _refuse_data(verb.core, "a node that starts asks the members of its mesh")
+    await _refuse_data(store, verb.core, "a node that starts asks the members of its mesh")
     async with _open_core(store, verb.core, may_create=False) as core:
         if core.is_recovering and verb.alone:
             await core.end_recovering()

@@ -39,7 +39,7 @@ async def test_a_large_file_is_not_written_for_each_record_that_comes(
     monkeypatch.setattr("node.keeping.save_membership", save_slowly)
     config = load_config({"data": tmp_path}, {})
     async with open_mesh_node(1, mesh) as node:
-        seat = MeshKeeper(node.mesh, ADMIN, config, Gate(), list, dict)
+        seat = MeshKeeper(node.mesh, ADMIN, config, Gate(), list, dict, node.host.end_refused)
         async with open_keeper(seat) as keeper:
             started = time.perf_counter()
             for number in range(80):  # heard from others

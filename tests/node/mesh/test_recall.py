@@ -193,6 +193,15 @@ async def settle_late(node: MeshNode, holder: MeshNode, clock: trio.testing.Mock
             await node.mesh.recall.wait_settled()
 
 
+async def settle_alone(node: MeshNode, clock: trio.testing.MockClock) -> float:
+    """Nobody comes who is waited for; how long that takes."""
+    started = trio.current_time()
+    while node.mesh.recall.state is not RecallState.GOING_ON:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        clock.jump(1)
+    return trio.current_time() - started
+
+
 async def test_a_longer_head_that_shows_later_stops_the_node_and_is_settled_at_the_next_start(
     tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -218,12 +227,8 @@ async def test_a_longer_head_that_nobody_shows_again_is_not_waited_for_for_ever(
         with pytest.raises(BaseExceptionGroup):
             await go_on_alone(holder, tmp_path)
     async with open_mesh_node(1, path=tmp_path) as again:
-        started = trio.current_time()
-        while again.mesh.recall.state is not RecallState.GOING_ON:
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            mock_clock.jump(1)
         # Where the head is here, the blocks that it is about are waited for after that.
-        waited = trio.current_time() - started
+        waited = await settle_alone(again, mock_clock)
         assert LONGER_SECONDS <= waited <= LONGER_SECONDS + 2 * STALL_SECONDS + 5
         assert again.store.count() == len(BEFORE)
 
@@ -249,10 +254,7 @@ async def test_a_head_that_was_lost_and_is_not_shown_gets_no_second_history(
         log = await store.get(name="beemesh/data")
         await log.write_local({b"recall/longer": b""})
     async with open_mesh_node(1, path=tmp_path) as again:
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        mock_clock.jump(LONGER_SECONDS)
-        with trio.fail_after(20):
-            await again.mesh.recall.wait_settled()
+        assert await settle_alone(again, mock_clock) >= LONGER_SECONDS
         assert (again.data.fork, again.data.length) == (1, length)
 
 
@@ -303,13 +305,7 @@ async def test_a_marked_store_begins_a_new_fork_where_a_member_is_away(
         open_mesh_node(2) as other,
         connected(node, other),
     ):
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert node.mesh.recall.state is RecallState.ASKING
-        mock_clock.jump(LONGER_SECONDS)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        mock_clock.jump(GRACE_SECONDS)
-        with trio.fail_after(20):
-            await node.mesh.recall.wait_settled()
+        assert await settle_alone(node, mock_clock) >= LONGER_SECONDS
         assert (node.data.fork, node.data.length) == (1, length)
         await upload(node, LATER)
 
