@@ -42,7 +42,7 @@ class Acknowledgements:
 
     def __init__(self) -> None:
         self.is_compared = False
-        """Whether what it holds was compared once with all that is wanted here."""
+        """Whether what it holds was compared once with all that is wanted here by now."""
         self.told_length = 0
         """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
         self.is_spoken = False

@@ -135,6 +135,9 @@ class Member:
     core: Core | None = None
     """Its data core while that is open, whether or not it can be read here."""
 
+    times_asked_anew = 0
+    """A comparison that this moved under is none with what is wanted now."""
+
     def __init__(
         self, id: bytes, channel: MessageChannel, session: MeshSession, listener: MemberListener
     ) -> None:
@@ -392,6 +395,8 @@ class Member:
 
     def ask_anew(self) -> None:
         """Have it asked at once: for something else, or as something else than before."""
+        self.acknowledgements.is_compared = False
+        self.times_asked_anew += 1
         self.needs_catching_up.set()
         self.policy_changed.set()
 

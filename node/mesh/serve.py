@@ -332,13 +332,15 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
     """Find what we missed: on meeting the member, and when too much was announced at once."""
     await mesh.recall.wait_settled()
     while True:
+        times = member.times_asked_anew
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
             # What came while there was no room is not announced again.
             length = max(welcome.length, member.session.announced_length)
             newest = replace(welcome, length=length)
             is_done = await mesh.catch_up.run(member, newest) and is_done
-        member.acknowledgements.is_compared = member.acknowledgements.is_compared or is_done
+        if is_done and times == member.times_asked_anew:
+            member.acknowledgements.is_compared = True
         mesh.note_sync_changed()
         with trio.move_on_after(CATCH_UP_SECONDS if is_done else RETRY_SECONDS):
             await member.needs_catching_up.wait()

@@ -71,6 +71,28 @@ async def test_who_takes_nothing_has_nothing_to_compare(direction: Direction) ->
             assert right.mesh.sync_state().held == 0
 
 
+@pytest.mark.parametrize("keeps", ["pins", "everything"])
+async def test_who_is_to_keep_more_is_in_step_once_it_has_it(
+    keeps: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """`beemesh policy set all` and then `beemesh sync wait` said so at once, with nothing here."""
+    values = [Author(1).value(f"kept {number}") for number in range(30)]
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2) as keeper,
+        connected(holder, keeper),
+    ):
+        await upload(holder, *(value.edit("[]", with_header=True) for value in values))
+        await trio.sleep(30)
+        await wait_done(keeper)
+        pins = ReplicaPolicy(pinned=frozenset(value.id for value in values))
+        policy = pins if keeps == "pins" else EVERYTHING
+        keeper.mesh.change_policy(policy)
+        await wait_done(keeper)
+        for value in values:
+            assert await keeper.counts(value.id) == {value.session_id: 1}
+
+
 async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> None:
     author = Author(1)
     old = [author.created(f"old {number}") for number in range(40)]
