@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -25,7 +25,7 @@ from node.errors import CorruptStore, NodeError
 from node.mesh.effort import SHARE
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
 from node.mesh.fetch import held_sessions, stored_state
-from node.mesh.follow import CoreData
+from node.mesh.follow import HEAD_SECONDS, CoreData
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
@@ -335,7 +335,9 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
         times = member.times_asked_anew
         is_done = not member.may_write or await _compare(mesh, member)
         if mesh.policy.everything and member.may_write:
-            # What came while there was no room is not announced again.
+            # What came while there was no room is not announced again, nor all that came before
+            # this node began to keep everything.
+            await _learn_head(member)
             length = max(welcome.length, member.session.announced_length)
             newest = replace(welcome, length=length)
             is_done = await mesh.catch_up.run(member, newest) and is_done
@@ -353,6 +355,13 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
                 mesh.interest.ask_for_listing(member)
             else:
                 mesh.interest.tell(member)
+
+
+async def _learn_head(member: Member) -> None:
+    """Nobody has looked at its longer heads as long as nothing was read there."""
+    if member.core is not None:
+        with trio.move_on_after(HEAD_SECONDS), suppress(trio.ClosedResourceError):
+            await member.core.update()
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:

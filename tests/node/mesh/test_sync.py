@@ -71,6 +71,26 @@ async def test_who_takes_nothing_has_nothing_to_compare(direction: Direction) ->
             assert right.mesh.sync_state().held == 0
 
 
+async def test_who_begins_to_keep_everything_has_what_was_written_just_before(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Of it only what moved last is announced; heads are looked at ten seconds later, and what
+    came with them was found after five minutes."""
+    monkeypatch.setattr("node.mesh.telling.MAX_RECENT", 5)
+    values = [Author(1).value(f"kept {number}") for number in range(30)]
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2) as keeper,
+        connected(holder, keeper),
+    ):
+        await trio.sleep(60)
+        for value in values:
+            await upload(holder, value.edit("[]", with_header=True))
+        await trio.sleep(1)
+        keeper.mesh.change_policy(EVERYTHING)
+        await keeper.wait_counts({value.id: {value.session_id: 1} for value in values})
+
+
 @pytest.mark.parametrize("keeps", ["pins", "everything"])
 async def test_who_is_to_keep_more_is_in_step_once_it_has_it(
     keeps: str, autojump_clock: trio.testing.MockClock
