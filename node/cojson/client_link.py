@@ -26,12 +26,16 @@ TURN = 64
 CONTENT_COST = 4
 """Cheap operations that one content message is worth, most of it checking its signature."""
 
+SESSIONS_COST = 50
+"""Sessions in a known state that are one cheap operation more: 4 KB of an answer."""
+
 READ_COST = 8
 """Cheap operations that reading one value is worth."""
 
 SERVE_BYTES = 64 * 1024
 """Read per turn for one client: a few pieces, so that clients take turns."""
 
+_WITH_SESSIONS = (Load, Known)
 _log = structlog.get_logger(__name__)
 
 
@@ -132,7 +136,7 @@ class ClientLink:
         ahead = await self._inlet.look_ahead(self.peer_id, messages)
         start = 0
         for stop, message in enumerate(messages, 1):
-            self._received += CONTENT_COST if isinstance(message, Content) else 1
+            self._received += _cost(message)
             if self._received >= TURN:
                 self._received = 0
                 await self._take(messages, start, stop, ahead)
@@ -198,3 +202,12 @@ class ClientLink:
             lines += pulled
             size += sum(map(len, pulled))
         return lines
+
+
+def _cost(message: Message) -> int:
+    """In cheap operations."""
+    if isinstance(message, Content):
+        return CONTENT_COST
+    if isinstance(message, _WITH_SESSIONS):
+        return 1 + len(message.known.sessions) // SESSIONS_COST
+    return 1

@@ -20,6 +20,10 @@ from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 
+_LINE_BYTES = 100
+_COUNTER_BYTES = 60
+"""Of a `known` on the wire."""
+
 
 class Offers:
     """The sending half of the engine."""
@@ -40,7 +44,10 @@ class Offers:
             self._claims.note(peer, entry, view)
             if is_first:
                 entry.waiting.append(partial(self._state.find, co_id))
-            entry.waiting.append(partial(self.answer_load, peer, co_id))
+            # Its answer is about as large as its claim: who has many to come is not read from.
+            size = _LINE_BYTES + _COUNTER_BYTES * len(known.sessions)
+            peer.unsettled_bytes += size
+            entry.waiting.append(partial(self._answer_read, peer, co_id, size))
             return
         if is_first:
             self._state.find(co_id, out)
@@ -54,6 +61,10 @@ class Offers:
             entry.waiting.append(partial(self.compare, peer, co_id))
         elif not peer.is_gone:
             self.offer(peer, co_id, out)
+
+    def _answer_read(self, peer: PeerView, co_id: RawCoId, size: int, out: list[Output]) -> None:
+        peer.unsettled_bytes -= size
+        self.answer_load(peer, co_id, out)
 
     def answer_load(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
         """Every load gets an answer: content, what is held, or that there is nothing."""

@@ -127,7 +127,7 @@ class PeerView:
         self.aside_bytes = 0
         """Content set aside until a dependency is here."""
         self.unsettled_bytes = 0
-        """Content on its way to the disk, or waiting for a read from it."""
+        """Content on its way to the disk; content and loads that wait for a read from it."""
         self.owed = 0
         """Contents that were dropped and will be asked for again."""
         self.is_gone = False

@@ -137,7 +137,7 @@ class SyncEngine:
         return VALUE_PRIORITY if entry is None or entry.header is None else entry.header.priority
 
     def unsettled_bytes(self, peer_id: str) -> int:
-        """Content of this client that is on its way to the disk: stop reading when it is much."""
+        """What this client sent that is on its way to or from the disk: stop reading if much is."""
         peer = self._peers.get(peer_id)
         return 0 if peer is None else peer.unsettled_bytes
 

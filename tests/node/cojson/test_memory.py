@@ -298,3 +298,23 @@ async def test_a_client_that_is_told_much_and_reads_late_is_not_cut_off() -> Non
                 answers += await lines(a)
             answers += await lines(a)
             assert answers == [Known(co_id, NOTHING) for co_id in ids]
+
+
+async def test_who_loads_values_of_many_sessions_is_not_cut_off() -> None:
+    """Found in review: their answers were more than a client may leave unread, before it could."""
+    part = next(iter(CONTENTS[0].new.values()))  # of each session, since no name is signed
+    sessions = [ANN.session_id(str(number), as_agent=True) for number in range(300)]
+    contents = [replace(content, new=dict.fromkeys(sessions, part)) for content in CONTENTS]
+    claimed = KnownState(True, dict.fromkeys(sessions, 1))
+    async with open_bee_host() as host:
+        await host.receive_content("test", contents)
+        with host.client("a") as a:
+            async with trio.open_nursery() as nursery:
+                loads = [Load(content.co_id, claimed) for content in contents]
+                nursery.start_soon(a.receive, loads)
+                await trio.testing.wait_all_tasks_blocked()
+                assert CONTROL_BYTES < a.outbox.control_bytes < 2 * CONTROL_BYTES
+                answers = await lines(a)
+            # Not in order: some have to be read first.
+            told = {answer.co_id: answer for answer in answers if isinstance(answer, Known)}
+            assert told == {item.co_id: Known(item.co_id, claimed) for item in contents}

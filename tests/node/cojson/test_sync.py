@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.cojson.crypto import base58_encode
-from node.cojson.messages import Known, Load, Message, Reconcile, ReconcileAck
+from node.cojson.messages import Known, Load, Message, Reconcile, ReconcileAck, encode_message
 from node.cojson.outputs import Changed
 from node.covalue.canonical import JsonValue
 from node.covalue.content import Content, SessionContent, Transaction
@@ -686,6 +686,22 @@ def test_content_on_its_way_is_counted(shell: EngineShell) -> None:
     assert shell.engine.unsettled_bytes("a") == 0
     shell.say("a", MAP_CONTENT)
     assert shell.engine.unsettled_bytes("a") == 0
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_loads_that_wait_for_the_store_are_counted(full: EngineShell, is_damaged: bool) -> None:
+    """Their answers are as large as what they claim: they come all at once."""
+    again = EngineShell(full.disk)
+    again.client("a")
+    again.holds_reads = True
+    claimed = KnownState(True, {ANN.session_id(str(number)): 1 for number in range(100)})
+    again.say("a", Load(MAP.id, claimed), Load(FREE.id, NOTHING))
+    line = encode_message(Known(MAP.id, claimed))
+    assert 0.7 < again.engine.unsettled_bytes("a") / len(line) < 1.3
+    if is_damaged:
+        again.carry_out(again.engine.load_failed(MAP.id))
+    again.answer_reads()
+    assert again.engine.unsettled_bytes("a") == 0
 
 
 def test_a_damaged_value_is_refused_and_read_again_later(full: EngineShell) -> None:
