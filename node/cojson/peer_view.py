@@ -7,6 +7,7 @@ one. A view's existence means that the client is subscribed.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
@@ -99,8 +100,12 @@ class ReconcileBatch:
 
     unread: int
     """Values whose stored state has not been looked up yet."""
-    awaited: set[RawCoId] = field(default_factory=set)
-    """Values that the client has been asked for."""
+    awaited: dict[RawCoId, int] = field(default_factory=dict)
+    """Values that the client has been asked for, and the counters in each question."""
+    counters: int = 0
+    """In all of these."""
+    later: deque[tuple[RawCoId, KnownState]] = field(default_factory=deque)
+    """Values that it will be asked for, and what is held of them."""
 
 
 class PeerView:

@@ -2,6 +2,7 @@
 
 A value that is equal costs nothing, another is asked for with `load`; when every value asked for
 got a `known` or its content, the batch is acknowledged. Reconciled values are not subscribed to.
+Of a batch so many are asked for at a time that the questions are no flood: each names all sessions.
 
 Source: cojson 0.20.19 sync.ts handleReconcile, OngoingStorageReconciliationTracker.ts.
 """
@@ -16,6 +17,9 @@ from node.covalue.known_state import KnownState, sessions_hash
 
 MAX_BATCHES = 16
 """Batches a client may have open; JavaScript waits for each before the next."""
+
+MAX_COUNTERS_AT_ONCE = 4096
+"""Session counters in what is asked of a batch at a time, about 400 KB, or one value."""
 
 
 def open_batch(peer: PeerView, batch_id: str, values: int, out: list[Output]) -> None:
@@ -41,8 +45,8 @@ def compare_value(
         return
     batch.unread -= 1
     if not durable.header or sessions_hash(durable.sessions) != their_hash:
-        batch.awaited.add(co_id)
-        out.append(Send(peer.peer_id, Load(co_id, durable)))
+        batch.later.append((co_id, durable))
+        _ask(peer, batch, out)
     _finish(peer, batch_id, out)
 
 
@@ -50,8 +54,21 @@ def tick_batches(peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
     """The client has answered about this value."""
     for batch_id, batch in list(peer.batches.items()):
         if co_id in batch.awaited:
-            batch.awaited.discard(co_id)
+            batch.counters -= batch.awaited.pop(co_id)
+            _ask(peer, batch, out)
             _finish(peer, batch_id, out)
+
+
+def _ask(peer: PeerView, batch: ReconcileBatch, out: list[Output]) -> None:
+    while batch.later:
+        co_id, durable = batch.later[0]
+        counters = len(durable.sessions)
+        if batch.awaited and batch.counters + counters > MAX_COUNTERS_AT_ONCE:
+            return
+        batch.later.popleft()
+        batch.counters += counters - batch.awaited.get(co_id, 0)
+        batch.awaited[co_id] = counters
+        out.append(Send(peer.peer_id, Load(co_id, durable)))
 
 
 def _finish(peer: PeerView, batch_id: str, out: list[Output]) -> None:

@@ -750,6 +750,27 @@ def test_different_values_are_settled_by_a_known(full: EngineShell) -> None:
     assert ReconcileAck("1") in full.take("b")
 
 
+def test_of_a_batch_so_much_is_asked_at_a_time(shell: EngineShell) -> None:
+    """Found in review: who had to read all of it at once was sent away, each time anew."""
+    shell.client("a")
+    part = next(iter(free(1).new.values()))  # of each session, since no name is signed
+    sessions = [ANN.session_id(str(number), as_agent=True) for number in range(1500)]
+    headers = [map_header(f"large {number}") for number in range(5)]
+    for header in headers:
+        shell.say("a", Content(header.id, header, dict.fromkeys(sessions, part)))
+    shell.commit()
+    shell.client("b")
+    shell.say("b", Reconcile("1", tuple((header.id, "other") for header in headers)))
+    asked, answered = shell.take("b"), []
+    while isinstance(load := asked.pop(0), Load):
+        assert len(asked) <= 1
+        shell.say("b", Known(load.co_id, load.known))
+        answered.append(load.co_id)
+        asked += shell.take("b")
+    assert answered == [header.id for header in headers]
+    assert load == ReconcileAck("1")
+
+
 def test_a_batch_waits_for_the_store(full: EngineShell) -> None:
     again = EngineShell(full.disk)
     again.client("b")
