@@ -17,6 +17,7 @@ An index that is new, or whose revision has changed, has to be built before it i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -262,6 +263,8 @@ class IndexedBatch(Generic[K, V]):
         )
         self._index = self._batch.sub("index", key_encoding=BINARY, value_encoding=BINARY)
         self._has_dropped = False
+        self._pending: deque[tuple[Edits[bytes, bytes], bytes, bool]] = deque()
+        """Entries of rows that were changed: where, which, and whether it comes or goes."""
         self.built = self._batch.sub("built", key_encoding=UTF8, value_encoding=BINARY)
 
     async def __aenter__(self) -> IndexedBatch[K, V]:
@@ -274,6 +277,12 @@ class IndexedBatch(Generic[K, V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            try:
+                await self._finish()
+            except BaseException as failure:
+                await self._batch.__aexit__(type(failure), failure, failure.__traceback__)
+                raise
         await self._batch.__aexit__(kind, error, trace)
         if error is None and self._has_dropped:
             self._indexed.dropped_others()
@@ -287,20 +296,27 @@ class IndexedBatch(Generic[K, V]):
         return await self._rows.get(key)
 
     async def put(self, key: K, value: V | None) -> None:
-        """Raises: CorruptTree, BatchEnded, and what `terms` raises: the row stays as it was."""
+        """Raises: CorruptTree, BatchEnded, and what `terms` raises: the row stays as it was.
+
+        Cancel: it was changed, or not. What the indexes lack then they get before anything else.
+        """
+        await self._prepare()
         old = await self._rows.get(key)
         changes = self._changes(key, old, Entry(0, key, value))
         await self._rows.put(key, value)
-        await self._change_entries(key, changes)
+        self._change_entries(key, changes)
+        await self._finish()
 
     async def delete(self, key: K) -> bool:
-        """Whether it was there. Raises: as `put`."""
+        """Whether it was there. Raises and Cancel: as `put`."""
+        await self._prepare()
         old = await self._rows.get(key)
         if old is None:
             return False
         changes = self._changes(key, old, None)
         await self._rows.delete(key)
-        await self._change_entries(key, changes)
+        self._change_entries(key, changes)
+        await self._finish()
         return True
 
     def _changes(
@@ -314,19 +330,31 @@ class IndexedBatch(Generic[K, V]):
             changes.append((index, before - after, after - before))
         return changes
 
-    async def _change_entries(
-        self, key: K, changes: list[tuple[Index[K, V], set[bytes], set[bytes]]]
-    ) -> None:
+    async def _prepare(self) -> None:
+        await self._finish()
         if not self._has_dropped:
             await self._indexed.drop_others(self.built)
             self._has_dropped = True
+
+    def _change_entries(
+        self, key: K, changes: list[tuple[Index[K, V], set[bytes], set[bytes]]]
+    ) -> None:
         encoded = self._indexed.bee.key_encoding.encode(key)
         for index, gone, come in changes:
             entries = self.entries(index)
-            for term in sorted(gone):
-                await entries.delete(_entry_key(term, encoded))
-            for term in sorted(come):
-                await entries.put(_entry_key(term, encoded), b"")
+            self._pending += [(entries, _entry_key(term, encoded), False) for term in sorted(gone)]
+            self._pending += [(entries, _entry_key(term, encoded), True) for term in sorted(come)]
+
+    async def _finish(self) -> None:
+        """Make the entries those of the rows; one who is interrupted has it done by the next."""
+        pending = self._pending
+        while pending:
+            entries, entry_key, comes = pending[0]
+            if comes:
+                await entries.put(entry_key, b"")
+            else:
+                await entries.delete(entry_key)
+            pending.popleft()
 
 
 class IndexReader(Generic[K, V]):

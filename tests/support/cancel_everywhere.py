@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import trio
 
 
-class _CancelAtStep(trio.abc.Instrument):
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels the scope when the task has made so many steps."""
+
     def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
         self._task, self._scope, self._left = task, scope, step
 
@@ -22,7 +24,7 @@ async def cancel_everywhere(call: Callable[[], Awaitable[object]]) -> int:
     """Call until it completes uncancelled; return how many times it was cancelled."""
     for step in range(1, 10_000):
         with trio.CancelScope() as scope:
-            instrument = _CancelAtStep(trio.lowlevel.current_task(), scope, step)
+            instrument = CancelAtStep(trio.lowlevel.current_task(), scope, step)
             trio.lowlevel.add_instrument(instrument)
             try:
                 await call()
