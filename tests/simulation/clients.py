@@ -24,6 +24,7 @@ from tests.simulation.truth import Truth
 from tests.support.authors import Author, edits
 
 RECONNECT_SECONDS = 0.5
+_PART_LETTERS = 1500
 ORIGIN = Origin("127.0.0.1")
 
 
@@ -47,6 +48,7 @@ class SimulatedClient:
         self._own: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far the node of now has what we wrote."""
         self._socket: _Socket | None = None
+        self._blob: RawCoId | None = None
 
     # What a script asks for.
 
@@ -85,6 +87,16 @@ class SimulatedClient:
                 session.signatures += [part.signature] * len(part.transactions)
             self._truth.deleted.add(co_id)
             self._wrote(co_id, session_id, len(session.transactions))
+
+    def replace_blob(self, header: CoValueHeader, text: str) -> None:
+        """Write something large, and delete what was written like this before."""
+        if self._blob is not None:
+            self.delete(self._blob)
+        self._blob = header.id
+        parts = (
+            text[start : start + _PART_LETTERS] for start in range(0, len(text), _PART_LETTERS)
+        )
+        self.write(header, [Transaction(2000 + i, f'["{part}"]') for i, part in enumerate(parts)])
 
     def fork(self, header: CoValueHeader, node: SimulatedNode) -> None:
         """Go on with our session of a value, and have a copy of this device do so elsewhere.

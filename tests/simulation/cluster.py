@@ -32,23 +32,35 @@ import trio.socket
 import trio.testing
 
 from node.access.usage import transaction_bytes
-from node.covalue.header import CoValueHeader
+from node.cojson.eraser import PAUSE_SECONDS, START_SECONDS
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, merge_counts
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.clocks import clocks_of_hosts
+from tests.simulation.deeds import Deeds
 from tests.simulation.determinism import LogWatch, derive, run_deterministic
 from tests.simulation.excuses import EXCUSED
 from tests.simulation.faults import FaultMaker
 from tests.simulation.membership import misjudged, not_gone, not_kept
 from tests.simulation.network import Network
 from tests.simulation.nodes import SimulatedNode
+from tests.simulation.offline import is_in_own_log, plaintext_of, verify_directory
 from tests.simulation.roles import MESH, encrypted, found_mesh
 from tests.simulation.rules import flows, reached_from
-from tests.simulation.script import QUOTA_BYTES, Deed, Fault, Script, Step, write_script
+from tests.simulation.script import (
+    CONVERGENCE_SECONDS,
+    QUOTA_BYTES,
+    Deed,
+    Fault,
+    Script,
+    Step,
+    write_script,
+)
 from tests.simulation.sqlite_file import sqlite_on_virtual_time
 from tests.simulation.truth import Truth
-from tests.support.authors import edits, group_header, map_header, role
+
+VERIFY_SHARE = 0.2
+"""Of all runs, after which every block on every disk is looked at."""
 
 WHISPER = 1 << 32
 """No step of a script draws so large a number."""
@@ -129,11 +141,7 @@ class Cluster:
             SimulatedClient(number, self._truth, self._nodes, self._note)
             for number in range(script.clients)
         ]
-        self._group: CoValueHeader | None = None
-        self._made: dict[RawCoId, int] = {}
-        """Values, and which client made them."""
-        self._maps: set[RawCoId] = set()
-        self._greedy: set[int] = set()
+        self._deeds = Deeds(script.seed, self._truth, self._clients, self._nodes)
 
     def _note(self, text: str) -> None:
         text = text.replace(str(self._directory), "")  # another one each time
@@ -161,7 +169,7 @@ class Cluster:
                 self._complain(f"logged: {complaint}")
         self._outcome.digest = self._network.digest
         self._outcome.bytes_delivered = self._network.bytes_delivered
-        self._outcome.values = len(self._made)
+        self._outcome.values = len(self._deeds.made)
 
     async def _play(self, nursery: trio.Nursery) -> None:
         script = self._script
@@ -180,7 +188,7 @@ class Cluster:
         async with self._clients_running():
             await trio.sleep(BOOT_SECONDS)
             start = trio.current_time()
-            self._found_group()
+            self._deeds.found_group()
             for step in script.steps:
                 await trio.sleep_until(start + step.at)
                 self._note(f"{step.what.name.lower()} by {step.actor}")
@@ -188,12 +196,13 @@ class Cluster:
                 if isinstance(step.what, Fault):
                     faults.make(step.what, step.actor, derive(script.seed, "step", step.draw))
                 else:
-                    self._do(step.what, step)
+                    self._deeds.do(step.what, step)
             await trio.sleep_until(start + script.seconds)
             self._note("everything is put right")
             await faults.put_right()
             await self._converge()
             await self._whisper()
+            await self._check_erased()
         for node in self._nodes:
             await self._check_held(node)
             self._check_cores(node)
@@ -201,6 +210,10 @@ class Cluster:
         self._count()
         for node in self._nodes:
             await node.stop()
+        if derive(script.seed, "verify").random() < VERIFY_SHARE:
+            for node in self._nodes:
+                for problem in await verify_directory(node):
+                    self._complain(problem)
 
     @asynccontextmanager
     async def _clients_running(self) -> AsyncIterator[None]:
@@ -212,60 +225,6 @@ class Cluster:
         for client in self._clients:
             for problem in client.problems:
                 self._complain(problem)
-
-    # What clients do.
-
-    def _found_group(self) -> None:
-        """Everybody has an account, and all are members of one group."""
-        for client in self._clients:
-            author = client.author
-            first = [role(author.agent_id, "admin", made_at=1)]
-            client.write(author.account_header, first, as_agent=True)
-            self._made[author.account_id] = client.number
-        founder = self._clients[0]
-        self._group = group_header(founder.author.account_id)
-        members = [role(client.author.account_id, "admin") for client in self._clients]
-        founder.write(self._group, members)
-        self._made[self._group.id] = founder.number
-
-    def _do(self, deed: Deed, step: Step) -> None:
-        chance = derive(self._script.seed, "deed", step.draw)
-        client = self._clients[step.actor]
-        alive = [co_id for co_id in self._made if co_id not in self._truth.deleted]
-        forked = {co_id for co_id, _ in self._truth.forked}
-        maps = [co_id for co_id in alive if co_id in client.has_header and co_id in self._maps]
-        maps = [co_id for co_id in maps if co_id not in forked]
-        match deed:
-            case Deed.CREATE:
-                assert self._group is not None
-                header = map_header(f"{step.draw}", self._group.id)
-                client.write(header, edits(chance.randint(1, 3)))
-                self._made[header.id] = client.number
-                self._maps.add(header.id)
-            case Deed.EDIT if maps:
-                header = self._truth.headers[chance.choice(maps)]
-                client.write(header, edits(chance.randint(1, 4), size=chance.choice((5, 5, 200))))
-            case Deed.LOAD:
-                for co_id in chance.sample(alive, min(len(alive), 4)):
-                    client.load(co_id)
-            case Deed.DELETE:
-                mine = [co_id for co_id in maps if self._made[co_id] == client.number]
-                if mine:
-                    client.delete(chance.choice(mine))
-            case Deed.MOVE:
-                client.move(chance.randrange(len(self._nodes)))
-            case Deed.RECONNECT:
-                client.hang_up()
-            case Deed.FORK if maps:
-                node = chance.choice(self._nodes)
-                if node.is_up and node.takes_clients:
-                    client.fork(self._truth.headers[chance.choice(maps)], node)
-            case Deed.GORGE if maps:
-                self._greedy.add(client.number)
-                header = self._truth.headers[chance.choice(maps)]
-                client.write(header, edits(4, size=QUOTA_BYTES // 3))
-            case _:
-                pass
 
     def _count(self) -> None:
         """Look at what nodes count; of those that started again, since then."""
@@ -315,7 +274,7 @@ class Cluster:
     async def _apart(self) -> list[str]:
         """Who lacks what, now."""
         states: States = {}
-        for co_id in self._made:
+        for co_id in self._deeds.made:
             for node in self._readers:
                 if node.sync is not None:
                     state = await node.sync.known_state(co_id)
@@ -406,7 +365,7 @@ class Cluster:
         be shut out, or keep other values by now, and then nobody is to be told that it is safe.
         """
         for client in self._clients:
-            if client.number in self._greedy:
+            if client.number in self._deeds.greedy:
                 continue
             node = client.node
             if node is None:
@@ -440,15 +399,31 @@ class Cluster:
         kept_out = [node for node in self._nodes if not node.reads or node.number not in reached]
         if not kept_out:
             return
-        before = set(self._made)
-        self._do(Deed.CREATE, Step(0, Deed.CREATE, self._script.clients - 1, WHISPER))
+        before = set(self._deeds.made)
+        self._deeds.do(Deed.CREATE, Step(0, Deed.CREATE, self._script.clients - 1, WHISPER))
         await self._converge()
         for node in kept_out:
-            for co_id in set(self._made) - before:
+            for co_id in set(self._deeds.made) - before:
                 if node.sync is not None and await node.sync.known_state(co_id) != NOTHING:
                     self._complain(f"node {node.number} has {co_id}, and may not read")
-            if node.is_blind and (read := node.plaintext(co_id.encode() for co_id in self._made)):
+            if node.is_blind and (
+                read := plaintext_of(node, [co_id.encode() for co_id in self._deeds.made])
+            ):
                 self._complain(f"node {node.number} is blind, and has {read[0]!r} on its disk")
+
+    async def _check_erased(self) -> None:
+        """A minute later it is in the log of nobody who has heard that it was deleted."""
+        gone = [co_id for co_id in self._deeds.blobs if co_id in self._truth.deleted]
+        if not gone or self._outcome.violations:
+            return
+        await trio.sleep(START_SECONDS + PAUSE_SECONDS + CONVERGENCE_SECONDS)
+        for node in self._nodes:
+            for co_id in gone:
+                known = NOTHING if node.sync is None else await node.sync.known_state(co_id)
+                mark = self._deeds.blobs[co_id].encode()
+                is_gone = any(map(is_delete_session, known.sessions))
+                if is_gone and await is_in_own_log(node, mark):
+                    self._complain(f"{node.name} has {co_id} in its log, which was deleted")
 
     @property
     def _some_are_kept_from_some(self) -> bool:

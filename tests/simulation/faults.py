@@ -16,6 +16,7 @@ from tests.simulation.determinism import Note
 from tests.simulation.disk import Shortage
 from tests.simulation.network import Link, Network
 from tests.simulation.nodes import SimulatedNode
+from tests.simulation.offline import compact_directory
 from tests.simulation.roles import FOUNDER, draw_role, sign_change
 from tests.simulation.rules import draw_rules, has_budget, without_budgets
 from tests.simulation.script import Fault
@@ -123,6 +124,8 @@ class FaultMaker:
             if node.copy is not None:
                 await node.kill()
                 node.put_back()
+                if node.number % 2:
+                    await compact_directory(node, self._note)
                 self._truth.put_back(node.number)
                 node.start(self._nursery)
                 await node.wait_started()
@@ -264,6 +267,8 @@ class FaultMaker:
             await node.kill()
         with trio.move_on_after(chance.choice((0.0, 0.2, 1.0, 5.0))):
             await self._is_over.wait()
+        if chance.random() < 0.2:
+            await compact_directory(node, self._note)
         node.start(self._nursery)
         await node.wait_started()
         await self._check(node)

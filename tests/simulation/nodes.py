@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,7 +55,7 @@ from swarm.io.mux import open_mux
 from swarm.io.swarm import Swarm, open_swarm
 from tests.simulation.clocks import unix_time
 from tests.simulation.determinism import Note
-from tests.simulation.disk import LAST_KEY, Disk, DiskStorage
+from tests.simulation.disk import Disk, DiskStorage
 from tests.simulation.network import CURRENT_HOST, PORT, Network
 from tests.simulation.plans import NodePlan
 from tests.simulation.roles import FOUNDER, identity_of, keep_role, renewed
@@ -65,7 +65,6 @@ from tests.simulation.truth import Truth
 ACCEPTED = (*MEMBER_PROTOCOLS, whereabouts.PROTOCOL)
 EVICTIONS = 4
 """Measurements one after the other until nothing counts as used lately."""
-
 UNWIND_SECONDS = 30.0
 """For the tasks of a node that is stopped; virtual, and far more than they may need."""
 
@@ -151,6 +150,10 @@ class SimulatedNode:
         self._doors: dict[Door, None] = {}
 
     @property
+    def primary_key(self) -> bytes:
+        return self.number.to_bytes(32, "little")
+
+    @property
     def name(self) -> str:
         return f"node {self.number}"
 
@@ -222,8 +225,9 @@ class SimulatedNode:
     async def _open(self, storage: DiskStorage) -> AsyncIterator[None]:
         """As `node.daemon.open_node`, without web servers and files."""
         plan, public_key = self.plan, self.identity.public_key
-        seed = self.number.to_bytes(32, "little")
-        with corestore_on(storage, primary_key=seed, entropy=self._chance.randbytes) as cores:
+        with corestore_on(
+            storage, primary_key=self.primary_key, entropy=self._chance.randbytes
+        ) as cores:
             async with (
                 open_data_core(cores, self._membership.data_key) as data,
                 self._open_values(data, cores) as values,
@@ -367,11 +371,6 @@ class SimulatedNode:
             pairs = ((data.bitfield.get(i), here.bitfield.get(i)) for i in range(here.length))
             lacking += sum(theirs and not ours for theirs, ours in pairs)
         return lacking
-
-    def plaintext(self, texts: Iterable[bytes]) -> list[bytes]:
-        """Which of these lie on its disk for all to read."""
-        rows = [value for _, value in self.disk.copy().items(b"", LAST_KEY)]
-        return [text for text in texts if any(text in row for row in rows)]
 
     def make_copy(self) -> None:
         """Copy its directory; it runs on."""

@@ -31,10 +31,11 @@ EVICT_SHARE = 0.3
 POLICY_SHARE = 0.15
 ROLE_SHARE = 0.15
 CLOCK_SHARE = 0.1
+BLOB_SHARE = 0.06
 """Of all runs, in which a disk has no room for a while, in which a node is put back to an older
 state of it, in which one is shut out, in which an author forks a session, in which a bee is
-compacted, a cache emptied, a policy changed, a node made a reader, say, and a clock
-set."""
+compacted, a cache emptied, a policy changed, a node made a reader, say, a clock set,
+and something large deleted and put anew."""
 
 MIN_CLIENTS = 2
 MAX_CLIENTS = 4
@@ -95,6 +96,8 @@ class Deed(Enum):
     RECONNECT = auto()
     GORGE = auto()
     """Writes more than its account may store."""
+    BLOB = auto()
+    """Puts something large in place of what it put there before, which is deleted."""
     FORK = auto()
     """Goes on with a session on two devices, one of them a copy of the other."""
 
@@ -194,6 +197,7 @@ def write_script(seed: int, *, nodes: int | None = None) -> Script:
         fault = chance.choices(kinds, [_FAULT_WEIGHTS[kind] for kind in kinds])[0]
         steps.append(_step(chance, seconds, fault, count))
     steps += draw_adversities(seed, seconds, count)
+    steps += draw_changes(seed, seconds, count)
     clients = chance.randint(MIN_CLIENTS, MAX_CLIENTS)
     for _ in range(chance.randint(6, 18)):
         deed = chance.choices(list(_DEED_WEIGHTS), list(_DEED_WEIGHTS.values()))[0]
@@ -234,11 +238,20 @@ def draw_adversities(seed: int, seconds: float, count: int) -> Iterator[Step]:
     for fault, share in _UPKEEP_SHARES.items():
         if chance.random() < share:
             yield _step(chance, seconds, fault, count)
+
+
+def draw_changes(seed: int, seconds: float, count: int) -> Iterator[Step]:
+    """What is made something else in some runs; drawn apart as well."""
     chance = derive(seed, "roles")
     if chance.random() < ROLE_SHARE:
         for _ in range(chance.randint(1, 4)):
             step = _step(chance, seconds, Fault.ROLE, count - 1)
             yield replace(step, actor=step.actor + 1)
+    chance = derive(seed, "blobs")
+    if chance.random() < BLOB_SHARE:
+        client = chance.randrange(MIN_CLIENTS)
+        for _ in range(chance.randint(2, 4)):
+            yield replace(_step(chance, seconds, Deed.BLOB, MIN_CLIENTS), actor=client)
     chance = derive(seed, "clocks")
     if chance.random() < CLOCK_SHARE:
         for _ in range(chance.randint(1, 3)):
