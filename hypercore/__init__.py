@@ -27,12 +27,12 @@ How it hangs together, from values to tasks:
 | `javascript_json`, `value_encoding`, `encoded`       | blocks as values                       |
 | `events`                                             | what happens to a log                  |
 | `downloading`, `waiting`                             | waiting for blocks that peers have     |
-| `readable_core`, `core`                              | what applications hold                 |
+| `core_facts`, `readable_core`, `core`                | what applications hold                 |
 | `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |
 | `store_copy`                                         | a store as another one, while it is used |
 | `draft`, `atom`                                      | changes of several cores in one commit |
-| `marking`                                            | which blocks a sweep keeps             |
-| `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
+| `marked_blocks`, `marking`                           | which blocks a sweep keeps             |
+| `audit`, `repair`, `store_repair`, `recovering`      | what is damaged, and what can be done  |
 
 Odd decisions:
 
