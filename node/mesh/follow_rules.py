@@ -21,6 +21,7 @@ MAX_RULE_TEXT = 120
 """Characters of a rule: an agent's id has 90."""
 
 PREFIX = "prefix"
+EVERYTHING = "all"
 
 Owners = Sequence[str]
 """Who owns a value, and who owns that, as far as it is known: (group, founder), (founder,), ()."""

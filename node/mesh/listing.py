@@ -2,7 +2,8 @@
 
 An update tells what moves. Who begins to follow a prefix or an owner also wants what does not move:
 each value held is announced as if it had just done so, at the pace at which the member takes it.
-What it has already, as the counts say, it does not read.
+What it has already, as the counts say, it does not read. Then it is told that this was all
+(`Listed`): before, it cannot know that it is in step.
 """
 
 from __future__ import annotations
@@ -37,10 +38,8 @@ class Listing:
         self._due: frozenset[str] = frozenset()
 
     def note(self, interest: Interest) -> None:
-        """It is interested in this; a full replica reads the log instead."""
-        patterns: frozenset[str] = frozenset()
-        if not interest.everything:
-            patterns = frozenset((*(f"{PREFIX}:{p}" for p in interest.prefixes), *interest.owners))
+        """It is interested in this."""
+        patterns = interest.followed
         self._due = (self._due | (patterns - self._standing)) & patterns
         self._standing = patterns
         if self._due:
@@ -53,7 +52,7 @@ class Listing:
             self.wake.set()
 
     def take(self) -> tuple[tuple[str, ...], frozenset[OwnerRule]]:
-        """Prefixes and owners that are due; they count as done."""
+        """Prefixes and owners that are due; they count as done. None for a full replica."""
         due, self._due = self._due, frozenset()
         prefixes = tuple(
             text.removeprefix(f"{PREFIX}:") for text in sorted(due) if text.startswith(PREFIX)

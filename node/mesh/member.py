@@ -25,6 +25,7 @@ from node.mesh.membership import Membership
 from node.mesh.messages import (
     Evidence,
     Interest,
+    Listed,
     Query,
     Sessions,
     Stored,
@@ -115,6 +116,10 @@ class MemberListener(Protocol):
         """So long is our own data core there; or: so many run with our key, or with its own."""
         ...
 
+    def receive_listed(self, member: Member, /) -> None:
+        """It has told all of what we follow, up to some interest."""
+        ...
+
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]], /
     ) -> None:
@@ -160,6 +165,7 @@ class Member:
         self.direction = Direction.BOTH
         """What is exchanged with it while it is connected, from its welcome on: it may say what it
         wants to hear of before it is in the table."""
+        self.heard_listed = Wakeup()
         self.listing = Listing()
         """What it wants to be told of, whether it moves or not."""
         self.refused = 0
@@ -207,7 +213,7 @@ class Member:
                     Update()
                     | Interest()
                     | Evidence()
-                    | Stored()
+                    | (Stored() | Listed())
                     | Head()
                     | Alive()
                     | (Records() | Held() | Farewell() | Kept())
@@ -258,19 +264,13 @@ class Member:
     def _hear(
         self,
         message: (
-            Update | Interest | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
+            (Update | Interest | Evidence | Stored | Listed)
+            | (RunMessage | TrustMessage | HearsayMessage)
         ),
     ) -> None:
         match message:
-            case Update(version, changes):
-                self._updates_received += 1
-                self.note_holdings(changes)
-                wants = self.session.wants
-                wanted = [item for item in changes if wants(item[0])] if self.may_write else []
-                if len(wanted) < len(changes):
-                    unwanted = len(changes) - len(wanted)
-                    self.conduct.note_unwanted(unwanted, trio.current_time())
-                self._listener.receive_claims(self, version, wanted)
+            case Update():
+                self._receive_update(message)
             case Interest():
                 if message.removed or self.acknowledgements.hears_everything:
                     self.acknowledgements.keep(self.session.selection.matches)
@@ -280,6 +280,9 @@ class Member:
                 self._listener.receive_evidence(self, message)
             case Head() | Alive():
                 self._listener.receive_run(self, message)
+            case Listed():
+                self.heard_listed.set()
+                self._listener.receive_listed(self)
             case Stored(_, merged, values):
                 self._receive_stored(merged, values)
             case Records() | Held() | Farewell() | Kept():
@@ -291,6 +294,15 @@ class Member:
                     words = len(message.added) + len(message.removed)
                     self.conduct.note_gossip(words, trio.current_time())
                 self._listener.receive_hearsay(self, message)
+
+    def _receive_update(self, update: Update) -> None:
+        self._updates_received += 1
+        changes, wants = update.changes, self.session.wants
+        self.note_holdings(changes)
+        wanted = [item for item in changes if wants(item[0])] if self.may_write else []
+        if len(wanted) < len(changes):
+            self.conduct.note_unwanted(len(changes) - len(wanted), trio.current_time())
+        self._listener.receive_claims(self, update.version, wanted)
 
     def _hear_of_members(self, message: TrustMessage) -> None:
         gossip, words = self.gossip, 1
@@ -395,10 +407,14 @@ class Member:
 
     def ask_anew(self) -> None:
         """Have it asked at once: for something else, or as something else than before."""
+        self.compare_again()
+        self.policy_changed.set()
+
+    def compare_again(self) -> None:
+        """Have it asked once more, when what it announced is here: that was not all."""
         self.acknowledgements.is_compared = False
         self.times_asked_anew += 1
         self.needs_catching_up.set()
-        self.policy_changed.set()
 
     @property
     def open_inquiries(self) -> frozenset[Inquiry]:

@@ -248,7 +248,7 @@ class Mesh:
         missing = self._announced.open_of(member.id)
         # Blind, or by its rule, this node takes nothing that it could compare.
         is_keeper, takes = self.safekeeping.is_keeper, member.direction.takes
-        is_compared = said.is_compared or is_keeper or not takes
+        is_compared = (said.is_compared and member.session.is_listed) or is_keeper or not takes
         length, merged = about.length, None
         if is_keeper and takes:
             length, merged = self.safekeeping.kept_of(member)
@@ -352,13 +352,13 @@ class Mesh:
         ):
             return
         if not self._announced.announce(member.id, version, claims):
-            member.needs_catching_up.set()
+            member.compare_again()
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
         """What moved shortly before it said so is announced now: it has not heard of that."""
+        member.listing.note(interest)
         if not member.direction.gives:
             return
-        member.listing.note(interest)
         if self.members.get(member.id) is member:
             self.telling.tell_recent(member, interest)
 
@@ -367,6 +367,9 @@ class Mesh:
     ) -> None:
         """So much of these is durable there: clients may wait for that."""
         self.host.note_copies(member.id, holdings)
+        self.note_sync_changed()
+
+    def receive_listed(self, member: Member) -> None:
         self.note_sync_changed()
 
     def note_sync_changed(self) -> None:

@@ -10,6 +10,7 @@
 | 5 | update   | data version, [[coID, sessions]...]                                           |
 | 6 | evidence | kind (0 a session, 1 a core), subject, first, second                          |
 | 7 | stored   | data version, blocks of yours merged here, [[coID, sessions or nil]...]        |
+| 9 | listed   | data version, interest messages of yours that are done with                   |
 
 Numbers 16 to 19 are about members: `trust_messages`. 20 to 22 say things in brief:
 `hearsay_messages`. 8 and 23 are about runs of a node: `run_messages`.
@@ -17,7 +18,9 @@ Numbers 16 to 19 are about members: `trust_messages`. 20 to 22 say things in bri
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
 not fit into one message goes into several: entries of one id add up, and an answer says whether
-more of it follows.
+more of it follows. *Listed* counts the receiver's interest messages on this connection: of what the
+first so many began to follow, all that was held has been announced, or is in the log up to that
+version. Nodes of version 1 do not say it.
 
 Worked example: `Hello(1, 32 zero bytes)` is `92 01 c4 20 00...00`.
 """
@@ -32,13 +35,17 @@ from typing import TypeAlias
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
+from node.mesh.follow_rules import EVERYTHING, PREFIX
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.run_messages import Alive, Head, RunMessage
 from node.mesh.ticket import Grant
 from node.mesh.trust_messages import Farewell, Held, Kept, Records, TrustMessage
 
 PROTOCOL = "beemesh/1"
-VERSION = 1
+VERSION = 2
+OLDEST_VERSION = 1
+LISTED_VERSION = 2
+"""From which on a node says when it has told all of what is followed from now on."""
 
 MAX_MESSAGE_BYTES = 4 << 20
 """Longest message read. A quarter of protomux's frame; ours are far smaller, except for one
@@ -73,6 +80,7 @@ class MessageType(IntEnum):
     EVIDENCE = 6
     STORED = 7
     HEAD = 8
+    LISTED = 9
     RECORDS = 16
     HELD = 17
     FAREWELL = 18
@@ -198,6 +206,13 @@ class Interest:
     prefixes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
 
+    @property
+    def followed(self) -> frozenset[str]:
+        """What it follows beside single ids, as rules have it: a full replica reads the log."""
+        if self.everything:
+            return frozenset((EVERYTHING,))
+        return frozenset((*(f"{PREFIX}:{prefix}" for prefix in self.prefixes), *self.owners))
+
     def encode(self) -> bytes:
         return pack_fields(
             self.everything,
@@ -291,6 +306,21 @@ class Stored:
         return cls(version, merged, tuple(values))
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All was told that was held of what the receiver's first so many interests follow."""
+
+    version: int
+    interests: int
+
+    def encode(self) -> bytes:
+        return pack_fields(self.version, self.interests)
+
+    @classmethod
+    def decode(cls, reader: FieldReader) -> Listed:
+        return cls(reader.uint(), reader.uint())
+
+
 Message: TypeAlias = (
     Hello
     | Welcome
@@ -300,6 +330,7 @@ Message: TypeAlias = (
     | Update
     | Evidence
     | Stored
+    | Listed
     | RunMessage
     | TrustMessage
     | HearsayMessage
@@ -314,6 +345,7 @@ _DECODERS: dict[MessageType, Callable[[FieldReader], Message]] = {
     MessageType.UPDATE: Update.decode,
     MessageType.EVIDENCE: Evidence.decode,
     MessageType.STORED: Stored.decode,
+    MessageType.LISTED: Listed.decode,
     MessageType.HEAD: Head.decode,
     MessageType.RECORDS: Records.decode,
     MessageType.HELD: Held.decode,
@@ -334,6 +366,7 @@ _TYPES: dict[type[Message], MessageType] = {
     Update: MessageType.UPDATE,
     Evidence: MessageType.EVIDENCE,
     Stored: MessageType.STORED,
+    Listed: MessageType.LISTED,
     Head: MessageType.HEAD,
     Records: MessageType.RECORDS,
     Held: MessageType.HELD,

@@ -16,7 +16,7 @@ from node.covalue.known_state import merge_counts
 from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import briefs
-from node.mesh.messages import MAX_UPDATE_VALUES, Evidence, EvidenceKind, Sessions
+from node.mesh.messages import MAX_UPDATE_VALUES, Evidence, EvidenceKind, Listed, Sessions
 from node.mesh.outputs import Output, Transmit
 from node.mesh.session import MeshSession
 from node.mesh.trust_messages import Records
@@ -58,6 +58,7 @@ class MemberOutbox:
         self._hearsay = hearsay
         self._may_read = may_read
         self._updates: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._listed: Listed | None = None
         self._testimony: deque[Evidence | Records] = deque()
 
     def serve(self, durable_length: Callable[[], int], announce: Callable[[], None]) -> None:
@@ -74,6 +75,9 @@ class MemberOutbox:
                 announce()
                 messages += updates
             messages += self._take_brief(version)
+            if listed := self._take_listed():
+                announce()
+                messages += listed
             return messages or self._take_testimony()
 
         self._channel.set_source(take)
@@ -93,6 +97,12 @@ class MemberOutbox:
         if self._updates:
             self._channel.wake_source()
         return len(self._updates) <= MAX_PENDING_UPDATES
+
+    def queue_listed(self, listed: Listed) -> None:
+        """Tell it that what waits now is the last of what it follows."""
+        if self._may_read():
+            self._listed = listed
+            self._channel.wake_source()
 
     def queue_brief(self, changes: Mapping[RawCoId, Sessions], due_at: float) -> bool:
         """Tell it of these by then, in brief: it hears of them from others; as `queue_update`."""
@@ -156,6 +166,12 @@ class MemberOutbox:
         self.values_told += len(ready)
         told = briefs(version, ready)
         return [message for brief in told for message in _encoded(self._session.mention(brief))]
+
+    def _take_listed(self) -> list[tuple[int, bytes]]:
+        if self._listed is None or self._updates:
+            return []
+        listed, self._listed = self._listed, None
+        return _encoded(self._session.tell_listed(listed))
 
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:

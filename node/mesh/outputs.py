@@ -7,7 +7,16 @@ from typing import TypeAlias
 
 from node.covalue.ids import RawCoId
 from node.mesh.hearsay_messages import HearsayMessage
-from node.mesh.messages import Evidence, Interest, Query, Sessions, Stored, Update, Welcome
+from node.mesh.messages import (
+    Evidence,
+    Interest,
+    Listed,
+    Query,
+    Sessions,
+    Stored,
+    Update,
+    Welcome,
+)
 from node.mesh.run_messages import RunMessage
 from node.mesh.ticket import Role
 from node.mesh.trust_messages import TrustMessage
@@ -111,6 +120,7 @@ Output: TypeAlias = (
     | Interest
     | Evidence
     | Stored
+    | Listed
     | RunMessage
     | TrustMessage
     | HearsayMessage

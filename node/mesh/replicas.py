@@ -204,6 +204,12 @@ class ToldInterest:
         self._prefixes: tuple[str, ...] = ()
         self._owners: frozenset[OwnerRule] = frozenset()
         self._ids: set[RawCoId] = set()
+        self._followed: frozenset[str] = frozenset()
+        self.messages = 0
+        """That were made."""
+        self.listing_due = 0
+        """The message from which on it follows all that we do: of that all is to be told. 0 when we
+        follow nothing."""
 
     def matches(self, co_id: RawCoId) -> bool:
         """Whether the member may think that we want to hear of this one.
@@ -253,10 +259,17 @@ class ToldInterest:
 
     def _messages(self, added: list[RawCoId], removed: list[RawCoId]) -> list[Interest]:
         owners = tuple(rule.text for rule in sorted(self._owners))
-        return [
+        messages = [
             Interest(self._everything, more, fewer, self._prefixes, owners)
             for more, fewer in _pair_up(added, removed)
         ]
+        before, self._followed = self._followed, messages[0].followed
+        if self._followed - before:
+            self.listing_due = self.messages + 1
+        elif not self._followed:
+            self.listing_due = 0
+        self.messages += len(messages)
+        return messages
 
 
 def _pair_up(

@@ -31,7 +31,7 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
-from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Query, Sessions, Welcome
+from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Query, Sessions, Welcome
 from node.mesh.penalties import Penalty
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
 
@@ -204,8 +204,7 @@ async def _serve_admitted(
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
                 nursery.start_soon(_stay_current, mesh, member, welcome)
-            if member.direction.gives:
-                nursery.start_soon(_list_what_it_follows, mesh, member)
+            nursery.start_soon(_list_what_it_follows, mesh, member)
             while member.close_reason is None:
                 await member.state_changed.wait()
             nursery.cancel_scope.cancel()
@@ -338,6 +337,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
             # What came while there was no room is not announced again, nor all that came before
             # this node began to keep everything.
             await _learn_head(member)
+            is_done = await _hear_version(member) and is_done
             length = max(welcome.length, member.session.announced_length)
             newest = replace(welcome, length=length)
             is_done = await mesh.catch_up.run(member, newest) and is_done
@@ -364,14 +364,27 @@ async def _learn_head(member: Member) -> None:
             await member.core.update()
 
 
+async def _hear_version(member: Member) -> bool:
+    """Whether it has said how far its log goes that is to be read."""
+    with trio.move_on_after(HEAD_SECONDS):
+        while not member.session.is_listed:
+            await member.heard_listed.wait()
+    return member.session.is_listed
+
+
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
     """Tell it of what is held here and matches what it says to follow."""
     while True:
         await member.listing.wake.wait()
+        await mesh.recall.wait_readable()
         prefixes, owners = member.listing.take()
-        started, waited = trio.current_time(), 0.0
+        interests = member.session.interests_heard
+        started, waited, version = trio.current_time(), 0.0, 0
         try:
-            waited = await _list_matching(mesh, member, prefixes, owners)
+            if member.direction.gives:
+                waited = await _list_matching(mesh, member, prefixes, owners)
+                version = mesh.data.durable_length
+            member.outbox.queue_listed(Listed(version, interests))
         except CorruptStore as error:
             _log.error("cannot list what a member follows", **_about(member), error=str(error))
         # Who follows something else in each message gets as little of our time as anybody.

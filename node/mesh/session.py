@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import RawCoId
@@ -20,13 +20,16 @@ from node.mesh.follow_rules import Owners
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
+    LISTED_VERSION,
     MAX_QUERY_IDS,
+    OLDEST_VERSION,
     TARGET_MESSAGE_BYTES,
     VERSION,
     Answer,
     Evidence,
     Hello,
     Interest,
+    Listed,
     Message,
     MessageType,
     Query,
@@ -72,6 +75,11 @@ MAX_UNREAD_BYTES = 32 << 20
 
 MAX_ANSWER_SESSIONS = 262_144
 """Counts in the answers to all open queries together (about 40 MB)."""
+
+
+_MemberMessage: TypeAlias = (Answer | Interest | Update | Evidence | Stored | Listed) | (
+    RunMessage | TrustMessage | HearsayMessage
+)
 
 
 class State(Enum):
@@ -123,6 +131,11 @@ class MeshSession:
         self._unread_bytes = 0
         self._to_answer: set[int] = set()
         self._told_interest = ToldInterest()
+        self._says_listed = False
+        self._listed = 0
+        """Of our interests, those of which it has told all."""
+        self.interests_heard = 0
+        self._listed_told = 0
         self.selection = Selection(owners_of)
         self.announced_length = 0
         """Of its data core, as it said with what moved there; 0 if nothing has."""
@@ -184,11 +197,16 @@ class MeshSession:
         if self._state is not State.MEMBER:
             return self._close(f"message {number} before the welcome")
         assert not isinstance(message, Query)  # a member's are read later
+        return self._receive_from_member(message, now)
+
+    def _receive_from_member(self, message: _MemberMessage, now: float) -> list[Output]:
         match message:
             case Answer():
                 return self._receive_answer(message, now)
             case Interest():
                 return self._receive_interest(message)
+            case Listed():
+                return self._receive_listed(message)
             case (
                 (Update() | Evidence() | Stored() | Head() | Alive())
                 | (Records() | Held() | Farewell() | Kept())
@@ -199,7 +217,7 @@ class MeshSession:
                 return [Idle(), *heard] if _says_nothing(message) else heard
 
     def _note_length(self, message: Message) -> None:
-        if isinstance(message, Update | Brief):
+        if isinstance(message, Update | Brief | Listed):
             self.announced_length = max(message.version, self.announced_length)
 
     def ask(
@@ -291,6 +309,20 @@ class MeshSession:
         return self._told_interest.matches(co_id)
 
     @property
+    def is_listed(self) -> bool:
+        """Whether it has told all of what we follow by now; a node of version 1 never says so."""
+        return not self._says_listed or self._listed >= self._told_interest.listing_due
+
+    def tell_listed(self, listed: Listed) -> list[Output]:
+        """Tell the member that this is all of what it follows, once."""
+        if self._state is not State.MEMBER or not self._says_listed:
+            return []
+        if listed.interests <= self._listed_told:
+            return []
+        self._listed_told = listed.interests
+        return [_transmit(listed)]
+
+    @property
     def deadline(self) -> float | None:
         """When `advance` must be called at the latest."""
         match self._state:
@@ -320,13 +352,13 @@ class MeshSession:
     def _receive_hello(self, hello: Hello) -> list[Output]:
         if self._state is not State.STRANGER:
             return self._close("a second hello")
-        if hello.version < VERSION:
+        if hello.version < OLDEST_VERSION:
             return self._close(f"protocol version {hello.version}")
         if not is_hello_proof(
             hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
         ):
             return self._close(WRONG_SECRET)
-        self._state = State.PROVED
+        self._state, self._says_listed = State.PROVED, hello.version >= LISTED_VERSION
         return [WelcomeDue()]
 
     def _receive_welcome(self, welcome: Welcome) -> list[Output]:
@@ -394,7 +426,15 @@ class MeshSession:
         is_last = isinstance(message, Farewell)
         return [message, *self.close("it said farewell")] if is_last else [message]
 
+    def _receive_listed(self, listed: Listed) -> list[Output]:
+        if not self._listed < listed.interests <= self._told_interest.messages:
+            return [Idle()]
+        self._listed = listed.interests
+        self._note_length(listed)
+        return [listed]
+
     def _receive_interest(self, interest: Interest) -> list[Output]:
+        self.interests_heard += 1
         try:
             change = self.selection.apply(interest)
         except TooManySelected:

@@ -1,6 +1,7 @@
 """How far this node and the members of its mesh are in step: one definition of done.
 
-Done with a member is: what it holds was compared with all that we want, nothing that it announced
+Done with a member is: what it holds was compared with all that we want, it has told all of what we
+follow, nothing that it announced
 is missing here, and all that we announced to it is durable there, as it said itself. A node is
 done when it is with every member that is connected, and they are enough to hold the copies that
 are wanted; at least one.

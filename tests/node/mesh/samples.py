@@ -16,6 +16,7 @@ from node.mesh.messages import (
     EvidenceKind,
     Hello,
     Interest,
+    Listed,
     Query,
     Stored,
     Update,
@@ -87,6 +88,7 @@ messages = st.one_of(
     st.builds(Interest, st.booleans(), id_tuples, id_tuples, patterns, patterns),
     st.builds(Update, counts, st.lists(st.tuples(ids, sessions), max_size=5).map(tuple)),
     st.builds(Stored, counts, counts, st.lists(st.tuples(ids, known), max_size=5).map(tuple)),
+    st.builds(Listed, counts, counts),
     st.builds(
         Head,
         *(st.binary(min_size=8, max_size=8), counts, counts, st.sampled_from(Doubt)),

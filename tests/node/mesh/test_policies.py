@@ -130,6 +130,18 @@ async def test_owners_are_followed(rule: OwnerRule, wanted: set[str]) -> None:
             assert report["owner"] == GROUPS[0]
 
 
+async def test_who_follows_an_owner_is_in_step_once_it_has_all_that_is_owned() -> None:
+    policy = ReplicaPolicy(owners=frozenset([OwnerRule(OwnerKind.OWNER, GROUPS[0])]))
+    async with open_mesh_node(1) as holder, open_mesh_node(2, policy=policy) as keeper:
+        await upload_filler(holder, 250)
+        await upload(holder, *recorded_contents("01-create-upload.jsonl"))
+        async with connected(holder, keeper):
+            with trio.fail_after(20):
+                while not keeper.mesh.sync_state().is_done:
+                    await keeper.mesh.wait_sync_changed()
+            assert await keeper.counts(RawCoId(OF_FIRST))
+
+
 async def test_a_value_of_an_owner_that_comes_later() -> None:
     contents = recorded_contents("01-create-upload.jsonl")
     rule = OwnerRule(OwnerKind.GROUP, GROUPS[1])

@@ -14,6 +14,7 @@ from node.mesh.messages import (
     EvidenceKind,
     Hello,
     Interest,
+    Listed,
     Message,
     MessageType,
     Query,
@@ -325,6 +326,57 @@ def test_interest_that_is_the_same_is_told_from_what_changes() -> None:
         ]
     ):
         assert hear(interest) == change, number
+
+
+def test_all_is_listed_once_the_newest_of_what_is_followed_is() -> None:
+    pair = members()
+    left, right = pair.machines
+
+    def follow(*prefixes: str, everything: bool = False) -> None:
+        policy = ReplicaPolicy(everything=everything, prefixes=prefixes)
+        pair.carry_out(1, right.tell_interest(policy, set()))
+
+    def is_listed() -> bool:
+        return right.is_listed
+
+    def listed(interests: int, version: int = 0) -> list[Output]:
+        message = Listed(version, interests)
+        return right.receive(MessageType.LISTED, message.encode(), 0)
+
+    follow()
+    assert is_listed()
+    follow("co_z1")
+    assert not is_listed()
+    assert left.interests_heard == 2
+    follow("co_z1", "co_z2")
+    assert listed(2) == [Listed(0, 2)]
+    assert not is_listed()
+    assert listed(3) == [Listed(0, 3)]
+    assert is_listed()
+    follow("co_z2")
+    assert is_listed()
+    assert listed(3) == listed(5) == [Idle()]
+    follow(everything=True)
+    assert not is_listed()
+    assert listed(5, version=7) == [Listed(7, 5)]
+    assert is_listed()
+    assert right.announced_length == 7
+    follow("co_z2")
+    assert not is_listed()
+    follow()
+    assert is_listed()
+
+
+def test_who_speaks_version_1_neither_says_nor_hears_that_all_is_listed() -> None:
+    old = MeshSession(
+        MESH_KEY, is_initiator=True, handshake_hash=b"hash", judge=lambda _: Role.WRITER, now=0
+    )
+    old.receive(0, Hello(1, hello_proof(MESH_KEY, False, b"hash")).encode(), 0)
+    old.receive(1, WELCOME.encode(), 0)
+    assert old.tell_interest(ReplicaPolicy(prefixes=("co_z",)), set())
+    assert old.is_listed
+    old.receive(MessageType.INTEREST, Interest(prefixes=("co_z",)).encode(), 0)
+    assert old.tell_listed(Listed(1, 1)) == []
 
 
 def test_questions_are_read_when_their_turn_comes() -> None:

@@ -25,6 +25,7 @@ from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, subscribe
 from tests.node.mesh.test_serve import raw_member, receive_one
 
 EVERYTHING = ReplicaPolicy(everything=True)
+FOLLOWS = ReplicaPolicy(prefixes=("co_z",))
 TWO_COPIES = HostOptions(min_copies=2)
 
 
@@ -111,6 +112,68 @@ async def test_who_is_to_keep_more_is_in_step_once_it_has_it(
         await wait_done(keeper)
         for value in values:
             assert await keeper.counts(value.id) == {value.session_id: 1}
+
+
+async def test_who_follows_is_in_step_once_it_has_all_that_it_follows() -> None:
+    """It said so after a millisecond, with nothing here: nobody had told it of anything yet."""
+    values = [Author(1).value(f"followed {number}") for number in range(100)]
+    async with open_mesh_node(1) as holder, open_mesh_node(2, policy=FOLLOWS) as follower:
+        await upload(holder, *(value.edit("[]", with_header=True) for value in values[:50]))
+        async with connected(holder, follower):
+            await wait_done(follower)
+            assert follower.mesh.sync_state().held == 50
+            follower.mesh.change_policy(ReplicaPolicy())
+            await wait_done(follower)
+            await upload(holder, *(value.edit("[]", with_header=True) for value in values[50:]))
+            follower.mesh.change_policy(FOLLOWS)
+            await wait_done(follower)
+            assert follower.mesh.sync_state().held == 100
+
+
+@pytest.mark.parametrize("direction", [Direction.DOWN, Direction.OFF])
+async def test_who_is_given_nothing_does_not_wait_to_be_told_all(direction: Direction) -> None:
+    rules = PeerRules({LAN: PeerRule(direction)})
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(peers=rules)) as left,
+        open_mesh_node(2, policy=FOLLOWS) as right,
+    ):
+        await upload(left, Author(1).created("kept to itself"))
+        async with connected(left, right):
+            await wait_done(right)
+
+
+async def test_who_had_no_room_for_all_that_it_was_told_is_in_step_when_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr("node.mesh.announcements.MAX_MEMBER_SESSIONS", 20)
+    values = [Author(1).value(f"followed {number}") for number in range(15)]
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2, policy=FOLLOWS) as follower,
+    ):
+        await upload(holder, *(value.edit("[]", with_header=True) for value in values))
+        async with connected(holder, follower):
+            await wait_done(follower)
+            assert follower.mesh.sync_state().held == 15
+
+
+async def test_who_begins_to_keep_everything_is_in_step_with_what_was_written_just_before(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr("node.mesh.telling.MAX_RECENT", 5)
+    values = [Author(1).value(f"kept {number}") for number in range(30)]
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2) as keeper,
+        connected(holder, keeper),
+    ):
+        await trio.sleep(60)
+        await wait_done(keeper)
+        for value in values:
+            await upload(holder, value.edit("[]", with_header=True))
+        keeper.mesh.change_policy(EVERYTHING)
+        await wait_done(keeper)
+        assert keeper.mesh.sync_state().held == 30
 
 
 async def test_replicas_catch_up_and_are_in_step_then_and_after_each_edit() -> None:

@@ -15,7 +15,15 @@ from node.errors import ConfigError
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook, load_book
 from node.mesh.membership import Membership, NotAllowed
-from node.mesh.messages import PROTOCOL, Hello, MessageType, Welcome, decode_message, message_type
+from node.mesh.messages import (
+    PROTOCOL,
+    VERSION,
+    Hello,
+    MessageType,
+    Welcome,
+    decode_message,
+    message_type,
+)
 from node.mesh.ticket import Grant, Revocation, Role, Ticket
 from node.mesh.trust_messages import Farewell, Held, Records, split_records
 from swarm.io.channel import Channel
@@ -337,7 +345,7 @@ async def test_strangers_see_the_same_whatever_mesh_it_is(secret: bytes) -> None
             with trio.fail_after(20):
                 offered = await anext(cores, None)  # until the connection ends
             seen.add((number, payload[:-32], len(payload), tuple(rest), offered))
-    expected = Hello(1, bytes(32)).encode()
+    expected = Hello(VERSION, bytes(32)).encode()
     assert seen == {(MessageType.HELLO, expected[:-32], len(expected), (), None)}
     assert len(proofs) == len(meshes)
 
