@@ -6,15 +6,18 @@ machine, however slow, makes more than it has to say:
 
 | what                                                             | it goes after              |
 |------------------------------------------------------------------|----------------------------|
-| values that it announced and did not have when asked             | 32, and 4 in 5 of all      |
+| values that it announced and did not have when asked             | 32, 1 a minute, 4 in 5     |
 | reads of its log that show what no node writes                   | 3, one after the other     |
 | reads of its log that stalled though the line carries something  | 3, one after the other     |
-| messages that say nothing, or the same as the one before         | 256                        |
+| messages that say nothing, or the same as the one before         | 256, and 6 a minute        |
 | changes of what it follows                                       | 64, and 5 a second         |
 | values told of that nobody wants to hear of                      | 50,000, and 500 a second   |
 | words about members                                              | the same                   |
 | replies to what it was not told                                  | 50,000, and 4 for each     |
-| messages that nobody knows                                       | 4,096, or 1 MiB            |
+| messages that nobody knows                                       | 4,096, and 1 a second      |
+| bytes of these                                                   | 1 MiB, and 1 KiB a second  |
+
+Connections live for months: what is no fault once a day is none on the thousandth day.
 
 A line that carries nothing one way stalls reads, too, so who goes for that may come back at once,
 the first time. What is wrong with the content of a log that it has signed is no line's fault.
@@ -31,6 +34,9 @@ from node.mesh.effort import Effort, Quota
 from node.mesh.member_data import Cause
 
 MAX_UNDELIVERED = 32
+UNDELIVERED_PER_SECOND = 1 / 60
+"""A value may be erased, or given up, between the word of it and the question."""
+
 MAX_UNDELIVERED_PER_DELIVERED = 4
 MAX_FAILURES = 3
 RUN_SECONDS = 10.0
@@ -55,7 +61,8 @@ PRESENT_PER_SECOND = 1 / 100
 of them a second); a node compares what it keeps when it meets another, and every five minutes."""
 
 MAX_IDLE = 256
-"""A node says a few such words when it meets another."""
+IDLE_PER_SECOND = 1 / 10
+"""A node says a few such words when it meets another, and when words cross."""
 
 MAX_TURNS = 64
 TURNS_PER_SECOND = 5
@@ -70,7 +77,9 @@ REPLIES_PER_VALUE = 4
 """It may not know a short name, hold nothing, hold a part, and hold all in the end."""
 
 MAX_UNKNOWN = 4096
+UNKNOWN_PER_SECOND = 1
 MAX_UNKNOWN_BYTES = 1 << 20
+UNKNOWN_BYTES_PER_SECOND = 1 << 10
 
 
 class Conduct:
@@ -99,10 +108,9 @@ class Conduct:
         """Failures that no line is to blame for."""
         self._in_vain_since: float | None = None
         """When the first read began of those that stalled lately."""
-        self._idle = 0
+        self._is_short = False
+        """Whether it did not have more than it may happen not to have."""
         self._replies = 0
-        self._unknown = 0
-        self._unknown_bytes = 0
         self._flood: str | None = None
         """What there was too much of."""
         self._true = Quota(MAX_TRUE, TRUE_PER_SECOND, now)
@@ -111,6 +119,10 @@ class Conduct:
         self._turns = Quota(MAX_TURNS, TURNS_PER_SECOND, now)
         self._unwanted = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
         self._gossip = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
+        self._idle = Quota(MAX_IDLE, IDLE_PER_SECOND, now)
+        self._missed = Quota(MAX_UNDELIVERED - 1, UNDELIVERED_PER_SECOND, now)
+        self._unknown = Quota(MAX_UNKNOWN, UNKNOWN_PER_SECOND, now)
+        self._unknown_bytes = Quota(MAX_UNKNOWN_BYTES, UNKNOWN_BYTES_PER_SECOND, now)
 
     def note_delivered(self, values: int) -> None:
         """So much came that it had announced."""
@@ -123,8 +135,9 @@ class Conduct:
         """So much of what it said we hold, too, or had asked for."""
         self.effort.earn(self._true.take(claims, now) * CLAIM_SECONDS)
 
-    def note_undelivered(self) -> None:
+    def note_undelivered(self, now: float) -> None:
         self.undelivered += 1
+        self._is_short = not self._missed.take(1, now)
 
     def note_failure(self, cause: Cause, asked_at: float, heard_at: float) -> None:
         """A read of its log that began at `asked_at` failed, while it was connected.
@@ -154,9 +167,10 @@ class Conduct:
         if paid:
             self.effort.spend(seconds * paid / (present + absent), now)
 
-    def note_idle(self) -> None:
+    def note_idle(self, now: float) -> None:
         """A message that said nothing, or what it had said before."""
-        self._idle += 1
+        if not self._idle.take(1, now):
+            self._flood = "messages that say nothing, or nothing new, one after the other"
 
     def note_turn(self, now: float) -> None:
         """It follows something else from now on."""
@@ -179,10 +193,11 @@ class Conduct:
         if self._replies > MAX_IDLE_WORDS + REPLIES_PER_VALUE * told:
             self._flood = f"{self._replies} replies to {told} values that it was told of"
 
-    def note_unknown(self, size: int) -> None:
+    def note_unknown(self, size: int, now: float) -> None:
         """A message of no known number."""
-        self._unknown += 1
-        self._unknown_bytes += size
+        has_room = self._unknown_bytes.take(size, now) == size
+        if not (self._unknown.take(1, now) and has_room):
+            self._flood = "messages that nobody knows, one after the other"
 
     def end(self, fault: str | None) -> None:
         """It goes; what comes of reads that are still under way changes nothing any more."""
@@ -198,13 +213,9 @@ class Conduct:
 
     def fault(self) -> str | None:
         """Why it has to go; None as long as it may stay."""
-        if self._unknown > MAX_UNKNOWN or self._unknown_bytes > MAX_UNKNOWN_BYTES:
-            return f"{self._unknown} messages that nobody knows, {self._unknown_bytes} bytes"
         if self._failures >= MAX_FAILURES:
             return f"its log cannot be read: {self._failures} reads failed, one after the other"
-        most = max(MAX_UNDELIVERED, MAX_UNDELIVERED_PER_DELIVERED * self.delivered)
-        if self.undelivered >= most:
+        most = MAX_UNDELIVERED_PER_DELIVERED * self.delivered
+        if self._is_short and self.undelivered >= most:
             return f"it announced {self.undelivered} values that it did not have"
-        if self._idle > MAX_IDLE:
-            return f"{self._idle} messages that say nothing, or nothing new"
         return self._flood

@@ -234,7 +234,7 @@ class Fetcher:
                 member.owe(settled.co_id, None)  # refused for reasons of our own
                 member.conduct.note_delivered(1)
             elif settled.was_tried and (member.id, settled.co_id) not in self._unread:
-                member.conduct.note_undelivered()
+                member.conduct.note_undelivered(trio.current_time())
                 member.judge()
             self._unread.discard((member.id, settled.co_id))
 

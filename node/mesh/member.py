@@ -234,9 +234,9 @@ class Member:
     def _note_manners(self, output: Unknown | Idle | Turned) -> None:
         match output:
             case Unknown(size):
-                self.conduct.note_unknown(size)
+                self.conduct.note_unknown(size, trio.current_time())
             case Idle():
-                self.conduct.note_idle()
+                self.conduct.note_idle(trio.current_time())
             case Turned():
                 self.conduct.note_turn(trio.current_time())
 

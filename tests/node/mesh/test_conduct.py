@@ -89,9 +89,9 @@ def test_what_is_here_may_be_asked_for_now_and_then_and_some_that_is_not() -> No
 def test_who_says_nothing_again_and_again_goes() -> None:
     conduct = Conduct(0)
     for _ in range(MAX_IDLE):
-        conduct.note_idle()
+        conduct.note_idle(0)
     assert conduct.fault() is None
-    conduct.note_idle()
+    conduct.note_idle(0)
     assert "say nothing" in str(conduct.fault())
 
 
@@ -124,18 +124,28 @@ def test_replies_are_to_what_was_said() -> None:
     assert "replies" in str(conduct.fault())
 
 
+def test_what_happens_now_and_then_is_no_fault_on_a_connection_of_many_years() -> None:
+    """Who came with a later version, and said something new every hour, went after half a year."""
+    conduct = Conduct(0)
+    for hour in range(100_000):
+        conduct.note_unknown(10_000, hour * 3600)
+        conduct.note_idle(hour * 3600)
+        conduct.note_undelivered(hour * 3600)
+        assert conduct.fault() is None
+
+
 def test_announcing_what_one_has_not_is_told_from_bad_luck() -> None:
     conduct = Conduct(0)
     conduct.note_delivered(100)
     for _ in range(399):
-        conduct.note_undelivered()
+        conduct.note_undelivered(0)
     assert conduct.fault() is None
-    conduct.note_undelivered()
+    conduct.note_undelivered(0)
     assert "400 values that it did not have" in str(conduct.fault())
     liar = Conduct(0)
     for _ in range(MAX_UNDELIVERED):
         assert liar.fault() is None
-        liar.note_undelivered()
+        liar.note_undelivered(0)
     assert liar.fault() is not None
 
 
@@ -204,9 +214,9 @@ def test_what_no_node_writes_is_no_line_to_blame_for() -> None:
 def test_later_versions_may_say_a_few_things_that_we_do_not_know(messages: int, size: int) -> None:
     conduct = Conduct(0)
     for _ in range(messages):
-        conduct.note_unknown(size)
+        conduct.note_unknown(size, 0)
     assert conduct.fault() is None
-    conduct.note_unknown(1)
+    conduct.note_unknown(1, 0)
     assert "nobody knows" in str(conduct.fault())
 
 
