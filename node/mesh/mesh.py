@@ -155,7 +155,7 @@ class Mesh:
         self._queries_answered = 0
         self.telling = Telling(
             *(id, data.replication, host, self.members),
-            *(self.trust, self.owners, self._members_changed),
+            *(self.trust, self.owners, self._members_changed, self.witness.note_moved),
         )
         self._fetcher.origins = self.telling.origins
 

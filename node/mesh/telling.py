@@ -6,7 +6,7 @@ is told to those in brief who hear from that member, too (`hearsay`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -41,7 +41,10 @@ NEIGHBOR_SECONDS = 0.1
 
 
 class Telling:
-    """`members` is the mesh's own table, by id; `changed` is woken when somebody comes or goes."""
+    """`members` is the mesh's own table, by id; `changed` is woken when somebody comes or goes.
+
+    `note_moved` is told which values did.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Telling:
         trust: Trust,
         owners: OwnerTable,
         changed: trio.lowlevel.ParkingLot,
+        note_moved: Callable[[Collection[RawCoId]], None],
     ) -> None:
         self._id = id
         self._replication = replication
@@ -60,6 +64,7 @@ class Telling:
         self._trust = trust
         self._owners = owners
         self._changed = changed
+        self._note_moved = note_moved
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
         """How far values have got that moved last, those that moved first before the others."""
         self.origins = Origins()
@@ -98,6 +103,7 @@ class Telling:
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
+            self._note_moved(moved)
             if self._members:  # what nobody has heard of has no need of a short name
                 self._names.note(moved)
             if not self._trust.may_write:

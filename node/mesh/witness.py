@@ -15,7 +15,15 @@ beginning is not here) costs nothing at first: a few times, it may be honest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +37,7 @@ from hypercore.errors import InvalidProof, StorageError, StorageFailed, UsageErr
 from hypercore.fork_proof import ForkProof, verify_fork_proof
 from node.cojson.fork_evidence import EvidenceVerdict, as_kept_here, judge_fork
 from node.cojson.fork_watch import MAX_FORKS, ForkWatch
-from node.covalue.ids import parse_co_id, parse_session_id
+from node.covalue.ids import RawCoId, parse_co_id, parse_session_id
 from node.covalue.records import decode_part, encode_part
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import CoValueStore
@@ -47,7 +55,7 @@ MAX_WAITING_BYTES = 16 << 20
 joins, and what one node does not take another does."""
 
 LATER_SECONDS = 1.0
-"""How often it is looked whether evidence can be judged that could not be before."""
+"""How often it is looked at most whether evidence can be judged that could not be before."""
 
 MAX_UNPROVEN = MAX_FORKS
 """Pieces of evidence from one member that cannot be judged here; one more, and it goes. Anybody can
@@ -115,6 +123,8 @@ class Witness:
         self._wake = Wakeup()
         self._undecided: dict[str, tuple[Member, Evidence]] = {}
         """What can be judged once the beginning of its session is here, by subject."""
+        self._to_look_at: set[str] = set()
+        """Of these, what may have become decidable."""
         self._unkept: dict[str, tuple[Member, Evidence]] = {}
         """For which there was no room on our disk, by subject."""
         self._has_undecided = Wakeup()
@@ -147,6 +157,13 @@ class Witness:
         if _has_room(item for sender, item in self._waiting if sender is member):
             self._waiting.append((member, evidence))
             self._wake.set()
+
+    def note_moved(self, moved: Collection[RawCoId]) -> None:
+        """There is more of these values here than before."""
+        for subject in self._undecided:
+            if subject.partition(":")[0] in moved:
+                self._to_look_at.add(subject)
+                self._has_undecided.set()
 
     async def run(self, wait_settled: Callable[[], Awaitable[None]]) -> None:
         """Judge what comes, and find out what is found here, until cancelled.
@@ -184,12 +201,14 @@ class Witness:
         """Look again at what could not be judged, once what it takes has come, or kept."""
         while True:
             await self._has_undecided.wait()
-            while self._undecided or self._unkept:
+            while self._to_look_at or self._unkept:
                 await trio.sleep(LATER_SECONDS)
                 self._judge_unkept()
-                for subject, (member, evidence) in list(self._undecided.items()):
+                subjects, self._to_look_at = self._to_look_at, set()
+                for subject in subjects & self._undecided.keys():
+                    member, evidence = self._undecided[subject]
                     if await self._has_beginning(decode_session_evidence(evidence)):
-                        del self._undecided[subject]
+                        self._undecided.pop(subject, None)
                         self._waiting.append((member, evidence))
                         self._wake.set()
 
@@ -265,11 +284,18 @@ class Witness:
                 member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
                 if member.conduct.evidence_unproven > MAX_UNPROVEN:
                     self._refuse(member, evidence, "nor can much else be proven that it sent")
-                elif _has_room(item for _, item in self._undecided.values()) and not (
-                    await self._has_beginning(fork)
-                ):
-                    self._undecided[evidence.subject] = (member, evidence)
-                    self._has_undecided.set()
+                elif not await self._has_beginning(fork):
+                    self._decide_later(member, evidence)
+
+    def _decide_later(self, member: Member, evidence: Evidence) -> None:
+        """Keep it in mind, unless there is too much of that from members that are here."""
+        for subject, (sender, _) in list(self._undecided.items()):
+            if sender.close_reason is not None:
+                del self._undecided[subject]  # it is told again when it joins
+        if _has_room(item for _, item in self._undecided.values()):
+            self._undecided[evidence.subject] = (member, evidence)
+            self._to_look_at.add(evidence.subject)  # it may have moved before it was noted
+            self._has_undecided.set()
 
     def _refuse(self, member: Member, evidence: Evidence, why: str) -> None:
         self.refused += 1

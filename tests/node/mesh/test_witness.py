@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 import trio
@@ -18,14 +19,17 @@ from node.cojson.crypto import RunningHash, signed_bytes
 from node.cojson.fork_evidence import EvidenceVerdict, judge_fork
 from node.cojson.fork_watch import MAX_FORKS
 from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.ids import RawCoId
 from node.covalue.session_fork import SessionFork
 from node.covalue.session_log import feed
+from node.covalue.store import StoredValue
 from node.mesh.messages import Evidence, EvidenceKind, MessageType
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.witness import (
     LATER_SECONDS,
     MAX_PIECES,
     MAX_UNPROVEN,
+    MAX_WAITING,
     Witness,
     decode_session_evidence,
     encode_session_evidence,
@@ -123,6 +127,48 @@ async def test_evidence_is_judged_when_the_beginning_of_the_session_has_come() -
             await wait_until(lambda: second.mesh.witness.received == 1)
             await trio.testing.wait_all_tasks_blocked()
             assert await second.store.forks() == []
+            await hold(second, whole(FORK.kept))
+            await wait_forks(second)
+
+
+async def test_what_cannot_be_judged_is_not_looked_up_again_before_its_value_moves(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It was, each second: a few pieces about a value of many sessions took all the time."""
+    looked_up: list[RawCoId] = []
+    async with open_mesh_node(1) as node, raw_member(node) as channel:
+        load_value = node.store.load_value
+
+        async def counted(co_id: RawCoId) -> StoredValue | None:
+            looked_up.append(co_id)
+            return await load_value(co_id)
+
+        monkeypatch.setattr(node.store, "load_value", counted)
+        channel.send(MessageType.EVIDENCE, encode_session_evidence(FORK).encode())
+        await trio.sleep(5)
+        looked_up.clear()
+        await hold(node, Author(2).created("another"))
+        await trio.sleep(60)
+        assert VALUE.id not in looked_up
+        await hold(node, whole(FORK.kept))
+        await wait_forks(node)
+
+
+async def test_what_a_member_that_has_gone_told_leaves_room_for_others() -> None:
+    """64 pieces that nobody could judge, and nothing of the kind was kept in mind any more."""
+    async with open_mesh_node(1) as first, open_mesh_node(2) as second:
+        async with raw_member(second) as channel:
+            for number in range(MAX_WAITING):
+                told = replace(FORK, co_id=Author(3).value(f"unknown {number}").id)
+                channel.send(MessageType.EVIDENCE, encode_session_evidence(told).encode())
+                await wait_until(lambda n=number: second.mesh.witness.received == n + 1)  # type: ignore[misc]
+        await wait_until(lambda: not second.mesh.members)
+        await hold(first, whole(FORK.kept))
+        await first.host.receive_content("test", [whole(FORK.refused)])
+        await wait_forks(first)
+        async with connected(first, second):
+            await wait_until(lambda: second.mesh.witness.received == MAX_WAITING + 1)
+            await trio.testing.wait_all_tasks_blocked()
             await hold(second, whole(FORK.kept))
             await wait_forks(second)
 
