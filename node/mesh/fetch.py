@@ -225,7 +225,7 @@ class Fetcher:
             elif self.screening is not None and self.screening.declines(settled.co_id):
                 member.owe(settled.co_id, None)
             elif not self._takes_content:
-                member.needs_catching_up.set()
+                member.compare_again()
             elif (
                 settled.was_tried
                 and delivery is not None

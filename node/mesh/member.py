@@ -346,7 +346,7 @@ class Member:
         """A read of its log failed that began then: it is to be done again, unless it goes."""
         heard_at = trio.current_time() if self.traffic is None else self.traffic.answering_at()
         self.conduct.note_failure(cause, asked_at, heard_at)
-        self.needs_catching_up.set()
+        self.compare_again()
         self.judge()
 
     def judge(self) -> None:

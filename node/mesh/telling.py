@@ -181,7 +181,7 @@ class Telling:
             if found is None and count:
                 unclear.append(name)
             elif found is None:
-                member.needs_catching_up.set()  # it cannot say any more what that was
+                member.compare_again()  # it cannot say any more what that was
             else:
                 co_id, session_id, ours = found
                 held.setdefault(co_id, {})[session_id] = count

@@ -13,6 +13,8 @@ from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
+from node.mesh.hearsay_messages import Brief
+from node.mesh.member_data import Cause
 from node.mesh.messages import Interest, MessageType, Stored, Update
 from node.mesh.peer_rules import LAN, Direction, PeerRule, PeerRules
 from node.mesh.replicas import ReplicaPolicy
@@ -155,6 +157,46 @@ async def test_who_had_no_room_for_all_that_it_was_told_is_in_step_when_it_has_i
         async with connected(holder, follower):
             await wait_done(follower)
             assert follower.mesh.sync_state().held == 15
+
+
+@pytest.mark.parametrize("policy", [EVERYTHING, FOLLOWS])
+async def test_who_has_no_room_on_its_disk_is_not_in_step_before_it_has(
+    policy: ReplicaPolicy, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2, policy=policy) as keeper,
+        connected(holder, keeper),
+    ):
+        await wait_done(keeper)
+        keeper.mesh.pause("no room")
+        await upload(holder, Author(1).created("too much"))
+        await trio.sleep(30)
+        assert not keeper.mesh.sync_state().is_done
+        keeper.mesh.resume()
+        await wait_done(keeper)
+        assert keeper.mesh.sync_state().held == 1
+
+
+async def test_what_could_not_be_read_is_not_done(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2, policy=EVERYTHING) as keeper,
+        connected(holder, keeper),
+    ):
+        await wait_done(keeper)
+        [member] = keeper.mesh.members.values()
+        member.read_failed(trio.current_time(), Cause.MISSING)
+        assert not keeper.mesh.sync_state().is_done
+        await wait_done(keeper)
+
+
+async def test_what_a_member_cannot_name_any_more_is_not_done() -> None:
+    async with open_mesh_node(1, policy=EVERYTHING) as node, raw_member(node) as channel:
+        [member] = node.mesh.members.values()
+        member.acknowledgements.is_compared = True
+        channel.send(MessageType.BRIEF, Brief(1, ((bytes(16), 0),)).encode())
+        await wait_until(lambda: not member.acknowledgements.is_compared)
 
 
 async def test_who_begins_to_keep_everything_is_in_step_with_what_was_written_just_before(
