@@ -175,9 +175,10 @@ class WaitingRoom:
         return True
 
     def senders(self, dependency: RawCoId) -> list[PeerView | None]:
-        """Who sent what waits for `dependency`, each once; None is the mesh."""
-        waiting = self._waiting.get(dependency)
-        return [] if waiting is None else list(dict.fromkeys(item.sender for item in waiting))
+        """Who sent what waits for `dependency` or was dropped, each once; None is the mesh."""
+        found = dict.fromkeys(item.sender for item in self._waiting.get(dependency, ()))
+        found.update(dict.fromkeys(item.sender for item in self._owed.get(dependency, ())))
+        return list(found)
 
     def dependants(self, dependency: RawCoId) -> list[RawCoId]:
         """The values of which content waits for `dependency`, each once."""

@@ -487,7 +487,9 @@ def test_further_pieces_queue_behind_the_first(shell: EngineShell) -> None:
 def test_what_does_not_fit_aside_is_asked_for_again(shell: EngineShell) -> None:
     shell.client("a")
     large = ANN.content(MAP, edits(20, size=2**20))
-    shell.say("a", large, GROUP_CONTENT)
+    shell.say("a", large)
+    assert shell.take("a") == [Load(GROUP.id, NOTHING)]
+    shell.say("a", GROUP_CONTENT)
     assert shell.stores == []
     shell.say("a", ACCOUNT)
     shell.commit()
