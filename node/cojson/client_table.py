@@ -59,7 +59,9 @@ class ClientTable:
         match output:
             case Send(peer_id, message):
                 said = self.screen(peer_id, message)
-                if said is not None:
+                if isinstance(said, Known | Load):
+                    outbox.say(said)
+                elif said is not None:
                     outbox.push(encode_message(said))
             case Serve(_, co_id, priority):
                 outbox.want(co_id, priority)
@@ -118,7 +120,7 @@ class ClientTable:
             for peer_id, known in self.copies.due(co_id, self._engine.durable_state(co_id)):
                 outbox = self._outboxes.get(peer_id)
                 if outbox is not None:
-                    outbox.push(encode_message(known))
+                    outbox.say(known)
 
     async def wait_copies_wanted(self) -> Sequence[RawCoId]:
         """Values that somebody waits for others to hold, once there are any; for one task.

@@ -2,6 +2,8 @@
 
 A slow client costs some control lines and no more: of values only the ids wait here, and their
 content is read when the connection can carry it; who does not read its answers is not read from.
+What names sessions waits as it is and becomes a line when it is sent: of a value with thousands of
+them each acknowledgement is megabytes, and a newer one takes the place of that which waits.
 Control lines go first, then values by
 priority (groups, values, binary streams), each in the order in which they were wanted.
 """
@@ -9,18 +11,24 @@ priority (groups, values, binary streams), each in the order in which they were 
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeGuard
 
 import trio
 
+from node.cojson.messages import Known, Load, encode_message
 from node.covalue.header import GROUP_PRIORITY, STREAM_PRIORITY, VALUE_PRIORITY
 from node.covalue.ids import RawCoId
 from swarm.io.tasks import Wakeup
 
 MAX_CONTROL_BYTES = 4 * 1024 * 1024
-"""Unsent control lines, after which a client is sent away."""
+"""Unsent lines that were made already, after which a client is sent away."""
 
 CONTROL_BYTES = 512 * 1024
 """Unsent control lines, beyond which a client is not read from: all of them are answers to it."""
+
+_LINE_BYTES = 100
+_COUNTER_BYTES = 60
+"""Of a line that is not made yet."""
 
 
 class Outbox:
@@ -35,8 +43,13 @@ class Outbox:
         """Messages of this client of which nothing was kept."""
         self.is_owed_room = False
         """It sent content for which there was no room, and does not send again by itself."""
-        self._lines: deque[str] = deque()
+        self._lines: deque[str | Known | Load] = deque()
         self._line_bytes = 0
+        """Of all that waits in `_lines`, as far as can be told."""
+        self._made_bytes = 0
+        """Of that what was made already."""
+        self._acknowledgements: dict[RawCoId, Known] = {}
+        """The newest of each value; that which is among the lines keeps its place for it."""
         self._wanted: dict[int, dict[RawCoId, bool]] = {
             GROUP_PRIORITY: {},
             VALUE_PRIORITY: {},
@@ -46,14 +59,30 @@ class Outbox:
 
     @property
     def control_bytes(self) -> int:
-        """Of lines that wait to be sent."""
+        """Of lines that wait to be sent, about."""
         return self._line_bytes
 
     def push(self, line: str) -> None:
-        self._lines.append(line)
-        self._line_bytes += len(line)
-        if self._line_bytes > MAX_CONTROL_BYTES:
+        self._made_bytes += len(line)
+        if self._made_bytes > MAX_CONTROL_BYTES:
             self.end("the client does not read")
+        self._append(line, len(line))
+
+    def say(self, message: Known | Load) -> None:
+        """Push the line of a message that may be long."""
+        size = _size(message)
+        if _is_acknowledgement(message):
+            waiting = self._acknowledgements.get(message.co_id)
+            self._acknowledgements[message.co_id] = message
+            if waiting is not None:
+                self._line_bytes += size - _size(waiting)
+                return
+        self._append(message, size)
+
+    def _append(self, item: str | Known | Load, size: int) -> None:
+        if self.end_reason is None:
+            self._lines.append(item)
+            self._line_bytes += size
         self.wake.set()
 
     def want(self, co_id: RawCoId, priority: int) -> None:
@@ -65,7 +94,8 @@ class Outbox:
         if self.end_reason is None:
             self.end_reason = reason
         self._lines.clear()
-        self._line_bytes = 0
+        self._acknowledgements.clear()
+        self._line_bytes = self._made_bytes = 0
         self._taken.unpark_all()
         self.wake.set()
 
@@ -74,13 +104,22 @@ class Outbox:
         taken: list[str] = []
         size = 0
         while self._lines and size < max_characters:
-            line = self._lines.popleft()
+            line = self._take_line()
             size += len(line)
             taken.append(line)
-        self._line_bytes -= size
         if self._line_bytes <= CONTROL_BYTES:
             self._taken.unpark_all()
         return taken
+
+    def _take_line(self) -> str:
+        item = self._lines.popleft()
+        if isinstance(item, str):
+            self._line_bytes -= len(item)
+            self._made_bytes -= len(item)
+            return item
+        message = self._acknowledgements.pop(item.co_id) if _is_acknowledgement(item) else item
+        self._line_bytes -= _size(message)
+        return encode_message(message)
 
     async def wait_room(self) -> None:
         """Return when few answers wait to be sent; at once, and without a checkpoint, if so.
@@ -105,3 +144,12 @@ class Outbox:
         """All of it was taken; it stays wanted if it grew while it was being read."""
         if not self._wanted[priority].get(co_id):
             self._wanted[priority].pop(co_id, None)
+
+
+def _is_acknowledgement(message: Known | Load) -> TypeGuard[Known]:
+    """Whether a newer one says all that it does: both are of what is here."""
+    return isinstance(message, Known) and message.known.header and not message.is_correction
+
+
+def _size(message: Known | Load) -> int:
+    return _LINE_BYTES + _COUNTER_BYTES * len(message.known.sessions)

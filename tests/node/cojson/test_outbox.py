@@ -4,10 +4,16 @@ import trio
 import trio.testing
 
 from node.cojson.change_feed import MAX_CHANGED_VALUES, ChangeFeed
-from node.cojson.outbox import MAX_CONTROL_BYTES, Outbox
+from node.cojson.client_table import ClientTable
+from node.cojson.gatekeeper import UNKNOWN_ORIGIN
+from node.cojson.messages import Known, Load, encode_message
+from node.cojson.outbox import CONTROL_BYTES, MAX_CONTROL_BYTES, Outbox
+from node.cojson.outputs import Send
 from node.cojson.peer_view import MAX_COUNTERS, MAX_SUBSCRIPTIONS, PeerView, ValueView
+from node.cojson.sync import SyncEngine
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from tests.support.authors import Author, map_header
 
 A, B, C = (RawCoId(letter) for letter in "abc")
 
@@ -60,6 +66,45 @@ async def test_a_client_that_does_not_read_is_ended() -> None:
     assert outbox.end_reason == "the client does not read"
     assert outbox.take_lines(10) == []
     await outbox.wake.wait()
+
+
+def test_who_is_told_much_at_once_is_not_ended_for_it() -> None:
+    """Found in review: 60 edits of values with 600 sessions were, by what acknowledged them."""
+    table = ClientTable(SyncEngine(), min_copies=1)
+    peer_id, outbox = table.add("a", UNKNOWN_ORIGIN)
+    author = Author("ann")
+    sessions = {author.session_id(str(n), as_agent=True): n for n in range(1000)}
+    for n in range(60):
+        table.tell(Send(peer_id, Known(map_header(str(n)).id, KnownState(True, sessions))))
+    many = {CoSessionId(f"{session}{n}"): n for session in sessions for n in range(50)}
+    for message in (Known(A, KnownState(True, many), True), Load(A, KnownState(True, many))):
+        table.tell(Send(peer_id, message))
+    assert outbox.end_reason is None
+    assert outbox.control_bytes > CONTROL_BYTES
+    found = [line for _ in range(62) for line in outbox.take_lines(1)]
+    assert sum(map(len, found)) > 4 * MAX_CONTROL_BYTES
+    assert outbox.control_bytes == 0
+    assert outbox.take_lines(1) == []
+
+
+def test_of_a_value_the_newest_acknowledgement_waits() -> None:
+    outbox = Outbox()
+    old, new = (KnownState(True, {CoSessionId("s"): n, CoSessionId(str(n)): 1}) for n in (1, 2))
+    newest = KnownState(True, {**old.sessions, **new.sessions})
+    absent, correction, load = Known(A, NOTHING), Known(A, old, True), Load(A, old)
+    told: list[Known | Load] = [absent, Known(A, old), Known(B, old), correction, load]
+    for message in (*told, Known(A, new), Known(A, newest), correction):
+        outbox.say(message)
+    told[1] = Known(A, newest)
+    assert outbox.take_lines(10**6) == [encode_message(message) for message in (*told, correction)]
+    assert outbox.control_bytes == 0
+    outbox.say(Known(A, new))
+    assert outbox.take_lines(1) == [encode_message(Known(A, new))]
+    outbox.end("enough")
+    outbox.say(Known(A, new))
+    outbox.push("x")
+    assert outbox.take_lines(10) == []
+    assert outbox.control_bytes == 0
 
 
 async def test_changes_of_a_value_are_merged() -> None:
