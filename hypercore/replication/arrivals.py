@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 import trio
 
@@ -13,28 +14,29 @@ class Arrivals:
 
     def __init__(self, activity: trio.lowlevel.ParkingLot) -> None:
         self._activity = activity
-        self._opening = 0
+        self._opening: list[float] = []
         self._finding = 0
         self._has_anybody_come = False
 
     @property
     def is_opening(self) -> bool:
         """Whether a channel is being opened at this moment."""
-        return self._opening > 0
+        return bool(self._opening)
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody comes, or is looked for and would be the first."""
-        return self._opening > 0 or (self._finding > 0 and not self._has_anybody_come)
+    def until(self, now: float) -> float:
+        """How long to wait for who comes, or is looked for and would be the first; -inf: not."""
+        if self._finding > 0 and not self._has_anybody_come:
+            return inf
+        return min((end for end in self._opening if end > now), default=-inf)
 
     @contextmanager
-    def opening(self) -> Iterator[None]:
-        """While in this block a channel is opened."""
-        self._opening += 1
+    def opening(self, until: float) -> Iterator[None]:
+        """While in this block a channel is opened, which may be waited for until then."""
+        self._opening.append(until)
         try:
             yield
         finally:
-            self._opening -= 1
+            self._opening.remove(until)
             self._activity.unpark_all()
 
     @contextmanager

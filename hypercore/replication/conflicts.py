@@ -113,7 +113,7 @@ class Conflicts:
             return
         is_first = peer.reports.compared_at == -inf
         peer.reports.compared_at = now
-        if is_first and peer.has_upgraded_us:
+        if is_first and peer.claims.has_proven:
             return  # it has just shown that
         peer.reports.awaited += 1
         request = Request(REPORT, ProofRequest(head.fork, upgrade=UpgradeRequest(0, head.length)))

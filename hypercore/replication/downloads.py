@@ -86,7 +86,7 @@ class Downloads:
             case PushMode.ONLY:
                 return True
             case PushMode.ALLOWED:
-                return peer.has_upgraded_us or self._log.head.length == 0
+                return peer.claims.has_proven or self._log.head.length == 0
             case _ as other:
                 assert_never(other)
 
@@ -334,7 +334,7 @@ class Downloads:
         size, has_grown = accepted
         if has_grown:
             peer.counters.upgrades_received += 1
-            peer.has_upgraded_us = True
+            peer.claims.proven()
             self.is_reassigning = True
         peer.counters.pushes_received += 1
         peer.counters.blocks_received += 1
@@ -352,6 +352,7 @@ class Downloads:
         if changes is not None:
             intake.replace_history(changes)
             peer.counters.upgrades_received += 1
+            peer.claims.asked = 0
             self.is_reassigning = True
 
     def _accepted(self, peer: RemotePeer, request: InflightRequest, size: int) -> None:
@@ -395,7 +396,7 @@ class Downloads:
         changes = intake.accept_proof(proof)
         if request.upgrade is not None and changes.head is not None:
             peer.counters.upgrades_received += 1
-            peer.has_upgraded_us = True
+            peer.claims.proven()
             self.is_reassigning = True
             if not peer.has_range(request.upgrade.start, changes.head.length):
                 peer.sent_wants.forget(request.upgrade.start)  # ask which of these it has

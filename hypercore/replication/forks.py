@@ -44,6 +44,10 @@ class ForkFollower:
     def owns(self, request: InflightRequest) -> bool:
         return request is self._request
 
+    def asked(self, peer: RemotePeer) -> InflightRequest | None:
+        """The open request of the search, if it is this peer's to answer."""
+        return self._request if self._peer is peer else None
+
     def is_ahead(self, peer: RemotePeer) -> bool:
         """Whether the peer has a later fork that we can follow, or has left us behind in ours."""
         sync, head = peer.sync, self._log.head
@@ -71,6 +75,7 @@ class ForkFollower:
         assert sync is not None
         if self._peer is not peer or self._search is None or self._ours is not self._log.head:
             self._search = None
+            peer.claims.asked += 1
             asked = ProofRequest(sync.fork, upgrade=UpgradeRequest(0, sync.length))
         else:
             wanted = self._search.wanted

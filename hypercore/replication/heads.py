@@ -7,6 +7,7 @@ from math import inf
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
 from hypercore.replication.forks import ForkFollower
+from hypercore.replication.hotswap import MAX_SILENT_SECONDS
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.messages import MessageType, Request, Sync
 from hypercore.replication.remote import RemotePeer
@@ -69,6 +70,7 @@ class HeadRequests:
             block = BlockRequest(index, 0)
         asked = peer.inflight.add(-1 if index is None else index, 0, False, upgrade, sync.fork, now)
         self._upgrading = peer
+        peer.claims.asked += 1
         proof = ProofRequest(sync.fork, block=block, upgrade=upgrade)
         needs_manifest = self._log.manifest is None and sync.has_manifest
         self._send(peer, Request(asked.id, proof, manifest=needs_manifest), now)
@@ -88,7 +90,7 @@ class HeadRequests:
 
         The first head of a channel cannot: until it came the peer may push nothing.
         """
-        if not self.delay_seconds or self.awaited or not peer.has_upgraded_us:
+        if not self.delay_seconds or self.awaited or not peer.claims.has_proven:
             return False
         self.deadline = min(self.deadline, now + self.delay_seconds)
         return now < self.deadline
@@ -123,6 +125,15 @@ class HeadRequests:
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, request.encode()))
 
+    def asked_at(self, peer: RemotePeer) -> float | None:
+        """When the peer was asked for what it is ahead in, if it has not answered."""
+        asked = self.forks.asked(peer) or _open_upgrade(peer)
+        return None if asked is None else asked.sent_at
+
+    def is_another_asked(self, peer: RemotePeer) -> bool:
+        """Whether it is not the turn of this peer, but of another."""
+        return self._upgrading is not None and self._upgrading is not peer
+
     def upgraded(self) -> None:
         """A head has come."""
         self._upgrading = None
@@ -142,4 +153,9 @@ def _open_upgrade(peer: RemotePeer) -> InflightRequest | None:
 
 def patience(peer: RemotePeer) -> float:
     """How many seconds a peer may take to answer while others could."""
-    return max(PATIENCE_SECONDS, 4 * peer.inflight.round_trip_seconds)
+    return patience_with(peer.inflight.round_trip_seconds)
+
+
+def patience_with(round_trip_seconds: float) -> float:
+    """Who answers something very late on purpose does not gain hours by it."""
+    return min(max(PATIENCE_SECONDS, 4 * round_trip_seconds), MAX_SILENT_SECONDS)

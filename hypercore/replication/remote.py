@@ -12,6 +12,7 @@ from pyroaring import BitMap64
 
 from hypercore.encoding import MAX_UINT
 from hypercore.errors import RemoteProtocolError
+from hypercore.log import Head
 from hypercore.replication.expected import PATIENCE_SECONDS, ExpectedPushes
 from hypercore.replication.hotswap import Speed
 from hypercore.replication.inflight import Inflight, InflightRequest
@@ -44,6 +45,24 @@ class Reports:
     """Proofs that nobody asked for and that show nothing new."""
 
 
+@dataclass(slots=True)
+class Claims:
+    """Heads that the peer has said it has."""
+
+    has_proven: bool = False
+    """It has proven one to us on this channel."""
+
+    asked: int = 0
+    """How often it was asked for its head since it proved one."""
+
+    waited_in_vain: tuple[Head, Sync | None] | None = None
+    """Our head, and what it had said, when an update ceased to wait for more from it."""
+
+    def proven(self) -> None:
+        self.has_proven = True
+        self.asked = 0
+
+
 class RemotePeer:
     """One peer of one core, from its handshake to the end of its channel."""
 
@@ -67,9 +86,7 @@ class RemotePeer:
 
         self.was_asked_manifest = False
         self.was_allowed_push = False
-        self.has_upgraded_us = False
-        """It has proven a head to us on this channel."""
-
+        self.claims = Claims()
         self.refused_fork = -1
         """The peer had no proof of this fork."""
 
@@ -310,10 +327,16 @@ class RemotePeer:
 
 
 def soonest_first(peers: Sequence[RemotePeer], now: float) -> Sequence[RemotePeer]:
-    """Whom to ask first: who answers soonest."""
+    """Whom to ask first: who answers soonest, but before any that claimed heads in vain.
+
+    Else who refuses at once what it claimed, and claims more, would always be the next to ask.
+    """
     if len(peers) < 2:
         return peers
     return sorted(
         peers,
-        key=lambda peer: peer.speed.expected_seconds(peer.inflight, len(peer.inflight), now),
+        key=lambda peer: (
+            peer.claims.asked > 1,
+            peer.speed.expected_seconds(peer.inflight, len(peer.inflight), now),
+        ),
     )

@@ -6,7 +6,7 @@ once for all messages that arrived together, before anything is announced or ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from hypercore.fork_proof import ForkProof
 from hypercore.replication.activity import Activity
@@ -14,6 +14,7 @@ from hypercore.replication.announcements import Announcer, runs_of
 from hypercore.replication.conflicts import Conflicts
 from hypercore.replication.demand import Priority
 from hypercore.replication.downloads import Downloads
+from hypercore.replication.heads import HeadRequests
 from hypercore.replication.hotswap import Recheck
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import Extension, MessageType
@@ -104,12 +105,21 @@ class Replicator:
     @property
     def is_behind(self) -> bool:
         """Whether some peer has, or may have, a later head than ours on the way to us."""
+        return any(True for _ in self.peers_ahead())
+
+    def peers_ahead(self) -> Iterator[RemotePeer]:
+        """Those that have, or may have, a later head than ours."""
         head = self._log.head
-        return self._log.takes_more and any(
-            peer.may_upgrade_us(head.fork, head.length)
-            or self._downloads.heads.forks.is_ahead(peer)
-            for peer in self.peers
-        )
+        if self._log.takes_more:
+            for peer in self.peers:
+                is_longer = peer.may_upgrade_us(head.fork, head.length)
+                if is_longer or self._downloads.heads.forks.is_ahead(peer):
+                    yield peer
+
+    @property
+    def heads(self) -> HeadRequests:
+        """Who is asked for a later head, and since when."""
+        return self._downloads.heads
 
     # --- local input -------------------------------------------------------------------------
 
@@ -141,6 +151,11 @@ class Replicator:
         """So many more (or fewer) wait for a longer head; channels to who may have one stay."""
         self._downloads.heads.expect(more, keeps_channels=keeps_channels)
         self._sync_all()
+        self._fill_all(now)
+        return self._flush([])
+
+    def advance_heads(self, now: float) -> list[Output]:
+        """Somebody has waited for a head for long enough: another peer may be asked for its own."""
         self._fill_all(now)
         return self._flush([])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import assert_never
 
 import trio
@@ -21,6 +22,8 @@ from hypercore.replication.early_data import NAME as EARLY_DATA
 from hypercore.replication.early_data import NOTHING_HERE
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.greetings import Greeting, Greetings
+from hypercore.replication.head_wait import HeadWait
+from hypercore.replication.heads import patience_with
 from hypercore.replication.log_channel import capability_fault, open_log_channel
 from hypercore.replication.messages import MessageType
 from hypercore.replication.outputs import (
@@ -175,7 +178,8 @@ class CoreReplication:
         """Wait until the newer head that some peer has, if any, is here; False if there is none.
 
         Peers that are connecting at this moment are waited for, too, and so is the first peer
-        as long as it is looked for (`finding_peers`).
+        as long as it is looked for (`finding_peers`). A peer that says nothing, or does not prove
+        what it says, keeps nobody waiting for longer than `HeadWait` has patience with it.
 
         Raises: what `check_open` does, once who waits has closed the core.
         Cancel: undoes nothing.
@@ -183,13 +187,19 @@ class CoreReplication:
         length, fork = self._log.head.length, self._log.head.fork
         with ExitStack() as stack:
             is_expecting = False
+            waiting = HeadWait(self._replicator, self._log)
             while (self._log.head.length, self._log.head.fork) == (length, fork):
-                if not self._arrivals.is_awaited and not self._replicator.is_behind:
+                now = trio.current_time()
+                ends = waiting.until(now), self._arrivals.until(now)
+                if max(ends) == -inf:
                     return False
                 if not is_expecting:
                     is_expecting = True
                     stack.enter_context(self.expecting_head(keeps_channels=True))
-                await self.activity.park()
+                with trio.move_on_at(min(end for end in ends if end > now)) as patience:
+                    await self.activity.park()
+                if patience.cancelled_caught:  # it is another's turn
+                    self._act(self._replicator.advance_heads(trio.current_time()))
                 check_open()
             return True
 
@@ -334,7 +344,8 @@ class CoreReplication:
             channel.close()
 
     async def _open(self, mux: Multiplexer) -> MessageChannel | None:
-        with self._arrivals.opening():
+        patience = patience_with(mux.link.handshake_seconds)
+        with self._arrivals.opening(trio.current_time() + patience):
             early = self._greetings.early_messages(mux.link)
             return await open_log_channel(mux, self._log.key, self._log.discovery_key, early)
 

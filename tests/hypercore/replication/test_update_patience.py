@@ -1,0 +1,175 @@
+"""An update returns what honest peers allow, whatever the others claim or keep to themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hypercore.crypto import KeyPair
+from hypercore.replication.capability import replicate_capability
+from hypercore.replication.heads import PATIENCE_SECONDS
+from hypercore.replication.hotswap import MAX_SILENT_SECONDS
+from hypercore.replication.messages import (
+    PROTOCOL,
+    Handshake,
+    MessageType,
+    NoData,
+    Request,
+    Sync,
+)
+from hypercore.replication.session import CoreReplication
+from tests.support.memory_log import MemoryLog
+from tests.support.memory_mux import MemoryChannel, MemoryMux, memory_mux_pair
+
+SILENT = None
+FAR_AHEAD = Sync(0, 1000, 0, True, True, True, True, False)
+NEVER_HEARS = Sync(0, 1000, 5, True, True, True, True, False)
+
+
+class Core(MemoryLog):
+    def __init__(self, key_pair: KeyPair | None = None, key: bytes | None = None) -> None:
+        super().__init__(key_pair, key)
+        self.replication = CoreReplication(self)
+
+
+def writer(length: int = 3) -> Core:
+    core = Core(KeyPair.from_seed(bytes(32)))
+    core.append([b"block %d" % index for index in range(length)])
+    return core
+
+
+def pair_for(core: Core) -> tuple[MemoryMux, MemoryMux]:
+    one, other = memory_mux_pair()
+    for mux in (one, other):
+        mux.expected.add((PROTOCOL, core.discovery_key))
+    return one, other
+
+
+@asynccontextmanager
+async def stranger(core: Core, says: Sync | None) -> AsyncIterator[MemoryChannel]:
+    """A peer that says this and nothing else."""
+    ours, theirs = pair_for(core)
+    capability = replicate_capability(
+        is_initiator=theirs.link.is_initiator,
+        key=core.key,
+        handshake_hash=theirs.link.handshake_hash,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.replication.serve, ours)
+        channel = await theirs.open_channel(
+            PROTOCOL, core.discovery_key, Handshake(capability).encode()
+        )
+        if says is not None:
+            channel.send(MessageType.SYNC, says.encode())
+        await trio.testing.wait_all_tasks_blocked()
+        yield channel
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def honest(core: Core, source: Core) -> AsyncIterator[None]:
+    muxes = pair_for(core)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.replication.serve, muxes[0])
+        nursery.start_soon(source.replication.serve, muxes[1])
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("says", [SILENT, FAR_AHEAD, NEVER_HEARS])
+async def test_a_peer_that_says_or_proves_nothing_is_not_waited_for_without_end(
+    autojump_clock: trio.testing.MockClock, says: Sync | None
+) -> None:
+    core = Core(key=writer().key)
+    async with stranger(core, says):
+        with trio.fail_after(MAX_SILENT_SECONDS):
+            assert not await core.replication.wait_update()
+        started = trio.current_time()
+        assert not await core.replication.wait_update()
+        assert trio.current_time() == started, "it has said nothing new since"
+
+
+async def test_a_channel_that_is_never_answered_is_not_waited_for_without_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    core = Core(key=writer().key)
+    ours, _ = pair_for(core)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.replication.serve, ours)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(MAX_SILENT_SECONDS):
+            assert not await core.replication.wait_update()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("says", [SILENT, FAR_AHEAD, NEVER_HEARS])
+async def test_an_honest_peer_s_head_comes_though_others_claim_more(
+    autojump_clock: trio.testing.MockClock, says: Sync | None
+) -> None:
+    source = writer()
+    core = Core(key=source.key)
+    async with stranger(core, says), stranger(core, says), honest(core, source):
+        with trio.fail_after(MAX_SILENT_SECONDS):
+            assert await core.replication.wait_update()
+        assert core.head.length == source.head.length
+        with trio.fail_after(MAX_SILENT_SECONDS):
+            assert not await core.replication.wait_update()
+
+
+@pytest.mark.parametrize("forks", [0, 1])
+async def test_who_goes_on_claiming_and_refusing_keeps_nobody_from_an_honest_head(
+    autojump_clock: trio.testing.MockClock,
+    forks: int,
+) -> None:
+    source = writer()
+    core = Core(key=source.key)
+
+    async def claim(channel: MemoryChannel) -> None:
+        length = 1000
+        while True:
+            for kind, payload in await channel.receive():
+                if kind == MessageType.REQUEST:
+                    await trio.sleep(0.01)
+                    length += 1
+                    sync = Sync(
+                        forks * length, length, core.head.length, True, True, True, True, False
+                    )
+                    refusal = NoData(Request.decode(payload).id)
+                    assert channel.other is not None
+                    channel.other.arrive(
+                        [
+                            (MessageType.NO_DATA, refusal.encode()),
+                            (MessageType.SYNC, sync.encode()),
+                        ]
+                    )
+
+    async with stranger(core, FAR_AHEAD) as channel, trio.open_nursery() as nursery:
+        nursery.start_soon(claim, channel)
+        async with honest(core, source):
+            with trio.fail_after(MAX_SILENT_SECONDS):
+                assert await core.replication.wait_update()
+            assert core.head.length == source.head.length
+            with trio.fail_after(2 * MAX_SILENT_SECONDS):
+                assert not await core.replication.wait_update()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_slow_peer_is_given_its_time(autojump_clock: trio.testing.MockClock) -> None:
+    source = writer()
+    core = Core(key=source.key)
+    muxes = pair_for(core)
+
+    async def serve_late() -> None:
+        await trio.sleep(PATIENCE_SECONDS - 0.1)
+        await source.replication.serve(muxes[1])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.replication.serve, muxes[0])
+        nursery.start_soon(serve_late)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await core.replication.wait_update()
+        nursery.cancel_scope.cancel()
