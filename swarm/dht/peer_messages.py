@@ -12,6 +12,7 @@
 |            | 16 secret stream: uint version 1                                                |
 |            | 32 relay through: uint version 1, uint 0, public key 32, token 32               |
 |            | 64 relays for the next time: array of address                                   |
+|            | 128 no relay, which the originals do not know                                   |
 | round      | uint flags (1 connected, 2 punching), uint error, uint NAT, uint round, by flag:|
 |            | 4 addresses, 8 remote address, 16 token 32, 32 remote token 32                  |
 
@@ -43,8 +44,8 @@ MAX_ADDRESSES = 16
 TOKEN_BYTES = 32
 
 _PEER_ADDRESS, _RELAY_ADDRESS = 1, 2
-_PUNCH, _ADDRESSES, _ADDRESSES6, _STREAM, _SECRET_STREAM, _THROUGH, _RELAYS = (
-    1, 2, 4, 8, 16, 32, 64,
+_PUNCH, _ADDRESSES, _ADDRESSES6, _STREAM, _SECRET_STREAM, _THROUGH, _RELAYS, _NO_RELAY = (
+    1, 2, 4, 8, 16, 32, 64, 128,
 )  # fmt: skip
 _CONNECTED, _PUNCHING, _ROUND_ADDRESSES, _REMOTE_ADDRESS, _TOKEN, _REMOTE_TOKEN = (
     1, 2, 4, 8, 16, 32,
@@ -202,6 +203,8 @@ class PeerOffer:
     has_secret_stream: bool = True
     relay_through: RelayThrough | None = None
     relay_addresses: tuple[Address, ...] = ()
+    shuns_relays: bool = False
+    """Its sender goes to no blind relay: it comes as to one, for somebody else."""
     version: int = _VERSION
 
     def encode(self) -> bytes:
@@ -212,6 +215,7 @@ class PeerOffer:
             | (_SECRET_STREAM if self.has_secret_stream else 0)
             | (_THROUGH if self.relay_through is not None else 0)
             | (_RELAYS if self.relay_addresses else 0)
+            | (_NO_RELAY if self.shuns_relays else 0)
         )
         parts = [encode_uint(number) for number in (self.version, flags, self.error, self.nat)]
         if self.punch is not None:
@@ -251,8 +255,10 @@ class PeerOffer:
             reader.uint()
         through = _read_through(reader) if flags & _THROUGH else None
         relays = _read_addresses(reader) if flags & _RELAYS else ()
-        has_secret_stream = bool(flags & _SECRET_STREAM)
-        return cls(nat, error, punch, addresses, stream, has_secret_stream, through, relays)
+        has_secret_stream, shuns_relays = bool(flags & _SECRET_STREAM), bool(flags & _NO_RELAY)
+        return cls(
+            nat, error, punch, addresses, stream, has_secret_stream, through, relays, shuns_relays
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class PeerDial:
             addresses=local if own is None else (own, *local),
             stream=StreamOffer(stream.local_id),
             relay_through=self._through,
+            shuns_relays=self._go_to_relay is None,
         )
         noise = CallerNoise(self._key_pair, self._public_key, offer, self._sockets.entropy)
         introduced = await self._find(noise, relays)

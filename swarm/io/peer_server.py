@@ -245,8 +245,11 @@ class PeerServer:
         """Wait at a blind relay, ours or else the client's, in case that nothing else works.
 
         One that this node is itself is no third place: who reaches it reaches us. To dial it would
-        make us a visitor of our own, for whom we would dial it, and so on.
+        make us a visitor of our own, for whom we would dial it, and so on. And who comes to us as
+        to a relay is not there: two that name each other would go on and on for one client.
         """
+        if meeting.visitor.offer.shuns_relays:
+            return
         serves = self._sockets.dht.driver.serves
         if self._relay_through is not None and not serves(self._relay_through):
             token = self._sockets.entropy(TOKEN_BYTES)

@@ -257,3 +257,26 @@ async def test_a_server_that_is_named_as_its_own_relay(is_named_by_server: bool)
             visits = 1 if is_named_by_server else 2  # the client's own, to the relay that it named
             await trio.sleep(0.5)
             assert server.statistics().connections <= visits
+
+
+async def test_two_servers_that_name_each_other_as_relay() -> None:
+    """Found in review: for one client that did not come each dialed the other without end."""
+    async with (
+        open_network(is_open=False) as network,
+        open_hyperdht(bootstrap=[network.relay], host=LOOPBACK, port=0) as third,
+        open_background_nursery() as nursery,
+    ):
+        await third.dht.wait_bootstrapped()
+        first, second = SERVER.public_key, ODD.public_key
+        one: PeerServer = await nursery.start(
+            partial(network.host.serve, SERVER, echo, relay_through=second)
+        )
+        other: PeerServer = await nursery.start(
+            partial(third.serve, ODD, echo, relay_through=first)
+        )
+        await one.wait_announced()
+        await other.wait_announced()
+        await knock(network)
+        await trio.sleep(1.5)
+        assert one.statistics().connections == 0
+        assert other.statistics().connections == 1, "it was gone to, and went to nobody"
