@@ -8,12 +8,14 @@ A relay is found by its key like any other peer, and should be open: strangers m
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import trio
 
 from hypercore.encoding import DecodeError
+from swarm.announcement import Address
 from swarm.blind_relay import (
     PAIR,
     PROTOCOL,
@@ -38,6 +40,11 @@ MAX_LINKS_PER_SESSION = 8
 MAX_CONNECTIONS = 1024
 """Whether or not they have asked for anything yet."""
 
+MAX_LINKS_PER_HOST = 64
+MAX_CONNECTIONS_PER_HOST = 96
+"""Keys cost nothing, so what one remote may take is counted by where it is. A node whose clients
+are met here has a connection and a link for each of them."""
+
 QUIET_SECONDS = 60.0
 """Between two looks at a connection. What nothing has come through since the last is let go: ends
 that live say so every five seconds, and wait fifteen for each other at most."""
@@ -48,6 +55,7 @@ class _Session:
 
     def __init__(self, transport: UdxTransport) -> None:
         self.transport = transport
+        self.host = self._address[0]
         self.channel: Channel | None = None
         self._links: dict[bytes, UdxRelayHandle] = {}
 
@@ -57,10 +65,14 @@ class _Session:
         self._links = {token: link for token, link in self._links.items() if not link.is_closed}
         return self._links
 
-    def end(self, pair: Pair, local_id: int) -> RelayEnd:
+    @property
+    def _address(self) -> Address:
         path = self.transport.machine.path
-        assert path is not None  # a message came this way
-        return RelayEnd(local_id, pair.stream_id, path.address, self.transport.endpoint)
+        assert path is not None  # its handshake came this way
+        return path.address
+
+    def end(self, pair: Pair, local_id: int) -> RelayEnd:
+        return RelayEnd(local_id, pair.stream_id, self._address, self.transport.endpoint)
 
     def linked(self, pair: Pair, end: RelayEnd, link: UdxRelayHandle) -> None:
         """Tell it where the other end is."""
@@ -100,6 +112,7 @@ class BlindRelay:
         self._pairings: Pairings[_Session] = Pairings()
         self._sessions: set[_Session] = set()
         self._connections = 0
+        self._per_host: Counter[str] = Counter()
         self._links_opened = 0
         self._refused = 0
 
@@ -133,11 +146,21 @@ class BlindRelay:
         if not isinstance(transport, UdxTransport):
             raise ValueError("a relay passes UDX packets on, and this connection has none")
         session = _Session(transport)
+        if self._per_host[session.host] >= MAX_CONNECTIONS_PER_HOST:
+            self._refused += 1
+            return
         self._connections += 1
+        self._per_host[session.host] += 1
         try:
             await self._serve_all(connection, session)
         finally:
-            self._connections -= 1
+            self._leave(session.host)
+
+    def _leave(self, host: str) -> None:
+        self._connections -= 1
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
 
     async def _serve_all(self, connection: Connection, session: _Session) -> None:
         async with (
@@ -201,6 +224,14 @@ class BlindRelay:
     def _links(self) -> set[UdxRelayHandle]:
         return {link for session in self._sessions for link in session.links.values()}
 
+    def _links_of(self, host: str) -> set[UdxRelayHandle]:
+        return {
+            link
+            for session in self._sessions
+            if session.host == host
+            for link in session.links.values()
+        }
+
     def _take(self, session: _Session, message_type: int, payload: bytes) -> None:
         if session.channel is None:
             return  # closed by what it sent before
@@ -227,7 +258,9 @@ class BlindRelay:
         links = self._links
         sessions = (matched.initiator, matched.other)
         is_full = len(links) >= MAX_LINKS or any(
-            len(session.links) >= MAX_LINKS_PER_SESSION for session in sessions
+            len(session.links) >= MAX_LINKS_PER_SESSION
+            or len(self._links_of(session.host)) >= MAX_LINKS_PER_HOST
+            for session in sessions
         )
         if is_full or self._budget.left <= 0:
             self._refused += 1

@@ -277,6 +277,31 @@ async def test_a_full_relay_says_so_to_both(monkeypatch: pytest.MonkeyPatch) -> 
                 await trio.lowlevel.checkpoint()
 
 
+async def test_one_host_does_not_take_all_by_many_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: a bound for each connection was none for who came with 32 of them."""
+    monkeypatch.setattr("swarm.io.relay_server.MAX_LINKS_PER_HOST", 1)
+    monkeypatch.setattr("swarm.io.relay_server.MAX_CONNECTIONS_PER_HOST", 4)
+    with trio.fail_after(10):
+        async with open_relay() as (hyperdht, relay), open_ends(hyperdht, 2, 3, 4, 5) as ends:
+            (_, one), (_, two), (_, three), (_, four) = ends
+            one.send(PAIR, Pair(True, TOKEN, 5).encode())
+            two.send(PAIR, Pair(False, TOKEN, 5).encode())
+            await one.receive()
+            three.send(PAIR, Pair(True, OTHER, 6).encode())
+            four.send(PAIR, Pair(False, OTHER, 7).encode())
+            assert await three.receive() == [(UNPAIR, Unpair(OTHER).encode())]
+            own = KeyPair.generate()
+            async with (
+                hyperdht.connect(RELAY.public_key, own) as connection,
+                open_mux(connection) as mux,
+            ):
+                with pytest.raises(trio.EndOfChannel):
+                    await mux.open_channel(PROTOCOL, own.public_key)
+            assert (relay.statistics().links, relay.statistics().refused) == (1, 2)
+
+
 async def test_who_is_refused_by_a_full_relay_goes_on_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
