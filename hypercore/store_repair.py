@@ -87,15 +87,15 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
         core = await store.find(discovery_key)
     except CorruptStorage as error:
         failure = str(error)
-        has_roots = restore_roots(store.storage, discovery_key)
-        cut_to = _cut_beyond_head(store.storage, discovery_key) if has_roots else None
-        was_reset = not has_roots and _reset(store.storage, discovery_key)
-        if has_roots or was_reset:
-            try:
+        try:
+            has_roots = restore_roots(store.storage, discovery_key)
+            cut_to = _cut_beyond_head(store.storage, discovery_key) if has_roots else None
+            was_reset = not has_roots and _reset(store.storage, discovery_key)
+            if has_roots or was_reset:
                 core = await store.find(discovery_key)
                 failure = ""
-            except CorruptStorage as still:
-                failure = str(still)
+        except CorruptStorage as still:  # the others are mended all the same
+            failure = str(still)
     if core is None:
         return CoreRepair(
             discovery_key,
@@ -161,7 +161,10 @@ def restore_roots(storage: Storage, discovery_key: bytes) -> bool:
     data = storage.get(rows.keys.head)
     if data is None:
         return False
-    head = decode_record("head", HeadRecord.decode, data)
+    try:
+        head = decode_record("head", HeadRecord.decode, data)
+    except CorruptStorage:
+        return False
     roots = [_subtree(rows, index) for index in flat_tree.full_roots(head.length)]
     found = [root for root in roots if root is not None]
     if len(found) < len(roots) or tree_hash(found) != head.tree_hash:
@@ -183,7 +186,10 @@ def _subtree(rows: CoreStorage, index: TreeIndex) -> MerkleNode | None:
             return None if block is None else leaf_node(index >> 1, block)
     except CorruptStorage:
         return None
-    left, right = (_subtree(rows, child) for child in flat_tree.children(index))
+    first, second = flat_tree.children(index)
+    # One by one: a log of which next to nothing is here has no end to look for.
+    left = _subtree(rows, first)
+    right = None if left is None else _subtree(rows, second)
     return None if left is None or right is None else parent_node(left, right)
 
 

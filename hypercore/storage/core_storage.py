@@ -185,10 +185,10 @@ class CoreStorage:
             block = self.read_block(index >> 1)
             node = None if block is None else leaf_node(index >> 1, block)
         else:
-            left, right = (
-                self.read_node(child) or self.rebuild(child, rebuilt)
-                for child in flat_tree.children(index)
-            )
+            first, second = flat_tree.children(index)
+            # One by one: a log of which next to nothing is here has no end to look for.
+            left = self.read_node(first) or self.rebuild(first, rebuilt)
+            right = left and (self.read_node(second) or self.rebuild(second, rebuilt))
             node = None if left is None or right is None else parent_node(left, right)
         if node is not None and rebuilt is not None:
             rebuilt.append(node)
