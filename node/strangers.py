@@ -20,6 +20,10 @@ from swarm.io.swarm import MAX_CONNECTIONS
 CROWD = MAX_CONNECTIONS // 2
 """Connections from which on they are scarce."""
 
+MOST = MAX_CONNECTIONS * 3 // 4
+"""Strangers that are served at the same time, whatever they replicate: the other places are for
+members, of whom none is sent away."""
+
 IDLE_SECONDS = 10.0
 """How long a stranger may be here without replicating anything, when they are."""
 
@@ -42,8 +46,15 @@ class Strangers:
 
     @contextmanager
     def making_room(self, public_key: bytes) -> Iterator[None]:
-        """The block, which serves one, ends early when it replicates nothing and others wait."""
+        """The block, which serves one, ends early when it replicates nothing and others wait.
+
+        And at its first checkpoint, when there are too many: one channel of a core that everybody
+        may have costs next to nothing, and makes nobody idle.
+        """
         with trio.CancelScope() as scope:
+            if len(self._present) >= MOST:
+                _log.info("too many strangers", count=len(self._present))
+                scope.cancel()
             self._present[scope] = (public_key, trio.current_time())
             try:
                 yield

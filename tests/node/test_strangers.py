@@ -61,3 +61,25 @@ async def test_who_replicates_nothing_makes_room_when_connections_are_scarce(
                     numbers.add(await arrivals.receive())
             assert numbers == left
             assert any(peer.remote_public_key for peer in core.peers)
+
+
+async def test_strangers_do_not_take_all_places_by_replicating_a_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: who held one channel of a core was never sent away."""
+    monkeypatch.setattr("node.strangers.MOST", 2)
+    monkeypatch.setattr("node.mesh.serve.ADMISSION_SECONDS", 0.5)
+    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    config = load_config({"data": tmp_path, "discovery": "off", **quiet}, {})
+    async with open_node(config) as node, open_background_nursery() as nursery:
+        core = await node.store.get(name="a core of people")
+        await core.append([b"one"])
+        gone, arrivals = trio.open_memory_channel[int](10)
+        with trio.fail_after(20):
+            for number in (1, 2):
+                nursery.start_soon(connect, node, number, core.key, gone)
+            while len(core.replication.peers) < 2:
+                await core.replication.activity.park()
+            nursery.start_soon(connect, node, 3, core.key, gone)
+            assert await arrivals.receive() == 3
+            assert len(core.replication.peers) == 2
