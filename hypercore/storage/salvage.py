@@ -143,7 +143,11 @@ def salvage(path: Path) -> Salvage:
             _check_catalog(path, storage, gaps, missing)
             if not gaps and not missing.is_rebuilt:
                 return Salvage((), None, mended)
-            lost = _copy(storage, directory.salvaged_path, gaps)
+            try:
+                lost = _copy(storage, directory.salvaged_path, gaps)
+            except BaseException:  # of a full disk it is not to keep the room
+                shutil.rmtree(directory.salvaged_path, ignore_errors=True)
+                raise
         finally:
             storage.close()
         return Salvage(gaps, directory.replace_database(), mended, lost)

@@ -18,9 +18,11 @@ from hypercore import (
     StorageFailed,
     open_corestore,
 )
+from hypercore.storage import WriteBatch
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import DataKeys
 from hypercore.storage.log_file import BLOCK_BYTES, encode_log, payloads_of, records
+from hypercore.storage.rocks import RocksStorage
 from hypercore.storage.salvage import Salvage
 from hypercore.store_repair import CoreRepair, repair_cores, salvage_store
 from tests.support.replicating_cores import replicating
@@ -227,6 +229,27 @@ async def test_a_full_disk_is_not_taken_for_a_list_that_was_cut_off(
         log = await store.get(name="log")
         assert await log.append(b"room") == len(OLD + NEW)
     assert not left_behind.exists()
+
+
+async def test_a_copy_for_which_there_is_no_room_is_not_left_there(
+    source: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: it kept the room that it had taken, of a disk that is full."""
+
+    class FullDisk(RocksStorage):
+        def commit(self, batch: WriteBatch) -> int:
+            super().commit(batch)
+            raise StorageFailed("no space left on device")
+
+    await fill(tmp_path, source)
+    blob, *_ = sorted((tmp_path / "db").glob("*.blob"))
+    blob.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("hypercore.storage.salvage.RocksStorage", FullDisk)
+        with pytest.raises(StorageFailed):
+            await salvage_store(tmp_path)
+    assert not (tmp_path / "salvaged").exists()
+    assert (await salvage_store(tmp_path)).damaged is not None
 
 
 def test_records_of_any_size_are_read_as_they_were_written() -> None:
