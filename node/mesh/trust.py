@@ -41,6 +41,10 @@ from swarm.io.tasks import Wakeup
 LOOK_SECONDS = 60.0
 """How often members are judged anew, at the latest: the clock may have been set."""
 
+OUT_LOOK_SECONDS = 2.0
+"""The same for a node that may do nothing as its clock has it: until then it refuses its clients,
+though members whose clocks are right still take it for one of them."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -270,8 +274,9 @@ class Trust:
             now = self._clock()
             expiry = self.membership.ledger(now).next_expiry(self._shown.values())
             left = inf if expiry is None else expiry - now
+            look = OUT_LOOK_SECONDS if self._verdict.role is None else LOOK_SECONDS
             # Whoever comes and goes all the time does not put off the next look.
-            with trio.move_on_at(min(trio.current_time() + left, looked_at + LOOK_SECONDS)):
+            with trio.move_on_at(min(trio.current_time() + left, looked_at + look)):
                 await self._enforce.wait()
                 continue
             looked_at = trio.current_time()

@@ -12,7 +12,7 @@ from node.access.quotas import Quotas
 from node.mesh.exchange import EXCHANGE_SECONDS
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
-from node.mesh.trust import LOOK_SECONDS
+from node.mesh.trust import OUT_LOOK_SECONDS
 from tests.simulation.circumstances import let_grants_end, set_up
 from tests.simulation.determinism import derive
 from tests.simulation.plans import NodePlan
@@ -130,12 +130,12 @@ class Script:
         """Until all agree, after everything was put right.
 
         That a grant has not run out after all, as a clock had it that is right now, is noticed
-        with the next look; who was sent away for it comes back by then. So is another day noticed,
-        of which a budget has something left.
+        with the next look of who took itself for nobody. So is another day noticed, of which a
+        budget has something left.
         """
         has_wrong_clock = any(step.what is Fault.CLOCK for step in self.steps)
         ends = any(plan.grant_seconds for plan in self.nodes)
-        seconds = CONVERGENCE_SECONDS + (LOOK_SECONDS if has_wrong_clock and ends else 0.0)
+        seconds = CONVERGENCE_SECONDS + (OUT_LOOK_SECONDS if has_wrong_clock and ends else 0.0)
         return seconds + (EXCHANGE_SECONDS if self.has_rules else 0.0)
 
     @property
