@@ -235,24 +235,32 @@ class Trust:
         if self.membership is before:
             return
         # Members are told before they are judged: who is shut out hears it as well.
-        members = [member for member in self._members.values() if member is not source]
-        for record in self._tell_added(before, members):
+        for record in self._tell_added(before, self._members.values(), source):
             if isinstance(record, Revocation):
                 _log.info("revoked", subject=record.subject.hex()[:12], reason=record.reason)
         self._judge_all()
 
-    def _tell_added(self, before: Membership, members: Iterable[Member]) -> list[Record]:
-        """Tell these members what is known beyond that; returns what it is."""
-        now = self.membership
-        added: list[Record] = [
-            *(now.grants - before.grants),
-            *(now.revocations - before.revocations),
-        ]
-        if added:
-            news = list(split_records(now.ledger(self._clock()).summary, added))
-            for member in members:
-                self._tell(member, *news)
-        return added
+    def _tell_added(
+        self, before: Membership, members: Iterable[Member], source: Member | None = None
+    ) -> list[Record]:
+        """Tell these members what is in force beyond that; returns what of it is new here.
+
+        What an admin signed who is one again counts again. Who came while it was none was not
+        told of it, and that may be the one from whom we have the rest, too.
+        """
+        clock = self._clock()
+        now, earlier = self.membership.ledger(clock), before.ledger(clock)
+        digests = sorted(now.in_force.keys() - earlier.in_force.keys())
+        new: list[Record] = []
+        again: list[Record] = []
+        for record in map(now.in_force.__getitem__, digests):
+            is_known = record in before.grants or record in before.revocations
+            (again if is_known else new).append(record)
+        to_source = list(split_records(now.summary, again)) if again else []
+        to_others = list(split_records(now.summary, [*new, *again])) if digests else []
+        for member in members:
+            self._tell(member, *(to_source if member is source else to_others))
+        return new
 
     def change(self, membership: Membership) -> None:
         """Have this be so from now on: who is shut out by it goes at once."""
