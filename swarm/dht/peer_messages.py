@@ -12,7 +12,7 @@
 |            | 16 secret stream: uint version 1                                                |
 |            | 32 relay through: uint version 1, uint 0, public key 32, token 32               |
 |            | 64 relays for the next time: array of address                                   |
-|            | 128 no relay, which the originals do not know                                   |
+|            | 2**24 no relay, which the originals do not know                                 |
 | round      | uint flags (1 connected, 2 punching), uint error, uint NAT, uint round, by flag:|
 |            | 4 addresses, 8 remote address, 16 token 32, 32 remote token 32                  |
 
@@ -44,9 +44,12 @@ MAX_ADDRESSES = 16
 TOKEN_BYTES = 32
 
 _PEER_ADDRESS, _RELAY_ADDRESS = 1, 2
-_PUNCH, _ADDRESSES, _ADDRESSES6, _STREAM, _SECRET_STREAM, _THROUGH, _RELAYS, _NO_RELAY = (
-    1, 2, 4, 8, 16, 32, 64, 128,
+_PUNCH, _ADDRESSES, _ADDRESSES6, _STREAM, _SECRET_STREAM, _THROUGH, _RELAYS = (
+    1, 2, 4, 8, 16, 32, 64,
 )  # fmt: skip
+_NO_RELAY = 1 << 24
+"""Far from what the originals use, who would look for a field of theirs behind one of the next."""
+
 _CONNECTED, _PUNCHING, _ROUND_ADDRESSES, _REMOTE_ADDRESS, _TOKEN, _REMOTE_TOKEN = (
     1, 2, 4, 8, 16, 32,
 )  # fmt: skip
