@@ -18,6 +18,7 @@ from hypercore.errors import (
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
+from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.seeks import Seek
 from hypercore.waiting import BlockWaiter, BlockWaiters
 
@@ -124,22 +125,29 @@ class Handle:
 
     async def _wait_decided(self, waiter: BlockWaiter, keeper: bytes) -> None:
         """Return when what is waited for is here, or failed. Raises: BlockNotAvailable."""
-        replication = self.shared.replication
+        replication, since = self.shared.replication, trio.current_time()
         while not waiter.is_over:
             for index in waiter.missing:
-                if replication.is_lost(index, keeper):
+                if replication.is_lost(index, keeper, since):
                     raise BlockNotAvailable(index)
-            await replication.activity.park()
+            await self._wait_activity()
+
+    async def _wait_activity(self) -> None:
+        """Return when anything happens between the core and its peers, or when that takes long."""
+        with trio.move_on_after(PATIENCE_SECONDS):
+            await self.shared.replication.activity.park()
 
     async def download(self, start: int, stop: int, keeper: bytes | None = None) -> None:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
         replication = self.shared.replication
         history = self.history
-        wanted = range(start, stop)
+        wanted, since, before = range(start, stop), trio.current_time(), start
         replication.want_blocks(wanted)
         try:
             while (start := self.log.bitfield.first_unset(start)) < stop:
                 self.check()
+                if start != before:
+                    before, since = start, trio.current_time()
                 if history is not None and history.intact_length < stop:
                     raise SnapshotNotAvailable(
                         max(start, history.intact_length), history.intact_length
@@ -148,10 +156,10 @@ class Handle:
                     raise BlockNotAvailable(start)
                 if keeper is None:
                     await self._changed.park()
-                elif replication.is_lost(start, keeper):
+                elif replication.is_lost(start, keeper, since):
                     raise BlockNotAvailable(start)
                 else:
-                    await replication.activity.park()
+                    await self._wait_activity()
         finally:
             replication.unwant_blocks(wanted)
 

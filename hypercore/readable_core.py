@@ -111,7 +111,8 @@ class ReadableCore(CoreFacts):
 
         `keeper` is the public key of a remote that has what anybody has, the writer for example:
         once it and all others that are connected have said that they lack a block, nobody waits
-        for it any more. Raises: as `get`, BlockNotAvailable then, too. Cancel: as `get`.
+        for it any more, nor for long for others that say nothing. Raises: as `get`,
+        BlockNotAvailable then, too. Cancel: as `get`.
         """
         blocks: dict[int, bytes] = {}
         missing = []

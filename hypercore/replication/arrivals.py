@@ -23,6 +23,10 @@ class Arrivals:
         """Whether a channel is being opened at this moment."""
         return bool(self._opening)
 
+    def is_opening_at(self, now: float) -> bool:
+        """The same, of those that may still be waited for at that time."""
+        return any(end > now for end in self._opening)
+
     def until(self, now: float) -> float:
         """How long to wait for who comes, or is looked for and would be the first; -inf: not."""
         if self._finding > 0 and not self._has_anybody_come:

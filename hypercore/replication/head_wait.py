@@ -47,5 +47,4 @@ class HeadWait:
 
 
 def _patience(peer: RemotePeer) -> float:
-    inflight = peer.inflight
-    return patience_with(inflight.round_trip_seconds or inflight.round_trip_guess)
+    return patience_with(peer.inflight.best_guess)

@@ -86,6 +86,11 @@ class Inflight:
         self.round_trip_guess = 0.0
         """For what has to be judged before one was measured: how long the handshake took."""
 
+    @property
+    def best_guess(self) -> float:
+        """The round trip, as far as it is known."""
+        return self.round_trip_seconds or self.round_trip_guess
+
     def __len__(self) -> int:
         return len(self._requests)
 

@@ -132,8 +132,7 @@ class RemotePeer:
     @property
     def push_patience_seconds(self) -> float:
         """How long nothing may come of what the peer has announced."""
-        round_trip = self.inflight.round_trip_seconds or self.inflight.round_trip_guess
-        return max(PATIENCE_SECONDS, 4 * round_trip)
+        return max(PATIENCE_SECONDS, 4 * self.inflight.best_guess)
 
     # --- what it has ---------------------------------------------------------------------
 

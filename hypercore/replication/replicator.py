@@ -14,8 +14,8 @@ from hypercore.replication.announcements import Announcer, runs_of
 from hypercore.replication.conflicts import Conflicts
 from hypercore.replication.demand import Priority
 from hypercore.replication.downloads import Downloads
-from hypercore.replication.heads import HeadRequests
-from hypercore.replication.hotswap import Recheck
+from hypercore.replication.heads import HeadRequests, patience_with
+from hypercore.replication.hotswap import MAX_SILENT_SECONDS, Recheck
 from hypercore.replication.intake import Intake
 from hypercore.replication.messages import Extension, MessageType
 from hypercore.replication.outputs import (
@@ -425,6 +425,16 @@ class Replicator:
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
         return not any(peer.may_have(index) for peer in self.peers)
+
+    def nobody_brings(self, index: int, since: float, now: float) -> bool:
+        """The same, without those that have said and sent nothing since somebody waits for it."""
+        return not any(
+            peer.speed.stalled_seconds(peer.inflight, now) < MAX_SILENT_SECONDS
+            if peer.offers(index)
+            else now < since + patience_with(peer.inflight.best_guess)
+            for peer in self.peers
+            if peer.may_have(index)
+        )
 
     def _history_changed(self) -> None:
         self._fork = self._log.head.fork

@@ -220,11 +220,12 @@ class CoreReplication:
         """Whether no connected peer can have the block, as far as they have said."""
         return not self._arrivals.is_opening and self._replicator.nobody_has(index)
 
-    def is_lost(self, index: int, keeper: bytes) -> bool:
+    def is_lost(self, index: int, keeper: bytes, since: float) -> bool:
         """Whether the remote that must have the block if anybody has it, and all others, lack it.
 
         `keeper` is its public key; False while it is not connected, and has not announced the
-        length that another remote has proven.
+        length that another remote has proven. Of the others those do not count in the end that
+        say nothing, though it is waited for `since` then.
         """
         is_told = any(
             served.handle.remote_public_key == keeper
@@ -232,7 +233,9 @@ class CoreReplication:
             and served.peer.length > index
             for served in self._served.values()
         )
-        return is_told and self.nobody_has(index)
+        now = trio.current_time()
+        is_opening = self._arrivals.is_opening_at(now)
+        return is_told and not is_opening and self._replicator.nobody_brings(index, since, now)
 
     @property
     def has_reachable_peers(self) -> bool:

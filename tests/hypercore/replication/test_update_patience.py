@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
+from hypercore import BlockNotAvailable, open_corestore
+from hypercore import Core as OpenCore
 from hypercore.crypto import KeyPair
 from hypercore.replication.capability import replicate_capability
 from hypercore.replication.heads import PATIENCE_SECONDS
@@ -18,6 +21,7 @@ from hypercore.replication.messages import (
     Handshake,
     MessageType,
     NoData,
+    Range,
     Request,
     Sync,
 )
@@ -26,6 +30,8 @@ from tests.support.memory_log import MemoryLog
 from tests.support.memory_mux import MemoryChannel, MemoryMux, memory_mux_pair
 
 SILENT = None
+SYNC = int(MessageType.SYNC), Sync(0, 3, 3, True, True, True, True, False).encode()
+HAS_ALL = int(MessageType.RANGE), Range(0, 3).encode()
 FAR_AHEAD = Sync(0, 1000, 0, True, True, True, True, False)
 NEVER_HEARS = Sync(0, 1000, 5, True, True, True, True, False)
 
@@ -42,7 +48,7 @@ def writer(length: int = 3) -> Core:
     return core
 
 
-def pair_for(core: Core) -> tuple[MemoryMux, MemoryMux]:
+def pair_for(core: Core | OpenCore) -> tuple[MemoryMux, MemoryMux]:
     one, other = memory_mux_pair()
     for mux in (one, other):
         mux.expected.add((PROTOCOL, core.discovery_key))
@@ -50,7 +56,7 @@ def pair_for(core: Core) -> tuple[MemoryMux, MemoryMux]:
 
 
 @asynccontextmanager
-async def stranger(core: Core, says: Sync | None) -> AsyncIterator[MemoryChannel]:
+async def stranger(core: Core | OpenCore, says: Sync | None) -> AsyncIterator[MemoryChannel]:
     """A peer that says this and nothing else."""
     ours, theirs = pair_for(core)
     capability = replicate_capability(
@@ -173,3 +179,31 @@ async def test_a_slow_peer_is_given_its_time(autojump_clock: trio.testing.MockCl
         await trio.testing.wait_all_tasks_blocked()
         assert await core.replication.wait_update()
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("claims", [(), (SYNC,), (SYNC, HAS_ALL)])
+async def test_a_block_that_its_keeper_lacks_is_told_to_be_lost_beside_who_says_nothing(
+    autojump_clock: trio.testing.MockClock, claims: Sequence[tuple[int, bytes]]
+) -> None:
+    """Found in review: one such stranger held up all reads of what a member had erased."""
+    async with open_corestore(None) as far, open_corestore(None) as store:
+        source = await far.get(name="log")
+        await source.append([b"a", b"b", b"c"])
+        await source.clear(1, 2)
+        core = await store.get(key=source.key)
+        ours, theirs = pair_for(core)
+        keeper = ours.link.remote_public_key
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(core.replication.serve, ours)
+            nursery.start_soon(source.replication.serve, theirs)
+            await core.wait_length(3)
+            async with stranger(core, None) as channel:
+                for claim in claims:
+                    channel.send(*claim)
+                for read in (partial(core.get_many, [1]), partial(core.download, 1, 2)):
+                    with (
+                        trio.fail_after(2 * MAX_SILENT_SECONDS),
+                        pytest.raises(BlockNotAvailable),
+                    ):
+                        await read(keeper=keeper)
+            nursery.cancel_scope.cancel()
