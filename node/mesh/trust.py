@@ -235,7 +235,7 @@ class Trust:
         if self.membership is before:
             return
         # Members are told before they are judged: who is shut out hears it as well.
-        for record in self._tell_added(before, self._members.values(), source):
+        for record in self._tell_added(before, list(self._members.values()), source):
             if isinstance(record, Revocation):
                 _log.info("revoked", subject=record.subject.hex()[:12], reason=record.reason)
         self._judge_all()
