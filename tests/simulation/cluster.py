@@ -8,7 +8,7 @@ What must hold whatever happens:
 * Nobody's quota is exceeded.
 * Every node can be stopped at any moment, and leaves no task behind.
 * A full disk takes nothing in, serves all that it holds, and recovers by itself.
-* A node that is put back to an older copy of its directory forks nothing.
+* A node that is put back to an older copy of its directory, or salvaged, forks nothing.
 * Who is shut out is gone everywhere.
 * Of a session that goes on in two ways, evidence is everywhere where one of the two is.
 * A blind member has every block of every writer, and nothing that it can read.

@@ -16,13 +16,14 @@ from tests.simulation.determinism import Note
 from tests.simulation.disk import Shortage
 from tests.simulation.network import Link, Network
 from tests.simulation.nodes import SimulatedNode
-from tests.simulation.offline import compact_directory
+from tests.simulation.offline import compact_directory, salvage_directory
 from tests.simulation.roles import FOUNDER, draw_role, sign_change
 from tests.simulation.rules import draw_rules, has_budget, without_budgets
 from tests.simulation.script import Fault
 from tests.simulation.truth import Truth
 
 FLAPS = 4
+SALVAGED_SHARE = 0.3
 
 
 class FaultMaker:
@@ -49,6 +50,8 @@ class FaultMaker:
         """Nodes of which an admin makes something else."""
         self._judges: set[int] = set()
         """Who has signed something that is to count for good."""
+        self._salvaged: set[int] = set()
+        """Whose logs are not known to be whole, instead of being put back."""
         self._is_over = trio.Event()
         self._tasks: dict[Fault, Callable[[SimulatedNode, random.Random], Awaitable[None]]] = {
             Fault.COPY: self._copy,
@@ -123,10 +126,13 @@ class FaultMaker:
         for node in self._nodes:
             if node.copy is not None:
                 await node.kill()
-                node.put_back()
+                if node.number in self._salvaged:
+                    salvage_directory(node, self._note)
+                else:
+                    node.put_back()
+                    self._truth.put_back(node.number)
                 if node.number % 2:
                     await compact_directory(node, self._note)
-                self._truth.put_back(node.number)
                 node.start(self._nursery)
                 await node.wait_started()
                 await self._check(node)
@@ -165,8 +171,11 @@ class FaultMaker:
                     await self._is_over.wait()
                     return
 
-    async def _copy(self, node: SimulatedNode, _: random.Random) -> None:
+    async def _copy(self, node: SimulatedNode, chance: random.Random) -> None:
+        """Some are not put back in the end, but salvaged where they lie."""
         await node.wait_started()
+        if chance.random() < SALVAGED_SHARE:
+            self._salvaged.add(node.number)
         if not self._is_over.is_set() and node.copy is None and node.disk.shortage is None:
             node.make_copy()
             self._truth.copy(node.number)

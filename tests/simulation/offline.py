@@ -13,6 +13,7 @@ from tests.simulation.clocks import on_host
 from tests.simulation.determinism import Note
 from tests.simulation.disk import LAST_KEY, DiskStorage
 from tests.simulation.nodes import SimulatedNode
+from tests.support.recovering_stores import mark_all_recovering
 
 
 async def verify_directory(node: SimulatedNode) -> list[str]:
@@ -39,6 +40,14 @@ async def compact_directory(node: SimulatedNode, note: Note) -> None:
                     note(f"{node.name} is compacted where it lies: {done['blocks']} blocks")
             except (StorageFailed, VerbError) as error:
                 note(f"{node.name} cannot be compacted: {error}")
+
+
+def salvage_directory(node: SimulatedNode, note: Note) -> None:
+    """As `core verify --repair` leaves logs whose newest heads may be lost; here none is."""
+    note(f"{node.name} is salvaged")
+    storage = DiskStorage(node.disk, node.plan.durability)
+    with corestore_on(storage, primary_key=node.primary_key) as store:
+        mark_all_recovering(store)
 
 
 def plaintext_of(node: SimulatedNode, texts: Iterable[bytes]) -> list[bytes]:

@@ -68,7 +68,8 @@ class Fault(Enum):
     FULL = auto()
     """A disk has no room for a while: nothing is taken in, all that is there is served."""
     COPY = auto()
-    """The directory of a node is copied; at the end of the script it is put back to that."""
+    """The directory of a node is copied; at the end of the script it is put back to that, or it is
+    not known whether its log is whole."""
     BAN = auto()
     """An admin of the mesh shuts a node out, for good."""
     COMPACT = auto()
