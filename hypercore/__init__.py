@@ -32,7 +32,8 @@ How it hangs together, from values to tasks:
 | `store_copy`                                         | a store as another one, while it is used |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marked_blocks`, `marking`                           | which blocks a sweep keeps             |
-| `audit`, `repair`, `store_repair`, `recovering`      | what is damaged, and what can be done  |
+| `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
+| `lost_heads`, `recovering`                           | going on where the newest blocks are lost |
 
 Odd decisions:
 

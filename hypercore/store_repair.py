@@ -3,13 +3,11 @@
 First the database is copied around what cannot be read (`storage.salvage`), then every core is
 audited from its blocks to its signature, and mended (`repair`). Somebody else's core of which not
 even the head can be trusted begins anew. Our own cores cannot: another history would be signed.
-One with a head that is older than its tree is put back to that head, and takes nothing more until
-peers have shown what followed (`Core.recover`).
+One of which the newest head alone was lost goes on as a new fork (`lost_heads`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +19,14 @@ from hypercore.audit import AuditProgress
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.errors import CorruptStorage, UsageError
-from hypercore.flat_tree import TreeIndex
 from hypercore.log import Changeset
-from hypercore.merkle import MerkleNode, leaf_node, parent_node, tree_hash
+from hypercore.lost_heads import carry_on, subtree
+from hypercore.merkle import tree_hash
 from hypercore.repair import merged
 from hypercore.storage import Durability, Storage
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import CoreStorage
-from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, Hints, auth_key
+from hypercore.storage.layout import AuthRecord, DataKeys, HeadRecord, auth_key
 from hypercore.storage.records import decode_record
 from hypercore.storage.salvage import Salvage, salvage
 
@@ -50,8 +48,8 @@ class CoreRepair:
     """Runs [start, stop) of blocks that peers will be asked for."""
     was_reset: bool
     """Whether all of it was forgotten, head included."""
-    cut_to: int | None
-    """The length of an older head that our own core was put back to."""
+    carried_on_at: int | None
+    """The length at which our own core goes on as a new fork, since its newest head was lost."""
     is_recovering: bool
     """Whether it takes no more until peers were asked (`Core.recover`)."""
     failure: str
@@ -80,7 +78,7 @@ async def repair_cores(path: Path, *, is_strict: bool) -> AsyncGenerator[CoreRep
 
 async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) -> CoreRepair:
     was_reset = False
-    cut_to: int | None = None
+    carried_on_at: int | None = None
     failure = ""
     core: Core | None = None
     try:
@@ -89,9 +87,10 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
         failure = str(error)
         try:
             has_roots = restore_roots(store.storage, discovery_key)
-            cut_to = _cut_beyond_head(store.storage, discovery_key) if has_roots else None
-            was_reset = not has_roots and _reset(store.storage, discovery_key)
-            if has_roots or was_reset:
+            carried_on_at = carry_on(store.storage, discovery_key)
+            is_mended = has_roots or carried_on_at is not None
+            was_reset = not is_mended and _reset(store.storage, discovery_key)
+            if is_mended or was_reset:
                 core = await store.find(discovery_key)
                 failure = ""
         except CorruptStorage as still:  # the others are mended all the same
@@ -105,7 +104,7 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
             audit=None,
             forgotten=(),
             was_reset=False,
-            cut_to=cut_to,
+            carried_on_at=carried_on_at,
             is_recovering=False,
             failure=failure,
         )
@@ -120,7 +119,7 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
             audit=audit,
             forgotten=forgotten,
             was_reset=was_reset,
-            cut_to=cut_to,
+            carried_on_at=carried_on_at,
             is_recovering=core.is_recovering,
             failure=failure,
         )
@@ -165,7 +164,7 @@ def restore_roots(storage: Storage, discovery_key: bytes) -> bool:
         head = decode_record("head", HeadRecord.decode, data)
     except CorruptStorage:
         return False
-    roots = [_subtree(rows, index) for index in flat_tree.full_roots(head.length)]
+    roots = [subtree(rows, index) for index in flat_tree.full_roots(head.length)]
     found = [root for root in roots if root is not None]
     if len(found) < len(roots) or tree_hash(found) != head.tree_hash:
         return False
@@ -173,55 +172,6 @@ def restore_roots(storage: Storage, discovery_key: bytes) -> bool:
     rows.stage_changes(batch, Changeset(nodes=found))
     storage.commit(batch)
     return True
-
-
-def _subtree(rows: CoreStorage, index: TreeIndex) -> MerkleNode | None:
-    """A tree node as stored, or from its children, or from its block."""
-    try:
-        node = rows.read_node(index)
-        if node is not None:
-            return node
-        if not index & 1:
-            block = rows.read_block(index >> 1)
-            return None if block is None else leaf_node(index >> 1, block)
-    except CorruptStorage:
-        return None
-    first, second = flat_tree.children(index)
-    # One by one: a log of which next to nothing is here has no end to look for.
-    left = _subtree(rows, first)
-    right = None if left is None else _subtree(rows, second)
-    return None if left is None or right is None else parent_node(left, right)
-
-
-def _cut_beyond_head(storage: Storage, discovery_key: bytes) -> int | None:
-    """Put our own core back to the head that it has, if there are rows beyond; its length then.
-
-    What was signed since is known to peers, or to nobody, so it is marked as having lost that.
-    """
-    record = Catalog(storage).find(discovery_key)
-    data = None if record is None else storage.get(auth_key(record.core_pointer))
-    if record is None or data is None:
-        return None
-    if decode_record("keys", AuthRecord.decode, data).key_pair is None:
-        return None
-    rows = CoreStorage(storage, discovery_key, record)
-    head_data = storage.get(rows.keys.head)
-    if head_data is None:
-        return None
-    length = decode_record("head", HeadRecord.decode, head_data).length
-    if not rows.has_nodes_beyond(length):
-        return None
-    keys = rows.keys
-    batch = storage.batch()
-    batch.delete_range(keys.node(2 * length), keys.nodes()[1])
-    batch.delete_range(keys.block(length), keys.blocks()[1])
-    batch.put(keys.hints, Hints(recovering=_unix_ms()).encode())  # the rest is found anew
-    storage.commit(batch)
-    return length
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _reset(storage: Storage, discovery_key: bytes) -> bool:

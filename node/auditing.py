@@ -95,7 +95,7 @@ def _describe_repair(repair: CoreRepair) -> dict[str, object]:
         "name": repair.name,
         "ours": repair.is_writable,
         "begun_anew": repair.was_reset,
-        "put_back_to": repair.cut_to,
+        "carried_on_at": repair.carried_on_at,
         "recovering": repair.is_recovering,
         "to_be_fetched": sum(stop - start for start, stop in repair.forgotten),
         "failure": repair.failure,

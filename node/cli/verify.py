@@ -132,8 +132,8 @@ class _Screen:
             print("  it begins anew: all of it is to be fetched again")
         elif result.get("to_be_fetched"):
             print(f"  {result['to_be_fetched']:,} blocks are to be fetched again")
-        if result.get("put_back_to") is not None:
-            print(f"  it was put back to block {result['put_back_to']:,}, where its newest head is")
+        if result.get("carried_on_at") is not None:
+            print(f"  its newest head was lost: it goes on at {result['length']:,}, as a new fork")
         if result.get("recovering"):
             print(
                 "  its newest blocks may be lost: it takes no more until others have been asked, "

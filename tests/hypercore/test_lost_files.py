@@ -13,6 +13,7 @@ import trio
 from hypercore import (
     Core,
     CoreRecovering,
+    Corestore,
     CorruptStorage,
     Durability,
     StorageFailed,
@@ -129,34 +130,19 @@ async def test_a_table_is_lost(is_gone: bool, source: Core, tmp_path: Path) -> N
     await fetch_again(tmp_path, source)
 
 
-@pytest.mark.parametrize("is_head_alone", [False, True])
-async def test_our_own_core_comes_back_from_who_has_it(is_head_alone: bool, tmp_path: Path) -> None:
-    """It lost its newest table, or the one that had the newest head, and no other."""
+async def test_our_own_core_comes_back_from_who_has_it(tmp_path: Path) -> None:
+    """It lost its newest table."""
     async with open_corestore(None) as far:
         async with open_corestore(tmp_path, durability=Durability.OS) as store:
             log = await store.get(name="log")
             await log.append(OLD)
             await store.reclaim()
-            record = Catalog(store.storage).find(log.discovery_key)
-            assert record is not None
-            head_key = DataKeys(record.data_pointer).head
-            older = store.storage.get(head_key)
             await log.append(NEW)
-            copy = await far.get(key=log.key)
-            async with replicating(log, copy):
-                await copy.wait_length(log.length)
-                await copy.download(0, log.length)
-            if is_head_alone:
-                batch = store.storage.batch()
-                assert older is not None
-                batch.put(head_key, older)
-                store.storage.commit(batch)
-        if not is_head_alone:
-            tables(tmp_path)[-1].unlink()
-        salvage, repairs = await repair(tmp_path)
-        assert (salvage.damaged is None) == is_head_alone
-        assert repairs["log"].cut_to == (len(OLD) if is_head_alone else None)
+            copy = await copied(log, far)
+        tables(tmp_path)[-1].unlink()
+        _, repairs = await repair(tmp_path)
         assert (repairs["log"].is_sound, repairs["log"].is_recovering) == (True, True)
+        assert repairs["log"].carried_on_at is None
         async with open_corestore(tmp_path) as store:
             log = await store.get(name="log")
             with pytest.raises(CoreRecovering):
@@ -166,6 +152,60 @@ async def test_our_own_core_comes_back_from_who_has_it(is_head_alone: bool, tmp_
                 assert await log.append(b"more") == len(OLD + NEW)
                 assert await log.get_many(range(log.length)) == [*OLD, *NEW, b"more"]
         assert not copy.is_frozen
+
+
+async def copied(log: Core, store: Corestore) -> Core:
+    copy = await store.get(key=log.key)
+    async with replicating(log, copy):
+        await copy.wait_length(log.length)
+        await copy.download(0, log.length)
+    return copy
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+@pytest.mark.parametrize("is_cleared", [True, False])
+async def test_our_own_core_goes_on_where_its_head_alone_was_lost(
+    is_older: bool, is_cleared: bool, tmp_path: Path
+) -> None:
+    """As a fork that contradicts nothing, with all blocks; another head is there, or none."""
+    async with open_corestore(None) as far:
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="log")
+            await log.append(OLD)
+            head_key = head_key_of(store, log)
+            older = store.storage.get(head_key)
+            await log.append(NEW)
+            copy = await copied(log, far)
+            if is_cleared:
+                await log.clear(10, 60)
+            batch = store.storage.batch()
+            if is_older:
+                assert older is not None
+                batch.put(head_key, older)
+            else:
+                batch.delete(head_key)
+            store.storage.commit(batch)
+        salvage, repairs = await repair(tmp_path)
+        assert salvage.damaged is None
+        assert repairs["log"].carried_on_at == len(OLD + NEW)
+        assert (repairs["log"].is_sound, repairs["log"].is_recovering) == (True, False)
+        async with open_corestore(tmp_path) as store:
+            log = await store.get(name="log")
+            assert log.fork == 1 if is_older else log.fork > 1_700_000_000
+            assert await log.append(b"more") == len(OLD + NEW)
+            async with replicating(log, copy):
+                with trio.fail_after(20):
+                    while copy.fork != log.fork or copy.length != log.length:
+                        await copy.wait_change(copy.length, copy.fork)
+                    assert await copy.get(copy.length - 1) == b"more"
+                    assert await copy.get_many(range(len(OLD + NEW))) == OLD + NEW
+            assert not copy.is_frozen
+
+
+def head_key_of(store: Corestore, core: Core) -> bytes:
+    record = Catalog(store.storage).find(core.discovery_key)
+    assert record is not None
+    return DataKeys(record.data_pointer).head
 
 
 async def test_the_table_that_says_which_cores_there_are_is_lost(

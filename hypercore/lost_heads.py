@@ -1,0 +1,92 @@
+"""[disk] Our own core whose newest head was lost, and its blocks were not.
+
+A head is a row of its own: without it a core is not opened any more, since whoever went on from
+an older one would sign another history of the same fork. What is left may be all there was, and
+be nowhere else. So it is signed anew, as a fork that has never been: that contradicts nothing,
+peers follow, and keep what they have in common with it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from hypercore import flat_tree
+from hypercore.errors import CorruptStorage, NotWritable
+from hypercore.log import Changeset, Head
+from hypercore.merkle import MerkleNode, leaf_node, parent_node
+from hypercore.storage import Storage
+from hypercore.storage.catalog import Catalog
+from hypercore.storage.core_storage import CoreStorage, make_verifier
+from hypercore.storage.layout import AuthRecord, HeadRecord, Hints, auth_key
+from hypercore.storage.records import decode_record
+
+
+def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
+    """Sign a head for all that is here of our own core, where there is more than its head tells.
+
+    Returns the length; None when the core is somebody else's or others sign it, too, when its head
+    is not older than its tree, or something is lacking. Raises: CorruptStorage, StorageFailed.
+    """
+    record = Catalog(storage).find(discovery_key)
+    data = None if record is None else storage.get(auth_key(record.core_pointer))
+    if record is None or data is None:
+        return None
+    auth = decode_record("keys", AuthRecord.decode, data)
+    if auth.key_pair is None:
+        return None
+    rows = CoreStorage(storage, discovery_key, record)
+    length = _length_of_tree(rows)
+    old = storage.get(rows.keys.head)
+    head_record = None if old is None else decode_record("head", HeadRecord.decode, old)
+    if not length or (head_record is not None and length <= head_record.length):
+        return None
+    roots = [subtree(rows, index) for index in flat_tree.full_roots(length)]
+    found = tuple(root for root in roots if root is not None)
+    if len(found) < len(roots):
+        return None
+    # How often it was cut is lost with the head: the time is more than that.
+    fork = int(time.time()) if head_record is None else head_record.fork + 1
+    head = Head(fork, length, sum(root.size for root in found), found)
+    try:
+        verifier = make_verifier(auth.key, auth.manifest, length)
+        if verifier is None or verifier.manifest.quorum != 1:
+            return None
+        head = replace(head, signature=verifier.sign(head, auth.key_pair))
+    except (NotWritable, ValueError):
+        return None
+    batch = storage.batch()
+    rows.stage_changes(batch, Changeset(nodes=list(found)))
+    rows.stage_head(batch, head)
+    rows.stage_hints(batch, Hints())  # found anew; as a new fork it may go on
+    storage.commit(batch)
+    return length
+
+
+def _length_of_tree(rows: CoreStorage) -> int:
+    """How long the log was of which the tree has the last leaf."""
+    start, stop = rows.keys.nodes()
+    last = 0
+    for key, _ in rows.storage.items(start, stop):
+        index = decode_record("tree node", rows.keys.node_index, key)
+        if not index & 1:
+            last = (index >> 1) + 1
+    return last
+
+
+def subtree(rows: CoreStorage, index: flat_tree.TreeIndex) -> MerkleNode | None:
+    """A tree node as stored, or from its children, or from its block."""
+    try:
+        node = rows.read_node(index)
+        if node is not None:
+            return node
+        if not index & 1:
+            block = rows.read_block(index >> 1)
+            return None if block is None else leaf_node(index >> 1, block)
+    except CorruptStorage:
+        return None
+    first, second = flat_tree.children(index)
+    # One by one: a log of which next to nothing is here has no end to look for.
+    left = subtree(rows, first)
+    right = None if left is None else subtree(rows, second)
+    return None if left is None or right is None else parent_node(left, right)
