@@ -115,8 +115,8 @@ def cpu_seconds() -> float:
     """Of this process and of those that it runs."""
     seconds = time.process_time()
     for tasks in Path("/proc/self/task").iterdir():
-        for child in (tasks / "children").read_text().split():
-            with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # this thread, or that process, has just ended
+            for child in (tasks / "children").read_text().split():
                 times = Path("/proc", child, "task").glob("*/schedstat")
                 seconds += sum(int(text.read_text().split()[0]) for text in times) / 1e9
     return seconds
