@@ -9,9 +9,8 @@ Source: cojson 0.20.19 sync.ts handleNewContent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
 
 from hypercore.encoding import DecodeError
 from node.cojson.admission import summary
@@ -36,9 +35,6 @@ from node.covalue.ids import CoSessionId, RawCoId, is_co_id, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
 from node.covalue.store import ValueAppend
-
-MAX_ASKED_AHEAD = 1024
-"""Dependencies that one client is asked for at a time before anything waits for them."""
 
 DAMAGED = "what is stored of this value is damaged"
 
@@ -225,35 +221,8 @@ class Intake:
         if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
             return  # it may be on our disk: who waits for the receipt waits for that
         self.settle(delivery, out, is_waiting=True)
-        sender = delivery.sender
-        is_asked = sender is not None and dependency in sender.asked
         if phase is Phase.ABSENT:
-            self.ask_for(dependency, sender, out)
-        if is_kept and sender is not None and (not is_asked or delivery.needed is None):
-            self._ask_ahead(delivery, sender, out)
-
-    def _ask_ahead(self, delivery: Delivery, sender: PeerView, out: list[Output]) -> None:
-        """Ask for what it will wait for next, too: each in its turn would be a round trip."""
-        needed: Iterable[RawCoId] | None = delivery.needed
-        if needed is None:  # a further piece, of which nothing but the accounts can be told
-            needed = session_dependencies(delivery.content.new)
-        for co_id in islice(needed, MAX_ASKED_AHEAD):
-            if len(sender.asked) >= MAX_ASKED_AHEAD:
-                return
-            entry = self._state.values.peek(co_id)
-            is_here = co_id in delivery.cleared or (entry is not None and entry.phase is Phase.HELD)
-            has_come = self._state.room.awaited_by(co_id, sender) is not None
-            if not (is_here or has_come or co_id in sender.asked):
-                sender.asked.add(co_id)
-                step = partial(self._ask_if_absent, co_id, sender)
-                self._state.when_read(co_id, step, out)
-
-    def _ask_if_absent(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
-        entry = self._state.values.peek(co_id)
-        if entry is None or entry.phase is not Phase.ABSENT:
-            sender.asked.discard(co_id)
-        elif not sender.is_gone:
-            out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+            self.ask_for(dependency, delivery.sender, out)
 
     def is_not_here(self, co_id: RawCoId, out: list[Output]) -> None:
         """What waits for this value waits for others to bring it."""

@@ -121,10 +121,7 @@ class PeerView:
         self.origin = origin
         self.values: dict[RawCoId, ValueView] = {}
         self.asked: set[RawCoId] = set()
-        """Dependencies that the client was asked for and has not answered.
-
-        Also those that it will be asked for when the store has told that they are not here.
-        """
+        """Dependencies that the client was asked for and has not answered."""
         self.claims: dict[RawCoId, int] = {}
         """Values of which it has said to hold more than is here, and after how many `whiles`."""
         self.just_asked: dict[RawCoId, int] = {}
