@@ -37,16 +37,15 @@ def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
         return None
     rows = CoreStorage(storage, discovery_key, record)
     length = _length_of_tree(rows)
-    old = storage.get(rows.keys.head)
-    head_record = None if old is None else decode_record("head", HeadRecord.decode, old)
-    if not length or (head_record is not None and length <= head_record.length):
+    old = _head_of(rows)
+    if not length or (old is not None and length <= old.length):
         return None
     roots = [subtree(rows, index) for index in flat_tree.full_roots(length)]
     found = tuple(root for root in roots if root is not None)
     if len(found) < len(roots):
         return None
     # How often it was cut is lost with the head: the time is more than that.
-    fork = int(time.time()) if head_record is None else head_record.fork + 1
+    fork = int(time.time()) if old is None else old.fork + 1
     head = Head(fork, length, sum(root.size for root in found), found)
     try:
         verifier = make_verifier(auth.key, auth.manifest, length)
@@ -61,6 +60,15 @@ def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
     rows.stage_hints(batch, Hints())  # found anew; as a new fork it may go on
     storage.commit(batch)
     return length
+
+
+def _head_of(rows: CoreStorage) -> HeadRecord | None:
+    """None also for one that cannot be read."""
+    data = rows.storage.get(rows.keys.head)
+    try:
+        return None if data is None else decode_record("head", HeadRecord.decode, data)
+    except CorruptStorage:
+        return None
 
 
 def _length_of_tree(rows: CoreStorage) -> int:

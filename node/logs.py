@@ -400,6 +400,7 @@ def _describe(core: Core) -> dict[str, object]:
         "contiguous_length": info.contiguous_length,
         "durable_length": info.durable_length,
         "fork": info.fork,
+        "is_recovering": info.is_recovering,
         "is_frozen": info.is_frozen,
         "blocks_held": info.blocks_held,
         "peers": info.peers,

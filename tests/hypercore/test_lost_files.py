@@ -162,10 +162,10 @@ async def copied(log: Core, store: Corestore) -> Core:
     return copy
 
 
-@pytest.mark.parametrize("is_older", [True, False])
+@pytest.mark.parametrize("head", ["older", "missing", "unreadable"])
 @pytest.mark.parametrize("is_cleared", [True, False])
 async def test_our_own_core_goes_on_where_its_head_alone_was_lost(
-    is_older: bool, is_cleared: bool, tmp_path: Path
+    head: str, is_cleared: bool, tmp_path: Path
 ) -> None:
     """As a fork that contradicts nothing, with all blocks; another head is there, or none."""
     async with open_corestore(None) as far:
@@ -179,11 +179,11 @@ async def test_our_own_core_goes_on_where_its_head_alone_was_lost(
             if is_cleared:
                 await log.clear(10, 60)
             batch = store.storage.batch()
-            if is_older:
-                assert older is not None
-                batch.put(head_key, older)
-            else:
+            if head == "missing":
                 batch.delete(head_key)
+            else:
+                assert older is not None
+                batch.put(head_key, older if head == "older" else b"\xff\xff")
             store.storage.commit(batch)
         salvage, repairs = await repair(tmp_path)
         assert salvage.damaged is None
@@ -191,7 +191,7 @@ async def test_our_own_core_goes_on_where_its_head_alone_was_lost(
         assert (repairs["log"].is_sound, repairs["log"].is_recovering) == (True, False)
         async with open_corestore(tmp_path) as store:
             log = await store.get(name="log")
-            assert log.fork == 1 if is_older else log.fork > 1_700_000_000
+            assert log.fork == 1 if head == "older" else log.fork > 1_700_000_000
             assert await log.append(b"more") == len(OLD + NEW)
             async with replicating(log, copy):
                 with trio.fail_after(20):

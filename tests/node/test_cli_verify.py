@@ -106,6 +106,8 @@ def test_a_repair_is_of_the_whole_store(beemesh: Beemesh) -> None:
 
 def check_recovery(beemesh: Beemesh) -> None:
     """A core that has lost its newest blocks, perhaps: it is said what to do."""
+    code, text = beemesh("core", "info", "log", "--json")
+    assert json.loads(text)["is_recovering"]
     code, text = beemesh("core", "append", "log", "more")
     assert (code, "`beemesh core recover log`" in text) == (ExitCode.FAILED, True)
     code, text = beemesh("core", "recover", "log")
