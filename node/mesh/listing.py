@@ -45,12 +45,6 @@ class Listing:
         if self._due:
             self.wake.set()
 
-    def begin_again(self) -> None:
-        """It was told of nothing, as it might not read."""
-        self._due = self._standing
-        if self._due:
-            self.wake.set()
-
     def take(self) -> tuple[tuple[str, ...], frozenset[OwnerRule]]:
         """Prefixes and owners that are due; they count as done. None for a full replica."""
         due, self._due = self._due, frozenset()

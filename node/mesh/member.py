@@ -400,9 +400,7 @@ class Member:
     def change_role(self, role: Role) -> None:
         """An admin granted it something else."""
         if role is not self._role:
-            could_read, self._role = self.may_read, role
-            if self.may_read and not could_read:
-                self.listing.begin_again()
+            self._role = role
             self.ask_anew()
 
     def ask_anew(self) -> None:

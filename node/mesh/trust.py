@@ -294,15 +294,11 @@ class Trust:
             self._judge_all()
 
     def _judge_all(self) -> None:
-        role, was_blind = self._verdict.role, self.is_blind
-        self._verdict = self._own_verdict()
+        was_blind, self._verdict = self.is_blind, self._own_verdict()
         for member in list(self._members.values()):
             if self.is_blind is not was_blind:
                 reason = "this node may read something else than before: it begins anew"
                 member.carry_out(member.session.close(reason))
-            elif self._verdict.role is not role:
-                # It answers us as what we are: to a blind member it said that it holds nothing.
-                member.ask_anew()
             self._apply(member, self.judge(member.id, self._shown.get(member.id)))
         self._enforce.set()
         self._changed.set()
