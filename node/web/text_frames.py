@@ -22,6 +22,7 @@ Source: RFC 6455, section 5.2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 try:
@@ -33,8 +34,8 @@ _FINAL = 0x80
 _MASKED = 0x80
 _LAST_TEXT = 0x81
 _OPCODE = 0x0F
-_CONTINUATION = 0
 _CONTROL = 0x08
+_OPCODES = frozenset((0, 1, 2, 8, 9, 10))
 _TWO_BYTES = 126
 _EIGHT_BYTES = 127
 _MASK_BYTES = 4
@@ -51,7 +52,7 @@ class TextFrames:
         self._max_bytes = max_bytes
         self._header = b""
         """The beginning of a frame, as long as it does not tell where the frame stops."""
-        self._owed = 0
+        self._owed: float = 0
         """Bytes still to come of a frame whose beginning was passed on."""
         self._is_fragmented = False
         """Whether a message of several frames has begun: a text frame is a violation then."""
@@ -61,7 +62,7 @@ class TextFrames:
         segments: list[Segment] = []
         if self._header:
             data, self._header = self._header + data, b""
-        position = min(self._owed, len(data))
+        position = int(min(self._owed, len(data)))
         if position:
             self._owed -= position
             segments.append(data[:position])
@@ -74,9 +75,10 @@ class TextFrames:
             if stop is None:
                 self._header = data[position:]
                 break
-            segments.append(data[position:stop])
-            self._owed = max(stop - len(data), 0)
-            position = min(stop, len(data))
+            here = int(min(stop, len(data)))
+            segments.append(data[position:here])
+            self._owed = stop - here
+            position = here
         return [segment for segment in segments if segment]
 
     def _read_texts(self, data: bytes, position: int, texts: list[bytes]) -> int:
@@ -98,10 +100,12 @@ class TextFrames:
             position = stop
         return position
 
-    def _frame_stop(self, data: bytes, position: int) -> int | None:
+    def _frame_stop(self, data: bytes, position: int) -> float | None:
         """Where the frame at `position` stops, maybe beyond what has come; None if unknown."""
         if len(data) < position + 2:
             return None
+        if _is_refused(data, position):
+            return math.inf  # at once, and nothing that follows is read any more
         first, second = data[position], data[position + 1]
         length, start = second & ~_MASKED, position + 2
         if length >= _TWO_BYTES:
@@ -114,3 +118,10 @@ class TextFrames:
         if not opcode & _CONTROL:
             self._is_fragmented = not first & _FINAL
         return start + length + (_MASK_BYTES if second & _MASKED else 0)
+
+
+def _is_refused(data: bytes, position: int) -> bool:
+    """Whether `websockets` ends the connection as soon as it has the first two bytes of a frame."""
+    if len(data) < position + 2:
+        return False
+    return not data[position + 1] & _MASKED or data[position] & _OPCODE not in _OPCODES

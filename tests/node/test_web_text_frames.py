@@ -62,6 +62,19 @@ def test_any_bytes_are_read_as_by_websockets(data: bytes, places: list[int]) -> 
     assert read(cut(data, places), TextFrames(MAX_BYTES)) == read([data], None)
 
 
+@pytest.mark.parametrize("header", [b"\x00~", b"\x81\x7f", b"\x83\xfe", b"\x8b\xff\x00"])
+def test_what_is_refused_at_its_first_two_bytes_is_not_held_back(header: bytes) -> None:
+    """Unmasked, or with an opcode that there is not: the client was not told until more came."""
+    for data in (header, b"\x81\x82\x01\x02\x03\x04\x69\x6b" + header):
+        whole = read([data], None)
+        assert whole[1] == 1002
+        assert read([data], TextFrames(MAX_BYTES)) == whole
+        assert (
+            read([data[:-1], data[-1:], b"\x81\x80\x01\x02\x03\x04"], TextFrames(MAX_BYTES))
+            == whole
+        )
+
+
 def test_every_split_point() -> None:
     data = b"".join(
         Frame(opcode, payload, fin).serialize(mask=True)
