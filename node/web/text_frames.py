@@ -22,7 +22,6 @@ Source: RFC 6455, section 5.2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 try:
@@ -39,6 +38,9 @@ _OPCODES = frozenset((0, 1, 2, 8, 9, 10))
 _TWO_BYTES = 126
 _EIGHT_BYTES = 127
 _MASK_BYTES = 4
+_NEVER = 2**62
+"""Where a frame stops that ends the connection: more bytes than any connection carries, and an
+integer like the others, since compiled code knows one kind of number a name."""
 
 Segment = bytes | Sequence[bytes]
 """Bytes for `websockets`, or the payloads of text frames."""
@@ -52,7 +54,7 @@ class TextFrames:
         self._max_bytes = max_bytes
         self._header = b""
         """The beginning of a frame, as long as it does not tell where the frame stops."""
-        self._owed: float = 0
+        self._owed = 0
         """Bytes still to come of a frame whose beginning was passed on."""
         self._is_fragmented = False
         """Whether a message of several frames has begun: a text frame is a violation then."""
@@ -62,7 +64,7 @@ class TextFrames:
         segments: list[Segment] = []
         if self._header:
             data, self._header = self._header + data, b""
-        position = int(min(self._owed, len(data)))
+        position = min(self._owed, len(data))
         if position:
             self._owed -= position
             segments.append(data[:position])
@@ -75,7 +77,7 @@ class TextFrames:
             if stop is None:
                 self._header = data[position:]
                 break
-            here = int(min(stop, len(data)))
+            here = min(stop, len(data))
             segments.append(data[position:here])
             self._owed = stop - here
             position = here
@@ -100,12 +102,12 @@ class TextFrames:
             position = stop
         return position
 
-    def _frame_stop(self, data: bytes, position: int) -> float | None:
+    def _frame_stop(self, data: bytes, position: int) -> int | None:
         """Where the frame at `position` stops, maybe beyond what has come; None if unknown."""
         if len(data) < position + 2:
             return None
         if _is_refused(data, position):
-            return math.inf  # at once, and nothing that follows is read any more
+            return _NEVER  # at once, and nothing that follows is read any more
         first, second = data[position], data[position + 1]
         length, start = second & ~_MASKED, position + 2
         if length >= _TWO_BYTES:
