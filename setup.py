@@ -1,10 +1,13 @@
 """Compiles the modules in which a node spends its time, for who asks for it; see README.
 
-`BEEMESH_COMPILE=1 pip install --no-build-isolation .` needs mypy and a C compiler. Without the
+`BEEMESH_COMPILE=1 pip install .` needs a C compiler; pip brings what translates to C. Without the
 variable, and wherever what was compiled does not fit the interpreter, the same files run as Python.
 """
 
 import os
+import sys
+import tomllib
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -67,9 +70,13 @@ COVALUES = [
 ]
 
 
+def requires() -> list[str]:
+    """What must be there to compile: mypyc, and the types of all that is imported."""
+    project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text())["project"]
+    return ["mypy[mypyc]==2.4.*", *project["dependencies"]]
+
+
 def extensions() -> list[Extension]:
-    if os.environ.get("BEEMESH_COMPILE") != "1":
-        return []
     from mypyc.build import mypycify
 
     # What these import is looked at, too, and where that needs a library it may be missing here.
@@ -83,4 +90,9 @@ def extensions() -> list[Extension]:
     return mypycify([*options, *LOGS, *COVALUES], opt_level=level, debug_level="0", separate=groups)
 
 
-setup(ext_modules=extensions())
+if os.environ.get("BEEMESH_COMPILE") != "1":
+    setup()
+elif {"build_ext", "bdist_wheel"} & set(sys.argv):
+    setup(ext_modules=extensions())
+else:  # pip asks for what is needed, and for names, before it builds
+    setup(setup_requires=requires())
