@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from node.config import admin_path, read_secret_file
 from node.errors import ConfigError
-from node.identity import write_private
+from node.private_file import write_private
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, encode_verb, path_of
 
 _TOKEN_BYTES = 24

@@ -8,10 +8,8 @@ passphrase, when there is one, comes from `BEEMESH_KEY_PASSPHRASE` or from the f
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypercore.crypto import KeyPair
 from node.config import read_secret_file
 from node.errors import ConfigError
+from node.private_file import write_private
 
 PASSPHRASE_VARIABLE = "BEEMESH_KEY_PASSPHRASE"
 _MAX_FILE_BYTES = 16 * 1024  # a key file has 119 bytes, an encrypted one 300
@@ -61,28 +60,6 @@ def load_or_create_identity(path: Path, passphrase: bytes | None = None) -> KeyP
     )
     write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     return KeyPair.from_seed(key.private_bytes_raw())
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file with one that only its owner can read, all or nothing. Blocks until synced."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            scratch.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _load(path: Path, passphrase: bytes | None) -> KeyPair:

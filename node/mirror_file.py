@@ -9,8 +9,8 @@ import msgspec
 
 from hypercore.crypto import decode_id
 from node.errors import ConfigError
-from node.identity import write_private
 from node.notation import parse_address
+from node.private_file import write_private
 
 MAX_MIRRORS = 1024
 """Each is a topic to announce and look for."""

@@ -23,7 +23,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
-from node.identity import write_private
+from node.private_file import write_private
 
 SAVE_SECONDS = 5.0
 _SAVE_SHARE = 50

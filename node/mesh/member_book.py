@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from node.errors import ConfigError, reason_of
-from node.identity import write_private
 from node.mesh.trust_messages import Introduction
+from node.private_file import write_private
 
 MAX_MET = 4096
 """Members remembered; who was not seen for longest is forgotten first."""

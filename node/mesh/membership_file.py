@@ -23,10 +23,10 @@ from typing import TypeVar
 
 from hypercore.crypto import decode_id, encode_id, z_base_32_decode, z_base_32_encode
 from node.errors import ConfigError, reason_of
-from node.identity import write_private
 from node.mesh.ledger import MAX_RECORDS
 from node.mesh.membership import Membership
 from node.mesh.ticket import MAX_SECRET_BYTES, Grant, Record, Revocation, is_mesh_name
+from node.private_file import write_private
 
 T = TypeVar("T")
 

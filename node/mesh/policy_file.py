@@ -21,11 +21,11 @@ from math import inf
 from pathlib import Path
 
 from node.errors import ConfigError, reason_of
-from node.identity import write_private
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.peer_rules import Direction, PeerRule
 from node.mesh.policy_change import PolicyChange
 from node.mesh.replicas import ReplicaPolicy
+from node.private_file import write_private
 
 _KEYS = frozenset(
     {

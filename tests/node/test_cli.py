@@ -54,6 +54,19 @@ def beemesh(
     structlog.reset_defaults()  # `up` has pointed it at the stderr of this test
 
 
+@pytest.mark.parametrize("command", ["status", "peers", "ls", "sync status", "policy"])
+def test_who_asks_a_running_node_loads_nothing_of_a_node(command: str, tmp_path: Path) -> None:
+    # Two thirds of a verb's time went into what only a node needs.
+    code = f"""
+import sys
+from node.cli.app import main
+main({[*command.split(), "--data", str(tmp_path)]!r})
+print(sorted({{"trio", "hypercore", "swarm", "cryptography"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done
+
+
 def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out

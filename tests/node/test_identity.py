@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hypercore.crypto import sign, verify
 from node.errors import ConfigError
-from node.identity import load_or_create_identity, read_passphrase, write_private
+from node.identity import load_or_create_identity, read_passphrase
+from node.private_file import write_private
 
 
 def test_made_once_and_read_again(tmp_path: Path) -> None:
