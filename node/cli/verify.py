@@ -47,6 +47,7 @@ def verify(
             screen.show(result)
     else:
         _perform_here(config, core, repair, screen.show)
+    screen.finish()
     return screen.exit_code
 
 
@@ -89,6 +90,7 @@ class _Screen:
 
     def __init__(self, common: Common) -> None:
         self._as_json = common.json
+        self._has_cores = False
         self.exit_code = ExitCode.OK
 
     def show(self, result: Result) -> None:
@@ -102,6 +104,11 @@ class _Screen:
             self._show_core(result)
         elif sys.stderr.isatty():
             sys.stderr.write(f"\r{result['key']}: {result['done']:,} of {result['total']:,}\r")
+
+    def finish(self) -> None:
+        """All was shown; with `--store sqlite` that may be nothing."""
+        if not self._as_json and not self._has_cores:
+            print("There are no cores to verify.")
 
     def _show_salvage(self, result: Result) -> None:
         mended, lost, reasons = result["mended"], result["lost"], result["reasons"]
@@ -119,6 +126,7 @@ class _Screen:
             )
 
     def _show_core(self, result: Result) -> None:
+        self._has_cores = True
         name = result.get("name") or result.get("key") or result.get("discovery_key")
         if result.get("failure"):
             print_error(f"{name}: {result['failure']}")

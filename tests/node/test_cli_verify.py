@@ -54,6 +54,16 @@ def test_a_core_that_is_not_there(beemesh: Beemesh) -> None:
     assert "did you mean log?" in text
 
 
+def test_a_store_without_cores_says_so(beemesh: Beemesh) -> None:
+    assert beemesh("core", "purge", "log", "--yes")[0] == ExitCode.OK
+    for arguments in ((), ("--repair",)):
+        assert beemesh("core", "verify", *arguments) == (
+            ExitCode.OK,
+            "There are no cores to verify.\n",
+        )
+    assert beemesh("core", "verify", "--json") == (ExitCode.OK, "")
+
+
 def test_damage_is_told_of_and_ours_stays_lost(beemesh: Beemesh) -> None:
     damage(beemesh)
     code, text = beemesh("core", "verify")
