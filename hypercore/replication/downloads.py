@@ -178,12 +178,15 @@ class Downloads:
     ) -> None:
         """The peer has announced that it sends these: nobody is asked for them meanwhile."""
         self._take_back(peer.expected.drop(instead_of))
-        announced = [
+        left_out, coming = peer.expected.announced(tuple(indices))
+        self._take_back(left_out)
+        coming = [
             index
-            for index in indices
+            for index in coming
             if not self._log.bitfield.get(index) and not self.demand.is_asked(index)
         ]
-        for index in peer.expected.expect(announced, now + peer.push_patience_seconds):
+        peer.expected.expect(coming, now + peer.push_patience_seconds)
+        for index in coming:
             self.demand.ask(index)
 
     def give_up_expected(self, peer: RemotePeer) -> None:
@@ -310,6 +313,8 @@ class Downloads:
             if push is not None:
                 is_asked = peer.expected.admit()
                 was_expected = push.index in peer.expected
+                if is_asked and not was_expected:
+                    peer.expected.note_early(push.index)
                 patience_until = now + peer.push_patience_seconds
                 self._take_back(peer.expected.came(push.index, patience_until))
                 is_pushing = self._settings.push is not PushMode.OFF
@@ -319,8 +324,6 @@ class Downloads:
                     peer.counters.answers_ignored += 1
                     if was_expected:  # by what it took us to have: request it
                         self._take_back((push.index,))
-                    elif is_asked:
-                        peer.expected.note_unfit(push.index)
                     return
             self._conflicts.receive(peer, payload)
         peer.inflight.receive_late(request_id)

@@ -21,13 +21,13 @@ PATIENCE_SECONDS = 0.5
 class ExpectedPushes:
     """How many blocks a peer may send, and which of them it has announced."""
 
-    __slots__ = ("_allowed", "_came", "_indices", "_unfit", "deadline", "missed")
+    __slots__ = ("_allowed", "_came", "_early", "_indices", "deadline", "missed")
 
     def __init__(self) -> None:
         self._allowed = 0
         self._came = 0
         self._indices: dict[int, None] = {}
-        self._unfit: set[int] = set()
+        self._early: set[int] = set()
         self.deadline = math.inf
         """When what was announced is given up."""
 
@@ -53,17 +53,21 @@ class ExpectedPushes:
         self._allowed -= 1
         return True
 
-    def expect(self, indices: Sequence[int], deadline: float) -> list[int]:
-        """The peer has announced these, in this order, and sends some before the deadline.
+    def announced(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The peer has announced these, in this order, and some may have come before we looked.
 
-        Returns those to wait for: what came already and did not fit will not come again.
+        Returns what is expected no longer, since something announced after it has come, and
+        which of these can come yet.
         """
-        coming = [index for index in indices if index not in self._unfit]
-        self._unfit.difference_update(indices)
-        self._indices.update(dict.fromkeys(coming))
+        past = max((at for at, index in enumerate(indices, 1) if index in self._early), default=0)
+        self._early.difference_update(indices)
+        return self.drop(list(self._indices)) if past else [], list(indices[past:])
+
+    def expect(self, indices: Sequence[int], deadline: float) -> None:
+        """Wait for these, in this order; the first is to come before the deadline."""
+        self._indices.update(dict.fromkeys(indices))
         if self._indices:
             self.deadline = deadline
-        return coming
 
     def drop(self, indices: Iterable[int]) -> list[int]:
         """Something else comes instead of these; returns which of them were expected."""
@@ -77,11 +81,11 @@ class ExpectedPushes:
     def __contains__(self, index: int) -> bool:
         return index in self._indices
 
-    def note_unfit(self, index: int) -> None:
-        """One came that cannot be used, perhaps before what announces it was looked at."""
-        if len(self._unfit) == MAX_ALLOWED:
-            self._unfit.clear()
-        self._unfit.add(index)
+    def note_early(self, index: int) -> None:
+        """One came, for better or worse, perhaps before what announces it was looked at."""
+        if len(self._early) == MAX_ALLOWED:
+            self._early.clear()
+        self._early.add(index)
 
     def came(self, index: int, deadline: float) -> list[int]:
         """One came, for better or worse, and the next one has until then.

@@ -272,3 +272,25 @@ def test_what_came_and_did_not_fit_before_it_was_announced_is_not_waited_for() -
     settle(channel)
     assert asker.log.blocks.keys() == {701}
     assert asker.replicator.deadline == math.inf
+
+
+def test_what_was_left_out_before_the_announcement_was_looked_at_is_requested_at_once() -> None:
+    """Found by the simulation: on a slow link a read waited for seconds, and failed."""
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [8], 0.0)
+    asker.want([8])
+    ask(channel, [6])
+    settle(channel)
+    # Of 8 and 5 other answers were on their way when it was their turn; 7 is to come yet.
+    asker.carry_out(asker.replicator.expect(peer, [5, 6, 7], 0.0))
+    settle(channel)
+    assert asker.log.blocks.keys() == {6, 8}
+    asker.want([5, 7])
+    settle(channel)
+    assert asker.log.blocks.keys() == {5, 6, 8}
+    ask(channel, [7])
+    settle(channel)
+    assert asker.log.blocks.keys() == {5, 6, 7, 8}
+    assert peer.expected.missed == 0
+    assert asker.replicator.deadline == math.inf
