@@ -178,11 +178,9 @@ class Downloads:
     ) -> None:
         """The peer has announced that it sends these: nobody is asked for them meanwhile."""
         self._take_back(peer.expected.drop(instead_of))
-        left_out, coming = peer.expected.announced(tuple(indices))
-        self._take_back(left_out)
         coming = [
             index
-            for index in coming
+            for index in peer.expected.still_to_come(tuple(indices))
             if not self._log.bitfield.get(index) and not self.demand.is_asked(index)
         ]
         peer.expected.expect(coming, now + peer.push_patience_seconds)

@@ -53,15 +53,15 @@ class ExpectedPushes:
         self._allowed -= 1
         return True
 
-    def announced(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
-        """The peer has announced these, in this order, and some may have come before we looked.
+    def still_to_come(self, indices: Sequence[int]) -> Sequence[int]:
+        """Of what the peer has announced, in this order, what can come yet.
 
-        Returns what is expected no longer, since something announced after it has come, and
-        which of these can come yet.
+        Some may have come with the announcement, and was looked at before it: what it names
+        before the last of that was left out.
         """
         past = max((at for at, index in enumerate(indices, 1) if index in self._early), default=0)
         self._early.difference_update(indices)
-        return self.drop(list(self._indices)) if past else [], list(indices[past:])
+        return indices[past:]
 
     def expect(self, indices: Sequence[int], deadline: float) -> None:
         """Wait for these, in this order; the first is to come before the deadline."""

@@ -215,13 +215,10 @@ class Replicator:
 
     def expect(
         self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int] = ()
-    ) -> list[Output]:
+    ) -> None:
         """The peer has announced pushes of these blocks: nobody is asked for them meanwhile."""
         if not peer.is_gone:
             self._downloads.expect(peer, indices, now, instead_of)
-            if self._downloads.is_reassigning:
-                self._fill_all(now)
-        return self._flush([])
 
     def log_changed(self, now: float) -> list[Output]:
         """The log was appended to, truncated, or became durable: announce it, or soon."""

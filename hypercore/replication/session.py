@@ -290,7 +290,8 @@ class CoreReplication:
 
     def expect(self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         """See `PeerHandle.expect_blocks`."""
-        self._act(self._replicator.expect(peer, indices, trio.current_time(), instead_of))
+        self._replicator.expect(peer, indices, trio.current_time(), instead_of)
+        self._poke()
 
     # --- serving ---------------------------------------------------------------------------------
 
