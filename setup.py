@@ -31,6 +31,7 @@ LOGS = [
 ]
 COVALUES = [
     "node/cojson/admission.py",
+    "node/cojson/asking.py",
     "node/cojson/claims.py",
     "node/cojson/client_table.py",
     "node/cojson/crypto.py",

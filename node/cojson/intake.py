@@ -14,10 +14,11 @@ from functools import partial
 
 from hypercore.encoding import DecodeError
 from node.cojson.admission import summary
+from node.cojson.asking import Asking
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import Commit, EngineState
 from node.cojson.judgment import Verified, signer_key, sort_parts, verify_parts
-from node.cojson.messages import Known, Load
+from node.cojson.messages import Known
 from node.cojson.outputs import CheckFork, Output, Refused, Rehash, Send, Settled, Store
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
@@ -42,9 +43,10 @@ DAMAGED = "what is stored of this value is damaged"
 class Intake:
     """The receiving half of the engine."""
 
-    def __init__(self, state: EngineState, rights: Rights) -> None:
+    def __init__(self, state: EngineState, rights: Rights, asking: Asking) -> None:
         self._state = state
         self._rights = rights
+        self._asking = asking
 
     def accept(self, delivery: Delivery, out: list[Output]) -> None:
         """Take content from a client or the mesh."""
@@ -223,9 +225,23 @@ class Intake:
         self.settle(delivery, out, is_waiting=True)
         if phase is Phase.ABSENT:
             self.ask_for(dependency, delivery.sender, out)
+        elif phase is Phase.DAMAGED and delivery.sender is not None:
+            self._asking.put_off(dependency, delivery.sender)
 
-    def is_not_here(self, co_id: RawCoId, out: list[Output]) -> None:
-        """What waits for this value waits for others to bring it."""
+    def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
+        """The store does not have this value: who sent what waits for it is asked."""
+        for sender in self._state.room.senders(co_id):
+            self.ask_for(co_id, sender, out)
+        self._wait_for_others(co_id, out)
+
+    def is_damaged(self, co_id: RawCoId, out: list[Output]) -> None:
+        """The store cannot read this value: it is asked later, and then the sender perhaps."""
+        for sender in self._state.room.senders(co_id):
+            if sender is not None:
+                self._asking.put_off(co_id, sender)
+        self._wait_for_others(co_id, out)
+
+    def _wait_for_others(self, co_id: RawCoId, out: list[Output]) -> None:
         for delivery in self._state.room.waiting_for(co_id):
             if delivery.receipt is not None:
                 self.settle(delivery, out, is_waiting=True)
@@ -233,9 +249,8 @@ class Intake:
     def ask_for(self, co_id: RawCoId, sender: PeerView | None, out: list[Output]) -> None:
         """Whoever sent the dependant must have it; the mesh may, or get it yet."""
         self._state.await_absent(co_id)
-        if sender is not None and co_id not in sender.asked and not sender.is_gone:
-            sender.asked.add(co_id)
-            out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+        if sender is not None:
+            self._asking.ask(co_id, sender, out)
         self._state.find(co_id, out)
 
     def _commit(
@@ -369,12 +384,17 @@ class Intake:
 
     def refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
         self._state.refused += 1
-        if delivery.sender is not None:
-            delivery.sender.is_doubted = True
-            delivery.sender.note_refused(delivery.content.co_id)
-            out.append(Refused(delivery.sender.peer_id, delivery.content.co_id, reason))
+        sender, co_id = delivery.sender, delivery.content.co_id
+        if sender is not None:
+            is_damaged = reason == DAMAGED
+            if is_damaged:
+                _note_had(delivery)
+            self._asking.refused(co_id, sender, is_damaged=is_damaged)
+            sender.is_doubted = True
+            sender.note_refused(co_id)
+            out.append(Refused(sender.peer_id, co_id, reason))
             # Refused is answered, too: else the client never gets to its next batch.
-            tick_batches(delivery.sender, delivery.content.co_id, out)
+            tick_batches(sender, co_id, out)
         self.settle(delivery, out, reason)
 
     def settle(

@@ -21,6 +21,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, assert_never
 
+from node.cojson.asking import Asking
 from node.cojson.claims import Claims
 from node.cojson.crypto import RunningHash
 from node.cojson.deletion import only_deletions
@@ -50,7 +51,6 @@ from node.covalue.group_view import GroupView
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts, merge_counts
-from node.covalue.session_log import SessionLog
 from node.covalue.store import StoredValue
 
 
@@ -78,7 +78,8 @@ class SyncEngine:
         self._claims = Claims(self._state)
         self._offers = Offers(self._state, self._claims)
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
-        self._intake = Intake(self._state, self._rights)
+        self._asking = Asking(self._state)
+        self._intake = Intake(self._state, self._rights, self._asking)
         self._peers: dict[str, PeerView] = {}
 
     @property
@@ -139,7 +140,7 @@ class SyncEngine:
     def unsettled_bytes(self, peer_id: str) -> int:
         """What this client sent that is on its way to or from the disk: stop reading if much is."""
         peer = self._peers.get(peer_id)
-        return 0 if peer is None else peer.unsettled_bytes
+        return 0 if peer is None else peer.unsettled_bytes + peer.unanswered_bytes
 
     # Clients come and go.
 
@@ -155,13 +156,14 @@ class SyncEngine:
 
     def has_claims(self, peer_id: str) -> bool:
         """Whether this client may have more than is here: listen to it, a `while` at a time."""
-        peer = self._peers[peer_id]
-        return bool(peer.claims or peer.just_asked)
+        return self._peers[peer_id].is_to_be_asked
 
     def listened(self, peer_id: str, *, is_quiet: bool) -> list[Output]:
         """A while of some seconds has passed, in which a quiet client had nearly nothing to say."""
         out: list[Output] = []
-        self._claims.listened(self._peers[peer_id], is_quiet, out)
+        peer = self._peers[peer_id]
+        self._asking.listened(peer, is_quiet, out)
+        self._claims.listened(peer, is_quiet, out)
         self._state.values.trim()
         return out
 
@@ -251,19 +253,9 @@ class SyncEngine:
             return out
         if stored is None:
             entry.phase = Phase.ABSENT
-            for sender in self._state.room.senders(co_id):
-                self._intake.ask_for(co_id, sender, out)
-            self._intake.is_not_here(co_id, out)
+            self._intake.is_absent(co_id, out)
         else:
-            entry.phase = Phase.HELD
-            entry.header = stored.header
-            entry.dependencies = dict.fromkeys(sorted(stored.dependencies))
-            entry.durable = stored.known_state
-            entry.is_deleted = entry.is_tombstone = stored.is_deleted
-            entry.logs = {
-                session_id: SessionLog(item.count, item.signature, item.bytes_since_checkpoint)
-                for session_id, item in stored.sessions.items()
-            }
+            entry.hold(stored)
             self._state.values.resize(entry)
             self._state.arrived.append(co_id)
         self._state.resume(entry, out)
@@ -281,7 +273,7 @@ class SyncEngine:
         if entry is not None and entry.is_busy:
             entry.phase = Phase.DAMAGED
             entry.rehashing.clear()
-            self._intake.is_not_here(co_id, out)
+            self._intake.is_damaged(co_id, out)
             self._state.resume(entry, out)
             if entry.is_idle:
                 self._state.values.discard(co_id)
@@ -470,7 +462,7 @@ class SyncEngine:
         out: list[Output],
     ) -> None:
         view = self._state.subscribe(peer, co_id)
-        peer.asked.discard(co_id)
+        self._asking.told(co_id, peer)
         if is_correction:
             peer.replace(view, known)
         else:

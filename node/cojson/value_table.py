@@ -18,6 +18,7 @@ from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
+from node.covalue.store import StoredValue
 
 MEMORY_BYTES = 64 * 1024 * 1024
 """Budget for verified state; a BLAKE3 state alone takes 2 KB."""
@@ -74,6 +75,18 @@ class ValueEntry:
     """Commits that are out, oldest first."""
     round: int = 0
     """The round of the table in which it was last used."""
+
+    def hold(self, stored: StoredValue) -> None:
+        """The store has it, and this of it."""
+        self.phase = Phase.HELD
+        self.header = stored.header
+        self.dependencies = dict.fromkeys(sorted(stored.dependencies))
+        self.durable = stored.known_state
+        self.is_deleted = self.is_tombstone = stored.is_deleted
+        self.logs = {
+            session_id: SessionLog(item.count, item.signature, item.bytes_since_checkpoint)
+            for session_id, item in stored.sessions.items()
+        }
 
     @property
     def is_busy(self) -> bool:

@@ -131,6 +131,11 @@ class WaitingRoom:
         """Whether content set aside waits for this value."""
         return co_id in self._waiting or co_id in self._owed
 
+    def keeps_waiting(self, sender: PeerView, co_id: RawCoId) -> bool:
+        """Whether content of this sender waits for this value."""
+        places = self._places.get(sender)
+        return places is not None and (co_id in places.waiting or co_id in places.owed)
+
     def would_circle(self, co_id: RawCoId, dependency: RawCoId, sender: PeerView | None) -> bool:
         """Whether the sender's `dependency` waits, perhaps through others, for `co_id` itself."""
         step: RawCoId | None = dependency

@@ -20,6 +20,7 @@ from node.cojson.serve import (
     serve_client,
 )
 from node.covalue.bee_store import BeeStore
+from node.covalue.keys import header_key, short_key
 from node.covalue.known_state import NOTHING
 from tests.node.cojson.test_host import TREE, free, open_host
 from tests.support.authors import Author, edits, map_header
@@ -247,6 +248,34 @@ async def test_a_client_that_claims_more_and_falls_silent_is_asked_for_it(
         assert asked in await client.messages()
         await trio.sleep(10 * QUIET_SECONDS)
         assert asked not in await client.messages()
+
+
+async def test_what_could_not_be_stored_for_a_time_is_asked_of_a_silent_client(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found in review: its client had sent it once, and was not told that it was lost."""
+    log = DataLog()
+    async with open_host(log) as (host, _):
+        await host.receive_content("test", [free(2)])
+    sound = await Bee(log).get(header_key(FREE.id))
+    short = log.rows.pop(short_key(FREE.id))
+    await Bee(log).put(header_key(FREE.id), b"\xc1")
+    client = Client()
+    async with open_host(log) as (host, _), trio.open_nursery() as nursery:
+        nursery.start_soon(serve_client, host, client)
+        client.say(encode_message(free(3, after=2)))
+        await trio.sleep(3 * QUIET_SECONDS)
+        assert await client.messages() == []
+        assert sound is not None
+        await Bee(log).put(header_key(FREE.id), sound.value)
+        log.rows[short_key(FREE.id)] = short
+        await trio.sleep(8 * QUIET_SECONDS)
+        assert await client.messages() == [Load(FREE.id, free(2).known_state)]
+        client.say(encode_message(free(3, after=2)))
+        assert await client.messages() == [Known(FREE.id, free(3).known_state)]
+        await trio.sleep(20 * QUIET_SECONDS)
+        assert await client.messages() == []
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_while_is_over_though_its_parts_do_not_add_up(

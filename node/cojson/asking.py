@@ -1,0 +1,95 @@
+"""Asking a client for what its content waits for: whoever sent that must have it.
+
+Each value is asked for once, and again when the client has said that it does not have it and more
+content comes that needs it. What it sends may be refused, for reasons that pass (damage on our
+disk, a quota, a right that others give) or not: it is *put off*, and asked for again after some
+whiles of listening (see `Claims`), each time after twice as many. So what can come does in the
+end, and who always sends the same bad content is asked for it a few times, then hardly ever.
+
+What was lost because of damage on our disk is put off, too, though nothing waits for it: the client
+takes it for sent, and is not going to send it again by itself.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+
+from node.cojson.engine_state import EngineState
+from node.cojson.messages import Load
+from node.cojson.outputs import Output, Send
+from node.cojson.peer_view import PeerView, PutOff
+from node.cojson.value_table import Phase
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING
+
+MAX_PUT_OFF = 1024
+"""Values that are remembered for one client; of others it is told when it connects again."""
+
+MAX_ASKED_AGAIN = 64
+"""Of them at a time."""
+
+MAX_WHILES = 1024
+"""Between two questions: more than an hour."""
+
+
+class Asking:
+    """Told of what is needed, what is refused, and each while in which a client was listened to."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    def ask(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
+        """Ask for a value that is not here, unless that was done or is put off."""
+        if co_id not in sender.asked and co_id not in sender.put_off and not sender.is_gone:
+            sender.asked.add(co_id)
+            out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+
+    def told(self, co_id: RawCoId, peer: PeerView) -> None:
+        """It has said what it holds of this, perhaps nothing."""
+        peer.asked.discard(co_id)
+        peer.put_off.pop(co_id, None)
+
+    def refused(self, co_id: RawCoId, peer: PeerView, *, is_damaged: bool) -> None:
+        """What it sent of this was refused, or lost since what is stored of it `is_damaged`."""
+        if co_id in peer.asked or is_damaged:
+            peer.asked.discard(co_id)
+            self.put_off(co_id, peer, is_lost=is_damaged)
+
+    def put_off(self, co_id: RawCoId, peer: PeerView, *, is_lost: bool = False) -> None:
+        """Ask for this later; if it `is_lost`, whether anything waits for it or not."""
+        put_off = peer.put_off.get(co_id)
+        if put_off is None and len(peer.put_off) < MAX_PUT_OFF:
+            put_off = peer.put_off[co_id] = PutOff()
+        if put_off is not None:
+            put_off.due = peer.whiles + put_off.patience
+            put_off.is_lost |= is_lost
+
+    def listened(self, peer: PeerView, is_quiet: bool, out: list[Output]) -> None:
+        """A while is over. Ask a quiet client for what was put off until now."""
+        if not is_quiet or peer.is_waited_for:
+            return
+        due = (
+            co_id
+            for co_id, put_off in peer.put_off.items()
+            if put_off.due <= peer.whiles and co_id not in peer.asked
+        )
+        for co_id in list(islice(due, MAX_ASKED_AGAIN)):
+            put_off = peer.put_off[co_id]
+            put_off.patience = min(2 * put_off.patience, MAX_WHILES)
+            put_off.due = peer.whiles + put_off.patience
+            self._state.when_read(co_id, partial(self._ask_again, peer, co_id), out)
+
+    def _ask_again(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
+        entry = self._state.values.peek(co_id)
+        put_off = peer.put_off.get(co_id)
+        if entry is None or put_off is None or peer.is_gone or entry.phase is Phase.DAMAGED:
+            return
+        view = peer.values.get(co_id)
+        is_missing = entry.phase is Phase.ABSENT and self._state.room.keeps_waiting(peer, co_id)
+        is_lost = put_off.is_lost and view is not None and not entry.durable.covers(view.real)
+        if is_missing or (is_lost and not entry.is_deleted):
+            peer.asked.add(co_id)
+            out.append(Send(peer.peer_id, Load(co_id, entry.durable)))
+        else:
+            del peer.put_off[co_id]
