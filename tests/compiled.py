@@ -27,6 +27,8 @@ TESTS = [
     "hypercore/test_flat_tree.py",
     "hypercore/test_log.py",
     "hypercore/test_long_append.py",
+    "node/cojson/test_asking.py",
+    "node/cojson/test_asking_ahead.py",
     "node/cojson/test_claims.py",
     "node/cojson/test_crypto.py",
     "node/cojson/test_cut_streams.py",

@@ -31,14 +31,15 @@ class Admission:
         """What is left of a delivery by its claims, and why nothing is if that is so."""
         if self._access is None:
             return delivery, None
-        content = delivery.content
+        content, sender = delivery.content, delivery.sender
+        is_asked = sender is not None and content.co_id in sender.asked
         ruling = self._access.screen(
             _origin(delivery),
             content.co_id,
             entry.header or content.header,
             content.new,
             is_new=entry.header is None,
-            is_awaited=self._room.is_awaited(content.co_id),
+            is_awaited=is_asked or self._room.is_awaited(content.co_id),
         )
         if ruling.value is None and ruling.sessions:
             _report(delivery, ruling, out)

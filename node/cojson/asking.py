@@ -1,10 +1,11 @@
 """Asking a client for what its content waits for: whoever sent that must have it.
 
-Each value is asked for once, and again when the client has said that it does not have it and more
-content comes that needs it. What it sends may be refused, for reasons that pass (damage on our
-disk, a quota, a right that others give) or not: it is *put off*, and asked for again after some
-whiles of listening (see `Claims`), each time after twice as many. So what can come does in the
-end, and who always sends the same bad content is asked for it a few times, then hardly ever.
+All that content waits for is asked for when it is set aside: each in its turn would be a round
+trip. Each value is asked for once, and again when the client has said that it does not have it
+and more content comes that needs it. What it sends may be refused, for reasons that pass (damage
+on our disk, a quota, a right that others give) or not: it is *put off*, and asked for again after
+some whiles of listening (see `Claims`), each time after twice as many. So what can come does in
+the end, and who always sends the same bad content is asked for it a few times, then hardly ever.
 
 What was lost because of damage on our disk is put off, too, though nothing waits for it: the client
 takes it for sent, and is not going to send it again by itself.
@@ -12,6 +13,7 @@ takes it for sent, and is not going to send it again by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
@@ -20,8 +22,13 @@ from node.cojson.messages import Load
 from node.cojson.outputs import Output, Send
 from node.cojson.peer_view import PeerView, PutOff
 from node.cojson.value_table import Phase
+from node.cojson.waiting_room import Delivery
+from node.covalue.dependencies import session_dependencies
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING
+
+MAX_ASKED_AHEAD = 1024
+"""Values that one client is asked for at a time before anything waits for them."""
 
 MAX_PUT_OFF = 1024
 """Values that are remembered for one client; of others it is told when it connects again."""
@@ -41,8 +48,35 @@ class Asking:
 
     def ask(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
         """Ask for a value that is not here, unless that was done or is put off."""
-        if co_id not in sender.asked and co_id not in sender.put_off and not sender.is_gone:
+        if not sender.was_asked(co_id) and not sender.is_gone:
             sender.asked.add(co_id)
+            out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+
+    def ask_ahead(self, delivery: Delivery, sender: PeerView, out: list[Output]) -> None:
+        """Ask for all that is not here of what this will wait for next, too."""
+        needed: Iterable[RawCoId] | None = delivery.needed
+        if needed is None:  # a further piece, of which nothing but the accounts can be told
+            needed = session_dependencies(delivery.content.new)
+        for co_id in islice(needed, MAX_ASKED_AHEAD):
+            if len(sender.asked) >= MAX_ASKED_AHEAD:
+                return
+            if not self._has_come(co_id, delivery, sender):
+                sender.asked.add(co_id)
+                self._state.when_read(co_id, partial(self._ask_if_absent, co_id, sender), out)
+
+    def _has_come(self, co_id: RawCoId, delivery: Delivery, sender: PeerView) -> bool:
+        """Whether it is here, or was sent, or asked for."""
+        if co_id in delivery.cleared or sender.was_asked(co_id):
+            return True
+        entry = self._state.values.peek(co_id)
+        is_here = entry is not None and entry.phase is Phase.HELD
+        return is_here or self._state.room.awaited_by(co_id, sender) is not None
+
+    def _ask_if_absent(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
+        entry = self._state.values.peek(co_id)
+        if entry is None or entry.phase is not Phase.ABSENT:
+            sender.asked.discard(co_id)
+        elif co_id in sender.asked and not sender.is_gone:
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
 
     def told(self, co_id: RawCoId, peer: PeerView) -> None:

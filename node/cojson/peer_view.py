@@ -133,7 +133,10 @@ class PeerView:
         self.origin = origin
         self.values: dict[RawCoId, ValueView] = {}
         self.asked: set[RawCoId] = set()
-        """Dependencies that the client was asked for and has not answered."""
+        """Dependencies that the client was asked for and has not answered.
+
+        Also those that it will be asked for when the store has told that they are not here.
+        """
         self.put_off: dict[RawCoId, PutOff] = {}
         """Values of which what it sent was refused, or cannot be looked for; see `Asking`."""
         self.claims: dict[RawCoId, int] = {}
@@ -179,6 +182,10 @@ class PeerView:
             or self.aside_bytes
             or self.owed
         )
+
+    def was_asked(self, co_id: RawCoId) -> bool:
+        """Whether it was asked for this value, or will be later."""
+        return co_id in self.asked or co_id in self.put_off
 
     def note_refused(self, co_id: RawCoId) -> None:
         """Content of this value was refused: it is not to send that again."""

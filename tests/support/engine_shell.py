@@ -139,6 +139,7 @@ class EngineShell:
         self.loads = 0
         self.rehashes = 0
         self.holds_reads = False
+        self._is_answering = False
 
     def client(self, name: str, origin: Origin = UNKNOWN_ORIGIN) -> str:
         self.engine.add_peer(name, origin)
@@ -168,8 +169,10 @@ class EngineShell:
 
     def answer_reads(self) -> None:
         """Answer what was asked of the store, also what that leads to."""
+        self._is_answering = True
         while self.reads:
             self.answer_read()
+        self._is_answering = False
 
     def answer_read(self) -> None:
         """Answer what was asked first; with `holds_reads`, what that leads to has to wait."""
@@ -207,7 +210,7 @@ class EngineShell:
                     self.changes.append(output)
                 case _:
                     assert_never(output)
-        if not self.holds_reads:
+        if not self.holds_reads and not self._is_answering:
             self.answer_reads()
 
     def _address_client(self, output: Send | Serve | Refused | EndPeer) -> None:

@@ -214,6 +214,28 @@ def test_an_unwelcome_header_is_not_taken_for_unwelcome_content() -> None:
     assert not [item for item in shell.take("a") if isinstance(item, Load)]
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("policy", ["deny", "allow"])
+def test_unwelcome_members_come_in_any_order_if_they_were_asked_for(
+    policy: str, is_reversed: bool
+) -> None:
+    """Content waits for one at a time, and its sender is asked for all."""
+    members = [CAROL, BOB, ANN]
+    named = [
+        Transaction(n, f'[{{"op":"set","key":"{member.account_id}","value":"reader"}}]')
+        for n, member in enumerate(members)
+    ]
+    group = group_header(ANN.agent_id)
+    shell = EngineShell(access=Gate(POLICIES[policy]))
+    shell.client("a")
+    shell.say("a", ANN.content(group, named, as_agent=True))
+    assert shell.take("a") == [Load(member.account_id, NOTHING) for member in members]
+    shell.say("a", *(member.account() for member in (members[::-1] if is_reversed else members)))
+    shell.commit()
+    assert shell.disk.headers.keys() == {group.id, *(member.account_id for member in members)}
+    assert shell.disk.logs[BOB.account_id] == {}
+
+
 def test_a_large_header_is_not_taken_for_being_awaited() -> None:
     fields = {**BOB.account_header.fields, "uniqueness": "x" * 2000}
     header = parse_header(fields)
