@@ -1,4 +1,4 @@
-"""Asking a client for what its content waits for: whoever sent that must have it.
+"""Asking for what content waits for: the client that sent it, or the mesh where a member did.
 
 All that content waits for is asked for when it is set aside: each in its turn would be a round
 trip. Each value is asked for once, and again when the client has said that it does not have it
@@ -28,7 +28,10 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING
 
 MAX_ASKED_AHEAD = 1024
-"""Values that one client is asked for at a time before anything waits for them."""
+"""Values that one client is asked for at a time before anything waits for them.
+
+Also those that are looked for in the mesh for one content.
+"""
 
 MAX_PUT_OFF = 1024
 """Values that are remembered for one client; of others it is told when it connects again."""
@@ -52,25 +55,44 @@ class Asking:
             sender.asked.add(co_id)
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
 
-    def ask_ahead(self, delivery: Delivery, sender: PeerView, out: list[Output]) -> None:
-        """Ask for all that is not here of what this will wait for next, too."""
-        needed: Iterable[RawCoId] | None = delivery.needed
+    def ask_ahead(self, delivery: Delivery, out: list[Output]) -> None:
+        """Ask for all that is not here of what this will wait for next, too: once for each.
+
+        What a client sent it must have, what members have is looked for among all of them.
+        """
+        if delivery.sender is None and not self._state.has_mesh:
+            return
+        needed = delivery.needed
         if needed is None:  # a further piece, of which nothing but the accounts can be told
-            needed = session_dependencies(delivery.content.new)
+            self._ask_some(session_dependencies(delivery.content.new), delivery, out)
+        elif len(needed) <= delivery.next_ahead:
+            left = len(needed) - self._ask_some(needed, delivery, out)
+            delivery.next_ahead = left or -1
+
+    def _ask_some(self, needed: Iterable[RawCoId], delivery: Delivery, out: list[Output]) -> int:
+        """Ask for the first of these, as far as there is room; returns how many were seen to."""
+        sender = delivery.sender
+        seen = 0
         for co_id in islice(needed, MAX_ASKED_AHEAD):
-            if len(sender.asked) >= MAX_ASKED_AHEAD:
-                return
-            if not self._has_come(co_id, delivery, sender):
+            if sender is not None and len(sender.asked) >= MAX_ASKED_AHEAD:
+                break
+            seen += 1
+            if self._has_come(co_id, delivery):
+                continue
+            if sender is None:
+                self._state.when_read(co_id, partial(self._find_if_absent, co_id), out)
+            elif not sender.was_asked(co_id):
                 sender.asked.add(co_id)
                 self._state.when_read(co_id, partial(self._ask_if_absent, co_id, sender), out)
+        return seen
 
-    def _has_come(self, co_id: RawCoId, delivery: Delivery, sender: PeerView) -> bool:
-        """Whether it is here, or was sent, or asked for."""
-        if co_id in delivery.cleared or sender.was_asked(co_id):
+    def _has_come(self, co_id: RawCoId, delivery: Delivery) -> bool:
+        """Whether it is here, or waits for something itself."""
+        if co_id in delivery.cleared:
             return True
         entry = self._state.values.peek(co_id)
         is_here = entry is not None and entry.phase is Phase.HELD
-        return is_here or self._state.room.awaited_by(co_id, sender) is not None
+        return is_here or self._state.room.awaited_by(co_id, delivery.sender) is not None
 
     def _ask_if_absent(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
         entry = self._state.values.peek(co_id)
@@ -78,6 +100,11 @@ class Asking:
             sender.asked.discard(co_id)
         elif co_id in sender.asked and not sender.is_gone:
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
+
+    def _find_if_absent(self, co_id: RawCoId, out: list[Output]) -> None:
+        entry = self._state.values.peek(co_id)
+        if entry is not None and entry.phase is Phase.ABSENT:
+            self._state.find(co_id, out)
 
     def told(self, co_id: RawCoId, peer: PeerView) -> None:
         """It has said what it holds of this, perhaps nothing."""

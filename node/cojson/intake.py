@@ -220,17 +220,16 @@ class Intake:
         _note_had(delivery)
         is_kept = self._state.room.add(delivery, dependency)
         phase = self._state.use(dependency, out).phase
+        if is_kept:
+            self._asking.ask_ahead(delivery, out)
         if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
             return  # it may be on our disk: who waits for the receipt waits for that
         self.settle(delivery, out, is_waiting=True)
         sender = delivery.sender
-        is_first = sender is not None and not sender.was_asked(dependency)
         if phase is Phase.ABSENT:
             self.ask_for(dependency, sender, out)
         elif phase is Phase.DAMAGED and sender is not None:
             self._asking.put_off(dependency, sender)
-        if is_kept and sender is not None and (is_first or delivery.needed is None):
-            self._asking.ask_ahead(delivery, sender, out)
 
     def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
         """The store does not have this value: who sent what waits for it is asked."""

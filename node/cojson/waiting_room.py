@@ -50,6 +50,8 @@ class Delivery:
 
     A group of many members is judged again with each that arrives: it is not read again.
     """
+    next_ahead: int = 1 << 30
+    """When so many of these are left, or less, the first of them are asked for all at once."""
     foreseen: Mapping[CoSessionId, Extension] | None = None
     """What `foresight.py` made of it when it came; until it is judged, or set aside."""
     partly: str | None = None

@@ -1,4 +1,4 @@
-"""What content waits for is asked of its sender all at once: each in its turn is a round trip."""
+"""What content waits for is asked for all at once: each in its turn is a round trip."""
 
 from __future__ import annotations
 
@@ -121,3 +121,57 @@ def test_what_is_asked_for_at_once_is_bounded() -> None:
     assert rounds <= 3
     shell.commit()
     assert GROUP.id in shell.disk.headers
+
+
+@pytest.mark.parametrize("is_read_late", [False, True])
+def test_what_a_member_does_not_have_is_looked_for_all_at_once(is_read_late: bool) -> None:
+    """Of twenty authors, each was looked for when the one before had been found."""
+    authors = [Author(str(number)) for number in range(20)]
+    has = by_id([GROUP_CONTENT, *(author.account() for author in authors)])
+    shell = EngineShell(has_mesh=True)
+    shell.holds_reads = is_read_late
+    shell.bring(map_of(authors))
+    shell.holds_reads = False
+    shell.answer_reads()
+    assert sorted(shell.finds) == sorted(has)
+    assert [item.is_waiting for item in shell.settled] == [True]
+    for number, content in enumerate(has.values(), 2):
+        shell.bring(content, number)
+    shell.carry_out(shell.engine.searched(has))
+    assert len(shell.finds) == len(has)
+    shell.commit()
+    assert len(shell.disk.rows[MAP.id]) == len(authors)
+
+
+def test_what_is_nowhere_is_looked_for_again_only_when_it_is_needed() -> None:
+    shell = EngineShell(has_mesh=True)
+    shell.bring(map_of([ANN, BOB]))
+    assert shell.finds == [GROUP.id, ANN.account_id, BOB.account_id]
+    shell.bring(ANN.account(), 2)
+    shell.carry_out(shell.engine.searched([GROUP.id, ANN.account_id, BOB.account_id]))
+    assert len(shell.finds) == 3
+    shell.bring(GROUP_CONTENT, 3)
+    assert shell.finds[3:] == [BOB.account_id]
+
+
+def test_what_is_looked_for_at_once_is_bounded() -> None:
+    members = [Author(str(number)) for number in range(2 * MAX_ASKED_AHEAD)]
+    has = by_id([member.account() for member in members])
+    shell = EngineShell(has_mesh=True)
+    shell.bring(group_of(members))
+    for start in (0, MAX_ASKED_AHEAD):
+        asked = shell.finds[start:]
+        assert len(asked) == MAX_ASKED_AHEAD
+        for co_id in asked:
+            shell.bring(has[co_id], 2)
+        shell.carry_out(shell.engine.searched(asked))
+    assert len(shell.finds) == len(members)
+    shell.commit()
+    assert GROUP.id in shell.disk.headers
+
+
+def test_nothing_is_looked_for_where_there_is_no_mesh() -> None:
+    shell = EngineShell()
+    shell.bring(map_of([ANN, BOB]))
+    assert shell.finds == []
+    assert shell.loads == 2, "the map, and what it waits for first"
