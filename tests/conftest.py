@@ -1,7 +1,8 @@
-"""Whether the JavaScript originals can be run, and where they are."""
+"""Whether the JavaScript originals can be run, and what holds for all tests."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -30,3 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("interop"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector never look again at what all tests and their modules are.
+
+    Every store that closes collects all garbage, thousands of times: among the 300,000 objects
+    of seven thousand tests, each time would take 0.15 s.
+    """
+    gc.collect()
+    gc.freeze()
