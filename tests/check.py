@@ -21,15 +21,16 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -64,6 +65,50 @@ def end_if_failed(title: str, code: int) -> None:
 
 def run(title: str, command: list[str | Path], cwd: Path = ROOT) -> None:
     end_if_failed(title, attempt(title, command, cwd))
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started, unless it has ended; it leads a session of its own."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+class Beside:
+    """Steps that run while others do. A check that fails meanwhile waits for none of them."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def start(self, title: str, command: list[str | Path], cwd: Path = ROOT) -> Callable[[], None]:
+        """What this returns waits for the step; of one that succeeds the last line is shown."""
+        print(f"\n== {title}, beside what follows", flush=True)
+        started = time.monotonic()
+        said = self._held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the block closes it
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._held.callback(end_process, process)
+
+        def finish() -> None:
+            code = process.wait()
+            said.seek(0)
+            lines = said.read().decode(errors="replace").splitlines()
+            print("", *(lines if code else lines[-1:]), sep="\n")
+            print(f"-- {title}: done after {time.monotonic() - started:.1f} s", flush=True)
+            end_if_failed(title, code)
+
+        return finish
 
 
 def run_tests(pytest: list[str | Path], options: list[str]) -> list[str]:
@@ -106,12 +151,9 @@ def fingerprint(*files: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def install_once(stamp: Path, value: str, title: str, command: list[str | Path], cwd: Path) -> None:
-    """Skip an install whose inputs did not change since it last succeeded."""
-    if stamp.is_file() and stamp.read_text() == value:
-        return
-    run(title, command, cwd)
-    stamp.write_text(value)
+def is_installed(stamp: Path, value: str) -> bool:
+    """Whether the inputs of an install are those with which it last succeeded."""
+    return stamp.is_file() and stamp.read_text() == value
 
 
 def prepare_python() -> Path:
@@ -119,21 +161,30 @@ def prepare_python() -> Path:
     if not python.is_file():
         print(f"== making {VENV.name}", flush=True)
         venv.create(VENV, with_pip=True)
+    stamp = VENV / ".beemesh-installed"
     value = fingerprint(ROOT / "pyproject.toml") + sys.version
-    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "-e", ".[test]"]
-    install_once(VENV / ".beemesh-installed", value, "install the project", command, ROOT)
+    if not is_installed(stamp, value):
+        run("install the project", [python, "-m", "pip", "install", "--quiet", "-e", ".[test]"])
+        stamp.write_text(value)
     return python
 
 
-def prepare_javascript() -> None:
+def begin_javascript(beside: Beside) -> Callable[[], None]:
+    """Install the originals, if that is to be done; what this returns waits for it."""
     npm = shutil.which("npm")
     if npm is None:
         sys.exit("the JavaScript originals need node and npm; or leave them out with --fast")
-    manifest = INTEROP / "package.json"
     stamp = INTEROP / "node_modules" / ".beemesh-installed"
-    command: list[str | Path] = [npm, "install"]
-    title = "install the JavaScript originals"
-    install_once(stamp, fingerprint(manifest), title, command, INTEROP)
+    value = fingerprint(INTEROP / "package.json")
+    if is_installed(stamp, value):
+        return lambda: None
+    wait = beside.start("install the JavaScript originals", [npm, "install"], INTEROP)
+
+    def finish() -> None:
+        wait()
+        stamp.write_text(value)
+
+    return finish
 
 
 def prepare_browser() -> None:
@@ -156,21 +207,30 @@ def main() -> None:
     # Hundreds of processes run ours: without the cache each compiles 500 modules for 0.7 s.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     selection = ["-m", "not interop and not slow"] if options.fast else []
-    with ThreadPoolExecutor(1) as beside:  # npm mostly waits for the network
-        javascript = None if options.fast else beside.submit(prepare_javascript)
+    selection += options.pytest_options
+    with Beside() as beside:
+        # npm first, which mostly waits for the network.
+        javascript = None if options.fast else begin_javascript(beside)
         python = prepare_python()
         tools = python.parent
+        pytest: list[str | Path] = [python, "-m", "pytest", "-q"]
+        # A test file that cannot be imported is told of now. What pytest makes of the others is
+        # kept: each worker that had to make it would take 9 s of a processor.
+        collected = beside.start("collect tests", [*pytest, "--collect-only", *selection])
+        compiling: list[str | Path] = [python, "-m", "tests.compiled"]
+        compiled = None if options.fast else beside.start("compiled modules", compiling)
         run("format", [tools / "ruff", "format", "--check", "."])
         run("lint", [tools / "ruff", "check", "."])
-        run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
         run("imports", [tools / "lint-imports"])
-        if javascript is not None:
-            run("compiled modules", [python, "-m", "tests.compiled"])
-            javascript.result()
+        run("types", [tools / "mypy", *PACKAGES, "tests", "examples"])
+        collected()
+        if javascript is not None and compiled is not None:
+            compiled()
+            javascript()
             prepare_browser()
             os.environ.setdefault("BEEMESH_REQUIRE_JS", "1")
     with temporary_directory():
-        unsteady = run_tests([python, "-m", "pytest", "-q"], [*selection, *options.pytest_options])
+        unsteady = run_tests(pytest, selection)
     for name in unsteady:
         print(f"\nunsteady, passed only alone: {name}")
     print("\nall checks passed")
