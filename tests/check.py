@@ -113,7 +113,7 @@ class Beside:
 
 def run_tests(pytest: list[str | Path], options: list[str]) -> list[str]:
     """Three tests at a time; the names of those that failed then and passed alone."""
-    # In the order of their names: those with the fewest tests take longest, and would end alone.
+    # In the order of `conftest`: files with the fewest tests take longest, and would end alone.
     workers = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--cache-clear"]
     code = attempt("tests", [*pytest, *workers, *options])
     if code != TESTS_FAILED:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 INTEROP = Path(__file__).parent / "interop"
+TAKE_LONG = frozenset({"test_simulation.py", "test_examples.py"})
+"""Files that by their names would be among the last, and end when other workers have no more."""
 
 # A shared two-core machine: wall-clock limits per example would only measure the neighbors.
 settings.register_profile(
@@ -24,7 +26,11 @@ def _javascript_is_here() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip interop tests without node_modules, unless BEEMESH_REQUIRE_JS says they matter."""
+    """Skip interop tests without node_modules, unless BEEMESH_REQUIRE_JS says they matter.
+
+    Beside the simulation, which takes both cores, run those of bees: they wait for nothing.
+    """
+    items.sort(key=lambda item: item.path.name not in TAKE_LONG)
     if _javascript_is_here() or os.environ.get("BEEMESH_REQUIRE_JS") == "1":
         return
     reason = "needs node and `npm install` in tests/interop (python3 -m tests.check does it)"
