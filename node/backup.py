@@ -2,7 +2,7 @@
 
 Consistent, and made while the node serves. With `hybrid` the file comes after the cores: what the
 bee lacks of it, the next start brings over. Left out is what a node makes anew: `admin.json`, the
-usage of accounts, what it learned of the DHT.
+usage of accounts, what it learned of the DHT, which downloads its last stop has cut.
 """
 
 from __future__ import annotations

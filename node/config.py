@@ -147,6 +147,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.data / "usage.json"
 
     @property
+    def cut_streams_path(self) -> Path:
+        return self.data / "cut_streams.json"
+
+    @property
     def sqlite_path(self) -> Path:
         """Where coValues are, with --store sqlite and hybrid."""
         return self.sqlite or self.data / "covalues.sqlite"

@@ -28,6 +28,7 @@ from hypercore.storage import Durability
 from node.access.opening import open_access
 from node.block_cache import open_block_cache
 from node.client import AdminAccess, choose_token
+from node.cojson.cut_streams_file import keep_cut_streams
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.room import Room, run_with_room
@@ -92,6 +93,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         open_sync_host(
             storing.values, _host_options(config), access=access.gate, room=room
         ) as host,
+        keep_cut_streams(config.cut_streams_path, host.cut_streams),
         _open_mesh(config, self, host, storing, store) as mesh,
     ):
         node = Node(config, self.identity, store, storing, host, mesh, access)

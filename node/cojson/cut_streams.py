@@ -12,6 +12,7 @@ Source: cojson 0.20.19 coValueCore.ts knownStateWithStreaming, PeerState.ts send
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
@@ -27,6 +28,11 @@ class CutStreams:
         self._announced: OrderedDict[RawCoId, SessionCounts] = OrderedDict()
         self._counters = 0
         self._max_counters = max_counters
+
+    @property
+    def announced(self) -> Mapping[RawCoId, SessionCounts]:
+        """Where each would have ended, the one that was cut last at the end."""
+        return self._announced
 
     def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client that was told of so much has gone, and had not said that it has it."""

@@ -23,6 +23,7 @@ from node.cojson.client_link import CONTENT_COST, TURN, ClientLink, ContentSourc
 from node.cojson.client_table import ClientTable
 from node.cojson.committer import Committer
 from node.cojson.copies import CopyGate, CopyLedger
+from node.cojson.cut_streams import CutStreams
 from node.cojson.eraser import Eraser
 from node.cojson.foresight import Extensions
 from node.cojson.fork_watch import ForkWatch
@@ -130,6 +131,11 @@ class SyncHost:
     def copies(self) -> CopyGate:
         """Who else holds what clients wait for, and what they are not told before that."""
         return self._clients.copies
+
+    @property
+    def cut_streams(self) -> CutStreams:
+        """What clients were promised that went before they had it."""
+        return self._engine.cut_streams
 
     @property
     def mesh(self) -> MeshReader | None:

@@ -24,6 +24,7 @@ from typing import NamedTuple, assert_never
 from node.cojson.asking import Asking
 from node.cojson.claims import Claims
 from node.cojson.crypto import RunningHash
+from node.cojson.cut_streams import CutStreams
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.foresight import Extensions, Foresight
@@ -95,6 +96,11 @@ class SyncEngine:
     def refused(self) -> int:
         """Messages of which nothing verified."""
         return self._state.refused
+
+    @property
+    def cut_streams(self) -> CutStreams:
+        """What clients were promised that went before they had it."""
+        return self._state.cut_streams
 
     @property
     def interest_version(self) -> int:

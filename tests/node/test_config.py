@@ -155,6 +155,7 @@ def test_access(tmp_path: Path) -> None:
     assert config.rate_loopback
     assert config.enforce_permissions
     assert config.usage_path == tmp_path / "usage.json"
+    assert config.cut_streams_path == tmp_path / "cut_streams.json"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,11 @@ import trio.testing
 
 from hypercore.errors import StoreLocked
 from node.client import AdminClient
-from node.cojson.messages import decode_line
+from node.cojson.messages import Load as LoadValue
+from node.cojson.messages import decode_line, encode_message
 from node.config import Config, load_config
 from node.covalue.content import Content, SessionContent
+from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_fork import SessionFork
 from node.daemon import open_node
 from node.errors import ConfigError
@@ -101,6 +103,36 @@ async def test_a_store_that_is_gone_is_missed(tmp_path: Path) -> None:
     (tmp_path / "corestore").mkdir()
     async with open_node(config(tmp_path)) as node:
         assert node.id == key
+
+
+async def test_a_stop_in_the_middle_of_a_download_is_remembered(tmp_path: Path) -> None:
+    """Its client claims all of it afterwards, and waited for the rest for ever."""
+    ann, header = Author("ann"), map_header("large")
+    parts = edits(10, size=60_000)
+    pieces = [
+        ann.content(header, parts[: n + 1], after=n, as_agent=True, with_header=n == 0)
+        for n in range(len(parts))
+    ]
+    session_id = ann.session_id(as_agent=True)
+
+    async def load(node: Node, known: KnownState, clients: AsyncExitStack) -> Content:
+        """What a client gets first that knows so much, and stays."""
+        port = int(node.addresses.ws.rpartition(":")[2])
+        client = await clients.enter_async_context(open_websocket(port))
+        await client.send(encode_message(LoadValue(header.id, known)))
+        while header.id not in (text := await client.receive() or header.id):
+            pass
+        content = decode_line(text.partition("\n")[0])
+        assert isinstance(content, Content)
+        return content
+
+    async with AsyncExitStack() as clients:
+        async with open_node(config(tmp_path)) as node:
+            await node.host.receive_content("test", pieces)
+            assert (await load(node, NOTHING, clients)).new[session_id].after == 0
+        async with open_node(config(tmp_path)) as node:
+            all_of_it = KnownState(True, {session_id: len(parts)})
+            assert (await load(node, all_of_it, clients)).new[session_id].after == len(parts) - 1
 
 
 async def test_one_node_per_directory(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trio
 import trio.testing
 
 from bee.bee import Bee
 from node.cojson.client_link import ClientLink
 from node.cojson.cut_streams import CutStreams
+from node.cojson.cut_streams_file import keep_cut_streams
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
 from node.covalue.bee_store import BeeStore
@@ -28,9 +31,9 @@ ALL = KnownState(True, {SESSION: COUNT})
 
 
 @asynccontextmanager
-async def open_large_value() -> AsyncIterator[SyncHost]:
+async def open_large_value(log: DataLog | None = None) -> AsyncIterator[SyncHost]:
     """A host that holds a value of several pieces."""
-    log = DataLog()
+    log = log or DataLog()
     async with open_sync_host(BeeStore(Bee(log), log)) as host:
         transactions = edits(COUNT, size=60_000)
         contents = [
@@ -123,3 +126,64 @@ def test_what_is_remembered_is_bounded() -> None:
     streams.note(ids[0], dict.fromkeys(map(ANN.session_id, "abcd"), 1))
     assert streams.doubt(ids[2], ALL) == ALL
     assert streams.doubt(ids[2], NOTHING) == NOTHING
+
+
+async def test_who_was_cut_by_a_stop_gets_the_rest_after_it(tmp_path: Path) -> None:
+    path, log = tmp_path / "data" / "cut_streams.json", DataLog()
+    async with open_large_value(log) as host, keep_cut_streams(path, host.cut_streams):
+        await begin_to_load(host)
+    for _ in range(2):  # also who comes back after another stop
+        store = BeeStore(Bee(log), log)
+        async with open_sync_host(store) as host, keep_cut_streams(path, host.cut_streams):
+            with host.client("a") as a:
+                await a.receive([Load(FREE.id, ALL)])
+                assert runs(await rest(a)) == [(COUNT - 1, COUNT)]
+
+
+async def test_what_is_kept_is_written_though_the_node_is_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "cut_streams.json"
+    with trio.CancelScope() as scope:
+        streams = CutStreams()
+        async with keep_cut_streams(path, streams):
+            streams.note(FREE.id, {SESSION: COUNT})
+            scope.cancel()
+            await trio.sleep_forever()
+    again = CutStreams()
+    async with keep_cut_streams(path, again):
+        assert again.announced == {FREE.id: {SESSION: COUNT}}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"version":2,"values":{}}',
+        '{"version":1,"values":[]}',
+        '{"version":1,"values":{"co_z":[]}}',
+        '{"version":1,"values":{"co_z":{"s":-1}}}',
+        '{"version":1,"values":{"co_z":{"s":true}}}',
+        '{"version":1,"values":{"co_z":{"s":1.5}}}',
+        "\udcff",
+    ],
+)
+async def test_what_cannot_be_read_is_not_remembered(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cut_streams.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    left = tmp_path / ".cut_streams.json.0123"
+    left.touch()
+    streams = CutStreams()
+    async with keep_cut_streams(path, streams):
+        assert streams.announced == {}
+    assert not left.exists()
+    assert not path.exists(), "there was nothing to keep"
+
+
+async def test_a_node_stops_though_nothing_can_be_kept(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    streams = CutStreams()
+    async with keep_cut_streams(in_the_way / "cut_streams.json", streams):
+        streams.note(FREE.id, {SESSION: COUNT})

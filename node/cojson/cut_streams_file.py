@@ -1,0 +1,94 @@
+"""[disk] The streams that clients had not got all of when a node stopped: `cut_streams.json`.
+
+A node that is stopped cuts all of them, and most clients come back to it. The file is written at
+each orderly stop, with what was remembered of earlier ones. After a crash it is that of the stop
+before: who was cut by the crash itself, and claims all that it was promised, is believed. There is
+none where no stream was ever cut.
+
+File format: {"version": 1, "values": {"co_z...": {"<session>": count, ...}, ...}}, oldest first; at
+most MAX_COUNTERS counters, about 5 MB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from hypercore.encoding import DecodeError
+from node.cojson.cut_streams import CutStreams
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import SessionCounts
+from node.identity import write_private
+
+_VERSION = 1
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def keep_cut_streams(path: Path, streams: CutStreams) -> AsyncIterator[None]:
+    """Remember what was cut by earlier stops, and what is until the block ends.
+
+    What cannot be read, or written, is not remembered, and that is all.
+
+    Cancel: the file is written, as at the end of the block.
+    """
+    try:
+        cut = await trio.to_thread.run_sync(_read, path)
+    except FileNotFoundError:
+        cut = {}
+    except (OSError, DecodeError, UnicodeDecodeError) as error:
+        _log.warning("cut streams unreadable", path=str(path), error=str(error))
+        cut = {}
+    for co_id, announced in cut.items():
+        streams.note(co_id, announced)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await _save(path, streams)
+
+
+async def _save(path: Path, streams: CutStreams) -> None:
+    values = {co_id: dict(announced) for co_id, announced in streams.announced.items()}
+    try:
+        await trio.to_thread.run_sync(_write, path, values)
+    except OSError as error:
+        _log.warning("cut streams not saved", path=str(path), error=str(error))
+
+
+def _write(path: Path, values: Mapping[RawCoId, SessionCounts]) -> None:
+    """Replace the file, all or nothing. Raises: OSError."""
+    if values:
+        text = json.dumps({"version": _VERSION, "values": values}, separators=(",", ":"))
+        write_private(path, text.encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Mapping[RawCoId, SessionCounts]:
+    """Raises: OSError, UnicodeDecodeError, DecodeError."""
+    for scratch in path.parent.glob(f".{path.name}.*"):
+        scratch.unlink(missing_ok=True)  # of a save that a crash cut short
+    try:
+        match json.loads(path.read_text("utf-8")):
+            case {"version": int(version), "values": dict(values)} if version == _VERSION:
+                return {RawCoId(co_id): _counts(counts) for co_id, counts in values.items()}
+    except (ValueError, RecursionError):
+        pass
+    raise DecodeError("no cut streams", 0)
+
+
+def _counts(counts: object) -> SessionCounts:
+    found: dict[CoSessionId, int] = {}
+    if not isinstance(counts, dict):
+        raise ValueError
+    for session_id, count in counts.items():
+        if type(count) is not int or count < 0:
+            raise ValueError
+        found[CoSessionId(session_id)] = count
+    return found
