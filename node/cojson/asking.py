@@ -4,8 +4,8 @@ All that content waits for is asked for when it is set aside: each in its turn w
 trip. Each value is asked for once, and again when the client has said that it does not have it
 and more content comes that needs it. What it sends may be refused, for reasons that pass (damage
 on our disk, a quota, a right that others give) or not: it is *put off*, and asked for again after
-some whiles of listening (see `Claims`), each time after twice as many. So what can come does in
-the end, and who always sends the same bad content is asked for it a few times, then hardly ever.
+some rounds of a few seconds, each time after twice as many. So what can come does in the end, and
+who always sends the same bad content is asked for it a few times, then hardly ever.
 
 What was lost because of damage on our disk is put off, too, though nothing waits for it: the client
 takes it for sent, and is not going to send it again by itself.
@@ -27,6 +27,9 @@ from node.covalue.dependencies import session_dependencies
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING
 
+ROUND_SECONDS = 5.0
+"""After so long what was put off may be asked for, or after twice as long."""
+
 MAX_ASKED_AHEAD = 1024
 """Values that one client is asked for at a time before anything waits for them.
 
@@ -37,17 +40,23 @@ MAX_PUT_OFF = 1024
 """Values that are remembered for one client; of others it is told when it connects again."""
 
 MAX_ASKED_AGAIN = 64
-"""Of them at a time."""
+"""Of them in one round."""
 
-MAX_WHILES = 1024
+MAX_LOOKED_AT = 8192
+"""Of all clients in one round; the others come first in the next one."""
+
+MAX_ROUNDS = 1024
 """Between two questions: more than an hour."""
 
 
 class Asking:
-    """Told of what is needed, what is refused, and each while in which a client was listened to."""
+    """Told of what is needed, what is refused, and when a round is over."""
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
+        self._round = 0
+        self._clients: dict[PeerView, None] = {}
+        """Those of which something was put off, who was looked at longest ago first."""
 
     def ask(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
         """Ask for a value that is not here, unless that was done or is put off."""
@@ -119,26 +128,45 @@ class Asking:
 
     def put_off(self, co_id: RawCoId, peer: PeerView, *, is_lost: bool = False) -> None:
         """Ask for this later; if it `is_lost`, whether anything waits for it or not."""
+        if peer.is_gone:
+            return
         put_off = peer.put_off.get(co_id)
         if put_off is None and len(peer.put_off) < MAX_PUT_OFF:
             put_off = peer.put_off[co_id] = PutOff()
         if put_off is not None:
-            put_off.due = peer.whiles + put_off.patience
+            put_off.due = self._round + 1 + put_off.patience
             put_off.is_lost |= is_lost
+            self._clients[peer] = None
 
-    def listened(self, peer: PeerView, is_quiet: bool, out: list[Output]) -> None:
-        """A while is over. Ask a quiet client for what was put off until now."""
-        if not is_quiet or peer.is_waited_for:
-            return
+    def forget(self, peer: PeerView) -> None:
+        """The client has gone."""
+        self._clients.pop(peer, None)
+
+    def begin_round(self, out: list[Output]) -> None:
+        """Some seconds have passed: ask for what was put off until now."""
+        self._round += 1
+        looked_at = 0
+        for peer in list(self._clients):
+            if looked_at >= MAX_LOOKED_AT:
+                return
+            del self._clients[peer]
+            if peer.put_off:
+                self._clients[peer] = None
+                looked_at += len(peer.put_off)
+                self._ask_due(peer, out)
+
+    def _ask_due(self, peer: PeerView, out: list[Output]) -> None:
+        if peer.unsettled_bytes:
+            return  # it may be on its way
         due = (
             co_id
             for co_id, put_off in peer.put_off.items()
-            if put_off.due <= peer.whiles and co_id not in peer.asked
+            if put_off.due <= self._round and co_id not in peer.asked
         )
         for co_id in list(islice(due, MAX_ASKED_AGAIN)):
             put_off = peer.put_off[co_id]
-            put_off.patience = min(2 * put_off.patience, MAX_WHILES)
-            put_off.due = peer.whiles + put_off.patience
+            put_off.patience = min(2 * put_off.patience, MAX_ROUNDS)
+            put_off.due = self._round + 1 + put_off.patience
             self._state.when_read(co_id, partial(self._ask_again, peer, co_id), out)
 
     def _ask_again(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:

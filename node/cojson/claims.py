@@ -54,7 +54,7 @@ class Claims:
     def listened(self, peer: PeerView, is_quiet: bool, out: list[Output]) -> None:
         """A while is over. Ask a quiet client for what it claimed before that."""
         self.forget(peer)
-        if is_quiet and not peer.is_waited_for:
+        if is_quiet and not peer.unsettled_bytes:
             due = (co_id for co_id, noted in peer.claims.items() if noted < peer.whiles)
             for co_id in list(islice(due, MAX_ASKED_AT_ONCE)):
                 self._state.when_read(co_id, partial(self._ask, peer, co_id), out)

@@ -4,8 +4,8 @@ Its tasks, all owned by `open_sync_host`: the *committer* makes everything that 
 in one atomic append and tells the engine; the *reader* answers its questions to the store; the
 *searches* ask the mesh; the *fork watch* looks into what may be a second continuation of a
 session; the *eraser* removes what was deleted; the *checker* has signatures checked ahead; the
-*pinger* keeps connections alive; two more let values leave memory and mind a full disk. Whoever
-brings messages runs the engine itself, which never waits.
+*pinger* keeps connections alive; three more let values leave memory, ask clients again for what was
+refused, and mind a full disk. Whoever brings messages runs the engine itself, which never waits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import assert_never
 import structlog
 import trio
 
+from node.cojson.asking import ROUND_SECONDS
 from node.cojson.change_feed import ChangeFeed, ChangeFeeds
 from node.cojson.client_link import CONTENT_COST, TURN, ClientLink, ContentSource
 from node.cojson.client_table import ClientTable
 from node.cojson.committer import Committer
 from node.cojson.copies import CopyGate, CopyLedger
-from node.cojson.cut_streams import CutStreams
 from node.cojson.eraser import Eraser
 from node.cojson.foresight import Extensions
 from node.cojson.fork_watch import ForkWatch
@@ -99,6 +99,8 @@ class SyncHost:
             enforces_writes=options.enforces_writes,
             access=access,
         )
+        self.cut_streams = self._engine.cut_streams
+        """What clients were promised that went before they had it."""
         self._memory_seconds = options.memory_seconds
         self._eraser = (
             Eraser(store, partial(is_deletion_valid, store), access=access)
@@ -131,11 +133,6 @@ class SyncHost:
     def copies(self) -> CopyGate:
         """Who else holds what clients wait for, and what they are not told before that."""
         return self._clients.copies
-
-    @property
-    def cut_streams(self) -> CutStreams:
-        """What clients were promised that went before they had it."""
-        return self._engine.cut_streams
 
     @property
     def mesh(self) -> MeshReader | None:
@@ -408,6 +405,7 @@ class SyncHost:
             if self._room is not None:
                 tasks.start_soon(self._mind_room, self._room)
             tasks.start_soon(self._forget_forever)
+            tasks.start_soon(self._ask_again_forever)
             if self._eraser is not None:
                 tasks.start_soon(run_with_room, self._room, self._eraser.run)
             await self._searches.run()
@@ -471,6 +469,12 @@ class SyncHost:
             self._recent.begin_round()
             while self._engine.forget_unused(TURN) or self._recent.forget_unused(TURN):
                 await trio.lowlevel.checkpoint()
+
+    async def _ask_again_forever(self) -> None:
+        """Clients are asked for what could not be taken when they sent it."""
+        while True:
+            await trio.sleep(ROUND_SECONDS)
+            self._carry_out([] if self._is_full else self._engine.ask_again())
 
     def _end_search(self, ids: Sequence[RawCoId]) -> None:
         self._carry_out(self._engine.searched(ids))

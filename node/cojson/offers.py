@@ -46,7 +46,7 @@ class Offers:
                 entry.waiting.append(partial(self._state.find, co_id))
             # Its answer is about as large as its claim: who has many to come is not read from.
             size = _LINE_BYTES + _COUNTER_BYTES * len(known.sessions)
-            peer.unanswered_bytes += size
+            peer.unsettled_bytes += size
             entry.waiting.append(partial(self._answer_read, peer, co_id, size))
             return
         if is_first:
@@ -63,7 +63,7 @@ class Offers:
             self.offer(peer, co_id, out)
 
     def _answer_read(self, peer: PeerView, co_id: RawCoId, size: int, out: list[Output]) -> None:
-        peer.unanswered_bytes -= size
+        peer.unsettled_bytes -= size
         self.answer_load(peer, co_id, out)
 
     def answer_load(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:

@@ -99,9 +99,9 @@ class PutOff:
     """Something that the client is to be asked for again."""
 
     due: int = 0
-    """After so many `whiles`."""
+    """In the round of that number."""
     patience: int = 1
-    """Whiles until then, if what it sends is refused once more."""
+    """Rounds until then, if what it sends is refused once more."""
     is_lost: bool = False
     """Whether it was lost here, so that the client does not know that it is needed."""
 
@@ -144,14 +144,12 @@ class PeerView:
         self.just_asked: dict[RawCoId, int] = {}
         """Those it was asked for in the last while, with the counters in the question."""
         self.whiles = 0
-        """How often it was listened to for a while, as long as it was to be asked for anything."""
+        """How often it was listened to for a while, as long as it had claims."""
         self.batches: dict[str, ReconcileBatch] = {}
         self.aside_bytes = 0
         """Content set aside until a dependency is here."""
         self.unsettled_bytes = 0
-        """Content on its way to the disk, or that waits for a read from it."""
-        self.unanswered_bytes = 0
-        """Answers to loads that wait for a read from the disk."""
+        """Content on its way to the disk; content and loads that wait for a read from it."""
         self.owed = 0
         """Contents that were dropped and will be asked for again."""
         self.is_gone = False
@@ -165,23 +163,6 @@ class PeerView:
     def size(self) -> int:
         """About how many bytes its known states take here, measured with tracemalloc."""
         return _VIEW_BYTES * len(self.values) + _COUNTER_BYTES * self._counters
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether anything that it sent waits for the disk."""
-        return bool(self.unsettled_bytes or self.unanswered_bytes)
-
-    @property
-    def is_to_be_asked(self) -> bool:
-        """Whether it may have more than is here, or something that it sent may yet be refused."""
-        return bool(
-            self.claims
-            or self.just_asked
-            or self.put_off
-            or self.unsettled_bytes
-            or self.aside_bytes
-            or self.owed
-        )
 
     def was_asked(self, co_id: RawCoId) -> bool:
         """Whether it was asked for this value, or will be later."""

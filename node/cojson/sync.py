@@ -24,7 +24,6 @@ from typing import NamedTuple, assert_never
 from node.cojson.asking import Asking
 from node.cojson.claims import Claims
 from node.cojson.crypto import RunningHash
-from node.cojson.cut_streams import CutStreams
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.foresight import Extensions, Foresight
@@ -82,6 +81,8 @@ class SyncEngine:
         self._asking = Asking(self._state)
         self._intake = Intake(self._state, self._rights, self._asking)
         self._peers: dict[str, PeerView] = {}
+        self.cut_streams = self._state.cut_streams
+        """What clients were promised that went before they had it."""
 
     @property
     def has_mesh(self) -> bool:
@@ -96,11 +97,6 @@ class SyncEngine:
     def refused(self) -> int:
         """Messages of which nothing verified."""
         return self._state.refused
-
-    @property
-    def cut_streams(self) -> CutStreams:
-        """What clients were promised that went before they had it."""
-        return self._state.cut_streams
 
     @property
     def interest_version(self) -> int:
@@ -146,7 +142,7 @@ class SyncEngine:
     def unsettled_bytes(self, peer_id: str) -> int:
         """What this client sent that is on its way to or from the disk: stop reading if much is."""
         peer = self._peers.get(peer_id)
-        return 0 if peer is None else peer.unsettled_bytes + peer.unanswered_bytes
+        return 0 if peer is None else peer.unsettled_bytes
 
     # Clients come and go.
 
@@ -158,18 +154,18 @@ class SyncEngine:
     def remove_peer(self, peer_id: str) -> None:
         peer = self._peers.pop(peer_id)
         self._claims.forget(peer)
+        self._asking.forget(peer)
         self._state.remove(peer)
 
     def has_claims(self, peer_id: str) -> bool:
         """Whether this client may have more than is here: listen to it, a `while` at a time."""
-        return self._peers[peer_id].is_to_be_asked
+        peer = self._peers[peer_id]
+        return bool(peer.claims or peer.just_asked)
 
     def listened(self, peer_id: str, *, is_quiet: bool) -> list[Output]:
         """A while of some seconds has passed, in which a quiet client had nearly nothing to say."""
         out: list[Output] = []
-        peer = self._peers[peer_id]
-        self._asking.listened(peer, is_quiet, out)
-        self._claims.listened(peer, is_quiet, out)
+        self._claims.listened(self._peers[peer_id], is_quiet, out)
         self._state.values.trim()
         return out
 
@@ -185,6 +181,12 @@ class SyncEngine:
         At most `max_values` are looked at; True when there may be more.
         """
         return self._state.values.forget_unused(max_values)
+
+    def ask_again(self) -> list[Output]:
+        """To be called at even intervals: ask for what was put off."""
+        out: list[Output] = []
+        self._asking.begin_round(out)
+        return out
 
     # What clients and members send.
 
