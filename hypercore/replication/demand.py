@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from functools import partial
 from itertools import chain, islice
+from math import ceil
 from typing import Protocol
 
 from pyroaring import BitMap64
@@ -183,6 +184,19 @@ class Demand:
                 if len(taken) == limit or not wanted.write_out(peer, bitfield, length):
                     break
         return taken
+
+    def share(self, peer: OfferedBlocks, limit: int, length: int, among: int) -> int:
+        """How many blocks to ask this peer for, `limit` at most, where so many share the ranges.
+
+        What one window takes is not divided: each would send the paths of its part.
+        """
+        waiting = 0
+        for wanted in self._wanted:
+            while len(wanted.pool) < limit * among:
+                if not wanted.write_out(peer, self._store.bitfield, length):
+                    break
+            waiting += len(wanted.pool)
+        return limit if waiting <= limit else min(limit, ceil(waiting / among))
 
     def _pick(self, pool: BitMap64, offered: Iterator[int], limit: int, length: int) -> list[int]:
         asked = self._asked

@@ -25,6 +25,7 @@ from hypercore.replication.messages import (
     encode_block_request,
     first_part_offset,
 )
+from hypercore.replication.newcomers import most_to_move, sharers
 from hypercore.replication.received_push import ReceivedPush, leads_to_known
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -60,7 +61,11 @@ class Downloads:
         """Those that were verified and are to be committed."""
 
         self.is_reassigning = False
-        """Something was put back that other peers may have; the replicator clears it."""
+        """Something was put back that other peers may have, or it is time to look whether others
+        are quicker; the replicator clears it."""
+
+        self.has_shared = False
+        """A peer was given its share only; what others lack of theirs is to be asked of it, too."""
 
     @property
     def settings(self) -> ReplicationSettings:
@@ -110,7 +115,10 @@ class Downloads:
             self._cancel(other, request)
         self.seeks.fill(peer, now)
         length = min(head.length, sync.length)
-        indices = self.demand.take(peer, room, length)
+        among = sharers(peer, peers, head) if len(peers) > 1 else 1
+        limit = room[1] if among == 1 else self.demand.share(peer, room[1], length, among)
+        self.has_shared |= limit < room[1]
+        indices = self.demand.take(peer, (room[0], limit), length)
         if self.demand.has_reads_beside_downloads and len(peer.inflight):
             self._ask_reads_first(peer, indices, now)
         else:
@@ -122,7 +130,7 @@ class Downloads:
             for index in self.demand.missing(peer, length, WINDOW_BLOCKS, MAX_NEW_WINDOWS):
                 peer.outbox += peer.sent_wants.want(index)
         if len(peers) > 1:
-            self._take_over(peer, peers, left, now)
+            self._take_over(peer, peers, left, now, among)
 
     def _fill_forced(self, peer: RemotePeer, now: float) -> None:
         """Ask for blocks that are forced, and nothing else."""
@@ -198,14 +206,18 @@ class Downloads:
             self.is_reassigning = True
 
     def _take_over(
-        self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float
+        self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float, among: int
     ) -> None:
-        """Ask an idle peer for what others would answer much later; those are told so."""
+        """Ask an idle peer for what others would answer much later; those are told so.
+
+        `among` so many it shares that.
+        """
         for other in peers:
             if other is peer or not len(other.inflight):
                 continue
+            most = most_to_move(peer, other, room, among)
             moved = overdue(
-                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, room, now
+                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, most, now
             )
             if moved:
                 other.speed.lost(other.inflight, now)

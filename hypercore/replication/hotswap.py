@@ -39,6 +39,11 @@ class Speed:
         self._is_first = True
         self._silent_seconds = 0.0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it has shown neither how fast it is nor that it is silent."""
+        return not self.seconds_per_block and not self._silent_seconds
+
     def started(self, now: float) -> None:
         """It is asked for something and owed nothing before."""
         self._progress_at = now
@@ -72,7 +77,7 @@ class Speed:
         Who has been silent for a while is expected to be so for as long again.
         """
         if not self.seconds_per_block and not inflight.round_trip_seconds:
-            expected = GUESS_SECONDS
+            expected = max(GUESS_SECONDS, inflight.round_trip_guess)
         else:
             expected = max((position + 1) * self.seconds_per_block, inflight.round_trip_seconds)
         silent = max(self._silent_seconds, self.stalled_seconds(inflight, now))
@@ -88,10 +93,15 @@ class Recheck:
         self.at = 0.0
         self._seconds = CHECK_SECONDS
 
-    def arrived(self, now: float) -> None:
-        """Some peer has answered: what was found out just now holds for a while."""
-        self.at = now + CHECK_SECONDS
+    def arrived(self, now: float) -> bool:
+        """Some peer has answered; True when it is time to look again.
+
+        What one peer goes on to send does not put that off: others may be idle, or late, by now.
+        """
+        is_time = self.at <= now
+        self.at = now + CHECK_SECONDS if is_time else min(self.at, now + CHECK_SECONDS)
         self._seconds = CHECK_SECONDS
+        return is_time
 
     def wanted(self, now: float) -> None:
         """More is asked for: look as soon as after an answer, if not sooner."""
@@ -117,13 +127,17 @@ def overdue(
     """At most `room` open requests of `other` that the first peer would answer much sooner."""
     position = len(other)
     found: list[InflightRequest] = []
+    # Who has answered nothing yet is taken to be as fast as the other, and is tried while idle.
+    assumed = speed.seconds_per_block or other_speed.seconds_per_block
+    may_try = inflight.round_trip_seconds > 0 or not len(inflight)
     for request in other.newest_first():
         position -= 1
-        ours = speed.expected_seconds(inflight, len(inflight) + len(found), now)
+        place = len(inflight) + len(found)
+        ours = max(speed.expected_seconds(inflight, place, now), (place + 1) * assumed)
         theirs = max(
             (position + 1) * other_speed.seconds_per_block,
             other_speed.stalled_seconds(other, now),
-            other.round_trip_seconds - (now - request.sent_at),
+            other.round_trip_seconds - (now - request.sent_at) if may_try else 0.0,
         )
         if len(found) == room or GAIN * ours >= theirs:
             break

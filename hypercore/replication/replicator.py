@@ -298,7 +298,7 @@ class Replicator:
             blocks = peer.counters.blocks_received - blocks_before
             if blocks:
                 peer.speed.answered(blocks, now)
-                self._recheck.arrived(now)
+                self._downloads.is_reassigning |= self._recheck.arrived(now)
             self._commit(intake, has_blocks=blocks > 0)
             is_stored = True
         finally:
@@ -462,8 +462,13 @@ class Replicator:
 
     def _fill_all(self, now: float) -> None:
         self._downloads.is_reassigning = False
-        for peer in soonest_first(self.peers, now):
+        ordered = soonest_first(self.peers, now)
+        self._downloads.has_shared = False
+        for peer in ordered:
             self._downloads.fill(peer, self.peers, now)
+        if self._downloads.has_shared:
+            for peer in ordered:
+                self._downloads.fill(peer, self.peers, now)
 
     def _flush(self, outputs: list[Output]) -> list[Output]:
         for peer in self.peers:

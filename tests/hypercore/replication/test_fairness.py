@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hypercore.replication.demand import Priority
@@ -71,30 +71,77 @@ def test_one_quick_peer_is_enough(slow_peers: int) -> None:
     assert all(request.upgrade is not None for request in owed)
 
 
-@settings(max_examples=25, deadline=None)
+Links = list[tuple[float, float]]
+"""Seconds of a round trip, and bytes a second, of each."""
+
+ONE_FAST = [*[(1.0, 2e4)] * 3, (1.0, 1.2e6)]
+
+
+def download_seconds(log: MemoryLog, links: Links, *, knows_head: bool = False) -> float:
+    network = Network()
+    leecher = Node(reader())
+    length = log.head.length
+    for round_trip, rate in links:
+        network.join(Node(log), leecher, round_trip_seconds=round_trip, bytes_per_second=rate)
+    if knows_head:
+        network.run(lambda: leecher.log.head.length == length)
+    started = network.now
+    network.want(leecher, range(length))
+    return network.run(lambda: holds(leecher, length)) - started
+
+
+@settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.floats(0.001, 2.0), st.floats(2e4, 1e7)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.floats(0.001, 2.0), st.floats(2e4, 1e7)), min_size=1, max_size=5),
     st.sampled_from([20, 1_000, 20_000]),
+    st.sampled_from([20, 150, 400]),
+    st.booleans(),
 )
-def test_more_peers_never_cost_much(links: list[tuple[float, float]], size: int) -> None:
+@example(ONE_FAST, 20_000, 150, False)
+@example(ONE_FAST[::-1], 20_000, 150, False)
+@example([(0.008, 4.6e6), (0.001, 3.5e4), (0.002, 4.5e5), (0.007, 4.6e4)], 20_000, 150, False)
+def test_more_peers_never_cost_much(links: Links, size: int, count: int, knows_head: bool) -> None:
     """With any others beside it, the best peer's download takes about as long as with it alone."""
-    log = log_of(150, size)
-
-    def seconds(chosen: list[tuple[float, float]]) -> float:
-        network = Network()
-        leecher = Node(reader())
-        for round_trip, rate in chosen:
-            network.join(
-                Node(copy_of(log)), leecher, round_trip_seconds=round_trip, bytes_per_second=rate
-            )
-        network.want(leecher, range(150))
-        return network.run(lambda: holds(leecher, 150))
-
-    best = min(seconds([link]) for link in links)
+    log = copy_of(log_of(count, size))
+    best = min(download_seconds(log, [link], knows_head=knows_head) for link in links)
     # Beside the best: finding out (a check or two, and a round trip of who was asked for the
     # head first), and what the slow one had in its pipe.
     slowest = max(round_trip for round_trip, _ in links)
-    assert seconds(links) < 1.5 * best + 4 * CHECK_SECONDS + 4 * slowest
+    seconds = download_seconds(log, links, knows_head=knows_head)
+    assert seconds < 1.5 * best + 4 * CHECK_SECONDS + 4 * slowest
+
+
+def test_a_fast_peer_among_slow_ones_is_found_with_the_first_share() -> None:
+    log = copy_of(log_of(150, 20_000))
+    alone = download_seconds(log, ONE_FAST[-1:])
+    for links in (ONE_FAST, ONE_FAST[::-1]):
+        assert download_seconds(log, links) < 1.75 * alone
+
+
+def test_peers_of_which_nothing_is_known_get_equal_shares() -> None:
+    log = copy_of(log_of(150, 100))
+    network = Network()
+    leecher = Node(reader())
+    links = [network.join(Node(log), leecher, round_trip_seconds=0.1) for _ in range(3)]
+    network.run(lambda: leecher.log.head.length == 150)
+    network.want(leecher, range(150))
+    assert [len(link.ends[1].peer.inflight) for link in links] == [50, 50, 50]
+    network.run(lambda: holds(leecher, 150))
+    assert sum(link.ends[1].peer.counters.requests_sent for link in links) == 151
+
+
+def test_the_share_of_who_has_nothing_is_asked_of_who_has_it() -> None:
+    log = copy_of(log_of(100, 100))
+    bare = copy_of(log)
+    bare.clear(0, 100)
+    network = Network()
+    leecher = Node(reader())
+    links = [
+        network.join(Node(held), leecher, round_trip_seconds=0.1) for held in (bare, log, bare)
+    ]
+    network.run(lambda: leecher.log.head.length == 100)
+    network.want(leecher, range(100))
+    assert [len(link.ends[1].peer.inflight) for link in links] == [0, 64, 0]
 
 
 def test_a_read_goes_to_the_peer_that_answers_soonest() -> None:
