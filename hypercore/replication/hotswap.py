@@ -42,7 +42,12 @@ class Speed:
     @property
     def is_unknown(self) -> bool:
         """Whether it has shown neither how fast it is nor that it is silent."""
-        return not self.seconds_per_block and not self._silent_seconds
+        return not self.seconds_per_block and not self.is_silent
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it lost requests by its silence, and has answered nothing since."""
+        return self._silent_seconds > 0
 
     def started(self, now: float) -> None:
         """It is asked for something and owed nothing before."""

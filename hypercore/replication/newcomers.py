@@ -15,8 +15,10 @@ from hypercore.replication.remote import RemotePeer
 
 
 def sharers(peer: RemotePeer, peers: Iterable[RemotePeer], head: Head) -> int:
-    """How many newcomers share what waits with this one, itself included; 1 if it is none."""
-    return sum(_is_new(other, head) for other in peers) if _is_new(peer, head) else 1
+    """How many idle peers share what waits with this newcomer, itself included; 1 if it is none."""
+    if not (peer.speed.is_unknown and _is_idle(peer, head)):
+        return 1
+    return sum(_is_idle(other, head) for other in peers)
 
 
 def most_to_move(peer: RemotePeer, other: RemotePeer, room: int, among: int) -> int:
@@ -26,11 +28,11 @@ def most_to_move(peer: RemotePeer, other: RemotePeer, room: int, among: int) -> 
     return min(room, ceil(len(other.inflight) / among))
 
 
-def _is_new(peer: RemotePeer, head: Head) -> bool:
-    """Whether it could be asked for blocks, and was never seen to answer, or not to answer, any."""
+def _is_idle(peer: RemotePeer, head: Head) -> bool:
+    """Whether it could be asked for blocks, owes none, and is not known to be silent."""
     return (
-        peer.speed.is_unknown
-        and not len(peer.inflight)
+        not len(peer.inflight)
+        and not peer.speed.is_silent
         and peer.suspicion is None
         and peer.proves_blocks(head.fork, head.length)
     )

@@ -99,6 +99,7 @@ def download_seconds(log: MemoryLog, links: Links, *, knows_head: bool = False) 
 )
 @example(ONE_FAST, 20_000, 150, False)
 @example(ONE_FAST[::-1], 20_000, 150, False)
+@example([(1.0, 8e4), (0.5, 2e4), (1.0, 2e4), (1.0, 2e4)], 20_000, 20, False)
 @example([(0.008, 4.6e6), (0.001, 3.5e4), (0.002, 4.5e5), (0.007, 4.6e4)], 20_000, 150, False)
 def test_more_peers_never_cost_much(links: Links, size: int, count: int, knows_head: bool) -> None:
     """With any others beside it, the best peer's download takes about as long as with it alone."""
