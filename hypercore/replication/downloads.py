@@ -410,14 +410,13 @@ class Downloads:
         if request.upgrade is not None and changes.head is not None:
             peer.counters.upgrades_received += 1
             peer.claims.proven()
+            self.heads.upgraded()
             self.is_reassigning = True
             if not peer.has_range(request.upgrade.start, changes.head.length):
                 peer.sent_wants.forget(request.upgrade.start)  # ask which of these it has
         if proof.upgrade is None and request.upgrade is not None:
             peer.refused_length = peer.length
         if changes.blocks:
-            if request.upgrade is not None:
-                self.heads.upgraded()
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)

@@ -24,6 +24,11 @@ class HeadRequests:
         self._log = log
         self._demand = demand
         self._upgrading: RemotePeer | None = None
+        """Whose turn it is."""
+
+        self._is_late = False
+        """Its time is up: others are asked as well."""
+
         self.forks = ForkFollower(log)
         self.delay_seconds = 0.0
         """How long a head may stay with the peers that have it while nobody waits for it."""
@@ -69,7 +74,8 @@ class HeadRequests:
             self._demand.ask(index)
             block = BlockRequest(index, 0)
         asked = peer.inflight.add(-1 if index is None else index, 0, False, upgrade, sync.fork, now)
-        self._upgrading = peer
+        if not self._is_late:
+            self._upgrading = peer
         peer.claims.asked += 1
         proof = ProofRequest(sync.fork, block=block, upgrade=upgrade)
         needs_manifest = self._log.manifest is None and sync.has_manifest
@@ -96,21 +102,23 @@ class HeadRequests:
         return now < self.deadline
 
     def _may_ask(self, peer: RemotePeer, now: float) -> bool:
-        """One upgrade is asked for at a time; of another peer, too, when its time is up.
+        """One upgrade is asked for at a time; of all others at once, when its time is up.
 
-        The first is not withdrawn: of many slow peers each would lose its turn before it answers.
+        One after another they could each be silent for as long, while who waits for a head waits
+        for all of them. The first is not withdrawn: slow peers would lose their turn before they
+        answer.
         """
-        other = self._upgrading
-        if other is peer:
+        if _open_upgrade(peer) is not None:
             return False
-        if other is not None:
-            asked = _open_upgrade(other)
-            if asked is None or asked.sent_at > now - patience(other) or _open_upgrade(peer):
+        first = self._upgrading
+        if first is not None and not self._is_late:
+            asked = _open_upgrade(first)
+            if asked is None or asked.sent_at > now - patience(first):
                 return False
+            self._is_late = True
             if asked.index >= 0:
                 self._demand.put_back(asked.index)
-            return True
-        return _open_upgrade(peer) is None
+        return True
 
     def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
         """Of a peer that has nothing else; once."""
@@ -136,12 +144,15 @@ class HeadRequests:
 
     def upgraded(self) -> None:
         """A head has come."""
-        self._upgrading = None
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        self._upgrading, self._is_late = None, False
 
     def closed(self, peer: RemotePeer, request: InflightRequest) -> None:
         """A request of any kind was answered otherwise, or withdrawn."""
         if request.upgrade is not None and self._upgrading is peer:
-            self._upgrading = None
+            self._end_turn()
         if self.forks.owns(request):
             self.forks.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
@@ -97,6 +97,56 @@ async def test_a_peer_that_says_or_proves_nothing_is_not_waited_for_without_end(
         started = trio.current_time()
         assert not await core.replication.wait_update()
         assert trio.current_time() == started, "it has said nothing new since"
+
+
+@pytest.mark.parametrize("says", [SILENT, FAR_AHEAD, NEVER_HEARS])
+async def test_many_who_say_or_prove_nothing_take_hardly_longer_than_one(
+    autojump_clock: trio.testing.MockClock, says: Sync | None
+) -> None:
+    """One after another they would keep an update waiting for as long as each of them may."""
+    core = Core(key=writer().key)
+    async with AsyncExitStack() as strangers:
+        for _ in range(12):
+            await strangers.enter_async_context(stranger(core, says))
+        started = trio.current_time()
+        assert not await core.replication.wait_update()
+        assert trio.current_time() - started <= 2 * PATIENCE_SECONDS
+
+
+async def test_an_honest_head_comes_soon_though_many_claim_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = writer()
+    core = Core(key=source.key)
+    async with AsyncExitStack() as peers:
+        for _ in range(12):
+            await peers.enter_async_context(stranger(core, FAR_AHEAD))
+        await peers.enter_async_context(honest(core, source))
+        started = trio.current_time()
+        assert await core.replication.wait_update()
+        assert trio.current_time() - started <= PATIENCE_SECONDS
+        assert core.head.length == source.head.length
+
+
+async def test_after_one_was_late_the_next_head_is_asked_of_one_peer_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = writer()
+    core = Core(key=source.key)
+    async with (
+        stranger(core, FAR_AHEAD),
+        honest(core, source),
+        honest(core, source),
+        honest(core, source),
+    ):
+        assert await core.replication.wait_update()
+        await trio.sleep(PATIENCE_SECONDS)
+        before = core.replication.totals().requests_sent
+        source.append([b"more"])
+        source.replication.log_changed()
+        await trio.sleep(PATIENCE_SECONDS / 2)
+        assert core.head.length == 4
+        assert core.replication.totals().requests_sent == before + 1
 
 
 async def test_a_channel_that_is_never_answered_is_not_waited_for_without_end(
