@@ -132,9 +132,8 @@ def overdue(
     """At most `room` open requests of `other` that the first peer would answer much sooner."""
     position = len(other)
     found: list[InflightRequest] = []
-    # Who has answered nothing yet is taken to be as fast as the other, and is tried while idle.
+    # Whose speed is not known is taken to be as fast as the other.
     assumed = speed.seconds_per_block or other_speed.seconds_per_block
-    may_try = inflight.round_trip_seconds > 0 or not len(inflight)
     for request in other.newest_first():
         position -= 1
         place = len(inflight) + len(found)
@@ -142,7 +141,7 @@ def overdue(
         theirs = max(
             (position + 1) * other_speed.seconds_per_block,
             other_speed.stalled_seconds(other, now),
-            other.round_trip_seconds - (now - request.sent_at) if may_try else 0.0,
+            other.round_trip_seconds - (now - request.sent_at),
         )
         if len(found) == room or GAIN * ours >= theirs:
             break

@@ -22,10 +22,13 @@ def sharers(peer: RemotePeer, peers: Iterable[RemotePeer], head: Head) -> int:
 
 
 def most_to_move(peer: RemotePeer, other: RemotePeer, room: int, among: int) -> int:
-    """How many open requests of another peer this one may take over, `room` at most."""
+    """How many open requests of another peer this one may take over, `room` at most.
+
+    A newcomer that was given its share is tried with that, first.
+    """
     if not peer.speed.is_unknown:
         return room
-    return min(room, ceil(len(other.inflight) / among))
+    return 0 if len(peer.inflight) else min(room, ceil(len(other.inflight) / among))
 
 
 def _is_idle(peer: RemotePeer, head: Head) -> bool:

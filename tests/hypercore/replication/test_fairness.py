@@ -131,6 +131,22 @@ def test_peers_of_which_nothing_is_known_get_equal_shares() -> None:
     assert sum(link.ends[1].peer.counters.requests_sent for link in links) == 151
 
 
+def test_newcomers_that_have_their_share_take_nothing_from_one_another() -> None:
+    """One of them has shown how far away it is, the others nothing: that makes these no quicker."""
+    log = copy_of(log_of(150, 20_000))
+    network = Network()
+    leecher = Node(reader())
+    links = [
+        network.join(Node(log), leecher, round_trip_seconds=round_trip, bytes_per_second=rate)
+        for round_trip, rate in ONE_FAST
+    ]
+    network.want(leecher, range(150))
+    asked = [link.ends[1].peer.inflight for link in links]
+    network.run(lambda: sum(map(len, asked)) >= 149)
+    assert min(map(len, asked)) == 37
+    assert not any(link.ends[1].peer.wire.sent[MessageType.CANCEL] for link in links)
+
+
 def test_the_share_of_who_has_nothing_is_asked_of_who_has_it() -> None:
     log = copy_of(log_of(100, 100))
     bare = copy_of(log)

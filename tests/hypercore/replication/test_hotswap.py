@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercore.replication.hotswap import CHECK_SECONDS, MAX_SILENT_SECONDS, Recheck, Speed, overdue
+from hypercore.replication.hotswap import CHECK_SECONDS, MAX_SILENT_SECONDS, Recheck, Speed
 from hypercore.replication.inflight import Inflight
 
 
@@ -49,25 +49,6 @@ def test_what_arrives_does_not_put_off_looking_again() -> None:
     assert recheck.at == 10.0 + CHECK_SECONDS
     assert recheck.arrived(10.0 + CHECK_SECONDS)
     assert recheck.at == 10.0 + 2 * CHECK_SECONDS
-
-
-def test_who_has_shown_nothing_takes_over_only_while_it_is_idle() -> None:
-    """Else it would be given all that a peer of a long round trip was just asked for."""
-    far, near, queued = (Inflight() for _ in range(3))
-    far.measure_round_trip(1.0)
-    for index in range(40):
-        far.add(index, 0, False, None, 0, 10.0)
-    queued.add(100, 0, False, None, 0, 10.0)
-    speeds = Speed(), Speed()
-    for speed in speeds:
-        speed.started(10.0)
-
-    def moved(taker: Inflight) -> int:
-        found = overdue(speeds[0], taker, speeds[1], far, lambda _: True, 20, 10.0)
-        return len(found)
-
-    assert moved(near) == 20
-    assert moved(queued) == 0
 
 
 def test_a_long_handshake_is_no_reason_to_expect_much() -> None:
