@@ -105,6 +105,7 @@ from hypercore.inventory import CoreSummary
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.proposal import Proposal
+from hypercore.recovering import UnprovenClaim
 from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
@@ -194,6 +195,7 @@ __all__ = [
     "StoreSuspended",
     "Truncated",
     "UndecodableBlock",
+    "UnprovenClaim",
     "Uploaded",
     "UsageError",
     "ValueEncoding",

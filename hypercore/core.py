@@ -33,7 +33,7 @@ from hypercore.marking import Marks, drop_marks, mark, sweep
 from hypercore.multisig import sign_part
 from hypercore.proposal import Proposal
 from hypercore.readable_core import ReadableCore
-from hypercore.recovering import SETTLE_SECONDS, recover_log
+from hypercore.recovering import SETTLE_SECONDS, UnprovenClaim, recover_log, unproven_claims
 from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
@@ -366,13 +366,20 @@ class Core(ReadableCore):
         That is when for `settle_seconds` at least one peer was connected, and none of them knew a
         newer head; newer ones are fetched and verified meanwhile. `witnesses` are the public keys
         of the remotes whose word counts, None: all. A remote that claims a length and cannot prove
-        it keeps us waiting for as long as it is connected.
+        it keeps us waiting for as long as it is connected: `unproven_claims` names it.
 
         Returns at once for other cores. Raises: CoreFrozen, StorageFailed. Cancel: nothing was
         changed, but for what was fetched.
         """
         self._handle.check_open()
         await recover_log(self._shared, witnesses, settle_seconds)
+
+    def unproven_claims(
+        self, witnesses: Collection[bytes] | None = None
+    ) -> tuple[UnprovenClaim, ...]:
+        """Who keeps `recover` waiting at this moment, with what it claims and what it has shown."""
+        self._handle.check_open()
+        return unproven_claims(self.head, self.replication.peers, witnesses)
 
     async def end_recovering(self) -> None:
         """Take the caller's word that nobody knows a newer head than ours; see `recover`.

@@ -11,7 +11,8 @@ append waits for that, however long; here it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import trio
 
@@ -21,6 +22,25 @@ from hypercore.replication.peer_handle import PeerHandle
 
 SETTLE_SECONDS = 8.0
 """How long nobody may know more; as in JavaScript."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnprovenClaim:
+    """What keeps a recovery waiting: a peer has not said how far it is, or not shown it.
+
+    `claimed` and `shown` are fork and length; None: nothing.
+    """
+
+    public_key: bytes
+    claimed: tuple[int, int] | None
+    shown: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        peer = self.public_key.hex()
+        if self.claimed is None:
+            return f"{peer} has not said how far it is"
+        shown = "nothing" if self.shown is None else _about(*self.shown)
+        return f"{peer} claims {_about(*self.claimed)}, and has shown {shown}"
 
 
 async def recover_log(
@@ -49,7 +69,30 @@ def _is_newest(
     head: Head, peers: Collection[PeerHandle], witnesses: Collection[bytes] | None
 ) -> bool:
     """Whether there are peers whose word counts, and none of them knows a newer head."""
-    heard = [peer for peer in peers if witnesses is None or peer.remote_public_key in witnesses]
-    return bool(heard) and all(
-        peer.is_synced and (peer.fork, peer.length) <= (head.fork, head.length) for peer in heard
+    is_heard = any(True for _ in _heard(peers, witnesses))
+    return is_heard and not unproven_claims(head, peers, witnesses)
+
+
+def unproven_claims(
+    head: Head, peers: Collection[PeerHandle], witnesses: Collection[bytes] | None
+) -> tuple[UnprovenClaim, ...]:
+    """Of each peer whose word counts, unless it knows nothing newer than this head."""
+    return tuple(
+        UnprovenClaim(
+            peer.remote_public_key,
+            (peer.fork, peer.length) if peer.is_synced else None,
+            peer.shown,
+        )
+        for peer in _heard(peers, witnesses)
+        if not peer.is_synced or (peer.fork, peer.length) > (head.fork, head.length)
     )
+
+
+def _heard(
+    peers: Collection[PeerHandle], witnesses: Collection[bytes] | None
+) -> Iterator[PeerHandle]:
+    return (peer for peer in peers if witnesses is None or peer.remote_public_key in witnesses)
+
+
+def _about(fork: int, length: int) -> str:
+    return f"{length:,} blocks" + (f" of fork {fork}" if fork else "")

@@ -53,6 +53,8 @@ from node.verbs import (
 DATA_CORE = "beemesh/data"
 """Holds coValues: only the sync engine may write to it."""
 
+MAX_CLAIMS_NAMED = 8
+
 _LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is missing stays so
 
 
@@ -142,10 +144,20 @@ async def _recover(store: Corestore, verb: CoreRecover, can_fetch: bool) -> Resu
         with trio.move_on_after(verb.timeout_seconds) as waiting:
             await core.recover()
         if waiting.cancelled_caught:
-            peers = len(core.replication.peers)
-            text = f"{verb.core}: {peers} peers, and not all were heard; it still takes no more"
+            text = f"{verb.core} still takes no more: {_why_waiting(core)}"
             raise VerbError(ExitCode.TIMEOUT, text)
         return {"length": core.length, "fork": core.fork, "key": encode_id(core.key)}
+
+
+def _why_waiting(core: Core) -> str:
+    if not core.replication.peers:
+        return "no peer is connected"
+    claims = core.unproven_claims()
+    more = (
+        f", and {len(claims) - MAX_CLAIMS_NAMED} others" if len(claims) > MAX_CLAIMS_NAMED else ""
+    )
+    named = "; ".join(map(str, claims[:MAX_CLAIMS_NAMED]))
+    return named + more or "no peer has been connected for long enough"
 
 
 async def _purge(store: Corestore, name_or_key: str) -> Result:

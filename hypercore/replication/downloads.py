@@ -347,7 +347,7 @@ class Downloads:
         size, has_grown = accepted
         if has_grown:
             peer.counters.upgrades_received += 1
-            peer.claims.proven()
+            peer.claims.proven(intake.head)
             self.is_reassigning = True
         peer.counters.pushes_received += 1
         peer.counters.blocks_received += 1
@@ -365,7 +365,7 @@ class Downloads:
         if changes is not None:
             intake.replace_history(changes)
             peer.counters.upgrades_received += 1
-            peer.claims.asked = 0
+            peer.claims.shown, peer.claims.asked = intake.head, 0
             self.is_reassigning = True
 
     def _accepted(self, peer: RemotePeer, request: InflightRequest, size: int) -> None:
@@ -409,7 +409,7 @@ class Downloads:
         changes = intake.accept_proof(proof)
         if request.upgrade is not None and changes.head is not None:
             peer.counters.upgrades_received += 1
-            peer.claims.proven()
+            peer.claims.proven(changes.head)
             self.heads.upgraded()
             self.is_reassigning = True
             if not peer.has_range(request.upgrade.start, changes.head.length):

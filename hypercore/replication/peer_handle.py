@@ -49,6 +49,12 @@ class PeerHandle:
         return self._peer.sync is not None
 
     @property
+    def shown(self) -> tuple[int, int] | None:
+        """Fork and length of the last head that it has proven here, if it has one."""
+        head = self._peer.claims.shown
+        return None if head is None else (head.fork, head.length)
+
+    @property
     def is_connected(self) -> bool:
         return not self._peer.is_gone
 

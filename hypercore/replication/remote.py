@@ -58,8 +58,12 @@ class Claims:
     waited_in_vain: tuple[Head, Sync | None] | None = None
     """Our head, and what it had said, when an update ceased to wait for more from it."""
 
-    def proven(self) -> None:
+    shown: Head | None = None
+    """The last head that it has proven to us on this channel, of any history."""
+
+    def proven(self, head: Head) -> None:
         self.has_proven = True
+        self.shown = head
         self.asked = 0
 
 

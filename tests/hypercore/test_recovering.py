@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
 import trio.testing
 
-from hypercore import Core, CoreFrozen, CoreRecovering, Corestore, open_corestore
+from hypercore import CoreFrozen, CoreRecovering, open_corestore
+from tests.support.claiming_peers import FAR_AHEAD, stranger
 from tests.support.forked_cores import open_writer
 from tests.support.forked_logs import ONE, fork_proof
-from tests.support.recovering_stores import mark_all_recovering
+from tests.support.recovering_stores import BEFORE, LOST, mark_all_recovering, recovering
 from tests.support.replicating_cores import replicating
 
 SETTLE_SECONDS = 8.0
-BEFORE = [b"a", b"b", b"c"]
-LOST = [b"d", b"e"]
-
-
-@asynccontextmanager
-async def recovering() -> AsyncIterator[tuple[Corestore, Core, Core]]:
-    """A store with a core put back to its first three blocks, and a copy of what it was."""
-    seed = bytes(range(32))
-    async with (
-        open_corestore(None, primary_key=seed) as lost,
-        open_corestore(None) as far,
-        open_corestore(None, primary_key=seed) as store,
-    ):
-        async with await store.get(name="log") as writer:
-            await writer.append(BEFORE)
-        mark_all_recovering(store)
-        full = await lost.get(name="log")
-        await full.append([*BEFORE, *LOST])
-        copy = await far.get(key=full.key)
-        async with replicating(full, copy):
-            await copy.download(0, 5)
-        yield store, await store.get(name="log"), copy
 
 
 async def test_it_takes_nothing_until_peers_have_told(
@@ -80,6 +56,26 @@ async def test_a_peer_that_leaves_too_soon_does_not_count(
         async with replicating(core, copy):
             await trio.sleep(SETTLE_SECONDS + 0.5)
             assert not core.is_recovering
+
+
+async def test_who_claims_more_than_it_shows_is_named(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It keeps the recovery waiting, on purpose: so it can be looked at, and disconnected."""
+    async with recovering() as (_, core, copy):
+        assert core.unproven_claims() == ()
+        async with replicating(core, copy), stranger(core, None), stranger(core, FAR_AHEAD):
+            await core.wait_length(5)
+            with trio.move_on_after(15) as waiting:
+                await core.recover()
+            assert waiting.cancelled_caught
+            silent, claiming = core.unproven_claims()
+            assert (silent.claimed, silent.shown) == (None, None)
+            assert (claiming.claimed, claiming.shown) == ((0, 1000), None)
+            assert str(silent) == f"{silent.public_key.hex()} has not said how far it is"
+            assert str(claiming).endswith("claims 1,000 blocks, and has shown nothing")
+            assert core.unproven_claims([bytes(32)]) == (), "their word does not count"
+            assert [peer.shown for peer in core.replication.peers] == [(0, 5), None, None]
 
 
 async def test_only_witnesses_are_asked(autojump_clock: trio.testing.MockClock) -> None:

@@ -11,14 +11,10 @@ import trio
 import trio.testing
 
 from hypercore import BlockNotAvailable, open_corestore
-from hypercore import Core as OpenCore
 from hypercore.crypto import KeyPair
-from hypercore.replication.capability import replicate_capability
 from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.hotswap import MAX_SILENT_SECONDS
 from hypercore.replication.messages import (
-    PROTOCOL,
-    Handshake,
     MessageType,
     NoData,
     Range,
@@ -26,14 +22,13 @@ from hypercore.replication.messages import (
     Sync,
 )
 from hypercore.replication.session import CoreReplication
+from tests.support.claiming_peers import FAR_AHEAD, NEVER_HEARS, pair_for, stranger
 from tests.support.memory_log import MemoryLog
-from tests.support.memory_mux import MemoryChannel, MemoryMux, memory_mux_pair
+from tests.support.memory_mux import MemoryChannel
 
 SILENT = None
 SYNC = int(MessageType.SYNC), Sync(0, 3, 3, True, True, True, True, False).encode()
 HAS_ALL = int(MessageType.RANGE), Range(0, 3).encode()
-FAR_AHEAD = Sync(0, 1000, 0, True, True, True, True, False)
-NEVER_HEARS = Sync(0, 1000, 5, True, True, True, True, False)
 
 
 class Core(MemoryLog):
@@ -46,34 +41,6 @@ def writer(length: int = 3) -> Core:
     core = Core(KeyPair.from_seed(bytes(32)))
     core.append([b"block %d" % index for index in range(length)])
     return core
-
-
-def pair_for(core: Core | OpenCore) -> tuple[MemoryMux, MemoryMux]:
-    one, other = memory_mux_pair()
-    for mux in (one, other):
-        mux.expected.add((PROTOCOL, core.discovery_key))
-    return one, other
-
-
-@asynccontextmanager
-async def stranger(core: Core | OpenCore, says: Sync | None) -> AsyncIterator[MemoryChannel]:
-    """A peer that says this and nothing else."""
-    ours, theirs = pair_for(core)
-    capability = replicate_capability(
-        is_initiator=theirs.link.is_initiator,
-        key=core.key,
-        handshake_hash=theirs.link.handshake_hash,
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(core.replication.serve, ours)
-        channel = await theirs.open_channel(
-            PROTOCOL, core.discovery_key, Handshake(capability).encode()
-        )
-        if says is not None:
-            channel.send(MessageType.SYNC, says.encode())
-        await trio.testing.wait_all_tasks_blocked()
-        yield channel
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
