@@ -9,6 +9,7 @@ What it has already, as the counts say, it does not read. Then it is told that t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from math import inf
 from typing import Protocol
 
 from node.covalue.ids import RawCoId
@@ -22,6 +23,10 @@ MAX_WAITING_UPDATES = 4096
 
 LISTED_AT_ONCE = 64
 
+RETRY_SECONDS = 10.0
+MAX_RETRY_SECONDS = 600.0
+"""When to list again where a part could not be read, which may be mended meanwhile."""
+
 
 class ValueIds(Protocol):
     """What is needed of a store."""
@@ -34,8 +39,12 @@ class Listing:
 
     def __init__(self) -> None:
         self.wake = Wakeup()
+        self.retry_seconds = inf
+        """After which what could not be listed is listed again; longer each time."""
+
         self._standing: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()
+        self._taken: frozenset[str] = frozenset()
 
     def note(self, interest: Interest) -> None:
         """It is interested in this."""
@@ -48,10 +57,20 @@ class Listing:
     def take(self) -> tuple[tuple[str, ...], frozenset[OwnerRule]]:
         """Prefixes and owners that are due; they count as done. None for a full replica."""
         due, self._due = self._due, frozenset()
+        self._taken = due
         prefixes = tuple(
             text.removeprefix(f"{PREFIX}:") for text in sorted(due) if text.startswith(PREFIX)
         )
         return prefixes, read_patterns(due)
+
+    def failed(self) -> None:
+        """What was taken is due once more, as far as it still follows that."""
+        self._due |= self._taken & self._standing
+        longer = RETRY_SECONDS if self.retry_seconds == inf else 2 * self.retry_seconds
+        self.retry_seconds = min(longer, MAX_RETRY_SECONDS)
+
+    def succeeded(self) -> None:
+        self.retry_seconds = inf
 
 
 async def matching_ids(

@@ -375,7 +375,8 @@ async def _hear_version(member: Member) -> bool:
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
     """Tell it of what is held here and matches what it says to follow."""
     while True:
-        await member.listing.wake.wait()
+        with trio.move_on_after(member.listing.retry_seconds):
+            await member.listing.wake.wait()
         await mesh.recall.wait_readable()
         prefixes, owners = member.listing.take()
         interests = member.session.interests_heard
@@ -385,7 +386,9 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
                 waited = await _list_matching(mesh, member, prefixes, owners)
                 version = mesh.data.durable_length
             member.outbox.queue_listed(Listed(version, interests))
+            member.listing.succeeded()
         except CorruptStore as error:
+            member.listing.failed()
             _log.error("cannot list what a member follows", **_about(member), error=str(error))
         # Who follows something else in each message gets as little of our time as anybody.
         await trio.sleep((trio.current_time() - started - waited) / SHARE)

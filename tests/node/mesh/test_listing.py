@@ -1,0 +1,79 @@
+"""Listing to a member what it follows, where a part of the store cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from math import inf
+
+import pytest
+import trio
+import trio.testing
+
+from node.covalue.ids import RawCoId
+from node.errors import CorruptStore
+from node.mesh.listing import MAX_RETRY_SECONDS, RETRY_SECONDS, Listing
+from node.mesh.messages import Interest
+from node.mesh.replicas import ReplicaPolicy
+from tests.node.mesh.authors import Author
+from tests.node.mesh.nodes import connected, open_mesh_node, wait_until
+from tests.node.mesh.test_sync import upload, wait_done
+
+FOLLOWS = ReplicaPolicy(prefixes=("co_z",))
+
+
+def test_only_what_is_still_followed_is_due_again() -> None:
+    listing = Listing()
+    listing.note(Interest(prefixes=("co_zA", "co_zB")))
+    assert listing.take()[0] == ("co_zA", "co_zB")
+    listing.note(Interest(prefixes=("co_zB", "co_zC")))
+    listing.failed()
+    assert listing.take()[0] == ("co_zB", "co_zC")
+    listing.succeeded()
+    assert listing.take()[0] == ()
+
+
+def test_a_listing_is_tried_again_ever_less_often() -> None:
+    listing = Listing()
+    assert listing.retry_seconds == inf
+    pauses = []
+    for _ in range(9):
+        listing.failed()
+        pauses.append(listing.retry_seconds)
+    assert pauses[:3] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS]
+    assert pauses[-1] == MAX_RETRY_SECONDS
+    listing.succeeded()
+    assert listing.retry_seconds == inf
+
+
+async def test_what_could_not_be_listed_is_listed_when_it_can_be_read(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be, and who follows it in step, only when that follows something else."""
+    value = Author(1).value("held")
+    attempts: list[float] = []
+    is_damaged = True
+    async with open_mesh_node(1) as source, open_mesh_node(2, policy=FOLLOWS) as follower:
+        await upload(source, value.edit("[]", with_header=True))
+        ids_of = source.store.ids
+
+        async def ids(prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
+            attempts.append(trio.current_time())
+            if is_damaged:
+                raise CorruptStore(value.id, "a table is damaged")
+            async for co_id in ids_of(prefix, after):
+                yield co_id
+
+        monkeypatch.setattr(source.store, "ids", ids)
+        async with connected(source, follower):
+            await trio.sleep(100)
+            assert all(after > before for before, after in pairwise(attempts))
+            assert 3 <= len(attempts) <= 6
+            assert not follower.mesh.sync_state().is_done
+            is_damaged = False
+            await trio.sleep(100)
+            await wait_done(source, follower)
+            await wait_until(lambda: follower.mesh.sync_state().held == 1)
+            count = len(attempts)
+            await trio.sleep(1000)
+            assert len(attempts) == count
