@@ -21,5 +21,5 @@
 | `trust`                                             | who is let in, now                     |
 | `safekeeping`                                       | logs of members that are away          |
 | `recall`, `runs`, `run_messages`, `witness`         | forks: our own, and of others          |
-| `sync_state`                                        | how far all of them are in step        |
+| `sync_state`, `in_step`                             | how far all of them are in step        |
 """

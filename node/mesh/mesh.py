@@ -40,6 +40,7 @@ from node.mesh.fetch_report import FetchReport
 from node.mesh.finding import Finder, count_copies
 from node.mesh.follow import CatchUp, CoreData
 from node.mesh.hearsay_messages import HearsayMessage
+from node.mesh.in_step import InStep
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
 from node.mesh.member_data import MemberDataError
@@ -58,7 +59,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.run_messages import INSTANCE_BYTES, RunMessage
 from node.mesh.safekeeping import KeptCores, Safekeeping
 from node.mesh.screening import Screening
-from node.mesh.sync_state import MemberSync, SyncState
+from node.mesh.sync_state import SyncState
 from node.mesh.telling import Telling
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import TrustMessage
@@ -147,6 +148,10 @@ class Mesh:
         self.catch_up = CatchUp(host, self._fetcher, data, policy)
         self._sync_changed = trio.lowlevel.ParkingLot()
         self._announced = AnnouncedValues(self._fetcher, self.recall, self._sync_changed)
+        self._in_step = InStep(
+            *(host, self.members, self.interest, self._announced),
+            *(self._fetcher, self.catch_up, self.safekeeping, self.recall),
+        )
         self._members_changed = trio.lowlevel.ParkingLot()
         self.finder = Finder(
             *(host, self.members, self._fetcher, self.safekeeping),
@@ -233,47 +238,7 @@ class Mesh:
 
     def sync_state(self) -> SyncState:
         """How far this node and its members are in step."""
-        keeping = self.safekeeping
-        return SyncState(
-            held=self.host.store.count(),
-            missing=len(self._announced),
-            min_copies=self.host.copies.min_copies,
-            waiting=self.host.copies.held_back,
-            members=tuple(self._member_sync(member) for member in self.members.values()),
-            logs_kept=len(keeping.kept()) if keeping.is_keeper else None,
-        )
-
-    def _member_sync(self, member: Member) -> MemberSync:
-        about, said = member.statistics(), member.acknowledgements
-        missing = self._announced.open_of(member.id)
-        # Blind, or by its rule, this node takes nothing that it could compare.
-        is_keeper, takes = self.safekeeping.is_keeper, member.direction.takes
-        is_compared = (said.is_compared and member.session.is_listed) or is_keeper or not takes
-        length, merged = about.length, None
-        if is_keeper and takes:
-            length, merged = self.safekeeping.kept_of(member)
-        elif self.policy.everything:
-            merged = self.catch_up.merged(about.key).length
-            if is_compared and not missing:
-                merged = length  # what came since was announced, and is here
-        return MemberSync(
-            id=about.id.hex(),
-            name=about.name,
-            is_frozen=member.is_frozen,
-            is_compared=is_compared,
-            missing=missing,
-            undelivered=member.conduct.undelivered,
-            acknowledges=said.is_spoken,
-            unacknowledged=said.unacknowledged,
-            is_partial=said.is_partial,
-            declined=said.declined,
-            length=length,
-            merged=merged,
-            ours=said.told_length,
-            merged_there=said.merged_there if member.session.selection.everything else None,
-            blocks_fetched=about.blocks_fetched,
-            bytes_fetched=about.bytes_fetched,
-        )
+        return self._in_step.state()
 
     # What `serve_member` asks.
 

@@ -319,15 +319,17 @@ class Recall:
                 await self._check_whole()
                 await self._log.write_local({_ROW: None})
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known how long our log is, or nobody could say."""
+        return self._settled.is_set()
+
     async def wait_settled(self) -> None:
         """Return when it is known how long our log is, or nobody could say. Cancel: nothing."""
         await self._settled.wait()
 
     async def wait_readable(self) -> None:
-        """Return when our log can be read: it cannot with a head whose blocks are being fetched.
-
-        Cancel: nothing.
-        """
+        """Return when our log can be read, all that its head needs being here. Cancel: nothing."""
         if self._is_behind and not self._settled.is_set():
             await self._settled.wait()
 

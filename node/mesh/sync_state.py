@@ -11,6 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Obstacle(StrEnum):
+    """Why it takes long until all was compared; the text is for people."""
+
+    NONE = ""
+    RECOVERING = "waits until our own log is whole"
+    PAUSED = "paused, there is no room"
+    NOT_LISTED = "waits for its list of what we follow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,8 @@ class MemberSync:
     have when asked. `unacknowledged` values it heard of from us and has not said to hold;
     `declined` are those that it does not take. Of its `length` blocks `merged` are merged here,
     if this node keeps everything, or kept, if it is blind; of ours `merged_there` of `ours` are
-    there, if it keeps everything.
+    there, if it keeps everything. While it is not compared, `obstacle` says why, beside the time
+    that it takes.
     """
 
     id: str
@@ -40,6 +51,7 @@ class MemberSync:
     merged_there: int | None
     blocks_fetched: int
     bytes_fetched: int
+    obstacle: Obstacle = Obstacle.NONE
 
     @property
     def behind(self) -> int:
@@ -63,7 +75,7 @@ class MemberSync:
         if self.is_frozen:
             return "forked"
         if not self.is_compared:
-            return "comparing"
+            return self.obstacle or "comparing"
         if self.missing or (self.merged is not None and self.merged < self.length):
             return "fetching"
         if not self.acknowledges:

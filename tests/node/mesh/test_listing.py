@@ -69,7 +69,8 @@ async def test_what_could_not_be_listed_is_listed_when_it_can_be_read(
             await trio.sleep(100)
             assert all(after > before for before, after in pairwise(attempts))
             assert 3 <= len(attempts) <= 6
-            assert not follower.mesh.sync_state().is_done
+            state = follower.mesh.sync_state()
+            assert state.why == "node 1: waits for its list of what we follow"
             is_damaged = False
             await trio.sleep(100)
             await wait_done(source, follower)
@@ -77,3 +78,13 @@ async def test_what_could_not_be_listed_is_listed_when_it_can_be_read(
             count = len(attempts)
             await trio.sleep(1000)
             assert len(attempts) == count
+
+
+async def test_a_node_without_room_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_mesh_node(1) as source, open_mesh_node(2, policy=FOLLOWS) as follower:
+        follower.mesh.pause("no room")
+        async with connected(source, follower):
+            await wait_until(lambda: bool(follower.mesh.sync_state().members))
+            assert follower.mesh.sync_state().members[0].state == "paused, there is no room"
+            follower.mesh.resume()
+            await wait_done(source, follower)

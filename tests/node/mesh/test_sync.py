@@ -18,7 +18,7 @@ from node.mesh.member_data import Cause
 from node.mesh.messages import Interest, MessageType, Stored, Update
 from node.mesh.peer_rules import LAN, Direction, PeerRule, PeerRules
 from node.mesh.replicas import ReplicaPolicy
-from node.mesh.sync_state import MemberSync, SyncState
+from node.mesh.sync_state import MemberSync, Obstacle, SyncState
 from node.syncing import perform_on_sync
 from node.verbs import ExitCode, Result, ShowSync, VerbError, WaitSync
 from tests.node.mesh import samples
@@ -405,6 +405,7 @@ def member(**changes: object) -> MemberSync:
     [
         ({}, "in step", 0),
         ({"is_compared": False}, "comparing", 0),
+        ({"is_compared": False, "obstacle": Obstacle.PAUSED}, "paused, there is no room", 0),
         ({"missing": 2}, "fetching", 2),
         ({"merged": 7}, "fetching", 3),
         ({"merged": None, "merged_there": None}, "in step", 0),
