@@ -208,10 +208,14 @@ class Interest:
 
     @property
     def followed(self) -> frozenset[str]:
-        """What it follows beside single ids, as rules have it: a full replica reads the log."""
-        if self.everything:
-            return frozenset((EVERYTHING,))
-        return frozenset((*(f"{PREFIX}:{prefix}" for prefix in self.prefixes), *self.owners))
+        """What it follows beside single ids, as rules have it.
+
+        A full replica reads the log, and follows nothing more by that. Who has too many ids to name
+        is told of everything, too, and does not.
+        """
+        everything = (EVERYTHING,) if self.everything else ()
+        prefixes = (f"{PREFIX}:{prefix}" for prefix in self.prefixes)
+        return frozenset((*everything, *prefixes, *self.owners))
 
     def encode(self) -> bytes:
         return pack_fields(

@@ -243,6 +243,8 @@ class ToldInterest:
         if everything:
             wanted = frozenset()
         standing = (everything, policy.prefixes, policy.owners)
+        if policy.everything:  # what it follows beside that need not be listed: it reads the log
+            standing = (True, (), frozenset())
         is_same = standing == (self._everything, self._prefixes, self._owners)
         added: Set[RawCoId] = wanted - self._ids
         removed: Set[RawCoId] = self._ids - wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
@@ -12,9 +13,11 @@ import trio.testing
 
 from node.covalue.ids import RawCoId
 from node.errors import CorruptStore
+from node.mesh import replicas, telling
 from node.mesh.listing import MAX_RETRY_SECONDS, RETRY_SECONDS, Listing
 from node.mesh.messages import Interest
-from node.mesh.replicas import ReplicaPolicy
+from node.mesh.replicas import ReplicaPolicy, ToldInterest
+from tests.node.mesh import samples
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import connected, open_mesh_node, wait_until
 from tests.node.mesh.test_sync import upload, wait_done
@@ -88,3 +91,41 @@ async def test_a_node_without_room_says_so(autojump_clock: trio.testing.MockCloc
             assert follower.mesh.sync_state().members[0].state == "paused, there is no room"
             follower.mesh.resume()
             await wait_done(source, follower)
+
+
+async def test_who_names_too_many_ids_is_listed_what_it_follows(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it wants to hear of everything, and reads nobody's log for that."""
+    monkeypatch.setattr(replicas, "MAX_SELECTED_IDS", 3)
+    monkeypatch.setattr(telling, "MAX_RECENT", 0)  # what moved lately is told in any case
+    policy = replace(FOLLOWS, pinned=frozenset(samples.co_id(number) for number in range(4)))
+    value = Author(1).value("held")
+    async with open_mesh_node(1) as source, open_mesh_node(2, policy=policy) as follower:
+        await upload(source, value.edit("[]", with_header=True))
+        async with connected(source, follower):
+            await wait_done(follower)
+            assert follower.mesh.sync_state().held == 1
+
+
+def test_a_full_replica_is_listed_nothing_beside_the_log() -> None:
+    told = ToldInterest()
+    [said] = told.plan(replace(FOLLOWS, everything=True), frozenset())
+    assert said == Interest(everything=True)
+    listing = Listing()
+    listing.note(said)
+    assert listing.take() == ((), frozenset())
+
+
+def test_what_was_listed_is_not_listed_again_when_ids_become_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replicas, "MAX_SELECTED_IDS", 3)
+    told, listing = ToldInterest(), Listing()
+    ids = frozenset(samples.co_id(number) for number in range(4))
+    due = []
+    for wanted in (frozenset(), ids, frozenset()):
+        [said] = told.plan(FOLLOWS, wanted)
+        listing.note(said)
+        due.append((listing.take()[0], told.listing_due))
+    assert due == [(("co_z",), 1), ((), 2), ((), 2)]
