@@ -23,7 +23,7 @@ from hypercore.encoding import DecodeError
 from node.cojson.cut_streams import CutStreams
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
-from node.identity import write_private
+from node.private_file import write_private
 
 _VERSION = 1
 _log = structlog.get_logger(__name__)
