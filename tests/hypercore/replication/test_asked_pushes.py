@@ -11,6 +11,7 @@ from hypercore.errors import InvalidProof
 from hypercore.replication.expected import MAX_ALLOWED, PATIENCE_SECONDS
 from hypercore.replication.messages import Data, MessageType
 from hypercore.replication.pushes import MAX_ASKED_BYTES, MAX_WAITING_PUSHES
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import (
     KEY_PAIR,
@@ -291,3 +292,28 @@ def test_what_was_left_out_before_the_announcement_was_looked_at_is_requested_at
     assert asker.log.blocks.keys() == {5, 6, 7, 8}
     assert peer.expected.missed == 0
     assert asker.replicator.deadline == math.inf
+
+
+def test_a_head_that_a_push_has_brought_meanwhile_is_not_the_last_one_asked_for() -> None:
+    """Found by the simulation: the answer was only the block, and its turn was never over."""
+    holder, asker = Node(writer(100)), Node(reader())
+    asker.replicator.configure(ReplicationSettings(push=PushMode.ALLOWED), 0.0)
+    asker.replicator.set_active(True, 0.0)
+    channel = Channel(holder, asker)
+    settle(channel)
+    holder.log.append([block(100), block(101)])
+    asker.want([101])
+    holder.changed()
+    ask(channel, [100])
+    end, other = channel.ends
+    end.take(1 << 16)
+    pushed = [message for message in end.sent if message[0] == MessageType.DATA]
+    other.receive([message for message in end.sent if message not in pushed], 0.0)
+    assert of_type(other.sent, MessageType.REQUEST)
+    end.sent = pushed
+    settle(channel)
+    assert asker.log.blocks.keys() == {100, 101}
+    holder.log.append([block(102)])
+    holder.changed()
+    settle(channel)
+    assert asker.log.head == holder.log.head
