@@ -140,9 +140,14 @@ class Demand:
         return bool(self._forced)
 
     @property
+    def has_downloads(self) -> bool:
+        """Whether ranges or lists are wanted."""
+        return any(self._wanted)
+
+    @property
     def has_reads_beside_downloads(self) -> bool:
         """Whether single blocks and ranges are wanted at the same time."""
-        return bool(self._points) and any(self._wanted)
+        return bool(self._points) and self.has_downloads
 
     def forced_beyond(self, length: int) -> bool:
         return any(index >= length for index in self._forced)

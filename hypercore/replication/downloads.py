@@ -25,7 +25,7 @@ from hypercore.replication.messages import (
     encode_block_request,
     first_part_offset,
 )
-from hypercore.replication.newcomers import most_to_move, sharers
+from hypercore.replication.newcomers import most_to_try, sharers
 from hypercore.replication.received_push import ReceivedPush, leads_to_known
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -115,7 +115,8 @@ class Downloads:
             self._cancel(other, request)
         self.seeks.fill(peer, now)
         length = min(head.length, sync.length)
-        among = sharers(peer, peers, head) if len(peers) > 1 else 1
+        is_shared = len(peers) > 1 and self.demand.has_downloads
+        among = sharers(peer, peers, head) if is_shared else 1
         limit = room[1] if among == 1 else self.demand.share(peer, room[1], length, among)
         self.has_shared |= limit < room[1]
         indices = self.demand.take(peer, (room[0], limit), length)
@@ -215,10 +216,11 @@ class Downloads:
         for other in peers:
             if other is peer or not len(other.inflight):
                 continue
-            most = most_to_move(peer, other, room, among)
             moved = overdue(
-                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, most, now
+                peer.speed, peer.inflight, other.speed, other.inflight, peer.offers, room, now
             )
+            if moved and peer.speed.is_unknown:
+                del moved[most_to_try(peer, other, among) :]
             if moved:
                 other.speed.lost(other.inflight, now)
                 for request in moved:

@@ -42,7 +42,7 @@ class Speed:
     @property
     def is_unknown(self) -> bool:
         """Whether it has shown neither how fast it is nor that it is silent."""
-        return not self.seconds_per_block and not self.is_silent
+        return not (self.seconds_per_block or self._silent_seconds)
 
     @property
     def is_silent(self) -> bool:

@@ -21,14 +21,12 @@ def sharers(peer: RemotePeer, peers: Iterable[RemotePeer], head: Head) -> int:
     return sum(_is_idle(other, head) for other in peers)
 
 
-def most_to_move(peer: RemotePeer, other: RemotePeer, room: int, among: int) -> int:
-    """How many open requests of another peer this one may take over, `room` at most.
+def most_to_try(newcomer: RemotePeer, other: RemotePeer, among: int) -> int:
+    """How many open requests of another peer a newcomer may take over.
 
-    A newcomer that was given its share is tried with that, first.
+    One that was given its share is tried with that, first.
     """
-    if not peer.speed.is_unknown:
-        return room
-    return 0 if len(peer.inflight) else min(room, ceil(len(other.inflight) / among))
+    return 0 if len(newcomer.inflight) else ceil(len(other.inflight) / among)
 
 
 def _is_idle(peer: RemotePeer, head: Head) -> bool:
