@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 from bee.btree import OpenNode
@@ -11,7 +12,8 @@ class PendingBlocks:
     """The operations so far, each a block to be: `slots` are the nodes it rewrote, but its root.
 
     Lists of all blocks, instead of an object for each: for what the garbage collector has to
-    go through 100,000 of those took as long as the tree itself.
+    go through 100,000 of those took as long as the tree itself. The stops of so many would be
+    4 MB of integers.
     """
 
     __slots__ = ("_slots", "_stops", "keys", "values")
@@ -20,7 +22,7 @@ class PendingBlocks:
         self.keys: list[bytes] = []
         self.values: list[bytes | None] = []
         self._slots: list[OpenNode] = []
-        self._stops: list[int] = []
+        self._stops = array("q")
 
     def __len__(self) -> int:
         return len(self.keys)
