@@ -52,6 +52,10 @@ class TreeChanges:
         """Blocks that the changes come to."""
         return len(self._blocks)
 
+    def content_bytes(self) -> int:
+        """What their keys and values come to."""
+        return self._blocks.content_bytes()
+
     def get(self, key: bytes) -> tuple[int, NodeRecord] | None:
         """Read with the changes so far."""
         root = self._present()

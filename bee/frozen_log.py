@@ -101,6 +101,7 @@ class FrozenLog:
         /,
         *,
         local: Mapping[bytes, bytes | None] | None = None,
+        expected_bytes: int = 0,
     ) -> int:
         """Raises: NotWritable."""
         raise _refused()

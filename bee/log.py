@@ -123,8 +123,12 @@ class Log(Protocol):
         /,
         *,
         local: Mapping[bytes, bytes | None] | None = None,
+        expected_bytes: int = 0,
     ) -> int:
-        """As `append_nowait` with the blocks of all pieces; others run in between."""
+        """As `append_nowait` with the blocks of all pieces; others run in between.
+
+        Where it is said that very many bytes will come the blocks need not wait in memory.
+        """
 
     async def wait_durable(self) -> None:
         """Return when all that was appended is on the disk."""

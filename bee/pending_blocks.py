@@ -33,6 +33,9 @@ class PendingBlocks:
         self._slots += slots
         self._stops.append(len(self._slots))
 
+    def content_bytes(self) -> int:
+        return sum(map(len, self.keys)) + sum(map(len, filter(None, self.values)))
+
     def drain(self) -> Iterator[tuple[bytes, bytes | None, list[OpenNode]]]:
         """Key, value and slots of each; of values nothing is kept, for the blocks have them."""
         start = 0

@@ -115,7 +115,9 @@ class Writer:
 
     async def append_long(self, local: Mapping[bytes, bytes | None] | None) -> None:
         """As `append` of a batch that `is_long`. Cancel: nothing was appended."""
-        await self._tree.log.append_pieces(self._pieces(), local=local)
+        await self._tree.log.append_pieces(
+            self._pieces(), local=local, expected_bytes=self._changes.content_bytes()
+        )
         self._changes.commit()
 
     def _encode(self) -> Iterator[bytes]:

@@ -147,18 +147,23 @@ class Core(ReadableCore):
         return self._shared.append_signed(blocks, local, key_pair, signature)
 
     async def append_pieces(
-        self, pieces: Iterable[Sequence[bytes]], *, local: LocalRows | None = None
+        self,
+        pieces: Iterable[Sequence[bytes]],
+        *,
+        local: LocalRows | None = None,
+        expected_bytes: int = 0,
     ) -> int:
         """Put the blocks of all pieces at the end, in one commit, and let others run in between.
 
-        For very many blocks: give some hundred at a time. Returns the index of the first, without
-        waiting for the disk. Raises: NotWritable, BlockTooLarge, StorageFailed, UsageError when
-        somebody appends meanwhile without the writer's lock, trio.ClosedResourceError when the core
-        is closed meanwhile. Cancel: nothing was appended.
+        For very many blocks: give some hundred at a time. Where `expected_bytes` says that 16 MiB
+        or more will come, they wait on the disk for the commit, and not in memory. Returns the
+        index of the first, without waiting for the disk. Raises: NotWritable, BlockTooLarge,
+        StorageFailed, UsageError when somebody appends meanwhile without the writer's lock,
+        trio.ClosedResourceError when the core is closed meanwhile. Cancel: nothing was appended.
         """
         async with self._shared.writer:
             self._handle.check_writable()
-            return await append_pieces(self._shared, pieces, local)
+            return await append_pieces(self._shared, pieces, local, expected_bytes)
 
     async def truncate(
         self,

@@ -17,7 +17,7 @@ from hypercore.bitfield import PAGE_BITS, Bitfield, pages_of
 from hypercore.errors import StorageError
 from hypercore.log import Changeset
 from hypercore.merkle import MerkleNode
-from hypercore.storage import WriteBatch
+from hypercore.storage import RowSink, WriteBatch
 from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import Hints
 
@@ -74,7 +74,7 @@ class HeldBlocks:
             self.bitfield.become(self._rows.load_bitfield())
             self.hints = self.hints.moved(min(self.bitfield.first_unset(0), length))
 
-    def stage(self, batch: WriteBatch, changesets: Sequence[Changeset], length: int) -> None:
+    def stage(self, batch: RowSink, changesets: Sequence[Changeset], length: int) -> None:
         """Note what these bring and take, in that order; `length` is the log's before them."""
         touched: set[int] = set()
         hints = self.hints

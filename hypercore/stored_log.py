@@ -31,7 +31,7 @@ from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proposal import Proposal, check_truncation, propose_append, propose_truncation
 from hypercore.pruning import check_roots
-from hypercore.storage import Storage, WriteBatch
+from hypercore.storage import RowBatch, Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
 from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
 from hypercore.stored_tree import StoredTree
@@ -387,10 +387,14 @@ class StoredLog:
                 self._learn_manifest(batch, changes.manifest)
             self.rows.stage_changes(batch, changes)
             head = changes.head or head
+        self.stage_head(batch, head, changesets)
+        return head
+
+    def stage_head(self, batch: RowBatch, head: Head, changesets: Sequence[Changeset]) -> None:
+        """The end of `stage`, for who has put all else into the batch."""
         if head is not self.head:
             self.rows.stage_head(batch, head)
         self._held.stage(batch, changesets, self.head.length)
-        return head
 
     def poison(self, error: BaseException) -> None:
         """Refuse every later write: nobody knows what reached the disk.
@@ -410,7 +414,7 @@ class StoredLog:
         self._auth = replace(self._auth, manifest=manifest)
         self.rows.stage_auth(batch, self._auth)
 
-    def stage_local(self, batch: WriteBatch, rows: LocalRows) -> None:
+    def stage_local(self, batch: RowBatch, rows: LocalRows) -> None:
         for key, value in rows.items():
             if value is None:
                 batch.delete(self.rows.keys.local(key))

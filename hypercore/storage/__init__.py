@@ -3,7 +3,8 @@
 `Storage` has two twins: `rocks.RocksStorage`, a directory that the JavaScript corestore opens too,
 and `memory.MemoryStorage`. Above the seam, `catalog` knows the store's records and `core_storage`
 those of one core; `layout` has the bytes of all of them. `log_file` tells a turned bit of RocksDB's
-log from a torn end, and `salvage` makes a new database of what can be read of a damaged one.
+log from a torn end, and `salvage` makes a new database of what can be read of a damaged one. Where
+the rows of a very long append wait, `rocks_tables` says.
 
 A commit is one batch: after a crash all of it is there or none. Committing does not wait for
 the disk: it returns a sequence number, and whoever must know that it is durable waits for that
@@ -17,7 +18,15 @@ from typing import Protocol
 
 from hypercore.storage.durability import Durability
 
-__all__ = ["Durability", "LastingBatch", "RowSink", "Storage", "StorageSnapshot", "WriteBatch"]
+__all__ = [
+    "Durability",
+    "LastingBatch",
+    "RowBatch",
+    "RowSink",
+    "Storage",
+    "StorageSnapshot",
+    "WriteBatch",
+]
 
 
 class RowSink(Protocol):
@@ -26,21 +35,37 @@ class RowSink(Protocol):
     def put(self, key: bytes, value: bytes, /) -> None: ...
 
 
-class WriteBatch(RowSink, Protocol):
+class RowBatch(RowSink, Protocol):
     """Changes that become true together, applied in the order given. Can be committed once."""
 
     def delete(self, key: bytes, /) -> None: ...
+
+
+class WriteBatch(RowBatch, Protocol):
+    """Of rows that may be many, too."""
+
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""
         ...
 
 
-class LastingBatch(WriteBatch, Protocol):
-    """A batch that is filled while others run."""
+class LastingBatch(RowBatch, Protocol):
+    """A batch that is filled while others run, of as many rows as there is room for on the disk."""
 
     @property
     def is_lost(self) -> bool:
         """Whether the files were closed meanwhile, so that it cannot be committed any more."""
+        ...
+
+    def settle(self) -> None:
+        """What was put moves to the disk, if it can; for each MiB of it, or so.
+
+        Raises: StorageFailed, and then only this batch is lost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the room back, unless it was committed."""
         ...
 
 
@@ -105,8 +130,12 @@ class Storage(Protocol):
         """
         ...
 
-    def lasting_batch(self) -> LastingBatch:
-        """A batch that others may run beside; closing the files, as `snapshot` says, ends it."""
+    def lasting_batch(self, rising: Sequence[bytes] = ()) -> LastingBatch:
+        """A batch that others may run beside; closing the files, as `snapshot` says, ends it.
+
+        Rows with keys of these prefixes may be more than memory has room for. Each of them is a
+        new one, is put once, and nearly in the order of the keys.
+        """
         ...
 
     def commit(self, batch: WriteBatch) -> int:
@@ -116,6 +145,10 @@ class Storage(Protocol):
         the disk cannot keep up (`wait_writable`). Raises: StorageFailed, UsageError for a batch
         that was committed before.
         """
+        ...
+
+    def commit_lasting(self, batch: LastingBatch) -> int:
+        """As `commit`; what went to the disk by then is synced as well."""
         ...
 
     @property

@@ -20,7 +20,7 @@ from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, encode_node, leaf_node, parent_node
-from hypercore.storage import RowSink, Storage, WriteBatch
+from hypercore.storage import RowBatch, RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
     CoreGroup,
@@ -302,7 +302,7 @@ class CoreStorage:
         for block_index, block in changes.blocks:
             put(prefix + number(block_index), block)
 
-    def stage_head(self, batch: WriteBatch, head: Head) -> None:
+    def stage_head(self, batch: RowBatch, head: Head) -> None:
         unix_ms = time.time_ns() // 1_000_000
         record = HeadRecord(head.fork, head.length, head.tree_hash, head.signature, unix_ms)
         batch.put(self.keys.head, record.encode())
@@ -313,8 +313,8 @@ class CoreStorage:
             batch.put(group_update_key(group, unix_ms, core), self._key)
         self._head_unix_ms = unix_ms
 
-    def stage_hints(self, batch: WriteBatch, hints: Hints) -> None:
+    def stage_hints(self, batch: RowSink, hints: Hints) -> None:
         batch.put(self.keys.hints, hints.encode())
 
-    def stage_page(self, batch: WriteBatch, bitfield: Bitfield, page: int) -> None:
+    def stage_page(self, batch: RowSink, bitfield: Bitfield, page: int) -> None:
         batch.put(self.keys.page(page), bitfield.page_bytes(page))

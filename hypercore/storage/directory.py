@@ -38,7 +38,7 @@ from hypercore.storage.lock_holder import lock_holder
 _FILE_NAME = "CORESTORE"
 _DATABASE = "db"
 _SALVAGED = "salvaged"
-_REBUILT = "rebuilt"
+REBUILT = "rebuilt"
 _DAMAGED = "db.damaged"
 _PROBE = "probe"
 _PIECE_BYTES = 1 << 20
@@ -150,7 +150,7 @@ class StoreDirectory:
     @property
     def rebuilt_path(self) -> Path:
         """For a store that is needed while one is salvaged, and deleted then."""
-        return self.path / _REBUILT
+        return self.path / REBUILT
 
     def replace_database(self) -> Path:
         """Put the database of the salvaged store in place of ours; returns where ours is now.
@@ -160,9 +160,9 @@ class StoreDirectory:
         """
         damaged = self.path / _DAMAGED
         shutil.rmtree(damaged, ignore_errors=True)
-        _sync_names(self.salvaged_path)
+        sync_names(self.salvaged_path)
         (self.path / _DATABASE).rename(damaged)
-        _sync_names(self.path)
+        sync_names(self.path)
         self._finish_replacement()
         return damaged
 
@@ -171,7 +171,7 @@ class StoreDirectory:
         if database.exists() or not (self.path / _DAMAGED).exists() or not salvaged.exists():
             return
         salvaged.rename(database)
-        _sync_names(self.path)
+        sync_names(self.path)
         shutil.rmtree(self.salvaged_path)
 
     def close(self) -> None:
@@ -202,10 +202,10 @@ def _make_directory(path: Path) -> None:
     missing = [parent for parent in path.parents if not parent.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in (path, *missing):
-        _sync_names(directory.parent)
+        sync_names(directory.parent)
 
 
-def _sync_names(path: Path) -> None:
+def sync_names(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:

@@ -8,7 +8,7 @@ from itertools import islice
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]  # it has no types
 
 from hypercore.errors import StoreSuspended, UsageError
-from hypercore.storage import READ_AHEAD_ITEMS, WriteBatch
+from hypercore.storage import READ_AHEAD_ITEMS, LastingBatch, WriteBatch
 
 
 class MemoryBatch:
@@ -33,6 +33,14 @@ class MemoryBatch:
 
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         self.changes.append((start, None, stop))
+
+    def settle(self) -> None:
+        """All of it waits here."""
+
+    def close(self) -> None:
+        if not self.is_used:
+            self.is_used = True
+            self.changes.clear()
 
 
 class MemorySnapshot:
@@ -108,7 +116,7 @@ class MemoryStorage:
         self._check()
         return MemoryBatch()
 
-    def lasting_batch(self) -> MemoryBatch:
+    def lasting_batch(self, rising: Sequence[bytes] = ()) -> MemoryBatch:
         return self.batch()
 
     def commit(self, batch: WriteBatch) -> int:
@@ -127,6 +135,10 @@ class MemoryStorage:
                     del rows[doomed]
         self._sequence += 1
         return self._sequence
+
+    def commit_lasting(self, batch: LastingBatch) -> int:
+        assert isinstance(batch, MemoryBatch)
+        return self.commit(batch)
 
     @property
     def has_failed(self) -> bool:

@@ -16,18 +16,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 import trio
-from rocksdict import (
-    Rdict,
-    ReadOptions,
-    WriteOptions,
-)
-from rocksdict import (
-    WriteBatch as NativeBatch,
-)
+from rocksdict import Rdict, WriteOptions
+from rocksdict import WriteBatch as NativeBatch
 
 from hypercore.errors import (
     CorruptStorage,
@@ -39,7 +33,7 @@ from hypercore.errors import (
     StoreSuspended,
     UsageError,
 )
-from hypercore.storage import READ_AHEAD_ITEMS, Durability, WriteBatch
+from hypercore.storage import READ_AHEAD_ITEMS, Durability, LastingBatch, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
 from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot, closed, suspended
@@ -49,11 +43,13 @@ from hypercore.storage.rocks_opening import (
     WRITE_BUFFERS,
     NoRoom,
     check_logs,
+    check_recovered,
     is_damage,
     open_database,
 )
-from hypercore.storage.rocks_reading import read_ahead
-from hypercore.storage.rocks_rebuilding import check_tables
+from hypercore.storage.rocks_reading import read_ahead, unverified_keys
+from hypercore.storage.rocks_rebuilding import check_tables, restore_tables
+from hypercore.storage.rocks_tables import TableBatch, forget_ahead, taking_over
 from hypercore.storage.rocks_upkeep import compact_column, copy_database
 
 _MEASURING_STEP_BYTES = 64 << 10
@@ -97,7 +93,7 @@ class RocksStorage:
         self._doomed: Rdict | None = None
         """The column of a database that is being closed."""
         self._is_released = True
-        self._holders: WeakSet[RocksBatch | RocksSnapshot] = WeakSet()
+        self._holders: WeakSet[RocksBatch | TableBatch | RocksSnapshot] = WeakSet()
         failure = self._open()
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
@@ -116,20 +112,21 @@ class RocksStorage:
     def _open(self) -> StorageError | None:
         """What is wrong if it can be read only until `recover`: there is no room to open it in."""
         path = self.path
-        if not self._read_only and (path / "db" / "RECOVERING").exists():
-            raise CorruptStorage(
-                str(path / "db" / "RECOVERING"),
-                "a damaged write-ahead log was dropped; open the store once with the JavaScript "
-                "corestore, or read-only",
-            )
+        if not self._read_only:
+            check_recovered(path / "db")
         directory = None if self._read_only else StoreDirectory(path)
         failure: StorageError | None = None
         try:
+            if directory is not None:
+                restore_tables(path / "db")
             check_logs(path / "db")
             try:
                 if directory is not None:
                     check_tables(path / "db", directory.rebuilt_path)
+                    forget_ahead(path / "db", is_open=False)
                 database = open_database(path / "db", read_only=self._read_only)
+                if directory is not None:
+                    forget_ahead(path / "db", is_open=True)
             except NoRoom as error:
                 failure = error
                 database = open_database(path / "db", read_only=True)
@@ -211,16 +208,7 @@ class RocksStorage:
         """
         if self._column is None:
             raise self._shut()
-        options = ReadOptions()
-        options.set_verify_checksums(False)
-        # Nothing from the cache would be verified any more. The type stub lacks the argument.
-        options.fill_cache(False)  # type: ignore[call-arg]  # see above
-        options.set_iterate_upper_bound(stop)
-        found = self._column.iter(options)
-        found.seek(start)
-        while found.valid():
-            yield cast("bytes", found.key())
-            found.next()
+        yield from unverified_keys(self._column, start, stop)
 
     def snapshot(self) -> RocksSnapshot:
         if self._column is None:
@@ -241,8 +229,9 @@ class RocksStorage:
             raise NotWritable(f"nothing can be written: {self._why_read_only}")
         return RocksBatch(self._handle)
 
-    def lasting_batch(self) -> RocksBatch:
-        batch = self.batch()
+    def lasting_batch(self, rising: Sequence[bytes] = ()) -> RocksBatch | TableBatch:
+        simple = self.batch()
+        batch = TableBatch(self.path / "db", rising) if rising else simple
         self._holders.add(batch)
         return batch
 
@@ -264,18 +253,45 @@ class RocksStorage:
             batch.release()  # the error, which is remembered, remembers the batch
         return self._group.wrote()
 
-    def _rotate_when_full(self) -> None:
+    def commit_lasting(self, batch: LastingBatch) -> int:
+        if isinstance(batch, RocksBatch):
+            return self.commit(batch)
+        if not isinstance(batch, TableBatch) or batch.is_used:
+            raise UsageError("a batch is made by this storage, and committed once")
+        try:
+            self._take_over(batch)
+            rest = self.batch()
+            batch.pour(rest)
+            return self.commit(rest)
+        finally:
+            batch.close()
+
+    def _take_over(self, batch: TableBatch) -> None:
+        if self._column is None:
+            raise self._shut()
+        self._group.check()
+        try:
+            tables = batch.finish()
+            self._rotate()  # what is older is on the disk first
+            self._column.ingest_external_file(tables, taking_over())
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise self._group.fail(error) from error
+
+    def _rotate(self) -> None:
         """Begin a new write-ahead log, with all of the old one on the disk.
 
         Between the two calls nobody commits: that happens in one thread.
         """
+        self._is_synced_early = False
+        self._db.flush_wal(True)
+        if self._column is not None:
+            self._column.flush(False)
+
+    def _rotate_when_full(self) -> None:
         self._unmeasured_bytes = 0
         buffered = self._property("rocksdb.cur-size-active-mem-table")
         if buffered >= WRITE_BUFFER_BYTES:
-            self._is_synced_early = False
-            self._db.flush_wal(True)
-            if self._column is not None:
-                self._column.flush(False)
+            self._rotate()
         elif buffered >= _EARLY_BYTES and not (
             self._is_synced_early or self.durability.waits_for_disk
         ):
@@ -332,8 +348,10 @@ class RocksStorage:
             self._doomed, self._column = self._column, None
             self._close_database()
             try:
+                restore_tables(path)
                 check_logs(path)
                 self._use(open_database(path, read_only=False))
+                forget_ahead(path, is_open=True)
             except (StorageError, StoreLocked) as error:
                 self._use(open_database(path, read_only=True))  # reads go on
                 raise StorageFailed(f"the store cannot be written yet: {error}") from error

@@ -39,10 +39,18 @@ class RocksBatch:
     def is_used(self) -> bool:
         return self._column is None
 
+    def settle(self) -> None:
+        """All of it waits here."""
+
     def release(self) -> None:
         """Let go of the database."""
         self.native.set_default_column_family(None)
         self._column = None
+
+    def close(self) -> None:
+        if not self.is_used:
+            self.native.clear()
+            self.release()
 
     def lose(self) -> None:
         """The database is closed, which this would keep locked."""

@@ -93,8 +93,8 @@ def is_damage(text: str) -> bool:
     return any(words in text for words in _DAMAGE)
 
 
-def repair_options() -> Options:
-    """For RocksDB's own repair, which makes families of tables that it finds."""
+def table_options() -> Options:
+    """For tables that are made apart, and RocksDB's own repair, which makes families of them."""
     return _log_options(Cache(_BLOCK_CACHE_BYTES))
 
 
@@ -111,6 +111,16 @@ def _check_unused(path: Path) -> None:
         raise CorruptStorage(
             str(path),
             f"its file CURRENT, one line with the name of a manifest ({manifests}), is lost",
+        )
+
+
+def check_recovered(path: Path) -> None:
+    """Raises: CorruptStorage while JavaScript has not finished what it began."""
+    if (path / "RECOVERING").exists():
+        raise CorruptStorage(
+            str(path / "RECOVERING"),
+            "a damaged write-ahead log was dropped; open the store once with the JavaScript "
+            "corestore, or read-only",
         )
 
 

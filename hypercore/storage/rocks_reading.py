@@ -43,3 +43,17 @@ def _error_at(column: Rdict, key: bytes, options: ReadOptions) -> Exception | No
     finally:
         del rest, column  # the error remembers this frame
     return None
+
+
+def unverified_keys(column: Rdict, start: bytes, stop: bytes) -> Iterator[bytes]:
+    """Keys of [start, stop), without a look at any checksum."""
+    options = ReadOptions()
+    options.set_verify_checksums(False)
+    # Nothing from the cache would be verified any more. The type stub lacks the argument.
+    options.fill_cache(False)  # type: ignore[call-arg]  # see above
+    options.set_iterate_upper_bound(stop)
+    found = column.iter(options)
+    found.seek(start)
+    while found.valid():
+        yield cast("bytes", found.key())
+        found.next()

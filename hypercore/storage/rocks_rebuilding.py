@@ -2,8 +2,9 @@
 
 RocksDB's list (`MANIFEST-*`) says which tables there are. Without it, or where it names one that is
 gone or cut off, nothing is opened. RocksDB's own repair lists what tables can be read, but knows
-nothing of blob files, which hold the values of 4 KiB and more, and takes rows of the write-ahead
-log for nobody's while no table is of their column family. So both are added here.
+nothing of blob files, which hold the values of 4 KiB and more, leaves out the tables that were made
+apart (`rocks_tables`), which do not say of which column family they are, and takes rows of the
+write-ahead log for nobody's while no table is of their family. So all of that is added here.
 
 | edit that adds a blob file | bytes      | meaning                                    |
 |----------------------------|------------|--------------------------------------------|
@@ -14,11 +15,21 @@ log for nobody's while no table is of their column family. So both are added her
 | end                        | 1          | 0                                          |
 | tag 200, family            | 2 x varint |                                            |
 
+| edit that adds a table     | bytes      | meaning                                    |
+|----------------------------|------------|--------------------------------------------|
+| tag 3, number              | 2 x varint | that of the next file                      |
+| tag 103, level             | 2 x varint | 0                                          |
+| number, size               | 2 x varint | of the file                                |
+| first, last                | 2 x text   | keys, and the numbers and kinds of the rows |
+| lowest, highest            | 2 x varint | numbers of rows: 0, older than all others  |
+| end                        | 1          | 1                                          |
+| tag 200, family            | 2 x varint |                                            |
+
 A list that was cut off is a list all the same, and RocksDB deletes the tables that it does not
 name. A crash leaves such, too, but their rows are in the log or in other tables: the numbers of the
 newest rows tell.
 
-Source: RocksDB 10 db/repair.cc, db/version_edit.cc, db/blob/blob_file_addition.cc,
+Source: RocksDB 10 db/dbformat.h, db/repair.cc, db/version_edit.cc, db/blob/blob_file_addition.cc,
 db/blob/blob_log_format.h.
 """
 
@@ -27,6 +38,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -34,10 +46,12 @@ from struct import Struct
 from rocksdict import Rdict
 
 from hypercore.errors import CorruptStorage, StorageError
+from hypercore.storage.directory import REBUILT
 from hypercore.storage.log_file import encode_log, payloads_of
-from hypercore.storage.rocks_opening import COLUMN_FAMILY, NoRoom, open_database, repair_options
+from hypercore.storage.rocks_opening import COLUMN_FAMILY, NoRoom, open_database, table_options
+from hypercore.storage.rocks_tables import is_left_behind, is_taken_over, tables_ahead, taking_over
 
-_BLOB_FILE, _FAMILY = 400, 200
+_BLOB_FILE, _TABLE, _FAMILY = 400, 103, 200
 _NEXT_FILE, _LAST_SEQUENCE = 3, 4
 _NUMBERS = {2, _NEXT_FILE, _LAST_SEQUENCE, 9, 10, 203}
 _TEXTS = {1, 8193}
@@ -48,6 +62,9 @@ _FAMILY_NUMBER = 1
 
 _NEW_FAMILY = bytes((0xC9, 0x01, len(COLUMN_FAMILY))) + COLUMN_FAMILY.encode()
 """What the edit that adds it has: tag 201, and its name."""
+
+_FIRST_KIND, _LAST_KIND = (kind.to_bytes(8, "little") for kind in (1, 0))
+"""Number and kind of rows: values, and deletions, which come after those of the same number."""
 
 _BLOB_HEADER_BYTES, _BLOB_FOOTER_BYTES = 30, 32
 _BLOB_COUNT = Struct("<4xQ")
@@ -81,16 +98,20 @@ def rebuild_list(source: Path, target: Path) -> RebuiltList:
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for file in source.glob("*.sst"):
-        _link(file, target / file.name)
+    tables = sorted(source.glob("*.sst"))
+    apart = [file for file in tables if is_taken_over(file)]
+    for file in tables:
+        if file not in apart:
+            _link(file, target / file.name)
     if COLUMN_FAMILY not in _repair(target):  # there is no table at all
         shutil.rmtree(target)
         open_database(target, read_only=False).close()
     blobs = sorted(source.glob("*.blob"))
     manifest = _manifest(target)
     assert manifest is not None
-    _name_blob_files(manifest, blobs)
-    for file in blobs:
+    added = _new_tables(apart, manifest, target / "apart")
+    _complete(manifest, blobs, added.values())
+    for file in (*blobs, *added):
         _link(file, target / file.name)
     for log in target.glob("*.log"):
         log.unlink()
@@ -108,7 +129,7 @@ def rebuild_list(source: Path, target: Path) -> RebuiltList:
 def _repair(path: Path) -> list[str]:
     """Have RocksDB list the tables in a directory; returns the families that it found."""
     try:
-        Rdict.repair(str(path), repair_options())
+        Rdict.repair(str(path), table_options())
         return Rdict.list_cf(str(path))
     except Exception as error:  # RocksDB's errors have no class of their own
         if "No space left on device" in str(error):
@@ -121,7 +142,7 @@ def check_tables(path: Path, scratch: Path) -> None:
 
     Raises: CorruptStorage, NoRoom, StorageError.
     """
-    later = _later_tables(path)
+    later = [table for table in _later_tables(path) if not is_left_behind(table, path)]
     if not later:
         return
     database = open_database(path, read_only=True)
@@ -135,7 +156,7 @@ def check_tables(path: Path, scratch: Path) -> None:
         raise kind(f"{path} cannot be examined: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if found > newest:
+    if found > newest or any(map(is_taken_over, later)):
         names = ", ".join(sorted(file.name for file in later))
         raise CorruptStorage(
             str(_manifest(path)), f"it lacks tables that have the newest rows: {names}"
@@ -151,6 +172,28 @@ def _newest_row(tables: list[Path], scratch: Path) -> int:
     _repair(scratch)
     made = _manifest(scratch)
     return 0 if made is None else _numbers(made).get(_LAST_SEQUENCE, 0)
+
+
+def restore_tables(path: Path) -> None:
+    """Give back tables that RocksDB took over, and deleted as it could not sync its list.
+
+    The list may name them all the same, and then it is true. Raises: StorageError.
+    """
+    ahead = tables_ahead(path)
+    named = (_named_tables(path) or {}) if ahead else {}
+    missing = {keys: name for name, keys in named.items() if not (path / name).exists()}
+    if not missing:
+        return
+    scratch = path.with_name(REBUILT)
+    try:
+        for table in ahead:
+            keys = _keys_of(table, scratch)
+            if keys in missing:
+                _link(table, path / missing[keys])
+    except OSError as error:
+        raise StorageError(f"{path} cannot be opened: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _later_tables(path: Path) -> list[Path]:
@@ -207,12 +250,55 @@ def _link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _name_blob_files(manifest: Path, blobs: list[Path]) -> None:
-    """Before any table: one that is named first is not known to need them."""
+def _complete(manifest: Path, blobs: list[Path], tables: Iterable[bytes]) -> None:
+    """Name blob files before any table: one that is named first is not known to need them."""
     edits = payloads_of(manifest.read_bytes())
     place = next(place for place, edit in enumerate(edits) if _NEW_FAMILY in edit) + 1
     edits[place:place] = map(_new_blob_file, blobs)
-    manifest.write_bytes(encode_log(edits))
+    manifest.write_bytes(encode_log([*edits, *tables]))
+
+
+def _new_tables(files: list[Path], manifest: Path, scratch: Path) -> dict[Path, bytes]:
+    """The edits that add those of the tables made apart which can be read."""
+    next_file = _numbers(manifest).get(_NEXT_FILE, 0)
+    edits = {}
+    for file in files:
+        keys = _keys_of(file, scratch)
+        if keys is not None:
+            number = int(file.stem)
+            next_file = max(next_file, number + 1)
+            numbers = (_NEXT_FILE, next_file, _TABLE, 0, number, file.stat().st_size)
+            first, last = keys[0] + _FIRST_KIND, keys[1] + _LAST_KIND
+            edits[file] = (
+                b"".join(map(_varint, numbers))
+                + _text(first)
+                + _text(last)
+                + b"".join(map(_varint, (0, 0, 1, _FAMILY, _FAMILY_NUMBER)))
+            )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return edits
+
+
+def _keys_of(table: Path, scratch: Path) -> tuple[bytes, bytes] | None:
+    """Its first and last key, by a database of nothing else; None if it cannot be read."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    database = open_database(scratch, read_only=False)
+    link = scratch / "table"
+    _link(table, link)
+    try:
+        database.get_column_family(COLUMN_FAMILY).ingest_external_file([str(link)], taking_over())
+        (file,) = database.live_files()
+    except Exception as error:  # RocksDB's errors have no class of their own
+        if "No space left on device" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch)) from error
+        return None
+    finally:
+        database.close()
+    return file["start_key"], file["end_key"]
+
+
+def _text(data: bytes) -> bytes:
+    return _varint(len(data)) + data
 
 
 def _new_blob_file(blob: Path) -> bytes:

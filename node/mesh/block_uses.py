@@ -97,8 +97,9 @@ class UsedLog:
         /,
         *,
         local: Mapping[bytes, bytes | None] | None = None,
+        expected_bytes: int = 0,
     ) -> int:
-        return await self._core.append_pieces(pieces, local=local)
+        return await self._core.append_pieces(pieces, local=local, expected_bytes=expected_bytes)
 
     async def wait_durable(self) -> None:
         await self._core.wait_durable()

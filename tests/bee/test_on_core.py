@@ -165,3 +165,28 @@ async def test_a_long_batch_is_whole_or_nothing_and_lets_others_run() -> None:
         assert set(turns) <= {0, 1_501}
         assert await core.get_many(range(core.length)) == twin.blocks
         assert len([entry async for entry in bee.range()]) == 1_500
+
+
+async def test_a_batch_of_very_many_bytes_waits_on_the_disk(tmp_path: Path) -> None:
+    values = {b"%04d" % number: b"%d " % number * 3_000 for number in range(1_600)}
+    waiting = 0
+
+    async def watch() -> None:
+        nonlocal waiting
+        while True:
+            sizes = [file.stat().st_size for file in (tmp_path / "db").glob("ahead-*")]
+            waiting = max(waiting, sum(sizes))
+            await trio.lowlevel.checkpoint()
+
+    async with open_corestore(tmp_path) as store, trio.open_nursery() as nursery:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        nursery.start_soon(watch)
+        async with bee.batch() as batch:
+            await batch.put_many(values.items())
+        nursery.cancel_scope.cancel()
+        assert waiting > 15_000_000
+    async with open_corestore(tmp_path) as store:
+        bee = Bee(await store.get(name="bee"))
+        assert {entry.key: entry.value async for entry in bee.range()} == values
+        assert not [*(tmp_path / "db").glob("ahead-*")]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hypercore import Core, Corestore, Durability, StoreLocked, open_corestore
 from hypercore.errors import CopiedStore
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import DataKeys
+from tests.support.long_writer import MUCH
 from tests.support.replicating_cores import replicating
 from tests.support.storage_rows import rows_of_directory, verify_core
 
@@ -342,3 +343,47 @@ async def forget_node(path: Path, name: str, index: int) -> None:
         batch = store.storage.batch()
         batch.delete(DataKeys(record.data_pointer).node(index))
         store.storage.commit(batch)
+
+
+async def append_long(store: Corestore) -> Core:
+    core = await store.get(name="log")
+    await core.append_pieces(
+        [[b"%d " % index * 3_000] for index in range(400)], expected_bytes=MUCH
+    )
+    return core
+
+
+async def test_rows_that_went_into_tables_of_their_own(tmp_path: Path) -> None:
+    """As a long append's do; JavaScript reads them, rewrites them, and goes on."""
+    async with open_corestore(tmp_path, primary_key=PRIMARY_KEY) as store:
+        ours = describe(core := await append_long(store))
+    for compact in (False, True):
+        seen = run_javascript(tmp_path, [Step("log")], compact=compact)
+        assert_same(seen["cores"], {core.key: ours})
+    seen = run_javascript(tmp_path, [Step("log", append=some_blocks(3))])
+    assert_same(seen["cores"], await run_ours(tmp_path, [Step("log")]))
+
+
+async def test_a_long_append_that_a_crash_ended(tmp_path: Path) -> None:
+    """JavaScript opens what is left, and appends, and then ours deletes what was to come."""
+    whole, left = tmp_path / "whole", tmp_path / "left"
+    async with open_corestore(whole, primary_key=PRIMARY_KEY, durability=Durability.OS) as store:
+        core = await store.get(name="log")
+        await core.append(some_blocks(3))
+
+        def copying() -> Iterator[list[bytes]]:
+            yield from ([b"%d " % index * 3_000] for index in range(400))
+            shutil.copytree(whole, left)
+            (left / "CORESTORE").unlink()  # it was copied, and is the one now
+
+        await core.append_pieces(copying(), expected_bytes=MUCH)
+    assert [*(left / "db").glob("ahead-*")]
+    seen = run_javascript(left, [Step("log", append=some_blocks(5))])
+    assert seen["cores"][0]["length"] == 8
+    assert_same(seen["cores"], await run_ours(left, [Step("log")]))
+    assert not [*(left / "db").glob("ahead-*")]
+    async with open_corestore(left, primary_key=PRIMARY_KEY) as store:
+        core = await append_long(store)
+        assert verify_core_of(store, core.discovery_key) == 408
+        ours = describe(core)
+    assert_same(run_javascript(left, [Step("log")])["cores"], {core.key: ours})

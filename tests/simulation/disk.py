@@ -15,7 +15,7 @@ from enum import Enum, auto
 import trio
 
 from hypercore.errors import StorageFailed
-from hypercore.storage import Durability, WriteBatch
+from hypercore.storage import Durability, LastingBatch, WriteBatch
 from hypercore.storage.memory import MemoryBatch, MemorySnapshot, MemoryStorage
 
 LAST_KEY = b"\xff" * 64
@@ -147,8 +147,12 @@ class DiskStorage:
     def batch(self) -> MemoryBatch:
         return self._rows.batch()
 
-    def lasting_batch(self) -> MemoryBatch:
-        return self._rows.lasting_batch()
+    def lasting_batch(self, rising: Sequence[bytes] = ()) -> MemoryBatch:
+        return self._rows.lasting_batch(rising)
+
+    def commit_lasting(self, batch: LastingBatch) -> int:
+        assert isinstance(batch, MemoryBatch)
+        return self.commit(batch)
 
     def commit(self, batch: WriteBatch) -> int:
         assert isinstance(batch, MemoryBatch)

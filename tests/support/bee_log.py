@@ -85,6 +85,7 @@ class BeeLog:
         pieces: Iterable[Sequence[bytes]],
         *,
         local: Mapping[bytes, bytes | None] | None = None,
+        expected_bytes: int = 0,
     ) -> int:
         return self.append_nowait([block for piece in pieces for block in piece], local=local)
 

@@ -64,6 +64,7 @@ class DataLog:
         /,
         *,
         local: Mapping[bytes, bytes | None] | None = None,
+        expected_bytes: int = 0,
     ) -> int:
         return self.append_nowait([block for piece in pieces for block in piece], local=local)
 
