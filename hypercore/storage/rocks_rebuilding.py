@@ -47,7 +47,7 @@ from rocksdict import Rdict
 
 from hypercore.errors import CorruptStorage, StorageError
 from hypercore.storage.directory import REBUILT
-from hypercore.storage.log_file import encode_log, payloads_of
+from hypercore.storage.log_file import encode_log, payloads_of, turned_bit
 from hypercore.storage.rocks_opening import COLUMN_FAMILY, NoRoom, open_database, table_options
 from hypercore.storage.rocks_tables import is_left_behind, is_taken_over, tables_ahead, taking_over
 
@@ -179,8 +179,12 @@ def restore_tables(path: Path) -> None:
 
     The list may name them all the same, and then it is true. Raises: StorageError.
     """
-    ahead = tables_ahead(path)
-    named = (_named_tables(path) or {}) if ahead else {}
+    ahead, manifest = tables_ahead(path), _manifest(path)
+    if not ahead or manifest is None or not manifest.is_file():
+        return
+    if turned_bit(manifest.read_bytes()) is not None:
+        return  # RocksDB might not come to an end with it, and `check_logs` tells of it
+    named = _named_tables(path) or {}
     missing = {keys: name for name, keys in named.items() if not (path / name).exists()}
     if not missing:
         return

@@ -348,3 +348,22 @@ async def test_a_list_that_was_cut_off_loses_nothing(tmp_path: Path) -> None:
         except CorruptStorage:
             outcomes.add(-1)
     assert outcomes == {-1, LONG + 1}
+
+
+async def test_a_turned_bit_of_the_list_is_told_beside_such_files(tmp_path: Path) -> None:
+    """With some RocksDB looks for the rest of a record for ever."""
+    await left_in_the_middle(tmp_path)
+    (manifest,) = (tmp_path / "left" / "db").glob("MANIFEST-*")
+    content = manifest.read_bytes()
+    last = [record.start for record in records(content)][-1]
+    for offset in range(last, last + 8):
+        for bit in range(8):
+            data = bytearray(content)
+            data[offset] ^= 1 << bit
+            manifest.write_bytes(data)
+            with pytest.raises(CorruptStorage, match="bit"):
+                async with open_corestore(tmp_path / "left"):
+                    pass
+    manifest.write_bytes(content)
+    async with open_corestore(tmp_path / "left") as store:
+        assert (await store.get(name="log")).length == 1
