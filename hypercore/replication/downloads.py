@@ -419,8 +419,7 @@ class Downloads:
         if proof.upgrade is None and request.upgrade is not None:
             peer.refused_length = peer.length
         if changes.blocks:
-            if request.upgrade is not None:
-                self.heads.closed(peer, request)  # also where only the block came
+            self.heads.closed(peer, request)  # also where only the block came
             self._accepted(peer, request, len(changes.blocks[0][1]))
         else:
             self._finish(peer, request)

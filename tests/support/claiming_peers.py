@@ -35,8 +35,8 @@ def pair_for(core: ReplicatedCore) -> tuple[MemoryMux, MemoryMux]:
 
 
 @asynccontextmanager
-async def stranger(core: ReplicatedCore, says: Sync | None) -> AsyncIterator[MemoryChannel]:
-    """A peer that says this and nothing else."""
+async def stranger(core: ReplicatedCore, says: Sync | None = None) -> AsyncIterator[MemoryChannel]:
+    """A peer that says this and nothing else, unless the test speaks for it on its channel."""
     ours, theirs = pair_for(core)
     capability = replicate_capability(
         is_initiator=theirs.link.is_initiator,

@@ -25,8 +25,9 @@ from hypercore.replication.messages import (
 from hypercore.replication.peer_handle import PeerHandle
 from hypercore.replication.served_peer import MAX_WAITING_EXTENSIONS
 from hypercore.replication.session import CoreReplication
+from tests.support.claiming_peers import pair_for, stranger
 from tests.support.memory_log import MemoryLog
-from tests.support.memory_mux import MemoryChannel, MemoryMux, memory_mux_pair
+from tests.support.memory_mux import MemoryMux, memory_mux_pair
 
 KEY_PAIR = KeyPair.from_seed(bytes(32))
 
@@ -65,13 +66,6 @@ def reader() -> Core:
     return Core(key=writer(0).key)
 
 
-def pair_for(core: Core) -> tuple[MemoryMux, MemoryMux]:
-    one, other = memory_mux_pair()
-    for mux in (one, other):
-        mux.expected.add((PROTOCOL, core.discovery_key))
-    return one, other
-
-
 @asynccontextmanager
 async def joined(one: Core, other: Core) -> AsyncIterator[tuple[MemoryMux, MemoryMux]]:
     muxes = pair_for(one)
@@ -80,25 +74,6 @@ async def joined(one: Core, other: Core) -> AsyncIterator[tuple[MemoryMux, Memor
         nursery.start_soon(other.replication.serve, muxes[1])
         await trio.testing.wait_all_tasks_blocked()
         yield muxes
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def stranger(core: Core) -> AsyncIterator[MemoryChannel]:
-    """A channel on which the test speaks for the remote, with a right capability."""
-    ours, theirs = pair_for(core)
-    capability = replicate_capability(
-        is_initiator=theirs.link.is_initiator,
-        key=core.key,
-        handshake_hash=theirs.link.handshake_hash,
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(core.replication.serve, ours)
-        channel = await theirs.open_channel(
-            PROTOCOL, core.discovery_key, Handshake(capability).encode()
-        )
-        await trio.testing.wait_all_tasks_blocked()
-        yield channel
         nursery.cancel_scope.cancel()
 
 
