@@ -201,7 +201,7 @@ def prepare_browser() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python3 -m tests.check", description=__doc__)
-    parser.add_argument("--fast", action="store_true", help="under a minute: no JS, no slow tests")
+    parser.add_argument("--fast", action="store_true", help="some minutes: no JS, no slow tests")
     parser.add_argument("pytest_options", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
     # Hundreds of processes run ours: without the cache each compiles 500 modules for 0.7 s.
