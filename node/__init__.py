@@ -10,7 +10,8 @@
 | `cli/`, `client`, `verbs` | the command, how it asks a running node, and what can be asked |
 | `logs` | the `core` and `bee` verbs, on an open store |
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
-| `identity`, `private_file`, `journal`, `tally` | key file, files of that kind, log output, counts |
+| `identity`, `private_file` | the key file, and how such files are written |
+| `journal`, `tally` | log output, counts |
 
 Nothing is re-exported here: every start of the command imports this module, and `--help` must not
 wait for an event loop and a database. Write `from node.daemon import open_node`.
