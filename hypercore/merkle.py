@@ -17,6 +17,7 @@ from hypercore.flat_tree import TreeIndex
 _LEAF_PREFIX = Struct("<BQ")
 _PARENT_PREFIX = Struct("<BQ")
 _ROOT = Struct("<QQ")
+_UINT_BYTES = bytes([1] * 0xFD + [3, 5, 9])  # of an encoded uint, by its first byte
 
 
 class MerkleNode(NamedTuple):
@@ -30,6 +31,17 @@ class MerkleNode(NamedTuple):
 def encode_node(node: MerkleNode) -> bytes:
     """A node on the wire, in signatures and on the disk: uint index, uint size, 32-byte hash."""
     return encode_uint(node.index) + encode_uint(node.size) + node.hash
+
+
+def is_encoded_node(data: bytes, index: int) -> bool:
+    """Whether this is what `encode_node` makes of some node with that index."""
+    start = encode_uint(index)
+    size_at = len(start)
+    return (
+        data.startswith(start)
+        and size_at < len(data)
+        and len(data) == size_at + _UINT_BYTES[data[size_at]] + 32
+    )
 
 
 def decode_node(reader: Reader) -> MerkleNode:

@@ -66,6 +66,7 @@ class OpenLog:
         self.is_closed = False
         self.length_changed = trio.lowlevel.ParkingLot()
         self.read_node = log.read_node
+        self.encoded_nodes = log.encoded_nodes
         self._on_close = on_close
         self._on_frozen = on_frozen
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)

@@ -155,30 +155,26 @@ def _build_block_proof(
         return Proof(head.fork)
     if request.index >= head.length:
         raise InvalidRequest(f"block {request.index} is not in a log of {head.length}")
-    nodes = path_nodes(request.index, request.nodes, head, read_node)
+    nodes = _read(path_siblings(request.index, request.nodes, head), read_node)
     return Proof(head.fork, BlockProof(request.index, _present(block, request), nodes))
 
 
-def path_nodes(block: int, levels: int, head: Head, read_node: NodeReader) -> list[MerkleNode]:
+def path_siblings(block: int, levels: int, head: Head) -> list[TreeIndex]:
     """The siblings on so many levels of a block's way up. Hot path.
 
-    Raises: InvalidRequest where one is not here, or is not in the tree.
+    Raises: InvalidRequest where one is not in the tree.
     """
-    nodes = []
+    siblings = []
     stop, index = 2 * head.length, 2 * block
     half = 1
     for _ in range(levels):
         # sibling, then parent, without a function call for each
-        sibling = index ^ (half << 1)
+        siblings.append(TreeIndex(index ^ (half << 1)))
         index = (index | half) & ~(half << 1)
         half <<= 1
         if index + half > stop:
             raise InvalidRequest(f"{levels} levels above block {block} are too many")
-        node = read_node(sibling)
-        if node is None:
-            raise InvalidRequest(f"tree node {sibling} is not here")
-        nodes.append(node)
-    return nodes
+    return siblings
 
 
 def _present(block: bytes | None, request: BlockRequest) -> bytes:

@@ -65,6 +65,7 @@ class StoredLog:
         self._tree = StoredTree(self)
         self.read_node = self._tree.read_node
         """As `StoredTree.read_node`; not a method, which would be a call more for each node."""
+        self.encoded_nodes = self._tree.encoded_nodes
         self._load()
 
     def _load(self) -> None:

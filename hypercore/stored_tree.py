@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from hypercore import flat_tree
 from hypercore.errors import CorruptStorage
-from hypercore.merkle import MerkleNode, parent_node
+from hypercore.merkle import MerkleNode, encode_node, parent_node
 from hypercore.repair import DamagedLog, rebuilt_node
 
 _CACHED_NODES = 4096
 """Tree nodes kept decoded, about 1.2 MB a log."""
+
+_HIGH = 31
+"""The last bits of the index of a node over 32 blocks or more."""
 
 
 class StoredTree:
@@ -49,6 +53,25 @@ class StoredTree:
                         del self._nodes[oldest]
                 self._nodes[index] = node
         return node
+
+    def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
+        """The same nodes as they are sent. Raises: as `read_node`.
+
+        Those further down, which hardly two paths share, are read together and not kept.
+        """
+        kept = self._nodes
+        unread = [index for index in indices if index & _HIGH != _HIGH and index not in kept]
+        low: dict[int, bytes | None] = {}
+        if unread:
+            with suppress(CorruptStorage):  # then one by one
+                low = dict(zip(unread, self._log.rows.encoded_nodes(unread), strict=True))
+        encoded: list[bytes | None] = []
+        for index in indices:
+            data = low.get(index)
+            if data is None and (node := self.read_node(index)) is not None:
+                data = encode_node(node)
+            encoded.append(data)
+        return encoded
 
     def _rebuild(self, index: int) -> MerkleNode | None:
         # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,

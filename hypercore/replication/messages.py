@@ -296,9 +296,9 @@ def first_part_offset(payload: bytes) -> int:
 
 
 def encode_block_data(
-    request_id: int, fork: int, index: int, value: bytes, nodes: Sequence[MerkleNode]
+    request_id: int, fork: int, index: int, value: bytes, nodes: Sequence[bytes]
 ) -> bytes:
-    """A `Data` with one block and nothing else, without the objects in between."""
+    """A `Data` with one block and nothing else, of nodes that are encoded already."""
     parts = [
         b"\x01",
         encode_uint(request_id),
@@ -307,9 +307,8 @@ def encode_block_data(
         encode_uint(len(value)),
         value,
         encode_uint(len(nodes)),
+        *nodes,
     ]
-    for node_index, size, node_hash in nodes:
-        parts += (encode_uint(node_index), encode_uint(size), node_hash)
     return b"".join(parts)
 
 

@@ -10,17 +10,22 @@ are sent that no earlier block on this channel has brought.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from typing import NamedTuple
 
 from hypercore.log import Head
-from hypercore.proof import Proof, build_proof, path_nodes
+from hypercore.proof import Proof, build_proof
 from hypercore.proof_request import (
     BlockRequest,
     InvalidRequest,
     ProofRequest,
     UpgradeRequest,
 )
-from hypercore.replication.messages import Data, MessageType, encode_block_data
+from hypercore.replication.block_messages import BlockMessage, encode_block_messages
+from hypercore.replication.messages import Data, MessageType
 from hypercore.replication.remote import MAX_TRACKED, RemotePeer
 from hypercore.replication.uploads import MAX_READ_BLOCKS, UploadSource, levels_below_root
 
@@ -30,6 +35,17 @@ MAX_WAITING_PUSHES = 2048
 MAX_ASKED_BYTES = 8 << 20
 """Of what an extension asked for, by the average size of the log's blocks; the rest the peer
 requests, as fast as it can take it."""
+
+_PROOF_BYTES = 400
+"""Of a scattered block, about: ten nodes."""
+
+
+class _Waiting(NamedTuple):
+    """A block that was read, to be pushed."""
+
+    index: int  # type: ignore[assignment]  # the field's word wins over tuple.index
+    is_asked: bool
+    block: bytes
 
 
 class Pushes:
@@ -93,17 +109,14 @@ class Pushes:
             self.clear()
         messages: list[tuple[int, bytes]] = []
         left = max_bytes
-        average = head.byte_length // max(head.length, 1) + 64
+        average = head.byte_length // max(head.length, 1) + _PROOF_BYTES
         while left > 0:
             part = self._next(peer, min(left // average + 1, MAX_READ_BLOCKS), head)
             if not part:
                 break
-            blocks = self._source.read_blocks([index for index, _ in part])
-            for (index, is_asked), block in zip(part, blocks, strict=True):
-                if block is not None:
-                    sent = self._push(peer, index, block, head, is_asked=is_asked)
-                    left -= sum(len(payload) for _, payload in sent)
-                    messages += sent
+            payloads = self._encode(peer, part, head)
+            left -= sum(map(len, payloads))
+            messages += [(MessageType.DATA, payload) for payload in payloads]
         return messages
 
     def _next(self, peer: RemotePeer, count: int, head: Head) -> list[tuple[int, bool]]:
@@ -119,27 +132,52 @@ class Pushes:
                     part.append((index, queue is self._asked))
         return part
 
-    def _push(
-        self, peer: RemotePeer, index: int, block: bytes, head: Head, *, is_asked: bool
-    ) -> list[tuple[int, bytes]]:
-        """The message with the block and its proof; none where a node on the way is not here."""
-        theirs = max(peer.length, peer.uploads.proven_length)
-        try:
-            if index >= theirs:
-                payload = self._upgrade(peer, index, block, head, theirs)
-            else:
-                levels = levels_below_root(index, theirs)
-                if is_asked:
-                    levels = _levels_to_known(peer, index, levels)
-                nodes = path_nodes(index, levels, head, self._source.read_node)
-                payload = encode_block_data(0, head.fork, index, block, nodes)
-        except InvalidRequest:
-            return []  # a node on the way is not here
-        peer.uploads.sent.add(index)
-        peer.counters.pushes_sent += 1
-        peer.counters.blocks_sent += 1
-        peer.counters.bytes_sent += len(block)
-        return [(MessageType.DATA, payload)]
+    def _encode(
+        self, peer: RemotePeer, part: Sequence[tuple[int, bool]], head: Head
+    ) -> list[bytes]:
+        """Messages with blocks and their proofs; none where a node on the way is not here."""
+        blocks = self._source.read_blocks([index for index, _ in part])
+        waiting = deque(
+            _Waiting(index, is_asked, block)
+            for (index, is_asked), block in zip(part, blocks, strict=True)
+            if block is not None
+        )
+        payloads: list[bytes] = []
+        while waiting:
+            theirs = max(peer.length, peer.uploads.proven_length)
+            if waiting[0].index < theirs:
+                payloads += self._encode_proven(peer, waiting, head, theirs)
+                continue
+            index, _, block = waiting.popleft()
+            with suppress(InvalidRequest):  # a node on the way is not here
+                payloads.append(self._upgrade(peer, index, block, head, theirs))
+                _note_sent(peer, index, block)
+        return payloads
+
+    def _encode_proven(
+        self, peer: RemotePeer, waiting: deque[_Waiting], head: Head, theirs: int
+    ) -> list[bytes]:
+        """Those at the front that the peer's head proves, up to one that cannot be proven."""
+        sent = peer.uploads.sent
+        planned: list[BlockMessage] = []
+        for index, is_asked, block in takewhile(lambda each: each.index < theirs, waiting):
+            levels = levels_below_root(index, theirs)
+            if is_asked:
+                levels = _levels_to_known(peer, index, levels)
+            planned.append(BlockMessage(0, index, levels, block))
+            sent.add(index)  # what comes after it builds on it
+        for message in planned:
+            sent.discard(message.index)
+        payloads: list[bytes] = []
+        for message, payload in zip(
+            planned, encode_block_messages(self._source, head, planned), strict=True
+        ):
+            waiting.popleft()
+            if payload is None:
+                break
+            payloads.append(payload)
+            _note_sent(peer, message.index, message.value)
+        return payloads
 
     def _upgrade(
         self, peer: RemotePeer, index: int, block: bytes, head: Head, theirs: int
@@ -194,6 +232,13 @@ class PushQueues:
     def forget(self, peer: RemotePeer) -> None:
         """The peer is gone."""
         self._of.pop(peer, None)
+
+
+def _note_sent(peer: RemotePeer, index: int, block: bytes) -> None:
+    peer.uploads.sent.add(index)
+    peer.counters.pushes_sent += 1
+    peer.counters.blocks_sent += 1
+    peer.counters.bytes_sent += len(block)
 
 
 def _levels_to_known(peer: RemotePeer, index: int, most: int) -> int:

@@ -6,7 +6,7 @@ costs its queue of small requests and one buffer, and is not cut off for being s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pyroaring import BitMap64
@@ -24,6 +24,7 @@ from hypercore.proof_request import (
     ProofRequest,
     UpgradeRequest,
 )
+from hypercore.replication.block_messages import BlockMessage, encode_block_messages
 from hypercore.replication.messages import (
     Data,
     HaveBits,
@@ -33,7 +34,6 @@ from hypercore.replication.messages import (
     Range,
     Request,
     Want,
-    encode_block_data,
 )
 from hypercore.replication.statistics import Counters
 from hypercore.replication.wants import WINDOW_BLOCKS
@@ -71,6 +71,7 @@ class UploadSource(Protocol):
     @property
     def contiguous_length(self) -> int: ...
     def read_node(self, index: int) -> MerkleNode | None: ...
+    def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]: ...
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]: ...
 
 
@@ -185,39 +186,39 @@ class Uploads:
         ]
         values = dict(zip(indices, self._source.read_blocks(indices), strict=True))
         self.sent.update(indices)
-        answers = []
+        plain = self._answer_blocks(batch, values, head)
+        return [
+            plain[request_id] if isinstance(request, tuple) else self._answer_request(request, head)
+            for request_id, request in batch
+        ]
+
+    def _answer_blocks(
+        self,
+        batch: Sequence[tuple[int, Request | _BlockOnly]],
+        values: Mapping[int, bytes | None],
+        head: Head,
+    ) -> dict[int, _Message]:
+        """The answers to those that ask for a block and nothing else, by request id."""
+        answers: dict[int, _Message] = {}
+        messages: list[BlockMessage] = []
         for request_id, request in batch:
             if isinstance(request, tuple):
-                answers.append(
-                    self._answer_block(request_id, request, values.get(request[1]), head)
-                )
-            else:
-                answers.append(self._answer_request(request, head))
-        return answers
-
-    def _answer_block(
-        self, request_id: int, request: _BlockOnly, value: bytes | None, head: Head
-    ) -> _Message:
-        fork, index, levels = request
-        if value is None or fork != head.fork:
-            return self._no_data(request_id, NoDataReason.NOT_AVAILABLE)
-        read_node = self._source.read_node
-        nodes = []
-        node = 2 * index
-        step = 1
-        last = 2 * head.length - 2
-        for _ in range(levels):
-            sibling = read_node(node ^ (step << 1))
-            # The same as flat_tree.parent and right_span, without their calls.
-            node = (node | step) & ~(step << 1)
-            step <<= 1
-            if sibling is None or node + step - 1 > last:
-                return self._no_data(request_id, NoDataReason.INVALID_REQUEST)
-            nodes.append(sibling)
+                fork, index, levels = request
+                value = values.get(index)
+                if value is None or fork != head.fork:
+                    answers[request_id] = self._no_data(request_id, NoDataReason.NOT_AVAILABLE)
+                else:
+                    messages.append(BlockMessage(request_id, index, levels, value))
+        payloads = encode_block_messages(self._source, head, messages)
         counters = self._counters
-        counters.blocks_sent += 1
-        counters.bytes_sent += len(value)
-        return MessageType.DATA, encode_block_data(request_id, fork, index, value, nodes)
+        for (request_id, _, _, value), payload in zip(messages, payloads, strict=True):
+            if payload is None:
+                answers[request_id] = self._no_data(request_id, NoDataReason.INVALID_REQUEST)
+                continue
+            counters.blocks_sent += 1
+            counters.bytes_sent += len(value)
+            answers[request_id] = MessageType.DATA, payload
+        return answers
 
     def _answer_request(self, request: Request, head: Head) -> _Message:
         source = self._source

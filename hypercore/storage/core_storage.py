@@ -19,7 +19,7 @@ from hypercore.flat_tree import TreeIndex
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode, encode_node, leaf_node, parent_node
+from hypercore.merkle import MerkleNode, encode_node, is_encoded_node, leaf_node, parent_node
 from hypercore.storage import RowBatch, RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
@@ -247,6 +247,15 @@ class CoreStorage:
         if data is None:
             return None
         return self._checked_node(index, data)
+
+    def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
+        """Tree nodes as they are stored, which is as they are sent; None for a damaged one, too."""
+        node_key = self._node_key
+        rows = self.storage.get_many([node_key(index) for index in indices])
+        return [
+            row if row is not None and is_encoded_node(row, index) else None
+            for index, row in zip(indices, rows, strict=True)
+        ]
 
     def _checked_node(self, index: int, data: bytes) -> MerkleNode:
         node = decode_record(self._name, decode_stored_node, data)

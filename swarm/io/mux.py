@@ -50,7 +50,7 @@ MAX_OUTBOX_BYTES = 2**24
 BULK_BYTES = 2**18
 """What the writer pulls from sources per wake-up: control messages wait behind no more."""
 
-FIRST_BULK_BYTES = 2**14
+FIRST_BULK_BYTES = 2**13
 """What is taken of the sources at first when nothing was to send: the remote begins with it while
 we prepare the rest. Each time twice as much, up to BULK_BYTES."""
 
@@ -279,8 +279,8 @@ class MuxHandle:
                 await self._writer.wait()
             messages, self._outbox = self._outbox, []
             control_bytes = self._outbox_bytes
-            self._pull_bulk(messages, turn_bytes)
-            turn_bytes = min(2 * turn_bytes, BULK_BYTES)
+            is_full = self._pull_bulk(messages, turn_bytes)
+            turn_bytes = min(2 * turn_bytes, BULK_BYTES) if is_full else FIRST_BULK_BYTES
             if messages:
                 self._messages_sent += len(messages)
                 await self.connection.send(encode_frames(messages))
@@ -288,8 +288,8 @@ class MuxHandle:
             if not self._outbox_bytes:
                 self._flushed.set()
 
-    def _pull_bulk(self, messages: list[tuple[int, int, bytes]], budget: int) -> None:
-        """Add messages of the sources, in turns, up to about so many bytes."""
+    def _pull_bulk(self, messages: list[tuple[int, int, bytes]], budget: int) -> bool:
+        """Add messages of the sources, in turns, up to about so many bytes; whether they did."""
         while budget > 0 and self._sources:
             channel = self._sources.popleft()
             taken = channel._take_bulk(min(budget, _TURN_BYTES))
@@ -298,6 +298,7 @@ class MuxHandle:
                 budget -= len(payload) + MESSAGE_OVERHEAD_BYTES
             if taken:
                 channel.wake_source()  # its next turn
+        return budget <= 0
 
     async def _pump(self) -> None:
         """Read and write until the connection ends; then hang up."""

@@ -25,7 +25,7 @@ from hypercore.inclusion_proof import (
 )
 from hypercore.log import Head
 from hypercore.manifest import Manifest, Signer
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, encode_node
 from hypercore.proof import BlockRequest, Proof, SeekRequest, UpgradeRequest
 from hypercore.proof_request import HashRequest, ProofRequest
 from hypercore.replication.intake import Intake
@@ -174,6 +174,10 @@ class _Held:
         self.bitfield.set_range(0, 64)
         self.read_node = WRITER.nodes.get
 
+    def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
+        nodes = [self.read_node(index) for index in indices]
+        return [None if node is None else encode_node(node) for node in nodes]
+
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         return [BLOCKS[index] if index < 64 else None for index in indices]
 
@@ -240,7 +244,7 @@ def proof_decoders() -> list[Decoder]:
     block = WRITER.answer(block=BlockRequest(3, 6)).block
     assert block is not None
     assert block.value is not None
-    answer = encode_block_data(1, 0, 3, block.value, block.nodes)
+    answer = encode_block_data(1, 0, 3, block.value, [encode_node(node) for node in block.nodes])
     refused = (InvalidProof, InvalidSignature, DecodeError)
     requests = [
         Request(1, ProofRequest(0, BlockRequest(3, 6))),

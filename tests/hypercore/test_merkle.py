@@ -17,6 +17,7 @@ from hypercore.merkle import (
     append_root,
     decode_node,
     encode_node,
+    is_encoded_node,
     leaf_hash,
     leaf_node,
     parent_node,
@@ -54,6 +55,15 @@ def test_growing_leaf_by_leaf_makes_the_slow_tree(length: int) -> None:
         slow.node(BLOCKS, root) for root in slow.roots(length)
     ]
     assert tree_hash(roots) == slow.tree_hash(BLOCKS[:length])
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(0, 2**64 - 1), st.binary(min_size=32, max_size=32))
+def test_an_encoded_node_is_told_from_other_bytes(index: int, size: int, digest: bytes) -> None:
+    encoded = encode_node(MerkleNode(TreeIndex(index), size, digest))
+    assert is_encoded_node(encoded, index)
+    assert not is_encoded_node(encoded, index + 1)
+    assert not any(is_encoded_node(encoded[:stop], index) for stop in range(len(encoded)))
+    assert not is_encoded_node(encoded + b"\x00", index)
 
 
 @given(st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1), st.binary(min_size=32, max_size=32))

@@ -8,7 +8,7 @@ import pytest
 
 from hypercore.crypto import discovery_key
 from hypercore.errors import CorruptStorage
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, encode_node
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.memory import MemoryStorage
@@ -90,6 +90,29 @@ def test_a_damaged_node_follows_from_what_is_below_it(index: int) -> None:
     expected = log.read_node(index)
     put(log, log.rows.keys.node(index), b"\x00 damaged")
     assert StoredTree(log).read_node(index) == expected is not None
+
+
+def test_nodes_are_sent_as_they_are_stored() -> None:
+    log = log_of(BLOCKS)
+    wanted = [7, 0, 15, 2, 2]
+    expected = []
+    for index in wanted:
+        node = log.read_node(index)
+        assert node is not None
+        expected.append(encode_node(node))
+    assert isinstance(log.rows, CountingRows)
+    log.rows.reads.clear()
+    assert StoredTree(log).encoded_nodes(wanted) == expected
+    assert not log.rows.reads  # one by one
+    assert StoredTree(log).encoded_nodes([4, 32, 31]) == [*log.rows.encoded_nodes([4]), None, None]
+
+
+@pytest.mark.parametrize("row", [b"", b"\x00 damaged", bytes(34), b"\x06\xfd" + bytes(33)])
+def test_a_damaged_node_is_not_sent_as_it_is_stored(row: bytes) -> None:
+    log = log_of(BLOCKS)
+    (expected,) = StoredTree(log).encoded_nodes([6])
+    put(log, log.rows.keys.node(6), row)
+    assert StoredTree(log).encoded_nodes([4, 6])[1] == expected is not None
 
 
 def test_a_missing_node_over_other_blocks_than_were_signed_is_damage() -> None:

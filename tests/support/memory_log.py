@@ -10,7 +10,7 @@ from hypercore.crypto import KeyPair, discovery_key
 from hypercore.fork_proof import ForkProof
 from hypercore.log import EMPTY_HEAD, Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, encode_node
 from hypercore.verifier import Verifier
 
 
@@ -47,6 +47,10 @@ class MemoryLog:
 
     def read_node(self, index: int) -> MerkleNode | None:
         return self.nodes.get(index)
+
+    def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
+        nodes = [self.read_node(index) for index in indices]
+        return [None if node is None else encode_node(node) for node in nodes]
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
         return [self.blocks.get(index) for index in indices]

@@ -19,7 +19,7 @@ from swarm import (
     RemoteOpen,
     open_mux,
 )
-from swarm.io.mux import BULK_BYTES, MAX_INBOX_BYTES, MAX_OUTBOX_BYTES
+from swarm.io.mux import BULK_BYTES, FIRST_BULK_BYTES, MAX_INBOX_BYTES, MAX_OUTBOX_BYTES
 from swarm.mux import MAX_MESSAGE_BYTES, MAX_UNCLAIMED_BYTES, Message, encode_frames
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.stream_pair import open_connection_pair, open_mux_pair
@@ -344,6 +344,31 @@ async def test_sources_take_turns_and_control_goes_first() -> None:
         pairs[1][0].wake_source()
         await trio.testing.wait_all_tasks_blocked()
         assert len(order) == asked + 1, "an empty source is asked once more when it is woken"
+
+
+async def test_each_full_turn_is_twice_as_long_and_the_first_is_short() -> None:
+    """Who waits can begin with a little; an answer that is all there was makes no turn longer."""
+    async with open_channel_pair(is_lockstep=True) as (left, right, _, _):
+        asked: list[int] = []
+        sizes = [1000]
+
+        def take(max_bytes: int) -> list[Message]:
+            asked.append(max_bytes)
+            return [(0, bytes(sizes.pop()))] if sizes else []
+
+        left.set_source(take)
+        await receive(right, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        asked.clear()
+        sizes += [FIRST_BULK_BYTES << turn for turn in (3, 2, 1, 0)]
+        left.wake_source()
+        await receive(right, 4)
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked[:4] == [FIRST_BULK_BYTES << turn for turn in range(4)]
+        asked.clear()
+        left.wake_source()
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked == [FIRST_BULK_BYTES]
 
 
 async def test_a_closed_channel_is_not_asked_for_bulk() -> None:

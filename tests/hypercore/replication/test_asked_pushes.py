@@ -76,6 +76,23 @@ def test_no_tree_node_is_sent_twice() -> None:
     assert len(nodes) == len(set(nodes))
 
 
+def test_what_cannot_be_proven_takes_no_others_along() -> None:
+    """Blocks whose proofs would go on from one that is not sent bring those nodes themselves."""
+    log = writer(4096)
+    _, asker, channel = connect(log)
+    data = Recorder(channel, 1)
+    del log.nodes[10]  # beside block 4
+    ask(channel, [8, 4, 6, 3000])
+    settle(channel)
+    sent = [
+        part.index
+        for payload in data.of(MessageType.DATA)
+        if (part := Data.decode(payload).proof.block)
+    ]
+    assert sent == [8, 6, 3000]
+    assert asker.log.blocks == {index: block(index) for index in sent}
+
+
 def test_the_first_brings_the_head_along() -> None:
     holder, asker = Node(writer(100)), Node(reader())
     channel = Channel(holder, asker)

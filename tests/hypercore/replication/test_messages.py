@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypercore.encoding import DecodeError, Reader, encode_uint, uint_at
 from hypercore.flat_tree import TreeIndex
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, encode_node
 from hypercore.proof import BlockProof, HashProof, Proof, SeekProof, UpgradeProof
 from hypercore.proof_request import (
     BlockRequest,
@@ -223,7 +223,8 @@ def test_the_short_way_of_block_data(
     request_id: int, fork: int, index: int, value: bytes, path: list[MerkleNode]
 ) -> None:
     message = Data(request_id, Proof(fork, block=BlockProof(index, value, path)))
-    assert encode_block_data(request_id, fork, index, value, path) == message.encode()
+    encoded = [encode_node(node) for node in path]
+    assert encode_block_data(request_id, fork, index, value, encoded) == message.encode()
     assert Data.decode(message.encode()) == message
 
 
