@@ -70,6 +70,46 @@ COVALUES = [
     "node/web/text_frames.py",
 ]
 
+REPLICATION = [
+    "hypercore/bitfield.py",
+    "hypercore/held_blocks.py",
+    "hypercore/proof.py",
+    "hypercore/proof_request.py",
+    "hypercore/stored_log.py",
+    "hypercore/stored_tree.py",
+    "hypercore/replication/announcements.py",
+    "hypercore/replication/arrivals.py",
+    "hypercore/replication/block_messages.py",
+    "hypercore/replication/conflicts.py",
+    "hypercore/replication/demand.py",
+    "hypercore/replication/downloads.py",
+    "hypercore/replication/expected.py",
+    "hypercore/replication/forks.py",
+    "hypercore/replication/heads.py",
+    "hypercore/replication/hotswap.py",
+    "hypercore/replication/inflight.py",
+    "hypercore/replication/intake.py",
+    "hypercore/replication/messages.py",
+    "hypercore/replication/newcomers.py",
+    "hypercore/replication/outputs.py",
+    "hypercore/replication/pushes.py",
+    "hypercore/replication/received_push.py",
+    "hypercore/replication/reception.py",
+    "hypercore/replication/remote.py",
+    "hypercore/replication/replicator.py",
+    "hypercore/replication/seeks.py",
+    "hypercore/replication/statistics.py",
+    "hypercore/replication/uploads.py",
+    "hypercore/replication/wanted_blocks.py",
+    "hypercore/replication/wants.py",
+    "hypercore/storage/core_storage.py",
+    "hypercore/storage/layout.py",
+    "hypercore/storage/records.py",
+    "swarm/frames.py",
+    "swarm/mux.py",
+    "swarm/stream_cipher.py",
+]
+
 
 def requires() -> list[str]:
     """What must be there to compile: mypyc, and the types of all that is imported."""
@@ -83,12 +123,18 @@ def extensions() -> list[Extension]:
     # What these import is looked at, too, and where that needs a library it may be missing here.
     options = ["--config-file=", "--ignore-missing-imports", "--hide-error-context"]
     level = os.environ.get("BEEMESH_COMPILE_LEVEL", "3")
-    # In two libraries, which compile side by side.
+    # Libraries, which compile side by side.
     groups: list[tuple[list[str], str | None]] = [
         (LOGS, "beemesh_logs"),
         (COVALUES, "beemesh_covalues"),
+        (REPLICATION, "beemesh_replication"),
     ]
-    return mypycify([*options, *LOGS, *COVALUES], opt_level=level, debug_level="0", separate=groups)
+    return mypycify(
+        [*options, *LOGS, *COVALUES, *REPLICATION],
+        opt_level=level,
+        debug_level="0",
+        separate=groups,
+    )
 
 
 if os.environ.get("BEEMESH_COMPILE") != "1":

@@ -16,17 +16,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "compiled"
-PACKAGES = ("bee", "hypercore", "node")
+PACKAGES = ("bee", "hypercore", "node", "swarm")
 TESTS = [
     "bee/test_bee_vectors.py",
     "bee/test_corrupt.py",
     "bee/test_messages.py",
     "bee/test_on_core.py",
     "bee/test_protobuf.py",
+    "hypercore/replication/test_asked_pushes.py",
+    "hypercore/replication/test_conflicts.py",
+    "hypercore/replication/test_forks.py",
+    "hypercore/replication/test_gaps.py",
+    "hypercore/replication/test_hotswap.py",
+    "hypercore/replication/test_inflight.py",
+    "hypercore/replication/test_messages.py",
+    "hypercore/replication/test_mutated_messages.py",
+    "hypercore/replication/test_remote.py",
+    "hypercore/replication/test_replicator.py",
+    "hypercore/replication/test_seeks.py",
+    "hypercore/replication/test_serving.py",
+    "hypercore/replication/test_session.py",
+    "hypercore/replication/test_several_peers.py",
+    "hypercore/replication/test_wants.py",
+    "hypercore/test_bitfield.py",
     "hypercore/test_encoding.py",
     "hypercore/test_flat_tree.py",
+    "hypercore/test_held_blocks.py",
     "hypercore/test_log.py",
     "hypercore/test_long_append.py",
+    "hypercore/test_proof.py",
+    "hypercore/test_spoiled_proofs.py",
+    "hypercore/test_storage_layout.py",
+    "hypercore/test_stored_log.py",
     "node/cojson/test_asking.py",
     "node/cojson/test_asking_ahead.py",
     "node/cojson/test_claims.py",
@@ -44,11 +65,15 @@ TESTS = [
     "node/covalue/test_session_log.py",
     "node/covalue/test_text_reading.py",
     "node/test_web_text_frames.py",
+    "swarm/test_frames.py",
+    "swarm/test_io_mux.py",
+    "swarm/test_mux.py",
+    "swarm/test_stream_cipher.py",
 ]
 
 _CHECK = """
 import importlib, pathlib
-for package in ("bee", "hypercore", "node"):
+for package in ("bee", "hypercore", "node", "swarm"):
     paths = [*pathlib.Path(package).rglob("*.so")]
     assert paths, package
     for path in paths:

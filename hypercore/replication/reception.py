@@ -75,9 +75,9 @@ class Reception:
                 self._downloads.receive_parked(peer, intake)
             if peer.suspicion is not None:
                 self._conflicts.settle(peer)
-        except DecodeError as error:
-            what = f"replication message: {error.reason}"
-            outputs.append(AbortConnection(peer, MalformedMessage(what, error.offset)))
+        except DecodeError as malformed:
+            what = f"replication message: {malformed.reason}"
+            outputs.append(AbortConnection(peer, MalformedMessage(what, malformed.offset)))
         except (InvalidProof, InvalidSignature, TooManyRequests) as error:
             peer.counters.invalid_data += not isinstance(error, TooManyRequests)
             if self._conflicts.probe(peer, error, now):
