@@ -35,7 +35,7 @@ is back within seconds when its network is, also after many failures."""
 MAX_CUTS = 1
 """Connections in a row that may end as soon as they are open, or before: one may be cut, and its
 remote may have been started anew. Then what is there is taken for something else than who is
-missed, or for a remote that does not want us."""
+missed, or for a remote that does not want us. Those do not count of which the end says nothing."""
 
 _WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
 MAX_REFUSALS = 3
@@ -323,20 +323,31 @@ class PeerBook:
         """It arrives again."""
         self._doubted.discard(public_key)
 
-    def connection_closed(self, public_key: bytes, now: float) -> None:
-        """The last connection with this key is gone, or was not let in: dial again, later."""
-        opened_at = self._connected.pop(public_key, now)
+    def connection_closed(
+        self, public_key: bytes, now: float, *, says_nothing: bool = False
+    ) -> None:
+        """The last connection with this key is gone, or was not let in: dial again, later.
+
+        `says_nothing`: the remote had let us in, or it was ended here. That it did not last is no
+        reason not to miss the remote; nor is it one to miss it for longer, or who lets us in and
+        goes at once could be dialed every second for good.
+        """
+        lasted = now - self._connected.pop(public_key, now)
         self._doubted.discard(public_key)
         for peer in self._peers.values():
             if peer.key == public_key and peer.state in (PeerState.CONNECTED, PeerState.WAITING):
-                if now - opened_at >= STABLE_SECONDS:
+                if lasted >= STABLE_SECONDS:
                     peer.failures = 0
-                is_welcome = now - opened_at >= _WELCOME_SECONDS
-                peer.cuts = 0 if is_welcome else peer.cuts + 1
-                if is_welcome:
-                    peer.missed_until = now + MISSED_SECONDS
-                elif peer.cuts > MAX_CUTS:
-                    peer.missed_until = -math.inf
+                if lasted >= _WELCOME_SECONDS:
+                    peer.cuts, peer.missed_until = 0, now + MISSED_SECONDS
+                elif not says_nothing:
+                    peer.cuts += 1
+                    if peer.cuts > MAX_CUTS:
+                        peer.missed_until = -math.inf
+                else:
+                    peer.cuts = 0
+                    if peer.missed_until == -math.inf:
+                        peer.missed_until = now + MISSED_SECONDS
                 self._postpone(peer, now)
 
     def forget_failures(self, now: float) -> None:

@@ -48,6 +48,8 @@ class Traffic:
     """When anything came last, as the trio clock has it."""
     is_stuck: Callable[[], bool]
     """Whether what was sent does not arrive, as far as is known."""
+    note_welcome: Callable[[], None] = lambda: None
+    """To be called when each has let the other in."""
 
     def answering_at(self) -> float:
         """When anything came last from a remote that may have heard what it was asked."""
@@ -66,6 +68,7 @@ def measure_traffic(connection: Connection) -> Traffic:
         count,
         heard_at=lambda: connection.statistics().last_received_at,
         is_stuck=lambda: connection.is_stuck,
+        note_welcome=connection.note_welcome,
     )
 
 

@@ -80,6 +80,19 @@ class Connection:
         self._opened_at = self._last_received_at = trio.current_time()
         self._reading_since = math.inf
         self._patience = math.inf
+        self._is_welcome = False
+
+    @property
+    def is_welcome(self) -> bool:
+        """Whether `note_welcome` was called."""
+        return self._is_welcome
+
+    def note_welcome(self) -> None:
+        """Each end has let the other in: however soon this ends, it is dialed again a second later.
+
+        Else a remote that hangs up at once, again and again, is taken for one that wants nobody.
+        """
+        self._is_welcome = True
 
     @property
     def reach(self) -> Reach:

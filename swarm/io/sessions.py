@@ -173,7 +173,8 @@ class Sessions:
         self.counters.refused += 1
         self._changes.note()
         if key not in self._sessions:
-            self._book.connection_closed(key, trio.current_time())
+            now = trio.current_time()
+            self._book.connection_closed(key, now, says_nothing=self.is_suspended)
 
     def _is_welcome(self, public_key: bytes) -> bool:
         is_shut_out = self.is_suspended or self._book.is_refused(public_key)
@@ -200,7 +201,9 @@ class Sessions:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
                 if not session.is_replaced:
-                    self._book.connection_closed(key, trio.current_time())
+                    says_nothing = connection.is_welcome or session.scope.cancel_called
+                    now = trio.current_time()
+                    self._book.connection_closed(key, now, says_nothing=says_nothing)
             session.done.set()
             self._changes.note()
 

@@ -63,6 +63,38 @@ async def test_a_peer_that_comes_back_is_connected_again() -> None:
                 assert left.swarm.statistics().connections == 1
 
 
+@pytest.mark.parametrize("is_welcome", [True, False])
+async def test_who_is_welcome_and_goes_at_once_is_dialed_a_second_later(is_welcome: bool) -> None:
+    async def go(party: Party, connection: Connection) -> None:
+        if is_welcome:
+            connection.note_welcome()
+
+    with trio.fail_after(30):
+        async with open_party(SMALL, go) as left, open_party(LARGE) as right:
+            left.swarm.add_peer(LOOPBACK, right.port)
+            await until(lambda: left.swarm.peers[0].failures == 2, left)
+            wait = left.swarm.peers[0].next_attempt - trio.current_time()
+            assert (wait < 2) is is_welcome
+
+
+async def test_a_connection_that_is_ended_here_says_nothing_of_the_remote() -> None:
+    with trio.fail_after(30):
+        async with open_party(SMALL) as left, open_party(LARGE) as right:
+            left.swarm.add_peer(LOOPBACK, right.port)
+            for connections in range(1, 4):
+                await left.wait(lambda: left.open)
+                assert left.opened == connections
+                left.swarm.suspend()
+                await left.wait(lambda: not left.open)
+                left.swarm.resume()
+            left.swarm.suspend()
+            right.swarm.suspend()
+            left.swarm.resume()
+            await until(lambda: left.swarm.peers[0].failures == 3, left)
+            wait = left.swarm.peers[0].next_attempt - trio.current_time()
+            assert wait < 2
+
+
 async def test_a_peer_with_another_key_than_expected_is_not_handed_over() -> None:
     with trio.fail_after(30):
         async with open_party(SMALL) as left, open_party(LARGE) as right:

@@ -415,6 +415,39 @@ def test_who_was_connected_and_starts_anew_is_missed_unless_that_goes_on() -> No
         assert book.deadline == now + 0.1 + wait
 
 
+def test_who_let_us_in_is_missed_for_an_hour_however_soon_it_goes_each_time() -> None:
+    book = create_book()
+    book.peer_found(KEY, HERE, frozenset((TOPIC,)), 0.0)
+    book.join(TOPIC, 0.0)
+    book.peer_found(KEY, HERE, frozenset((TOPIC,)), 0.0)
+    (name,) = names(book, 0.0)
+    now = 0.0
+    while now < MISSED_SECONDS:
+        book.dial_succeeded(name, KEY)
+        book.connection_opened(KEY, now)
+        book.connection_closed(KEY, now, says_nothing=True)
+        assert book.deadline == now + MISSED_BACK_OFF_SECONDS
+        now = book.deadline
+        assert names(book, now) == [name]
+    book.dial_succeeded(name, KEY)
+    book.connection_opened(KEY, now)
+    book.connection_closed(KEY, now, says_nothing=True)
+    assert book.deadline == now + BACK_OFF_SECONDS[-1], "that is no way to be a member"
+
+
+def test_a_connection_of_which_the_end_says_nothing_ends_a_row_of_cuts() -> None:
+    book = create_book()
+    book.add_static("a", 1, None, 0.0)
+    for attempt in range(5):
+        for says_nothing in (False, True):
+            now = book.deadline or 0.0
+            assert names(book, now) == ["a:1"], attempt
+            book.dial_succeeded("a:1", KEY)
+            book.connection_opened(KEY, now)
+            book.connection_closed(KEY, now + 0.1, says_nothing=says_nothing)
+            assert book.deadline == now + 0.1 + MISSED_BACK_OFF_SECONDS
+
+
 def test_a_peer_is_dialed_beside_a_connection_that_is_in_doubt() -> None:
     book = create_book()
     book.add_static("a", 1, None, 0.0)
