@@ -18,7 +18,7 @@
 | `exchange`, `peer_rules`                            | what is exchanged with whom            |
 | `ticket`, `ledger`, `mesh_key`                      | what admins sign, and what it means    |
 | `membership`, `membership_file`, `member_book`      | where we belong, and whom we met       |
-| `trust`                                             | who is let in, now                     |
+| `trust`, `untimely`                                 | who is let in, now                     |
 | `safekeeping`                                       | logs of members that are away          |
 | `recall`, `runs`, `run_messages`, `witness`         | forks: our own, and of others          |
 | `sync_state`, `in_step`                             | how far all of them are in step        |

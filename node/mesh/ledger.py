@@ -96,6 +96,10 @@ class Ledger:
         standing = self._standings.get(member)
         return standing is not None and standing.kept is None
 
+    def is_over(self, member: bytes) -> bool:
+        """Whether somebody made it an admin, whose time is over, or that of who did."""
+        return member in self._about_admins and member not in self._standings
+
     @cached_property
     def in_force(self) -> Mapping[bytes, Record]:
         """What an admin stands for, by digest: this is what members tell one another."""
@@ -194,7 +198,7 @@ class Ledger:
         Raises: ForgedRecord for what has the name of an admin and not its signature.
         """
         ledger = self
-        waiting = {record for record in records if not self._holds(record)}
+        waiting = {record for record in records if not self.holds(record)}
         while True:
             good = [record for record in waiting if ledger._counts(record)]
             for record in good:
@@ -206,7 +210,8 @@ class Ledger:
             ledger = ledger._with(good)
             waiting.difference_update(good)  # also those for which there was no room
 
-    def _holds(self, record: Record) -> bool:
+    def holds(self, record: Record) -> bool:
+        """Whether it is here, be it in force or not."""
         return record in (self.grants if isinstance(record, Grant) else self.revocations)
 
     def _with(self, added: Collection[Record]) -> Ledger:

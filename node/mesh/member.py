@@ -18,10 +18,10 @@ from node.mesh.exchange import Traffic
 from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.inquiry import Inquiry
+from node.mesh.ledger import Ledger
 from node.mesh.listing import Listing
 from node.mesh.member_data import Cause, MemberData
 from node.mesh.member_statistics import MemberStatistics
-from node.mesh.membership import Membership
 from node.mesh.messages import (
     Evidence,
     Interest,
@@ -77,7 +77,7 @@ class Gossip:
         self.arrived = Wakeup()
         self.is_told = False
         """Whether it was sent the records that it lacked when it came."""
-        self.introduced_with: Membership | None = None
+        self.introduced_with: Ledger | None = None
         """What we knew when it was told what that comes to."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""

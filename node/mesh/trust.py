@@ -12,7 +12,7 @@ ticket.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -21,11 +21,11 @@ import structlog
 import trio
 
 from hypercore.crypto import KeyPair
-from node.mesh.ledger import ForgedRecord, Verdict
+from node.mesh.ledger import ForgedRecord, Ledger, Verdict
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership, NotAllowed
-from node.mesh.ticket import Grant, Record, Revocation, Role
+from node.mesh.ticket import Grant, Record, Role
 from node.mesh.trust_messages import (
     Farewell,
     Held,
@@ -36,6 +36,7 @@ from node.mesh.trust_messages import (
     shortened,
     split_records,
 )
+from node.mesh.untimely import Untimely
 from swarm.io.tasks import Wakeup
 
 LOOK_SECONDS = 60.0
@@ -73,6 +74,9 @@ class Trust:
         self._members = members
         self._clock = clock
         self._verdict = self._own_verdict()
+        self.untimely = Untimely()
+        self._told = membership.ledger(clock())
+        """What members were told of, if they did not know it."""
         self._shown: dict[bytes, Grant] = {}
         self._enforce = Wakeup()
         self._changed = Wakeup()
@@ -144,10 +148,9 @@ class Trust:
 
     def introduction(self, member: Member) -> list[Records]:
         """What shows a member-to-be what we may do, ahead of our welcome."""
-        member.gossip.introduced_with = self.membership
+        ledger = member.gossip.introduced_with = self.membership.ledger(self._clock())
         if not self.membership.founders:
             return []  # all may write, and nobody could sign anything
-        ledger = self.membership.ledger(self._clock())
         grant = self.membership.grant
         own = ledger.grants_to(self._id)
         issuers = {item.issuer for item in (*own, *([] if grant is None else [grant]))}
@@ -163,7 +166,7 @@ class Trust:
             self._shown[member.id] = welcome.grant
         self.note(member)
         if member.gossip.introduced_with is not None:  # it was not told of what came since
-            self._tell_added(member.gossip.introduced_with, [member])
+            self._tell(member, *self._messages(self._news(member.gossip.introduced_with)))
         summary = self.membership.ledger(self._clock()).summary
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
@@ -230,37 +233,42 @@ class Trust:
 
         Raises: ForgedRecord.
         """
-        before = self.membership
-        self.membership = before.taking(records, self._clock())
-        if self.membership is before:
+        before, now, said = self.membership, self._clock(), frozenset(records)
+        taken = before.taking(said | self.untimely.records, now)
+        self.untimely.keep(said, taken.ledger(now), taken.key)
+        self.membership = taken
+        if taken is before:
             return
+        for revocation in taken.revocations - before.revocations:
+            subject, reason = revocation.subject.hex()[:12], revocation.reason
+            _log.info("revoked", subject=subject, reason=reason)
         # Members are told before they are judged: who is shut out hears it as well.
-        for record in self._tell_added(before, list(self._members.values()), source):
-            if isinstance(record, Revocation):
-                _log.info("revoked", subject=record.subject.hex()[:12], reason=record.reason)
+        self._tell_news(source, said)
         self._judge_all()
 
-    def _tell_added(
-        self, before: Membership, members: Iterable[Member], source: Member | None = None
-    ) -> list[Record]:
-        """Tell these members what is in force beyond that; returns what of it is new here.
+    def _tell_news(
+        self, source: Member | None = None, said: frozenset[Record] = frozenset()
+    ) -> None:
+        """Tell members what has come into force, the source not what it said itself.
 
-        What an admin signed who is one again counts again. Who came while it was none was not
-        told of it, and that may be the one from whom we have the rest, too.
+        What an admin signed who is one again counts again, be it for a record or for the clock.
+        Who came while it was none was not told of it, and that may be the source, too.
         """
-        clock = self._clock()
-        now, earlier = self.membership.ledger(clock), before.ledger(clock)
-        digests = sorted(now.in_force.keys() - earlier.in_force.keys())
-        new: list[Record] = []
-        again: list[Record] = []
-        for record in map(now.in_force.__getitem__, digests):
-            is_known = record in before.grants or record in before.revocations
-            (again if is_known else new).append(record)
-        to_source = list(split_records(now.summary, again)) if again else []
-        to_others = list(split_records(now.summary, [*new, *again])) if digests else []
-        for member in members:
+        earlier, self._told = self._told, self.membership.ledger(self._clock())
+        news = self._news(earlier)
+        to_source = self._messages([record for record in news if record not in said])
+        to_others = self._messages(news)
+        for member in list(self._members.values()):
             self._tell(member, *(to_source if member is source else to_others))
-        return new
+
+    def _news(self, earlier: Ledger) -> list[Record]:
+        """What is in force beyond that."""
+        in_force = self.membership.ledger(self._clock()).in_force
+        return [in_force[digest] for digest in sorted(in_force.keys() - earlier.in_force.keys())]
+
+    def _messages(self, records: Sequence[Record]) -> list[Records]:
+        summary = self.membership.ledger(self._clock()).summary
+        return list(split_records(summary, records)) if records else []
 
     def change(self, membership: Membership) -> None:
         """Have this be so from now on: who is shut out by it goes at once."""
@@ -291,6 +299,8 @@ class Trust:
             for member in self._members.values():
                 self.note(member)
                 self.farewell = None  # one lets us in, and has for a while
+            self.take(())  # what did not count may count now
+            self._tell_news()
             self._judge_all()
 
     def _judge_all(self) -> None:
