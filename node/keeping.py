@@ -83,7 +83,7 @@ class MeshKeeper:
     async def take(self, records: Sequence[Record]) -> None:
         """As the protocol says."""
         self._mesh.trust.take(records)
-        await self.save()
+        await self.save(with_book=False)
 
     async def save(self, *, with_book: bool = True) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""

@@ -331,7 +331,9 @@ class Ledger:
             grants.append(shown)
         against = self._against.get(member, [])
         good = [grant for grant in grants if self._is_good(grant, against)]
-        return min(good, key=_by_role, default=None), against
+        if len(good) < 2:  # nearly always: no need to say which is better
+            return (good[0] if good else None), against
+        return min(good, key=_by_role), against
 
     def _is_meant(self, grant: Grant) -> bool:
         """Whether an admin stands for it, and its time is not over."""

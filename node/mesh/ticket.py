@@ -88,6 +88,7 @@ class Grant:
     serial: int = 0
     pardoned: tuple[bytes, ...] = ()
     uses: int = 0
+    _digest: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @classmethod
     def issue(
@@ -112,7 +113,9 @@ class Grant:
     @property
     def digest(self) -> bytes:
         """What a revocation names when it takes this grant back."""
-        return blake2b(pack_fields(*self.fields))
+        if not self._digest:  # asked for whenever members are judged, of whom there may be 16,000
+            object.__setattr__(self, "_digest", blake2b(pack_fields(*self.fields)))
+        return self._digest
 
     @property
     def use_serial(self) -> int:

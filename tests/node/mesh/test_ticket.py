@@ -44,6 +44,15 @@ def test_ticket_round_trip(ticket: Ticket) -> None:
     assert Ticket.decode(text.upper()) == ticket
 
 
+def test_a_digest_is_that_of_what_a_grant_says_however_often_it_was_asked_for() -> None:
+    grant = Grant.issue(MESH_KEY, ADMIN, Role.READER, member=MEMBER.public_key)
+    fresh = Grant.decode_bytes(grant.encode())
+    assert grant.digest == grant.digest == fresh.digest
+    assert grant == fresh
+    assert hash(grant) == hash(Grant.decode_bytes(grant.encode())), "asked for its digest or not"
+    assert replace(grant, serial=1).digest != grant.digest
+
+
 @given(st.text(max_size=60) | st.text(max_size=60).map("beemesh1".__add__))
 def test_any_text_gives_a_ticket_or_the_one_error(text: str) -> None:
     try:
