@@ -33,7 +33,7 @@ from node.mesh.member import Member
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Query, Sessions, Welcome
 from node.mesh.penalties import Penalty
-from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession, State
+from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
 
 ServeMore: TypeAlias = Callable[[Member, Multiplexer], Awaitable[None]]
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
@@ -238,10 +238,10 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
                 member.carry_out(session.receive(number, payload, trio.current_time()))
                 size += len(payload)
                 seconds = member.stopwatch() - started
-                if seconds > TURN_SECONDS and session.state is State.MEMBER:
+                if seconds > TURN_SECONDS and session.is_proved:
                     await _weigh(member, size, seconds)
                     started, size = member.stopwatch(), 0
-            if session.state is State.MEMBER:
+            if session.is_proved:
                 await _weigh(member, size, member.stopwatch() - started)
     except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
         member.carry_out(session.close("the remote closed it"))

@@ -150,6 +150,11 @@ class MeshSession:
         return self._state
 
     @property
+    def is_proved(self) -> bool:
+        """Whether it has proved the secret; who has not is not listened to."""
+        return self._state in {State.PROVED, State.MEMBER}
+
+    @property
     def can_ask(self) -> bool:
         unanswered = len(self._asked) + len(self._given_up)
         return self._state is State.MEMBER and unanswered < MAX_OPEN_QUERIES
@@ -161,15 +166,14 @@ class MeshSession:
 
     def welcome(self, welcome: Welcome) -> list[Output]:
         """Answer to `WelcomeDue`, at once or when the other has shown what it may do."""
-        if self._has_welcomed or self._state not in {State.PROVED, State.MEMBER}:
+        if self._has_welcomed or not self.is_proved:
             return []
         self._has_welcomed = True
         return [_transmit(welcome)]
 
     def tell(self, message: TrustMessage) -> list[Output]:
         """Say something about members to who has proved the secret; nothing to strangers."""
-        is_proved = self._state in {State.PROVED, State.MEMBER}
-        return [_transmit(message)] if is_proved else []
+        return [_transmit(message)] if self.is_proved else []
 
     def dismiss(self, farewell: Farewell) -> list[Output]:
         """It is shut out: say why, and close."""
@@ -187,7 +191,7 @@ class MeshSession:
             return self._close(_malformed(number, error))
         match message:
             case None:
-                return [Unknown(len(payload))] if self._state is State.MEMBER else []
+                return [Unknown(len(payload))] if self.is_proved else []
             case Hello():
                 return self._receive_hello(message)
             case Welcome():

@@ -10,9 +10,15 @@ import trio.testing
 
 from hypercore.core import Core
 from node.mesh.exchange import Traffic
+from node.mesh.membership import Membership
+from node.mesh.messages import PROTOCOL, message_type
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.ticket import Grant, Revocation, Role
+from node.mesh.trust_messages import Records
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MESH, connected, open_mesh_node, wait_until
+from tests.node.mesh.samples import ADMIN
+from tests.node.mesh.test_serve import RAW, prove, raw_connection
 
 
 @pytest.mark.parametrize("already", [0, 1])
@@ -56,3 +62,23 @@ async def test_a_connection_is_welcome_when_each_has_let_the_other_in(secret: by
     ):
         await wait_until(lambda: bool(right.mesh.members or right.goodbyes))
         assert welcomes == is_member
+
+
+async def test_who_floods_before_its_welcome_is_sent_away_like_a_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has a ticket, and could stay what it is for ten seconds, again and again."""
+    monkeypatch.setattr("node.mesh.conduct.MAX_IDLE_WORDS", 1000)
+    mesh = Membership.found("bees", ADMIN.public_key)
+    shown = Grant.issue(mesh.key, ADMIN, Role.WRITER)
+    rubbish = [Revocation.issue(mesh.key, RAW, bytes((n,)) * 32, n) for n in range(100)]
+    records = Records(bytes(32), (), tuple(rubbish), shown)
+    async with open_mesh_node(1, mesh) as node, raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, mesh)
+        with trio.fail_after(5):
+            while not node.goodbyes:
+                channel.send(message_type(records), records.encode())
+                await trio.testing.wait_all_tasks_blocked()
+        assert node.goodbyes == ["words about members without end"]
+        assert node.mesh.penalties.keeps_out(RAW.public_key, trio.current_time()) is not None
