@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -257,12 +257,14 @@ class Node:
             connection, accept=(MESH_PROTOCOL, LOG_PROTOCOL, ADDRESS_PROTOCOL)
         ) as mux:
             try:
-                await serve_member(
-                    *(mesh, mux, self.store, measure_traffic(connection)),
-                    None
-                    if self._introducer is None
-                    else partial(self._introducer.serve, _host_of(connection)),
-                )
+                with self._finding_out(mesh, connection) as note_welcome:
+                    await serve_member(
+                        *(mesh, mux, self.store),
+                        replace(measure_traffic(connection), note_welcome=note_welcome),
+                        None
+                        if self._introducer is None
+                        else partial(self._introducer.serve, _host_of(connection)),
+                    )
             except KeptOut as kept_out:
                 _log.debug("kept out", reason=str(kept_out))
             except (OtherMesh, NotSpoken) as stranger:
@@ -271,6 +273,22 @@ class Node:
                     await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
+
+    @contextmanager
+    def _finding_out(self, mesh: Mesh, connection: Connection) -> Iterator[Callable[[], None]]:
+        """The block, which gets a function to call when this is a member, lets others in, too."""
+        link = connection.link
+        is_known = mesh.has_met(link.remote_public_key)
+        if link.is_initiator or (is_known and not mesh.trust.is_barred(link.remote_public_key)):
+            yield connection.note_welcome
+            return
+        with self.strangers.finding_out(connection.remote_address.rpartition(":")[0]) as place:
+
+            def note_welcome() -> None:
+                place.leave()
+                connection.note_welcome()
+
+            yield note_welcome
 
     async def _serve_stranger(
         self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool

@@ -2,27 +2,33 @@
 
 Whoever reaches the port of `--mesh` may come, as any hypercore peer does, and replicate the cores
 of which it knows the keys. A swarm holds so many connections and no more: some hundred that came
-for nothing would keep all members out, for good.
+for nothing would keep all members out, for good. Nor does who comes for nothing say so: it is
+waited for until it has shown what it is, and may come again with another key. So there is little
+room for those, but for members that were here before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import structlog
 import trio
 
 from hypercore.core import Core
+from swarm.io.crowd import Crowd, Place
 from swarm.io.swarm import MAX_CONNECTIONS
 
 CROWD = MAX_CONNECTIONS // 2
 """Connections from which on they are scarce."""
 
-MOST = MAX_CONNECTIONS * 3 // 4
-"""Strangers that are served at the same time, whatever they replicate: the other places are for
-members, of whom none is sent away."""
+MOST = MAX_CONNECTIONS // 2
+"""Strangers that are served at the same time, whatever they replicate."""
+
+MOST_UNKNOWN = MAX_CONNECTIONS // 4
+"""Those that have not shown yet whether they are members. The other places are for members, of
+whom none is sent away."""
 
 IDLE_SECONDS = 10.0
 """How long a stranger may be here without replicating anything, when they are."""
@@ -43,6 +49,11 @@ class Strangers:
         self._cores = cores
         self._connections = connections
         self._present: dict[trio.CancelScope, tuple[bytes, float]] = {}
+        self._unknown = Crowd(MOST_UNKNOWN)
+
+    def finding_out(self, host: str) -> AbstractContextManager[Place]:
+        """The block finds out what somebody from this host is; it may have to make room."""
+        return self._unknown.place(host)
 
     @contextmanager
     def making_room(self, public_key: bytes) -> Iterator[None]:

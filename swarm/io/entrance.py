@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 
 import trio
 
 from hypercore.crypto import KeyPair
 from swarm.errors import SwarmError
 from swarm.io.connection import open_connection
+from swarm.io.crowd import Crowd
 from swarm.io.sessions import Changes, Sessions
 from swarm.io.tcp import remote_address, tune
 from swarm.known_peer import Source
@@ -17,8 +17,7 @@ from swarm.reach import Reach, Route
 from swarm.secret_stream import HANDSHAKE_SECONDS
 
 MAX_UNPROVEN_CONNECTIONS = 64
-"""Incoming connections that have not finished their handshake. One more ends the oldest of the
-host that has most of them: who opens hundreds only gets in the way of itself."""
+"""Incoming connections that have not finished their handshake."""
 
 _log = logging.getLogger("beemesh.swarm")
 
@@ -30,7 +29,7 @@ class Entrance:
         self._key_pair = key_pair
         self._sessions = sessions
         self._changes = changes
-        self._unproven: dict[trio.CancelScope, str] = {}  # of which host, oldest first
+        self._unproven = Crowd(MAX_UNPROVEN_CONNECTIONS)
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve an incoming connection to its end. Cancel: ends it."""
@@ -39,33 +38,22 @@ class Entrance:
             self._changes.note()
             await trio.aclose_forcefully(stream)
             return
-        if len(self._unproven) >= MAX_UNPROVEN_CONNECTIONS:
-            self._end_one_unproven()
         address = remote_address(stream)
-        scope = trio.CancelScope()
-        self._unproven[scope] = address.rpartition(":")[0]
         try:
-            with scope:
+            with self._unproven.place(address.rpartition(":")[0]) as place:
                 tune(stream)
                 opened, reach = await _open_inner(stream)
                 async with open_connection(
                     opened, self._key_pair, is_initiator=False, route=Route(reach, address)
                 ) as connection:
-                    self._unproven.pop(scope, None)
+                    place.leave()
                     await self._sessions.admit(connection, Source.INCOMING)
+            self._sessions.counters.refused += place.is_lost
         except (SwarmError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             _log.debug("connection from %s failed: %s", address, error)
         finally:
-            self._unproven.pop(scope, None)
             self._changes.note()
             await trio.aclose_forcefully(stream)
-
-    def _end_one_unproven(self) -> None:
-        crowd, _ = Counter(self._unproven.values()).most_common(1)[0]
-        oldest = next(scope for scope, host in self._unproven.items() if host == crowd)
-        del self._unproven[oldest]
-        oldest.cancel()
-        self._sessions.counters.refused += 1
 
 
 async def _open_inner(stream: trio.SocketStream) -> tuple[trio.abc.Stream, Reach]:

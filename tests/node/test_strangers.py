@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
 
 CROWD = 5
+QUIET = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
 
 
 async def connect(
@@ -45,8 +47,7 @@ async def test_who_replicates_nothing_makes_room_when_connections_are_scarce(
     monkeypatch.setattr("node.strangers.CROWD", CROWD if is_crowded else 100)
     monkeypatch.setattr("node.strangers.IDLE_SECONDS", 0.5)
     monkeypatch.setattr("node.mesh.serve.ADMISSION_SECONDS", 0.5)
-    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
-    config = load_config({"data": tmp_path, "discovery": "off", **quiet}, {})
+    config = load_config({"data": tmp_path, "discovery": "off", **QUIET}, {})
     async with open_node(config) as node:
         core = await node.store.get(name="a core of people")
         await core.append([b"one"])
@@ -69,8 +70,7 @@ async def test_strangers_do_not_take_all_places_by_replicating_a_little(
     """Found in review: who held one channel of a core was never sent away."""
     monkeypatch.setattr("node.strangers.MOST", 2)
     monkeypatch.setattr("node.mesh.serve.ADMISSION_SECONDS", 0.5)
-    quiet = {"ws": "127.0.0.1:0", "mesh": "127.0.0.1:0", "admin": "127.0.0.1:0"}
-    config = load_config({"data": tmp_path, "discovery": "off", **quiet}, {})
+    config = load_config({"data": tmp_path, "discovery": "off", **QUIET}, {})
     async with open_node(config) as node, open_background_nursery() as nursery:
         core = await node.store.get(name="a core of people")
         await core.append([b"one"])
@@ -83,3 +83,36 @@ async def test_strangers_do_not_take_all_places_by_replicating_a_little(
             nursery.start_soon(connect, node, 3, core.key, gone)
             assert await arrivals.receive() == 3
             assert len(core.replication.peers) == 2
+
+
+async def test_who_shows_nothing_makes_room_but_a_member_that_was_here_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: who came with another key each ten seconds kept all places taken."""
+    monkeypatch.setattr("node.strangers.MOST_UNKNOWN", 2)
+    config = load_config({"data": tmp_path, "discovery": "off", **QUIET}, {})
+    member, *others = (KeyPair.from_seed(bytes((number,)) * 32) for number in range(1, 6))
+    gone, arrivals = trio.open_memory_channel[KeyPair](10)
+
+    async def say_nothing(
+        node: Node, identity: KeyPair, task_status: trio.TaskStatus[None]
+    ) -> None:
+        assert node.addresses.mesh is not None
+        host, _, port = node.addresses.mesh.rpartition(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        async with open_connection(stream, identity, is_initiator=True) as connection:
+            await connection.receive()
+            task_status.started()
+            with suppress(trio.EndOfChannel, trio.BrokenResourceError):
+                while True:
+                    await connection.receive()
+        await gone.send(identity)
+
+    async with open_node(config) as node, open_background_nursery() as nursery:
+        assert node.mesh is not None
+        node.mesh.trust.book.note(member.public_key.hex(), "a member", "writer", 0.0)
+        with trio.fail_after(5):
+            for identity in (member, *others):
+                await nursery.start(say_nothing, node, identity)
+            assert [await arrivals.receive() for _ in range(2)] == others[:2]
+        assert len(node.peers()) == 3
