@@ -38,6 +38,7 @@ from node.mesh.membership import NotAllowed
 from node.mesh.mesh import Mesh
 from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
+from node.mesh.trust import StrangerTerms
 from node.mesh.whereabouts import PROTOCOL as ADDRESS_PROTOCOL
 from node.mirrors import Mirrors
 from node.notation import parse_address
@@ -87,6 +88,7 @@ from swarm.io.connection import Connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.swarm import Swarm
 from swarm.io.swarm_report import ConnectionInfo
+from swarm.io.tasks import open_background_nursery
 from swarm.reach import Reach
 
 _log = structlog.get_logger(__name__)
@@ -269,8 +271,7 @@ class Node:
                 _log.debug("kept out", reason=str(kept_out))
             except (OtherMesh, NotSpoken) as stranger:
                 is_other_mesh = isinstance(stranger, OtherMesh)
-                if not mesh.trust.is_barred(connection.link.remote_public_key):
-                    await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
+                await self._serve_on_terms(mesh, connection, mux, is_other_mesh=is_other_mesh)
             finally:
                 self._tally.look()
 
@@ -289,6 +290,26 @@ class Node:
                 connection.note_welcome()
 
             yield note_welcome
+
+    async def _serve_on_terms(
+        self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
+    ) -> None:
+        """Serve a stranger as long as it may have what it had; then it may come again.
+
+        Else who is about to be shut out stays connected as somebody else.
+        """
+        trust, id = mesh.trust, connection.link.remote_public_key
+        if (terms := trust.stranger_terms(id)) is StrangerTerms.NOTHING:
+            return
+        async with open_background_nursery() as nursery:
+
+            async def end_on_other_terms() -> None:
+                while trust.stranger_terms(id) is terms:
+                    await trust.wait_judged()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_on_other_terms)
+            await self._serve_stranger(mesh, connection, mux, is_other_mesh=is_other_mesh)
 
     async def _serve_stranger(
         self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool

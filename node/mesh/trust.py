@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from enum import Enum, auto
 from math import inf
 
 import structlog
@@ -47,6 +48,16 @@ OUT_LOOK_SECONDS = 2.0
 though members whose clocks are right still take it for one of them."""
 
 _log = structlog.get_logger(__name__)
+
+
+class StrangerTerms(Enum):
+    """Which cores somebody who is no member may replicate, knowing their keys."""
+
+    ALL = auto()
+    NO_DATA = auto()
+    """All but members' data cores."""
+    NOTHING = auto()
+    """It was shut out."""
 
 
 class Trust:
@@ -116,6 +127,12 @@ class Trust:
     def is_barred(self, member_id: bytes) -> bool:
         """Whether it was shut out: it is not even served what strangers are."""
         return self._judge(member_id, None).revocation is not None
+
+    def stranger_terms(self, id: bytes) -> StrangerTerms:
+        """What somebody may have who is served as a stranger; `wait_judged` tells of changes."""
+        if self.is_barred(id):
+            return StrangerTerms.NOTHING
+        return StrangerTerms.NO_DATA if self.membership.revocations else StrangerTerms.ALL
 
     def known_members(self) -> frozenset[bytes]:
         """Whom this node has ever met, but for itself and those that were shut out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from hypercore.corestore import open_corestore
@@ -72,6 +73,34 @@ async def test_data_cores_are_for_members_once_one_was_shut_out(tmp_path: Path) 
             seconds = 20 if is_served else 1
             assert await can_replicate(node, other.key, identity, seconds) is is_served
         await other.close()
+
+
+@pytest.mark.parametrize("identity", [STRANGER, FORMER])
+async def test_who_is_here_as_a_stranger_goes_when_somebody_is_shut_out(
+    identity: KeyPair, tmp_path: Path
+) -> None:
+    """Found in review: whoever replicated a data core before read on, also with its own key."""
+    ann = Author("ann")
+    async with open_node(config(tmp_path)) as node:
+        assert node.key is not None
+        assert node.addresses.mesh is not None
+        content = ann.content(map_header("m"), edits(2), as_agent=True)
+        await node.host.receive_content("test", [content])
+        host, _, port = node.addresses.mesh.rpartition(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        async with (
+            open_corestore(None) as store,
+            open_connection(stream, identity, is_initiator=True) as connection,
+            open_mux(connection) as mux,
+            open_background_nursery() as nursery,
+        ):
+            core = await store.get(key=node.key)
+            nursery.start_soon(store.replicate, mux)
+            with trio.fail_after(20):
+                await core.get(0)
+                assert not mux.is_ended
+                await perform(node, MeshRevoke(FORMER.public_key.hex(), "left"))
+                await mux.wait_ended()
 
 
 async def test_clients_that_were_refused_meanwhile_come_again_once_their_node_is_let_in(
