@@ -7,7 +7,7 @@
 | `hearsay_messages`                                  | the same                               |
 | `member`, `acknowledgements`, `outbox`, `listing`   | one member, and what is queued for it  |
 | `member_statistics`                                 | the same, for people                   |
-| `conduct`, `conduct_watch`, `penalties`             | how it behaves, and what comes of that |
+| `conduct`, `conduct_watch`, `penalties`, `turns`    | how it behaves, and what comes of that |
 | `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
 | `telling`, `hearsay`                                | what moved here                        |
 | `own_interest`, `announcements`, `announced`        | what moved elsewhere, as we want it    |

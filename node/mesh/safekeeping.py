@@ -33,6 +33,7 @@ from node.mesh.messages import Sessions, Welcome
 from node.mesh.ticket import Role
 from node.mesh.trust import Trust
 from node.mesh.trust_messages import Introduction, split_introductions
+from node.mesh.turns import wait_turn
 from swarm.io.tasks import open_background_nursery
 
 FIND_SECONDS = 5.0
@@ -46,6 +47,10 @@ JUDGED_SECONDS = 0.5
 
 RETRY_SECONDS = 10.0
 """After our disk failed while such a core was read, unless it is known sooner that it has room."""
+
+MAX_NAMED = MAX_INTRODUCTIONS - 256
+"""Writers that a keeper names to who comes: as many as are listened to, and room for those that
+introduce themselves meanwhile."""
 
 LOOKED_AT = 1024
 """Missing blocks of which is asked whether anybody has them."""
@@ -160,12 +165,20 @@ class Safekeeping:
                     if claim in seen or len(seen) >= MAX_INTRODUCTIONS:
                         continue
                     if introduction.member == member.id:
+                        seen.add(claim)  # once: all others are told of it
                         self._note_own(member, introduction)
-                    elif self._is_wanted(introduction):
+                        continue
+                    started = member.stopwatch()
+                    if self._is_wanted(introduction):
                         seen.add(claim)
                         await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
-                    elif len(unknown) < MAX_INTRODUCTIONS:
+                        continue
+                    if waiting is not again:  # then it may be news from others that was in vain
+                        seconds = member.stopwatch() - started
+                        member.conduct.effort.spend(seconds, trio.current_time())
+                    if len(unknown) < MAX_INTRODUCTIONS:
                         unknown[claim] = introduction
+                    await wait_turn(member)
                 member.gossip.is_heard = True
                 self._heard.unpark_all()
 
@@ -245,14 +258,14 @@ class Safekeeping:
         self._tell(member, self._own_introduction())
 
     def _kept_introductions(self) -> list[Introduction]:
-        """Of those whose cores we keep."""
+        """Of those whose cores we keep, and who were here last."""
         kept: list[Introduction] = []
         if self.is_keeper:
             for met in self._trust.book:
                 with suppress(DecodeError, ValueError):
                     if met.introduction:
                         kept.append(Introduction.decode_bytes(bytes.fromhex(met.introduction)))
-        return kept
+        return kept[-MAX_NAMED:]
 
     def _note_own(self, member: Member, introduction: Introduction) -> None:
         """A member introduces itself: who keeps its core tells the others."""

@@ -34,6 +34,7 @@ from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Query, Sessions, Welcome
 from node.mesh.penalties import Penalty
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
+from node.mesh.turns import wait_turn
 
 ServeMore: TypeAlias = Callable[[Member, Multiplexer], Awaitable[None]]
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
@@ -251,15 +252,7 @@ async def _weigh(member: Member, size: int, seconds: float) -> None:
     """Look at what these messages took of our time; who takes too much is read from later."""
     member.conduct.effort.spend(seconds, trio.current_time(), size)
     member.judge()
-    await _wait_turn(member)
-
-
-async def _wait_turn(member: Member) -> None:
-    """Let others have their turn, and wait until the member owes nothing for what was done."""
-    await trio.lowlevel.checkpoint()
-    pause = member.conduct.effort.pause_seconds(trio.current_time())
-    if pause and member.close_reason is None:
-        await trio.sleep(pause)
+    await wait_turn(member)
 
 
 async def _keep_time(member: Member) -> None:
@@ -298,7 +291,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
                 if not pushed:  # it has had all of that
                     seconds = member.stopwatch() - started
                     member.conduct.effort.spend(seconds, trio.current_time())
-                await _wait_turn(member)
+                await wait_turn(member)
             started = member.stopwatch()
 
 
@@ -318,7 +311,7 @@ async def _look_up(
             present += held is not None
         took, now = member.stopwatch() - started, trio.current_time()
         member.conduct.note_looked_up(took, present, len(few) - present, stored, now)
-        await _wait_turn(member)
+        await wait_turn(member)
     return values
 
 
