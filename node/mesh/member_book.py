@@ -17,7 +17,7 @@ from node.mesh.trust_messages import Introduction
 from node.private_file import write_private
 
 MAX_MET = 4096
-"""Members remembered; who was not seen for longest is forgotten first."""
+"""Members remembered; who was never here is forgotten first, then who was not seen for longest."""
 
 
 class Met(msgspec.Struct, frozen=True):
@@ -26,6 +26,7 @@ class Met(msgspec.Struct, frozen=True):
     id: str
     name: str
     role: str
+    """Empty if it was never here, but introduced."""
     since: float
     seen: float
     ticket: str = ""
@@ -93,7 +94,8 @@ class MemberBook:
     def _put(self, met: Met) -> None:
         self._members[met.id] = met
         if len(self._members) > MAX_MET:
-            del self._members[min(self, key=lambda member: member.seen).id]
+            # Who may introduce itself as many must not have those forgotten who were here.
+            del self._members[min(self, key=lambda member: (member.role != "", member.seen)).id]
 
     def encode(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(list(self)), indent=1)
