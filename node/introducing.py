@@ -130,6 +130,7 @@ class Introducer:
                             self._note_present(member, as_seen(addresses, host))
                         else:
                             self._dial(id, addresses)
+                            await trio.lowlevel.checkpoint()  # thousands come at a time
         except trio.EndOfChannel:
             return
         except DecodeError as error:

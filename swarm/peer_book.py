@@ -84,7 +84,7 @@ class PeerBook:
     _connected: dict[bytes | None, float] = field(default_factory=dict)  # since when
     _doubted: set[bytes | None] = field(default_factory=set)
     _refused: set[bytes | None] = field(default_factory=set)
-    _may_spare_told: bool = True  # else looking for what to forget is in vain, until a dial fails
+    _may_spare_told: bool = True  # else there are too many, and each is to be dialed first
 
     @property
     def peers(self) -> list[PeerInfo]:
@@ -360,7 +360,7 @@ class PeerBook:
         """A peer that is about to be named by people, who count for more than what others told."""
         peer = self._peers.get(name)
         if peer is not None and peer.source is Source.TOLD:
-            peer.source = Source.STATIC
+            peer.source, self._may_spare_told = Source.STATIC, True
             peer.missed_until = now + MISSED_SECONDS
             peer.dial_by(now)
         return peer
@@ -415,12 +415,13 @@ class PeerBook:
 
     def _has_room_for_told(self) -> bool:
         """Whether one more place that peers tell of is remembered, if need be instead of others."""
+        if not self._may_spare_told:
+            return False
         if self._count(Source.TOLD) < MAX_TOLD_PEERS:
             return True
-        if self._may_spare_told:
-            spare = self._spare_told()
-            self._peers = {name: peer for name, peer in self._peers.items() if name not in spare}
-            self._may_spare_told = bool(spare)
+        spare = self._spare_told()
+        self._peers = {name: peer for name, peer in self._peers.items() if name not in spare}
+        self._may_spare_told = bool(spare)
         return self._may_spare_told
 
     def _spare_told(self) -> set[str]:

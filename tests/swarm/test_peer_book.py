@@ -136,6 +136,15 @@ def test_many_places_that_others_tell_of_displace_nobody() -> None:
     assert "n1" in {peer.name for peer in book.peers}
 
 
+def test_a_place_that_is_named_then_is_none_of_those_that_others_tell_of() -> None:
+    book = create_book()
+    for number in range(MAX_TOLD_PEERS + 9):
+        book.peer_told(("192.0.2.7", 1 + number), number.to_bytes(32, "big"), 0.0)
+    book.add_static("192.0.2.7", 1, OTHER, 0.0)
+    book.peer_told(("192.0.2.9", 1), KEY, 0.0)
+    assert "192.0.2.9:1" in {peer.name for peer in book.peers}
+
+
 def test_a_key_that_is_told_of_at_many_places_leaves_room_for_others() -> None:
     book = create_book()
     for number in range(2 * MAX_TOLD_PEERS):
