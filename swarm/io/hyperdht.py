@@ -28,7 +28,7 @@ from swarm.io.connection import Connection, open_connection
 from swarm.io.datagrams import DatagramSocket
 from swarm.io.dht import DEFAULT_PORT, PORTS_TRIED, Dht, open_dht
 from swarm.io.peer_dial import PeerDial
-from swarm.io.peer_server import PeerFirewall, PeerHandler, PeerServer
+from swarm.io.peer_server import ChooseRelay, PeerFirewall, PeerHandler, PeerServer
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import open_hole_punch
 from swarm.io.relay_client import Connect
@@ -92,15 +92,15 @@ class HyperDht:
         handler: PeerHandler,
         *,
         firewall: PeerFirewall | None = None,
-        relay_through: bytes | None = None,
+        relay_through: bytes | ChooseRelay | None = None,
         task_status: trio.TaskStatus[PeerServer] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the handler for everyone who connects to this key, until cancelled.
 
         `firewall` says of a remote key whether it is let in, before it is answered anything.
         `relay_through` is the key of a blind relay that clients behind NATs are met at until there
-        is a better way. What the network does to a connection may leave the handler as an
-        exception.
+        is a better way, or chooses one for each of them. What the network does to a connection may
+        leave the handler as an exception.
 
         Raises: ValueError when the key is served already.
         Cancel: ends the connections, and takes the announcement back.
@@ -111,7 +111,7 @@ class HyperDht:
             handler,
             firewall or _everyone,
             connect=self._connect_to_relay,
-            relay_through=relay_through,
+            choose_relay=relay_through if callable(relay_through) else lambda: relay_through,
         )
         task_status.started(server)
         await server.run()

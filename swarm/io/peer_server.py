@@ -73,6 +73,9 @@ PeerHandler = Callable[[Connection], Awaitable[None]]
 PeerFirewall = Callable[[bytes], bool]
 """Whether a remote public key may connect; asked before it is answered anything."""
 
+ChooseRelay = Callable[[], bytes | None]
+"""The key of a blind relay to meet the next client at, if need be."""
+
 
 @dataclass(slots=True)
 class _Meeting:
@@ -111,10 +114,10 @@ class PeerServer:
         firewall: PeerFirewall,
         *,
         connect: Connect,
-        relay_through: bytes | None,
+        choose_relay: ChooseRelay,
     ) -> None:
         self._connect = connect
-        self._relay_through = relay_through
+        self._choose_relay = choose_relay
         self.public_key = key_pair.public_key
         self._sockets = sockets
         self._key_pair = key_pair
@@ -250,10 +253,9 @@ class PeerServer:
         """
         if meeting.visitor.offer.shuns_relays:
             return
-        serves = self._sockets.dht.driver.serves
-        if self._relay_through is not None and not serves(self._relay_through):
-            token = self._sockets.entropy(TOKEN_BYTES)
-            meeting.through = RelayThrough(self._relay_through, token)
+        serves, ours = self._sockets.dht.driver.serves, self._choose_relay()
+        if ours is not None and not serves(ours):
+            meeting.through = RelayThrough(ours, self._sockets.entropy(TOKEN_BYTES))
         through = meeting.through or meeting.visitor.offer.relay_through
         if through is None or serves(through.public_key):
             return

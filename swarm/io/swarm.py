@@ -357,7 +357,7 @@ class Swarm:
                     self._key_pair,
                     self._accept_peer,
                     firewall=self._sessions.lets_in,
-                    relay_through=choose_relay(self._relays, self._entropy),
+                    relay_through=partial(choose_relay, self._relays, self._entropy),
                 )
                 self._server = await nursery.start(serve)
                 dht = hyperdht.dht
