@@ -78,7 +78,7 @@ class Gossip:
         self.is_told = False
         """Whether it was sent the records that it lacked when it came."""
         self.introduced_with: Ledger | None = None
-        """What we knew when it was told what that comes to."""
+        """What we knew when it was told what that comes to, until it is a member."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 

@@ -184,6 +184,7 @@ class Trust:
         self.note(member)
         if member.gossip.introduced_with is not None:  # it was not told of what came since
             self._tell(member, *self._messages(self._news(member.gossip.introduced_with)))
+            member.gossip.introduced_with = None  # some megabytes, another for each member
         summary = self.membership.ledger(self._clock()).summary
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())

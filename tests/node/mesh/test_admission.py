@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import trio.testing
 
 from hypercore.core import Core
 from node.mesh.exchange import Traffic
+from node.mesh.ledger import Ledger
 from node.mesh.membership import Membership
 from node.mesh.messages import PROTOCOL, message_type
 from node.mesh.replicas import ReplicaPolicy
@@ -62,6 +65,22 @@ async def test_a_connection_is_welcome_when_each_has_let_the_other_in(secret: by
     ):
         await wait_until(lambda: bool(right.mesh.members or right.goodbyes))
         assert welcomes == is_member
+
+
+async def test_what_was_known_when_a_member_came_is_not_held_for_good() -> None:
+    """Found in review: of a large mesh that is some megabytes for each of them."""
+    mesh = Membership.found("bees", ADMIN.public_key)
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(open_mesh_node(1, mesh))
+        for number in range(2, 10):
+            guest = Membership.join(mesh.invite(ADMIN))
+            node = await stack.enter_async_context(open_mesh_node(number, guest))
+            await stack.enter_async_context(connected(admin, node))
+        assert len(admin.mesh.membership.grants) == 8, "one for each, signed as it came"
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        gc.collect()
+        ledgers = [item for item in gc.get_objects() if isinstance(item, Ledger)]
+        assert not {len(ledger.grants) for ledger in ledgers} & set(range(1, 7))
 
 
 async def test_who_floods_before_its_welcome_is_sent_away_like_a_member(
