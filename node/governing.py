@@ -69,6 +69,7 @@ class Seat(Protocol):
     async def take(self, records: Sequence[Record]) -> None:
         """Have these count; they are on the disk when this returns.
 
+        Raises: VerbError when that cannot be written.
         Cancel: they may count all the same.
         """
         ...

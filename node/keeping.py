@@ -13,6 +13,7 @@ import trio
 from hypercore.crypto import KeyPair
 from node.access.gate import Gate
 from node.config import Config
+from node.errors import reason_of
 from node.governing import Presence
 from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
@@ -83,7 +84,14 @@ class MeshKeeper:
     async def take(self, records: Sequence[Record]) -> None:
         """As the protocol says."""
         self._mesh.trust.take(records)
-        await self.save(with_book=False)
+        try:
+            await self.save(with_book=False)
+        except OSError as error:
+            raise VerbError(
+                ExitCode.FAILED,
+                f"it counts, and members are told, but mesh.toml cannot be written: "
+                f"{reason_of(error)}; that is tried again every {RETRY_SECONDS:g} s",
+            ) from error
 
     async def save(self, *, with_book: bool = True) -> None:
         """Write what has changed. Raises: OSError. Cancel: written whole or not at all."""
@@ -206,5 +214,10 @@ class DirectorySeat:
 
     async def take(self, records: Sequence[Record]) -> None:
         """As the protocol says."""
-        self.membership = self.membership.taking(records, time.time())
-        await trio.to_thread.run_sync(save_membership, self._config.mesh_path, self.membership)
+        membership, path = self.membership.taking(records, time.time()), self._config.mesh_path
+        try:
+            await trio.to_thread.run_sync(save_membership, path, membership)
+        except OSError as error:
+            text = f"{path} cannot be written: {reason_of(error)}; nothing has changed"
+            raise VerbError(ExitCode.FAILED, text) from error
+        self.membership = membership
