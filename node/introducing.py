@@ -27,6 +27,8 @@ MAX_WORDS = 4096
 WORDS_PER_SECOND = 5
 """And from then on: connections live for months, and others come and go."""
 
+_TURN_WORDS = 32  # after which others have their turn, the dialer among them: it looks at all
+
 _log = structlog.get_logger(__name__)
 
 
@@ -118,7 +120,7 @@ class Introducer:
     async def _hear(self, host: str | None, member: Acquaintance, channel: MessageChannel) -> None:
         """Until the channel ends, or the member does what it may not."""
         quota = Quota(MAX_WORDS, WORDS_PER_SECOND, trio.current_time())
-        has_room = True
+        has_room, heard = True, 0
         try:
             while has_room:
                 for _, payload in await channel.receive():
@@ -130,7 +132,9 @@ class Introducer:
                             self._note_present(member, as_seen(addresses, host))
                         else:
                             self._dial(id, addresses)
-                            await trio.lowlevel.checkpoint()  # thousands come at a time
+                        heard += 1
+                        if not heard % _TURN_WORDS:
+                            await trio.lowlevel.checkpoint()
         except trio.EndOfChannel:
             return
         except DecodeError as error:

@@ -193,7 +193,7 @@ async def _serve_admitted(
         _configure(core, member.id)
         member.outbox.serve(lambda: mesh.data.durable_length, mesh.data.replication.announce)
         mesh.add(member)
-        if traffic is not None:
+        if traffic is not None and member.close_reason is None:
             traffic.note_welcome()
         head = mesh.recall.meet(core.head)
         member.carry_out(member.session.tell_run(head))
