@@ -36,7 +36,11 @@ class PulledChannel(Protocol):
 
 
 class MemberOutbox:
-    """Acknowledgements go first, then updates, what is said in brief, and at last testimony."""
+    """Acknowledgements go first, then updates, what is said in brief, and at last testimony.
+
+    What admins signed goes along with all of it: a listing may take minutes, in which the member
+    would let in who was shut out.
+    """
 
     def __init__(
         self,
@@ -59,7 +63,8 @@ class MemberOutbox:
         self._may_read = may_read
         self._updates: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._listed: Listed | None = None
-        self._testimony: deque[Evidence | Records] = deque()
+        self._records: deque[Records] = deque()
+        self._testimony: deque[Evidence] = deque()
 
     def serve(self, durable_length: Callable[[], int], announce: Callable[[], None]) -> None:
         """From now on let the connection pull what waits.
@@ -70,7 +75,7 @@ class MemberOutbox:
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
             # Read after the changes: this version has at least what they say.
             version = durable_length()
-            messages = self._take_acknowledgements(version)
+            messages = self._take_acknowledgements(version) + self._take_records()
             if updates := self._take_updates(version, max_bytes):
                 announce()
                 messages += updates
@@ -135,8 +140,8 @@ class MemberOutbox:
             self._channel.wake_source()
 
     def queue_records(self, messages: Iterable[Records]) -> None:
-        """Tell it of these, too, when the connection has nothing else to carry."""
-        self._testimony.extend(messages)
+        """Tell it of these, one with whatever the connection carries next."""
+        self._records.extend(messages)
         self._channel.wake_source()
 
     def _take_acknowledgements(self, version: int) -> list[tuple[int, bytes]]:
@@ -144,6 +149,9 @@ class MemberOutbox:
             return []
         merged, values = self._acknowledgements.take(MAX_UPDATE_VALUES)
         return _encoded(self._session.acknowledge(version, merged, values))
+
+    def _take_records(self) -> list[tuple[int, bytes]]:
+        return _encoded(self._session.tell(self._records.popleft())) if self._records else []
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
         most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))
@@ -176,11 +184,7 @@ class MemberOutbox:
     def _take_testimony(self) -> list[tuple[int, bytes]]:
         if not self._testimony:
             return []
-        match self._testimony.popleft():
-            case Evidence() as evidence:
-                return _encoded(self._session.testify(evidence))
-            case records:
-                return _encoded(self._session.tell(records))
+        return _encoded(self._session.testify(self._testimony.popleft()))
 
 
 def _encoded(outputs: Sequence[Output]) -> list[tuple[int, bytes]]:
