@@ -32,7 +32,7 @@ class Committer:
     """What waits for an append, in order; `stored` is told of each append when it is durable.
 
     `lost` is told at once of what cannot be stored, since blocks that lead to it are damaged: all
-    that was added of these values. The others are stored without it.
+    that was added of these values, and what rests on them. The others are stored without it.
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class Committer:
         """One after the other, as damage keeps some of them from being stored; those that are."""
         durable: list[Store] = []
         lost: list[Store] = []
-        damaged: set[RawCoId] = set()
+        lost_ids: set[RawCoId] = set()
         for store in stores:
             co_id = store.append.co_id
             try:
-                if co_id not in damaged:
+                if not _is_lost_with(store, lost_ids):
                     await self._make_durable([store.append])
             except CorruptStore as error:
                 _log.error("cannot store", co_id=co_id, error=str(error))
-                damaged.add(co_id)
-            (lost if co_id in damaged else durable).append(store)
+                lost_ids.add(co_id)
+            (lost if co_id in lost_ids else durable).append(store)
         # What was added of them since would leave a gap.
-        for store, size in [item for item in self._waiting if item[0].append.co_id in damaged]:
+        for store, size in [item for item in self._waiting if _is_lost_with(item[0], lost_ids)]:
             self._waiting.remove((store, size))
             self._done += 1
             self.queued_bytes -= size
@@ -150,3 +150,11 @@ class Committer:
             await self._room.wait_open()
             if await is_stored(self._store, appends):
                 return
+
+
+def _is_lost_with(store: Store, lost_ids: set[RawCoId]) -> bool:
+    """Whether it goes with these values: then so does all of its own that follows."""
+    co_id = store.append.co_id
+    if not lost_ids.isdisjoint(store.rests_on):
+        lost_ids.add(co_id)
+    return co_id in lost_ids

@@ -413,7 +413,7 @@ class SyncHost:
     async def _note_stored(self, stores: Sequence[Store]) -> None:
         """What was committed is durable: count it, keep it at hand, tell the engine."""
         now = trio.current_time()
-        for append, _ticket, origin in stores:
+        for append, _ticket, origin, _rests_on in stores:
             if self._access is not None:
                 self._access.stored(origin, append, now)
             if append.is_deletion:

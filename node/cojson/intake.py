@@ -294,7 +294,7 @@ class Intake:
         new_header = header if is_first else None
         origin = None if delivery.sender is None else delivery.sender.origin
         wanted = ValueAppend(entry.co_id, new_header, verified.appends, is_deletion)
-        out.append(Store(wanted, ticket, origin))
+        out.append(Store(wanted, ticket, origin, verified.rests_on))
         self._state.appealed.extend(self._rights.committed(wanted, header))
         if is_first:
             self._state.searching.pop(entry.co_id, None)

@@ -59,6 +59,8 @@ class Verified:
     """Sessions whose signature does not fit what is here: another continuation, or a forgery."""
     is_deletion: bool = False
     """One of the parts deletes the value."""
+    rests_on: frozenset[RawCoId] = frozenset()
+    """Groups by which it was judged and of which commits are out."""
 
     def refuse(self, session_id: CoSessionId, reason: str) -> None:
         """Its signature is right, and yet it must not be taken."""

@@ -38,6 +38,8 @@ class Store(NamedTuple):
     ticket: int
     origin: Origin | None = None
     """Of the client that sent it; None when it came from the mesh."""
+    rests_on: frozenset[RawCoId] = frozenset()
+    """Groups that gave it its right by what is not durable yet: lost with them, if that is lost."""
 
 
 @dataclass(frozen=True, slots=True)

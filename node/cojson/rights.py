@@ -37,6 +37,8 @@ class Rights:
         """Of each group that is being read: the values that wait for it."""
         self._postponed: set[RawCoId] = set()
         """Groups to be read when their commits are durable."""
+        self._growing: set[RawCoId] = set()
+        """Groups of which commits are out: what they say of roles may still be lost."""
 
     # Before the judgment.
 
@@ -73,7 +75,10 @@ class Rights:
 
     def stored(self, entry: ValueEntry, out: list[Output]) -> None:
         """Commits of this value became durable."""
-        if entry.co_id in self._postponed and not entry.tickets:
+        if entry.tickets:
+            return
+        self._growing.discard(entry.co_id)
+        if entry.co_id in self._postponed:
             self._postponed.discard(entry.co_id)
             out.append(ReadGroup(entry.co_id))
 
@@ -112,10 +117,14 @@ class Rights:
         may_matter = self._enforces_writes or entry.is_deleted
         if not may_matter and not any(map(is_delete_session, verified.appends)):
             return
-        if self._deny(entry, header, verified):
+        is_denied = self._deny(entry, header, verified)
+        if is_denied or self._growing:
             group_id = entry.co_id if header.is_group else ruling_group(header)
             if group_id is not None:
-                self._state.appeals.add(delivery, self._roles.reach(group_id))
+                consulted = self._roles.reach(group_id)
+                verified.rests_on = consulted & self._growing
+                if is_denied:
+                    self._state.appeals.add(delivery, consulted)
         if verified.is_deletion or entry.is_deleted:
             for session_id in list(verified.appends):
                 if not is_delete_session(session_id):
@@ -165,6 +174,7 @@ class Rights:
             self._roles.add_view(GroupView(append.co_id, header))  # it was absent till now
         if not header.is_group:
             return []
+        self._growing.add(append.co_id)
         may_matter = append.header is not None
         for session_id, part in append.sessions.items():
             extended = self._roles.extend(append.co_id, session_id, part.after, part.transactions)
