@@ -95,6 +95,8 @@ class ContentSource:
             _log.error("cannot serve", error=str(error))
             return [], True
         for content in loaded.pieces:
+            if content.expect_until is not None:
+                self._engine.cut_streams.begin(co_id, content.expect_until)
             self._engine.sent(peer_id, co_id, content.known_state, content.expect_until)
         return [encode_message(content) for content in loaded.pieces], loaded.is_complete
 

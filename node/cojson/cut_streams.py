@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Protocol
 
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
@@ -21,10 +22,19 @@ MAX_COUNTERS = 50_000
 """Session counters that are remembered, about 10 MB; beyond it the oldest streams are forgotten."""
 
 
+class Journal(Protocol):
+    """Who keeps in mind what a crash would cut."""
+
+    def begin(self, co_id: RawCoId, announced: SessionCounts) -> None:
+        """A client is about to be told of so much."""
+        ...
+
+
 class CutStreams:
     """What was announced of each, for whoever claims just that."""
 
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
+        self.journal: Journal | None = None
         self._announced: OrderedDict[RawCoId, SessionCounts] = OrderedDict()
         self._counters = 0
         self._max_counters = max_counters
@@ -33,6 +43,11 @@ class CutStreams:
     def announced(self) -> Mapping[RawCoId, SessionCounts]:
         """Where each would have ended, the one that was cut last at the end."""
         return self._announced
+
+    def begin(self, co_id: RawCoId, announced: SessionCounts) -> None:
+        """A client is about to be told of so much, and may be cut before it has it."""
+        if self.journal is not None:
+            self.journal.begin(co_id, announced)
 
     def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client that was told of so much has gone, and had not said that it has it."""

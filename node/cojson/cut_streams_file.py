@@ -1,9 +1,9 @@
 """[disk] The streams that clients had not got all of when a node stopped: `cut_streams.json`.
 
 A node that is stopped cuts all of them, and most clients come back to it. The file is written at
-each orderly stop, with what was remembered of earlier ones. After a crash it is that of the stop
-before: who was cut by the crash itself, and claims all that it was promised, is believed. There is
-none where no stream was ever cut.
+each orderly stop, with what was remembered of earlier ones. There is none where no stream was ever
+cut. After a crash it is that of the stop before, and the journal beside it (`stream_journal.py`)
+has what was begun since.
 
 File format: {"version": 1, "values": {"co_z...": {"<session>": count, ...}, ...}}, oldest first; at
 most MAX_COUNTERS counters, about 5 MB.
@@ -21,7 +21,8 @@ import trio
 
 from hypercore.encoding import DecodeError
 from node.cojson.cut_streams import CutStreams
-from node.covalue.ids import CoSessionId, RawCoId
+from node.cojson.stream_journal import StreamJournal, session_counts
+from node.covalue.ids import RawCoId
 from node.covalue.known_state import SessionCounts
 from node.private_file import write_private
 
@@ -31,12 +32,13 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def keep_cut_streams(path: Path, streams: CutStreams) -> AsyncIterator[None]:
-    """Remember what was cut by earlier stops, and what is until the block ends.
+    """Remember what was cut by earlier stops and crashes, and what is until the block ends.
 
     What cannot be read, or written, is not remembered, and that is all.
 
     Cancel: the file is written, as at the end of the block.
     """
+    journal = StreamJournal(path.with_suffix(".log"))
     try:
         cut = await trio.to_thread.run_sync(_read, path)
     except FileNotFoundError:
@@ -44,19 +46,23 @@ async def keep_cut_streams(path: Path, streams: CutStreams) -> AsyncIterator[Non
     except (OSError, DecodeError, UnicodeDecodeError) as error:
         _log.warning("cut streams unreadable", path=str(path), error=str(error))
         cut = {}
-    for co_id, announced in cut.items():
+    begun = await trio.to_thread.run_sync(list, journal.read())
+    for co_id, announced in (*cut.items(), *begun):
         streams.note(co_id, announced)
+    streams.journal = journal
     try:
         yield
     finally:
+        streams.journal = None
         with trio.CancelScope(shield=True):
-            await _save(path, streams)
+            await _save(path, streams, journal)
 
 
-async def _save(path: Path, streams: CutStreams) -> None:
+async def _save(path: Path, streams: CutStreams, journal: StreamJournal) -> None:
     values = {co_id: dict(announced) for co_id, announced in streams.announced.items()}
     try:
         await trio.to_thread.run_sync(_write, path, values)
+        await trio.to_thread.run_sync(journal.remove)
     except OSError as error:
         _log.warning("cut streams not saved", path=str(path), error=str(error))
 
@@ -77,18 +83,7 @@ def _read(path: Path) -> Mapping[RawCoId, SessionCounts]:
     try:
         match json.loads(path.read_text("utf-8")):
             case {"version": int(version), "values": dict(values)} if version == _VERSION:
-                return {RawCoId(co_id): _counts(counts) for co_id, counts in values.items()}
+                return {RawCoId(co_id): session_counts(counts) for co_id, counts in values.items()}
     except (ValueError, RecursionError):
         pass
     raise DecodeError("no cut streams", 0)
-
-
-def _counts(counts: object) -> SessionCounts:
-    found: dict[CoSessionId, int] = {}
-    if not isinstance(counts, dict):
-        raise ValueError
-    for session_id, count in counts.items():
-        if type(count) is not int or count < 0:
-            raise ValueError
-        found[CoSessionId(session_id)] = count
-    return found

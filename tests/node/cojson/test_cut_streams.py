@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from node.cojson.cut_streams import CutStreams
 from node.cojson.cut_streams_file import keep_cut_streams
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
+from node.cojson.stream_journal import MAX_BYTES, MAX_COUNTERS, StreamJournal
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
@@ -25,6 +27,7 @@ from tests.support.data_log import DataLog
 
 ANN = Author("ann")
 FREE = map_header("free")
+OTHER = map_header("other").id
 SESSION = ANN.session_id(as_agent=True)
 COUNT = 10
 ALL = KnownState(True, {SESSION: COUNT})
@@ -140,6 +143,32 @@ async def test_who_was_cut_by_a_stop_gets_the_rest_after_it(tmp_path: Path) -> N
                 assert runs(await rest(a)) == [(COUNT - 1, COUNT)]
 
 
+async def kill_while_serving(path: Path, log: DataLog) -> None:
+    """What is in the files is there, and nothing that an orderly stop would write."""
+    async with open_large_value(log) as host, keep_cut_streams(path, host.cut_streams):
+        with host.client("a") as a:
+            await a.receive([Load(FREE.id, NOTHING)])
+            assert runs(await some(a))[0][0] == 0
+            for file in path.parent.iterdir():
+                shutil.copy(file, path.parent.with_name("killed") / file.name)
+
+
+async def test_who_was_cut_by_a_crash_gets_the_rest_after_it(tmp_path: Path) -> None:
+    """Found in review: only what was cut until an orderly stop was known after it."""
+    data, killed, log = tmp_path / "data", tmp_path / "killed", DataLog()
+    data.mkdir()
+    killed.mkdir()
+    await kill_while_serving(data / "cut_streams.json", log)
+    path = killed / "cut_streams.json"
+    for _ in range(2):  # the second time after an orderly stop
+        store = BeeStore(Bee(log), log)
+        async with open_sync_host(store) as host, keep_cut_streams(path, host.cut_streams):
+            with host.client("a") as a:
+                await a.receive([Load(FREE.id, ALL)])
+                assert runs(await rest(a)) == [(COUNT - 1, COUNT)]
+        assert [file.name for file in killed.iterdir()] == ["cut_streams.json"]
+
+
 async def test_what_is_kept_is_written_though_the_node_is_cancelled(tmp_path: Path) -> None:
     path = tmp_path / "cut_streams.json"
     with trio.CancelScope() as scope:
@@ -187,3 +216,58 @@ async def test_a_node_stops_though_nothing_can_be_kept(tmp_path: Path) -> None:
     streams = CutStreams()
     async with keep_cut_streams(in_the_way / "cut_streams.json", streams):
         streams.note(FREE.id, {SESSION: COUNT})
+
+
+def test_the_journal_has_each_stream_once(tmp_path: Path) -> None:
+    path = tmp_path / "streams.log"
+    journal = StreamJournal(path)
+    for count in (COUNT, COUNT, COUNT + 1):
+        journal.begin(FREE.id, {SESSION: count})
+    journal.close()
+    again = StreamJournal(path)
+    again.begin(OTHER, {})
+    assert list(again.read()) == [
+        (FREE.id, {SESSION: COUNT}),
+        (FREE.id, {SESSION: COUNT + 1}),
+        (OTHER, {}),
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_journal_is_bounded(tmp_path: Path) -> None:
+    journal = StreamJournal(tmp_path / "streams.log")
+    long = {SESSION: 1} | {ANN.session_id(str(n)): 1 for n in range(MAX_COUNTERS - 1)}
+    for number in range(7):
+        journal.begin(FREE.id, {**long, SESSION: number})
+    journal.begin(FREE.id, {**long, ANN.session_id("more"): 1})
+    kept = [announced[SESSION] for _, announced in journal.read()]
+    assert kept == list(range(7 - len(kept), 7))
+    sizes = [file.stat().st_size for file in tmp_path.iterdir()]
+    assert len(sizes) == 2
+    assert all(size < 2 * MAX_BYTES for size in sizes)
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["", "{", "[1,{}]", '["co_z"]', '["co_z",[]]', "[" * 100_000, "\udcff", "\0" * 99]
+)
+def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path, spoiled: str) -> None:
+    path = tmp_path / "streams.log"
+    for _ in range(2):
+        journal = StreamJournal(path)
+        journal.begin(FREE.id, {SESSION: COUNT})
+        journal.close()
+        with path.open("a", errors="surrogateescape") as file:
+            file.write("\n" + spoiled)
+    assert list(StreamJournal(path).read()) == [(FREE.id, {SESSION: COUNT})] * 2
+
+
+def test_a_journal_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    journal = StreamJournal(tmp_path / "later" / "streams.log")
+    journal.begin(FREE.id, {SESSION: COUNT})
+    assert list(journal.read()) == []
+    (tmp_path / "later").mkdir()
+    journal.begin(FREE.id, {SESSION: COUNT})
+    assert list(journal.read()) == [(FREE.id, {SESSION: COUNT})]
+    journal.remove()
