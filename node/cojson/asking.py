@@ -54,7 +54,8 @@ class Asking:
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
-        self._round = 0
+        self.round = 0
+        """How many have begun."""
         self._clients: dict[PeerView, None] = {}
         """Those of which something was put off, who was looked at longest ago first."""
 
@@ -134,7 +135,7 @@ class Asking:
         if put_off is None and len(peer.put_off) < MAX_PUT_OFF:
             put_off = peer.put_off[co_id] = PutOff()
         if put_off is not None:
-            put_off.due = self._round + 1 + put_off.patience
+            put_off.due = self.round + 1 + put_off.patience
             put_off.is_lost |= is_lost
             self._clients[peer] = None
 
@@ -144,7 +145,7 @@ class Asking:
 
     def begin_round(self, out: list[Output]) -> None:
         """Some seconds have passed: ask for what was put off until now."""
-        self._round += 1
+        self.round += 1
         looked_at = 0
         for peer in list(self._clients):
             if looked_at >= MAX_LOOKED_AT:
@@ -161,12 +162,12 @@ class Asking:
         due = (
             co_id
             for co_id, put_off in peer.put_off.items()
-            if put_off.due <= self._round and co_id not in peer.asked
+            if put_off.due <= self.round and co_id not in peer.asked
         )
         for co_id in list(islice(due, MAX_ASKED_AGAIN)):
             put_off = peer.put_off[co_id]
             put_off.patience = min(2 * put_off.patience, MAX_ROUNDS)
-            put_off.due = self._round + 1 + put_off.patience
+            put_off.due = self.round + 1 + put_off.patience
             self._state.when_read(co_id, partial(self._ask_again, peer, co_id), out)
 
     def _ask_again(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:

@@ -19,6 +19,7 @@ from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import Commit, EngineState
 from node.cojson.judgment import Verified, signer_key, sort_parts, verify_parts
 from node.cojson.messages import Known
+from node.cojson.offers import Offers
 from node.cojson.outputs import CheckFork, Output, Refused, Rehash, Send, Settled, Store
 from node.cojson.peer_view import PeerView
 from node.cojson.reconcile import tick_batches
@@ -43,16 +44,17 @@ DAMAGED = "what is stored of this value is damaged"
 class Intake:
     """The receiving half of the engine."""
 
-    def __init__(self, state: EngineState, rights: Rights, asking: Asking) -> None:
+    def __init__(self, state: EngineState, rights: Rights, asking: Asking, offers: Offers) -> None:
         self._state = state
         self._rights = rights
         self._asking = asking
+        self._offers = offers
 
     def accept(self, delivery: Delivery, out: list[Output]) -> None:
         """Take content from a client or the mesh."""
         if delivery.sender is not None:
             self._state.subscribe(delivery.sender, delivery.content.co_id)
-            delivery.sender.unsettled_bytes += delivery.size
+            delivery.send_off()
         self._judge(delivery, out)
         self.release_arrived(out)
 
@@ -65,7 +67,7 @@ class Intake:
             self.refuse(delivery, DAMAGED, out)
             return
         if entry.is_busy:
-            _note_had(delivery)
+            delivery.note_had()
             entry.waiting.append(partial(self._judge, delivery))
             return
         delivery, refusal = self._state.admission.screen(delivery, entry, out)
@@ -97,7 +99,7 @@ class Intake:
         co_id = entry.co_id
         parts = sort_parts(_takeable(delivery.content.new, entry), entry.logs)
         if parts.unhashed:
-            _note_had(delivery)
+            delivery.note_had()
             for session_id in parts.unhashed:
                 entry.rehashing.add(session_id)
                 out.append(Rehash(co_id, session_id, entry.logs[session_id].count))
@@ -106,7 +108,7 @@ class Intake:
             return
         groups = self._rights.unread_groups(entry, header, parts.fresh)
         if groups:
-            _note_had(delivery)
+            delivery.note_had()
             entry.waiting.appendleft(partial(self._judge, delivery))
             self._rights.read(entry, groups, out)
             return
@@ -166,8 +168,7 @@ class Intake:
     def value_is_nowhere(self, co_id: RawCoId, out: list[Output]) -> None:
         """The mesh does not hold it either: who continues it has to send all of it."""
         for delivery in self._state.room.take_headless(co_id):
-            if delivery.sender is not None:
-                delivery.sender.unsettled_bytes += delivery.size
+            delivery.send_off()
             self._ask_for_all(delivery, out)
 
     def _ask_for_all(self, delivery: Delivery, out: list[Output]) -> None:
@@ -217,7 +218,7 @@ class Intake:
         if delivery.sender is not None and delivery.sender.is_gone:
             self.settle(delivery, out, "what it depends on was not here, and its sender has gone")
             return
-        _note_had(delivery)
+        delivery.note_had()
         is_kept = self._state.room.add(delivery, dependency)
         phase = self._state.use(dependency, out).phase
         if is_kept:
@@ -290,7 +291,7 @@ class Intake:
             delivery.sender.is_doubted = False
             if has_gap:
                 commit.corrected.add(delivery.sender)
-        self._note_received(delivery, _stops(delivery) if entry.is_deleted else counts)
+        self._note_received(delivery, delivery.stops if entry.is_deleted else counts)
         new_header = header if is_first else None
         origin = None if delivery.sender is None else delivery.sender.origin
         wanted = ValueAppend(entry.co_id, new_header, verified.appends, is_deletion)
@@ -321,7 +322,7 @@ class Intake:
     ) -> None:
         """Everything is here already, or all of it is beyond a gap."""
         if not has_gap:
-            self._note_received(delivery, _stops(delivery))
+            self._note_received(delivery, delivery.stops)
         if entry.tickets:
             # What it repeats may not be durable yet: answer with the last commit that is out.
             commit = self._state.commits[entry.tickets[-1]]
@@ -369,8 +370,7 @@ class Intake:
                     out.append(Send(item.sender.peer_id, Known(item.co_id, durable, True)))
 
     def _judge_again(self, delivery: Delivery, out: list[Output]) -> None:
-        if delivery.sender is not None:
-            delivery.sender.unsettled_bytes += delivery.size
+        delivery.send_off()
         self._judge(delivery, out)
 
     def _reply(
@@ -380,9 +380,12 @@ class Intake:
         if peer is None or peer.is_gone:
             return
         co_id = delivery.content.co_id
-        view = peer.values.get(co_id)
-        if view is not None:
-            view.is_told = True
+        view = peer.values[co_id]
+        if is_correction:
+            if view.corrected is known and self._asking.round <= view.corrected_at + 1:
+                return  # it sends all from there on, also what was behind this gap
+            view.corrected, view.corrected_at = known, self._asking.round
+        view.is_told = True
         out.append(Send(peer.peer_id, Known(co_id, known, is_correction)))
 
     def refuse(self, delivery: Delivery, reason: str, out: list[Output]) -> None:
@@ -391,7 +394,7 @@ class Intake:
         if sender is not None:
             is_damaged = reason == DAMAGED
             if is_damaged:
-                _note_had(delivery)
+                delivery.note_had()
             self._asking.refused(co_id, sender, is_damaged=is_damaged)
             sender.is_doubted = True
             sender.note_refused(co_id)
@@ -409,11 +412,16 @@ class Intake:
     ) -> None:
         """The delivery is off the way to the disk."""
         delivery.foreseen = None
-        if delivery.sender is not None:
-            delivery.sender.unsettled_bytes -= delivery.size
+        sender, co_id = delivery.sender, delivery.content.co_id
+        if sender is not None:
+            sender.unsettled_bytes -= delivery.size
+            view = sender.values[co_id]
+            view.unsettled -= 1
+            if view.is_owed and not view.unsettled:
+                self._offers.answer_late(sender, view, co_id, out)
         was_waiting = delivery.is_told_waiting
         if delivery.receipt is not None and not (is_waiting and was_waiting):
-            about = delivery.content.co_id, refusal, is_waiting, was_waiting
+            about = co_id, refusal, is_waiting, was_waiting
             out.append(Settled(delivery.receipt, *about, delivery.partly, delivery.doubtful))
             delivery.is_told_waiting = is_waiting
 
@@ -439,19 +447,6 @@ def _takeable(
 
 def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
     return {key: log.count for key, log in logs.items()}
-
-
-def _stops(delivery: Delivery) -> dict[CoSessionId, int]:
-    return {key: part.stop for key, part in delivery.content.new.items()}
-
-
-def _note_had(delivery: Delivery) -> None:
-    """Its sender has what is put off: that is not to be sent back meanwhile."""
-    peer = delivery.sender
-    if peer is not None and not peer.is_gone:
-        view = peer.values.get(delivery.content.co_id)
-        if view is not None:
-            peer.confirm(view, KnownState(True, _stops(delivery)))
 
 
 def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:

@@ -14,7 +14,7 @@ from node.cojson.claims import Claims
 from node.cojson.engine_state import EngineState
 from node.cojson.messages import Known
 from node.cojson.outputs import Output, Send, Serve
-from node.cojson.peer_view import PeerView
+from node.cojson.peer_view import PeerView, ValueView
 from node.cojson.value_table import Phase, ValueEntry
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import RawCoId
@@ -72,20 +72,31 @@ class Offers:
         view = peer.values.get(co_id)
         if entry is None or view is None or peer.is_gone:
             return
-        if entry.phase is Phase.HELD and not entry.durable.header:
+        is_first = entry.phase is Phase.HELD and not entry.durable.header
+        if is_first and not view.unsettled:
             entry.waiting.append(partial(self.answer_load, peer, co_id))
             return
         self._claims.note(peer, entry, view)
-        if entry.phase is Phase.HELD:
-            if view.lacks(entry.durable):
-                self.offer(peer, co_id, out)
-            else:
-                view.is_told = True
-                out.append(Send(peer.peer_id, Known(co_id, self._state.claimed(entry, view))))
+        if entry.phase is Phase.HELD and view.lacks(entry.durable):
+            self.offer(peer, co_id, out)
+        elif view.unsettled:
+            # Told what was here before, it would send again what it has sent.
+            view.is_owed, view.is_told = True, False
+        elif entry.phase is Phase.HELD:
+            view.is_told = True
+            out.append(Send(peer.peer_id, Known(co_id, self._state.claimed(entry, view))))
         elif co_id in self._state.searching and not view.real.header:
             self._state.searching[co_id][peer] = None
         else:
             self.say_absent(peer, co_id, out)
+
+    def answer_late(
+        self, peer: PeerView, view: ValueView, co_id: RawCoId, out: list[Output]
+    ) -> None:
+        """What it sent is settled: answer its load, unless it was told meanwhile."""
+        view.is_owed = False
+        if not view.is_told:
+            self.answer_load(peer, co_id, out)
 
     def say_absent(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
         """Nothing is held; the client stays subscribed."""

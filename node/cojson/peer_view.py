@@ -59,6 +59,13 @@ class ValueView:
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
     """The version of the value that was last offered with all it depends on."""
+    unsettled: int = 0
+    """Contents of it that the client sent and that are on their way to the disk."""
+    is_owed: bool = False
+    """Whether it asked, and waits for what becomes of these: that may be the answer."""
+    corrected: KnownState | None = None
+    """What it was told with the last correction, in the round `corrected_at`."""
+    corrected_at: int = 0
     may_be_asked: bool = True
     """Whether it may be asked for what it claims: once, and not where content was refused."""
 
@@ -78,6 +85,7 @@ class ValueView:
         self.sent = None
         self.announced = None
         self.offered_version = 0
+        self.corrected = None
 
     def confirm(self, known: KnownState) -> None:
         """The client has at least `known`."""

@@ -79,7 +79,7 @@ class SyncEngine:
         self._offers = Offers(self._state, self._claims)
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
         self._asking = Asking(self._state)
-        self._intake = Intake(self._state, self._rights, self._asking)
+        self._intake = Intake(self._state, self._rights, self._asking, self._offers)
         self._peers: dict[str, PeerView] = {}
         self.cut_streams = self._state.cut_streams
         """What clients were promised that went before they had it."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from node.cojson.peer_view import PeerView
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState
 from node.covalue.session_log import Extension
 
 MAX_ASIDE_BYTES = 16 * 1024 * 1024
@@ -60,6 +61,25 @@ class Delivery:
     """Its sessions that do not verify, whoever looks; with none of them, the value is wrong."""
     is_told_waiting: bool = False
     """Whether who holds the receipt knows that it is set aside."""
+
+    @property
+    def stops(self) -> dict[CoSessionId, int]:
+        """How far its sessions go."""
+        return {key: part.stop for key, part in self.content.new.items()}
+
+    def send_off(self) -> None:
+        """It is on its way to the disk, perhaps after it was set aside."""
+        if self.sender is not None:
+            self.sender.unsettled_bytes += self.size
+            self.sender.values[self.content.co_id].unsettled += 1
+
+    def note_had(self) -> None:
+        """Its sender has what is put off: that is not to be sent back meanwhile."""
+        peer = self.sender
+        if peer is not None and not peer.is_gone:
+            view = peer.values.get(self.content.co_id)
+            if view is not None:
+                peer.confirm(view, KnownState(True, self.stops))
 
 
 @dataclass(slots=True)
