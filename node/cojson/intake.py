@@ -97,6 +97,8 @@ class Intake:
     ) -> None:
         """Everything that this depends on is here: verify what continues what is here."""
         co_id = entry.co_id
+        if header.is_account:  # it may have sessions of its own, beside those of its agent
+            delivery.cleared[co_id] = header.account_public_key
         parts = sort_parts(_takeable(delivery.content.new, entry), entry.logs)
         if parts.unhashed:
             delivery.note_had()

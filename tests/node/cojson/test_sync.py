@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -441,6 +442,20 @@ def test_a_value_that_is_no_account_cannot_sign(full: EngineShell) -> None:
     full.say("author", Content(MAP.id, None, {session_id: part}))
     assert full.stores == []
     assert full.engine.refused == 1
+
+
+def test_an_account_signs_itself_by_its_own_id_too(shell: EngineShell) -> None:
+    """Found in review: cojson writes accounts as their agents, and takes both."""
+    shell.client("a")
+    own = ANN.content(ANN.account_header, edits(1))
+    shell.say("a", own)
+    shell.commit()
+    assert shell.take("a") == [Known(ANN.account_id, own.known_state)]
+    forged = BOB.content(ANN.account_header, edits(1), session="b", with_header=False)
+    (part,) = forged.new.values()
+    shell.say("a", replace(forged, new={ANN.session_id("b"): part}))
+    assert shell.take("a") == []
+    assert "bad signature" in shell.refusals["a"][0]
 
 
 def test_half_a_surrogate_pair_is_refused(shell: EngineShell) -> None:
