@@ -119,7 +119,9 @@ class Asking:
     def told(self, co_id: RawCoId, peer: PeerView) -> None:
         """It has said what it holds of this, perhaps nothing."""
         peer.asked.discard(co_id)
-        peer.put_off.pop(co_id, None)
+        put_off = peer.put_off.get(co_id)
+        if put_off is not None and not put_off.is_lost:  # that it has, and does not send by itself
+            del peer.put_off[co_id]
 
     def refused(self, co_id: RawCoId, peer: PeerView, *, is_damaged: bool) -> None:
         """What it sent of this was refused, or lost since what is stored of it `is_damaged`."""

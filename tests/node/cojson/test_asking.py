@@ -183,6 +183,31 @@ def test_of_what_is_held_only_the_rest_is_asked_for(shell: EngineShell) -> None:
     assert ask_again(shell) == [Load(GROUP.id, held)]
 
 
+def test_what_was_lost_is_asked_for_though_its_client_acknowledges_others(
+    shell: EngineShell,
+) -> None:
+    """Found with model clients: the acknowledgement of another's edit was taken for the answer."""
+    shell.say("a", GROUP_CONTENT)
+    shell.commit()
+    shell.say("a", ANN.content(GROUP, edits(3), after=1, as_agent=True))
+    (lost,) = shell.stores
+    shell.stores = []
+    shell.carry_out(shell.engine.not_stored([lost.ticket]))
+    shell.take("a")
+    mine = KnownState(True, {GROUP_SESSION: 3})
+    shell.say("a", Known(GROUP.id, mine))
+    assert shell.take("a") == []
+    assert ask_again(shell) == []
+    held = KnownState(True, {GROUP_SESSION: 1})
+    assert ask_again(shell) == [Load(GROUP.id, held)]
+    # Nor is it asked for once it has come.
+    shell.say("a", ANN.content(GROUP, edits(3), after=1, as_agent=True))
+    shell.commit()
+    shell.say("a", Known(GROUP.id, mine))
+    shell.take("a")
+    assert [ask_again(shell) for _ in range(9)] == [[]] * 9
+
+
 def test_so_many_are_put_off_and_asked_for_at_a_time() -> None:
     shell = EngineShell()
     shell.client("a")
