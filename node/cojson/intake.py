@@ -338,6 +338,8 @@ class Intake:
         self._reply(delivery, known, has_gap, out)
         self.settle(delivery, out)
         self.tick(delivery, entry.co_id, out)
+        if peer is not None and view is not None and view.lacks(entry.durable):
+            self._offers.offer(peer, entry.co_id, out)  # it has not asked: nobody else will tell
 
     def _note_received(self, delivery: Delivery, counts: dict[CoSessionId, int]) -> None:
         """The sender has what it sent, and all that came before it."""

@@ -178,3 +178,43 @@ def test_each_client_is_corrected() -> None:
     assert told(shell, free(6, after=5)) == [correction(NOTHING)]
     shell.say("b", free(6, after=5))
     assert shell.take("b") == [correction(NOTHING)]
+
+
+# Content of somebody who has not asked.
+
+
+def test_who_sends_what_is_here_gets_what_it_lacks() -> None:
+    """Found beside cojson's server: two who made one value by its name did not see each other."""
+    shell = restarted(3)
+    all_of_it = ANN.content(FREE, edits(3), as_agent=True, with_header=False)
+    assert told(shell, ANN.content(FREE, [])) == [Known(FREE.id, held(3)), all_of_it]
+
+
+def test_who_sends_a_part_of_what_is_here_gets_the_rest() -> None:
+    shell = restarted(5)
+    answers = told(shell, free(2))
+    assert answers == [Known(FREE.id, held(5)), free(5, after=2)]
+
+
+def test_who_has_said_that_it_has_all_is_sent_nothing_back() -> None:
+    shell = restarted(5)
+    shell.holds_reads = False
+    told(shell, Load(FREE.id, held(9)))
+    assert told(shell, free(4, after=3)) == [Known(FREE.id, held(5))]
+
+
+def test_who_writes_to_what_was_deleted_is_told_so() -> None:
+    shell = restarted(0)
+    shell.holds_reads = False
+    shell.client("author")
+    author = Author("author")
+    header = map_header("m", author.account_id)
+    edit, deletion = author.content(header, edits(2)), author.deletion(header)
+    shell.say("author", author.account(), edit)
+    shell.commit()
+    shell.say("author", deletion)
+    shell.commit()
+    answers = told(shell, edit)
+    contents = [answer for answer in answers if isinstance(answer, Content)]
+    assert contents[-1].co_id == header.id
+    assert contents[-1].new == deletion.new
