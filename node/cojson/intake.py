@@ -103,8 +103,8 @@ class Intake:
         if parts.unhashed:
             delivery.note_had()
             for session_id in parts.unhashed:
-                entry.rehashing.add(session_id)
-                out.append(Rehash(co_id, session_id, entry.logs[session_id].count))
+                count = entry.rehashing[session_id] = entry.logs[session_id].count
+                out.append(Rehash(co_id, session_id, count))
             # In front: what waits already came later.
             entry.waiting.appendleft(partial(self._judge, delivery))
             return

@@ -1,4 +1,8 @@
-"""[trio] Answers the engine's questions to the store, in the order in which they were asked."""
+"""[trio] Answers the engine's questions to the store.
+
+They are answered in the order in which they were asked, but for those that take long: hashing a
+session anew and reading a group. Loads waited for a second behind one session of 200 MB.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,32 @@ from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
-from swarm.io.tasks import Wakeup
 
 Question = LoadValue | Rehash | ReadGroup
 
+LONG_READS = 4
+"""At a time: a short one does not wait for a long one, unless for so many."""
+
 _REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
+
+
+class _Lane:
+    """Questions, for any number of tasks that answer them."""
+
+    def __init__(self) -> None:
+        self._questions: deque[Question] = deque()
+        self._idle = trio.lowlevel.ParkingLot()
+
+    def put(self, question: Question) -> None:
+        self._questions.append(question)
+        self._idle.unpark()
+
+    async def take(self) -> Question:
+        """The next one. Cancel: nothing is taken."""
+        while not self._questions:
+            await self._idle.park()
+        return self._questions.popleft()
 
 
 class StoreReader:
@@ -42,52 +66,58 @@ class StoreReader:
         self._store = store
         self._recent = recent
         self._answered = answered
-        self._questions: deque[Question] = deque()
-        self._read_cost = 0
-        """Of the last answer: what is not there costs next to nothing."""
-        self._wake = Wakeup()
+        self._short = _Lane()
+        """What is answered from a value's rows."""
+        self._long = _Lane()
+        """What all its transactions are read for: of a large one that takes seconds."""
 
     def ask(self, question: Question) -> None:
-        self._questions.append(question)
-        self._wake.set()
+        (self._short if isinstance(question, LoadValue) else self._long).put(question)
 
     async def run(self) -> None:
         """Answer, until cancelled."""
+        async with trio.open_nursery() as tasks:
+            for _ in range(LONG_READS):
+                tasks.start_soon(self._answer_all, self._long)
+            await self._answer_all(self._short)
+
+    async def _answer_all(self, lane: _Lane) -> None:
         cost = 0
         while True:
-            if not self._questions:
-                await self._wake.wait()
-                continue
-            question = self._questions.popleft()
+            question = await lane.take()
             cost += 1
             try:
-                outputs = await self._answer(question)
+                outputs, read_cost = await self._answer(question)
             except CorruptStore as error:
                 _log.error("cannot read", error=str(error))
+                read_cost = 0
                 if isinstance(question, ReadGroup):
                     outputs = self._engine.group_read(question.co_id, None)
                 else:
                     outputs = self._engine.load_failed(question.co_id)
             self._answered(outputs)
-            cost += self._read_cost
-            self._read_cost = 0
+            cost += read_cost
             if cost >= TURN:
                 cost = 0
                 await trio.lowlevel.checkpoint()
 
-    async def _answer(self, question: Question) -> list[Output]:
-        """Raises: CorruptStore."""
+    async def _answer(self, question: Question) -> tuple[list[Output], int]:
+        """What the engine says to the answer, and what that cost beyond looking for it.
+
+        Raises: CorruptStore.
+        """
         match question:
             case LoadValue(co_id, is_wanted):
                 value = await self._read_value(co_id, is_wanted)
-                self._read_cost = 0 if value is None else READ_COST
-                return self._engine.loaded(co_id, value)
+                # What is not there costs next to nothing.
+                return self._engine.loaded(co_id, value), 0 if value is None else READ_COST
             case Rehash(co_id, session_id, count):
-                self._read_cost = READ_COST
                 running = await self._rehash(co_id, session_id, count)
-                return self._engine.rehashed(co_id, session_id, running)
+                return self._engine.rehashed(co_id, session_id, count, running), READ_COST
             case ReadGroup(co_id):
-                return self._engine.group_read(co_id, await read_group(self._store, co_id))
+                return self._engine.group_read(
+                    co_id, await read_group(self._store, co_id)
+                ), READ_COST
             case _:
                 assert_never(question)
 

@@ -288,14 +288,14 @@ class SyncEngine:
         return out
 
     def rehashed(
-        self, co_id: RawCoId, session_id: CoSessionId, running: RunningHash
+        self, co_id: RawCoId, session_id: CoSessionId, count: int, running: RunningHash
     ) -> list[Output]:
         """The answer to `Rehash`."""
         out: list[Output] = []
         entry = self._state.values.peek(co_id)
-        if entry is None or session_id not in entry.rehashing:
-            return out
-        entry.rehashing.discard(session_id)
+        if entry is None or entry.rehashing.get(session_id) != count:
+            return out  # of before the value was read again
+        del entry.rehashing[session_id]
         entry.logs[session_id].running = running
         self._state.values.resize(entry)
         self._state.resume(entry, out)

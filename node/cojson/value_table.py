@@ -64,7 +64,8 @@ class ValueEntry:
     """What may be acknowledged, announced and served."""
     waiting: deque[Callable[[list[Output]], None]] = field(default_factory=deque)
     """What to do when the store has answered, in order; each adds what it wants done."""
-    rehashing: set[CoSessionId] = field(default_factory=set)
+    rehashing: dict[CoSessionId, int] = field(default_factory=dict)
+    """Sessions of which so many transactions are being hashed anew."""
     judging: set[RawCoId] = field(default_factory=set)
     """Groups that are being read, without which a right cannot be judged."""
     is_deleted: bool = False

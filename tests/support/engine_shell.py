@@ -185,7 +185,7 @@ class EngineShell:
                 self.rehashes += 1
                 running = RunningHash()
                 feed(running, self.disk.logs[co_id][session_id][:count])
-                self.carry_out(self.engine.rehashed(co_id, session_id, running))
+                self.carry_out(self.engine.rehashed(co_id, session_id, count, running))
             case ReadGroup(co_id):
                 self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
             case _:
