@@ -83,8 +83,9 @@ class Rights:
             out.append(ReadGroup(entry.co_id))
 
     def not_stored(self, entry: ValueEntry, out: list[Output]) -> None:
-        """What this value was to get does not count."""
+        """What this value was to get does not count: what was refused for its sake may be right."""
         self._roles.discard(entry.co_id)
+        self._state.appealed.extend(self._state.appeals.release(entry.co_id))
         self.stored(entry, out)
 
     def group_read(

@@ -83,6 +83,28 @@ async def test_what_a_lost_commit_permitted_is_not_stored(
         assert host.statistics().not_stored == 2
 
 
+async def test_what_a_lost_commit_forbade_is_judged_again() -> None:
+    """Nobody takes the role away from him that he has on the disk."""
+    store = DamagedStore(DataLog())
+    fired = [*HIRED, role(BOB.account_id, "revoked", made_at=990)]
+    async with open_sync_host(store, HostOptions(enforces_writes=True)) as host:
+        await host.receive_content("test", [*TREE, HIRING])
+        written = BOB.content(MAP, edits(1), with_header=False)
+        await host.receive_content("test", [written])
+        with host.client("a") as a:
+            store.damaged.add(GROUP.id)
+            store.may_write = trio.Event()
+            await a.receive([ANN.content(GROUP, fired, after=2, with_header=False)])
+            await a.receive([BOB.content(MAP, edits(2), after=1, with_header=False)])
+            await trio.testing.wait_all_tasks_blocked()
+            assert host.statistics().refused == 1
+            store.may_write.set()
+            await trio.testing.wait_all_tasks_blocked()
+        value = await store.load_value(MAP.id)
+        assert value is not None
+        assert value.sessions[BOB.session_id()].count == 2
+
+
 async def test_what_was_permitted_before_is_stored() -> None:
     """Only the group's own commit is lost, and what rests on it."""
     store = DamagedStore(DataLog())
