@@ -13,10 +13,10 @@ Source: cojson 0.20.19 coValueCore.ts #isDeleteTransaction, stopSyncingKnownStat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from node.covalue.content import Transaction
+from node.covalue.group_changes import MAX_BRACKETS, parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import KnownState, SessionCounts, merge_counts
@@ -36,7 +36,7 @@ def deletion_time(
     `count` transactions of the session are here already. None when it holds no marker: then it
     is kept like any other session.
 
-    Raises: NotDeletable.
+    Raises: NotDeletable, also where it cannot be told.
     """
     if count or len(transactions) != 1:
         raise NotDeletable(f"a delete session of {count + len(transactions)} transactions, not 1")
@@ -54,12 +54,12 @@ def deletion_time(
 
 def _marked_id(transaction: Transaction) -> str | None:
     meta = transaction.meta
-    if meta is None or transaction.is_private or len(meta) > _MAX_META_CHARACTERS:
+    if meta is None or transaction.is_private:
         return None
-    try:
-        parsed: object = json.loads(meta)
-    except (ValueError, RecursionError):
-        return None
+    # A client may find a marker in there that was not judged, and take no more of the value.
+    if len(meta) > _MAX_META_CHARACTERS or meta.count("[") + meta.count("{") > MAX_BRACKETS:
+        raise NotDeletable("a delete session of which the meta is too long, or nests too much")
+    parsed = parse_json(meta)
     marked = parsed.get("deleted") if isinstance(parsed, dict) else None
     return marked if isinstance(marked, str) else None
 

@@ -13,11 +13,11 @@ Source: cojson 0.20.19 coValueCore.ts getDependedOnCoValues, storage/syncUtils.t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 
 from node.covalue.content import Transaction
+from node.covalue.group_changes import parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, session_owner
 
@@ -66,9 +66,10 @@ def member_dependencies(transactions: Iterable[Transaction]) -> list[RawCoId]:
     found: dict[RawCoId, None] = {}
     for transaction in transactions:
         # Most transactions of a group reveal keys: they are told apart without parsing.
-        if transaction.is_private or "co_z" not in transaction.changes:
+        changes = transaction.changes
+        if transaction.is_private or ("co_z" not in changes and "\\u" not in changes):
             continue
-        for key in _set_keys(transaction.changes):
+        for key in _set_keys(changes):
             member = key.removeprefix(_PARENT_PREFIX)
             if member.startswith("co_") and _is_id(member):
                 found[RawCoId(member)] = None
@@ -76,10 +77,7 @@ def member_dependencies(transactions: Iterable[Transaction]) -> list[RawCoId]:
 
 
 def _set_keys(changes: str) -> list[str]:
-    try:
-        parsed: object = json.loads(changes)
-    except (ValueError, RecursionError):
-        return []  # every reader ignores changes that are no JSON
+    parsed = parse_json(changes)  # every reader ignores changes that are no JSON
     if not isinstance(parsed, list):
         return []
     return [
