@@ -32,7 +32,6 @@ from node.covalue.dependencies import (
     member_dependencies,
     session_dependencies,
 )
-from node.covalue.hazards import hazard
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState
@@ -119,7 +118,7 @@ class Intake:
         delivery.foreseen = None
         doubtful = parts.fresh.keys() - verified.logs.keys()
         delivery.doubtful = frozenset(doubtful) if doubtful else None
-        _refuse_hazards(header, verified)
+        verified.refuse_hazards(is_group=header.is_group)
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
@@ -453,14 +452,6 @@ def _takeable(
 
 def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
     return {key: log.count for key, log in logs.items()}
-
-
-def _refuse_hazards(header: CoValueHeader, verified: Verified) -> None:
-    """Take nothing that would keep cojson clients from the value."""
-    for session_id, append in list(verified.appends.items()):
-        found = hazard(append.transactions, is_group=header.is_group)
-        if found is not None:
-            verified.refuse(session_id, found)
 
 
 def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
 from node.covalue.content import SessionContent, Transaction
+from node.covalue.hazards import hazard
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -66,6 +67,16 @@ class Verified:
         """Its signature is right, and yet it must not be taken."""
         self.refusals.append(f"{session_id}: {reason}")
         self.drop(session_id)
+
+    def refuse_hazards(self, *, is_group: bool) -> None:
+        """Take nothing that would keep cojson clients from the value, who may write it or not."""
+        found: dict[CoSessionId, str] = {}
+        for session_id, append in self.appends.items():
+            reason = hazard(append.transactions, is_group=is_group)
+            if reason is not None:
+                found[session_id] = reason
+        for session_id, reason in found.items():
+            self.refuse(session_id, reason)
 
     def drop(self, session_id: CoSessionId) -> None:
         """Leave a part out without calling it wrong."""
