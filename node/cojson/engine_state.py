@@ -84,6 +84,8 @@ class EngineState:
             if entry.is_busy:
                 return
             entry.waiting.popleft()(out)
+        if entry.phase is Phase.DAMAGED and entry.is_idle:
+            self.values.discard(entry.co_id)  # a later question asks the disk again
 
     def claimed(self, entry: ValueEntry, view: ValueView) -> KnownState:
         """What to tell a peer that we hold of a value."""

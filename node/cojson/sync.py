@@ -283,8 +283,6 @@ class SyncEngine:
             entry.rehashing.clear()
             self._intake.is_damaged(co_id, out)
             self._state.resume(entry, out)
-            if entry.is_idle:
-                self._state.values.discard(co_id)
         return out
 
     def rehashed(
@@ -343,7 +341,7 @@ class SyncEngine:
                 self._intake.tick(delivery, co_id, out)
         for entry, _, _ in changed.values():
             self._rights.stored(entry, out)
-            if entry.waiting:
+            if entry.waiting or entry.phase is Phase.DAMAGED:
                 self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()
@@ -367,8 +365,6 @@ class SyncEngine:
             if not entry.tickets:
                 self._rights.not_stored(entry, out)
                 self._state.resume(entry, out)
-                if entry.is_idle:
-                    self._state.values.discard(entry.co_id)
         self._intake.release_arrived(out)
         return out
 

@@ -11,6 +11,7 @@ import trio.testing
 from bee.bee import Bee
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
+from node.cojson.outputs import Rehash
 from node.covalue.bee_store import BeeStore
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
@@ -18,6 +19,7 @@ from node.covalue.store import ValueAppend
 from node.errors import CorruptStore
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
+from tests.support.engine_shell import EngineShell
 
 ANN, BOB = Author("ann"), Author("bob")
 GROUP = group_header(ANN.account_id)
@@ -103,6 +105,36 @@ async def test_what_a_lost_commit_forbade_is_judged_again() -> None:
         value = await store.load_value(MAP.id)
         assert value is not None
         assert value.sessions[BOB.session_id()].count == 2
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_value_that_met_damage_is_read_again_when_nothing_of_it_is_out(is_lost: bool) -> None:
+    """Found with model clients: a commit was lost while another session was hashed anew, and all
+    of the value was refused from then on. Or that failed, while a commit was out."""
+    shell = EngineShell()
+    shell.client("a")
+    shell.say("a", ANN.content(FREE, edits(2), as_agent=True))
+    shell.commit()
+    again = EngineShell(shell.disk)
+    again.client("a")
+    again.say("a", BOB.content(FREE, edits(1), as_agent=True, with_header=False))
+    more = ANN.content(FREE, edits(3), after=2, as_agent=True, with_header=False)
+    again.holds_reads = True
+    again.say("a", more)
+    assert [type(question) for question in again.reads] == [Rehash]
+    if is_lost:
+        (store,) = again.stores
+        again.stores = []
+        again.carry_out(again.engine.not_stored([store.ticket]))
+        again.answer_reads()
+    else:
+        again.reads = []
+        again.carry_out(again.engine.load_failed(FREE.id))
+        again.commit()
+    again.holds_reads = False
+    again.say("a", more)
+    again.commit()
+    assert again.disk.rows[FREE.id][ANN.session_id(as_agent=True)].count == 3
 
 
 async def test_what_was_permitted_before_is_stored() -> None:
