@@ -97,10 +97,10 @@ class Rights:
         if group is not None and any(log.count > group.count(key) for key, log in logs.items()):
             self._read_when_durable(group_id, out)  # it grew meanwhile
             return []
-        if group is None:
-            self._roles.add_absent(group_id)
-        else:
+        if group is not None:
             self._roles.add_view(group)
+        elif group_id not in self._roles:  # else it came while it was looked for
+            self._roles.add_absent(group_id)
         resumed: list[ValueEntry] = []
         for co_id in self._readers.pop(group_id, ()):
             waiting = self._state.values.peek(co_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.cojson.messages import Known
+from node.cojson.outputs import LoadValue, ReadGroup
 from node.covalue.content import Content, Transaction
 from node.covalue.known_state import KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
@@ -147,3 +148,20 @@ def test_nothing_is_refused_unless_the_operator_wants_it(shell: EngineShell) -> 
     open_node.commit()
     assert open_node.refusals == {}
     assert BOB.session_id() in open_node.disk.logs[MAP.id]
+
+
+def test_a_group_that_comes_while_it_is_looked_for_counts(shell: EngineShell) -> None:
+    """Found with model clients: the answer that it was not there was taken for a newer one."""
+    shell.say("a", ANN.content(GROUP, promoted("writer", 950), after=2, with_header=False))
+    shell.carry_out(shell.engine.not_stored([store.ticket for store in shell.stores]))
+    shell.stores = []
+    del shell.disk.headers[GROUP.id], shell.disk.logs[GROUP.id], shell.disk.rows[GROUP.id]
+    shell.holds_reads = True
+    shell.say("a", ANN.content(MAP, edits(3), after=2, with_header=False))
+    shell.say("a", ANN.content(GROUP, FOUNDING))
+    assert shell.reads == [ReadGroup(GROUP.id), LoadValue(GROUP.id)]
+    shell.reads.reverse()
+    shell.answer_reads()
+    shell.commit()
+    assert shell.refusals["a"] == ["what is stored of this value is damaged"]
+    assert len(shell.disk.logs[MAP.id][ANN.session_id()]) == 3
