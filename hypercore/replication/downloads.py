@@ -8,7 +8,9 @@ from typing import assert_never
 from hypercore.encoding import uint_at
 from hypercore.errors import InvalidProof
 from hypercore.proof import Proof
-from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
+from hypercore.proof_request import UpgradeRequest
+from hypercore.replication.accepted import Accepted
+from hypercore.replication.block_requests import BlockRequests
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
 from hypercore.replication.heads import HeadRequests, patience
@@ -21,8 +23,6 @@ from hypercore.replication.messages import (
     Data,
     MessageType,
     NoData,
-    Request,
-    encode_block_request,
     first_part_offset,
 )
 from hypercore.replication.newcomers import most_to_try, sharers
@@ -39,8 +39,6 @@ MAX_NEW_WINDOWS = 8
 MAX_READS_FIRST = 32
 """With more single blocks to ask for at once, these are a download of their own and wait."""
 
-READ_PRIORITY = 1
-
 _MANIFEST_ONLY = 16
 
 
@@ -54,12 +52,8 @@ class Downloads:
         self.demand = Demand(log, seed)
         self.heads = HeadRequests(log, self.demand)
         self.seeks = Seeks(log, patience)
-        self.pushed: list[int] = []
-        """Blocks that came unasked; the replicator withdraws requests for them."""
-
-        self._accepted_blocks: list[int] = []
-        """Those that were verified and are to be committed."""
-
+        self.accepted = Accepted(self.demand)
+        self._requests = BlockRequests(log)
         self.is_reassigning = False
         """Something was put back that other peers may have, or it is time to look whether others
         are quicker; the replicator clears it."""
@@ -123,7 +117,7 @@ class Downloads:
         if self.demand.has_reads_beside_downloads and len(peer.inflight):
             self._ask_reads_first(peer, indices, now)
         else:
-            self._ask_blocks(peer, indices, now)
+            self._requests.ask(peer, indices, now)
         left = room[1] - len(indices)
         if left <= 0:
             return
@@ -144,43 +138,16 @@ class Downloads:
             limit = peer.inflight.room(head.byte_length // max(head.length, 1))[0]
             length = min(head.length, sync.length)
             if limit > 0:
-                self._ask_blocks(peer, demand.take_forced(peer, limit, length), now)
+                self._requests.ask(peer, demand.take_forced(peer, limit, length), now)
 
     def _ask_reads_first(self, peer: RemotePeer, indices: Sequence[int], now: float) -> None:
         """Blocks that somebody waits for overtake those that downloads have asked for already."""
-        inflight = peer.inflight
-        fork = self._log.head.fork
         reads = [index for index in indices if self.demand.is_urgent(index)]
         if len(reads) > MAX_READS_FIRST:
             reads = []
-        for index in reads:
-            # It is answered before what is open now: it must not count on nodes of that.
-            inflight.retry_alone(index)
-            levels, _ = inflight.plan_path(index, self._log.read_node)
-            asked = inflight.add(index, levels, False, None, fork, now)
-            proof = ProofRequest(fork, block=BlockRequest(index, levels))
-            request = Request(asked.id, proof, priority=READ_PRIORITY)
-            peer.outbox.append((MessageType.REQUEST, request.encode()))
-        peer.counters.requests_sent += len(reads)
+        self._requests.ask_first(peer, reads, now)
         overtaken = set(reads)
-        self._ask_blocks(peer, [index for index in indices if index not in overtaken], now)
-
-    def _ask_blocks(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
-        inflight = peer.inflight
-        outbox = peer.outbox
-        read_node = self._log.read_node
-        fork = self._log.head.fork
-        if not len(inflight):
-            peer.speed.started(now)
-        count = 0
-        for index in indices:
-            levels, is_shared = inflight.plan_path(index, read_node)
-            request_id = inflight.add(index, levels, is_shared, None, fork, now).id
-            outbox.append(
-                (MessageType.REQUEST, encode_block_request(request_id, fork, index, levels))
-            )
-            count += 1
-        peer.counters.requests_sent += count
+        self._requests.ask(peer, [index for index in indices if index not in overtaken], now)
 
     def expect(
         self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int]
@@ -227,7 +194,7 @@ class Downloads:
                     self._cancel(other, request)
                     self.demand.ask(request.index)
                 # What was to be answered first is asked for first.
-                self._ask_blocks(peer, [request.index for request in reversed(moved)], now)
+                self._requests.ask(peer, [request.index for request in reversed(moved)], now)
                 peer.counters.hotswaps += len(moved)
                 room -= len(moved)
 
@@ -338,8 +305,35 @@ class Downloads:
                         self._take_back((push.index,))
                     return
             self._conflicts.receive(peer, payload)
-        peer.inflight.receive_late(request_id)
-        peer.counters.answers_ignored += 1
+        index = peer.inflight.receive_late(request_id)
+        if not self._receive_withdrawn(peer, index, payload, intake):
+            peer.counters.answers_ignored += 1
+
+    def _receive_withdrawn(
+        self, peer: RemotePeer, index: int, payload: bytes, intake: Intake
+    ) -> bool:
+        """Verify the answer to a request for that block which was withdrawn.
+
+        False if it is of no use: nobody wants the block again, or it fits nothing that is here.
+        """
+        if (
+            index < 0
+            or not self.demand.is_wanted(index)
+            or not self._log.takes_more
+            or peer.suspicion is not None  # what else it holds is of another history
+            or uint_at(payload, 0)[0] != ONLY_A_BLOCK
+        ):
+            return False
+        late = ReceivedPush.decode(payload)
+        accepted = None
+        if late is not None and late.index == index:
+            accepted = late.accept(intake, self._log.bitfield)
+        if accepted is None:
+            return False
+        peer.expected.drop((index,))
+        self.accepted.add_unrequested(peer, index, accepted[0])
+        self.accepted.late += 1
+        return True
 
     def _receive_push(self, peer: RemotePeer, push: ReceivedPush, intake: Intake) -> bool:
         """Verify a block that nobody requested; False if it fits nothing that is here."""
@@ -352,11 +346,7 @@ class Downloads:
             peer.claims.proven(intake.head)
             self.is_reassigning = True
         peer.counters.pushes_received += 1
-        peer.counters.blocks_received += 1
-        peer.counters.bytes_received += size
-        if self.demand.is_asked(push.index):
-            self.pushed.append(push.index)
-        self._accepted_blocks.append(push.index)
+        self.accepted.add_unrequested(peer, push.index, size)
         return True
 
     def _receive_fork(
@@ -371,20 +361,13 @@ class Downloads:
             self.is_reassigning = True
 
     def _accepted(self, peer: RemotePeer, request: InflightRequest, size: int) -> None:
-        peer.counters.blocks_received += 1
-        peer.counters.bytes_received += size
         peer.inflight.finish(request)
-        self._accepted_blocks.append(request.index)
+        self.accepted.add(peer, request.index, size)
 
     def settle(self, *, is_stored: bool) -> None:
         """What was accepted is in the storage; or it is not, and is asked for again."""
-        settle = self.demand.settle if is_stored else self.demand.put_back
-        for index in self._accepted_blocks:
-            settle(index)
-        self._accepted_blocks.clear()
-        if not is_stored:
-            self.pushed.clear()
-            self.is_reassigning = True
+        self.accepted.settle(is_stored=is_stored)
+        self.is_reassigning |= not is_stored
 
     def _answered(self, peer: RemotePeer, request: InflightRequest) -> None:
         peer.inflight.finish(request)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hypercore import flat_tree
 from hypercore.log import NodeReader
@@ -55,6 +56,17 @@ class InflightRequest:
     """Its answer, when that came before the nodes it builds on."""
 
 
+class _Withdrawn(NamedTuple):
+    """A request that was taken back before it was answered."""
+
+    last_sequence: int
+    """Of what had been sent by then."""
+
+    sequence: int
+    block: int
+    """What it was for; -1 also where that was more than a block."""
+
+
 class Inflight:
     """The open requests of one peer."""
 
@@ -78,7 +90,7 @@ class Inflight:
         self._free_ids: list[int] = []
         self._last_id = 0
         self._sequence = 0
-        self._cancelled: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._cancelled: OrderedDict[int, _Withdrawn] = OrderedDict()
         self._expected: set[int] = set()
         self._cautious: set[int] = set()
         self._window = first_window
@@ -193,22 +205,28 @@ class Inflight:
         """
         del self._requests[request.id]
         self._forget_path(request)
-        self._cancelled[request.id] = self._sequence, request.sequence
+        block = -1 if request.upgrade is not None else request.index
+        self._cancelled[request.id] = _Withdrawn(self._sequence, request.sequence, block)
         return len(self._cancelled) != MAX_CANCELLED + 1
 
-    def receive_late(self, request_id: int) -> None:
-        """An answer with an id that is not open: perhaps to a request that was withdrawn."""
+    def receive_late(self, request_id: int) -> int:
+        """An answer with an id that is not open: perhaps to a request that was withdrawn.
+
+        Returns the block that was asked for, and nothing else; -1 when there is none.
+        """
         found = self._cancelled.pop(request_id, None)
-        if found is not None:
-            self._free_ids.append(request_id)
-            self._forget_cancelled(found[1])
+        if found is None:
+            return -1
+        self._free_ids.append(request_id)
+        self._forget_cancelled(found.sequence)
+        return found.block
 
     def _forget_cancelled(self, answered: int) -> None:
         """What was withdrawn before the request of this number was sent is past."""
         cancelled = self._cancelled
         while cancelled:
-            request_id, (sequence, _) = next(iter(cancelled.items()))
-            if sequence >= answered:
+            request_id, withdrawn = next(iter(cancelled.items()))
+            if withdrawn.last_sequence >= answered:
                 return
             del cancelled[request_id]
             self._free_ids.append(request_id)

@@ -296,8 +296,9 @@ class Replicator:
         try:
             outputs = self._reception.take_in(peer, messages, intake, now)
             blocks = peer.counters.blocks_received - blocks_before
-            if blocks:
-                peer.speed.answered(blocks, now)
+            in_time = blocks - self._downloads.accepted.late
+            if in_time:
+                peer.speed.answered(in_time, now)
                 self._downloads.is_reassigning |= self._recheck.arrived(now)
             self._commit(intake, has_blocks=blocks > 0)
             is_stored = True
@@ -305,9 +306,9 @@ class Replicator:
             self._downloads.settle(is_stored=is_stored)
         if peer.contiguous_length > contiguous_before:
             self._note_contiguous(peer)
-        if self._downloads.pushed:
-            pushed, self._downloads.pushed = self._downloads.pushed, []
-            self._downloads.cancel(self.peers, pushed)
+        unrequested = self._downloads.accepted.take_unrequested()
+        if unrequested:
+            self._downloads.cancel(self.peers, unrequested)
         if self._conflicts.evidence is not None:
             self._take_evidence(self._conflicts.evidence)
             is_over = bool(outputs) and isinstance(outputs[-1], EndChannel | AbortConnection)
