@@ -208,6 +208,7 @@ class Downloads:
 
     def cancel_all(self, peer: RemotePeer) -> None:
         """Withdraw everything asked of this peer; what is wanted waits for the next one."""
+        self.heads.forks.stop(peer)
         self.give_up_expected(peer)
         for request in list(peer.inflight):
             self._cancel(peer, request)
@@ -225,6 +226,7 @@ class Downloads:
 
     def forget(self, peer: RemotePeer) -> None:
         """The peer is gone: what it owed is wanted of others."""
+        self.heads.forks.stop(peer)
         self.give_up_expected(peer)
         for request in list(peer.inflight):
             peer.inflight.finish(request)
@@ -259,7 +261,7 @@ class Downloads:
             self._receive_manifest(peer, request, Data.decode(payload).proof, intake)
         elif fork != request.fork:
             raise InvalidProof(f"an answer of fork {fork}, asked for {request.fork}")
-        elif self.heads.forks.owns(request):
+        elif self.heads.forks.owns(peer, request):
             self._receive_fork(peer, request, Data.decode(payload).proof, intake)
         elif fork != intake.head.fork and intake.head.length:
             peer.counters.answers_ignored += 1  # of a history that we have left since
@@ -353,7 +355,7 @@ class Downloads:
         self, peer: RemotePeer, request: InflightRequest, proof: Proof, intake: Intake
     ) -> None:
         peer.inflight.finish(request)
-        changes = self.heads.forks.receive(proof, verifier_of(self._log, proof))
+        changes = self.heads.forks.receive(peer, proof, verifier_of(self._log, proof))
         if changes is not None:
             intake.replace_history(changes)
             peer.counters.upgrades_received += 1
@@ -426,7 +428,7 @@ class Downloads:
     ) -> None:
         if request.index >= 0 and request.upgrade is None:
             raise InvalidProof("an answer to something else than was asked")
-        if self.heads.forks.owns(request):
+        if self.heads.forks.owns(peer, request):
             peer.refused_fork = request.fork
         elif request.upgrade is not None and self._log.manifest is not None:
             peer.refused_length = peer.length
@@ -476,7 +478,7 @@ class Downloads:
         if request.upgrade is not None and (request.index < 0 or peer.offers(request.index)):
             # Else it may lack that block only, which was cleared: then the head comes alone.
             peer.refused_length = peer.length
-        if self.heads.forks.owns(request):
+        if self.heads.forks.owns(peer, request):
             peer.refused_fork = request.fork
         if self.seeks.owns(request):
             self.seeks.refused(peer, request)

@@ -12,7 +12,8 @@ of one history cannot be told then, but for subtrees that both have.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof
@@ -21,32 +22,55 @@ from hypercore.log import EMPTY_HEAD, Changeset, Head
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, verify_proof
 from hypercore.proof_request import ProofRequest, UpgradeRequest
+from hypercore.replication.hotswap import MAX_SILENT_SECONDS
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.messages import MessageType, Request
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.verifier import Verifier
 
+TURN_SECONDS = 2.0
+"""For so long one peer alone is asked; then all others are, too, since any may be silent, or lead
+on one step at a time. Slow peers lose nothing by it: who has begun goes on."""
+
+
+@dataclass(slots=True)
+class _Pursuit:
+    """How far one peer has led us."""
+
+    ours: Head
+    """Our head that it is about."""
+
+    search: ForkSearch | None = None
+    """None until it has proven its head."""
+
+    request: InflightRequest | None = None
+
 
 class ForkFollower:
-    """At most one search at a time, with one peer."""
+    """One search with each peer that was asked; the first to end is followed."""
 
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self.is_allowed = True
         self.writer: bytes | None = None
         """Who is believed that it cannot prove the way from our length any more."""
-        self._peer: RemotePeer | None = None
-        self._request: InflightRequest | None = None
-        self._search: ForkSearch | None = None
-        self._ours: Head = EMPTY_HEAD
+        self._pursuits: dict[RemotePeer, _Pursuit] = {}
+        self._since = -inf
+        """When the first of those was asked whose forks nobody has shown yet."""
 
-    def owns(self, request: InflightRequest) -> bool:
-        return request is self._request
+    @property
+    def is_asking(self) -> bool:
+        return any(pursuit.request is not None for pursuit in self._pursuits.values())
+
+    def owns(self, peer: RemotePeer, request: InflightRequest) -> bool:
+        pursuit = self._pursuits.get(peer)
+        return pursuit is not None and pursuit.request is request
 
     def asked(self, peer: RemotePeer) -> InflightRequest | None:
-        """The open request of the search, if it is this peer's to answer."""
-        return self._request if self._peer is peer else None
+        """The open request of the search with this peer."""
+        pursuit = self._pursuits.get(peer)
+        return None if pursuit is None else pursuit.request
 
     def is_ahead(self, peer: RemotePeer) -> bool:
         """Whether the peer has a later fork that we can follow, or has left us behind in ours."""
@@ -65,79 +89,92 @@ class ForkFollower:
             return is_writer and peer.has_left_behind(head.fork, head.length)
         return sync.fork > head.fork and self.is_allowed
 
-    def pursue(self, peer: RemotePeer, now: float, patience_seconds: float) -> None:
-        """Ask the peer for the next step, when it is its turn."""
-        if self._request is not None and (
-            self._peer is peer or self._request.sent_at > now - patience_seconds
-        ):
+    def pursue(self, peer: RemotePeer, now: float) -> None:
+        """Ask the peer for the next step, if it may be asked now."""
+        head = self._log.head
+        pursuit = self._pursuits.get(peer)
+        if pursuit is None:
+            if not self._may_begin(now):
+                return
+            pursuit = self._pursuits[peer] = _Pursuit(head)
+        elif pursuit.request is not None:
             return
         sync = peer.sync
         assert sync is not None
-        if self._peer is not peer or self._search is None or self._ours is not self._log.head:
-            self._search = None
+        if pursuit.search is None or pursuit.ours is not head:
+            pursuit.ours, pursuit.search = head, None
             peer.claims.asked += 1
             asked = ProofRequest(sync.fork, upgrade=UpgradeRequest(0, sync.length))
         else:
-            wanted = self._search.wanted
+            wanted = pursuit.search.wanted
             block = peer.next_offered(wanted.start)
             if block is None or block not in wanted:
                 peer.outbox += peer.sent_wants.want(wanted.start)
                 return
-            asked = ProofRequest(sync.fork, hash=self._search.request(block))
-        self._peer = peer
-        self._ours = self._log.head
+            asked = ProofRequest(sync.fork, hash=pursuit.search.request(block))
         if not len(peer.inflight):
             peer.speed.started(now)
-        self._request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
-        request = Request(self._request.id, asked, manifest=self._log.manifest is None)
+        pursuit.request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
+        request = Request(pursuit.request.id, asked, manifest=self._log.manifest is None)
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, request.encode()))
 
-    def receive(self, proof: Proof, verifier: Verifier) -> Changeset | None:
-        """Take the answer to the open request; the change to commit, when the search has ended.
+    def _may_begin(self, now: float) -> bool:
+        """Whether one more peer may be asked.
+
+        The turn does not begin anew with the next peer: else those who leave just before it is
+        over, one after another, would keep everybody waiting without end.
+        """
+        if now - self._since > MAX_SILENT_SECONDS and not self._pursuits:
+            self._since = now
+        return not self.is_asking or now - self._since >= TURN_SECONDS
+
+    def receive(self, peer: RemotePeer, proof: Proof, verifier: Verifier) -> Changeset | None:
+        """Take the answer to the peer's open request; the change to commit, when its search ends.
 
         Raises: InvalidProof, InvalidSignature.
         """
-        self._request = None
-        if self._ours is not self._log.head:
-            self._search = None  # honest, but our log has changed: start again
-            return None
-        if self._search is None:
+        pursuit = self._pursuits[peer]
+        pursuit.request = None
+        if pursuit.ours is not self._log.head:
+            return None  # honest, but our log has changed: start again
+        if pursuit.search is None:
             if proof.upgrade is None or proof.block or proof.hash or proof.seek:
                 raise InvalidProof("an answer to something else than was asked")
             proven = verify_proof(proof, EMPTY_HEAD, _no_node, verifier)
-            if proven.head is not None and proven.head.fork == self._ours.fork:
-                return self._begin_anew(proven)
-            self._search = ForkSearch(proven, self._ours, self._log.read_node)
+            if proven.head is not None and proven.head.fork == pursuit.ours.fork:
+                self.stop(peer)
+                return self._begin_anew(proven, pursuit.ours)
+            pursuit.search = ForkSearch(proven, pursuit.ours, self._log.read_node)
         else:
             if proof.hash is None or proof.block or proof.seek or proof.upgrade:
                 raise InvalidProof("an answer to something else than was asked")
-            self._search.receive(proof.hash)
-        if not self._search.is_finished:
+            pursuit.search.receive(proof.hash)
+        if not pursuit.search.is_finished:
             return None
-        changes = self._search.changeset()
-        self.stop()
-        return changes
+        self.stop(peer)
+        self._since = -inf
+        return pursuit.search.changeset()
 
-    def _begin_anew(self, proven: Changeset) -> Changeset | None:
+    def _begin_anew(self, proven: Changeset, ours: Head) -> Changeset | None:
         """Give up what is here for a longer head of the same history.
 
         Raises: InvalidProof when it is another one, as far as can be told.
         """
-        self.stop()
         head = proven.head
-        if head is None or head.length <= self._ours.length:
+        if head is None or head.length <= ours.length:
             return None
         for root in head.roots:
             stored = self._log.read_node(root.index)
-            is_whole = flat_tree.right_span(root.index) < 2 * self._ours.length
+            is_whole = flat_tree.right_span(root.index) < 2 * ours.length
             if is_whole and stored is not None and stored.hash != root.hash:
                 raise InvalidProof("a head of another history", root.index)
+        self._since = -inf
         return replace(proven, truncated_to=0)
 
-    def stop(self) -> None:
-        """Give the search up; a later one starts from the beginning."""
-        self._peer = self._request = self._search = None
+    def stop(self, peer: RemotePeer) -> None:
+        """Give the search with this peer up; a later one starts from the beginning."""
+        self._pursuits.pop(peer, None)
 
 
 def _no_node(index: int) -> MerkleNode | None:

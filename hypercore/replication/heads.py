@@ -45,7 +45,7 @@ class HeadRequests:
     def fill(self, peer: RemotePeer, sync: Sync, now: float) -> None:
         """Ask the peer for whatever it is ahead in."""
         if self.forks.is_ahead(peer):
-            self.forks.pursue(peer, now, patience(peer))
+            self.forks.pursue(peer, now)
         self.fill_upgrade(peer, now)
         if self._log.manifest is None and sync.has_manifest and not sync.length:
             self._ask_manifest(peer, sync, now)
@@ -153,8 +153,8 @@ class HeadRequests:
         """A request of any kind was answered otherwise, or withdrawn."""
         if request.upgrade is not None and self._upgrading is peer:
             self._end_turn()
-        if self.forks.owns(request):
-            self.forks.stop()
+        if self.forks.owns(peer, request):
+            self.forks.stop(peer)
 
 
 def _open_upgrade(peer: RemotePeer) -> InflightRequest | None:

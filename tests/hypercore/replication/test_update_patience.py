@@ -95,6 +95,28 @@ async def test_an_honest_head_comes_soon_though_many_claim_more(
         assert core.head.length == source.head.length
 
 
+async def test_an_honest_fork_comes_soon_though_many_claim_later_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = writer()
+    core = Core(key=source.key)
+    async with honest(core, source):
+        await trio.testing.wait_all_tasks_blocked()
+    assert core.head == source.head
+    source.truncate(1)
+    claimed = Sync(7, 1000, 0, False, True, True, True, False)
+    async with AsyncExitStack() as peers:
+        for _ in range(12):
+            await peers.enter_async_context(stranger(core, claimed))
+        await peers.enter_async_context(honest(core, source))
+        started = trio.current_time()
+        assert await core.replication.wait_update()
+        assert trio.current_time() - started <= PATIENCE_SECONDS
+        assert core.head == source.head
+        assert not await core.replication.wait_update()
+        assert trio.current_time() - started <= 3 * PATIENCE_SECONDS
+
+
 async def test_after_one_was_late_the_next_head_is_asked_of_one_peer_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
