@@ -182,7 +182,7 @@ class HyperbeeExtension:
         hints, length = self._tree.hints, self._tree.log.length
         fresh = hints.add(hint.seqs, MAX_VERSION, is_pushed=True)
         self._pushers.add(peer)
-        peer.expect_blocks([seq for seq in fresh if seq < length])
+        peer.expect_announced([seq for seq in fresh if seq < length])
         hints.answer(hint.answers, fresh, peer)
         return True
 

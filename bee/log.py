@@ -52,6 +52,9 @@ class LogPeer(Protocol):
         `instead_of` are blocks that were expected, and are not any more.
         """
 
+    def expect_announced(self, indices: Iterable[int], /) -> None:
+        """The same of what it said it sends, in that order, after what it said before."""
+
 
 class WaitScope(Protocol):
     """Waiting in its block ends when it is cancelled; `trio.CancelScope` is one."""

@@ -150,16 +150,26 @@ class Downloads:
         self._requests.ask(peer, [index for index in indices if index not in overtaken], now)
 
     def expect(
-        self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int]
+        self,
+        peer: RemotePeer,
+        indices: Sequence[int],
+        now: float,
+        instead_of: Iterable[int],
+        is_announced: bool,
     ) -> None:
-        """The peer has announced that it sends these: nobody is asked for them meanwhile."""
-        self._take_back(peer.expected.drop(instead_of))
+        """The peer is to send these unasked: nobody is asked for them meanwhile."""
+        expected = peer.expected
+        self._take_back(expected.drop(instead_of))
+        if is_announced:
+            self._take_back(expected.left_out_before(indices))
         coming = [
             index
-            for index in peer.expected.still_to_come(tuple(indices))
-            if not self._log.bitfield.get(index) and not self.demand.is_asked(index)
+            for index in expected.still_to_come(indices)
+            if not self._log.bitfield.get(index)
+            and (index in expected or not self.demand.is_asked(index))
         ]
-        peer.expected.expect(coming, now + peer.push_patience_seconds)
+        deadline = now + peer.push_patience_seconds
+        expected.expect(coming, deadline, is_announced=is_announced)
         for index in coming:
             self.demand.ask(index)
 

@@ -26,7 +26,7 @@ class ExpectedPushes:
     def __init__(self) -> None:
         self._allowed = 0
         self._came = 0
-        self._indices: dict[int, None] = {}
+        self._indices: dict[int, bool] = {}  # whether the peer has announced it, or only we hope
         self._early: set[int] = set()
         self.deadline = math.inf
         """When what was announced is given up."""
@@ -63,9 +63,21 @@ class ExpectedPushes:
         self._early.difference_update(indices)
         return indices[past:]
 
-    def expect(self, indices: Sequence[int], deadline: float) -> None:
+    def left_out_before(self, indices: Sequence[int]) -> list[int]:
+        """The peer has announced these: what it announced earlier, if some of these have come.
+
+        That will not come any more, and is expected no longer.
+        """
+        if self._early.isdisjoint(indices):
+            return []
+        return self.drop([index for index, is_announced in self._indices.items() if is_announced])
+
+    def expect(
+        self, indices: Sequence[int], deadline: float, *, is_announced: bool = False
+    ) -> None:
         """Wait for these, in this order; the first is to come before the deadline."""
-        self._indices.update(dict.fromkeys(indices))
+        for index in indices:
+            self._indices[index] = is_announced or self._indices.get(index, False)
         if self._indices:
             self.deadline = deadline
 

@@ -20,6 +20,8 @@ class PeerActions(Protocol):
         self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]
     ) -> None: ...
 
+    def expect_announced(self, peer: RemotePeer, indices: Iterable[int]) -> None: ...
+
 
 class PeerHandle:
     """One connected peer of one core, as an extension's handler sees it."""
@@ -97,11 +99,15 @@ class PeerHandle:
         self._peer.was_allowed_push = True
 
     def expect_blocks(self, indices: Iterable[int], instead_of: Iterable[int] = ()) -> None:
-        """It announced that it sends these: they are not requested unless it is late.
+        """It is likely to send these: they are not requested unless it is late.
 
         `instead_of` are blocks that were expected, and are not any more.
         """
         self._replication.expect(self._peer, indices, instead_of)
+
+    def expect_announced(self, indices: Iterable[int]) -> None:
+        """The same of blocks that it said it sends, in that order, after what it said before."""
+        self._replication.expect_announced(self._peer, indices)
 
 
 ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]

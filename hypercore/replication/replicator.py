@@ -214,11 +214,26 @@ class Replicator:
         return queued, [Answerable(peer)] if queued else []
 
     def expect(
-        self, peer: RemotePeer, indices: Iterable[int], now: float, instead_of: Iterable[int] = ()
-    ) -> None:
-        """The peer has announced pushes of these blocks: nobody is asked for them meanwhile."""
-        if not peer.is_gone:
-            self._downloads.expect(peer, indices, now, instead_of)
+        self,
+        peer: RemotePeer,
+        indices: Iterable[int],
+        now: float,
+        instead_of: Iterable[int] = (),
+        *,
+        is_announced: bool = False,
+    ) -> list[Output]:
+        """The peer is to push these blocks: nobody is asked for them meanwhile.
+
+        What it has announced itself it sends in that order. What is not expected any more may be
+        on its way, for another reader: it is requested a little later.
+        """
+        if peer.is_gone:
+            return []
+        self._downloads.expect(peer, tuple(indices), now, instead_of, is_announced)
+        if is_announced and self._downloads.is_reassigning:
+            self._fill_all(now)
+        self._recheck.wanted(now)
+        return self._flush([])
 
     def log_changed(self, now: float) -> list[Output]:
         """The log was appended to, truncated, or became durable: announce it, or soon."""
@@ -381,10 +396,10 @@ class Replicator:
     @property
     def deadline(self) -> float:
         """When to call `advance`: another peer may be the better one to ask by then."""
-        heads = self._downloads.heads
-        deadline = min(self._activity.deadline, self._conflicts.deadline, heads.deadline)
-        deadline = min(deadline, self._announcer.due_at)
-        if len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers):
+        own = self._activity.deadline, self._conflicts.deadline, self.heads.deadline
+        deadline = min(*own, self._announcer.due_at)
+        is_shared = len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers)
+        if is_shared or self._downloads.is_reassigning:
             deadline = min(deadline, self._recheck.at)
         for peer in self.peers:
             deadline = min(deadline, peer.expected.deadline)

@@ -290,8 +290,11 @@ class CoreReplication:
 
     def expect(self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         """See `PeerHandle.expect_blocks`."""
-        self._replicator.expect(peer, indices, trio.current_time(), instead_of)
-        self._poke()
+        self._act(self._replicator.expect(peer, indices, trio.current_time(), instead_of))
+
+    def expect_announced(self, peer: RemotePeer, indices: Iterable[int]) -> None:
+        """See `PeerHandle.expect_announced`."""
+        self._act(self._replicator.expect(peer, indices, trio.current_time(), is_announced=True))
 
     # --- serving ---------------------------------------------------------------------------------
 

@@ -259,6 +259,9 @@ class Bystander:
     def expect_blocks(self, indices: Iterable[int], instead_of: Iterable[int] = ()) -> None:
         pass  # what the owner pushes comes with this very wait
 
+    def expect_announced(self, indices: Iterable[int]) -> None:
+        pass
+
 
 class _Owner(Bystander):
     """Who has the log, as the reader sees it."""

@@ -9,6 +9,7 @@ import pytest
 
 from hypercore.errors import InvalidProof
 from hypercore.replication.expected import MAX_ALLOWED, PATIENCE_SECONDS
+from hypercore.replication.hotswap import CHECK_SECONDS
 from hypercore.replication.messages import Data, MessageType
 from hypercore.replication.pushes import MAX_ASKED_BYTES, MAX_WAITING_PUSHES
 from hypercore.replication.settings import PushMode, ReplicationSettings
@@ -309,6 +310,60 @@ def test_what_was_left_out_before_the_announcement_was_looked_at_is_requested_at
     assert asker.log.blocks.keys() == {5, 6, 7, 8}
     assert peer.expected.missed == 0
     assert asker.replicator.deadline == math.inf
+
+
+@pytest.mark.parametrize("is_first_known", [True, False])
+def test_what_was_left_out_of_an_earlier_announcement_is_requested_at_once(
+    is_first_known: bool,
+) -> None:
+    """What the later one names has come before it was looked at: nothing else is to come."""
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [50], 0.0)
+    ask(channel, [1])
+    settle(channel)
+    if is_first_known:
+        asker.replicator.expect(peer, [1, 2, 3], 0.0, is_announced=True)
+    ask(channel, [4, 5])
+    settle(channel)
+    if not is_first_known:
+        asker.replicator.expect(peer, [1, 2, 3], 0.0, is_announced=True)
+    asker.want([2, 3, 50])
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 4, 5}
+    asker.carry_out(asker.replicator.expect(peer, [4, 5], 0.0, is_announced=True))
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 2, 3, 4, 5}, "50 was announced by nobody"
+    assert peer.expected.missed == 0
+
+
+def test_what_is_hoped_for_is_in_order_once_it_is_announced() -> None:
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [2], 0.0)
+    asker.replicator.expect(peer, [1, 2], 0.0, is_announced=True)
+    ask(channel, [1, 4])
+    settle(channel)
+    asker.want([2])
+    asker.carry_out(asker.replicator.expect(peer, [3, 4], 0.0, is_announced=True))
+    settle(channel)
+    assert asker.log.blocks.keys() == {1, 2, 4}
+    assert asker.replicator.deadline == math.inf
+
+
+def test_what_is_not_expected_any_more_is_requested_soon() -> None:
+    """Another read waits for it, too, and nothing else happens after which it would be."""
+    _, asker, channel = connect(writer(100))
+    peer = channel.ends[1].peer
+    asker.replicator.expect(peer, [8], 0.0)
+    asker.want([8])
+    settle(channel)
+    assert not asker.log.blocks
+    asker.carry_out(asker.replicator.expect(peer, [], 0.0, instead_of=[8]))
+    assert asker.replicator.deadline <= CHECK_SECONDS
+    asker.carry_out(asker.replicator.advance(CHECK_SECONDS))
+    settle(channel)
+    assert asker.log.blocks.keys() == {8}
 
 
 def test_a_head_that_a_push_has_brought_meanwhile_is_not_the_last_one_asked_for() -> None:

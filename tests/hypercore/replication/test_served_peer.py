@@ -37,6 +37,9 @@ class Sent:
     def expect(self, _peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         pass
 
+    def expect_announced(self, _peer: RemotePeer, indices: Iterable[int]) -> None:
+        pass
+
 
 def serve(sent: Sent, processor_time: Clock = trio.current_time) -> ServedPeer:
     peer, _ = Node(writer(1)).replicator.add_peer()
