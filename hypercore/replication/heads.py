@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from hypercore.log import Head
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
 from hypercore.replication.demand import Demand
 from hypercore.replication.forks import ForkFollower
@@ -28,6 +29,10 @@ class HeadRequests:
 
         self._is_late = False
         """Its time is up: others are asked as well."""
+
+        self._from: Head | None = None
+        self._since = -inf
+        """When the first was asked for a way on from that head, which nobody has shown yet."""
 
         self.forks = ForkFollower(log)
         self.delay_seconds = 0.0
@@ -75,7 +80,7 @@ class HeadRequests:
             block = BlockRequest(index, 0)
         asked = peer.inflight.add(-1 if index is None else index, 0, False, upgrade, sync.fork, now)
         if not self._is_late:
-            self._upgrading = peer
+            self._begin_turn(peer, now)
         peer.claims.asked += 1
         proof = ProofRequest(sync.fork, block=block, upgrade=upgrade)
         needs_manifest = self._log.manifest is None and sync.has_manifest
@@ -113,12 +118,23 @@ class HeadRequests:
         first = self._upgrading
         if first is not None and not self._is_late:
             asked = _open_upgrade(first)
-            if asked is None or asked.sent_at > now - patience(first):
+            if asked is None or min(asked.sent_at, self._since) > now - patience(first):
                 return False
             self._is_late = True
             if asked.index >= 0:
                 self._demand.put_back(asked.index)
         return True
+
+    def _begin_turn(self, peer: RemotePeer, now: float) -> None:
+        """It is the peer's; its time goes on from who was asked before.
+
+        Else those who leave just before it is up, one after another, would keep everybody waiting
+        without end.
+        """
+        head = self._log.head
+        if self._from is not head or now - self._since > MAX_SILENT_SECONDS:
+            self._from, self._since = head, now
+        self._upgrading = peer
 
     def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
         """Of a peer that has nothing else; once."""
