@@ -19,11 +19,11 @@ from hypercore import flat_tree
 from hypercore.errors import InvalidProof
 from hypercore.fork_search import ForkSearch
 from hypercore.log import EMPTY_HEAD, Changeset, Head
-from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, verify_proof
 from hypercore.proof_request import ProofRequest, UpgradeRequest
 from hypercore.replication.hotswap import MAX_SILENT_SECONDS
 from hypercore.replication.inflight import InflightRequest
+from hypercore.replication.intake import no_node
 from hypercore.replication.messages import MessageType, Request
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
@@ -141,7 +141,7 @@ class ForkFollower:
         if pursuit.search is None:
             if proof.upgrade is None or proof.block or proof.hash or proof.seek:
                 raise InvalidProof("an answer to something else than was asked")
-            proven = verify_proof(proof, EMPTY_HEAD, _no_node, verifier)
+            proven = verify_proof(proof, EMPTY_HEAD, no_node, verifier)
             if proven.head is not None and proven.head.fork == pursuit.ours.fork:
                 self.stop(peer)
                 return self._begin_anew(proven, pursuit.ours)
@@ -175,7 +175,3 @@ class ForkFollower:
     def stop(self, peer: RemotePeer) -> None:
         """Give the search with this peer up; a later one starts from the beginning."""
         self._pursuits.pop(peer, None)
-
-
-def _no_node(index: int) -> MerkleNode | None:
-    return None

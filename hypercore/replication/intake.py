@@ -15,7 +15,7 @@ from typing import Protocol
 
 from hypercore.encoding import DecodeError, uint_at
 from hypercore.errors import InvalidProof
-from hypercore.log import Changeset, Head
+from hypercore.log import Changeset, Head, NodeReader
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
@@ -40,10 +40,11 @@ class IntakeLog(Protocol):
 class Intake:
     """Verified answers on their way to one commit."""
 
-    __slots__ = ("_changesets", "_fresh", "_log", "_open", "_verifier", "head")
+    __slots__ = ("_changesets", "_fresh", "_log", "_open", "_read_stored", "_verifier", "head")
 
     def __init__(self, log: IntakeLog) -> None:
         self._log = log
+        self._read_stored: NodeReader = log.read_node
         self._fresh: dict[int, MerkleNode] = {}
         self._changesets: list[Changeset] = []
         self._open = Changeset()
@@ -52,7 +53,7 @@ class Intake:
         """The head as it will be after the commit."""
 
     def read_node(self, index: int) -> MerkleNode | None:
-        return self._fresh.get(index) or self._log.read_node(index)
+        return self._fresh.get(index) or self._read_stored(index)
 
     def changesets(self) -> list[Changeset]:
         """All that was accepted, to be committed in this order, in one commit."""
@@ -115,7 +116,7 @@ class Intake:
             step <<= 1
             nodes.append(new_node(MerkleNode, (node_index, size, digest)))
         top = nodes[-1]
-        anchor = self._fresh.get(node_index) or self._log.read_node(node_index)
+        anchor = self._fresh.get(node_index) or self._read_stored(node_index)
         if anchor is None:
             return None
         if anchor.hash != top.hash:
@@ -156,12 +157,22 @@ class Intake:
         return changes
 
     def replace_history(self, changes: Changeset) -> None:
-        """Take over another fork, which was proven elsewhere. Nothing can be anchored after it."""
+        """Take over another fork, which was proven elsewhere.
+
+        Until it is committed the tree that is stored is the old one: what comes behind it finds
+        nothing there, else blocks of the old history would pass for some of the new one.
+        """
         self._close_blocks()
         self._changesets.append(changes)
         self._fresh = {}
+        self._read_stored = no_node
         if changes.head is not None:
             self.head = changes.head
+
+
+def no_node(index: int) -> MerkleNode | None:
+    """What is stored of a tree of which nothing is."""
+    return None
 
 
 def verifier_of(log: IntakeLog, proof: Proof) -> Verifier:

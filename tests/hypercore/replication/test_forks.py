@@ -3,14 +3,17 @@ from __future__ import annotations
 import pytest
 
 from hypercore.crypto import KeyPair
+from hypercore.proof import BlockProof, Proof, path_nodes
 from hypercore.replication.messages import (
+    Data,
     MessageType,
     Range,
     Sync,
 )
+from hypercore.replication.uploads import levels_below_root
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import KEY_PAIR, Recorder, copy_of, reader, writer
-from tests.support.replicator_pair import Channel, Node, settle
+from tests.support.replicator_pair import Channel, Message, Node, settle
 
 
 def forked_from(log: MemoryLog, length: int, blocks: list[bytes]) -> MemoryLog:
@@ -92,6 +95,44 @@ def test_a_sparse_reader_follows_too() -> None:
     leecher.want(range(403))
     settle(second)
     assert leecher.log.blocks == fork.blocks
+
+
+@pytest.mark.parametrize("with_manifest", [False, True])
+def test_a_block_of_the_old_history_does_not_pass_for_one_of_the_new(with_manifest: bool) -> None:
+    """Pushed right behind what ends the search, when the old tree is still the one in the log."""
+    old = writer(8)
+    fork = forked_from(old, 2, [b"another %d" % index for index in range(6)])
+    leecher = Node(reader())
+    first = Channel(Node(old), leecher)
+    leecher.want([7])
+    settle(first)
+    first.ends[1].close(0.0)
+    channel = Channel(Node(fork), leecher)
+    channel.ends[1].peer.expected.allow(100)
+    nodes = path_nodes(5, levels_below_root(5, 8), old.head, old.read_node)
+    manifest = fork.manifest if with_manifest else None
+    pushed = Data(0, Proof(1, BlockProof(5, old.blocks[5], nodes), manifest=manifest))
+
+    def push_behind(end: int, messages: list[Message]) -> list[Message]:
+        if end == 0:
+            return messages
+        data = MessageType.DATA
+        return [
+            each
+            for message in messages
+            for each in ([message, (data, pushed.encode())] if message[0] == data else [message])
+        ]
+
+    channel.change = push_behind
+    settle(channel)
+    assert leecher.log.head == fork.head
+    assert not leecher.log.blocks
+    assert all(fork.nodes[index] == node for index, node in leecher.log.nodes.items())
+    channel.change = lambda _, messages: messages
+    leecher.want(range(8))
+    settle(channel)
+    assert leecher.log.blocks == fork.blocks
+    assert not leecher.errors
 
 
 def test_a_peer_on_an_older_fork_is_not_asked_for_blocks() -> None:
