@@ -13,7 +13,7 @@ from hypercore.replication.accepted import Accepted
 from hypercore.replication.block_requests import BlockRequests
 from hypercore.replication.conflicts import REPORT, Conflicts
 from hypercore.replication.demand import Demand
-from hypercore.replication.heads import HeadRequests, patience
+from hypercore.replication.heads import HeadRequests
 from hypercore.replication.hotswap import overdue
 from hypercore.replication.inflight import InflightRequest
 from hypercore.replication.intake import Intake, verifier_of
@@ -51,7 +51,7 @@ class Downloads:
         self._settings = ReplicationSettings()
         self.demand = Demand(log, seed)
         self.heads = HeadRequests(log, self.demand)
-        self.seeks = Seeks(log, patience)
+        self.seeks = Seeks(log)
         self.accepted = Accepted(self.demand)
         self._requests = BlockRequests(log)
         self.is_reassigning = False
@@ -105,8 +105,6 @@ class Downloads:
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return
-        for other, request in list(self.seeks.overdue(peer, now)):
-            self._cancel(other, request)
         self.seeks.fill(peer, now)
         length = min(head.length, sync.length)
         is_shared = len(peers) > 1 and self.demand.has_downloads
@@ -229,10 +227,9 @@ class Downloads:
         self._put_back(peer, request)
 
     def stop_seek(self, seek: Seek) -> None:
-        """The search is given up: its request is withdrawn."""
-        asked = self.seeks.discard(seek)
-        if asked is not None:
-            self._cancel(*asked)
+        """The search is given up: its requests are withdrawn."""
+        for peer, request in self.seeks.discard(seek):
+            self._cancel(peer, request)
 
     def forget(self, peer: RemotePeer) -> None:
         """The peer is gone: what it owed is wanted of others."""

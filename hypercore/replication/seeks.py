@@ -12,7 +12,7 @@ Source: hypercore 11.37.1 lib/replicator.js _requestSeek.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from hypercore import flat_tree
 from hypercore.errors import InvalidProof
@@ -26,6 +26,10 @@ from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.seek import BytePosition, locate
 
+TURN_SECONDS = 2.0
+"""For so long one peer alone is asked in a search. Then all others are, too, each for the next step
+that is not known by then: one after another, silent ones could keep it from an honest one."""
+
 
 class Seek:
     """One search; `found` is the block, as far as the peers asked can be believed."""
@@ -35,46 +39,52 @@ class Seek:
         self.padding = padding
         self.found: int | None = None
         self.known: dict[int, MerkleNode] = {}
-        self.asked: tuple[RemotePeer, InflightRequest, ProofRequest] | None = None
+        self.asked: dict[RemotePeer, InflightRequest] = {}
         self.refused_by: set[RemotePeer] = set()
+        self.since: float | None = None
+        """When the first peer was asked."""
+
+    def may_ask(self, peer: RemotePeer, now: float) -> bool:
+        if self.found is not None or peer in self.refused_by or peer in self.asked:
+            return False
+        return not self.asked or (self.since is not None and now - self.since >= TURN_SECONDS)
+
+
+class _Step(NamedTuple):
+    """What a peer was asked for."""
+
+    seek: Seek
+    peer: RemotePeer
+    subtree: TreeIndex
+    asked: ProofRequest
 
 
 class Seeks:
-    """The searches of one core, each with one peer at a time."""
+    """The searches of one core."""
 
-    def __init__(self, log: ReplicatedLog, patience: Callable[[RemotePeer], float]) -> None:
+    def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
-        self._patience = patience
         self._open: list[Seek] = []
-        self._by_request: dict[int, Seek] = {}
+        self._steps: dict[int, _Step] = {}  # by the id of the request
 
     def add(self, seek: Seek) -> None:
         self._open.append(seek)
 
-    def discard(self, seek: Seek) -> tuple[RemotePeer, InflightRequest] | None:
-        """The search is given up; returns the request that is to be withdrawn."""
+    def discard(self, seek: Seek) -> list[tuple[RemotePeer, InflightRequest]]:
+        """The search is given up; returns the requests that are to be withdrawn."""
         self._open.remove(seek)
-        return None if seek.asked is None else seek.asked[:2]
+        return list(seek.asked.items())
 
     def owns(self, request: InflightRequest) -> bool:
-        return id(request) in self._by_request
-
-    def overdue(self, peer: RemotePeer, now: float) -> Iterator[tuple[RemotePeer, InflightRequest]]:
-        """Requests that others owe for too long, and that this peer may answer instead."""
-        for seek in self._open:
-            if seek.asked is not None and seek.asked[0] is not peer:
-                other, request, _ = seek.asked
-                if request.sent_at <= now - self._patience(other):
-                    yield other, request
+        return id(request) in self._steps
 
     def fill(self, peer: RemotePeer, now: float) -> None:
         """Ask the peer, which proves blocks of our tree, for the next step of each search."""
         for seek in self._open:
-            if seek.asked is not None or seek.found is not None or peer in seek.refused_by:
-                continue
-            subtree = self._advance(seek)
-            if subtree is not None:
-                self._ask(seek, subtree, peer, now)
+            if seek.may_ask(peer, now):
+                subtree = self._advance(seek)
+                if subtree is not None:
+                    self._ask(seek, subtree, peer, now)
 
     def _advance(self, seek: Seek) -> TreeIndex | None:
         """The subtree to look into next; None when it ends here, or beyond our log."""
@@ -103,16 +113,16 @@ class Seeks:
             seek=SeekRequest(seek.offset, seek.padding),
         )
         request = peer.inflight.add(-1, 0, False, None, fork, now)
-        seek.asked = (peer, request, asked)
-        self._by_request[id(request)] = seek
+        seek.asked[peer] = request
+        if seek.since is None:
+            seek.since = now
+        self._steps[id(request)] = _Step(seek, peer, subtree, asked)
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, Request(request.id, asked).encode()))
 
     def receive(self, request: InflightRequest, proof: Proof) -> None:
         """Take the answer to an open request. Raises: InvalidProof."""
-        seek = self._by_request[id(request)]
-        assert seek.asked is not None
-        asked = seek.asked[2]
+        seek, _, subtree, asked = self._steps[id(request)]
         assert asked.hash is not None
         if (
             proof.block is not None
@@ -122,24 +132,25 @@ class Seeks:
             or (proof.seek is not None and proof.seek.bytes != seek.offset)
         ):
             raise InvalidProof("an answer to something else than was asked")
-        before = self._advance(seek)
+        is_news = self._advance(seek) == subtree  # else another peer has led on by now
 
         def read_node(index: int) -> MerkleNode | None:
             return self._log.read_node(index) or seek.known.get(index)
 
         changes = verify_proof(proof, self._log.head, read_node, None)
         seek.known.update((node.index, node) for node in changes.nodes)
-        if before is not None and self._advance(seek) == before:
+        if is_news and self._advance(seek) == subtree:
             # Every answer leads down, so that a peer cannot keep us searching.
             raise InvalidProof("a path that starts too high", asked.hash.index)
 
     def refused(self, peer: RemotePeer, request: InflightRequest) -> None:
         """The peer cannot answer: it is not asked again in this search."""
-        self._by_request[id(request)].refused_by.add(peer)
+        self._steps[id(request)].seek.refused_by.add(peer)
 
     def put_back(self, request: InflightRequest) -> None:
         """The request is no longer open."""
-        self._by_request.pop(id(request)).asked = None
+        step = self._steps.pop(id(request))
+        del step.seek.asked[step.peer]
 
     def rewind(self) -> None:
         """The log was cut: what was found out may be wrong."""

@@ -13,6 +13,7 @@ from hypercore.log import Changeset
 from hypercore.merkle import MerkleNode
 from hypercore.proof import HashProof
 from hypercore.proof_request import HashRequest
+from hypercore.replication.hotswap import MAX_CHECK_SECONDS
 from hypercore.replication.messages import (
     Data,
     MessageType,
@@ -23,11 +24,12 @@ from hypercore.replication.messages import (
     Sync,
 )
 from hypercore.replication.outputs import Transmit
-from hypercore.replication.seeks import Seek
+from hypercore.replication.seeks import TURN_SECONDS, Seek
 from tests.support.hostile_writers import HostileWriter
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import KEY_PAIR, reader
-from tests.support.replicator_pair import Channel, Message, Node, settle
+from tests.support.replicator_pair import Channel, Endpoint, Message, Node, settle
+from tests.support.slow_links import Network
 
 SIZES = [index % 9 for index in range(200)]
 
@@ -177,6 +179,48 @@ def test_a_silent_peer_is_passed_over() -> None:
         node.carry_out(node.replicator.advance(60.0))
         settle(silent, good)
     assert seek.found == expected(500)
+
+
+@pytest.mark.parametrize("silent", [1, 2, 12])
+def test_silent_peers_that_seem_near_keep_no_search_from_one_that_is_far(silent: int) -> None:
+    """Found in review: with two of them it went from one to the other and back."""
+    log = writer()
+    node, network = Node(reader()), Network()
+    far = network.join(Node(log), node, round_trip_seconds=0.5)
+    network.run(lambda: far.ends[1].peer.claims.has_proven)
+    sync = Sync(0, len(SIZES), len(SIZES), False, True, True, True, False)
+    has_all = Range(0, len(SIZES))
+    ends = [Endpoint(node) for _ in range(silent)]
+    for end in ends:
+        said = [(MessageType.SYNC, sync.encode()), (MessageType.RANGE, has_all.encode())]
+        end.receive([(int(kind), payload) for kind, payload in said], network.now)
+    started = network.now
+    seek = Seek(500, 0)
+    network.carry_out(node, node.replicator.start_seek(seek, started))
+    network.run(lambda: seek.found is not None, limit_seconds=60.0)
+    assert seek.found == expected(500)
+    assert network.now - started < TURN_SECONDS + MAX_CHECK_SECONDS + 1.0
+    network.carry_out(node, node.replicator.stop_seek(seek, network.now))
+    assert not any(len(end.peer.inflight) for end in [*ends, far.ends[1]])
+    assert not node.errors
+
+
+def test_an_answer_that_comes_when_another_peer_has_led_on_is_no_fault() -> None:
+    log = writer()
+    node, slow = joined_with_head(log)
+    quick = Channel(Node(log), node)
+    settle(slow, quick)
+    seek = Seek(500, 0)
+    start(node, seek)
+    asked = [channel for channel in (slow, quick) if channel.ends[1].peer.inflight]
+    (first,) = asked
+    other = quick if first is slow else slow
+    node.carry_out(node.replicator.advance(TURN_SECONDS))
+    settle(other)
+    assert seek.found == expected(500)
+    settle(first)
+    assert not node.errors
+    assert not len(first.ends[1].peer.inflight)
 
 
 def test_a_search_that_is_given_up_is_withdrawn() -> None:
