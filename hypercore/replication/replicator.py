@@ -305,14 +305,14 @@ class Replicator:
         if peer.is_gone:
             return []
         intake = Intake(self._log)
-        blocks_before = peer.counters.blocks_received
+        blocks_before, owes = peer.counters.blocks_received, len(peer.inflight) > 0
         contiguous_before = peer.contiguous_length
         is_stored = False
         try:
             outputs = self._reception.take_in(peer, messages, intake, now)
             blocks = peer.counters.blocks_received - blocks_before
             in_time = blocks - self._downloads.accepted.late
-            if in_time:
+            if owes and in_time:
                 peer.speed.answered(in_time, now)
                 self._downloads.is_reassigning |= self._recheck.arrived(now)
             self._commit(intake, has_blocks=blocks > 0)

@@ -173,6 +173,27 @@ def test_a_read_goes_to_the_peer_that_answers_soonest() -> None:
     assert near.ends[1].peer.counters.blocks_received > far.ends[1].peer.counters.blocks_received
 
 
+def test_what_is_pushed_after_an_hour_makes_nobody_slow() -> None:
+    """Nothing was owed in that hour: it is not the time that two blocks take."""
+    log = log_of(1_000, 100)
+    network = Network()
+    leecher = Node(reader())
+    far = network.join(Node(copy_of(log)), leecher, round_trip_seconds=0.5)
+    near = network.join(Node(log), leecher, round_trip_seconds=0.01)
+    network.run(lambda: leecher.log.head.length == 1_000)
+    network.at(3600.0, lambda: None)
+    network.run(lambda: network.now >= 3600.0)
+    near.ends[1].peer.expected.allow(10)
+    holder = near.ends[0]
+    _, outputs = holder.node.replicator.push_asked(holder.peer, range(700, 710))
+    network.carry_out(holder.node, outputs)
+    network.run(partial(leecher.log.bitfield.has_range, 700, 710))
+    far_before = far.ends[1].peer.counters.requests_sent
+    network.want(leecher, [800])
+    network.run(partial(leecher.log.bitfield.get, 800))
+    assert far.ends[1].peer.counters.requests_sent == far_before
+
+
 def test_a_read_overtakes_a_download() -> None:
     """A block that somebody waits for is not behind the hundreds that were asked for before."""
     log = log_of(4_000, 10_000)
