@@ -29,11 +29,20 @@ MAX_CHECK_SECONDS = 2.0
 class Speed:
     """What one peer has shown of itself."""
 
-    __slots__ = ("_is_first", "_progress_at", "_silent_seconds", "seconds_per_block")
+    __slots__ = (
+        "_is_first",
+        "_latency_seconds",
+        "_progress_at",
+        "_silent_seconds",
+        "seconds_per_block",
+    )
 
     def __init__(self) -> None:
         self.seconds_per_block = 0.0
         """Between two answers while it had more to answer; smoothed."""
+
+        self._latency_seconds = 0.0
+        """How long the first answer took, the last time that nothing was owed before it."""
 
         self._progress_at = 0.0
         self._is_first = True
@@ -59,6 +68,7 @@ class Speed:
         measured = (now - self._progress_at) / blocks
         present = self.seconds_per_block
         if self._is_first:
+            self._latency_seconds = now - self._progress_at
             # A round trip is in it, too: of one block that says nothing, of many it is a bound.
             if blocks > 1 and (not present or measured < present):
                 self.seconds_per_block = measured
@@ -84,7 +94,9 @@ class Speed:
         if not self.seconds_per_block and not inflight.round_trip_seconds:
             expected = max(GUESS_SECONDS, inflight.round_trip_guess)
         else:
-            expected = max((position + 1) * self.seconds_per_block, inflight.round_trip_seconds)
+            # Not how long answers took that had others before them: the position tells of these.
+            latency = self._latency_seconds or inflight.round_trip_seconds
+            expected = max((position + 1) * self.seconds_per_block, latency)
         silent = max(self._silent_seconds, self.stalled_seconds(inflight, now))
         return max(expected, min(silent, MAX_SILENT_SECONDS))
 
@@ -134,16 +146,18 @@ def overdue(
     found: list[InflightRequest] = []
     # Whose speed is not known is taken to be as fast as the other.
     assumed = speed.seconds_per_block or other_speed.seconds_per_block
+    stalled = other_speed.stalled_seconds(other, now)
     for request in other.newest_first():
         position -= 1
         place = len(inflight) + len(found)
         ours = max(speed.expected_seconds(inflight, place, now), (place + 1) * assumed)
         theirs = max(
             (position + 1) * other_speed.seconds_per_block,
-            other_speed.stalled_seconds(other, now),
             other.round_trip_seconds - (now - request.sent_at),
         )
-        if len(found) == room or GAIN * ours >= theirs:
+        # Of who goes on answering nothing is taken by one whose answers took longer lately.
+        is_sooner = GAIN * max(ours, inflight.round_trip_seconds) < theirs
+        if len(found) == room or not (is_sooner or GAIN * ours < stalled):
             break
         if request.index >= 0 and request.upgrade is None and offers(request.index):
             found.append(request)

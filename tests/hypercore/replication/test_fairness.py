@@ -115,6 +115,14 @@ def test_a_fast_peer_among_slow_ones_is_found_with_the_first_share() -> None:
         assert download_seconds(log, links) < 1.75 * alone
 
 
+def test_a_queue_that_is_over_is_not_taken_for_distance() -> None:
+    """The quick peer is idle, and its answers came late because there were many of them."""
+    log = copy_of(log_of(150, 20_000))
+    quick, slow = (0.16, 1.2e6), (0.001, 3.4e4)
+    alone = download_seconds(log, [quick])
+    assert download_seconds(log, [quick, slow]) < 1.25 * alone
+
+
 def test_peers_of_which_nothing_is_known_get_equal_shares() -> None:
     log = copy_of(log_of(150, 100))
     network = Network()
