@@ -101,7 +101,7 @@ class Downloads:
             if self.demand.has_forced:
                 self._fill_forced(peer, now)
             return
-        self.heads.fill(peer, sync, now)
+        self.is_reassigning |= self.heads.fill(peer, sync, now)
         room = peer.inflight.room(head.byte_length // max(head.length, 1))
         if room[0] <= 0 or not peer.proves_blocks(head.fork, head.length):
             return

@@ -45,6 +45,8 @@ class _Pursuit:
     """None until it has proven its head."""
 
     request: InflightRequest | None = None
+    is_stuck: bool = False
+    """The peer has none of the blocks by way of which it could be asked for the next step."""
 
 
 class ForkFollower:
@@ -61,7 +63,8 @@ class ForkFollower:
 
     @property
     def is_asking(self) -> bool:
-        return any(pursuit.request is not None for pursuit in self._pursuits.values())
+        """Whether some peer is leading us on."""
+        return not all(pursuit.is_stuck for pursuit in self._pursuits.values())
 
     def owns(self, peer: RemotePeer, request: InflightRequest) -> bool:
         pursuit = self._pursuits.get(peer)
@@ -89,16 +92,19 @@ class ForkFollower:
             return is_writer and peer.has_left_behind(head.fork, head.length)
         return sync.fork > head.fork and self.is_allowed
 
-    def pursue(self, peer: RemotePeer, now: float) -> None:
-        """Ask the peer for the next step, if it may be asked now."""
+    def pursue(self, peer: RemotePeer, now: float) -> bool:
+        """Ask the peer for the next step, if it may be asked now.
+
+        True when it turns out that it cannot lead us on: others are to be asked.
+        """
         head = self._log.head
         pursuit = self._pursuits.get(peer)
         if pursuit is None:
             if not self._may_begin(now):
-                return
+                return False
             pursuit = self._pursuits[peer] = _Pursuit(head)
         elif pursuit.request is not None:
-            return
+            return False
         sync = peer.sync
         assert sync is not None
         if pursuit.search is None or pursuit.ours is not head:
@@ -110,14 +116,17 @@ class ForkFollower:
             block = peer.next_offered(wanted.start)
             if block is None or block not in wanted:
                 peer.outbox += peer.sent_wants.want(wanted.start)
-                return
+                was_stuck, pursuit.is_stuck = pursuit.is_stuck, True
+                return not was_stuck
             asked = ProofRequest(sync.fork, hash=pursuit.search.request(block))
         if not len(peer.inflight):
             peer.speed.started(now)
+        pursuit.is_stuck = False
         pursuit.request = peer.inflight.add(-1, 0, False, None, sync.fork, now)
         request = Request(pursuit.request.id, asked, manifest=self._log.manifest is None)
         peer.counters.requests_sent += 1
         peer.outbox.append((MessageType.REQUEST, request.encode()))
+        return False
 
     def _may_begin(self, now: float) -> bool:
         """Whether one more peer may be asked.

@@ -47,13 +47,13 @@ class HeadRequests:
         self.updates = 0
         """How many of these wait for what peers have now, if anything: channels stay for them."""
 
-    def fill(self, peer: RemotePeer, sync: Sync, now: float) -> None:
-        """Ask the peer for whatever it is ahead in."""
-        if self.forks.is_ahead(peer):
-            self.forks.pursue(peer, now)
+    def fill(self, peer: RemotePeer, sync: Sync, now: float) -> bool:
+        """Ask the peer for whatever it is ahead in; True when it is time to ask others, too."""
+        is_stuck = self.forks.is_ahead(peer) and self.forks.pursue(peer, now)
         self.fill_upgrade(peer, now)
         if self._log.manifest is None and sync.has_manifest and not sync.length:
             self._ask_manifest(peer, sync, now)
+        return is_stuck
 
     def fill_upgrade(self, peer: RemotePeer, now: float) -> None:
         """Ask for the peer's head, if it is its turn, with the first block beyond ours wanted."""

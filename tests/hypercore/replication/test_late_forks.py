@@ -103,6 +103,19 @@ def test_who_cannot_lead_on_is_not_waited_for() -> None:
     assert not leecher.errors
 
 
+def test_when_one_cannot_lead_on_another_that_was_there_before_is_asked() -> None:
+    """Found by chance: nothing more came from either, and nobody looked at them again."""
+    old, later = forked(4096, 60)
+    bare = copy_of(later)
+    bare.clear(0, 4096)
+    leecher = Node(copy_of(old))
+    network = Network()
+    network.join(Node(bare), leecher, round_trip_seconds=0.01)
+    network.join(Node(later), leecher, round_trip_seconds=0.02)
+    assert network.run(lambda: leecher.log.head == later.head) < TURN_SECONDS
+    assert not leecher.errors
+
+
 def test_nobody_is_asked_twice_at_the_same_time_when_nobody_is_late() -> None:
     old, later = forked(1000, 60)
     leecher = Node(copy_of(old))
