@@ -113,7 +113,7 @@ class Handle:
             raise OutOfRange(max(indices), length)
         self.check()
         waiter = self._waiters.add(indices, length)
-        shared.replication.want_blocks(indices, is_forced=is_forced)
+        shared.replication.want_blocks(waiter.missing, is_forced=is_forced)  # each once
         try:
             if keeper is not None:
                 await self._wait_decided(waiter, keeper)
