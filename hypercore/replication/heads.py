@@ -34,6 +34,9 @@ class HeadRequests:
         self._since = -inf
         """When the first was asked for a way on from that head, which nobody has shown yet."""
 
+        self._blocks: dict[RemotePeer, InflightRequest] = {}
+        """Open requests for a head and a block, where that is asked of nobody else."""
+
         self.forks = ForkFollower(log)
         self.delay_seconds = 0.0
         """How long a head may stay with the peers that have it while nobody waits for it."""
@@ -57,6 +60,8 @@ class HeadRequests:
 
     def fill_upgrade(self, peer: RemotePeer, now: float) -> None:
         """Ask for the peer's head, if it is its turn, with the first block beyond ours wanted."""
+        if self._blocks:
+            self._put_back_late(now)
         head = self._log.head
         sync = peer.sync
         if (
@@ -79,6 +84,8 @@ class HeadRequests:
             self._demand.ask(index)
             block = BlockRequest(index, 0)
         asked = peer.inflight.add(-1 if index is None else index, 0, False, upgrade, sync.fork, now)
+        if index is not None:
+            self._blocks[peer] = asked
         if not self._is_late:
             self._begin_turn(peer, now)
         peer.claims.asked += 1
@@ -121,9 +128,20 @@ class HeadRequests:
             if asked is None or min(asked.sent_at, self._since) > now - patience(first):
                 return False
             self._is_late = True
-            if asked.index >= 0:
-                self._demand.put_back(asked.index)
+            self._put_back(first)
         return True
+
+    def _put_back(self, peer: RemotePeer) -> None:
+        """Others are to bring the block, too: the head that it waits for may never come."""
+        asked = self._blocks.pop(peer, None)
+        if asked is not None:
+            self._demand.put_back(asked.index)
+
+    def _put_back_late(self, now: float) -> None:
+        """Also of who was not the first to be asked, and where a head has come from another."""
+        for peer, asked in list(self._blocks.items()):
+            if asked.sent_at <= now - patience(peer):
+                self._put_back(peer)
 
     def _begin_turn(self, peer: RemotePeer, now: float) -> None:
         """It is the peer's; its time goes on from who was asked before.
@@ -167,6 +185,8 @@ class HeadRequests:
 
     def closed(self, peer: RemotePeer, request: InflightRequest) -> None:
         """A request of any kind was answered otherwise, or withdrawn."""
+        if self._blocks.get(peer) is request:
+            del self._blocks[peer]
         if request.upgrade is not None and self._upgrading is peer:
             self._end_turn()
         if self.forks.owns(peer, request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.hotswap import MAX_CHECK_SECONDS
-from hypercore.replication.messages import MessageType, Sync
+from hypercore.replication.messages import MessageType, Range, Sync
 from tests.support.replicated_logs import reader, writer
 from tests.support.replicator_pair import Endpoint, Node
 from tests.support.slow_links import Network
@@ -37,6 +37,12 @@ def seconds_beside(claimants: int) -> float:
     return network.run(lambda: leecher.log.head.length == 50)
 
 
+def push(network: Network, holder: Endpoint, index: int) -> None:
+    """The holder sends a block that an extension has asked for, and with it its head."""
+    _, outputs = holder.node.replicator.push_asked(holder.peer, [index])
+    network.carry_out(holder.node, outputs)
+
+
 def test_who_leaves_just_before_its_time_is_up_keeps_nobody_waiting() -> None:
     """Each is followed by the next that claims the same, and seems to be nearer."""
     assert seconds_beside(20) < seconds_beside(0) + PATIENCE_SECONDS + MAX_CHECK_SECONDS
@@ -56,3 +62,24 @@ def test_the_next_head_is_asked_of_one_peer_again() -> None:
     network.run(lambda: leecher.log.head.length == 51)
     after = [link.ends[1].peer.counters.requests_sent for link in links]
     assert sum(after) - sum(before) == 1
+
+
+def test_a_block_asked_for_with_a_head_that_never_comes_is_asked_of_others() -> None:
+    """Found by chance: the head came from another peer, the block was waited for without end."""
+    leecher, network = Node(reader()), Network()
+    network.want(leecher, [11])
+    end = Endpoint(leecher)
+    sync = Sync(0, 100, 0, True, True, True, True, False)
+    has_all = (int(MessageType.RANGE), Range(0, 100).encode())
+    end.receive([(int(MessageType.SYNC), sync.encode()), has_all], 0.0)
+    (asked,) = [request for request in end.peer.inflight if request.upgrade is not None]
+    assert asked.index == 11
+    source = Node(writer(50))
+    link = network.join(source, leecher, round_trip_seconds=0.1)
+    link.ends[1].peer.expected.allow(1)
+    link.ends[1].peer.was_allowed_push = True
+    network.at(0.5, lambda: push(network, link.ends[0], 3))
+    network.run(lambda: leecher.log.head.length == 50)
+    network.run(lambda: leecher.log.bitfield.get(11), limit_seconds=60.0)
+    assert network.now < PATIENCE_SECONDS + MAX_CHECK_SECONDS + 1.0
+    assert not leecher.errors
