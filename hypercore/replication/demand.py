@@ -103,17 +103,9 @@ class Demand:
     def unwant(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> list[int]:
         """Take back one `want`; returns blocks that are asked for and wanted by nobody now."""
         if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
-            if not self._wanted[priority].remove_range(indices):
-                return []
-            return [
-                index for index in self._asked if index in indices and not self.is_wanted(index)
-            ]
+            return self._taken_back(indices, self._wanted[priority].remove_range(indices))
         if isinstance(indices, BitMap64):
-            if not self._wanted[priority].remove_list(indices):
-                return []
-            return [
-                index for index in self._asked if index in indices and not self.is_wanted(index)
-            ]
+            return self._taken_back(indices, self._wanted[priority].remove_list(indices))
         idle = []
         for index in indices:
             count = self._points.get(index, 0)
@@ -130,6 +122,15 @@ class Demand:
                 elif is_open:
                     self._put_back(index)
         return idle
+
+    def _taken_back(self, indices: range | BitMap64, waited: BitMap64 | None) -> list[int]:
+        """As `unwant`. What `waited` and is wanted with another priority waits there now."""
+        if waited is None:
+            return []
+        if waited:
+            for wanted in self._wanted:
+                wanted.wait_for(waited)
+        return [index for index in self._asked if index in indices and not self.is_wanted(index)]
 
     def force(self, indices: Iterable[int]) -> None:
         """Urgent blocks that are asked for even where peers push and are asked for nothing."""

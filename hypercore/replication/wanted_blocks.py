@@ -141,32 +141,44 @@ class WantedBlocks:
             self._lists.append(_List(blocks, missing))
             self.pool |= missing - BitMap64(asked)
 
-    def remove_range(self, wanted: range) -> bool:
-        """Take one back; False when it is not wanted any more."""
+    def remove_range(self, wanted: range) -> BitMap64 | None:
+        """Take one back; returns what waited in the pool and is out of it.
+
+        None when it is not wanted any more.
+        """
         for place, known in enumerate(self._ranges):
             if known.wanted == wanted:
                 del self._ranges[place]
                 break
         else:
-            return False
-        self.pool.remove_range(wanted.start, wanted.stop)
+            return None
+        waited = _within(self.pool, wanted.start, wanted.stop)
+        self.pool -= waited
         for other in self._ranges:
             if other.start < wanted.stop and wanted.start < other.stop:
                 other.write_again(wanted.start)
         for listed in self._lists:
             self.pool |= BitMap64(block for block in listed.missing if block in wanted)
-        return True
+        return waited
 
-    def remove_list(self, blocks: BitMap64) -> bool:
-        """Take one back; False when it is not wanted any more."""
+    def remove_list(self, blocks: BitMap64) -> BitMap64 | None:
+        """As `remove_range`."""
         for place, listed in enumerate(self._lists):
             if listed.wanted == blocks:
                 del self._lists[place]
                 break
         else:
-            return False
-        self.pool -= BitMap64(block for block in self.pool & blocks if block not in self)
-        return True
+            return None
+        waited = BitMap64(block for block in self.pool & blocks if block not in self)
+        self.pool -= waited
+        return waited
+
+    def wait_for(self, blocks: BitMap64) -> None:
+        """Those of these that are wanted here, too, are to be asked for because of that."""
+        for wanted in self._ranges:
+            self.pool |= _within(blocks, wanted.start, wanted.stop)
+        for listed in self._lists:
+            self.pool |= blocks & listed.missing
 
     def write_out(self, peer: Offers, bitfield: Bitfield, length: int) -> bool:
         """Put the next piece of a range of which the peer has something into the pool.
@@ -209,6 +221,16 @@ class WantedBlocks:
     def rewind(self) -> None:
         """Look through the ranges again for what is not here."""
         self._ranges = [_Range(wanted.wanted) for wanted in self._ranges]
+
+
+def _within(blocks: BitMap64, start: int, stop: int) -> BitMap64:
+    """Those in [start, stop), which may reach to the end of all numbers."""
+    part = BitMap64(blocks)
+    if start:
+        part.remove_range(0, start)
+    if part and part.max() >= stop:
+        part.remove_range(stop, part.max() + 1)
+    return part
 
 
 class Shuffle:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
@@ -20,6 +21,8 @@ from hypercore.replication.wanted_blocks import (
     WantedBlocks,
 )
 from tests.support.memory_log import MemoryLog
+from tests.support.replicated_logs import reader, writer
+from tests.support.replicator_pair import Channel, Node, settle
 
 EVERYTHING = (1 << 30, 1 << 30)
 
@@ -426,3 +429,20 @@ def test_in_the_end_all_that_is_wanted_was_asked_for_once(
             play.arrive(index)
     wanted = play.points.union(*play.ranges, *play.lists)
     assert all(play.store.bitfield.get(index) for index in wanted)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_what_waits_for_a_reader_waits_for_a_download_when_the_reader_is_gone(
+    as_list: bool,
+) -> None:
+    """Found by chance: it was in the pool of the reader only, and then in none."""
+    asker = Node(reader())
+    channel = Channel(Node(writer(100)), asker)
+    settle(channel)
+    ahead = BitMap64(range(20, 60)) if as_list else range(20, 60)
+    asker.carry_out(asker.replicator.want(range(100), 0.0, Priority.LINEAR))
+    asker.carry_out(asker.replicator.want(ahead, 0.0, Priority.AHEAD))
+    channel.ends[1].close(0.0)
+    asker.carry_out(asker.replicator.unwant(ahead, 0.0, Priority.AHEAD))
+    settle(Channel(Node(writer(100)), asker))
+    assert asker.log.contiguous_length == 100
