@@ -321,8 +321,7 @@ class Replicator:
             self._downloads.settle(is_stored=is_stored)
         if peer.contiguous_length > contiguous_before:
             self._note_contiguous(peer)
-        unrequested = self._downloads.accepted.take_unrequested()
-        if unrequested:
+        if unrequested := self._downloads.accepted.take_unrequested():
             self._downloads.cancel(self.peers, unrequested)
         if self._conflicts.evidence is not None:
             self._take_evidence(self._conflicts.evidence)
@@ -458,6 +457,7 @@ class Replicator:
         self._downloads.seeks.rewind()
         for peer in self.peers:
             self._downloads.cancel_all(peer)
+            peer.uploads.history_changed()
             self._note_contiguous(peer)
 
     def _sync_all(self) -> None:

@@ -280,6 +280,12 @@ class Uploads:
             wanted.fork, block=block, upgrade=UpgradeRequest(start, left) if left > 0 else None
         )
 
+    def history_changed(self) -> None:
+        """What went out on this channel was of another history, and proves nothing of this one."""
+        self.sent.clear()
+        self._passed_length = -1
+        self.forget_pushes()
+
     def forget_pushes(self) -> None:
         """The peer is where it says it is."""
         self.pushed_length = self.proven_length = 0

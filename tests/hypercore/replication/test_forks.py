@@ -10,6 +10,7 @@ from hypercore.replication.messages import (
     Range,
     Sync,
 )
+from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.replication.uploads import levels_below_root
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import KEY_PAIR, Recorder, copy_of, reader, writer
@@ -132,6 +133,33 @@ def test_a_block_of_the_old_history_does_not_pass_for_one_of_the_new(with_manife
     leecher.want(range(8))
     settle(channel)
     assert leecher.log.blocks == fork.blocks
+    assert not leecher.errors
+
+
+def test_what_was_pushed_of_the_old_history_proves_nothing_of_the_new() -> None:
+    """Found by chance: who followed was answered from where pushes had taken it, and ended that."""
+    log = writer(50)
+    seeder, leecher = Node(log), Node(reader())
+    leecher.carry_out(leecher.replicator.configure(ReplicationSettings(push=PushMode.ALLOWED), 0.0))
+    channel = Channel(seeder, leecher)
+    settle(channel)
+    holder, _ = channel.ends
+    log.append([b"pushed"] * 10)
+    seeder.changed()
+    holder.sent.clear()  # of the longer log it hears by the push alone
+    _, outputs = seeder.replicator.push_asked(holder.peer, [55])
+    seeder.carry_out(outputs)
+    settle(channel)
+    assert leecher.log.head == log.head
+    log.truncate(20)
+    log.append([b"another"] * 60)
+    seeder.changed()
+    settle(channel)
+    assert leecher.log.head == log.head
+    _, outputs = seeder.replicator.push_asked(holder.peer, [55, 30])
+    seeder.carry_out(outputs)
+    settle(channel)
+    assert leecher.log.blocks == {55: b"another", 30: b"another"}
     assert not leecher.errors
 
 
