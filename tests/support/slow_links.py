@@ -93,7 +93,7 @@ class Network:
             self._send()
             deadlines = [node.replicator.deadline for node in self._nodes]
             next_event = self._events[0][0] if self._events else float("inf")
-            time = min(next_event, *deadlines)
+            time = min([next_event, *deadlines])
             assert time < limit_seconds, f"nothing more happens after {self.now} seconds"
             self.now = max(self.now, time)
             if self._events and next_event <= self.now:
