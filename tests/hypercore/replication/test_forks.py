@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hypercore.crypto import KeyPair
-from hypercore.proof import BlockProof, Proof, path_nodes
+from hypercore.proof import BlockProof, Proof, path_siblings
 from hypercore.replication.messages import (
     Data,
     MessageType,
@@ -110,7 +110,7 @@ def test_a_block_of_the_old_history_does_not_pass_for_one_of_the_new(with_manife
     first.ends[1].close(0.0)
     channel = Channel(Node(fork), leecher)
     channel.ends[1].peer.expected.allow(100)
-    nodes = path_nodes(5, levels_below_root(5, 8), old.head, old.read_node)
+    nodes = [old.nodes[index] for index in path_siblings(5, levels_below_root(5, 8), old.head)]
     manifest = fork.manifest if with_manifest else None
     pushed = Data(0, Proof(1, BlockProof(5, old.blocks[5], nodes), manifest=manifest))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypercore.merkle import encode_node
 from hypercore.replication.messages import Data, MessageType, encode_block_data
 from tests.support.forked_logs import log_with, reader_with
 from tests.support.memory_log import MemoryLog
@@ -74,7 +75,8 @@ def test_a_wrong_block_is_charged_as_any_other() -> None:
     answer = Data.decode(answers[-1][1])
     part = answer.proof.block
     assert part is not None
-    forged = encode_block_data(answer.request, 0, 50, b"forged", part.nodes)
+    nodes = [encode_node(node) for node in part.nodes]
+    forged = encode_block_data(answer.request, 0, 50, b"forged", nodes)
     channel.ends[1].receive([(MessageType.DATA, forged)], 0.1)
     assert not asker.log.blocks
     assert channel.ends[1].peer.counters.invalid_data == 1
