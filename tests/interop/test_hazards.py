@@ -51,6 +51,7 @@ async def test_a_stranger_keeps_no_client_from_a_value(tmp_path: Path) -> None:
             open_websocket(int(node.ws.rpartition(":")[2])) as eve,
         ):
             co_id = RawCoId((await ann.do("create", values={"n": 1}))["id"])
+            untouched = RawCoId((await ann.do("create", values={"n": 2}))["id"])
             header = await header_of(eve, co_id)
             assert header.owner_group is not None
             group = await header_of(eve, RawCoId(header.owner_group))
@@ -68,7 +69,7 @@ async def test_a_stranger_keeps_no_client_from_a_value(tmp_path: Path) -> None:
                 part = part._replace(transactions=hidden, signature=EVE.sign(hidden))
                 new = {session_id: part}
                 await eve.send(encode_message(Content(co_id, None, new, header.priority)))
-            await header_of(eve, EVE.account_id)  # all before it was judged
+            await header_of(eve, untouched)  # all before it was looked at
             async with open_jazz_client(node.ws) as bob:
                 assert (await bob.do("load", id=co_id))["values"] == {"n": 1}
                 assert await bob.do("set", id=co_id, key="by bob", value=2) == {"synced": True}
