@@ -10,6 +10,7 @@ Source: hyperdht 6.34.0 lib/server.js, which has no limits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypercore.crypto import Entropy, KeyPair
@@ -28,7 +29,8 @@ REMEMBERED_SECONDS = 20.0
 MAX_VISITORS = 1024
 MAX_VISITORS_PER_HOST = 128
 MAX_PER_SECOND = 64.0
-"""New ones; a burst may be twice as many."""
+"""New ones; a burst may be twice as many. As many besides are for hosts that had none within this
+second: who sends thousands keeps nobody else out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +40,8 @@ class Visitor:
     id: int
     noise: ServerNoise
     client: Address
+    host: str
+    """Whose share of our time this one takes."""
     seen_as: Address
     """Our address, as whoever passed the client's message on sees it."""
     is_direct: bool
@@ -75,10 +79,44 @@ class Repeated:
     visitor: Visitor
 
 
-class Reception:
-    """Reads the first messages of clients of one key."""
+@dataclass(slots=True)
+class _Room:
+    """For so many at once; it grows by MAX_PER_SECOND."""
 
-    def __init__(self, key_pair: KeyPair, entropy: Entropy, now: float) -> None:
+    size: float
+    filled_at: float
+    left: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.left = self.size
+
+    def take(self, now: float) -> bool:
+        """One of them comes; whether there is room."""
+        self.left = min(self.size, self.left + (now - self.filled_at) * MAX_PER_SECOND)
+        self.filled_at = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+def _everyone(_: Address) -> bool:
+    return True
+
+
+class Reception:
+    """Reads the first messages of clients of one key.
+
+    `trusts` says whether a relay is one that we chose.
+    """
+
+    def __init__(
+        self,
+        key_pair: KeyPair,
+        entropy: Entropy,
+        now: float,
+        trusts: Callable[[Address], bool] = _everyone,
+    ) -> None:
         self.refused = 0
         """Not read, since there were too many."""
         self.malformed = 0
@@ -94,8 +132,11 @@ class Reception:
         self._by_id: dict[int, Visitor] = {}
         self._ids: dict[bytes, int] = {}
         self._last_id = 0
-        self._room = 2 * MAX_PER_SECOND
-        self._filled_at = now
+        self._trusts = trusts
+        self._room = _Room(2 * MAX_PER_SECOND, now)
+        self._room_for_others = _Room(MAX_PER_SECOND, now)
+        self._hosts: set[str] = set()  # that had some of either within this second
+        self._second = now
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -108,7 +149,9 @@ class Reception:
         known = self._by_noise.get(message.noise, now)
         if known is not None:
             return Repeated(known)
-        if not self._take_room(now):
+        came_from = question.came_from
+        host = question.client[0] if self._trusts(came_from) else came_from[0]
+        if not self._take_room(host, now):
             self.refused += 1
             return None
         try:
@@ -118,9 +161,8 @@ class Reception:
             return None
         self._last_id += 1
         visitor = Visitor(
-            self._last_id, noise, question.client, question.seen_as, question.is_direct
+            self._last_id, noise, question.client, host, question.seen_as, question.is_direct
         )
-        host = question.came_from[0] if question.is_direct else question.client[0]
         if not self._by_noise.set(message.noise, visitor, host, 1, now):
             self.refused += 1
             return None
@@ -134,13 +176,16 @@ class Reception:
         message = question.message
         return self._by_id.get(message.id) if isinstance(message, PeerHolepunch) else None
 
-    def _take_room(self, now: float) -> bool:
-        grown = self._room + (now - self._filled_at) * MAX_PER_SECOND
-        self._room, self._filled_at = min(2 * MAX_PER_SECOND, grown), now
-        if self._room < 1:
-            return False
-        self._room -= 1
-        return True
+    def _take_room(self, host: str, now: float) -> bool:
+        if now >= self._second + 1.0:
+            self._second = now
+            self._hosts.clear()
+        has_room = self._room.take(now)
+        if not has_room and host not in self._hosts:
+            has_room = self._room_for_others.take(now)
+        if has_room:
+            self._hosts.add(host)
+        return has_room
 
     def _dropped(self, noise: bytes) -> None:
         self._by_id.pop(self._ids.pop(noise), None)

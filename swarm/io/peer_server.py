@@ -35,6 +35,7 @@ from swarm.dht.router import PeerAsked
 from swarm.errors import SwarmError
 from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection, open_connection
+from swarm.io.crowd import Crowd, Place
 from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import HolePunch, open_hole_punch
 from swarm.io.relay_client import PAIRING_SECONDS, Connect, RelayMeeting, open_meeting
@@ -48,7 +49,7 @@ from swarm.udx.packet import MESSAGE, encode_packet
 from swarm.udx.receiver import WINDOW_BYTES
 
 MAX_MEETINGS = 256
-"""Clients that are on their way at the same time; more are not answered."""
+"""Clients that are on their way at the same time; for one more, one is given up."""
 
 MAX_ROUNDS = 16
 """Of one punch that wait to be answered at the same time; more are not. An honest client says one
@@ -98,7 +99,7 @@ class PeerServerStatistics:
     meetings: int
     connections: int
     refused: int
-    """By the firewall, or since there were too many."""
+    """By the firewall, or since there were too many: those that were given up, too."""
     malformed: int
     relays: int
 
@@ -124,7 +125,10 @@ class PeerServer:
         self._handler = handler
         self._firewall = firewall
         self._announcer = Announcer(sockets.dht, key_pair)
-        self._reception = Reception(key_pair, sockets.entropy, trio.current_time())
+        self._reception = Reception(
+            key_pair, sockets.entropy, trio.current_time(), self._announcer.is_relay
+        )
+        self._on_their_way = Crowd(MAX_MEETINGS)
         self._meetings: dict[int, _Meeting] = {}
         self._connections = 0
         self._refused = 0
@@ -170,10 +174,10 @@ class PeerServer:
     def _take_handshake(self, question: PeerAsked, nursery: trio.Nursery) -> None:
         match self._reception.receive(question, trio.current_time()):
             case Arrived(visitor):
-                if len(self._meetings) >= MAX_MEETINGS or not self._is_welcome(visitor):
+                if self._is_welcome(visitor):
+                    nursery.start_soon(self._receive_visitor, visitor, question)
+                else:
                     self._refused += 1
-                    return
-                nursery.start_soon(self._receive_visitor, visitor, question)
             case Repeated(visitor):
                 meeting = self._meetings.get(visitor.id)
                 if visitor.answer is not None:
@@ -190,15 +194,19 @@ class PeerServer:
     async def _receive_visitor(self, visitor: Visitor, question: PeerAsked) -> None:
         """Answer one visitor, and serve it when it comes through; to the end."""
         try:
-            async with AsyncExitStack() as stack:
-                await self._meet(visitor, question, stack)
+            with self._on_their_way.place(visitor.host) as place:
+                async with AsyncExitStack() as stack:
+                    await self._meet(visitor, question, stack, place)
+            self._refused += place.is_lost
         except* _NETWORK_ERRORS as group:
             key = encode_id(visitor.remote_public_key)
             _log.debug("connection from %s failed: %r", key, group.exceptions)
         finally:
             self._meetings.pop(visitor.id, None)
 
-    async def _meet(self, visitor: Visitor, question: PeerAsked, stack: AsyncExitStack) -> None:
+    async def _meet(
+        self, visitor: Visitor, question: PeerAsked, stack: AsyncExitStack, place: Place
+    ) -> None:
         offer, driver = visitor.offer, self._sockets.dht.driver
         error = _judge(offer)
         if error is not PeerError.NONE or offer.stream is None:
@@ -226,6 +234,7 @@ class PeerServer:
         async with open_connection(
             stream, self._key_pair, is_initiator=False, route=route, handshake=result
         ) as connection:
+            place.leave()
             if not is_relayed:
                 self._meetings.pop(visitor.id, None)
             self._connections += 1

@@ -36,7 +36,7 @@ from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
-from swarm.io.peer_server import MAX_ROUNDS, NUDGE_SECONDS, PeerServer
+from swarm.io.peer_server import MAX_MEETINGS, MAX_ROUNDS, NUDGE_SECONDS, PeerServer
 from swarm.io.tasks import open_background_nursery
 from swarm.udx.packet import DATA, DESTROY, encode_packet
 
@@ -208,6 +208,33 @@ async def test_a_client_that_is_its_own_relay_and_names_somebody_else() -> None:
                     drawn.append(await victim.recv(2000))
         assert {len(packet) for packet in drawn} == {20}
         assert len(drawn) <= len(NUDGE_SECONDS)
+
+
+async def test_clients_that_knock_with_fresh_keys_and_do_not_come() -> None:
+    """Found in review: those of two hosts were all that a server met, ten seconds at a time."""
+    async with open_network(is_open=False) as network, served(network.host) as server:
+        to, target = network.host.address, peer_target(SERVER.public_key)
+        for host in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+                await stranger.bind((host, 0))
+                for number in range(MAX_MEETINGS // 3 + 1):
+                    offer = PeerOffer(stream=StreamOffer(number + 1))
+                    key_pair = KeyPair.from_seed(system_entropy(32))
+                    noise = CallerNoise(key_pair, SERVER.public_key, offer, system_entropy)
+                    # As a relay would, of many clients.
+                    client = (f"127.0.1.{number}", 1024)
+                    value = PeerHandshake(Mode.FROM_RELAY, noise.message, client).encode()
+                    question = Request(
+                        number, to, Command.PEER_HANDSHAKE, is_internal=False,
+                        target=target, value=value,
+                    )  # fmt: skip
+                    await stranger.sendto(question.encode(), to)
+                    await trio.sleep(0.01)  # slower than they may come
+        assert server.statistics().meetings == MAX_MEETINGS
+        await knock(network)
+        while server.statistics().meetings > MAX_MEETINGS:  # the oldest of them makes room
+            await trio.lowlevel.checkpoint()
+        await assert_serves(network)
 
 
 async def test_a_client_that_says_everything_at_once() -> None:

@@ -89,3 +89,25 @@ def test_one_host_is_only_so_many_visitors() -> None:
     assert (len(reception), reception.refused) == (MAX_VISITORS_PER_HOST, 1)
     other = knock(handshake(call().message), ("192.0.3.1", 1))
     assert isinstance(reception.receive(other, 2.1), Arrived)
+
+
+def test_a_host_that_floods_leaves_room_for_others() -> None:
+    reception = Reception(SERVER, system_entropy, 0.0)
+    for index in range(3000):
+        now = index / 1000
+        reception.receive(knock(handshake(index.to_bytes(100, "big"))), now)
+        if index % 100 == 99:
+            other = knock(handshake(call().message), (f"192.0.3.{index // 100}", 1))
+            assert isinstance(reception.receive(other, now), Arrived), f"at {now} s"
+    assert reception.malformed <= (2 + 3 + 1) * MAX_PER_SECOND, "and costs us no more than before"
+
+
+def test_a_relay_that_we_did_not_choose_is_one_host_whatever_it_says() -> None:
+    reception = Reception(SERVER, system_entropy, 0.0, lambda relay: relay == RELAY)
+    stranger = ("203.0.114.1", 49737)
+    for index in range(MAX_VISITORS_PER_HOST + 9):
+        client = (f"192.0.3.{index}", 1)
+        reception.receive(knock(handshake(call().message), client, stranger), index / 64)
+    assert (len(reception), reception.refused) == (MAX_VISITORS_PER_HOST, 9)
+    chosen = knock(handshake(call().message), ("192.0.3.1", 1))
+    assert isinstance(reception.receive(chosen, 2.2), Arrived)
