@@ -2,14 +2,17 @@
 
 The three closest are told where we are by the announcement itself, and pass on to there what
 clients want of us. They are asked for a sign of life every few seconds, which also keeps our NAT
-open for them; when one is gone, and every few minutes anyway, all is done anew.
+open for them; when one is gone, or sees us somewhere else, and every few minutes anyway, all is
+done anew.
 
-Source: hyperdht 6.34.0 lib/announcer.js.
+Source: hyperdht 6.34.0 lib/announcer.js, which does not look at where it is seen: after a router
+got another address nobody comes through until the few minutes are over.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import trio
@@ -36,6 +39,9 @@ PING_SECONDS = 3.0
 PINGS = 100
 """Between two announcements, when all goes well: five minutes."""
 
+MOVE_SECONDS = 30.0
+"""Between two announcements made since we are seen elsewhere: some routers never settle."""
+
 RETRY_SECONDS = 10.0
 """After an announcement that nobody took."""
 
@@ -60,6 +66,7 @@ class Announcer:
         self._closest: tuple[Address, ...] = ()
         self._trusted: list[frozenset[Address]] = [frozenset()] * 3  # of the last three rounds
         self._refreshed = Wakeup()
+        self._moved_at = -math.inf
 
     @property
     def relay_addresses(self) -> tuple[Address, ...]:
@@ -128,19 +135,27 @@ class Announcer:
             with trio.move_on_after(PING_SECONDS):
                 await self._refreshed.wait()
                 return
-            alive: list[Address] = []
+            alive: list[RelayPair] = []
             async with trio.open_nursery() as nursery:
                 for pair in self.relays:
                     nursery.start_soon(self._ping, pair.relay, alive)
-            if len(alive) < len(self.relays):
+            if len(alive) < len(self.relays) or self._has_moved(alive):
                 return
 
-    async def _ping(self, relay: Address, alive: list[Address]) -> None:
+    def _has_moved(self, alive: Sequence[RelayPair]) -> bool:
+        """Whether what relays pass on goes to where we were."""
+        now = trio.current_time()
+        if now < self._moved_at + MOVE_SECONDS or set(alive) == set(self.relays):
+            return False
+        self._moved_at = now
+        return True
+
+    async def _ping(self, relay: Address, alive: list[RelayPair]) -> None:
         try:
-            await self._dht.ping(relay)
+            pong = await self._dht.ping(relay)
         except _FAILURES:
             return
-        alive.append(relay)
+        alive.append(RelayPair(relay, pong.seen_as))
 
     async def _forget_at(self, relays: Sequence[Address]) -> None:
         async with trio.open_nursery() as nursery:
