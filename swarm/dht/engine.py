@@ -475,6 +475,8 @@ class DhtEngine:
             return outputs
         if self._standing.is_test_due(now):
             outputs += self._test_standing(now, for_role=True)
+        if self._standing.is_recheck_due(now):
+            outputs += self._test_standing(now, for_role=False)
         for node in chores.check:
             outputs += self._ping(self._neighborhood.check(node, now), now)
         if chores.is_refresh_due:

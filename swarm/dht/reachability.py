@@ -4,7 +4,8 @@ A node asks from a socket that nobody knows. To find out whether its other socke
 can be reached by those it never wrote to, it asks five nodes to answer there. Most of them must
 arrive, and see the host that others see.
 
-Source: dht-rpc 6.27.0 index.js _bootstrap, _checkIfFirewalled, _updateNetworkState, _ontick.
+Source: dht-rpc 6.27.0 index.js _bootstrap, _checkIfFirewalled, _updateNetworkState, _ontick. There,
+who could be reached once says so for ever, on whatever network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ STABLE_SECONDS = 20 * 60.0
 """A node must have been up for that long before it offers to keep records for others."""
 
 RETEST_SECONDS = 60 * 60.0
+
+RECHECK_SECONDS = 15.0
+"""After sleep, or on another network, before it is found out anew whether strangers reach us: until
+then it is seen how that shows us."""
+
+RECHECKS = 3
 
 
 class Role(enum.Enum):
@@ -124,6 +131,7 @@ class Standing:
         self.role = role
         self.is_ephemeral = True
         self.is_firewalled = not is_open
+        self._is_always_open = is_open
         self.nat = NatSampler()
         if public_address is not None:
             self.nat.add(public_address)
@@ -133,6 +141,8 @@ class Standing:
         self._is_for_role = False
         self._tested_host: str | None = None
         self._retest_at = now + STABLE_SECONDS
+        self._recheck_at = now
+        self._rechecks_left = 0
 
     @property
     def via(self) -> Via:
@@ -161,11 +171,19 @@ class Standing:
         is_same_network = self.role is Role.ADAPTIVE and self._tested_host == self.nat.host
         return now >= self._retest_at and not is_same_network
 
+    def is_recheck_due(self, now: float) -> bool:
+        """Whether it is time to find out if strangers reach us where we are now."""
+        if not self.is_firewalled or not self._rechecks_left or self._test is not None:
+            return False
+        return now >= self._recheck_at and self.nat.address is not None
+
     def test(
         self, candidates: Iterable[Address], now: float, *, for_role: bool
     ) -> list[StandingOutput]:
         """Find out whether we can be reached, and with `for_role` become persistent if so."""
         self._is_for_role = for_role
+        self._recheck_at = now + RECHECK_SECONDS
+        self._rechecks_left = max(0, self._rechecks_left - 1)
         if for_role:
             self._retest_at = now + RETEST_SECONDS
             self._tested_host = self.nat.host
@@ -188,11 +206,14 @@ class Standing:
         return self._conclude(test)
 
     def forget(self, now: float) -> None:
-        """After sleep we may be anywhere: offer to keep records only when that is clear again."""
+        """After sleep we may be anywhere: what can be seen from there is found out anew."""
         self._tested_host = None
         self._retest_at = now + RETEST_SECONDS
-        if self.role is Role.ADAPTIVE:
-            self.is_ephemeral = True
+        if self.role is Role.PERSISTENT or self._is_always_open:
+            return
+        self.is_ephemeral = self.is_firewalled = True
+        self.nat, self._witnesses, self._test = NatSampler(), Witnesses(), None
+        self._recheck_at, self._rechecks_left = now + RECHECK_SECONDS, RECHECKS
 
     def _conclude(self, test: FirewallTest) -> list[StandingOutput]:
         if not test.is_over or self._test is not test:

@@ -114,6 +114,13 @@ class SimulatedNode:
             self.network.endpoints.pop(address, None)
         self._wake_at = None
 
+    def move(self, nat: Nat) -> None:
+        """Be behind another router, which has the same address and knows of nothing before."""
+        self.nat = nat
+        self._let_in.clear()
+        self._mapped.clear()
+        self.engine.wake_up(self.network.now)
+
     def query(self, plan: QueryPlan, remembered: Sequence[Address] = ()) -> QueryRecord:
         """Run a query to its end."""
         number, outputs = self.engine.query(plan, self.network.now, remembered)

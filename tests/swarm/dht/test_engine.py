@@ -143,6 +143,34 @@ def test_a_machine_that_slept_looks_around_anew() -> None:
     assert node.engine.statistics.requests.sent == before, "the network may need a moment, too"
 
 
+def test_who_moves_finds_out_anew_whether_strangers_reach_it() -> None:
+    """Found in review: who could be reached once said so wherever it was, and nobody punched."""
+    network, nodes = build_network(12, 30)
+    node = join(network, nodes, Settings(4000))
+    found = [node.engine.public_address]
+    for nat in (Nat.CONSISTENT, Nat.NONE, Nat.RANDOM):
+        node.move(nat)
+        network.run_for(30)
+        found.append(node.engine.public_address)
+    assert found == [node.server, None, node.server, None]
+    assert node.engine.statistics.is_firewalled
+
+
+def test_who_moves_may_be_without_a_network_for_a_while() -> None:
+    network, nodes = build_network(13, 30)
+    node = join(network, nodes, Settings(4000, role=Role.ADAPTIVE))
+    network.loss = 1.0
+    node.move(Nat.NONE)
+    network.run_for(300)
+    found = [node.engine.public_address]
+    network.loss = 0.0
+    node.refresh()
+    network.run_for(30)
+    found.append(node.engine.public_address)
+    assert found == [None, node.server]
+    assert node.engine.own_id is None, "it is not offered to others yet"
+
+
 def test_those_who_vanish_are_forgotten() -> None:
     network, nodes = build_network(9, 14)
     gone = nodes[10]
