@@ -339,7 +339,8 @@ class DhtEngine:
 
     def _timed_out(self, timed_out: TimedOut, now: float) -> list[EngineOutput]:
         purpose = self._errands.settle(timed_out.handle)
-        if not isinstance(purpose, Probe | QuickProbe):  # these go unanswered if we are to blame
+        is_ours = isinstance(purpose, Probe | QuickProbe)  # these go unanswered if we are to blame
+        if timed_out.call.shows_who_is_down and not is_ours:
             self._neighborhood.silent(timed_out.call.to)
         if isinstance(purpose, ForUser):
             return [timed_out]

@@ -79,6 +79,10 @@ class Command(enum.IntEnum):
     PLUGIN = 10
 
 
+BETWEEN_PEERS = (Command.PEER_HANDSHAKE, Command.PEER_HOLEPUNCH)
+"""What a node passes on, so that somebody else has to answer first."""
+
+
 class ErrorCode(enum.IntEnum):
     """What a response may complain about; 0 is nothing."""
 

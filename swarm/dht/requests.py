@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from hypercore.crypto import Entropy
 from swarm.announcement import Address
-from swarm.dht.messages import NodeId, Request, Response
+from swarm.dht.messages import BETWEEN_PEERS, NodeId, Request, Response
 from swarm.dht.pacing import CongestionWindow, RoundTrips
 
 MAX_REQUESTS = 4096
@@ -62,6 +62,12 @@ class Call:
     timeout_seconds: float | None = None
     is_urgent: bool = False
     via: Via | None = None
+
+    @property
+    def shows_who_is_down(self) -> bool:
+        """Whether a node is down that does not answer: that it is one packet lost is unlikely."""
+        is_passed_on = not self.is_internal and self.command in BETWEEN_PEERS
+        return self.retries > 0 and not is_passed_on
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from swarm.announcement import Address
 from swarm.dht.allowance import Allowance
 from swarm.dht.hosts import may_refer
 from swarm.dht.messages import (
+    BETWEEN_PEERS,
     Command,
     ErrorCode,
     Internal,
@@ -58,7 +59,6 @@ class _Answer:
     delay_seconds: float = 0.0
 
 
-_BETWEEN_PEERS = (Command.PEER_HANDSHAKE, Command.PEER_HOLEPUNCH)
 _PONG = _Answer()
 _CLOSER_NODES = _Answer(has_closer_nodes=True)
 _STORED = _Answer()
@@ -109,7 +109,7 @@ class Responder:
     def receive(self, asked: Asked) -> Sequence[Transmit | PeerAsked]:
         """Answer a request, pass it on, or neither."""
         request = asked.request
-        if not request.is_internal and request.command in _BETWEEN_PEERS:
+        if not request.is_internal and request.command in BETWEEN_PEERS:
             return self._route(asked)
         token = request.token
         if token is not None and not self._tokens.is_valid(token, asked.source[0], asked.now):

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from swarm.announcement import Address
 from swarm.dht.engine import DhtEngine
 from swarm.dht.interface import Settings
-from swarm.dht.messages import Internal, Request, Response, decode_datagram, encode_address, node_id
+from swarm.dht.messages import (
+    Command,
+    Internal,
+    Request,
+    Response,
+    decode_datagram,
+    encode_address,
+    node_id,
+)
 from swarm.dht.neighborhood import MAX_INTRODUCTIONS
 from swarm.dht.pacing import FIRST_TIMEOUT_SECONDS
 from swarm.dht.query import QueryPlan
@@ -34,6 +42,7 @@ from tests.support.dht_network import (
 
 TARGET = b"\x5a" * 32
 GUEST = public_host(700)
+NODE: Address = (public_host(701), 4000)
 
 
 def join(
@@ -178,6 +187,26 @@ def test_those_who_vanish_are_forgotten() -> None:
     gone.stop()
     network.run_for(4 * REFRESH_SECONDS)
     assert tables_with([node for node in nodes if node is not gone], gone.server) == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        # To a peer that is gone: whoever passes it on is not to blame.
+        Call(NODE, Command.PEER_HANDSHAKE, target=TARGET),
+        Call(NODE, Command.PEER_HOLEPUNCH, target=TARGET),
+        # As to find out what a router does; a packet may get lost.
+        Call(NODE, Internal.PING, True, retries=0),
+    ],
+)
+def test_not_everything_that_goes_unanswered_shows_who_is_down(call: Call) -> None:
+    """Found in review: strangers could have us forget the nodes that led to their dead keys."""
+    network, nodes = build_network(14, 10)
+    caller, node = nodes[2], nodes[5]
+    assert caller.engine.table.get(node.server) is not None
+    network.loss = 1.0 if call.is_internal else 0.0
+    assert isinstance(caller.call(replace(call, to=node.server)), TimedOut)
+    assert caller.engine.table.get(node.server) is not None
 
 
 def test_a_network_survives_half_of_it_vanishing() -> None:
