@@ -4,7 +4,11 @@ Announcing walks to where a topic is kept, and sees on the way who else announce
 does both. It is repeated after a quarter of a minute, and then every ten to twelve minutes, since
 records live for twenty. A topic that is left, or only looked up from now on, is taken back.
 
-Source: hyperswarm 4.17.2 lib/peer-discovery.js.
+Nodes of the originals keep the record that they have, and its relays, until it is about to expire:
+ours is taken back before another one is made that names others. The originals do so at the first
+announcement only.
+
+Source: hyperswarm 4.17.2 lib/peer-discovery.js; hyperdht 6.34.0 lib/persistent.js.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import trio
@@ -26,10 +31,9 @@ from swarm.dht.operations import (
     plan_unannounce,
     read_lookup,
 )
-from swarm.dht.query import QueryResult, Reply
+from swarm.dht.query import QueryPlan, QueryResult, Reply
 from swarm.io.answers import Answers
 from swarm.io.dht import Dht
-from swarm.io.peer_server import PeerServer
 from swarm.io.tasks import Wakeup, open_background_nursery
 
 REFRESH_SECONDS = 600.0
@@ -72,11 +76,30 @@ class TopicPeer:
     topics: frozenset[bytes]
 
 
+class Server(Protocol):
+    """What is needed of a key's `swarm.io.peer_server.PeerServer`."""
+
+    @property
+    def relay_addresses(self) -> tuple[Address, ...]:
+        """Where handshakes for the key can be sent to."""
+
+    async def wait_announced(self) -> None:
+        """Return when they are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Where nodes hold a topic for us, and what they were told."""
+
+    closest: tuple[Address, ...]
+    relays: tuple[Address, ...]
+
+
 class Topics:
     """The topics of one key; made by `open_topics`."""
 
     def __init__(
-        self, dht: Dht, key_pair: KeyPair, server: PeerServer, nursery: trio.Nursery,
+        self, dht: Dht, key_pair: KeyPair, server: Server, nursery: trio.Nursery,
         entropy: Entropy,
     ) -> None:  # fmt: skip
         self._dht = dht
@@ -88,8 +111,7 @@ class Topics:
         self._interests: dict[bytes, Interest] = {}
         self._refreshed: dict[bytes, Wakeup] = {}
         self._announced: set[bytes] = set()
-        # Where nodes hold a topic for us; one task at a time has to do with it.
-        self._stored: dict[bytes, Sequence[Address]] = {}
+        self._stored: dict[bytes, _Stored] = {}  # one task at a time has to do with one
         self._turns: WeakValueDictionary[bytes, trio.Lock] = WeakValueDictionary()
         self._changed = trio.Event()
         self._found: dict[bytes, TopicPeer] = {}
@@ -156,19 +178,23 @@ class Topics:
                 finally:
                     if topic in self._stored and not self._is_taken_over(topic, scope):
                         with self._dht.driver.farewell(FAREWELL_SECONDS):
-                            await self._forget(topic, self._stored.pop(topic))
+                            await self._forget(topic, self._stored.pop(topic).closest)
 
     async def _keep_fresh(self, topic: bytes, interest: Interest, refreshed: Wakeup) -> None:
         """Announce and look up, again and again; runs until cancelled."""
-        closest = self._stored.get(topic, ())
+        closest = self._stored[topic].closest if topic in self._stored else ()
         looks_again = interest.is_client
         if interest.is_server:
             await self._server.wait_announced()
         while True:
-            result = await self._walk(topic, interest, closest, clear=topic not in self._stored)
+            plan, relays = plan_lookup(topic), self._server.relay_addresses
+            if interest.is_server:
+                is_same = topic in self._stored and self._stored[topic].relays == relays
+                plan = plan_announce(topic, self._key_pair, relays, clear=not is_same)
+            result = await self._walk(topic, interest, plan, closest)
             closest = tuple(reply.source for reply in result.closest)
             if result.stored and interest.is_server:
-                self._stored[topic] = closest
+                self._stored[topic] = _Stored(closest, relays)
             seconds = RETRY_SECONDS
             if result.stored if interest.is_server else closest:
                 seconds = LOOK_AGAIN_SECONDS if looks_again else REFRESH_SECONDS
@@ -186,14 +212,9 @@ class Topics:
         return not is_same and topic in self._interests and self._interests[topic].is_server
 
     async def _walk(
-        self, topic: bytes, interest: Interest, remembered: Sequence[Address], *, clear: bool
+        self, topic: bytes, interest: Interest, plan: QueryPlan, remembered: Sequence[Address]
     ) -> QueryResult:
         """To where the topic is kept."""
-        plan = plan_lookup(topic)
-        if interest.is_server:
-            relays = self._server.relay_addresses
-            # An older record of ours may name relays that are gone; the originals keep the first.
-            plan = plan_announce(topic, self._key_pair, relays, clear=clear)
         answers = self._dht.driver.query(plan, read_lookup, remembered)
         brought: set[bytes] = set()
         try:
@@ -238,7 +259,7 @@ def _nothing(_: Reply) -> None:
 
 @asynccontextmanager
 async def open_topics(
-    dht: Dht, key_pair: KeyPair, server: PeerServer, entropy: Entropy
+    dht: Dht, key_pair: KeyPair, server: Server, entropy: Entropy
 ) -> AsyncIterator[Topics]:
     """Announce topics for a key that `server` serves, until the body ends; then take them back.
 

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import trio
 
-from hypercore.crypto import KeyPair
+from hypercore.crypto import KeyPair, system_entropy
 from swarm.announcement import Address
 from swarm.dht.messages import Command, ErrorCode, Internal
 from swarm.dht.payloads import PeerRecord, immutable_target, peer_target
 from swarm.dht.requests import Call
 from swarm.errors import DhtError
 from swarm.io.dht import Dht
+from swarm.io.topics import Interest, open_topics
 from tests.interop.dht_peer import (
     LOOPBACK,
     open_guest,
@@ -153,6 +154,31 @@ async def test_on_a_network_of_the_originals() -> None:
             await check_refusals(dht)
             async with open_guest((await js("bootstrap"))["port"]) as other:
                 await check_two_of_ours(dht, other)
+
+
+class _Server:
+    """A key of ours whose relays change."""
+
+    relay_addresses: tuple[Address, ...] = RELAYS
+
+    async def wait_announced(self) -> None:
+        pass
+
+
+async def test_a_topic_names_the_relays_that_there_are_now() -> None:
+    """Found in review: nodes of the originals named those of the first announcement."""
+    with trio.fail_after(60):
+        async with open_javascript_network(6) as (js, dht):
+            server = _Server()
+            async with open_topics(dht, OUR_PAIR, server, system_entropy) as topics:
+                topics.keep({TOPIC: Interest(is_client=False)})
+                await topics.wait_announced()
+                assert await records_of_js(js) == {PeerRecord(OUR_PAIR.public_key, RELAYS)}
+                server.relay_addresses = RELAYS[:1]
+                topics.refresh()
+                while await records_of_js(js) != {PeerRecord(OUR_PAIR.public_key, RELAYS[:1])}:
+                    pass  # it is being said
+            assert await records_of_js(js) == set()
 
 
 async def test_on_a_network_of_ours() -> None:
