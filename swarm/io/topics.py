@@ -92,7 +92,7 @@ class _Stored:
     """Where nodes hold a topic for us, and what they were told."""
 
     closest: tuple[Address, ...]
-    relays: tuple[Address, ...]
+    relays: frozenset[Address]  # in whatever order, as their answers come
 
 
 class Topics:
@@ -189,12 +189,12 @@ class Topics:
         while True:
             plan, relays = plan_lookup(topic), self._server.relay_addresses
             if interest.is_server:
-                is_same = topic in self._stored and self._stored[topic].relays == relays
+                is_same = topic in self._stored and self._stored[topic].relays == set(relays)
                 plan = plan_announce(topic, self._key_pair, relays, clear=not is_same)
             result = await self._walk(topic, interest, plan, closest)
             closest = tuple(reply.source for reply in result.closest)
             if result.stored and interest.is_server:
-                self._stored[topic] = _Stored(closest, relays)
+                self._stored[topic] = _Stored(closest, frozenset(relays))
             seconds = RETRY_SECONDS
             if result.stored if interest.is_server else closest:
                 seconds = LOOK_AGAIN_SECONDS if looks_again else REFRESH_SECONDS
