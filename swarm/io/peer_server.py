@@ -55,6 +55,10 @@ MAX_ROUNDS = 16
 """Of one punch that wait to be answered at the same time; more are not. An honest client says one
 after the other, each at most four times."""
 
+MAX_NAMED_RELAYS = 2
+"""Relays that clients of one host have named, and that we are on the way to: each takes a walk
+through the table, and fresh keys that name others cost nothing."""
+
 IMPROVING_SECONDS = 120.0
 """For a client that came by a relay to find a better way; punching at random takes its time."""
 
@@ -266,13 +270,25 @@ class PeerServer:
         if ours is not None and not serves(ours):
             meeting.through = RelayThrough(ours, self._sockets.entropy(TOKEN_BYTES))
         through = meeting.through or meeting.visitor.offer.relay_through
+        is_initiator = meeting.through is not None
         if through is None or serves(through.public_key):
             return
-        is_initiator = meeting.through is not None
+        if not is_initiator and self._named_relays(meeting.visitor.host) >= MAX_NAMED_RELAYS:
+            return
         meeting.relay = await stack.enter_async_context(
             open_meeting(
                 through, meeting.stream, self._connect, is_initiator=is_initiator, is_caller=False
             )
+        )
+
+    def _named_relays(self, host: str) -> int:
+        """To how many relays we are on the way since clients of this host have named them."""
+        return sum(
+            meeting.visitor.host == host
+            and meeting.through is None
+            and meeting.relay is not None
+            and not meeting.relay.is_settled
+            for meeting in self._meetings.values()
         )
 
     def _offer(self, meeting: _Meeting) -> PeerOffer:

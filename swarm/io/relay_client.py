@@ -70,6 +70,11 @@ class RelayMeeting:
         """The way, once both ends are there."""
         return self._leg
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether both ends are there, or will not be."""
+        return self._settled.is_set()
+
     async def wait_leg(self) -> RelayLeg | None:
         """The way, once both ends are there; None when that is not to be.
 

@@ -36,7 +36,12 @@ from swarm.io.announcer import Announcer
 from swarm.io.connection import Connection
 from swarm.io.dht import open_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
-from swarm.io.peer_server import MAX_MEETINGS, MAX_ROUNDS, NUDGE_SECONDS, PeerServer
+from swarm.io.peer_server import (
+    MAX_MEETINGS,
+    MAX_ROUNDS,
+    NUDGE_SECONDS,
+    PeerServer,
+)
 from swarm.io.tasks import open_background_nursery
 from swarm.udx.packet import DATA, DESTROY, encode_packet
 
@@ -88,9 +93,9 @@ async def assert_serves(network: _Network) -> None:
         assert await connection.receive() == [b"hello"]
 
 
-async def knock(network: _Network) -> Introduced:
+async def knock(network: _Network, through: RelayThrough | None = None) -> Introduced:
     """Be answered by the server, through the node that knows it, and do not come."""
-    offer = PeerOffer(stream=StreamOffer(99))
+    offer = PeerOffer(stream=StreamOffer(99), relay_through=through)
     noise = CallerNoise(ODD, SERVER.public_key, offer, system_entropy)
     value = PeerHandshake(Mode.FROM_CLIENT, noise.message).encode()
     target = peer_target(SERVER.public_key)
@@ -288,6 +293,19 @@ async def test_a_server_that_is_named_as_its_own_relay(is_named_by_server: bool)
             visits = 1 if is_named_by_server else 2  # the client's own, to the relay that it named
             await trio.sleep(0.5)
             assert server.statistics().connections <= visits
+
+
+async def test_clients_that_each_name_another_relay() -> None:
+    """Found in review: we walked through the table for each of them, and for little else."""
+    async with open_network(is_open=False) as network, served(network.host):
+        before = network.host.dht.statistics().requests.sent
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                relay = KeyPair.from_seed(system_entropy(32)).public_key
+                nursery.start_soon(knock, network, RelayThrough(relay, bytes(TOKEN_BYTES)))
+        sent = network.host.dht.statistics().requests.sent - before
+        assert sent < 60, "one for each socket to punch with, and for the first relays"
+        await assert_serves(network)
 
 
 async def test_two_servers_that_name_each_other_as_relay() -> None:
