@@ -174,6 +174,8 @@ class PeerServer:
                         self._take_handshake(question, nursery)
                     else:
                         self._take_punch(question, nursery)
+                    # Many may have come at once, and each takes a millisecond.
+                    await trio.lowlevel.checkpoint()
 
     def _take_handshake(self, question: PeerAsked, nursery: trio.Nursery) -> None:
         match self._reception.receive(question, trio.current_time()):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import trio
@@ -244,6 +246,27 @@ async def test_clients_that_knock_with_fresh_keys_and_do_not_come() -> None:
         await knock(network)
         await wait_full()
         await assert_serves(network)
+
+
+async def test_others_have_their_turn_between_clients_that_come_at_once() -> None:
+    """Found in review: a hundred of them kept everybody else for a tenth of a second."""
+    async with open_network(is_open=False) as network, served(network.host) as server:
+        to, target = network.host.address, peer_target(SERVER.public_key)
+        with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+            for number in range(60):
+                offer = PeerOffer(stream=StreamOffer(number + 1))
+                noise = CallerNoise(ODD, SERVER.public_key, offer, system_entropy)
+                value = PeerHandshake(Mode.FROM_CLIENT, noise.message).encode()
+                question = Request(
+                    number, to, Command.PEER_HANDSHAKE, is_internal=False,
+                    target=target, value=value,
+                )  # fmt: skip
+                stranger.sendto(question.encode(), to)
+        met = [0]
+        while met[-1] < 60:
+            await trio.lowlevel.checkpoint()
+            met.append(server.statistics().meetings)
+        assert max(after - before for before, after in pairwise(met)) < 5
 
 
 async def test_a_client_that_says_everything_at_once() -> None:
