@@ -172,10 +172,10 @@ class PeerServer:
                     question = await questions.receive()
                     if isinstance(question.message, PeerHandshake):
                         self._take_handshake(question, nursery)
+                        # Many may have come at once, and each takes a millisecond.
+                        await trio.lowlevel.checkpoint()
                     else:
                         self._take_punch(question, nursery)
-                    # Many may have come at once, and each takes a millisecond.
-                    await trio.lowlevel.checkpoint()
 
     def _take_handshake(self, question: PeerAsked, nursery: trio.Nursery) -> None:
         match self._reception.receive(question, trio.current_time()):
