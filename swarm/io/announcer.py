@@ -148,6 +148,8 @@ class Announcer:
         if now < self._moved_at + MOVE_SECONDS or set(alive) == set(self.relays):
             return False
         self._moved_at = now
+        if not _hosts(alive) & _hosts(self.relays):
+            self._dht.driver.wake_up()  # all say so: where strangers reach us is another place, too
         return True
 
     async def _ping(self, relay: Address, alive: list[RelayPair]) -> None:
@@ -172,6 +174,11 @@ class Announcer:
                 await self._dht.request(call)
         except _FAILURES:
             pass
+
+
+def _hosts(pairs: Sequence[RelayPair]) -> set[str]:
+    """Where these see us."""
+    return {pair.peer[0] for pair in pairs}
 
 
 def _nothing(_: Reply) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from swarm.announcement import Address
 from swarm.dht.messages import Command
 from swarm.dht.payloads import PeerRecord, peer_target
 from swarm.dht.peer_messages import Mode, PeerHandshake
+from swarm.dht.reachability import Role
 from swarm.dht.requests import Call
 from swarm.errors import PeerUnreachable
 from swarm.io.announcer import MOVE_SECONDS, PING_SECONDS, Announcer
@@ -36,11 +37,12 @@ class RoutedSocket:
 
     def __init__(self) -> None:
         self._socket = UdpSocket(LOOPBACK, 0)
+        self._inside = self._socket.address
         self._listening = trio.CancelScope()
 
     @property
     def address(self) -> Address:
-        return self._socket.address
+        return self._inside
 
     def send_to(self, data: bytes, address: Address) -> None:
         self._socket.send_to(data, address)
@@ -52,8 +54,8 @@ class RoutedSocket:
                 return await socket.receive()
             socket.close()
 
-    def move(self) -> None:
-        self._socket = UdpSocket(LOOPBACK, 0)
+    def move(self, host: str = LOOPBACK, *, keeps_port: bool = False) -> None:
+        self._socket = UdpSocket(host, self._inside[1] if keeps_port else 0)
         self._listening.cancel()
 
     def close(self) -> None:
@@ -91,6 +93,15 @@ class Home:
         return self._knocks > before
 
 
+@asynccontextmanager
+async def open_member(relay: Dht) -> AsyncIterator[None]:
+    async with open_dht(
+        bootstrap=[relay.address], host=LOOPBACK, port=0, role=Role.PERSISTENT, is_open=True
+    ) as dht:
+        await dht.wait_bootstrapped()
+        yield
+
+
 async def test_a_router_that_has_another_address(quick_clock: trio.testing.MockClock) -> None:
     """Found in review: no message came through any more, for up to five minutes."""
     with closing(UdpSocket(LOOPBACK, 0)) as server, closing(RoutedSocket()) as router:
@@ -113,4 +124,32 @@ async def test_a_router_that_has_another_address(quick_clock: trio.testing.MockC
             await trio.sleep(2 * PING_SECONDS)
             assert not await home.is_found(), "one that moves all the time is not run after"
             await trio.sleep(MOVE_SECONDS)
+            assert await home.is_found()
+
+
+async def test_a_router_that_lets_strangers_in_and_has_another_address(
+    quick_clock: trio.testing.MockClock,
+) -> None:
+    """Found in review: a node told everybody for half an hour that it was where it had been."""
+    with closing(RoutedSocket()) as server, closing(RoutedSocket()) as client:
+        async with (
+            open_bootstrap(LOOPBACK, 0) as relay,
+            open_member(relay),
+            open_member(relay),
+            open_dht(bootstrap=[relay.address], carriers=(server, client)) as dht,
+            open_background_nursery() as nursery,
+        ):
+            await dht.wait_bootstrapped()
+            home = Home(dht, relay)
+            nursery.start_soon(home.run)
+            await home.announcer.announced.wait()
+            dht.driver.wake_up()
+            await trio.sleep(30)
+            port = server.address[1]
+            assert dht.public_address == (LOOPBACK, port)
+
+            for socket in (server, client):
+                socket.move("127.0.0.2", keeps_port=True)
+            await trio.sleep(2 * MOVE_SECONDS)
+            assert dht.public_address == ("127.0.0.2", port)
             assert await home.is_found()
