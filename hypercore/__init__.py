@@ -30,6 +30,7 @@ How it hangs together, from values to tasks:
 | `core_facts`, `readable_core`, `core`                | what applications hold                 |
 | `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |
 | `store_copy`                                         | a store as another one, while it is used |
+| `given_blocks`, `given_rows`                         | what callers give, looked at first     |
 | `draft`, `atom`                                      | changes of several cores in one commit |
 | `marked_blocks`, `marking`                           | which blocks a sweep keeps             |
 | `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |

@@ -24,6 +24,7 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fork_proof import ForkProof, verify_fork_proof
+from hypercore.given_rows import LocalRows, checked_user_data
 from hypercore.handle import APPEND_COST
 from hypercore.log import Changeset
 from hypercore.log_copy import prologue_changes
@@ -37,7 +38,6 @@ from hypercore.recovering import SETTLE_SECONDS, UnprovenClaim, recover_log, unp
 from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
-from hypercore.stored_log import LocalRows
 from hypercore.value_encoding import T, ValueEncoding
 from hypercore.verifier import PartialSignature, Verifier
 
@@ -329,7 +329,13 @@ class Core(ReadableCore):
         """Changes of this core for an `Atom`, which commits them; requires `exclusive`."""
         self._handle.check_open()
         shared = self._shared
-        return Draft(self._log, shared.cipher, self.get_local, shared.check_open)
+        return Draft(
+            self._log,
+            shared.cipher,
+            self.get_local,
+            shared.check_open,
+            self._handle.check_writable,
+        )
 
     def draft_settled(self, outcome: DraftOutcome) -> None:
         """It was committed: tell peers and whoever waits."""
@@ -425,8 +431,9 @@ class Core(ReadableCore):
             await self.wait_durable()
 
     async def set_user_data(self, key: str, value: bytes) -> None:
-        """Raises: StorageFailed. Cancel: it was written, or not."""
+        """Raises: StorageFailed, TypeError. Cancel: it was written, or not."""
         self._handle.check_open()
+        checked_user_data({key: value})
         if self._log.user_data(key) != value:
             self._log.set_user_data(key, value)
         await self.wait_durable()  # also for the same value, written by somebody who still waits

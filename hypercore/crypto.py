@@ -31,6 +31,7 @@ system_entropy: Entropy = randombytes
 
 SIGNATURE_BYTES = 64
 KEY_BYTES = 32
+SECRET_KEY_BYTES = 64
 
 _Z_BASE_32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _Z_BASE_32_LETTERS = frozenset(_Z_BASE_32)
@@ -69,6 +70,14 @@ class KeyPair:
 
     public_key: bytes
     secret_key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError for what is no pair: nobody could read what it would sign."""
+        sizes = len(self.public_key), len(self.secret_key)
+        if sizes != (KEY_BYTES, SECRET_KEY_BYTES):
+            raise UsageError(f"a key pair of {sizes[0]} and {sizes[1]} bytes, not 32 and 64")
+        if self.secret_key[-KEY_BYTES:] != self.public_key:
+            raise UsageError("a key pair of which the public key is not that of the secret key")
 
     @classmethod
     def from_seed(cls, seed: bytes) -> KeyPair:

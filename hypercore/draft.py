@@ -16,11 +16,14 @@ from hypercore import flat_tree, log
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import OutOfRange, UsageError
 from hypercore.given_blocks import given_blocks
+from hypercore.given_rows import LocalRows, checked_rows, checked_user_data
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.merkle import MerkleNode
+from hypercore.proposal import check_truncation
 from hypercore.pruning import check_roots
 from hypercore.storage import WriteBatch
-from hypercore.stored_log import LocalRows, StoredLog, checked_rows
+from hypercore.stored_log import StoredLog
+from hypercore.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,16 @@ class Draft:
         cipher: BlockEncryption | None,
         read_block: Callable[[int], bytes | None],
         check_open: Callable[[], None] = lambda: None,
+        check_writable: Callable[[], None] = lambda: None,
     ) -> None:
         """`read_block` gives the log's own blocks, decrypted; `check_open` raises once closed.
 
         A closed log may be open anew, as another object with another head, or be gone.
+        `check_writable` raises where the user may only read.
         """
         self._log = log
         self._check_open = check_open
+        self._may_write = check_writable
         self._cipher = cipher
         self._read_block = read_block
         self._begin()
@@ -121,9 +127,9 @@ class Draft:
     def append(self, blocks: bytes | Sequence[bytes]) -> int:
         """Put blocks at the end; returns the index of the first.
 
-        Raises: NotWritable, BlockTooLarge.
+        Raises: NotWritable, CoreFrozen, BlockTooLarge.
         """
-        self._log.check_writable()
+        self._check_writable()
         start = self._head.length
         appended = given_blocks(blocks)
         cipher = self._cipher
@@ -139,9 +145,9 @@ class Draft:
     def truncate(self, length: int, fork: int | None = None) -> None:
         """Give up all blocks from `length` on. `fork` is by default the next one.
 
-        Raises: NotWritable, OutOfRange, PrunedHistory.
+        Raises: as `Core.truncate`.
         """
-        self._log.check_writable()
+        check_truncation(length, self._check_writable())
         if 0 <= length < self._kept_length:
             check_roots(length, self._log.bitfield, self._read_node)
         fork = self._head.fork + 1 if fork is None else fork
@@ -167,12 +173,19 @@ class Draft:
             self._cleared.append((start, stop))
 
     def write_local(self, rows: LocalRows) -> None:
-        """Put local rows; None deletes."""
+        """Put local rows; None deletes. Raises: UsageError, TypeError for what is no bytes."""
         self._local.update(checked_rows(rows))
 
     def set_user_data(self, key: str, value: bytes | None) -> None:
-        """Put user data; None deletes."""
-        self._user_data[key] = value
+        """Put user data; None deletes. Raises: TypeError for what is no bytes."""
+        self._user_data.update(checked_user_data({key: value}))
+
+    def _check_writable(self) -> Verifier:
+        """Raises: as `StoredLog.check_writable`."""
+        self._may_write()
+        self._log.check_writable()
+        assert self._log.verifier is not None
+        return self._log.verifier
 
     def _add(self, changes: Changeset) -> None:
         assert changes.head is not None
@@ -196,7 +209,7 @@ class Draft:
     def sign(self) -> None:
         """Sign what it leads to; the last moment at which anything can be refused.
 
-        Raises: NotWritable, StorageFailed, UsageError when the log moved on meanwhile,
+        Raises: NotWritable, CoreFrozen, StorageFailed, UsageError when the log moved on meanwhile,
         trio.ClosedResourceError when it was closed.
         """
         self._check_open()
@@ -208,6 +221,7 @@ class Draft:
                 f"(fork {self._log.head.fork})"
             )
         if self._changes:
+            self._check_writable()  # evidence may have come that freezes it
             self._head = replace(self._head, signature=self._log.sign(self._head))
             self._changes[-1].head = self._head
 

@@ -16,9 +16,10 @@ from hypercore.draft import DraftOutcome
 from hypercore.encryption import BlockEncryption, encrypt_all
 from hypercore.errors import StoreSuspended, UsageError
 from hypercore.given_blocks import given_blocks
+from hypercore.given_rows import LocalRows, checked_rows
 from hypercore.log import Changeset, Head
 from hypercore.open_log import OpenLog
-from hypercore.stored_log import LocalRows, StoredLog, checked_rows
+from hypercore.stored_log import StoredLog
 
 _MUCH_BYTES = 16 << 20
 """From so many on the rows wait on the disk. Each such append costs the database a file or two of

@@ -32,6 +32,7 @@ from hypercore.errors import (
 )
 from hypercore.fork_proof import ForkProof
 from hypercore.given_blocks import given_blocks
+from hypercore.given_rows import LocalRows
 from hypercore.log import Changeset, Head
 from hypercore.log_users import LogUsers, User
 from hypercore.manifest import Manifest
@@ -42,7 +43,7 @@ from hypercore.replication.channel import Multiplexer
 from hypercore.replication.session import CoreReplication
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
-from hypercore.stored_log import LocalRows, StoredLog
+from hypercore.stored_log import StoredLog
 from hypercore.verifier import Verifier
 from hypercore.waiting import WriterLock
 

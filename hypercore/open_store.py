@@ -12,7 +12,9 @@ from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from hypercore.encryption import EncryptionChoice
 from hypercore.errors import NoSuchCore, StorageError, UsageError
+from hypercore.given_rows import checked_user_data
 from hypercore.groups import GroupUpdate, GroupWatch
+from hypercore.manifest import Manifest
 from hypercore.open_log import OpenLog
 from hypercore.replication.channel import Multiplexer
 from hypercore.replication.messages import PROTOCOL
@@ -24,6 +26,9 @@ from hypercore.store_connection import Allow, StoreConnection
 from hypercore.stored_log import StoredLog
 from hypercore.watching import CoreWatch
 
+GROUP_BYTES = 32
+"""Of the topic that names a group."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
@@ -33,6 +38,12 @@ class OpenOptions:
     user_data: Mapping[str, bytes] = field(default_factory=dict)
     group: bytes | None = None
     create_if_missing: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError, TypeError for what could be written and not be read again."""
+        checked_user_data(self.user_data)
+        if self.group is not None and len(self.group) != GROUP_BYTES:
+            raise UsageError(f"a group has {GROUP_BYTES} bytes, not {len(self.group)}")
 
 
 class OpenStore:
@@ -101,7 +112,7 @@ class OpenStore:
         if encryption is not None:
             try:
                 core.use_encryption(encryption)
-            except UsageError:
+            except BaseException:  # damage, too: nobody else would close it
                 core.release()
                 raise
         return core
@@ -127,18 +138,18 @@ class OpenStore:
             self.catalog.create(auth, alias, options.user_data)
             core = self.open(auth.discovery_key, options.encryption, auth.key_pair)
         assert core is not None
-        if auth.manifest is not None and not self.storage.is_read_only:
-            core.learn_manifest(auth.manifest)
-        return self._take_in(core, options.group)
+        return self._take_in(core, options.group, auth.manifest)
 
-    def _take_in(self, core: Core, topic: bytes | None) -> Core:
+    def _take_in(self, core: Core, topic: bytes | None, manifest: Manifest | None = None) -> Core:
         log = self.logs[core.discovery_key]
-        if topic is not None:
-            try:
+        try:
+            if manifest is not None and not self.storage.is_read_only:
+                core.learn_manifest(manifest)
+            if topic is not None:
                 log.join_group(self.catalog, topic)
-            except BaseException:
-                core.release()
-                raise
+        except BaseException:
+            core.release()
+            raise
         self.offer(log)
         return core
 

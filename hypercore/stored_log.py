@@ -7,7 +7,7 @@ never guesses what reached the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,6 +25,7 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
+from hypercore.given_rows import LocalRows, UserData, checked_rows
 from hypercore.held_blocks import HeldBlocks
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest
@@ -33,12 +34,8 @@ from hypercore.proposal import Proposal, check_truncation, propose_append, propo
 from hypercore.pruning import check_roots
 from hypercore.storage import RowBatch, Storage, WriteBatch
 from hypercore.storage.core_storage import FORK_PROOF_KEY, CoreStorage, make_verifier
-from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
 from hypercore.stored_tree import StoredTree
 from hypercore.verifier import Verifier
-
-LocalRows = Mapping[bytes, bytes | None]
-"""Changes of the local rows: a value to put, None to delete."""
 
 
 class StoredLog:
@@ -453,7 +450,7 @@ class StoredLog:
         self.stage_user_data(batch, {key: value})
         self.sequence = self._storage.commit(batch)
 
-    def stage_user_data(self, batch: WriteBatch, rows: Mapping[str, bytes | None]) -> None:
+    def stage_user_data(self, batch: WriteBatch, rows: UserData) -> None:
         for key, value in rows.items():
             if value is None:
                 batch.delete(self.rows.keys.user_data(key))
@@ -463,13 +460,3 @@ class StoredLog:
 
 def _nobody_told(length: int) -> None:
     pass
-
-
-def checked_rows(local: LocalRows | None) -> LocalRows:
-    """Raises: UsageError for a key that is too long."""
-    if local is None:
-        return {}
-    for key in local:
-        if len(key) > MAX_LOCAL_KEY_BYTES:
-            raise UsageError(f"a local key of {len(key)} bytes, at most {MAX_LOCAL_KEY_BYTES}")
-    return local

@@ -37,6 +37,7 @@ from hypercore.storage.layout import (
 from hypercore.storage.purging import plan_purge
 from hypercore.storage.records import decode_record
 
+_SEED_BYTES = 32
 _SEED_DOMAIN = namespace("corestore", 1)[0]
 _ALL_RECORDS = (b"\x01", b"\xff")
 
@@ -60,6 +61,9 @@ class Catalog:
         Raises: UsageError for another one, CorruptStorage.
         """
         self.storage = storage
+        if primary_key is not None and len(primary_key) != _SEED_BYTES:
+            # The store's head has room for no other: what comes after it would be read as a part.
+            raise UsageError(f"a primary key has {_SEED_BYTES} bytes, not {len(primary_key)}")
         self._head = self._load_head(primary_key, entropy)
         if self._head.seed is None:
             raise CorruptStorage("store head", "it has no seed")
@@ -73,7 +77,7 @@ class Catalog:
         if data is None and any(True for _ in self.storage.items(*_ALL_RECORDS)):
             raise CorruptStorage("store head", "missing, though there are other records")
         if head.seed is None and not self.storage.is_read_only:
-            head = replace(head, seed=primary_key or entropy(32))
+            head = replace(head, seed=primary_key or entropy(_SEED_BYTES))
             batch = self.storage.batch()
             batch.put(STORE_HEAD_KEY, head.encode())
             self.storage.commit(batch)

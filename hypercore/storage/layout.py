@@ -47,6 +47,7 @@ from hypercore.encoding import (
     encode_uint64,
 )
 from hypercore.manifest import Manifest
+from hypercore.storage.records import stored_key_pair
 
 STORE_VERSION = 2
 ROOT_NAMESPACE = bytes(32)
@@ -394,8 +395,8 @@ class AuthRecord:
         public_key = reader.buffer() if flags & 2 else None
         secret_key = reader.optional_buffer() if flags & 2 else None
         encryption_key = reader.buffer() if flags & 4 else None
-        if public_key is not None and (len(public_key) != 32 or len(secret_key or bytes(64)) != 64):
-            raise DecodeError("key pair of a wrong size", reader.offset)
+        if public_key is not None:
+            stored_key_pair(public_key, secret_key, reader.offset)
         return cls(key, discovery_key, manifest, public_key, secret_key, encryption_key)
 
 

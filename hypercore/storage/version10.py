@@ -44,6 +44,7 @@ from hypercore.log import Head
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, decode_node
 from hypercore.seek import byte_offset
+from hypercore.storage.records import stored_key_pair
 from hypercore.verifier import Verifier
 
 _HEADER_BYTES = 4096
@@ -295,10 +296,8 @@ def _decode_tree(reader: Reader) -> tuple[int, int, bytes]:
 
 def _decode_key_pair(reader: Reader) -> tuple[bytes, KeyPair | None]:
     public_key, secret_key = reader.optional_buffer(), reader.optional_buffer()
-    if len(public_key or b"") != 32 or len(secret_key or bytes(64)) != 64:
-        raise DecodeError("key pair of a wrong size", reader.offset)
-    assert public_key is not None
-    return public_key, None if secret_key is None else KeyPair(public_key, secret_key)
+    public_key = public_key or b""
+    return public_key, stored_key_pair(public_key, secret_key, reader.offset)
 
 
 def _decode_user_data(reader: Reader) -> dict[str, bytes]:

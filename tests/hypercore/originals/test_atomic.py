@@ -12,15 +12,27 @@ truncate then append", which the original skips as not supported, works here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from hypercore import Core, Corestore, Durability, NotWritable, UsageError, open_corestore
+from hypercore import (
+    Core,
+    CoreFrozen,
+    Corestore,
+    Durability,
+    NotWritable,
+    Prologue,
+    UsageError,
+    open_corestore,
+)
 from hypercore.replication.messages import PROTOCOL
 from tests.support.cancel_everywhere import cancel_everywhere
+from tests.support.forked_cores import open_writer
+from tests.support.forked_logs import ONE, fork_proof
 from tests.support.storage_rows import verify_core
 from tests.support.stream_pair import open_mux_pair
 
@@ -263,9 +275,50 @@ async def test_what_a_draft_refuses(store: Corestore, core: Core) -> None:
             atom[core].truncate(1, fork=0)
         with pytest.raises(UsageError, match="local key"):
             atom[core].write_local({bytes(2049): b""})
+        with pytest.raises(TypeError):
+            atom[core].write_local({b"k": "v"})  # type: ignore[dict-item]  # the point of it
+        with pytest.raises(TypeError):
+            atom[core].set_user_data("k", "v")  # type: ignore[arg-type]  # the point of it
         assert atom[core].length == 2
     assert read_only.get_local_value(b"k") == b"v"
     assert (core.length, core.fork) == (2, 0)
+
+
+async def test_who_may_only_read_drafts_no_blocks(store: Corestore, core: Core) -> None:
+    async with core.session(read_only=True) as reader, store.atom(reader) as atom:
+        with pytest.raises(NotWritable):
+            atom[reader].append(b"x")
+        with pytest.raises(NotWritable):
+            atom[reader].truncate(0)
+    assert (core.length, core.fork) == (2, 0)
+
+
+async def test_a_draft_leaves_the_prologue(store: Corestore, core: Core) -> None:
+    assert core.manifest is not None
+    assert core.key_pair is not None
+    manifest = replace(core.manifest, prologue=Prologue(core.tree_hash(), 2))
+    fixed = await store.get(manifest=manifest, key_pair=core.key_pair)
+    await fixed.copy_prologue(core)
+    await fixed.append(b"more")
+    async with store.atom(fixed) as atom:
+        with pytest.raises(UsageError, match="prologue"):
+            atom[fixed].truncate(1)
+        atom[fixed].truncate(2)
+    assert (fixed.length, fixed.fork) == (2, 1)
+
+
+async def test_a_core_that_freezes_meanwhile_takes_nothing() -> None:
+    async with open_corestore(None) as store:
+        core = await open_writer(store, ONE)
+
+        async def append() -> None:
+            async with store.atom(core) as atom:
+                atom[core].append(b"more")
+                await core.freeze(fork_proof())
+
+        with pytest.raises(CoreFrozen):
+            await append()
+        assert core.length == len(ONE)
 
 
 async def test_atoms_over_the_same_cores_take_turns(

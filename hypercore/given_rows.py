@@ -1,0 +1,45 @@
+"""What callers give to be kept beside a log, looked at before anything is changed.
+
+A row that is refused only when it is written would leave a log that takes nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hypercore.errors import UsageError
+from hypercore.storage.layout import MAX_LOCAL_KEY_BYTES
+
+LocalRows = Mapping[bytes, bytes | None]
+"""Changes of the local rows: a value to put, None to delete."""
+
+UserData = Mapping[str, bytes | None]
+"""The same of user data."""
+
+
+def checked_rows(local: LocalRows | None) -> LocalRows:
+    """Raises: UsageError for a key that is too long, TypeError for what is no bytes."""
+    if not local:
+        return {}
+    _check_kind("the key of a local row", local, bytes)
+    _check_kind("a local row", _put_by(local), bytes)
+    if (longest := max(map(len, local))) > MAX_LOCAL_KEY_BYTES:
+        raise UsageError(f"a local key of {longest} bytes, at most {MAX_LOCAL_KEY_BYTES}")
+    return local
+
+
+def checked_user_data(rows: UserData) -> UserData:
+    """Raises: TypeError for a key that is no text, or a value that is no bytes."""
+    _check_kind("the key of user data", rows, str)
+    _check_kind("user data", _put_by(rows), bytes)
+    return rows
+
+
+def _put_by(rows: Mapping[bytes, bytes | None] | Mapping[str, bytes | None]) -> Iterable[object]:
+    return (value for value in rows.values() if value is not None)
+
+
+def _check_kind(what: str, given: Iterable[object], wanted: type) -> None:
+    for kind in set(map(type, given)):
+        if not issubclass(kind, wanted):
+            raise TypeError(f"{what} is {wanted.__name__}, not {kind.__name__}")
