@@ -56,7 +56,7 @@ class Cursor(Protocol[T_co]):
 
 
 class Results(Generic[T]):
-    """Asynchronous iterator over what a cursor yields.
+    """Asynchronous iterator over what a cursor yields; several tasks may share one.
 
     Cancel: the result that was waited for is yielded by the next call.
     """
@@ -97,8 +97,7 @@ class Results(Generic[T]):
             if not group:
                 raise StopAsyncIteration
             self._since_asked += len(group)
-            self._ready = list(group)
-            self._ready.reverse()
+            self._ready[:0] = reversed(group)  # behind what another task has read meanwhile
             self._tree.effort += ENTRY_EFFORT * len(group)
             if self._tree.effort >= PAUSE_EFFORT:
                 await self._tree.pause()

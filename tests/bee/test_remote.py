@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from bee import Bee, CorruptTree, ReadStatistics
 from bee.extension import MAX_SEQS_PER_MESSAGE
@@ -355,3 +356,22 @@ async def test_a_block_beyond_the_log_is_corrupt_and_not_waited_for() -> None:
     with pytest.raises(CorruptTree):
         async for _ in Bee(remote).range():
             pass
+
+
+async def test_tasks_that_share_an_iterator_read_each_entry_once() -> None:
+    owner = BeeLog()
+    async with Bee(owner).batch() as batch:
+        for number in range(500):
+            await batch.put(b"%03d" % number, b"")
+    entries = Bee(RemoteLog(owner)).range()
+    found: list[bytes] = []
+
+    async def read() -> None:
+        async for entry in entries:
+            found.append(entry.key)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(read)
+    assert sorted(found) == [b"%03d" % number for number in range(500)]
