@@ -120,7 +120,8 @@ class IndexedBee(Generic[K, V]):
         )
         self._entries = bee.sub("index", key_encoding=BINARY, value_encoding=BINARY)
         self._checked: dict[str, tuple[int, int]] = {}
-        self._has_dropped = False
+        self._dropped_in: int | None = None
+        """The fork of the log in which indexes of others count as not built."""
 
     async def put(self, key: K, value: V | None) -> None:
         """Put a row and what the indexes say of it. Raises and Cancel: as `Bee.put`."""
@@ -153,20 +154,23 @@ class IndexedBee(Generic[K, V]):
         """
         return Build(self)
 
-    async def drop_others(self, built: Edits[str, bytes]) -> None:
+    async def drop_others(self, built: Edits[str, bytes]) -> int:
         """Called by batches: indexes that are not declared any more count as not built.
 
-        Rows change from now on, and nobody tells these indexes.
+        Rows change from now on, and nobody tells these indexes. Returns the fork of which that is
+        true: where the log is truncated they may be back.
         """
-        if not self._has_dropped:
+        fork = self.bee.snapshot(is_held=False).fork
+        if fork != self._dropped_in:
             states = self.bee.sub("built", key_encoding=UTF8, value_encoding=BINARY)
             async for entry in states.range():
                 if entry.key not in self.indexes:
                     await built.delete(entry.key)
+        return fork
 
-    def dropped_others(self) -> None:
+    def dropped_others(self, fork: int) -> None:
         """Called by batches: that is written."""
-        self._has_dropped = True
+        self._dropped_in = fork
 
     async def build_some(self, index: Index[K, V]) -> BuildProgress | None:
         """The next batch of rows for an index; None when it is complete. Raises: as `build`."""
@@ -262,7 +266,7 @@ class IndexedBatch(Generic[K, V]):
             "rows", key_encoding=bee.key_encoding, value_encoding=bee.value_encoding
         )
         self._index = self._batch.sub("index", key_encoding=BINARY, value_encoding=BINARY)
-        self._has_dropped = False
+        self._dropped_in: int | None = None
         self._pending: deque[tuple[Edits[bytes, bytes], bytes, bool]] = deque()
         """Entries of rows that were changed: where, which, and whether it comes or goes."""
         self.built = self._batch.sub("built", key_encoding=UTF8, value_encoding=BINARY)
@@ -284,8 +288,8 @@ class IndexedBatch(Generic[K, V]):
                 await self._batch.__aexit__(type(failure), failure, failure.__traceback__)
                 raise
         await self._batch.__aexit__(kind, error, trace)
-        if error is None and self._has_dropped:
-            self._indexed.dropped_others()
+        if error is None and self._dropped_in is not None:
+            self._indexed.dropped_others(self._dropped_in)
 
     def entries(self, index: Index[K, V]) -> Edits[bytes, bytes]:
         """The entries of one index, in this batch."""
@@ -332,9 +336,8 @@ class IndexedBatch(Generic[K, V]):
 
     async def _prepare(self) -> None:
         await self._finish()
-        if not self._has_dropped:
-            await self._indexed.drop_others(self.built)
-            self._has_dropped = True
+        if self._dropped_in is None:
+            self._dropped_in = await self._indexed.drop_others(self.built)
 
     def _change_entries(
         self, key: K, changes: list[tuple[Index[K, V], set[bytes], set[bytes]]]

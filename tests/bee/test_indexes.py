@@ -315,3 +315,21 @@ async def test_a_batch_goes_on_after_a_change_that_was_cancelled() -> None:
             found = {(found.term, found.entry.key) async for found in indexed.by("words").range()}
             assert found == stated
     assert cancelled == 12
+
+
+async def test_an_index_that_is_back_after_a_cut_does_not_miss_rows() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="towns")
+        bee = Bee(core, key_encoding=UTF8, value_encoding=JSON)
+        both, one = IndexedBee(bee, [COUNTRY, WORDS]), IndexedBee(bee, [COUNTRY])
+        await build(both)
+        length = core.length
+        await one.put("Bern", {"country": "CH"})
+        with pytest.raises(IndexNotBuilt):
+            await keys_by(both, "words", "bern")
+        await core.truncate(length)
+        await one.put("Basel", {"country": "CH"})
+        with pytest.raises(IndexNotBuilt):
+            await keys_by(both, "words", "basel")
+        await build(both)
+        assert await keys_by(both, "words", "basel") == ["Basel"]
