@@ -401,11 +401,11 @@ class Bee(ReadableBee[K, V]):
         `dry_run` changes nothing and tells about what would go, pruning left out. Others write
         meanwhile; the files shrink with `Corestore.reclaim`.
 
-        Raises: NotWritable, OutOfRange, CorruptTree, and what the log raises.
+        Raises: NotWritable, OutOfRange, CorruptTree, HistoryReplaced when the log is truncated
+        meanwhile, and what the log raises.
         Cancel: blocks that nobody needs are gone in part; call again for the rest.
         """
         tree = self._tree
-
         compactor = Compactor(tree, Mover(self._keyspace.keys), self._watchers.versions)
         return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 

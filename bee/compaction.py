@@ -31,14 +31,12 @@ from functools import partial
 from bee.block_index import BlockIndex, row_of
 from bee.btree import MAX_DEPTH, Refs
 from bee.changes import TreeChanges
-from bee.descent import find, has_node
 from bee.erasure import CLEARED_AT_ONCE
 from bee.errors import CorruptTree
-from bee.log import Log
 from bee.node_reader import BlocksNeeded, NodeReader, parse_record, root_ref
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Results
-from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes
+from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes, is_needed
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.writer import Writer
 from hypercore.bitfield import Bitfield
@@ -178,6 +176,8 @@ class Compactor:
         self._mover = mover
         self._watched = watched
         self._index = BlockIndex(tree)
+        self._fork = tree.current_fork()
+        """What was found about blocks is true of this history; another one has others there."""
 
     async def compact(
         self,
@@ -225,11 +225,11 @@ class Compactor:
         )
 
     def _held(self) -> set[int]:
-        fork = self._tree.current_fork()
+        fork = self._fork
         return {*self._watched(fork), *self._tree.held.versions(fork)}
 
     def _history_start(self, stop: int) -> int:
-        return self._tree.held.history_start(self._tree.current_fork(), stop)
+        return self._tree.held.history_start(self._fork, stop)
 
     async def _is_free(self, version: int) -> bool:
         """Whether nobody reads what was before that version. Who is about to end is waited for."""
@@ -242,7 +242,7 @@ class Compactor:
 
     async def _walk(self, version: int, needed: Reachable) -> None:
         cursor = NodeCursor(root_ref(version))
-        async for home, key_refs in Results(self._tree, self._log.fork, cursor, ReadCounter()):
+        async for home, key_refs in Results(self._tree, self._fork, cursor, ReadCounter()):
             needed.add(home, key_refs)
 
     async def _clear_dead(
@@ -254,7 +254,11 @@ class Compactor:
             start = seqs[-1] + 1
 
     async def _clear(self, seqs: Sequence[int], total: _Total, *, dry_run: bool) -> None:
-        """Give up these blocks, and the rows of the index that name them."""
+        """Give up these blocks, and the rows of the index that name them.
+
+        Raises: HistoryReplaced.
+        """
+        self._tree.check_fork(self._fork)  # from here to the commit nobody else runs
         is_indexed = self._index.position > 1
         rows: dict[bytes, bytes | None] = {}
         for seq in seqs:
@@ -277,6 +281,7 @@ class Compactor:
         while has_more:
             batch = _Batch()
             async with self._log.exclusive():
+                self._tree.check_fork(self._fork)
                 writer = Writer(self._tree, b"", always_duplicate=True)
                 while not batch.is_full and has_more:
                     home = next(homes, None)
@@ -333,7 +338,7 @@ async def estimate_dead(tree: Tree, samples: int) -> DeadEstimate:
         if block is not None:
             seen += 1
             seen_bytes += len(block)
-            if not await tree.read(partial(_is_needed, log=log, root=root, seq=seq), counter):
+            if not await tree.read(partial(is_needed, log=log, root=root, seq=seq), counter):
                 dead += 1
                 dead_bytes += len(block)
             tree.effort += _SAMPLE_EFFORT
@@ -343,13 +348,3 @@ async def estimate_dead(tree: Tree, samples: int) -> DeadEstimate:
         return DeadEstimate()
     held = log.bitfield.count(1, version)
     return DeadEstimate(dead / seen, dead_bytes / max(seen_bytes, 1), held * dead_bytes // seen)
-
-
-def _is_needed(reader: NodeReader, log: Log, root: bytes, seq: int) -> bool:
-    """Whether the tree names a block that is here."""
-    record = reader.record(seq)
-    found = find(reader, root, record.key)
-    if found is not None and found[0] == seq:
-        return True
-    nodes = brought_nodes(log, seq, record)
-    return any(has_node(reader, root, node.ref, node.key) for node in nodes)

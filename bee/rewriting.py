@@ -14,11 +14,12 @@ from itertools import chain, count
 from typing import NamedTuple
 
 from bee.changes import TreeChanges
+from bee.descent import find, has_node
 from bee.errors import CorruptTree
 from bee.keyspace import Codec, K
 from bee.log import Log
 from bee.messages import NodeRecord, decode_levels, encode_level
-from bee.node_reader import parse_record
+from bee.node_reader import NodeReader, parse_record
 from bee.protobuf import decode_varint, encode_varint
 from bee.writer import Writer
 from hypercore.encoding import DecodeError
@@ -61,6 +62,16 @@ def brought_nodes(log: Log, seq: int, record: NodeRecord) -> Iterator[BroughtNod
                 size_bytes = len(encode_level(b"".join(level.keys), b"".join(level.children)))
                 yield BroughtNode(prefix + encode_varint(offset), key, size_bytes)
                 break
+
+
+def is_needed(reader: NodeReader, log: Log, root: bytes, seq: int) -> bool:
+    """Whether the tree names a block that is here. Raises: BlocksNeeded, CorruptTree."""
+    record = reader.record(seq)
+    found = find(reader, root, record.key)
+    if found is not None and found[0] == seq:
+        return True
+    nodes = brought_nodes(log, seq, record)
+    return any(has_node(reader, root, node.ref, node.key) for node in nodes)
 
 
 class Mover:

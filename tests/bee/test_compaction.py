@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bee import Bee, Compaction, CorruptTree
+from bee import Bee, Compaction, CorruptTree, HistoryReplaced
 from bee.messages import decode_levels, decode_record
 from bee.node_reader import decode_ref
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
@@ -374,3 +374,32 @@ async def test_an_empty_bee() -> None:
     assert await entries_of(Bee(log)) == {}
     await bee.put(b"b", b"2")
     assert await entries_of(Bee(log)) == {b"b": b"2"}
+
+
+class CutLog(BeeLog):
+    """Is cut by somebody else, and grows again, while the first blocks are given up."""
+
+    is_cut = False
+
+    async def clear_many(
+        self, indices: Iterable[int], *, local: Mapping[bytes, bytes | None] | None = None
+    ) -> None:
+        await super().clear_many(indices, local=local)
+        if not self.is_cut:
+            self.is_cut = True
+            self.truncate(1)
+            await Bee(self).put(b"first", b"1")
+            async with Bee(self).batch() as batch:
+                for number in range(900):
+                    await batch.put(b"%05d" % number, b"again")
+
+
+async def test_a_log_that_is_cut_meanwhile_keeps_its_new_blocks() -> None:
+    whole, _ = await thinned()
+    log = CutLog(whole.blocks)
+    bee = Bee(log)
+    with pytest.raises(HistoryReplaced):
+        await bee.compact()
+    assert len(await entries_of(Bee(log, cache_bytes=0))) == 901
+    await bee.compact()
+    assert len(await entries_of(Bee(log, cache_bytes=0))) == 901

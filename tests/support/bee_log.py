@@ -143,6 +143,7 @@ class BeeLog:
     def truncate(self, length: int) -> None:
         self.bitfield.set_range(length, len(self.blocks), False)
         del self.blocks[length:]
+        self.cleared = {index for index in self.cleared if index < length}
         self.fork += 1
         self._changed.unpark_all()
 
