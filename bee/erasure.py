@@ -10,7 +10,9 @@ of it: not for a live key, and not for the tree nodes that it brought. So an era
 3. Give the blocks up, a few hundred at a time. No later tree can name them again, so nothing has
    to be looked at but the local rows. When all are done, the row of step 2 goes.
 
-A crash leaves either the bee as it was before step 2, or that row, by which `finish` goes on.
+A crash leaves either the bee as it was before step 2, or that row, by which `finish` goes on. Was
+the log cut before that, the tree may name some of the blocks again, or have others in their place:
+those that it needs stay.
 
 Nodes that live in such blocks are few: they are on the way to the range, or beside it. Each is
 found by one descent to one of its keys.
@@ -35,7 +37,7 @@ from bee.changes import TreeChanges
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
 from bee.messages import NodeRecord
-from bee.node_reader import parse_record, root_ref
+from bee.node_reader import BlocksNeeded, parse_record, root_ref
 from bee.protobuf import (
     as_bytes,
     as_int,
@@ -46,9 +48,10 @@ from bee.protobuf import (
     encode_varint_field,
 )
 from bee.ranges import RangeCursor, Results
-from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes, may_bring
+from bee.rewriting import REWRITTEN_AT_ONCE, Mover, brought_nodes, is_needed, may_bring
 from bee.tree import ReadCounter, Tree
 from bee.writer import Writer
+from hypercore.crypto import blake2b
 from hypercore.encoding import DecodeError
 from hypercore.errors import NotWritable
 
@@ -88,6 +91,13 @@ class Todo:
     bounds: KeyRange
     stop: int
     spared: frozenset[int]
+    fork: int | None = None
+    """Of the log for which this is true; None as older versions wrote it."""
+
+    @property
+    def row(self) -> bytes:
+        """Its local row; another erasure has another, even one of a log of the same length."""
+        return _ERASING + self.stop.to_bytes(8, "big") + blake2b(self.encode(), size=16)
 
     def encode(self) -> bytes:
         bounds = self.bounds
@@ -98,7 +108,8 @@ class Todo:
             encoded += encode_bytes_field(3, bounds.upper)
         encoded += encode_varint_field(4, int(bounds.includes_lower))
         encoded += encode_varint_field(5, int(bounds.includes_upper))
-        return encoded + encode_bytes_field(6, encode_packed(sorted(self.spared)))
+        encoded += encode_bytes_field(6, encode_packed(sorted(self.spared)))
+        return encoded if self.fork is None else encoded + encode_varint_field(7, self.fork)
 
     @classmethod
     def decode(cls, record: bytes) -> Todo:
@@ -113,7 +124,10 @@ class Todo:
                 bool(as_int(fields.get(5, 0))),
             )
             spared = frozenset(decode_packed(as_bytes(fields.get(6, b""))))
-            return cls(bounds, as_int(fields.get(1, 0)), spared)
+            fork = fields.get(7)
+            return cls(
+                bounds, as_int(fields.get(1, 0)), spared, None if fork is None else as_int(fork)
+            )
         except DecodeError as error:
             raise CorruptTree(0, f"local row of an erasure: {error}") from error
 
@@ -148,7 +162,8 @@ class Eraser:
                 await self._mover.close(writer)
             rows = dict(local)
             if keys or found:
-                rows[_ERASING + stop.to_bytes(8, "big")] = Todo(bounds, stop, spared).encode()
+                todo = Todo(bounds, stop, spared, self._log.fork)
+                rows[todo.row] = todo.encode()
             writer.append(rows)
             appended = self._log.length - stop
         await self._log.wait_durable()
@@ -168,15 +183,16 @@ class Eraser:
         last = b""
         while rows := list(islice(self._due(todo, last), CLEARED_AT_ONCE)):
             # From here to the commit nobody else runs.
+            was_cut = self._tree.current_fork() != todo.fork
             seqs = []
             done: dict[bytes, bytes | None] = {}
             for row, seq in rows:
                 record = self._record(seq)
-                if record is not None and _is_erased(record, todo.bounds):
+                if record is None or row != row_of(record.key, seq):
+                    done[row] = None  # not about this key any more
+                elif _is_erased(record, todo.bounds) and not (was_cut and self._is_needed(seq)):
                     seqs.append(seq)
                     done[row] = None
-                elif record is None or row != row_of(record.key, seq):
-                    done[row] = None  # not about this key any more
             await self._log.clear_many(seqs, local=done)
             blocks += len(seqs)
             last = rows[-1].row
@@ -186,6 +202,13 @@ class Eraser:
         for row in self._index.rows(todo.bounds, after=last):
             if row.seq < todo.stop and row.seq not in todo.spared:
                 yield row
+
+    def _is_needed(self, seq: int) -> bool:
+        """Whether the tree of now names the block."""
+        try:
+            return is_needed(self._tree.reader, self._log, root_ref(self._log.length), seq)
+        except BlocksNeeded:
+            return True  # the way to it is lost, too: nobody can tell
 
     def _record(self, seq: int) -> NodeRecord | None:
         block = self._log.get_local(seq)

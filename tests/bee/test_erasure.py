@@ -430,3 +430,69 @@ async def test_erasures_at_the_same_time_and_writers_between() -> None:
     for seq, record in records(log).items():
         is_erased = b"2" <= record.key[2:] < b"9" and record.key < b"04"
         assert not is_erased or (record.key in found and seq == (await bee.get(record.key)).seq)  # type: ignore[union-attr]
+
+
+async def stopped_erasure(log: BeeLog, limits: Bounds) -> CrashingLog:
+    """The log after a crash between the step that took the keys out and giving up the blocks."""
+    for changes in range(1_000):
+        crashing = CrashingLog(log, changes)
+        with pytest.raises(CrashError):
+            await Bee(crashing).erase(gte=limits.gte, lt=limits.lt)
+        if pending_rows(crashing):
+            crashing.changes = 1_000_000
+            return crashing
+    raise AssertionError("never got there")
+
+
+def pending_rows(log: BeeLog) -> list[bytes]:
+    return [key for key in log.local if key.startswith(b"bee/erasing")]
+
+
+async def test_an_erasure_that_was_cut_off_takes_no_block_that_is_needed_again() -> None:
+    full = BeeLog()
+    entries = await fill(Bee(full), 300)
+    log = await stopped_erasure(full, Bounds(gte=b"050", lt=b"250"))
+    log.truncate(full.length)
+    await Bee(log).finish_erasures()
+    assert {entry.key: entry.value async for entry in Bee(log).range()} == entries
+    assert not pending_rows(log)
+
+
+async def test_an_erasure_that_was_cut_off_takes_none_of_the_blocks_in_their_place() -> None:
+    full = BeeLog()
+    await fill(Bee(full), 300)
+    log = await stopped_erasure(full, Bounds(gte=b"050", lt=b"250"))
+    log.truncate(1)
+    bee = Bee(log)
+    for number in range(300):
+        await bee.put(b"%03d" % number, b"new")
+    await bee.erase(gte=b"x")
+    assert [entry.value async for entry in Bee(log).range()] == [b"new"] * 300
+    assert not pending_rows(log)
+
+
+async def test_two_erasures_of_one_length_are_both_done() -> None:
+    full = BeeLog()
+    bee = Bee(full)
+    for key in (b"a", b"b"):
+        await bee.put(key, b"secret")
+        await bee.delete(key)
+    await bee.put(b"z", b"1")
+    log = await stopped_erasure(full, Bounds(gte=b"a", lt=b"b"))
+    assert log.length == full.length, "there was nothing to append"
+    assert (await Bee(log).erase(gte=b"b", lt=b"c")).blocks == 4
+    assert log.cleared == {1, 2, 3, 4}
+    assert not pending_rows(log)
+
+
+async def test_no_key_is_left_of_what_was_cut_off() -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    for key in (b"a", b"b", b"secret"):
+        await bee.put(key, b"1")
+    await bee.erase(gte=b"b", lt=b"c")
+    assert any(b"secret" in row for row in log.local)
+    log.truncate(2)
+    await bee.put(b"c", b"1")
+    await bee.erase(gte=b"s")
+    assert not any(b"secret" in row for row in log.local)
