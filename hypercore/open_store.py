@@ -211,16 +211,22 @@ class OpenStore:
     async def resume(self) -> None:
         """As `Corestore.resume`."""
         await self.storage.resume()
-        self._reload_all()
+        try:
+            self.catalog.reload()
+        except StorageError:
+            with trio.CancelScope(shield=True):  # another store: nothing of ours belongs in there
+                await self.storage.suspend()
+            raise
+        self._reload_logs()
 
     def recover(self) -> None:
         """As `Corestore.recover`."""
         self.storage.recover()
         self.failures.clear()
-        self._reload_all()
-
-    def _reload_all(self) -> None:
         self.catalog.reload()
+        self._reload_logs()
+
+    def _reload_logs(self) -> None:
         for log in list(self.logs.values()):
             try:
                 self._reload(log)

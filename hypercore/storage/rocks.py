@@ -30,13 +30,12 @@ from hypercore.errors import (
     StorageError,
     StorageFailed,
     StoreLocked,
-    StoreSuspended,
     UsageError,
 )
 from hypercore.storage import READ_AHEAD_ITEMS, Durability, LastingBatch, WriteBatch
 from hypercore.storage.directory import StoreDirectory, check_room
 from hypercore.storage.durability import GroupCommit
-from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot, closed, suspended
+from hypercore.storage.rocks_handles import RocksBatch, RocksSnapshot
 from hypercore.storage.rocks_opening import (
     COLUMN_FAMILY,
     WRITE_BUFFER_BYTES,
@@ -49,6 +48,7 @@ from hypercore.storage.rocks_opening import (
 )
 from hypercore.storage.rocks_reading import read_ahead, unverified_keys
 from hypercore.storage.rocks_rebuilding import check_tables, restore_tables
+from hypercore.storage.rocks_shut import closed, lost, suspended, why_shut
 from hypercore.storage.rocks_tables import TableBatch, forget_ahead, taking_over
 from hypercore.storage.rocks_upkeep import compact_column, copy_database
 
@@ -94,7 +94,7 @@ class RocksStorage:
         """The column of a database that is being closed."""
         self._is_released = True
         self._holders: WeakSet[RocksBatch | TableBatch | RocksSnapshot] = WeakSet()
-        failure = self._open()
+        failure = self._open(is_new=not read_only)
         self._unsynced = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -109,7 +109,7 @@ class RocksStorage:
         if failure is not None:
             self._group.fail(failure)
 
-    def _open(self) -> StorageError | None:
+    def _open(self, *, is_new: bool = False) -> StorageError | None:
         """What is wrong if it can be read only until `recover`: there is no room to open it in."""
         path = self.path
         if not self._read_only:
@@ -124,7 +124,7 @@ class RocksStorage:
                 if directory is not None:
                     check_tables(path / "db", directory.rebuilt_path)
                     forget_ahead(path / "db", is_open=False)
-                database = open_database(path / "db", read_only=self._read_only)
+                database = open_database(path / "db", read_only=self._read_only, is_new=is_new)
                 if directory is not None:
                     forget_ahead(path / "db", is_open=True)
             except NoRoom as error:
@@ -218,9 +218,7 @@ class RocksStorage:
         return snapshot
 
     def _shut(self) -> Exception:
-        if self._is_suspended:
-            return StoreSuspended()
-        return trio.ClosedResourceError("the store is closed")
+        return why_shut(self._get)
 
     def batch(self) -> RocksBatch:
         if self._column is None:
@@ -334,7 +332,7 @@ class RocksStorage:
 
     def recover(self) -> None:
         group = self._group
-        if self._column is None:
+        if self._column is None and self._get is not lost:
             raise self._shut()
         if group.failure is None:
             return
@@ -344,16 +342,18 @@ class RocksStorage:
             check_room(self.path, logs + _SPARE_BYTES)  # opening writes out what is in the log
             # What has been written, but may not be on the disk, is in the log, which is read
             # back and goes into new files: a sync that failed is not believed a second time.
-            self._get = closed
-            self._doomed, self._column = self._column, None
-            self._close_database()
+            self._get = lost
+            if self._column is not None:
+                self._doomed, self._column = self._column, None
+                self._close_database()
             try:
                 restore_tables(path)
                 check_logs(path)
-                self._use(open_database(path, read_only=False))
+                self._use(open_database(path, read_only=False, is_new=False))
                 forget_ahead(path, is_open=True)
             except (StorageError, StoreLocked) as error:
-                self._use(open_database(path, read_only=True))  # reads go on
+                with contextlib.suppress(HypercoreError):  # or not even that, until the next try
+                    self._use(open_database(path, read_only=True))  # reads go on
                 raise StorageFailed(f"the store cannot be written yet: {error}") from error
             group.recovered()  # before a sync that waits for us asks
 

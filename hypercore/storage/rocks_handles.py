@@ -10,7 +10,7 @@ import trio
 from rocksdict import ColumnFamily, Snapshot
 from rocksdict import WriteBatch as NativeBatch
 
-from hypercore.errors import CorruptStorage, StorageError, StoreSuspended
+from hypercore.errors import CorruptStorage, StorageError
 
 
 class RocksBatch:
@@ -91,13 +91,3 @@ class RocksSnapshot:
         """The database is closed, which this would keep locked."""
         self._is_lost = self._native is not None
         self._native = None
-
-
-def closed(key: bytes) -> bytes | None:
-    """What takes the place of the read when the store is closed."""
-    raise trio.ClosedResourceError("the store is closed")
-
-
-def suspended(key: bytes) -> bytes | None:
-    """And while it is suspended."""
-    raise StoreSuspended

@@ -61,8 +61,12 @@ class NoRoom(StorageError):
     """The disk is too full for the files that opening makes; what is there can be read."""
 
 
-def open_database(path: Path, *, read_only: bool, is_lenient: bool = False) -> Rdict:
-    """`is_lenient`: also where tables are missing, of which each read fails then.
+def open_database(
+    path: Path, *, read_only: bool, is_new: bool = True, is_lenient: bool = False
+) -> Rdict:
+    """`is_new`: it may be, and is then made, unless `read_only`.
+
+    `is_lenient`: also where tables are missing, of which each read fails then.
 
     Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError.
     """
@@ -70,6 +74,8 @@ def open_database(path: Path, *, read_only: bool, is_lenient: bool = False) -> R
         _check_unused(path)
         if read_only:
             raise UsageError(f"there is no store in {path.parent}")
+        if not is_new:
+            raise CorruptStorage(str(path), "the database that was there is gone")
     cache = Cache(_BLOCK_CACHE_BYTES)
     access = AccessType.read_only(False) if read_only else AccessType.read_write()
     options = _options(cache)
