@@ -55,7 +55,8 @@ class Codec(Generic[T]):
     decode: Callable[[bytes], T]
 
 
-BINARY: Codec[bytes] = Codec(bytes, bytes)
+# `bytes` itself would make so many zeros of a number.
+BINARY: Codec[bytes] = Codec(bytes.__bytes__, bytes)
 UTF8: Codec[str] = Codec(str.encode, bytes.decode)
 JSON: Codec[object] = Codec(encode_json, json.loads)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,19 @@ async def test_which_bound_wins_where_both_are_given() -> None:
     assert found == [2, 3]
     changes = [change.seq async for change in bee.history(gt=1, gte=3, lt=4, lte=5)]
     assert changes == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("mistake", [3, 10**12, [1, 2], "text", bytearray(1)])
+async def test_what_is_no_bytes_is_no_key_and_no_value(mistake: Any) -> None:
+    log = BeeLog()
+    bee = Bee(log)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: bee.put(mistake, b"1"),
+        lambda: bee.put(b"a", mistake),
+        lambda: bee.get(mistake),
+        lambda: bee.peek(gte=mistake),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            await call()
+    assert not log.length
