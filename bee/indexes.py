@@ -306,9 +306,9 @@ class IndexedBatch(Generic[K, V]):
         """
         await self._prepare()
         old = await self._rows.get(key)
-        changes = self._changes(key, old, Entry(0, key, value))
+        pending = self._changes(key, old, Entry(0, key, value))
         await self._rows.put(key, value)
-        self._change_entries(key, changes)
+        self._pending += pending
         await self._finish()
 
     async def delete(self, key: K) -> bool:
@@ -317,36 +317,30 @@ class IndexedBatch(Generic[K, V]):
         old = await self._rows.get(key)
         if old is None:
             return False
-        changes = self._changes(key, old, None)
+        pending = self._changes(key, old, None)
         await self._rows.delete(key)
-        self._change_entries(key, changes)
+        self._pending += pending
         await self._finish()
         return True
 
     def _changes(
         self, key: K, old: Entry[K, V] | None, new: Entry[K, V] | None
-    ) -> list[tuple[Index[K, V], set[bytes], set[bytes]]]:
-        """For each index the terms that go and those that come."""
+    ) -> list[tuple[Edits[bytes, bytes], bytes, bool]]:
+        """The entries that go and those that come, as in `_pending`."""
+        encoded = self._indexed.bee.key_encoding.encode(key)
         changes = []
         for index in self._indexed.indexes.values():
             before = set() if old is None else set(index.terms(key, old.value))
             after = set() if new is None else set(index.terms(key, new.value))
-            changes.append((index, before - after, after - before))
+            entries = self.entries(index)
+            for terms, comes in ((before - after, False), (after - before, True)):
+                changes += [(entries, _entry_key(term, encoded), comes) for term in sorted(terms)]
         return changes
 
     async def _prepare(self) -> None:
         await self._finish()
         if self._dropped_in is None:
             self._dropped_in = await self._indexed.drop_others(self.built)
-
-    def _change_entries(
-        self, key: K, changes: list[tuple[Index[K, V], set[bytes], set[bytes]]]
-    ) -> None:
-        encoded = self._indexed.bee.key_encoding.encode(key)
-        for index, gone, come in changes:
-            entries = self.entries(index)
-            self._pending += [(entries, _entry_key(term, encoded), False) for term in sorted(gone)]
-            self._pending += [(entries, _entry_key(term, encoded), True) for term in sorted(come)]
 
     async def _finish(self) -> None:
         """Make the entries those of the rows; one who is interrupted has it done by the next."""

@@ -333,3 +333,20 @@ async def test_an_index_that_is_back_after_a_cut_does_not_miss_rows() -> None:
             await keys_by(both, "words", "basel")
         await build(both)
         assert await keys_by(both, "words", "basel") == ["Basel"]
+
+
+async def test_terms_that_are_none_leave_the_row_as_it_was() -> None:
+    def terms(_key: bytes, value: bytes | None) -> Iterable[bytes]:
+        return [b"good"] if value == b"good" else ["bad"]  # type: ignore[list-item]  # the point
+
+    bee = Bee(BeeLog())
+    indexed = IndexedBee(bee, [Index("first", lambda _key, _value: [b"any"]), Index("term", terms)])
+    assert [progress async for progress in indexed.build()]
+    async with indexed.batch() as batch:
+        await batch.put(b"a", b"good")
+        for key in (b"a", b"b"):
+            with pytest.raises(TypeError):
+                await batch.put(key, b"bad")
+    assert [entry.key async for entry in indexed.rows.range()] == [b"a"]
+    for name, term in (("first", b"any"), ("term", b"good")):
+        assert [entry.value for entry in await indexed.by(name).get(term)] == [b"good"]
