@@ -23,7 +23,7 @@ from bee.node_reader import BlocksNeeded, NodeReader, root_ref
 from bee.ranges import MAX_GROUP, Results
 from bee.readable_bee import Change, Difference
 from bee.tree import ReadCounter, Tree
-from hypercore.errors import BlockNotAvailable
+from hypercore.errors import BlockNotAvailable, UsageError
 
 if TYPE_CHECKING:
     from bee.bee import Bee
@@ -151,6 +151,9 @@ class Watchers:
         self._watches: list[Watcher] = []
         self._versions: tuple[Version, Version] | None = None
         self._shared: list[_SharedRange] = []
+
+    def __contains__(self, watch: object) -> bool:
+        return watch in self._watches
 
     def add(self, watch: Watcher) -> None:
         self._watches.append(watch)
@@ -298,11 +301,21 @@ class Watch(Generic[K, V]):
     ) -> None:
         self._watchers.remove(self)
 
+    def check_open(self) -> None:
+        """Raises: UsageError."""
+        if self not in self._watchers:
+            raise UsageError("a watch is read within its `with` block")
+
     def __aiter__(self) -> Watch[K, V]:
         return self
 
     async def __anext__(self) -> Update[K, V]:
-        """Raises: CorruptTree, HistoryReplaced. Cancel: nothing was told; call again."""
+        """The next one. Cancel: nothing was told; call again.
+
+        Raises: CorruptTree, HistoryReplaced; UsageError outside of the `with` block, where a
+        compaction would take away what it stands at.
+        """
+        self.check_open()
         tree = self._tree
         log = tree.log
         while True:
@@ -355,9 +368,10 @@ class KeyWatch(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Entry[K, V] | None:
-        """Raises: CorruptTree, BlockNotAvailable for what is lost of the present version.
+        """The next one. Cancel: nothing was told; call again.
 
-        Cancel: nothing was told; call again.
+        Raises: CorruptTree, BlockNotAvailable for what is lost of the present version; UsageError
+        outside of the `with` block.
         """
         while True:
             try:
@@ -382,6 +396,7 @@ class KeyWatch(Generic[K, V]):
 
     async def _next(self) -> Entry[K, V] | None:
         if not self._has_begun:
+            self._watch.check_open()
             version, fork = self._watch.version
             current_fork = self._bee.snapshot().fork
             if current_fork != fork:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -359,3 +359,21 @@ def test_updates_of_random_changes_add_up(data: st.DataObject) -> None:
                 assert copy == {e.key: e.value async for e in bee.range(gte=low, lte=high)}
 
     trio.run(run)
+
+
+async def test_a_watch_is_read_within_its_block() -> None:
+    bee = Bee(BeeLog())
+    await bee.put(b"a", b"1")
+    watch, entries = bee.watch(since=Version(1, 0)), bee.watch_key(b"a")
+    calls: list[Callable[[], Awaitable[object]]] = [watch.__anext__, entries.__anext__]
+    for call in calls:
+        with pytest.raises(UsageError, match="within its `with` block"):
+            await call()
+    with entries:
+        await entries.__anext__()
+    with watch:
+        await watch.__anext__()
+        await bee.put(b"a", b"2")
+    for call in calls:
+        with pytest.raises(UsageError, match="within its `with` block"):
+            await call()
