@@ -204,6 +204,8 @@ class BlobWriter:
             raise NotWritable("blobs are put where their log is written")
         await self._held.enter_async_context(self._log.exclusive())
         self._start, self._byte_start = self._log.length, self._log.byte_length
+        self._id, self._bytes = None, 0
+        self._rest.clear()
         self._is_open = True
         return self
 

@@ -350,3 +350,18 @@ async def test_a_value_that_is_replaced_while_it_is_read() -> None:
             await values.blobs.clear(BlobId(0, 1, 0, 1))
             with pytest.raises(BlockNotAvailable):
                 await values.blobs.get(BlobId(0, 1, 0, 1))
+
+
+async def test_a_writer_that_is_used_again_writes_another_blob() -> None:
+    async with open_corestore(None) as store:
+        blobs = Blobs(await store.get(name="blobs"))
+        writer = blobs.writer()
+        ids = []
+        for data in (b"first", b"", b"second"):
+            async with writer:
+                await writer.write(data)
+            ids.append(writer.id)
+        assert [await blobs.get(blob) for blob in ids] == [b"first", b"", b"second"]
+        async with writer:
+            with pytest.raises(BatchEnded):
+                assert writer.id
