@@ -251,6 +251,7 @@ class Core(ReadableCore):
 
     def learn_manifest(self, manifest: Manifest) -> None:
         """As `set_manifest`, for the core's very manifest, without waiting for the disk."""
+        self._handle.check_open()
         self._shared.learn_manifest(manifest)
 
     async def clear(self, start: int, stop: int) -> int:
@@ -456,10 +457,12 @@ class Core(ReadableCore):
         Raises: UsageError when the core is in use with another encryption, WrongEncryptionKey
         when the blocks that are here were not written with this key.
         """
+        self._handle.check_open()
         self._shared.use_encryption(choice)
 
     def set_encryption(self, encryption: BlockEncryption | None) -> None:
         """Encrypt and decrypt in another way from now on, for all users; None: not at all."""
+        self._handle.check_open()
         self._shared.cipher = encryption
 
     async def serve(self, mux: Multiplexer) -> None:

@@ -84,3 +84,17 @@ async def test_nothing_is_written_for_a_core_that_was_removed(change: Change) ->
         ):
             await change(store, core, purge)
         assert len(rows(store)) == 1  # the store's own
+
+
+async def test_a_closed_handle_changes_nothing_for_others() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log", encryption_key=bytes(32))
+        await core.append(b"one")
+        closed = core.session()
+        await closed.close()
+        assert core.manifest is not None
+        with pytest.raises(trio.ClosedResourceError):
+            closed.set_encryption(None)
+        with pytest.raises(trio.ClosedResourceError):
+            closed.learn_manifest(core.manifest)
+        assert await core.get(0) == b"one"
