@@ -327,12 +327,14 @@ class SyncEngine:
         """These commits are durable: acknowledge, offer and announce them."""
         out: list[Output] = []
         changed, settled = self._take_commits(tickets)
-        for co_id, (entry, counts, listeners) in changed.items():
+        for entry, counts, _ in changed.values():
             # Never less than it was: there is no use in looking whether it is more.
             reached: SessionCounts = merge_counts(dict(entry.durable.sessions), counts)
             if entry.is_tombstone:
                 reached = only_deletions(reached)
             entry.durable = KnownState(True, reached)
+        # What came together may depend on one another: only what is durable is offered.
+        for co_id, (entry, counts, listeners) in changed.items():
             self._offers.tell(entry, listeners, out)
             out.append(Changed(co_id, counts))
         for co_id, delivery in settled:
