@@ -11,6 +11,7 @@ import trio
 from node.cojson.foresight import Extensions
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
+from node.cojson.outputs import After
 from node.cojson.recent import Line, RecentContent
 from node.cojson.signature_checks import LookAhead
 from node.cojson.sync import SyncEngine
@@ -71,7 +72,7 @@ class ContentSource:
         self._recent = recent
         self._store = store
 
-    async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool]:
+    async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool] | After:
         """Lines that bring a client further with one value, and whether they are the last.
 
         Cancel: nothing counts as sent.
@@ -79,6 +80,8 @@ class ContentSource:
         wanted = self._engine.next_for(peer_id, co_id)
         if wanted is None:
             return [], True
+        if isinstance(wanted, After):
+            return wanted
         if isinstance(wanted, Known):
             said = self._screen(peer_id, wanted)
             return [] if said is None else [encode_message(said)], True
@@ -198,7 +201,11 @@ class ClientLink:
             if wanted is None:
                 break
             co_id, priority = wanted
-            pulled, is_last = await self._source.pull(self.peer_id, co_id)
+            answer = await self._source.pull(self.peer_id, co_id)
+            if isinstance(answer, After):
+                self.outbox.hurry(answer.co_ids)
+                continue
+            pulled, is_last = answer
             if is_last:
                 self.outbox.served(co_id, priority)
             lines += pulled

@@ -11,6 +11,7 @@ priority (groups, values, binary streams), each in the order in which they were 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TypeGuard
 
 import trio
@@ -56,6 +57,8 @@ class Outbox:
             STREAM_PRIORITY: {},
         }
         """Each with whether it was wanted again since it was last looked at."""
+        self._ahead: list[RawCoId] = []
+        """Of these, what goes before all others; the last one first."""
 
     @property
     def control_bytes(self) -> int:
@@ -131,11 +134,22 @@ class Outbox:
 
     def next_wanted(self) -> tuple[RawCoId, int] | None:
         """The value to serve next, and its priority. It stays wanted until `served`."""
+        while self._ahead:
+            co_id = self._ahead[-1]
+            for priority, wanted in self._wanted.items():
+                if co_id in wanted:
+                    wanted[co_id] = False
+                    return co_id, priority
+            self._ahead.pop()
         for priority, wanted in self._wanted.items():
             for co_id in wanted:
                 wanted[co_id] = False
                 return co_id, priority
         return None
+
+    def hurry(self, co_ids: Sequence[RawCoId]) -> None:
+        """Serve those of these that are wanted before all others, in this order."""
+        self._ahead += [co_id for co_id in reversed(co_ids) if self.is_wanted(co_id)]
 
     def is_wanted(self, co_id: RawCoId) -> bool:
         return any(co_id in wanted for wanted in self._wanted.values())

@@ -147,6 +147,12 @@ Output = (
 )
 
 
+class After(NamedTuple):
+    """The answer to `next_for`: serve these first, in this order, and ask again then."""
+
+    co_ids: list[RawCoId]
+
+
 class Pull(NamedTuple):
     """The answer to `next_for`: read the pieces beyond `known`.
 

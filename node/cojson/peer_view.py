@@ -55,6 +55,8 @@ class ValueView:
     """What was sent and not acknowledged yet; None when nothing is out."""
     announced: SessionCounts | None = None
     """Where what is sent in pieces will end, until the client has said that it has all of it."""
+    follows: dict[RawCoId, None] | None = None
+    """What was offered together with it and has to be sent before it, whatever waits for longer."""
     is_told: bool = False
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
@@ -171,6 +173,17 @@ class PeerView:
     def size(self) -> int:
         """About how many bytes its known states take here, measured with tracemalloc."""
         return _VIEW_BYTES * len(self.values) + _COUNTER_BYTES * self._counters
+
+    def take_late(self, view: ValueView) -> list[RawCoId]:
+        """What has to be sent before a value and was not, told once."""
+        late = [key for key in view.follows or () if not self._was_sent(key)]
+        view.follows = None
+        return late
+
+    def _was_sent(self, co_id: RawCoId) -> bool:
+        """At least its header: that makes its dependants acceptable."""
+        view = self.values.get(co_id)
+        return view is not None and view.optimistic.header
 
     def was_asked(self, co_id: RawCoId) -> bool:
         """Whether it was asked for this value, or will be later."""

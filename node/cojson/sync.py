@@ -40,7 +40,7 @@ from node.cojson.messages import (
     ReconcileAck,
 )
 from node.cojson.offers import Offers
-from node.cojson.outputs import Changed, EndPeer, Output, Pull, Send
+from node.cojson.outputs import After, Changed, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
@@ -427,12 +427,14 @@ class SyncEngine:
 
     # What the shell pulls when a client can take more.
 
-    def next_for(self, peer_id: str, co_id: RawCoId) -> Pull | Known | None:
+    def next_for(self, peer_id: str, co_id: RawCoId) -> Pull | After | Known | None:
         """After `Serve`: which pieces to read for this client, or what to say instead."""
         peer = self._peers[peer_id]
         view = peer.values.get(co_id)
         if view is None:
             return None
+        if view.follows is not None and (late := peer.take_late(view)):
+            return After(late)
         entry = self._state.values.use(co_id)
         if entry is None or entry.phase is Phase.LOADING:
             return Pull(view.optimistic, None)

@@ -9,6 +9,7 @@ from node.cojson.crypto import RunningHash
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
 from node.cojson.messages import Known, Load, Message
 from node.cojson.outputs import (
+    After,
     Changed,
     CheckFork,
     EndPeer,
@@ -232,16 +233,22 @@ class EngineShell:
         for wanted in self.wanted[name].values():
             for co_id in list(wanted):
                 del wanted[co_id]
-                pulled = self.engine.next_for(name, co_id)
-                match pulled:
-                    case Known():
-                        messages.append(pulled)
-                    case Pull(known, _):
-                        piece = self.disk.piece(co_id, known)
-                        if piece is not None:
-                            self.engine.sent(name, piece.co_id, piece.known_state)
-                            messages.append(piece)
+                messages += self._pull(name, co_id)
         return messages
+
+    def _pull(self, name: str, co_id: RawCoId) -> list[Message]:
+        pulled = self.engine.next_for(name, co_id)
+        match pulled:
+            case After(co_ids):
+                return [message for key in (*co_ids, co_id) for message in self._pull(name, key)]
+            case Known():
+                return [pulled]
+            case Pull(known, _):
+                piece = self.disk.piece(co_id, known)
+                if piece is not None:
+                    self.engine.sent(name, piece.co_id, piece.known_state)
+                    return [piece]
+        return []
 
     def listen(self, name: str, *, is_quiet: bool = True) -> list[Message]:
         """A while passes in which this client might have said more; what it is told then."""

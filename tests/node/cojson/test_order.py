@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import trio.testing
 
-from node.cojson.messages import Message
+from bee.bee import Bee
+from node.cojson.host import open_sync_host
+from node.cojson.messages import Load, Message, decode_line
+from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING
 from tests.support.authors import Author, edits, group_header, map_header, role
+from tests.support.data_log import DataLog
 from tests.support.engine_shell import EngineShell
 
 ANN, BOB = Author("ann"), Author("bob")
@@ -38,3 +44,56 @@ def test_a_new_author_comes_first_though_the_value_was_written_before(shell: Eng
     shell.say("bob", BOB.account(), BOB.content(MAP, edits(1), with_header=False))
     shell.commit()
     assert ids(shell.take("reader")) == [BOB.account_id, MAP.id]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_group_that_waits_to_be_sent_lets_a_new_member_pass(
+    shell: EngineShell, is_new: bool
+) -> None:
+    """Found with model clients: it was sent whole, and his account after it."""
+    child = group_header(ANN.account_id, "child")
+    founding = [*FOUNDING, role(f"parent_{GROUP.id}", "extend", made_at=910)]
+    shell.say("reader", Load(child.id, NOTHING))
+    if not is_new:
+        shell.say("ann", ANN.content(child, founding[:1]))
+        shell.commit()
+        shell.take("reader")
+    shell.say("ann", ANN.content(child, founding, after=0 if is_new else 1, with_header=is_new))
+    shell.commit()
+    hiring = ANN.content(
+        child, [*founding, role(BOB.account_id, "writer")], after=2, with_header=False
+    )
+    shell.say("ann", BOB.account(), hiring)
+    shell.commit()
+    assert ids(shell.take("reader")) == [BOB.account_id, child.id]
+    assert ids(shell.take("reader")) == []
+
+
+def test_groups_that_name_one_another_are_sent_each_once(shell: EngineShell) -> None:
+    one, other = (group_header(ANN.account_id, name) for name in ("one", "other"))
+    for group in (one, other):
+        shell.say("reader", Load(group.id, NOTHING))
+        shell.say("ann", ANN.content(group, FOUNDING))
+    shell.commit()
+    for group, parent in ((one, other), (other, one)):
+        extending = [*FOUNDING, role(f"parent_{parent.id}", "extend", made_at=910)]
+        shell.say("ann", ANN.content(group, extending, after=1, with_header=False))
+    shell.commit()
+    assert sorted(ids(shell.take("reader"))) == sorted([one.id, other.id])
+
+
+async def test_the_lines_of_a_connection_come_in_that_order() -> None:
+    log = DataLog()
+    async with open_sync_host(BeeStore(Bee(log), log)) as host:
+        await host.receive_content("test", [ANN.account()])
+        with host.client("ann") as ann, host.client("reader") as reader:
+            await reader.receive([Load(GROUP.id, NOTHING), Load(ANN.account_id, NOTHING)])
+            await trio.testing.wait_all_tasks_blocked()
+            await ann.receive([ANN.content(GROUP, FOUNDING)])
+            await trio.testing.wait_all_tasks_blocked()
+            hiring = [*FOUNDING, role(BOB.account_id, "writer")]
+            await ann.receive([BOB.account(), ANN.content(GROUP, hiring, after=1)])
+            await trio.testing.wait_all_tasks_blocked()
+            lines = await reader.next_lines(1 << 20)
+    sent = [message for message in map(decode_line, lines) if message is not None]
+    assert ids(sent) == [ANN.account_id, BOB.account_id, GROUP.id]
