@@ -107,12 +107,12 @@ class Offers:
 
     def offer(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
         """Serve what the client lacks of a value, and before it of all that it depends on."""
-        self._walk(peer, [(co_id, None)], set(), out)
+        self._walk(peer, [(co_id, False)], set(), out)
 
     def _walk(
         self,
         peer: PeerView,
-        stack: list[tuple[RawCoId, list[RawCoId] | None]],
+        stack: list[tuple[RawCoId, bool]],
         seen: set[RawCoId],
         out: list[Output],
     ) -> None:
@@ -122,14 +122,14 @@ class Offers:
         What was passed is not needed again, so that any budget of memory is enough.
         """
         while stack and not peer.is_gone:
-            co_id, offered_before = stack[-1]
+            co_id, are_dependencies_offered = stack[-1]
             entry = self._state.use(co_id, out, is_wanted=True)
             if entry.phase is Phase.LOADING:
                 entry.waiting.append(partial(self._walk, peer, stack, seen))
                 return
             stack.pop()
-            if offered_before is not None:
-                self._serve(peer, entry, out, offered_before)
+            if are_dependencies_offered:
+                self._serve(peer, entry, out)
                 continue
             view = peer.values.get(co_id)
             if co_id in seen or not entry.durable.header:
@@ -141,8 +141,8 @@ class Offers:
             if view is None or view.lacks(entry.durable):
                 keys = [key for key in entry.dependencies if not self._is_offered(peer, key)]
             if keys:
-                stack.append((co_id, keys))
-                stack.extend((key, None) for key in reversed(keys))
+                stack.append((co_id, True))
+                stack.extend((key, False) for key in reversed(keys))
             else:
                 self._serve(peer, entry, out)
 
@@ -152,19 +152,10 @@ class Offers:
         entry = self._state.values.peek(co_id)
         return view is not None and entry is not None and view.offered_version == entry.version > 0
 
-    def _serve(
-        self,
-        peer: PeerView,
-        entry: ValueEntry,
-        out: list[Output],
-        offered_before: list[RawCoId] | None = None,
-    ) -> None:
+    def _serve(self, peer: PeerView, entry: ValueEntry, out: list[Output]) -> None:
         view = self._state.subscribe(peer, entry.co_id)
         view.offered_version = entry.version
         if view.lacks(entry.durable):
-            if offered_before is not None:
-                # If it waits in the client's queue already, then it does so before these.
-                view.follows = dict.fromkeys(offered_before) | (view.follows or {})
             header = entry.header
             priority = VALUE_PRIORITY if header is None else header.priority
             out.append(Serve(peer.peer_id, entry.co_id, priority))

@@ -8,6 +8,7 @@ one. A view's existence means that the client is subscribed.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
@@ -55,8 +56,8 @@ class ValueView:
     """What was sent and not acknowledged yet; None when nothing is out."""
     announced: SessionCounts | None = None
     """Where what is sent in pieces will end, until the client has said that it has all of it."""
-    follows: dict[RawCoId, None] | None = None
-    """What was offered together with it and has to be sent before it, whatever waits for longer."""
+    has_let_pass: bool = False
+    """Whether it is next, after what it depends on."""
     is_told: bool = False
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
@@ -174,16 +175,22 @@ class PeerView:
         """About how many bytes its known states take here, measured with tracemalloc."""
         return _VIEW_BYTES * len(self.values) + _COUNTER_BYTES * self._counters
 
-    def take_late(self, view: ValueView) -> list[RawCoId]:
-        """What has to be sent before a value and was not, told once."""
-        late = [key for key in view.follows or () if not self._was_sent(key)]
-        view.follows = None
+    def lets_pass(self, view: ValueView, dependencies: Iterable[RawCoId]) -> list[RawCoId]:
+        """What goes before a group whose turn it is: told once, then the group itself is next.
+
+        It may have waited for its turn since before it had these members and parents, or they
+        have waited for theirs behind it.
+        """
+        late = [] if view.has_let_pass else [key for key in dependencies if self._is_unsent(key)]
+        view.has_let_pass = bool(late)
         return late
 
-    def _was_sent(self, co_id: RawCoId) -> bool:
-        """At least its header: that makes its dependants acceptable."""
+    def _is_unsent(self, co_id: RawCoId) -> bool:
+        """With its header alone its dependants can be taken."""
         view = self.values.get(co_id)
-        return view is not None and view.optimistic.header
+        return view is None or not (
+            view.real.header or (view.sent is not None and view.sent.header)
+        )
 
     def was_asked(self, co_id: RawCoId) -> bool:
         """Whether it was asked for this value, or will be later."""

@@ -433,12 +433,13 @@ class SyncEngine:
         view = peer.values.get(co_id)
         if view is None:
             return None
-        if view.follows is not None and (late := peer.take_late(view)):
-            return After(late)
         entry = self._state.values.use(co_id)
         if entry is None or entry.phase is Phase.LOADING:
             return Pull(view.optimistic, None)
         if view.lacks(entry.durable):
+            is_group = entry.header is not None and entry.header.is_group
+            if is_group and (late := peer.lets_pass(view, entry.dependencies)):
+                return After(late)
             return Pull(view.optimistic, entry.durable)
         if view.is_told:
             return None

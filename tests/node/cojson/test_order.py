@@ -69,6 +69,19 @@ def test_a_group_that_waits_to_be_sent_lets_a_new_member_pass(
     assert ids(shell.take("reader")) == []
 
 
+def test_a_group_that_gets_a_parent_lets_it_pass_that_waits_behind_it(shell: EngineShell) -> None:
+    """Found with model clients: the parent had been offered before, so it was not again."""
+    child, parent = (group_header(ANN.account_id, name) for name in ("child", "parent"))
+    for group in (child, parent):
+        shell.say("ann", ANN.content(group, FOUNDING))
+    shell.commit()
+    shell.say("reader", Load(child.id, NOTHING), Load(parent.id, NOTHING))
+    extending = [*FOUNDING, role(f"parent_{parent.id}", "extend", made_at=910)]
+    shell.say("ann", ANN.content(child, extending, after=1, with_header=False))
+    shell.commit()
+    assert ids(shell.take("reader")) == [parent.id, child.id]
+
+
 def test_groups_that_name_one_another_are_sent_each_once(shell: EngineShell) -> None:
     one, other = (group_header(ANN.account_id, name) for name in ("one", "other"))
     for group in (one, other):
