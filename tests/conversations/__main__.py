@@ -44,7 +44,8 @@ def main() -> None:
         f"{report.heard} messages early; ours {_costs(report.ours)}"
     )
     if options.original:
-        sys.stdout.write(f", original {_costs(report.original)}")
+        faulty = len(report.original_failures)
+        sys.stdout.write(f", original {_costs(report.original)}, at fault in {faulty}")
     sys.stdout.write("\n")
     sys.exit(1 if report.failures else 0)
 

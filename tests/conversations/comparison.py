@@ -8,8 +8,8 @@ from node.covalue.ids import CoSessionId, RawCoId
 from tests.conversations.original import LOADER, OriginalProcess
 from tests.conversations.party import MAX_TURNS, Cost, Held, Outcome, Server
 
-_FACTOR = 1.5
-_GRACE = 60
+_FACTOR = 1.3
+_GRACE = 30
 """Of transactions, beyond the factor: a server that begins anew before it has acknowledged them,
 which cojson's does at once, is sent them again."""
 

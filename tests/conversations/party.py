@@ -152,8 +152,8 @@ class Guest:
             self._note(f"< {describe(message)}")
             self._outcome.heard.count(message)
             self.client.receive(message)
-            if message.co_id in self.client.held:
-                for plan in self._plans.pop(message.co_id, ()):
+            for co_id in [key for key in self._plans if key in self.client.held]:
+                for plan in self._plans.pop(co_id):
                     plan()
         return True
 
