@@ -3,7 +3,8 @@
 | field      | is                                                                              |
 |------------|---------------------------------------------------------------------------------|
 | type       | text: comap, colist, costream, coplaintext                                      |
-| ruleset    | {type: "group", initialAdmin} or {type: "ownedByGroup", group} or unsafeAllowAll |
+| ruleset    | {type: "group", initialAdmin} or unsafeAllowAll or                              |
+|            | {type: "ownedByGroup", group, restrictDeletion?: boolean}                       |
 | meta       | object or null, always present                                                  |
 | createdAt  | text, null or absent (the three hash differently)                               |
 | uniqueness | text, boolean, null, integer, or an object of text to text; always present      |
@@ -143,6 +144,8 @@ def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
         group = ruleset["group"]
         if not isinstance(group, str):
             raise DecodeError("a value's group is text", 0)
+        if not isinstance(ruleset.get("restrictDeletion", False), bool):
+            raise DecodeError("whether deletion is restricted is true or false", 0)
         return group, None
     if kind == "group":
         admin = ruleset["initialAdmin"]

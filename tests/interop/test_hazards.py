@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.cojson.crypto import co_id_of
 from node.cojson.messages import decode_line, encode_message
 from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader
@@ -26,6 +27,12 @@ CHANGES = [
     '[{"op":"set","key":"\\u0063o_zzz","value":"x"}]',
     '[{"op":"set","key":"parent_zzz","value":"extend"}]',
 ]
+ODD = (
+    f'{{"meta":null,"ruleset":{{"group":"{EVE.account_id}","restrictDeletion":1,'
+    '"type":"ownedByGroup"},"type":"comap","uniqueness":"odd"}'
+)
+ODD_ID = co_id_of(ODD)
+"""A value that cojson refuses: a group that names it waits for it for ever."""
 MARKERS = ['"' + "x" * 5000 + '"', "[" * 1500 + "]" * 1500]
 
 
@@ -59,6 +66,13 @@ async def test_a_stranger_keeps_no_client_from_a_value(tmp_path: Path) -> None:
             for number, changes in enumerate(CHANGES):
                 bad = [Transaction(now, changes)]
                 await eve.send(encode_message(EVE.content(group, bad, session=f"g{number}")))
+            await eve.send(
+                f'{{"action":"content","id":"{ODD_ID}","header":{ODD},"priority":3,"new":{{}}}}'
+            )
+            naming = f'[{{"op":"set","key":"{ODD_ID}","value":"reader"}}]'
+            await eve.send(
+                encode_message(EVE.content(group, [Transaction(now, naming)], session="odd"))
+            )
             late = [Transaction(2**53 + 1, "[]")]
             await eve.send(encode_message(EVE.content(header, late)))
             for number, filling in enumerate(MARKERS):

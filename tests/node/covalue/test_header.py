@@ -62,6 +62,8 @@ def test_a_header_has_no_other_id() -> None:
         {"uniqueness": {"a": 1}},
         {"ruleset": {"type": ["group"]}},
         {"ruleset": {"type": "ownedByGroup", "group": 1}},
+        {"ruleset": {"type": "ownedByGroup", "group": "co_z", "restrictDeletion": None}},
+        {"ruleset": {"type": "ownedByGroup", "group": "co_z", "restrictDeletion": 1}},
         {"ruleset": {"type": "group", "initialAdmin": None}},
         {"ruleset": {"type": "group", "initialAdmin": "co_z"}, "meta": {"type": "account"}},
         {"type": None},
