@@ -35,6 +35,7 @@ class ModelClient:
         """Of every value that has come here, how far each session goes."""
         self.deleted: set[RawCoId] = set()
         self.wanted: dict[RawCoId, None] = {}
+        """Values that it made or asked for; others come with these."""
         self.is_connected = False
         self.unsent: deque[Spoken] = deque()
         self.unanswered: dict[RawCoId, None] = {}
@@ -62,6 +63,7 @@ class ModelClient:
     def create(self, header: CoValueHeader) -> None:
         """Make a value, with no transaction yet."""
         self._ledger.write(self.author, header, self._session(header), ())
+        self.wanted[header.id] = None
         self.held[header.id] = {}
         self._send_news(header.id, header)
 

