@@ -198,6 +198,10 @@ class ModelClient:
 
     def _receive_content(self, content: Content) -> None:
         co_id = content.co_id
+        for queue in self._queued.values():
+            if any(waiting.co_id == co_id for waiting in queue):
+                queue.append(content)
+                return
         if content.header is None and co_id not in self.held:
             self.faults.append(f"{co_id} came without its header")
             self.unsent.append(Known(co_id, NOTHING, True))
