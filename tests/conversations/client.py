@@ -47,6 +47,8 @@ class ModelClient:
         self._real: dict[RawCoId, KnownState] = {}
         self._optimistic: dict[RawCoId, KnownState] = {}
         self._told: set[RawCoId] = set()
+        self._announced: dict[RawCoId, KnownState] = {}
+        """Where values that come in pieces will end: it claims that already."""
         self._queued: defaultdict[RawCoId, list[Content]] = defaultdict(list)
         """Content that waits for what it depends on."""
 
@@ -142,6 +144,7 @@ class ModelClient:
         self._queued.clear()
         if is_restarted:
             self._real.clear()
+            self._announced.clear()
         for co_id in self.in_order(self.held):
             self._ask(co_id)
         for co_id in self.wanted:
@@ -227,6 +230,10 @@ class ModelClient:
     def _take(self, content: Content) -> None:
         """Source: sync.ts handleNewContent."""
         co_id = content.co_id
+        if content.expect_until is not None:
+            self._announced[co_id] = KnownState(True, content.expect_until)
+            if co_id not in self.held:
+                self._confirm(co_id, self._announced[co_id])
         held = self.held.setdefault(co_id, {})
         taken: dict[CoSessionId, int] = {}
         has_gap = False
@@ -240,8 +247,10 @@ class ModelClient:
             taken[session_id] = part.stop
             if is_delete_session(session_id):
                 self._bury(co_id)
-        if has_gap:
+        if has_gap and co_id not in self._announced:
             self.faults.append(f"{co_id} came with a gap")
+        if co_id in self._announced and self.known(co_id).covers(self._announced[co_id]):
+            del self._announced[co_id]
         if co_id in self.deleted:
             taken = dict(content.known_state.sessions)
         self._confirm(co_id, KnownState(True, taken))
@@ -261,7 +270,7 @@ class ModelClient:
             self.unsent.append(content)
             self._optimistic[co_id] = known.merged(self.known(co_id))
         elif is_owed or co_id not in self._told:
-            self.unsent.append(Known(co_id, self._claim(co_id)))
+            self.unsent.append(Known(co_id, self._claim(co_id).merged(self._with_announced(co_id))))
         self._told.add(co_id)
 
     # What it believes.
@@ -270,7 +279,7 @@ class ModelClient:
         if self.is_connected:
             self._told.add(co_id)
             self.unanswered[co_id] = None
-            self.unsent.append(Load(co_id, self._copied(co_id)))
+            self.unsent.append(Load(co_id, self._with_announced(co_id)))
 
     def _view(self, co_id: RawCoId) -> KnownState:
         return self._optimistic.get(co_id) or self._real.get(co_id, NOTHING)
@@ -284,6 +293,10 @@ class ModelClient:
         """What is here now: what is said must not change when that does."""
         known = self.known(co_id)
         return KnownState(known.header, dict(known.sessions))
+
+    def _with_announced(self, co_id: RawCoId) -> KnownState:
+        """Source: coValueCore.ts knownStateWithStreaming."""
+        return self._copied(co_id).merged(self._announced.get(co_id, NOTHING))
 
     def _claim(self, co_id: RawCoId, *, is_correction: bool = False) -> KnownState:
         """What to say of a value: of a deleted one, that all there was has come.
@@ -302,5 +315,6 @@ class ModelClient:
 
     def _bury(self, co_id: RawCoId) -> None:
         self.deleted.add(co_id)
+        self._announced.pop(co_id, None)
         held = self.held[co_id]
         self.held[co_id] = merge_counts({}, {k: n for k, n in held.items() if is_delete_session(k)})

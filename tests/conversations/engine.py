@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 
 from node.cojson.messages import Known
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import SessionCounts
 from tests.conversations.client import Spoken
 from tests.support.engine_shell import Disk, EngineShell
 
@@ -21,6 +23,8 @@ class EngineServer:
         self._chance = random.Random(f"engine {seed}")
         self._memory_bytes = self._chance.choice(_MEMORY_BYTES)
         self._enforces_writes = self._chance.random() < 0.3
+        self._cuts_sessions = self._chance.random() < 0.5
+        self._begun: dict[RawCoId, SessionCounts] = {}
         self._remembered: Disk | None = None
         self.faults: list[str] = []
         self._has_lost = False
@@ -36,7 +40,15 @@ class EngineServer:
             disk, memory_bytes=self._memory_bytes, enforces_writes=self._enforces_writes
         )
         self._shell.holds_reads = True
+        self._shell.cuts_sessions = self._cuts_sessions
+        self._shell.engine.cut_streams.journal = self
+        for co_id, announced in self._begun.items():
+            self._shell.engine.cut_streams.note(co_id, announced)
         self._peers: dict[str, None] = {}
+
+    def begin(self, co_id: RawCoId, announced: SessionCounts) -> None:
+        """Whoever is being sent this may be cut: that is known after a restart, too."""
+        self._begun[co_id] = announced
 
     def join(self, peer: str) -> None:
         self._peers[self._shell.client(peer)] = None

@@ -140,6 +140,8 @@ class EngineShell:
         self.loads = 0
         self.rehashes = 0
         self.holds_reads = False
+        self.cuts_sessions = False
+        """Whether what is sent is cut into pieces of a session each, of which `take` takes one."""
         self._is_answering = False
 
     def client(self, name: str, origin: Origin = UNKNOWN_ORIGIN) -> str:
@@ -244,11 +246,22 @@ class EngineShell:
             case Known():
                 return [pulled]
             case Pull(known, _):
-                piece = self.disk.piece(co_id, known)
+                piece = self._first_piece(name, self.disk.piece(co_id, known))
                 if piece is not None:
-                    self.engine.sent(name, piece.co_id, piece.known_state)
+                    if piece.expect_until is not None:
+                        self.engine.cut_streams.begin(co_id, piece.expect_until)
+                    self.engine.sent(name, co_id, piece.known_state, piece.expect_until)
                     return [piece]
         return []
+
+    def _first_piece(self, name: str, content: Content | None) -> Content | None:
+        """What is sent of this now; the rest stays wanted."""
+        if content is None or not self.cuts_sessions or len(content.new) < 2:
+            return content
+        self.wanted[name][content.priority][content.co_id] = None
+        first = dict([next(iter(content.new.items()))])
+        until = content.known_state.sessions
+        return Content(content.co_id, content.header, first, content.priority, until)
 
     def listen(self, name: str, *, is_quiet: bool = True) -> list[Message]:
         """A while passes in which this client might have said more; what it is told then."""
