@@ -198,12 +198,26 @@ class Party:
                 guest.hear(step.other)
             case Deed.COME_OR_GO:
                 guest.come(is_restarted=bool(step.other)) if guest.peer is None else guest.go()
+            case Deed.REPLACE:
+                self._note(step, guest.client.name)
+                self._replace(step.client)
             case Deed.MAKE | Deed.EDIT | Deed.HIRE | Deed.WANT | Deed.DELETE:
                 self._note(step, f"{guest.client.name} {self._script.values[step.value].header.id}")
                 self._do(step, guest)
             case _:
                 self._note(step, "")
                 self._befall(step.deed)
+
+    def _replace(self, number: int) -> None:
+        """Everything of the old device is stored, and in the backup."""
+        self._settle()
+        self._server.remember()
+        old = self._guests[number]
+        old.go()
+        self._report(old.client, [])
+        new = self._guests[number] = self._invite(f"{old.client.name}'", number)
+        for co_id in (*old.client.held, *old.client.wanted):
+            new.client.want(co_id)
 
     def _do(self, step: Step, guest: Guest) -> None:
         """What a person does."""
@@ -228,6 +242,7 @@ class Party:
     def _plan_making(self, step: Step, guest: Guest, made: Made) -> None:
         """When all is here that it depends on."""
         make = partial(self._make, guest.client, made, step)
+        make = partial(guest.when_held, guest.client.author.account_id, make)
         if made.header.source is not None:
             make = partial(guest.when_held, RawCoId(made.header.source), make)
         if made.group is not None:
@@ -328,11 +343,7 @@ class Party:
         self.outcome.written = self._ledger.count
 
     def _judge_client(self, client: ModelClient, reader: ModelClient) -> None:
-        faults = list(client.faults)
-        self.outcome.early += len(client.early)
-        if self._server.keeps_order:
-            faults += client.early
-        faults += [f"never answered about {co_id}" for co_id in client.unanswered]
+        faults = [f"never answered about {co_id}" for co_id in client.unanswered]
         faults += [f"still waits for {co_id}" for co_id in client.waits_for]
         self.outcome.wanted[client.name] = frozenset(client.wanted)
         held = self.outcome.held[client.name] = {}
@@ -346,7 +357,15 @@ class Party:
             for co_id in client.wanted
             if co_id in self._ledger.headers and co_id not in client.held
         ]
-        self.outcome.faults += [f"{client.name} {fault}" for fault in dict.fromkeys(faults)]
+        self._report(client, faults)
+
+    def _report(self, client: ModelClient, faults: list[str]) -> None:
+        """And what it noticed itself."""
+        found = client.faults + faults
+        self.outcome.early += len(client.early)
+        if self._server.keeps_order:
+            found += client.early
+        self.outcome.faults += [f"{client.name} {fault}" for fault in dict.fromkeys(found)]
 
 
 def describe(message: Spoken) -> str:

@@ -32,6 +32,8 @@ class Deed(Enum):
     SAY = auto()
     HEAR = auto()
     WORK = auto()
+    # Once, in the middle: all come to rest, and one of them goes on with a new device.
+    REPLACE = auto()
     # What goes wrong, or passes, at the server.
     RESTART = auto()
     REMEMBER = auto()
@@ -99,6 +101,8 @@ class _Author:
             step = self._step(deed, self._chance.randrange(CLIENTS))
             if step is not None:
                 self._script.steps.append(step)
+        middle = len(self._script.steps) // 2
+        self._script.steps.insert(middle, Step(Deed.REPLACE, self._chance.randrange(CLIENTS)))
         return self._script
 
     def _step(self, deed: Deed, client: int) -> Step | None:
