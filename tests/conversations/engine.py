@@ -23,7 +23,7 @@ class EngineServer:
         self._chance = random.Random(f"engine {seed}")
         self._memory_bytes = self._chance.choice(_MEMORY_BYTES)
         self._enforces_writes = self._chance.random() < 0.3
-        self._cuts_sessions = self._chance.random() < 0.5
+        self.cuts_sessions = self._chance.random() < 0.5
         self._begun: dict[RawCoId, SessionCounts] = {}
         self._remembered: Disk | None = None
         self.faults: list[str] = []
@@ -40,7 +40,7 @@ class EngineServer:
             disk, memory_bytes=self._memory_bytes, enforces_writes=self._enforces_writes
         )
         self._shell.holds_reads = True
-        self._shell.cuts_sessions = self._cuts_sessions
+        self._shell.cuts_sessions = self.cuts_sessions
         self._shell.engine.cut_streams.journal = self
         for co_id, announced in self._begun.items():
             self._shell.engine.cut_streams.note(co_id, announced)
