@@ -141,7 +141,8 @@ class EngineShell:
         self.rehashes = 0
         self.holds_reads = False
         self.cuts_sessions = False
-        """Whether what is sent is cut into pieces of a session each, of which `take` takes one."""
+        """Whether what is sent is cut into pieces of a session each; `take` ends with the first."""
+        self._is_cut = False
         self._is_answering = False
 
     def client(self, name: str, origin: Origin = UNKNOWN_ORIGIN) -> str:
@@ -234,8 +235,11 @@ class EngineShell:
         messages, self.sent[name] = self.sent[name], []
         for wanted in self.wanted[name].values():
             for co_id in list(wanted):
-                del wanted[co_id]
                 messages += self._pull(name, co_id)
+                if self._is_cut:
+                    self._is_cut = False
+                    return messages  # the rest of it goes before all others
+                del wanted[co_id]
         return messages
 
     def _pull(self, name: str, co_id: RawCoId) -> list[Message]:
@@ -246,7 +250,7 @@ class EngineShell:
             case Known():
                 return [pulled]
             case Pull(known, _):
-                piece = self._first_piece(name, self.disk.piece(co_id, known))
+                piece = self._first_piece(self.disk.piece(co_id, known))
                 if piece is not None:
                     if piece.expect_until is not None:
                         self.engine.cut_streams.begin(co_id, piece.expect_until)
@@ -254,11 +258,11 @@ class EngineShell:
                     return [piece]
         return []
 
-    def _first_piece(self, name: str, content: Content | None) -> Content | None:
+    def _first_piece(self, content: Content | None) -> Content | None:
         """What is sent of this now; the rest stays wanted."""
         if content is None or not self.cuts_sessions or len(content.new) < 2:
             return content
-        self.wanted[name][content.priority][content.co_id] = None
+        self._is_cut = True
         first = dict([next(iter(content.new.items()))])
         until = content.known_state.sessions
         return Content(content.co_id, content.header, first, content.priority, until)
