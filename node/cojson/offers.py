@@ -169,5 +169,10 @@ class Offers:
                 known = self._state.claimed(entry, view)
                 out.append(Send(peer.peer_id, Known(entry.co_id, known, is_gap)))
         for peer in list(self._state.subscribers.get(entry.co_id, ())):
-            if peer.values[entry.co_id].lacks(entry.durable):
+            view = peer.values[entry.co_id]
+            if view.lacks(entry.durable):
                 self.offer(peer, entry.co_id, out)
+            elif entry.is_tombstone and not view.is_told:
+                # What it asked for, and was to be sent, is deleted: it has all that is left.
+                view.is_told = True
+                out.append(Send(peer.peer_id, Known(entry.co_id, self._state.claimed(entry, view))))

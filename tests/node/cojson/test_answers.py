@@ -13,7 +13,7 @@ import pytest
 from node.cojson.messages import Known, Load, Message
 from node.covalue.content import Content
 from node.covalue.known_state import NOTHING, KnownState
-from tests.support.authors import Author, edits, group_header, map_header
+from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.engine_shell import EngineShell
 
 ANN = Author("ann")
@@ -218,3 +218,22 @@ def test_who_writes_to_what_was_deleted_is_told_so() -> None:
     contents = [answer for answer in answers if isinstance(answer, Content)]
     assert contents[-1].co_id == header.id
     assert contents[-1].new == deletion.new
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**26])
+def test_a_load_is_answered_though_what_was_to_be_sent_is_deleted(memory_bytes: int) -> None:
+    """Found with model clients: it waited for what the store did not have any more."""
+    shell = EngineShell(memory_bytes=memory_bytes)
+    shell.client("ann")
+    founding = [role(ANN.account_id, "admin", made_at=900)]
+    shell.say("ann", ANN.account(), ANN.content(GROUP, founding), ANN.content(MAP, edits(2)))
+    shell.commit()
+    deletion = ANN.deletion(MAP)
+    shell.say("ann", deletion)
+    shell.client("a")
+    deleted = KnownState(True, deletion.known_state.sessions)
+    shell.say("a", Load(MAP.id, deleted))
+    shell.commit()
+    assert [answer for answer in shell.take("a") if isinstance(answer, Known)] == [
+        Known(MAP.id, deleted)
+    ]
