@@ -29,8 +29,8 @@ class Report:
     original_failures: dict[int, list[str]] = field(default_factory=dict)
     """Where cojson's server is at fault; ours is not compared with it there.
 
-    Of a value that is deleted before its group's first members came it refuses the deletion and
-    all that its maker says of it later.
+    Seen are values of which it keeps the header alone: their first content held a deletion, too,
+    which it did not take.
     """
 
 
