@@ -51,9 +51,11 @@ class CutStreams:
 
     def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client that was told of so much has gone, and had not said that it has it."""
+        # Another client may have been told of other sessions of it.
+        merged = {**self._announced.get(co_id, {}), **announced}
         self._forget(co_id)
-        self._announced[co_id] = announced
-        self._counters += len(announced)
+        self._announced[co_id] = merged
+        self._counters += len(merged)
         while self._counters > self._max_counters:
             self._forget(next(iter(self._announced)))
 

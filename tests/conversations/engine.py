@@ -24,7 +24,7 @@ class EngineServer:
         self._memory_bytes = self._chance.choice(_MEMORY_BYTES)
         self._enforces_writes = self._chance.random() < 0.3
         self.cuts_sessions = self._chance.random() < 0.5
-        self._begun: dict[RawCoId, SessionCounts] = {}
+        self._begun: list[tuple[RawCoId, SessionCounts]] = []
         self._remembered: Disk | None = None
         self.faults: list[str] = []
         self._has_lost = False
@@ -42,13 +42,13 @@ class EngineServer:
         self._shell.holds_reads = True
         self._shell.cuts_sessions = self.cuts_sessions
         self._shell.engine.cut_streams.journal = self
-        for co_id, announced in self._begun.items():
+        for co_id, announced in self._begun:
             self._shell.engine.cut_streams.note(co_id, announced)
         self._peers: dict[str, None] = {}
 
     def begin(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """Whoever is being sent this may be cut: that is known after a restart, too."""
-        self._begun[co_id] = announced
+        self._begun.append((co_id, announced))
 
     def join(self, peer: str) -> None:
         self._peers[self._shell.client(peer)] = None

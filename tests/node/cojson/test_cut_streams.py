@@ -271,3 +271,13 @@ def test_a_journal_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     journal.begin(FREE.id, {SESSION: COUNT})
     assert list(journal.read()) == [(FREE.id, {SESSION: COUNT})]
     journal.remove()
+
+
+def test_what_two_clients_were_told_of_one_value_is_doubted() -> None:
+    """Found with model clients: only what the last one was told was remembered."""
+    one, other = ANN.session_id("one"), ANN.session_id("other")
+    streams = CutStreams()
+    streams.note(RawCoId("co_z"), {one: 3, other: 4})
+    streams.note(RawCoId("co_z"), {other: 4})
+    claimed = KnownState(True, {one: 3, other: 4})
+    assert streams.doubt(RawCoId("co_z"), claimed).sessions == {one: 2, other: 3}
