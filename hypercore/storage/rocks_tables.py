@@ -94,9 +94,10 @@ class TableBatch:
                 batch.put(key, value)
 
     def close(self) -> None:
+        """Give it up, perhaps in the thread that closes the database, while its owner does, too."""
         self.is_used = True
         self._rows.clear()
-        for table in self._tables.values():
+        for table in list(self._tables.values()):
             table.delete()
         self._tables.clear()
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -21,6 +22,7 @@ import trio
 from hypercore import Core, CorruptStorage, Durability, StorageFailed, open_corestore
 from hypercore.errors import StoreSuspended
 from hypercore.storage.log_file import records
+from hypercore.storage.rocks_tables import TableBatch
 from hypercore.storage.salvage import salvage
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.crash_states import Disk, Survival
@@ -150,6 +152,21 @@ async def test_a_suspended_store_is_left_without_such_files(tmp_path: Path) -> N
             assert files_ahead(tmp_path) == []
         await store.resume()
         assert await core.append_pieces(pieces(0), expected_bytes=MUCH) == 0
+
+
+def test_a_batch_may_be_given_up_by_two_threads_at_once(tmp_path: Path) -> None:
+    """By who closes the database, and by who was writing it."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            batch = TableBatch(tmp_path, [b"%d/" % number for number in range(200)])
+            with ThreadPoolExecutor(2) as threads:
+                both = [threads.submit(give_up) for give_up in (batch.lose, batch.close)]
+            for each in both:
+                each.result()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @contextmanager
