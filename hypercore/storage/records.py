@@ -26,7 +26,7 @@ def stored_key_pair(public_key: bytes, secret_key: bytes | None, offset: int) ->
     Raises: DecodeError.
     """
     if len(public_key) != KEY_BYTES:
-        raise DecodeError("public key of a wrong size", offset)
+        raise DecodeError(f"a key pair of which one half has {len(public_key)} bytes", offset)
     try:
         return None if secret_key is None else KeyPair(public_key, secret_key)
     except UsageError as error:

@@ -41,6 +41,7 @@ from hypercore.storage.rocks_opening import (
     WRITE_BUFFER_BYTES,
     WRITE_BUFFERS,
     NoRoom,
+    bytes_in_logs,
     check_logs,
     check_recovered,
     is_damage,
@@ -338,8 +339,7 @@ class RocksStorage:
             return
         path = self.path / "db"
         with self._compacting, self._closing:
-            logs = sum(log.stat().st_size for log in path.glob("*.log"))
-            check_room(self.path, logs + _SPARE_BYTES)  # opening writes out what is in the log
+            check_room(self.path, bytes_in_logs(path) + _SPARE_BYTES)
             # What has been written, but may not be on the disk, is in the log, which is read
             # back and goes into new files: a sync that failed is not believed a second time.
             self._get = lost

@@ -5,6 +5,7 @@ Source: hypercore-storage 3.3.1 index.js, for its settings.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -219,3 +220,12 @@ def _log_options(cache: Cache) -> Options:
     options.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF)
     options.set_blob_gc_force_threshold(1.0)
     return options
+
+
+def bytes_in_logs(path: Path) -> int:
+    """What opening the database will write out. It may be deleting a log while it closes."""
+    total = 0
+    for log in path.glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            total += log.stat().st_size
+    return total

@@ -43,8 +43,9 @@ DELIBERATE: dict[tuple[str, str], str] = {
     ("core record", "another version"): (
         "versions 1 and 2 have the same fields; we write 2, the original what it read"
     ),
-    ("auth record", "refused: key pair of a wrong size"): (
-        "there keys of any size are read, and signing fails later"
+    ("auth record", "refused: a key pair of"): (
+        "there keys of any size are read, and halves of two pairs: signing fails later, or nobody "
+        "can verify what was signed"
     ),
     ("auth record", "refused: manifest of version"): (
         "there the manifest of a later version is read as if it were of this one"

@@ -37,6 +37,8 @@ async def test_a_copy_gets_its_own_log_back_before_it_goes_on(tmp_path: Path) ->
             join = ("--join", kept["ticket"])
             async with NodeProcess(original, *join).running() as ready:
                 await put(ready, first)
+                code, _ = await ask(keeper, Load(first.id))
+                assert code == 0  # they have met
             shutil.copytree(original, copy)
             async with NodeProcess(original, *join).running() as ready:
                 await put(ready, second)
