@@ -140,11 +140,19 @@ class Keyspace(Generic[K, V]):
         return not self.prefix and self.keys is BINARY and self.values is BINARY
 
     def encode_key(self, key: K) -> bytes:
-        encoded = self.keys.encode(key)
+        """Raises: TypeError for what its codec does not take."""
+        try:
+            encoded = self.keys.encode(key)
+        except TypeError as error:
+            raise TypeError(f"no key of this bee: {type(key).__name__} ({error})") from error
         return self.prefix + encoded if self.prefix else encoded
 
     def encode_value(self, value: V | None) -> bytes | None:
-        return None if value is None else self.values.encode(value)
+        """Raises: TypeError for what its codec does not take."""
+        try:
+            return None if value is None else self.values.encode(value)
+        except TypeError as error:
+            raise TypeError(f"no value of this bee: {type(value).__name__} ({error})") from error
 
     def decode_key(self, key: bytes, seq: int) -> K:
         """Raises: CorruptTree."""

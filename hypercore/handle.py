@@ -11,6 +11,7 @@ from hypercore.downloading import Download, Order
 from hypercore.errors import (
     BlockNotAvailable,
     CorruptStorage,
+    DamagedBlock,
     NotWritable,
     OutOfRange,
     SnapshotNotAvailable,
@@ -72,6 +73,41 @@ class Handle:
         return not self.log.rows.storage.is_read_only
 
     # --- waiting for blocks ---------------------------------------------------------------------
+
+    async def read_local(
+        self,
+        indices: Sequence[int],
+        read: Callable[[int], bytes | None],
+        forget_damaged: Callable[[DamagedBlock], None],
+    ) -> tuple[dict[int, bytes], list[int]]:
+        """What is here of these blocks, and which are not, or have to be fetched again.
+
+        Raises: what `read` and `forget_damaged` raise. Cancel: as `spend`.
+        """
+        blocks: dict[int, bytes] = {}
+        missing = []
+        for index in indices:
+            try:
+                block = read(index)
+            except DamagedBlock as error:
+                forget_damaged(error)
+                block = None
+            if block is None:
+                missing.append(index)
+            else:
+                blocks[index] = block
+                await self.spend(1 + len(block) // COST_BYTES)
+        # Some may have come while others ran: nobody would be told of these any more.
+        is_held = self.log.bitfield.get
+        for index in filter(is_held, missing):
+            try:
+                block = read(index)
+            except DamagedBlock as error:
+                forget_damaged(error)
+            else:
+                if block is not None:
+                    blocks[index] = block
+        return blocks, [index for index in missing if index not in blocks]
 
     async def fetch(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -114,42 +115,11 @@ class ReadableCore(CoreFacts):
         for it any more, nor for long for others that say nothing. Raises: as `get`,
         BlockNotAvailable then, too. Cancel: as `get`.
         """
-        blocks: dict[int, bytes] = {}
-        missing = []
-        for index in indices:
-            try:
-                block = self.get_local(index)
-            except DamagedBlock as error:
-                self._forget_damaged(error, wait)
-                block = None
-            if block is None:
-                missing.append(index)
-            else:
-                blocks[index] = block
-                await self._handle.spend(1 + len(block) // COST_BYTES)
-        missing = self._still_missing(missing, blocks, wait)
+        forget = partial(self._forget_damaged, wait=wait)
+        blocks, missing = await self._handle.read_local(indices, self.get_local, forget)
         if missing:
             blocks.update(await self._handle.fetch(missing, wait=wait, keeper=keeper))
         return [blocks[index] for index in indices]
-
-    def _still_missing(
-        self, indices: Sequence[int], blocks: dict[int, bytes], wait: bool
-    ) -> list[int]:
-        """Those that did not come while others ran; the rest goes to `blocks`.
-
-        Nobody would be told of these any more.
-        """
-        is_held = self._log.bitfield.get
-        for index in indices:
-            if is_held(index):
-                try:
-                    block = self.get_local(index)
-                except DamagedBlock as error:
-                    self._forget_damaged(error, wait)
-                    continue
-                if block is not None:
-                    blocks[index] = block
-        return [index for index in indices if index not in blocks]
 
     async def get_stored(self, index: int, *, wait: bool = True) -> bytes:
         """One block as it is stored and sent: of an encrypted core, padding and ciphertext.

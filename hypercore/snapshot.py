@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 
 from hypercore.bitfield import Bitfield
 from hypercore.byte_search import find_byte
@@ -134,42 +135,11 @@ class Snapshot:
 
         Raises and Cancel: as `get`.
         """
-        blocks: dict[int, bytes] = {}
-        missing = []
-        for index in indices:
-            try:
-                block = self.get_local(index)
-            except DamagedBlock as error:
-                self._forget_damaged(error, wait)
-                block = None
-            if block is None:
-                missing.append(index)
-            else:
-                blocks[index] = block
-                await self._handle.spend(1 + len(block) // COST_BYTES)
-        missing = self._still_missing(missing, blocks, wait)
+        forget = partial(self._forget_damaged, wait=wait)
+        blocks, missing = await self._handle.read_local(indices, self.get_local, forget)
         if missing:
             blocks.update(await self._fetch(missing, wait))
         return [blocks[index] for index in indices]
-
-    def _still_missing(
-        self, indices: Sequence[int], blocks: dict[int, bytes], wait: bool
-    ) -> list[int]:
-        """Those that did not come while others ran; the rest goes to `blocks`.
-
-        Nobody would be told of these any more.
-        """
-        is_held = self._shared.log.bitfield.get
-        for index in indices:
-            if is_held(index):
-                try:
-                    block = self.get_local(index)
-                except DamagedBlock as error:
-                    self._forget_damaged(error, wait)
-                    continue
-                if block is not None:
-                    blocks[index] = block
-        return [index for index in indices if index not in blocks]
 
     def _forget_damaged(self, error: DamagedBlock, wait: bool) -> None:
         if not wait or error.index >= self._history.intact_length:

@@ -59,6 +59,6 @@ async def test_what_is_no_bytes_is_no_key_and_no_value(mistake: Any) -> None:
         lambda: bee.peek(gte=mistake),
     ]
     for call in calls:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=rf"of this bee: {type(mistake).__name__}"):
             await call()
     assert not log.length

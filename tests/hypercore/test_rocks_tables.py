@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -154,19 +153,26 @@ async def test_a_suspended_store_is_left_without_such_files(tmp_path: Path) -> N
         assert await core.append_pieces(pieces(0), expected_bytes=MUCH) == 0
 
 
-def test_a_batch_may_be_given_up_by_two_threads_at_once(tmp_path: Path) -> None:
-    """By who closes the database, and by who was writing it."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(50):
-            batch = TableBatch(tmp_path, [b"%d/" % number for number in range(200)])
-            with ThreadPoolExecutor(2) as threads:
-                both = [threads.submit(give_up) for give_up in (batch.lose, batch.close)]
-            for each in both:
-                each.result()
-    finally:
-        sys.setswitchinterval(interval)
+def test_a_batch_may_be_given_up_while_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who closes the database does it in a thread, and who was writing finds it closed."""
+    batch = TableBatch(tmp_path, [b"a", b"b"])
+    for key in (b"a1", b"b1"):
+        batch.put(key, b"row")
+    batch.settle()
+    files = [*tmp_path.glob("ahead-*")]
+    assert len(files) == 2
+    unlink = Path.unlink
+
+    def unlink_meanwhile(path: Path, missing_ok: bool = False) -> None:
+        monkeypatch.undo()
+        batch.close()
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_meanwhile)
+    batch.lose()
+    assert not any(file.exists() for file in files)
 
 
 @contextmanager
