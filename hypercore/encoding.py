@@ -26,8 +26,8 @@ MAX_UINT = 2**53 - 1
 
 MAX_ARRAY_ITEMS = 0x100000
 
-_U16 = struct.Struct("<H")
-_U32 = struct.Struct("<I")
+_TAGGED_U16 = struct.Struct("<BH")
+_TAGGED_U32 = struct.Struct("<BI")
 _U64 = struct.Struct("<Q")
 _SMALL_UINTS = tuple(bytes((n,)) for n in range(0xFD))
 
@@ -164,9 +164,9 @@ def encode_uint(value: int) -> bytes:
     if value <= 0xFC:
         return _SMALL_UINTS[value]
     if value <= 0xFFFF:
-        return b"\xfd" + _U16.pack(value)
+        return _TAGGED_U16.pack(0xFD, value)
     if value <= 0xFFFFFFFF:
-        return b"\xfe" + _U32.pack(value)
+        return _TAGGED_U32.pack(0xFE, value)
     return b"\xff" + _U64.pack(value)
 
 

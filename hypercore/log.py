@@ -68,6 +68,9 @@ class Changeset:
     staged: range = range(0)
     """Blocks that come with this, too, and whose rows are in the batch already."""
 
+    encoded_nodes: dict[int, bytes] = field(default_factory=dict)
+    """Further nodes by their index, as they are stored."""
+
 
 def _signed(unsigned: Head, sign: Sign) -> Head:
     return Head(

@@ -11,12 +11,19 @@ from struct import Struct
 from typing import NamedTuple
 
 from hypercore import flat_tree
-from hypercore.encoding import Reader, encode_uint
+from hypercore.encoding import DecodeError, Reader, encode_uint, uint_at
 from hypercore.flat_tree import TreeIndex
 
 _LEAF_PREFIX = Struct("<BQ")
 _PARENT_PREFIX = Struct("<BQ")
 _ROOT = Struct("<QQ")
+_NODE = Struct("<BHBH32s")
+_FAR_NODE = Struct("<BIBH32s")
+_pack_node, _unpack_node = _NODE.pack, _NODE.unpack_from
+_pack_far_node, _unpack_far_node = _FAR_NODE.pack, _FAR_NODE.unpack_from
+# Nearly all encoded nodes: fd, u16 index, or fe, u32 index; then fd, u16 size, and the hash. As a
+# whole they take half the time of their three fields.
+_UNCOPIED_BYTES = 4096  # a second call costs less than a copy of so many
 _UINT_BYTES = bytes([1] * 0xFD + [3, 5, 9])  # of an encoded uint, by its first byte
 
 
@@ -30,7 +37,20 @@ class MerkleNode(NamedTuple):
 
 def encode_node(node: MerkleNode) -> bytes:
     """A node on the wire, in signatures and on the disk: uint index, uint size, 32-byte hash."""
-    return encode_uint(node.index) + encode_uint(node.size) + node.hash
+    return encode_node_parts(node.index, node.size, node.hash)
+
+
+def encode_node_parts(index: int, size: int, digest: bytes) -> bytes:
+    """The same of a node that is not one object. Hot path.
+
+    Requires 32 bytes of `digest`.
+    """
+    if 0xFC < size <= 0xFFFF:
+        if 0xFC < index <= 0xFFFF:
+            return _pack_node(0xFD, index, 0xFD, size, digest)
+        if 0xFFFF < index <= 0xFFFFFFFF:
+            return _pack_far_node(0xFE, index, 0xFD, size, digest)
+    return encode_uint(index) + encode_uint(size) + digest
 
 
 def is_encoded_node(data: bytes, index: int) -> bool:
@@ -48,7 +68,39 @@ def decode_node(reader: Reader) -> MerkleNode:
     return MerkleNode(TreeIndex(reader.uint()), reader.uint(), reader.fixed32())
 
 
+def node_at(data: bytes, offset: int) -> tuple[int, int, bytes, bytes, int]:
+    """Index, size, hash and encoding of the node at `offset`, and where the next field starts.
+
+    The encoding is what `encode_node` makes, however a peer may have encoded it. Hot path.
+
+    Raises: DecodeError.
+    """
+    left = len(data) - offset
+    index: int
+    size: int
+    digest: bytes
+    if left >= 38 and data[offset] == 0xFD and data[offset + 3] == 0xFD:
+        _, index, _, size, digest = _unpack_node(data, offset)
+        if index > 0xFC and size > 0xFC:
+            return index, size, digest, data[offset : offset + 38], offset + 38
+    elif left >= 40 and data[offset] == 0xFE and data[offset + 5] == 0xFD:
+        _, index, _, size, digest = _unpack_far_node(data, offset)
+        if index > 0xFFFF and size > 0xFC:
+            return index, size, digest, data[offset : offset + 40], offset + 40
+    index, offset = uint_at(data, offset)
+    size, offset = uint_at(data, offset)
+    stop = offset + 32
+    digest = data[offset:stop]
+    if len(digest) != 32:
+        raise DecodeError(f"32 bytes wanted, {len(digest)} left", offset)
+    return index, size, digest, encode_node_parts(index, size, digest), stop
+
+
 def leaf_hash(block: bytes) -> bytes:
+    if len(block) >= _UNCOPIED_BYTES:
+        hasher = blake2b(_LEAF_PREFIX.pack(0, len(block)), digest_size=32)
+        hasher.update(block)
+        return hasher.digest()
     return blake2b(_LEAF_PREFIX.pack(0, len(block)) + block, digest_size=32).digest()
 
 

@@ -299,12 +299,14 @@ class Downloads:
         if request_id == REPORT and self._log.takes_more:
             push = ReceivedPush.decode(payload)
             if push is not None:
-                is_asked = peer.expected.admit()
-                was_expected = push.index in peer.expected
-                if is_asked and not was_expected:
-                    peer.expected.note_early(push.index)
-                patience_until = now + peer.push_patience_seconds
-                self._take_back(peer.expected.came(push.index, patience_until))
+                expected = peer.expected
+                is_asked = expected.admit()
+                was_expected = push.index in expected
+                if was_expected:
+                    patience_until = now + peer.push_patience_seconds
+                    self._take_back(expected.came(push.index, patience_until))
+                elif is_asked:
+                    expected.note_early(push.index)
                 is_pushing = self._settings.push is not PushMode.OFF
                 if (is_asked or is_pushing) and self._receive_push(peer, push, intake):
                     return

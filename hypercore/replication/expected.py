@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 MAX_ALLOWED = 8192
 """Blocks that a peer may still send unasked, at most."""
@@ -107,12 +108,10 @@ class ExpectedPushes:
         if index not in self._indices:
             return []
         self._came += 1
-        left_out: list[int] = []
-        for earlier in list(self._indices):
+        left_out = list(takewhile(index.__ne__, self._indices))
+        for earlier in left_out:
             del self._indices[earlier]
-            if earlier == index:
-                break
-            left_out.append(earlier)
+        del self._indices[index]
         self.deadline = deadline if self._indices else math.inf
         return left_out
 

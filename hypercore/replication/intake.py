@@ -15,14 +15,14 @@ from typing import Protocol
 
 from hypercore.encoding import DecodeError, uint_at
 from hypercore.errors import InvalidProof
+from hypercore.flat_tree import TreeIndex
 from hypercore.log import Changeset, Head, NodeReader
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode
+from hypercore.merkle import MerkleNode, encode_node_parts, leaf_hash, node_at
 from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
 from hypercore.verifier import Verifier
 
-_PREFIX = Struct("<BQ")
-_COPIED_BYTES = 4096  # below it a copy costs less than a second call
+_pack_parent = Struct("<BQ32s32s").pack
 
 
 class IntakeLog(Protocol):
@@ -40,12 +40,24 @@ class IntakeLog(Protocol):
 class Intake:
     """Verified answers on their way to one commit."""
 
-    __slots__ = ("_changesets", "_fresh", "_log", "_open", "_read_stored", "_verifier", "head")
+    __slots__ = (
+        "_changesets",
+        "_encoded",
+        "_fresh",
+        "_log",
+        "_open",
+        "_read_stored",
+        "_verifier",
+        "head",
+    )
 
     def __init__(self, log: IntakeLog) -> None:
         self._log = log
         self._read_stored: NodeReader = log.read_node
         self._fresh: dict[int, MerkleNode] = {}
+        self._encoded: dict[int, bytes] = {}
+        """What blocks have brought. A node is stored as it was sent, and hardly ever looked at."""
+
         self._changesets: list[Changeset] = []
         self._open = Changeset()
         self._verifier = log.verifier
@@ -53,6 +65,10 @@ class Intake:
         """The head as it will be after the commit."""
 
     def read_node(self, index: int) -> MerkleNode | None:
+        encoded = self._open.encoded_nodes.get(index) or self._encoded.get(index)
+        if encoded is not None:
+            _, size, digest, _, _ = node_at(encoded, 0)
+            return MerkleNode(TreeIndex(index), size, digest)
         return self._fresh.get(index) or self._read_stored(index)
 
     def changesets(self) -> list[Changeset]:
@@ -61,13 +77,12 @@ class Intake:
         return self._changesets
 
     def _close_blocks(self) -> None:
-        if self._open.nodes or self._open.blocks:
+        if self._open.blocks:
             self._changesets.append(self._open)
+            self._encoded.update(self._open.encoded_nodes)
             self._open = Changeset()
 
-    def accept_block(  # noqa: PLR0915  # 45 statements: as calls, 14 us for a block and not 8
-        self, index: int, payload: bytes, offset: int
-    ) -> int | None:
+    def accept_block(self, index: int, payload: bytes, offset: int) -> int | None:
         """Verify the block part of a data message that holds nothing else.
 
         Returns the size of the block, or None when the node that its path leads to is not
@@ -87,46 +102,33 @@ class Intake:
         count, offset = uint_at(payload, stop)
         if count > MAX_PATH_NODES:
             raise InvalidProof(f"a path of {count} nodes", 2 * index)
-        new_node = tuple.__new__
         node_index = 2 * index
-        if size < _COPIED_BYTES:
-            digest = blake2b(_PREFIX.pack(0, size) + value, digest_size=32).digest()
-        else:
-            hasher = blake2b(_PREFIX.pack(0, size), digest_size=32)
-            hasher.update(value)
-            digest = hasher.digest()
-        nodes = [new_node(MerkleNode, (node_index, size, digest))]
+        digest = leaf_hash(value)
+        nodes = {node_index: encode_node_parts(node_index, size, digest)}
         step = 1
         for _ in range(count):
-            sibling_index, offset = uint_at(payload, offset)
-            sibling_size, offset = uint_at(payload, offset)
-            stop = offset + 32
-            sibling_digest = payload[offset:stop]
-            offset = stop
-            if len(sibling_digest) != 32:
-                raise DecodeError("tree node cut off", offset)
+            sibling_index, sibling_size, sibling_digest, encoded, offset = node_at(payload, offset)
             expected = node_index ^ (step << 1)
             if sibling_index != expected:
                 raise InvalidProof(f"node {sibling_index} in place of a sibling", expected)
-            nodes.append(new_node(MerkleNode, (expected, sibling_size, sibling_digest)))
+            nodes[expected] = encoded
             size += sibling_size
-            both = digest + sibling_digest if node_index < expected else sibling_digest + digest
-            digest = blake2b(_PREFIX.pack(1, size) + both, digest_size=32).digest()
+            if node_index < expected:
+                both = _pack_parent(1, size, digest, sibling_digest)
+            else:
+                both = _pack_parent(1, size, sibling_digest, digest)
+            digest = blake2b(both, digest_size=32).digest()
             node_index = (node_index | step) & ~(step << 1)
             step <<= 1
-            nodes.append(new_node(MerkleNode, (node_index, size, digest)))
-        top = nodes[-1]
-        anchor = self._fresh.get(node_index) or self._read_stored(node_index)
+            nodes[node_index] = encode_node_parts(node_index, size, digest)
+        anchor = self.read_node(node_index)
         if anchor is None:
             return None
-        if anchor.hash != top.hash:
-            raise InvalidProof("hashes differ", node_index, anchor.hash, top.hash)
-        if anchor.size == top.size:
-            nodes.pop()
-        fresh = self._fresh
-        for node in nodes:
-            fresh[node[0]] = node
-        self._open.nodes += nodes
+        if anchor.hash != digest:
+            raise InvalidProof("hashes differ", node_index, anchor.hash, digest)
+        if anchor.size == size:
+            del nodes[node_index]
+        self._open.encoded_nodes.update(nodes)
         self._open.blocks.append((index, value))
         return len(value)
 
@@ -165,6 +167,7 @@ class Intake:
         self._close_blocks()
         self._changesets.append(changes)
         self._fresh = {}
+        self._encoded = {}
         self._read_stored = no_node
         if changes.head is not None:
             self.head = changes.head

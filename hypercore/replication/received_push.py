@@ -7,28 +7,35 @@ from hypercore.bitfield import Bitfield
 from hypercore.encoding import uint_at
 from hypercore.proof import MAX_PATH_NODES, BlockProof, Proof
 from hypercore.replication.intake import Intake
-from hypercore.replication.messages import ONLY_A_BLOCK, Data, first_part_offset
+from hypercore.replication.messages import ONLY_A_BLOCK, Data
 
 
 class ReceivedPush:
     """A data message with a block, of which as little was decoded as can be."""
 
-    __slots__ = ("_payload", "_proof", "index")
+    __slots__ = ("_fork", "_offset", "_payload", "_proof", "index")
 
-    def __init__(self, index: int, payload: bytes, proof: Proof | None) -> None:
+    def __init__(
+        self, index: int, fork: int, payload: bytes, offset: int, proof: Proof | None = None
+    ) -> None:
         self.index = index
+        self._fork = fork
         self._payload = payload
+        self._offset = offset
+        """Where its first part begins."""
         self._proof = proof
         """Decoded, unless the message holds the block and nothing else."""
 
     @classmethod
     def decode(cls, payload: bytes) -> ReceivedPush | None:
         """None for a message without a block. Raises: DecodeError."""
-        if uint_at(payload, 0)[0] == ONLY_A_BLOCK:
-            index, _ = uint_at(payload, first_part_offset(payload))
-            return cls(index, payload, None)
+        flags, offset = uint_at(payload, 0)
+        _, offset = uint_at(payload, offset)
+        fork, offset = uint_at(payload, offset)
+        if flags == ONLY_A_BLOCK:
+            return cls(uint_at(payload, offset)[0], fork, payload, offset)
         proof = Data.decode(payload).proof
-        return None if proof.block is None else cls(proof.block.index, payload, proof)
+        return None if proof.block is None else cls(proof.block.index, fork, payload, offset, proof)
 
     @property
     def has_upgrade(self) -> bool:
@@ -49,12 +56,10 @@ class ReceivedPush:
         return len(wanted.block.value), changes.head is not None
 
     def _accept_block(self, intake: Intake, bitfield: Bitfield) -> tuple[int, bool] | None:
-        payload, head = self._payload, intake.head
-        _, offset = uint_at(payload, 1)
-        fork, offset = uint_at(payload, offset)
-        if fork != head.fork or self.index >= head.length or bitfield.get(self.index):
+        index, head = self.index, intake.head
+        if self._fork != head.fork or index >= head.length or bitfield.get(index):
             return None
-        size = intake.accept_block(self.index, payload, offset)
+        size = intake.accept_block(index, self._payload, self._offset)
         return None if size is None else (size, False)
 
 

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from hypercore import flat_tree
 from hypercore.bitfield import PAGE_BYTES, Bitfield
 from hypercore.crypto import discovery_key as derive_discovery_key
-from hypercore.encoding import DecodeError, encode_uint, uint_at
+from hypercore.encoding import DecodeError
 from hypercore.errors import CorruptStorage, InvalidProof, StorageError
 from hypercore.flat_tree import TreeIndex
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode, encode_node, is_encoded_node, leaf_node, parent_node
+from hypercore.merkle import (
+    MerkleNode,
+    encode_node,
+    encode_node_parts,
+    is_encoded_node,
+    leaf_node,
+    node_at,
+    parent_node,
+)
 from hypercore.storage import RowBatch, RowSink, Storage, WriteBatch
 from hypercore.storage.layout import (
     AuthRecord,
@@ -78,11 +86,7 @@ def make_verifier(key: bytes, manifest: Manifest | None, length: int) -> Verifie
 
 def decode_stored_node(data: bytes) -> MerkleNode:
     """Raises: DecodeError."""
-    index, offset = uint_at(data, 0)
-    size, offset = uint_at(data, offset)
-    digest = data[offset : offset + 32]
-    if len(digest) != 32:
-        raise DecodeError(f"32 bytes wanted, {len(digest)} left", offset)
+    index, size, digest, _, _ = node_at(data, 0)
     return MerkleNode(TreeIndex(index), size, digest)
 
 
@@ -303,10 +307,12 @@ class CoreStorage:
         # Hot path: 3 rows a block.
         put = batch.put
         number = encode_number
-        uint = encode_uint
         prefix = self.keys.nodes()[0]
         for index, size, digest in changes.nodes:
-            put(prefix + number(index), uint(index) + uint(size) + digest)
+            put(prefix + number(index), encode_node_parts(index, size, digest))
+        encoded = changes.encoded_nodes
+        for node_index in sorted(encoded):  # so RocksDB takes them in half of the time
+            put(prefix + number(node_index), encoded[node_index])
         prefix = self.keys.blocks()[0]
         for block_index, block in changes.blocks:
             put(prefix + number(block_index), block)

@@ -158,7 +158,8 @@ def _take_block(data: bytes) -> tuple[object, None]:
     size = intake.accept_block(3, data, offset)
     for changes in intake.changesets():
         assert changes.blocks == [(3, BLOCKS[3])]
-        assert all(WRITER.nodes[node.index] == node for node in changes.nodes)
+        for node_index, encoded in changes.encoded_nodes.items():
+            assert encoded == encode_node(WRITER.nodes[node_index])
     return size, None
 
 

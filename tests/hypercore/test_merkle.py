@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercore.encoding import DecodeError, Reader
+from hypercore.encoding import DecodeError, Reader, encode_uint
 from hypercore.flat_tree import TreeIndex
 from hypercore.merkle import (
     MerkleNode,
@@ -20,6 +20,7 @@ from hypercore.merkle import (
     is_encoded_node,
     leaf_hash,
     leaf_node,
+    node_at,
     parent_node,
     tree_hash,
 )
@@ -72,6 +73,39 @@ def test_nodes_round_trip(index: int, size: int, digest: bytes) -> None:
     reader = Reader(encode_node(node) + b"x")
     assert decode_node(reader) == node
     assert reader.rest() == b"x"
+
+
+_SIZES = st.integers(0, 2**53 - 1) | st.sampled_from((0xFC, 0xFD, 0xFFFF, 2**16, 2**32 - 1, 2**32))
+
+
+@given(_SIZES, _SIZES, st.binary(min_size=32, max_size=32), st.binary(max_size=3))
+def test_a_node_within_bytes_is_that_node(
+    index: int, size: int, digest: bytes, around: bytes
+) -> None:
+    encoded = encode_node(MerkleNode(TreeIndex(index), size, digest))
+    assert encoded == encode_uint(index) + encode_uint(size) + digest
+    start = len(around)
+    found = node_at(around + encoded + around, start)
+    assert found == (index, size, digest, encoded, start + len(encoded))
+    for stop in range(len(encoded)):
+        with pytest.raises(DecodeError):
+            node_at(around + encoded[:stop], start)
+
+
+@given(st.integers(0, 2**16), st.integers(0, 2**16), st.sampled_from((2, 4, 8)))
+def test_a_node_is_stored_in_the_same_bytes_however_it_was_sent(
+    index: int, size: int, width: int
+) -> None:
+    """Else a peer could have us keep, and pass on, what nobody else writes like that."""
+    if max(index, size) >> (8 * width):
+        return
+    tag = {2: b"\xfd", 4: b"\xfe", 8: b"\xff"}[width]
+    wide = [tag + number.to_bytes(width, "little") for number in (index, size)]
+    usual = [encode_uint(index), encode_uint(size)]
+    encoded = encode_node(MerkleNode(TreeIndex(index), size, bytes(32)))
+    for numbers in (wide, [wide[0], usual[1]], [usual[0], wide[1]]):
+        sent = b"".join(numbers) + bytes(32)
+        assert node_at(sent + b"more", 0) == (index, size, bytes(32), encoded, len(sent))
 
 
 @given(st.binary(max_size=60))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from hypercore import log
 from hypercore.bitfield import Bitfield
 from hypercore.crypto import KeyPair, discovery_key
+from hypercore.encoding import Reader
 from hypercore.fork_proof import ForkProof
 from hypercore.log import EMPTY_HEAD, Changeset, Head, stale_nodes
 from hypercore.manifest import Manifest
-from hypercore.merkle import MerkleNode, encode_node
+from hypercore.merkle import MerkleNode, decode_node, encode_node
 from hypercore.verifier import Verifier
 
 
@@ -70,6 +71,10 @@ class MemoryLog:
                 self._cut(changes.truncated_to)
             for node in changes.nodes:
                 self.nodes[node.index] = node
+            for index, encoded in changes.encoded_nodes.items():
+                self.nodes[index] = node = decode_node(Reader(encoded))
+                assert encode_node(node) == encoded
+                assert node.index == index
             for index, block in changes.blocks:
                 self.blocks[index] = block
                 self.bitfield.set_range(index, index + 1)
