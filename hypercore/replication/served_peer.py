@@ -33,6 +33,7 @@ class ServedPeer:
     """
 
     __slots__ = (
+        "_is_handler_due",
         "_processor_time",
         "_waiting_bytes",
         "channel",
@@ -59,6 +60,8 @@ class ServedPeer:
         self.waiting: trio.CancelScope | None = None
         self.extensions: list[tuple[str, bytes]] = []
         self._waiting_bytes = 0
+        self._is_handler_due = False
+        """Extension messages wait, and their handler has not done anything yet."""
         self._processor_time = processor_time
         self.clock: Clock = trio.current_time
         self.effort = Effort(trio.current_time())
@@ -70,6 +73,21 @@ class ServedPeer:
                 send(message_type, payload)
         except trio.ClosedResourceError:
             pass  # closed for a broken disk; `serve` is about to say so
+
+    def answer(self) -> None:
+        """Have answers taken, after the first step of a handler that is about to begin.
+
+        What a bee says that it pushes then leaves with the block that was requested, and not after
+        the reader has looked at that and requested the next one.
+        """
+        if not self._is_handler_due:
+            self.channel.wake_source()
+
+    def handler_has_begun(self) -> None:
+        """What waited for that goes on."""
+        if self._is_handler_due:
+            self._is_handler_due = False
+            self.channel.wake_source()
 
     def note_effort(self, started: float, idle_bytes: int = 0) -> None:
         """Something was done for the peer since `clock` said so; so many bytes were in no block."""
@@ -90,6 +108,7 @@ class ServedPeer:
     def add_extension(self, name: str, payload: bytes) -> None:
         is_room = self._waiting_bytes < MAX_WAITING_BYTES
         if is_room and len(self.extensions) < MAX_WAITING_EXTENSIONS:
+            self._is_handler_due |= not self.extensions
             self.extensions.append((name, payload))
             self._waiting_bytes += len(payload)
 
@@ -112,6 +131,7 @@ class ServedPeer:
                     answers = ()  # whose it was has closed the core meanwhile
                 for answer in answers:
                     self.handle.send_extension(name, answer)
+            self.handler_has_begun()
             # A bee that walks a tree for the peer takes 3 ms at once, and may wait for nothing.
             await trio.lowlevel.checkpoint()
             self._waiting_bytes -= len(payload)
@@ -137,6 +157,7 @@ class _Timed(Awaitable[T]):
                 return result
             finally:
                 self._served.note_effort(started)
+                self._served.handler_has_begun()
             try:
                 step = partial(steps.send, (yield waits_for))
             except BaseException as error:  # noqa: BLE001  # it is for the handler to raise

@@ -441,7 +441,7 @@ class CoreReplication:
                 case Transmit(_, messages):
                     served.send(messages)
                 case Answerable():
-                    served.channel.wake_source()
+                    served.answer()
                 case ExtensionReceived(_, name, payload):
                     self._receive_extension(served, name, payload)
                 case EndChannel(_, fault):

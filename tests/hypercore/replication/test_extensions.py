@@ -131,3 +131,32 @@ async def test_early_data_that_comes_late_or_is_none_asks_nothing() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert not asker.answers
             assert await asker.ask() == [b"!"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_is_requested_beside_a_message_is_sent_once_its_handler_has_begun(
+    waits: bool,
+) -> None:
+    """Else who has asked a bee for all that a read takes gets its root alone, and asks on."""
+    sent: list[int] = []
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="core")
+        await core.append(b"block")
+
+        async def handle(_payload: bytes, _peer: PeerHandle) -> Sequence[bytes]:
+            sent.append(core.statistics().replication.total.blocks_sent)
+            if waits:
+                await trio.sleep_forever()
+            return []
+
+        core.set_extension("chat", handle)
+        copy = await other.get(key=core.key)
+        async with replicating(core, copy):
+            await copy.wait_length(1)
+            for _ in range(2):
+                copy.send_extension("chat", b"?")
+                copy.prefetch([0])
+                await trio.testing.wait_all_tasks_blocked()
+                assert copy.has(0)  # whatever the handler waits for
+                await copy.clear(0, 1)
+        assert sent == ([0] if waits else [0, 1])
