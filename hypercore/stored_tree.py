@@ -65,13 +65,11 @@ class StoredTree:
         if unread:
             with suppress(CorruptStorage):  # then one by one
                 low = dict(zip(unread, self._log.rows.encoded_nodes(unread), strict=True))
-        encoded: list[bytes | None] = []
-        for index in indices:
-            data = low.get(index)
-            if data is None and (node := self.read_node(index)) is not None:
-                data = encode_node(node)
-            encoded.append(data)
-        return encoded
+        return [low.get(index) or self._encoded(index) for index in indices]
+
+    def _encoded(self, index: int) -> bytes | None:
+        node = self.read_node(index)
+        return None if node is None else encode_node(node)
 
     def _rebuild(self, index: int) -> MerkleNode | None:
         # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,

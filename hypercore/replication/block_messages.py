@@ -7,6 +7,7 @@ go and never decoded. A scattered block of 20,000 takes nine of them: 28 us a bl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from hypercore.flat_tree import TreeIndex
@@ -40,15 +41,12 @@ def encode_block_messages(
     found = iter(source.encoded_nodes(wanted))
     payloads: list[bytes | None] = []
     for (request_id, index, _, value), path in zip(messages, paths, strict=True):
-        if path is None:
-            payloads.append(None)
-            continue
-        nodes = [next(found) for _ in path]
-        known = [node for node in nodes if node is not None]
-        is_whole = len(known) == len(nodes)
-        payloads.append(
-            encode_block_data(request_id, head.fork, index, value, known) if is_whole else None
-        )
+        payload = None
+        if path is not None:
+            nodes = [node for node in islice(found, len(path)) if node is not None]
+            if len(nodes) == len(path):
+                payload = encode_block_data(request_id, head.fork, index, value, nodes)
+        payloads.append(payload)
     return payloads
 
 

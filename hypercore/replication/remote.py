@@ -246,10 +246,11 @@ class RemotePeer:
         if self._contiguous:
             yield min(self._contiguous - 1, index)
         for known in (self._others, self.uploads.sent):
-            below = known.rank(index)
-            if below:
-                yield known[below - 1]
-            yield from islice(known.iter_equal_or_larger(index), 1)
+            count = known.rank(index) if known else 0  # those up to `index`, itself among them
+            if count:
+                yield known[count - 1]
+            if count < len(known):
+                yield known[count]
 
     def has_range(self, start: int, stop: int) -> bool:
         """Whether it has all of [start, stop), as far as is known."""

@@ -254,8 +254,8 @@ class CoreStorage:
 
     def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
         """Tree nodes as they are stored, which is as they are sent; None for a damaged one, too."""
-        node_key = self._node_key
-        rows = self.storage.get_many([node_key(index) for index in indices])
+        prefix, number = self.keys.nodes()[0], encode_number
+        rows = self.storage.get_many([prefix + number(index) for index in indices])
         return [
             row if row is not None and is_encoded_node(row, index) else None
             for index, row in zip(indices, rows, strict=True)

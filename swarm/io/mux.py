@@ -52,7 +52,9 @@ BULK_BYTES = 2**18
 
 FIRST_BULK_BYTES = 2**13
 """What is taken of the sources at first when nothing was to send: the remote begins with it while
-we prepare the rest. Each time twice as much, up to BULK_BYTES."""
+we prepare the rest. Then half as much again each time, and so much more at least, up to BULK_BYTES:
+a remote that verifies what comes takes a little longer for it than we do, and is to have the next
+when it is done. With twice as much each time it waited for the third and the fourth."""
 
 _TURN_BYTES = 2**16  # what one source gives before the next one has its turn
 _CLOSE_SECONDS = 2.0  # for what is queued when the body ends
@@ -280,7 +282,7 @@ class MuxHandle:
             messages, self._outbox = self._outbox, []
             control_bytes = self._outbox_bytes
             is_full = self._pull_bulk(messages, turn_bytes)
-            turn_bytes = min(2 * turn_bytes, BULK_BYTES) if is_full else FIRST_BULK_BYTES
+            turn_bytes = _next_turn(turn_bytes) if is_full else FIRST_BULK_BYTES
             if messages:
                 self._messages_sent += len(messages)
                 await self.connection.send(encode_frames(messages))
@@ -318,6 +320,11 @@ class MuxHandle:
             self.abort()
         except (trio.BrokenResourceError, trio.ClosedResourceError, SwarmError) as error:
             self.abort(error)
+
+
+def _next_turn(turn_bytes: int) -> int:
+    """What is taken of the sources after a turn of so much that they filled."""
+    return min(turn_bytes + max(turn_bytes // 2, FIRST_BULK_BYTES), BULK_BYTES)
 
 
 @asynccontextmanager

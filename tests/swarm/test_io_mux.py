@@ -360,11 +360,12 @@ async def test_each_full_turn_is_twice_as_long_and_the_first_is_short() -> None:
         await receive(right, 1)
         await trio.testing.wait_all_tasks_blocked()
         asked.clear()
-        sizes += [FIRST_BULK_BYTES << turn for turn in (3, 2, 1, 0)]
+        turns = [FIRST_BULK_BYTES * halves // 2 for halves in (2, 4, 6, 9)]
+        sizes += reversed(turns)
         left.wake_source()
         await receive(right, 4)
         await trio.testing.wait_all_tasks_blocked()
-        assert asked[:4] == [FIRST_BULK_BYTES << turn for turn in range(4)]
+        assert asked[:4] == turns
         asked.clear()
         left.wake_source()
         await trio.testing.wait_all_tasks_blocked()
