@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import trio
 
 JS = Path(__file__).parent / "js"
 ROOT = Path(__file__).resolve().parent.parent.parent
+_ECHOES = 9
 PYTHON_SERVER = f"{sys.executable} -m tests.bench.serve"
 
 
@@ -83,3 +86,30 @@ async def delayed(port: int, one_way_ms: float) -> AsyncIterator[int]:
     command = ["node", "proxy.js", "--target", str(port), "--delay", str(one_way_ms)]
     async with spawn(command) as proxy:
         yield proxy.info["port"]
+
+
+async def line_seconds(one_way_ms: float) -> float:
+    """What an echo of one byte takes over a line so long: the line's part of a round trip."""
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, _echo, 0, host="127.0.0.1")
+        listeners: list[trio.SocketListener] = await nursery.start(serve)
+        port: int = listeners[0].socket.getsockname()[1]
+        async with (
+            delayed(port, one_way_ms) as far,
+            await trio.open_tcp_stream("127.0.0.1", far) as stream,
+        ):
+            times = [await _echoed(stream) for _ in range(_ECHOES)]
+        nursery.cancel_scope.cancel()
+    return median(times)
+
+
+async def _echoed(stream: trio.SocketStream) -> float:
+    started = trio.current_time()
+    await stream.send_all(b"?")
+    await stream.receive_some(1)
+    return trio.current_time() - started
+
+
+async def _echo(stream: trio.SocketStream) -> None:
+    async for chunk in stream:
+        await stream.send_all(chunk)

@@ -12,7 +12,7 @@ import trio
 
 from bee import Bee
 from tests.bench import lib
-from tests.bench.processes import PYTHON_SERVER, delayed, spawn
+from tests.bench.processes import PYTHON_SERVER, delayed, line_seconds, spawn
 from tests.bench.repl import Client, open_client
 
 
@@ -47,8 +47,11 @@ async def settle(client: Client, round_trip: float) -> Counters:
 
 
 class Run:
-    def __init__(self, options: argparse.Namespace, key: str, port: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, key: str, port: int, line_seconds: float
+    ) -> None:
         self.options = options
+        self.line_seconds = line_seconds
         self.key = key
         self.port = port
         self.round_trip = 2 * options.delay / 1000
@@ -56,6 +59,14 @@ class Run:
         self.suffix += f"_rtt{2 * options.delay}" if options.delay else ""
         self.keys = [text.encode() for text in lib.key_order(options.n, options.order)]
         self.rng = lib.Rng(21 + options.seed)
+
+    def _beside_line(self, seconds: float) -> dict[str, float]:
+        """What the line itself takes of a round trip, and the whole as a multiple of that."""
+        line = self.line_seconds
+        return {
+            "line_ms": round(line * 1e3, 1),
+            "scan_of_line": round(seconds / line, 3),
+        }
 
     def _round_trips(self, seconds: float) -> float | None:
         return round(seconds / self.round_trip, 2) if self.round_trip else None
@@ -134,6 +145,7 @@ class Run:
                     seconds,
                     0,
                     scan_rt=self._round_trips(seconds),
+                    **(self._beside_line(seconds) if self.round_trip else {}),
                     **after.since(before),
                     blocks_settled=settled.blocks - before.blocks,
                     wire_in_settled=settled.bytes_in - before.bytes_in,
@@ -151,12 +163,13 @@ async def main() -> None:
     parser.add_argument("--scans", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    line = await line_seconds(options.delay) if options.delay else 0.0
     command = [*options.server.split(), "--kind", "bee", "--n", str(options.n)]
     async with (
         spawn([*command, "--order", options.order]) as child,
         delayed(child.info["port"], options.delay) as port,
     ):
-        run = Run(options, child.info["key"], port)
+        run = Run(options, child.info["key"], port, line)
         cases = {"first": run.first, "get": run.get, "scan": run.scan}
         for case in cases if options.case == "all" else options.case.split(","):
             await cases[case]()
