@@ -143,10 +143,16 @@ class Tree:
         """`read`, once something is missing."""
         fork = self._fork
         held: dict[int, bytes] = {}
+
+        def read(seqs: Sequence[int]) -> list[bytes | None]:
+            local = iter(self.log.get_local_many([seq for seq in seqs if seq not in held]))
+            return [held[seq] if seq in held else next(local) for seq in seqs]
+
         reader = NodeReader(
             self.cache,
             lambda seq: held[seq] if seq in held else self._local(seq),
             self.hints,
+            read,
             is_alone=not self.log.peers,
         )
         question = asked_at = None

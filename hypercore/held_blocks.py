@@ -113,7 +113,7 @@ class HeldBlocks:
         touched: set[int] = set()
         for index in indices:
             self.bitfield.set_range(index, index + 1)
-            touched.update(pages_of(index, index + 1))
+            touched.add(index // PAGE_BITS)
         return touched
 
     def _cut(self, length: int, length_before: int, hints: Hints) -> Hints:
