@@ -17,12 +17,14 @@ from hypercore.flat_tree import TreeIndex
 _LEAF_PREFIX = Struct("<BQ")
 _PARENT_PREFIX = Struct("<BQ")
 _ROOT = Struct("<QQ")
-_NODE = Struct("<BHBH32s")
-_FAR_NODE = Struct("<BIBH32s")
+_NODE, _FAR_NODE = Struct("<BHBH32s"), Struct("<BIBH32s")
+_SMALL_NODE, _FAR_SMALL_NODE = Struct("<BHB32s"), Struct("<BIB32s")
+# Nearly all encoded nodes: fd, u16 index, or far on fe, u32 index; then fd, u16 size, or a small
+# size in one byte; and the hash. As a whole they take half the time of their three fields.
 _pack_node, _unpack_node = _NODE.pack, _NODE.unpack_from
 _pack_far_node, _unpack_far_node = _FAR_NODE.pack, _FAR_NODE.unpack_from
-# Nearly all encoded nodes: fd, u16 index, or fe, u32 index; then fd, u16 size, and the hash. As a
-# whole they take half the time of their three fields.
+_pack_small_node, _unpack_small_node = _SMALL_NODE.pack, _SMALL_NODE.unpack_from
+_pack_far_small_node, _unpack_far_small_node = _FAR_SMALL_NODE.pack, _FAR_SMALL_NODE.unpack_from
 _UNCOPIED_BYTES = 4096  # a second call costs less than a copy of so many
 _UINT_BYTES = bytes([1] * 0xFD + [3, 5, 9])  # of an encoded uint, by its first byte
 
@@ -45,11 +47,14 @@ def encode_node_parts(index: int, size: int, digest: bytes) -> bytes:
 
     Requires 32 bytes of `digest`.
     """
-    if 0xFC < size <= 0xFFFF:
-        if 0xFC < index <= 0xFFFF:
+    if 0xFC < index <= 0xFFFF and size <= 0xFFFF:
+        if size > 0xFC:
             return _pack_node(0xFD, index, 0xFD, size, digest)
-        if 0xFFFF < index <= 0xFFFFFFFF:
+        return _pack_small_node(0xFD, index, size, digest)
+    if 0xFFFF < index <= 0xFFFFFFFF and size <= 0xFFFF:
+        if size > 0xFC:
             return _pack_far_node(0xFE, index, 0xFD, size, digest)
+        return _pack_far_small_node(0xFE, index, size, digest)
     return encode_uint(index) + encode_uint(size) + digest
 
 
@@ -79,14 +84,24 @@ def node_at(data: bytes, offset: int) -> tuple[int, int, bytes, bytes, int]:
     index: int
     size: int
     digest: bytes
-    if left >= 38 and data[offset] == 0xFD and data[offset + 3] == 0xFD:
-        _, index, _, size, digest = _unpack_node(data, offset)
-        if index > 0xFC and size > 0xFC:
-            return index, size, digest, data[offset : offset + 38], offset + 38
-    elif left >= 40 and data[offset] == 0xFE and data[offset + 5] == 0xFD:
-        _, index, _, size, digest = _unpack_far_node(data, offset)
-        if index > 0xFFFF and size > 0xFC:
-            return index, size, digest, data[offset : offset + 40], offset + 40
+    if left >= 38 and data[offset] == 0xFD:
+        if data[offset + 3] == 0xFD:
+            _, index, _, size, digest = _unpack_node(data, offset)
+            if index > 0xFC and size > 0xFC:
+                return index, size, digest, data[offset : offset + 38], offset + 38
+        elif data[offset + 3] < 0xFD:
+            _, index, size, digest = _unpack_small_node(data, offset)
+            if index > 0xFC:
+                return index, size, digest, data[offset : offset + 36], offset + 36
+    elif left >= 40 and data[offset] == 0xFE:
+        if data[offset + 5] == 0xFD:
+            _, index, _, size, digest = _unpack_far_node(data, offset)
+            if index > 0xFFFF and size > 0xFC:
+                return index, size, digest, data[offset : offset + 40], offset + 40
+        elif data[offset + 5] < 0xFD:
+            _, index, size, digest = _unpack_far_small_node(data, offset)
+            if index > 0xFFFF:
+                return index, size, digest, data[offset : offset + 38], offset + 38
     index, offset = uint_at(data, offset)
     size, offset = uint_at(data, offset)
     stop = offset + 32
