@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
@@ -20,7 +20,7 @@ from bee.extension_messages import (
 )
 from bee.hints import MAX_HINTS_PER_REQUEST
 from bee.keyspace import KeyRange
-from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, root_ref
+from bee.node_reader import BlocksNeeded, NodeReader, decode_ref, parse_entry, root_ref
 from bee.protobuf import decode_varint, decode_varints, encode_varint
 from bee.ranges import Frame
 from hypercore.errors import DamagedBlock
@@ -119,6 +119,18 @@ class Visit:
                 frames.pop()
                 continue
             is_key = frame.position & 1
+            if (
+                is_key
+                and not frame.children
+                and (rest := self._rest_of_leaf(frame, request.reverse, is_past))
+            ):
+                taken = rest if key_range.limit is None else rest[: key_range.limit - entries]
+                seqs.update(dict.fromkeys(taken))
+                entries += len(taken)
+                frame.position += 2 * step * len(rest)
+                self._effort += len(taken)
+                yield
+                continue
             frame.position += step
             if is_key:
                 seq = decode_varint(frame.key_refs[place], 0)[0]
@@ -135,6 +147,28 @@ class Visit:
                 frames.append(Frame(node, ref, 2 * len(node[0]) if request.reverse else 0))
             self._effort += 1
             yield
+
+    def _rest_of_leaf(
+        self, frame: Frame, reverse: bool, is_past: Callable[[bytes], bool] | None
+    ) -> list[int]:
+        """Seqs of the keys that come next, if the last one tells that all are in the range.
+
+        Most leaves are: one block is looked at instead of six. Empty where the keys have to be
+        looked at one by one.
+        """
+        place = frame.position >> 1
+        seqs = decode_varints(frame.key_refs[: place + 1] if reverse else frame.key_refs[place:])
+        if reverse:
+            seqs.reverse()
+        if is_past is None:
+            return seqs
+        last = frame.keys[0 if reverse else -1]
+        if last is None:
+            block = self._block(seqs[-1])
+            if block is None:
+                return []
+            last = parse_entry(seqs[-1], block)[0]
+        return [] if is_past(last) else seqs
 
     def _visit_diff(self, request: DiffRequest) -> Iterator[None]:
         """Walk as the asker will, whose cache is empty as far as we know, and note what it takes.

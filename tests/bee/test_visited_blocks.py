@@ -137,3 +137,35 @@ async def test_two_large_versions_that_do_not_differ_are_not_compared_for_ever()
         assert await ask(log, DiffRequest(3, IteratorRequest(4), push_from=1)) == [3, 2]
     assert max(log.turns) < 16
     assert sum(log.turns) <= 2 * MAX_HINTS_PER_REQUEST
+
+
+async def test_of_each_leaf_within_a_range_one_key_is_looked_at() -> None:
+    log = await filled()
+    log.turns = [0]
+    request = IteratorRequest(log.length, gte=b"00500", lt=b"01500", push_from=1, number=1)
+    named = await ask(log, request)
+    assert len(named) >= 1_000
+    assert sum(log.turns) < len(named) // 2
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("limit", [0, 1, 2, 7, 40])
+async def test_all_entries_of_a_range_are_named_wherever_it_ends(limit: int, reverse: bool) -> None:
+    log = await filled()
+    bee = Bee(log)
+    for start, stop in ((100, 101), (100, 107), (103, 150), (2_950, 4_000), (0, 30)):
+        lower, upper = b"%05d" % start, b"%05d" % stop
+        entries = bee.range(gte=lower, lt=upper, limit=limit or None, reverse=reverse)
+        wanted = [entry.seq async for entry in entries]
+        request = IteratorRequest(
+            log.length,
+            gte=lower,
+            lt=upper,
+            limit=limit,
+            reverse=reverse,
+            push_from=1,
+            number=1,
+        )
+        named = await ask(log, request)
+        assert set(wanted) <= set(named)
+        assert len(named) <= 2 * len(wanted) + 40  # the way there, tree nodes, and what ends it
