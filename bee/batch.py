@@ -245,11 +245,13 @@ class Batch(Edits[K, V]):
         atomic step, also when there are no changes. The next writer may go on while this one
         waits for the disk.
 
-        Raises: BatchEnded, and what the log raises; nothing was appended then.
+        Raises: BatchEnded, UsageError in another task than the batch's, and what the log raises;
+        nothing was appended then.
         Cancel: the changes were appended, unless the log says otherwise; of more than a thousand
         either all or none, as its length tells.
         """
         writer = self._open_writer()
+        self._tree.log.exclusive().check_held()  # else it could not be given back
         self._writer = None
         try:
             if writer.is_long:

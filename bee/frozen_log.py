@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from bee.log import ExtensionHandler, ExtensionNote, LogPeer, WaitScope
+from bee.log import ExtensionHandler, ExtensionNote, LogPeer, WaitScope, WriteRight
 from hypercore.bitfield import Bitfield
 from hypercore.errors import NotWritable, UsageError
 
@@ -116,7 +116,7 @@ class FrozenLog:
         """Raises: NotWritable."""
         raise _refused()
 
-    def exclusive(self) -> AbstractAsyncContextManager[object]:
+    def exclusive(self) -> WriteRight:
         """Raises: NotWritable."""
         raise _refused()
 

@@ -72,6 +72,13 @@ class WaitScope(Protocol):
     ) -> bool: ...
 
 
+class WriteRight(AbstractAsyncContextManager[object], Protocol):
+    """Held by one task at a time, while in its block; `hypercore.waiting.WriterLock` is one."""
+
+    def check_held(self) -> None:
+        """Raises: UsageError when it is not the running task that holds it."""
+
+
 class Log(Protocol):
     """An append-only log of blocks, perhaps partly here, perhaps ours to write."""
 
@@ -156,7 +163,7 @@ class Log(Protocol):
         Peers at one of these lengths can still follow.
         """
 
-    def exclusive(self) -> AbstractAsyncContextManager[object]:
+    def exclusive(self) -> WriteRight:
         """The right to append, held by one at a time."""
 
     def set_extension(

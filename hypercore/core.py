@@ -40,6 +40,7 @@ from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
 from hypercore.value_encoding import T, ValueEncoding
 from hypercore.verifier import PartialSignature, Verifier
+from hypercore.waiting import WriterLock
 
 
 class Core(ReadableCore):
@@ -94,7 +95,7 @@ class Core(ReadableCore):
         """Appends what is sent to it, cut into blocks of at most that size."""
         return AppendStream(self.append, block_bytes)
 
-    def exclusive(self) -> AbstractAsyncContextManager[None]:
+    def exclusive(self) -> WriterLock:
         """The one writer's lock: nobody else appends while it is held. It may be taken twice."""
         return self._shared.writer
 

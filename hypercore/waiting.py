@@ -116,6 +116,11 @@ class WriterLock:
         """Whether the running task may write without waiting."""
         return self._holder is None or self._holder is trio.lowlevel.current_task()
 
+    def check_held(self) -> None:
+        """Raises: UsageError when the running task does not have it."""
+        if self._holder is not trio.lowlevel.current_task():
+            raise UsageError("only the task that took the writer's lock writes, and gives it back")
+
     async def __aenter__(self) -> None:
         """Cancel: the lock is not taken."""
         task = trio.lowlevel.current_task()
@@ -131,8 +136,7 @@ class WriterLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._holder is not trio.lowlevel.current_task():
-            raise UsageError("only the task that took the writer's lock gives it back")
+        self.check_held()
         self._depth -= 1
         if not self._depth:
             # Handed over, not just freed: a writer that never yields would always win.

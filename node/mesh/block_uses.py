@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractContextManager
 
 from bee.log import ExtensionHandler, ExtensionNote, LogPeer, WaitScope
 from hypercore.bitfield import Bitfield
 from hypercore.core import Core
+from hypercore.waiting import WriterLock
 
 RANGE_SHIFT = 10
 RANGE_BLOCKS = 1 << RANGE_SHIFT
@@ -121,7 +122,7 @@ class UsedLog:
     async def prune(self, lengths: Iterable[int] = (), /) -> int:
         return await self._core.prune(lengths)
 
-    def exclusive(self) -> AbstractAsyncContextManager[None]:
+    def exclusive(self) -> WriterLock:
         return self._core.exclusive()
 
     def set_extension(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from bee import Bee, Entry, HistoryReplaced
+from bee import Batch, Bee, Entry, HistoryReplaced
 from hypercore import Durability, open_corestore
-from hypercore.errors import NotWritable
+from hypercore.errors import NotWritable, UsageError
 from tests.support.bee_log import BeeLog
 
 
@@ -165,6 +165,27 @@ async def test_a_long_batch_is_whole_or_nothing_and_lets_others_run() -> None:
         assert set(turns) <= {0, 1_501}
         assert await core.get_many(range(core.length)) == twin.blocks
         assert len([entry async for entry in bee.range()]) == 1_500
+
+
+@pytest.mark.parametrize("count", [1, 1_500])
+async def test_another_task_cannot_flush_a_batch(count: int) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+
+        async def flush(batch: Batch[bytes, bytes]) -> None:
+            with trio.fail_after(1), pytest.raises(UsageError):
+                await batch.flush()
+
+        async with bee.batch() as batch, trio.open_nursery() as nursery:
+            for number in range(count):
+                await batch.put(b"%05d" % number, b"v")
+            nursery.start_soon(flush, batch)
+            await trio.testing.wait_all_tasks_blocked()
+            assert core.length == 0
+            assert await batch.get(b"00000") == Entry(1, b"00000", b"v")
+        assert core.length == count + 1
+        await bee.put(b"next", b"v")
 
 
 async def test_a_batch_of_very_many_bytes_waits_on_the_disk(tmp_path: Path) -> None:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    nullcontext,
-)
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import trio
@@ -19,6 +14,7 @@ from bee.log import ExtensionHandler, ExtensionNote, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
+from hypercore.waiting import WriterLock
 
 
 class BeeLog:
@@ -37,7 +33,7 @@ class BeeLog:
         self.handlers: dict[str, ExtensionHandler] = {}
         self.notes: dict[str, ExtensionNote] = {}
         self.followers: list[RemoteLog] = []
-        self._lock = trio.Lock()
+        self._lock = WriterLock()
         self._changed = trio.lowlevel.ParkingLot()
 
     @property
@@ -132,13 +128,8 @@ class BeeLog:
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         return 0
 
-    def exclusive(self) -> AbstractAsyncContextManager[None]:
-        return self._hold()
-
-    @asynccontextmanager
-    async def _hold(self) -> AsyncIterator[None]:
-        async with self._lock:
-            yield
+    def exclusive(self) -> WriterLock:
+        return self._lock
 
     def truncate(self, length: int) -> None:
         self.bitfield.set_range(length, len(self.blocks), False)

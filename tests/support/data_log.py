@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
 from bee.log import ExtensionHandler, ExtensionNote, LogPeer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable
+from hypercore.waiting import WriterLock
 
 
 class DataLog:
@@ -26,7 +27,7 @@ class DataLog:
         self.is_writable = True
         self.durable = trio.Event()
         self.durable.set()
-        self._lock = trio.Lock()
+        self._lock = WriterLock()
 
     @property
     def length(self) -> int:
@@ -93,10 +94,8 @@ class DataLog:
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         return 0
 
-    @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        async with self._lock:
-            yield
+    def exclusive(self) -> WriterLock:
+        return self._lock
 
     def set_extension(
         self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
