@@ -35,7 +35,10 @@ class DownloadSource(Protocol):
 
 
 class Download:
-    """Blocks that are asked for behind what readers wait for; made by `Core.downloading`."""
+    """Blocks that are asked for behind what readers wait for; made by `Core.downloading`.
+
+    What is cut off with a history that was given up is asked for again in the new one.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,10 @@ class Download:
         self._is_asking = False
         self._is_cancelled = False
         self.resume()
+
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut: `is_done` looks from the first block on again."""
+        self._place = 0
 
     @property
     def is_done(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 
 import trio
 
-from hypercore.block_reader import BackwardReader, BlockReader, ReadAhead
+from hypercore.block_reader import BackwardReader, BlockReader, CutWatch, ReadAhead
 from hypercore.downloading import Download, Order
 from hypercore.errors import (
     BlockNotAvailable,
@@ -178,9 +178,15 @@ class Handle:
         replication = self.shared.replication
         history = self.history
         wanted, since, before = range(start, stop), trio.current_time(), start
+        cuts = CutWatch()
+        self.shared.users.histories.add(cuts)
         replication.want_blocks(wanted)
         try:
-            while (start := self.log.bitfield.first_unset(start)) < stop:
+            while True:
+                known = start if cuts.take() is None else wanted.start
+                start = self.log.bitfield.first_unset(known)
+                if start >= stop:
+                    return
                 self.check()
                 if start != before:
                     before, since = start, trio.current_time()
@@ -201,7 +207,7 @@ class Handle:
 
     def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
         """As `Core.downloading`."""
-        return Download(
+        download = Download(
             blocks,
             order,
             bitfield=self.log.bitfield,
@@ -209,6 +215,8 @@ class Handle:
             changed=self._changed,
             check=self.check,
         )
+        self.shared.users.histories.add(download)
+        return download
 
     async def wait_length(self, length: int) -> None:
         """As `Core.wait_length`."""

@@ -27,6 +27,7 @@ from hypercore.log import earlier_head
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
+from hypercore.replication.demand import Priority
 from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
@@ -208,7 +209,7 @@ class ReadableCore(CoreFacts):
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
         self._handle.check_open()
-        self.replication.want_blocks(indices)
+        self.replication.want_blocks(indices, Priority.AHEAD)
 
     async def download(
         self, start: int = 0, stop: int | None = None, *, keeper: bytes | None = None

@@ -72,7 +72,10 @@ class Demand:
         self._store = store
         self._points: dict[int, int] = {}
         self._urgent = BitMap64()
-        self._wanted = tuple(WantedBlocks() for _ in Priority)
+        # Who reads ahead waits for each block by itself, and takes back nothing of what came.
+        self._wanted = tuple(
+            WantedBlocks(keeps_held=priority is not Priority.AHEAD) for priority in Priority
+        )
         self._shuffle = Shuffle(seed)
         self._asked: set[int] = set()
         self._forced: set[int] = set()
@@ -294,9 +297,12 @@ class Demand:
         return list(islice(chain.from_iterable(windows), limit))
 
     def rewind(self) -> None:
-        """The log was cut: look through the ranges again for what is not here."""
+        """The log was cut: look through ranges and lists again for what is not here.
+
+        What is asked for at present is put back next.
+        """
         for wanted in self._wanted:
-            wanted.rewind()
+            wanted.rewind(self._store.bitfield)
 
 
 def _untold(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pyroaring import BitMap64
 
@@ -26,6 +26,8 @@ RUN_BLOCKS = 16
 """How many blocks in a row a random order keeps together: their proofs share tree nodes."""
 
 _MASK = (1 << 64) - 1
+
+T = TypeVar("T")
 
 
 class Offers(Protocol):
@@ -113,14 +115,19 @@ class _List:
 class WantedBlocks:
     """What is wanted, and which of it nobody was asked for yet."""
 
-    __slots__ = ("_lists", "_ranges", "pool")
+    __slots__ = ("_held_lists", "_held_ranges", "_keeps_held", "_lists", "_ranges", "pool")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_held: bool = True) -> None:
+        """`keeps_held`: what is here is wanted again when it is cut off, until it is taken back."""
+        self._keeps_held = keeps_held
         self.pool = BitMap64()
         """Blocks to ask for; the caller takes them out."""
 
         self._ranges: list[_Range] = []
         self._lists: list[_List] = []
+        self._held_ranges: list[range] = []
+        self._held_lists: list[BitMap64] = []
+        """Of these all is here."""
 
     def __bool__(self) -> bool:
         return bool(self._ranges or self._lists)
@@ -140,17 +147,20 @@ class WantedBlocks:
         if missing:
             self._lists.append(_List(blocks, missing))
             self.pool |= missing - BitMap64(asked)
+        elif self._keeps_held:
+            self._held_lists.append(blocks)
 
     def remove_range(self, wanted: range) -> BitMap64 | None:
         """Take one back; returns what waited in the pool and is out of it.
 
-        None when it is not wanted any more.
+        None when all of it is here.
         """
         for place, known in enumerate(self._ranges):
             if known.wanted == wanted:
                 del self._ranges[place]
                 break
         else:
+            _discard(self._held_ranges, wanted)
             return None
         waited = _within(self.pool, wanted.start, wanted.stop)
         self.pool -= waited
@@ -168,6 +178,7 @@ class WantedBlocks:
                 del self._lists[place]
                 break
         else:
+            _discard(self._held_lists, blocks)
             return None
         waited = BitMap64(block for block in self.pool & blocks if block not in self)
         self.pool -= waited
@@ -190,6 +201,8 @@ class WantedBlocks:
                 return True
             if wanted.stop <= length and wanted.is_held(bitfield):
                 self._ranges.remove(wanted)
+                if self._keeps_held:
+                    self._held_ranges.append(wanted.wanted)
         return False
 
     def first_waiting(self, index: int, bitfield: Bitfield) -> int | None:
@@ -209,6 +222,8 @@ class WantedBlocks:
         """The block is stored: lists that have no other left are done."""
         for listed in self._lists:
             listed.missing.discard(index)
+            if self._keeps_held and not listed.missing:
+                self._held_lists.append(listed.wanted)
         self._lists = [listed for listed in self._lists if listed.missing]
 
     def first_from(self, index: int) -> int | None:
@@ -218,9 +233,19 @@ class WantedBlocks:
             found += islice(iter(listed.missing.iter_equal_or_larger(index)), 1)
         return min(found, default=None)
 
-    def rewind(self) -> None:
-        """Look through the ranges again for what is not here."""
-        self._ranges = [_Range(wanted.wanted) for wanted in self._ranges]
+    def rewind(self, bitfield: Bitfield) -> None:
+        """Look through all of it again for what is not here. What is asked for is put back."""
+        ranges = *(wanted.wanted for wanted in self._ranges), *self._held_ranges
+        lists = *(listed.wanted for listed in self._lists), *self._held_lists
+        self._ranges, self._held_ranges = [_Range(wanted) for wanted in ranges], []
+        self._lists, self._held_lists = [], []
+        for blocks in lists:
+            self.add_list(blocks, bitfield, set())
+
+
+def _discard(held: list[T], wanted: T) -> None:
+    if wanted in held:
+        held.remove(wanted)
 
 
 def _within(blocks: BitMap64, start: int, stop: int) -> BitMap64:
