@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from bee.errors import BatchEnded
 from hypercore.encoding import MAX_UINT, DecodeError, Reader, encode_uint
 from hypercore.errors import NotWritable, OutOfRange
+from hypercore.turn import Turn
 
 BLOCK_BYTES = 65_536
 
@@ -261,18 +262,20 @@ class BlobReader:
         self._index = -1
         self._skipped = 0
         self._ready: list[bytes] = []
+        self._turn = Turn("waiting for the next bytes of this reader")
 
     def __aiter__(self) -> BlobReader:
         return self
 
     async def __anext__(self) -> bytes:
-        """Raises: as `Blobs.get`."""
+        """Raises: as `Blobs.get`; UsageError while another task waits for the next bytes."""
         while not self._ready:
             if not self._left:
                 raise StopAsyncIteration
-            if self._index < 0:
-                await self._find_start()
-            await self._read_some()
+            with self._turn:
+                if self._index < 0:
+                    await self._find_start()
+                await self._read_some()
         return self._ready.pop()
 
     async def _find_start(self) -> None:

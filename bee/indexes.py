@@ -248,10 +248,12 @@ class Build(Generic[K, V]):
     async def __anext__(self) -> BuildProgress:
         """Raises: as `IndexedBee.build`. Cancel: the step was made, or not."""
         while self._left:
-            progress = await self._indexed.build_some(self._left[0])
+            index = self._left[0]
+            progress = await self._indexed.build_some(index)
             if progress is not None:
                 return progress
-            del self._left[0]
+            if self._left[:1] == [index]:  # else another task that shares this has found out, too
+                del self._left[0]
         raise StopAsyncIteration
 
 
@@ -396,7 +398,10 @@ class IndexReader(Generic[K, V]):
 
 
 class IndexResults(Generic[K, V]):
-    """An asynchronous iterator of `Found`; rows are fetched in groups that grow."""
+    """An asynchronous iterator of `Found`; rows are fetched in groups that grow.
+
+    Several tasks may share one.
+    """
 
     __slots__ = ("_group", "_index", "_indexed", "_keys", "_ready", "_snapshot", "_taken")
 
@@ -420,21 +425,29 @@ class IndexResults(Generic[K, V]):
 
     async def __anext__(self) -> Found[K, V]:
         """Raises: IndexNotBuilt, CorruptTree, HistoryReplaced."""
-        if not self._ready:
+        while not self._ready:
             await self._indexed.check_built(self._snapshot, self._index)
-            while len(self._taken) < self._group:
-                try:
-                    entry = await self._keys.__anext__()
-                except StopAsyncIteration:
-                    break
-                self._taken.append((*_parse_entry_key(entry), entry.seq))
-            if not self._taken:
-                raise StopAsyncIteration
-            self._ready = await self._rows(self._taken)
-            self._ready.reverse()
-            self._taken = []
+            taken, self._taken = self._taken, []  # not what another task is reading rows of
+            try:
+                await self._take_keys(taken)
+                if not taken:
+                    raise StopAsyncIteration
+                found = await self._rows(taken)
+            except BaseException:
+                self._taken = taken + self._taken
+                raise
+            self._ready[:0] = reversed(found)  # behind what another task has read meanwhile
             self._group = min(2 * self._group, READ_AT_ONCE)
         return self._ready.pop()
+
+    async def _take_keys(self, taken: list[tuple[bytes, bytes, int]]) -> None:
+        """Add what comes next, up to a group. Cancel: some were added."""
+        while len(taken) < self._group:
+            try:
+                entry = await self._keys.__anext__()
+            except StopAsyncIteration:
+                return
+            taken.append((*_parse_entry_key(entry), entry.seq))
 
     async def _rows(self, taken: list[tuple[bytes, bytes, int]]) -> list[Found[K, V]]:
         keys = [self._indexed.decode_key(key, seq) for _, key, seq in taken]

@@ -1,4 +1,7 @@
-"""Reading blocks in sequence: those that are here in runs, the others asked for ahead."""
+"""Reading blocks in sequence: those that are here in runs, the others asked for ahead.
+
+Readers are read by one task at a time: while it waits for a block any other gets UsageError.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Protocol
 
 from hypercore.errors import SnapshotNotAvailable
 from hypercore.replication.demand import Priority
+from hypercore.turn import Turn
 
 READ_AHEAD_BLOCKS = 256
 """How far a reader in sequence asks peers ahead of what it consumed."""
@@ -15,6 +19,10 @@ READ_AHEAD_BLOCKS = 256
 PAUSE_BLOCKS = 256
 PAUSE_BYTES = 4 << 20
 """A reader of local blocks lets others run after so many, or so many bytes: about 1 ms."""
+
+
+def reading() -> Turn:
+    return Turn("waiting for the next block of this reader")
 
 
 class BlockSource(Protocol):
@@ -84,24 +92,26 @@ class BlockReader:
         self._ahead = ahead
         self._run = read_run(start, stop)
         self._unpaused_bytes = 0
+        self._turn = reading()
 
     def __aiter__(self) -> BlockReader:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._unpaused_bytes >= PAUSE_BYTES:  # now, with nothing in hand
+            self._unpaused_bytes = 0
+            await self._pause()
         index = self._index
         if index >= self._stop:
             self._ahead.close()
             raise StopAsyncIteration
         found, block = next(self._run, (-1, b""))
         if found != index:
-            block = await self._get_missing(index)
+            with self._turn:
+                block = await self._get_missing(index)
             self._run = self._read_run(index + 1, self._stop)
         else:
             self._unpaused_bytes += PAUSE_BYTES // PAUSE_BLOCKS + len(block)
-            if self._unpaused_bytes >= PAUSE_BYTES:
-                self._unpaused_bytes = 0
-                await self._pause()
         self._index = index + 1
         return block
 
@@ -131,6 +141,7 @@ class BackwardReader:
         self._has = has
         self._get = get
         self._ahead = ahead
+        self._turn = reading()
 
     def __aiter__(self) -> BackwardReader:
         return self
@@ -140,14 +151,15 @@ class BackwardReader:
         if index < self._start:
             self._ahead.close()
             raise StopAsyncIteration
-        if not self._has(index):
-            self._ahead.advance(index)
-        try:
-            block = await self._get(index)
-        except BaseException:
-            self._ahead.close()
-            raise
-        self._index = index
+        with self._turn:
+            if not self._has(index):
+                self._ahead.advance(index)
+            try:
+                block = await self._get(index)
+            except BaseException:
+                self._ahead.close()
+                raise
+            self._index = index
         return block
 
 
@@ -183,6 +195,7 @@ class FollowingReader:
         self._wait_length = wait_length
         self._blocks = blocks
         self._run: AsyncIterator[bytes] | None = None
+        self._turn = reading()
 
     def __aiter__(self) -> FollowingReader:
         return self
@@ -191,7 +204,8 @@ class FollowingReader:
         while True:
             self._check_history()
             if self._run is None:
-                await self._wait_length(self._index + 1)
+                with self._turn:
+                    await self._wait_length(self._index + 1)
                 self._check_history()
                 self._run = self._blocks(self._index)
             try:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import JSON, UTF8, Bee, CorruptTree, Index, IndexedBee, IndexNotBuilt
-from bee.indexes import BUILT_AT_ONCE
+from bee.indexes import BUILT_AT_ONCE, Build, IndexResults
 from hypercore import open_corestore
 from hypercore.errors import UsageError
 from tests.support.bee_log import BeeLog, RemoteLog
@@ -350,3 +350,36 @@ async def test_terms_that_are_none_leave_the_row_as_it_was() -> None:
     assert [entry.key async for entry in indexed.rows.range()] == [b"a"]
     for name, term in (("first", b"any"), ("term", b"good")):
         assert [entry.value for entry in await indexed.by(name).get(term)] == [b"good"]
+
+
+async def test_tasks_that_share_a_read_or_a_build() -> None:
+    log = BeeLog()
+    indexed = towns(log, COUNTRY, WORDS)
+    async with indexed.rows.batch() as batch:
+        for number in range(700):
+            await batch.put(f"{number:03}", {"country": "CH"})
+    progress: list[tuple[str, int]] = []
+    found: list[str] = []
+
+    async def share(build: Build[str, object]) -> None:
+        async for name, rows in build:
+            progress.append((name, rows))
+
+    async def take(results: IndexResults[str, object]) -> None:
+        nonlocal found
+        async for row in results:
+            found += [row.entry.key]
+
+    async with trio.open_nursery() as nursery:
+        build = indexed.build()
+        for _ in range(3):
+            nursery.start_soon(share, build)
+    assert {name for name, rows in progress if rows == 700} == {"country", "words"}
+
+    remote = RemoteLog(log)
+    reader = towns(remote, COUNTRY, WORDS)
+    results = reader.by("country").range()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(take, results)
+    assert sorted(found) == [f"{number:03}" for number in range(700)]
