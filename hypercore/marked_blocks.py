@@ -58,14 +58,16 @@ class MarkedBlocks:
             is_whole = self._is_whole(page)
             yield page, b"\xff" * PAGE_BYTES if is_whole else self.bits.page_bytes(page)
 
-    def missing(self, held: Bitfield, stop: int, limit: int) -> list[int]:
-        """At most `limit` blocks below `stop` that are held and not in the set, in order."""
+    def missing(self, held: Bitfield, start: int, stop: int, limit: int) -> list[int]:
+        """At most `limit` blocks of [start, stop) that are held and not in the set, in order."""
         blocks: list[int] = []
-        for page in held.pages_within(0, stop):
-            if len(blocks) < limit and not self._is_whole(page):
-                start = page * PAGE_BITS
-                end = min(start + PAGE_BITS, stop)
-                blocks += self.bits.missing(held, start, end, limit - len(blocks))
+        for page in held.pages_within(start, stop):
+            if not self._is_whole(page):
+                first = max(page * PAGE_BITS, start)
+                end = min((page + 1) * PAGE_BITS, stop)
+                blocks += self.bits.missing(held, first, end, limit - len(blocks))
+                if len(blocks) == limit:
+                    break
         return blocks
 
     def _is_whole(self, page: int) -> bool:

@@ -114,8 +114,8 @@ class Sweep:
     """What is at or beyond it stays."""
     fork: int
 
-    def next_blocks(self, log: StoredLog) -> list[int]:
-        """At most `SWEPT_AT_ONCE` blocks that are here and unmarked; none at the end.
+    def next_blocks(self, log: StoredLog, start: int = 0) -> list[int]:
+        """At most `SWEPT_AT_ONCE` blocks from `start` on, here and unmarked; none at the end.
 
         Raises: UsageError when the log is another than the one that was marked.
         """
@@ -124,7 +124,7 @@ class Sweep:
                 f"the marks are for fork {self.fork}, the log is at fork {log.head.fork}: mark anew"
             )
         length = min(self.length, log.head.length)
-        return self.marked.missing(log.bitfield, length, SWEPT_AT_ONCE)
+        return self.marked.missing(log.bitfield, start, length, SWEPT_AT_ONCE)
 
 
 def load_sweep(log: StoredLog) -> Sweep:
@@ -176,9 +176,10 @@ async def sweep(shared: OpenLog) -> int:
     if shared.is_marking:
         raise UsageError("the core's blocks are still being marked")
     unmarked = load_sweep(shared.log)
-    freed = 0
-    while blocks := unmarked.next_blocks(shared.log):
+    freed = start = 0
+    while blocks := unmarked.next_blocks(shared.log, start):
         freed += shared.clear(runs_of(blocks))
+        start = blocks[-1] + 1  # what stays before it is not looked at again
         await shared.pause()
         shared.check_open()
     drop_marks(shared.log)

@@ -30,13 +30,38 @@ def test_they_are_what_was_marked(ranges: list[list[int]], places: list[int]) ->
     for place in places:
         held.set_range(place, place + 1)
         assert marked.get(place) == model.get(place)
-    assert marked.missing(held, LENGTH, 5) == model.missing(held, 0, LENGTH, 5)
+    for start in (0, *places):
+        assert marked.missing(held, start, LENGTH, 5) == model.missing(held, start, LENGTH, 5)
     assert marked.runs == sorted(marked.runs)
     assert all(one[1] < two[0] for one, two in zip(marked.runs, marked.runs[1:], strict=False))
     pages = dict(marked.pages(held))
     for page in {*held.pages(), *marked.bits.pages()}:
         assert pages.get(page, bytes(PAGE_BYTES)) == model.page_bytes(page)
     assert list(marked.up_to(PAGE_BITS + 3)) == list(model.held(0, PAGE_BITS + 3))
+
+
+class CountedBits(Bitfield):
+    looks = 0
+
+    def missing(self, other: Bitfield, start: int, stop: int, limit: int) -> list[int]:
+        self.looks += 1
+        return super().missing(other, start, stop, limit)
+
+
+def test_each_page_is_looked_at_once() -> None:
+    """Not anew for each of the pieces in which a sweep gives up the rest."""
+    marked, held = MarkedBlocks(), Bitfield()
+    bits = marked.bits = CountedBits()
+    held.set_range(0, LENGTH)
+    for page in range(0, 90, 10):
+        marked.add_range(page * PAGE_BITS, (page + 10) * PAGE_BITS)
+    start = pieces = 0
+    while blocks := marked.missing(held, start, LENGTH, PAGE_BITS // 4):
+        held.set_range(blocks[0], blocks[-1] + 1, False)
+        start = blocks[-1] + 1
+        pieces += 1
+    assert pieces == 40
+    assert bits.looks <= 100 + pieces
 
 
 async def test_what_comes_after_it_was_marked_stays(tmp_path: Path) -> None:
