@@ -36,7 +36,7 @@ SECRET_KEY_BYTES = 64
 _Z_BASE_32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _Z_BASE_32_LETTERS = frozenset(_Z_BASE_32)
 # Python's own base 32, of bytes and of numbers, in other letters: many times as fast as a loop.
-_FROM_RFC_4648 = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _Z_BASE_32)
+_FROM_RFC_4648 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _Z_BASE_32.encode())
 _TO_DIGITS = str.maketrans(_Z_BASE_32, "0123456789abcdefghijklmnopqrstuv")
 _ID_LENGTH = 52
 
@@ -105,7 +105,7 @@ def verify(message: bytes, signature: bytes, public_key: bytes) -> bool:
 
 
 def z_base_32_encode(data: bytes) -> str:
-    return b32encode(data).decode().rstrip("=").translate(_FROM_RFC_4648)
+    return b32encode(data).rstrip(b"=").translate(_FROM_RFC_4648).decode()
 
 
 def z_base_32_decode(text: str) -> bytes:

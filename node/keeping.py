@@ -19,7 +19,7 @@ from node.identity import load_or_create_identity, read_passphrase
 from node.listening import dialable
 from node.mesh.member_book import MemberBook, load_book, save_book
 from node.mesh.membership import Membership
-from node.mesh.membership_file import load_membership, save_membership
+from node.mesh.membership_file import MembershipText, load_membership, save_membership
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Record
 from node.mesh.trust import Trust
@@ -63,6 +63,7 @@ class MeshKeeper:
         self._mesh = mesh
         self._config = config
         self._saved = mesh.membership
+        self._text = MembershipText()
         self._saved_book = mesh.trust.book.encode()
         self._lock = trio.Lock()
         self._gate = gate
@@ -121,7 +122,7 @@ class MeshKeeper:
 
     def _write(self, membership: Membership, book: bytes) -> None:
         if membership != self._saved:
-            save_membership(self._config.mesh_path, membership)
+            save_membership(self._config.mesh_path, membership, self._text)
             self._saved = membership
         if book != self._saved_book:
             save_book(self._config.members_path, book)

@@ -16,7 +16,7 @@ from node.config import load_config
 from node.governing import perform_on_mesh
 from node.keeping import DirectorySeat, MeshKeeper, open_keeper
 from node.mesh.membership import Membership
-from node.mesh.membership_file import load_membership, save_membership
+from node.mesh.membership_file import MembershipText, load_membership, save_membership
 from node.mesh.ticket import Grant, Role
 from node.verbs import MeshRevoke, VerbError
 from tests.node.mesh.nodes import open_mesh_node
@@ -31,10 +31,10 @@ async def test_a_large_file_is_not_written_for_each_record_that_comes(
     mesh = Membership.found("bees", ADMIN.public_key)
     written: list[int] = []
 
-    def save_slowly(path: Path, membership: Membership) -> None:
+    def save_slowly(path: Path, membership: Membership, text: MembershipText) -> None:
         written.append(len(membership.grants))
         time.sleep(SAVE_SECONDS)
-        save_membership(path, membership)
+        save_membership(path, membership, text)
 
     def grant(number: int) -> Grant:
         member = number.to_bytes(32, "big")
@@ -62,7 +62,7 @@ async def test_what_cannot_be_written_is_said_to_count_or_not(
 ) -> None:
     """Found in review: on a full disk `beemesh revoke` said that the answer is no JSON."""
 
-    def find_no_room(path: Path, membership: Membership) -> None:
+    def find_no_room(path: Path, membership: Membership, *_: MembershipText) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     mesh = Membership.found("bees", ADMIN.public_key)

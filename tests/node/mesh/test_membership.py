@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercore.crypto import blake2b
+from hypercore.crypto import blake2b, z_base_32_encode
 from node.errors import ConfigError
 from node.mesh.ledger import ForgedRecord
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.membership_file import (
+    MembershipText,
     format_membership,
     load_membership,
     parse_membership,
@@ -207,6 +208,37 @@ def test_an_open_mesh_lets_everybody_write() -> None:
 @given(memberships)
 def test_the_file_round_trips(membership: Membership) -> None:
     assert parse_membership(format_membership(membership)) == membership
+
+
+@given(st.lists(memberships, max_size=5))
+def test_the_text_follows_what_changes(changing: list[Membership]) -> None:
+    text = MembershipText()
+    for membership in changing:
+        assert text.of(membership) == format_membership(membership)
+
+
+def test_only_what_is_new_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of a mesh of 16,000 members has 4 MB, and is written anew for each that comes."""
+    worded = 0
+
+    def count(data: bytes) -> str:
+        nonlocal worded
+        worded += 1
+        return z_base_32_encode(data)
+
+    def grant(number: int) -> Grant:
+        member = number.to_bytes(32, "big")
+        return Grant.issue(mesh.key, ADMIN, Role.READER, member=member)
+
+    monkeypatch.setattr("node.mesh.membership_file.z_base_32_encode", count)
+    text, mesh = MembershipText(), founded()
+    mesh = mesh.taking([grant(number) for number in range(300)])
+    text.of(mesh)
+    before = worded
+    for number in range(300, 310):
+        mesh = mesh.taking([grant(number)])
+        assert parse_membership(text.of(mesh)) == mesh
+    assert worded - before <= 2 * 10  # the mesh's secret with each
 
 
 @given(st.text(max_size=100))
