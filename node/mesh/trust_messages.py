@@ -30,10 +30,10 @@ from node.mesh.ticket import MAX_RECORD_BYTES, Grant, Record, Revocation
 SHORT_DIGEST_BYTES = 16
 MAX_FAREWELL = 512
 MAX_NAME = 128
-MAX_MESSAGE_RECORDS = 1024
+MAX_MESSAGE_INTRODUCTIONS = 1024
 TARGET_BYTES = 256 << 10
-TARGET_RECORDS = 256
-"""Where the next message of records begins: their receiver verifies all of one in one go, some 20
+MAX_RECORDS_AT_ONCE = 256
+"""In one message of records, of either kind: their receiver verifies all of one in one go, some 20
 ms, and lets others have their turn before the next."""
 
 
@@ -60,7 +60,9 @@ class Records:
     @classmethod
     def decode(cls, reader: FieldReader) -> Records:
         summary, shown = reader.fixed(32), reader.optional_array()
-        grants, revocations = reader.array(MAX_MESSAGE_RECORDS), reader.array(MAX_MESSAGE_RECORDS)
+        grants, revocations = reader.array(MAX_RECORDS_AT_ONCE), reader.array(MAX_RECORDS_AT_ONCE)
+        if (count := grants.remaining + revocations.remaining) > MAX_RECORDS_AT_ONCE:
+            raise FieldError(f"{count} records, at most {MAX_RECORDS_AT_ONCE}", 0)
         return cls(
             summary,
             tuple(Grant.decode(grants.array()) for _ in range(grants.remaining)),
@@ -168,7 +170,7 @@ class Kept:
 
     @classmethod
     def decode(cls, reader: FieldReader) -> Kept:
-        items = reader.array(MAX_MESSAGE_RECORDS)
+        items = reader.array(MAX_MESSAGE_INTRODUCTIONS)
         return cls(tuple(Introduction.decode(items.array()) for _ in range(items.remaining)))
 
 
@@ -186,7 +188,7 @@ def split_records(summary: bytes, records: Iterable[Record]) -> Iterator[Records
     size = 0
     for record in records:
         record_bytes = len(record.encode())
-        if part and (size + record_bytes > TARGET_BYTES or len(part) >= TARGET_RECORDS):
+        if part and (size + record_bytes > TARGET_BYTES or len(part) >= MAX_RECORDS_AT_ONCE):
             yield _as_message(summary, part)
             part, size = [], 0
         part.append(record)
@@ -204,5 +206,5 @@ def _as_message(summary: bytes, records: Sequence[Record]) -> Records:
 
 def split_introductions(introductions: Sequence[Introduction]) -> Iterator[Kept]:
     """As many messages as it takes; one at least."""
-    for start in range(0, max(1, len(introductions)), MAX_MESSAGE_RECORDS):
-        yield Kept(tuple(introductions[start : start + MAX_MESSAGE_RECORDS]))
+    for start in range(0, max(1, len(introductions)), MAX_MESSAGE_INTRODUCTIONS):
+        yield Kept(tuple(introductions[start : start + MAX_MESSAGE_INTRODUCTIONS]))
