@@ -33,7 +33,7 @@ from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.tasks import open_background_nursery
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
-from swarm.udx.relay import ByteBudget
+from swarm.relay_budget import RelayBudget
 
 MAX_LINKS = 256
 MAX_LINKS_PER_SESSION = 8
@@ -98,7 +98,7 @@ class BlindRelayStatistics:
     links: int
     links_opened: int
     refused: int
-    """Since there were too many, or no bytes left."""
+    """Since there were too many, or no bytes left, or not for that host."""
     bytes_left: int
 
 
@@ -106,9 +106,11 @@ class BlindRelay:
     """Passes packets on between those who bring the same token; `handle` serves one connection."""
 
     def __init__(self, max_bytes: int) -> None:
-        """All links together pass on `max_bytes`; then they end, until `refill`."""
-        self._max_bytes = max_bytes
-        self._budget = ByteBudget(max_bytes)
+        """All links together pass on `max_bytes`, those of one host no more than they leave.
+
+        Then they end, until `refill`.
+        """
+        self._budget = RelayBudget(max_bytes)
         self._pairings: Pairings[_Session] = Pairings()
         self._sessions: set[_Session] = set()
         self._connections = 0
@@ -125,7 +127,7 @@ class BlindRelay:
 
     def refill(self) -> None:
         """Another hour, or day: begin to count anew."""
-        self._budget.left = self._max_bytes
+        self._budget.refill()
 
     def statistics(self) -> BlindRelayStatistics:
         return BlindRelayStatistics(
@@ -256,21 +258,23 @@ class BlindRelay:
     def _link(self, matched: Matched[_Session]) -> None:
         """Open the way between two ends, and tell both where it is."""
         links = self._links
-        sessions = (matched.initiator, matched.other)
+        sessions = one, other = matched.initiator, matched.other
         is_full = len(links) >= MAX_LINKS or any(
             len(session.links) >= MAX_LINKS_PER_SESSION
             or len(self._links_of(session.host)) >= MAX_LINKS_PER_HOST
+            or not self._budget.has_room(session.host)
             for session in sessions
         )
-        if is_full or self._budget.left <= 0:
+        if is_full:
             self._refused += 1
             for session in sessions:
                 self._refuse(session, matched.initiator_pair.token)
             return
-        endpoint = matched.initiator.transport.endpoint
-        left = matched.initiator.end(matched.initiator_pair, endpoint.choose_id())
-        right = matched.other.end(matched.other_pair, endpoint.choose_id())
-        link = endpoint.open_relay(left, right, budget=self._budget)
+        endpoint = one.transport.endpoint
+        left = one.end(matched.initiator_pair, endpoint.choose_id())
+        right = other.end(matched.other_pair, endpoint.choose_id())
+        budget = self._budget.link(one.host, other.host)
+        link = endpoint.open_relay(left, right, budget=budget)
         self._links_opened += 1
-        matched.initiator.linked(matched.initiator_pair, left, link)
-        matched.other.linked(matched.other_pair, right, link)
+        one.linked(matched.initiator_pair, left, link)
+        other.linked(matched.other_pair, right, link)

@@ -21,7 +21,7 @@ from swarm.udx.mtu import MAX_MTU
 from swarm.udx.packet import Packet, decode_packet, is_packet
 from swarm.udx.path import Address, Path
 from swarm.udx.receiver import WINDOW_BYTES
-from swarm.udx.relay import ByteBudget
+from swarm.udx.relay import Budget
 from swarm.udx.stream import State, UdxStream
 
 MAX_WAITING_DATAGRAMS = 1024
@@ -133,7 +133,7 @@ class UdxEndpoint:
         return stream
 
     def open_relay(
-        self, left: RelayEnd, right: RelayEnd, *, budget: ByteBudget | None = None
+        self, left: RelayEnd, right: RelayEnd, *, budget: Budget | None = None
     ) -> UdxRelayHandle:
         """Pass packets on between two ends, until one of them destroys the stream.
 

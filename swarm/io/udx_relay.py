@@ -10,7 +10,7 @@ import trio
 from swarm.udx.outputs import Closed, Transmit
 from swarm.udx.packet import Packet
 from swarm.udx.path import Address
-from swarm.udx.relay import ByteBudget, UdxRelay
+from swarm.udx.relay import Budget, UdxRelay
 
 if TYPE_CHECKING:
     from swarm.io.udp import UdxEndpoint
@@ -43,7 +43,7 @@ class UdxRelayHandle:
         endpoint: UdxEndpoint,
         left: RelayEnd,
         right: RelayEnd,
-        budget: ByteBudget | None,
+        budget: Budget | None,
     ) -> None:
         self.endpoint = endpoint
         self._machine = UdxRelay(

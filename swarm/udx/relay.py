@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from swarm.udx.outputs import Closed, CloseReason, Output, Transmit
 from swarm.udx.packet import DESTROY, STREAM_ID_BYTES, STREAM_ID_OFFSET, Packet
@@ -18,11 +19,22 @@ from swarm.udx.path import Path
 _ID_STOP = STREAM_ID_OFFSET + STREAM_ID_BYTES
 
 
-@dataclass(slots=True)
-class ByteBudget:
+class Budget(Protocol):
     """What relays that share it may still pass on."""
 
+    def take(self, size: int) -> bool:
+        """Count so many bytes; False when that is more than there is."""
+
+
+@dataclass(slots=True)
+class ByteBudget:
+    """The same number for whoever it is."""
+
     left: int
+
+    def take(self, size: int) -> bool:
+        self.left -= size
+        return self.left >= 0
 
 
 class UdxRelay:
@@ -31,7 +43,7 @@ class UdxRelay:
     With a `budget` it ends when that is used up.
     """
 
-    def __init__(self, paths: tuple[Path, Path], budget: ByteBudget | None = None) -> None:
+    def __init__(self, paths: tuple[Path, Path], budget: Budget | None = None) -> None:
         self.packets = 0
         self._budget = budget
         self.bytes = 0
@@ -46,11 +58,9 @@ class UdxRelay:
         remote_id = path.remote_id.to_bytes(STREAM_ID_BYTES, "little")
         datagrams: list[bytes] = []
         for packet, datagram in received:
-            if self._budget is not None:
-                self._budget.left -= len(datagram)
-                if self._budget.left < 0:
-                    self._is_closed = True
-                    break
+            if self._budget is not None and not self._budget.take(len(datagram)):
+                self._is_closed = True
+                break
             datagrams.append(datagram[:STREAM_ID_OFFSET] + remote_id + datagram[_ID_STOP:])
             self.bytes += len(datagram)
             if packet.flags & DESTROY:

@@ -34,6 +34,7 @@ from swarm.io.relay_client import open_meeting
 from swarm.io.relay_server import BlindRelay
 from swarm.io.tasks import open_background_nursery
 from swarm.io.udp import open_udx_endpoint
+from swarm.relay_budget import RelayBudget
 from swarm.udx.packet import DATA, decode_packet, encode_packet
 from swarm.udx.path import Path
 from swarm.udx.relay import ByteBudget, UdxRelay
@@ -118,6 +119,42 @@ def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
     assert [len(outputs) for outputs in sent] == [1, 1, 2, 2], "the third does not go out whole"
     assert sum(relay.bytes for relay in relays) == 200
     assert relays[0].receive(1, [(packet, datagram)]) == []
+
+
+def test_one_host_takes_no_more_than_it_leaves_to_the_others() -> None:
+    budget = RelayBudget(1000)
+    greedy, modest = budget.link("192.0.2.1", "192.0.2.2"), budget.link("192.0.2.3", "192.0.2.4")
+    again = budget.link("192.0.2.1", "192.0.2.5")
+    assert [greedy.take(100) for _ in range(5)] == [True] * 5
+    assert not again.take(1), "whoever is at the other end"
+    assert [budget.has_room(f"192.0.2.{host}") for host in (1, 2, 3)] == [False, False, True]
+    assert [modest.take(100) for _ in range(3)] == [True, True, False]
+    assert budget.has_room("192.0.2.5"), "there is always something left"
+    budget.refill()
+    assert (budget.left, greedy.take(500), greedy.take(1)) == (1000, True, False)
+
+
+async def test_a_relay_refuses_the_host_that_had_its_share() -> None:
+    with trio.fail_after(30):
+        async with (
+            open_relay(max_bytes=1000) as (hyperdht, relay),
+            open_ends(hyperdht, 2, 3) as ends,
+            open_udx_endpoint(LOOPBACK) as elsewhere,
+        ):
+            for token, links in ((TOKEN, 1), (OTHER, 0)):
+                for is_initiator, (_, channel) in zip((True, False), ends, strict=True):
+                    channel.send(PAIR, Pair(is_initiator, token, 5).encode())
+                [(kind, payload)] = await ends[0][1].receive()
+                await ends[1][1].receive()
+                assert (kind == PAIR, relay.statistics().links) == (links == 1, links)
+                if links:
+                    stream_id = Pair.decode(payload).stream_id
+                    packet = encode_packet(DATA, stream_id, 0, 0, 0, bytes(80))
+                    while relay.statistics().links:
+                        elsewhere.send_datagram(packet, hyperdht.address)
+                        await trio.sleep(0.01)
+            assert 300 < relay.statistics().bytes_left <= 500
+            assert relay.statistics().refused == 1
 
 
 @asynccontextmanager
