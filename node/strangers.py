@@ -27,8 +27,8 @@ MOST = MAX_CONNECTIONS // 2
 """Strangers that are served at the same time, whatever they replicate."""
 
 MOST_UNKNOWN = MAX_CONNECTIONS // 4
-"""Those that have not shown yet whether they are members. The other places are for members, of
-whom none is sent away."""
+"""Those that have not shown yet whether they are members, when connections are scarce. The other
+places are for members, of whom none is sent away."""
 
 IDLE_SECONDS = 10.0
 """How long a stranger may be here without replicating anything, when they are."""
@@ -52,7 +52,12 @@ class Strangers:
         self._unknown = Crowd(MOST_UNKNOWN)
 
     def finding_out(self, host: str) -> AbstractContextManager[Place]:
-        """The block finds out what somebody from this host is; it may have to make room."""
+        """The block finds out what somebody from this host is; it may have to make room.
+
+        While there is room for all, nobody has to: they may be a hundred new members at once.
+        """
+        others = self._connections() - 1 - len(self._unknown)
+        self._unknown.most = max(MOST_UNKNOWN, CROWD - others)
         return self._unknown.place(host)
 
     @contextmanager

@@ -28,16 +28,22 @@ class Place:
 
 
 class Crowd:
-    """One more ends the oldest of the host that has most: who opens hundreds is in its own way."""
+    """One more ends the oldest of the host that has most: who opens hundreds is in its own way.
+
+    `most` may be changed, and counts when the next one comes.
+    """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._places: dict[Place, None] = {}  # oldest first
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     @contextmanager
     def place(self, host: str) -> Iterator[Place]:
         """While the block lasts, one from this host is there."""
-        if len(self._places) >= self._most:
+        while len(self._places) >= self.most:
             self._end_one()
         place = Place(self._places, host)
         self._places[place] = None

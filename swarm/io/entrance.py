@@ -16,8 +16,9 @@ from swarm.known_peer import Source
 from swarm.reach import Reach, Route
 from swarm.secret_stream import HANDSHAKE_SECONDS
 
-MAX_UNPROVEN_CONNECTIONS = 64
-"""Incoming connections that have not finished their handshake."""
+MAX_UNPROVEN_CONNECTIONS = 128
+"""Incoming connections that have not finished their handshake. So many nodes of a data center,
+which may be one host for us, start at the same moment and need not come again."""
 
 _log = logging.getLogger("beemesh.swarm")
 

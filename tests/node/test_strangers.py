@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from hypercore.core import Core
 from hypercore.corestore import open_corestore
 from hypercore.crypto import KeyPair
 from node.config import load_config
 from node.daemon import open_node
 from node.running import Node
+from node.strangers import MOST_UNKNOWN, Strangers
 from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux
 from swarm.io.tasks import open_background_nursery
@@ -90,6 +93,7 @@ async def test_who_shows_nothing_makes_room_but_a_member_that_was_here_before(
 ) -> None:
     """Found in review: who came with another key each ten seconds kept all places taken."""
     monkeypatch.setattr("node.strangers.MOST_UNKNOWN", 2)
+    monkeypatch.setattr("node.strangers.CROWD", 2)
     config = load_config({"data": tmp_path, "discovery": "off", **QUIET}, {})
     member, *others = (KeyPair.from_seed(bytes((number,)) * 32) for number in range(1, 6))
     gone, arrivals = trio.open_memory_channel[KeyPair](10)
@@ -116,3 +120,35 @@ async def test_who_shows_nothing_makes_room_but_a_member_that_was_here_before(
                 await nursery.start(say_nothing, node, identity)
             assert [await arrivals.receive() for _ in range(2)] == others[:2]
         assert len(node.peers()) == 3
+
+
+class NoCores:
+    def open_cores(self) -> list[Core]:
+        return []
+
+
+async def test_a_hundred_at_once_from_one_host_are_heard_while_there_is_room() -> None:
+    """So many new members, in one data center, were sent away, and came again seconds later."""
+    connections = lost = 0
+    strangers = Strangers(NoCores(), lambda: connections)
+
+    async def come() -> None:
+        nonlocal connections, lost
+        connections += 1
+        try:
+            with strangers.finding_out("192.0.2.1") as place:
+                await trio.Event().wait()
+            lost += place.is_lost
+        finally:
+            connections -= 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(come)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (connections, lost) == (100, 0)
+        connections += 90  # members
+        nursery.start_soon(come)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (connections - 90, lost) == (MOST_UNKNOWN, 101 - MOST_UNKNOWN)
+        nursery.cancel_scope.cancel()
