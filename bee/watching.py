@@ -24,6 +24,7 @@ from bee.ranges import MAX_GROUP, Results
 from bee.readable_bee import Change, Difference
 from bee.tree import ReadCounter, Tree
 from hypercore.errors import BlockNotAvailable, UsageError
+from hypercore.turn import Turn
 
 if TYPE_CHECKING:
     from bee.bee import Bee
@@ -264,7 +265,7 @@ class Watch(Generic[K, V]):
     BlockNotAvailable: `erase` gave up what the watch stood at (`compact` does not).
     """
 
-    __slots__ = ("_decode", "_tree", "_watchers", "needs", "range", "version")
+    __slots__ = ("_decode", "_tree", "_turn", "_watchers", "needs", "range", "version")
 
     def __init__(
         self,
@@ -275,6 +276,7 @@ class Watch(Generic[K, V]):
         since: Version,
     ) -> None:
         self._tree = tree
+        self._turn = Turn("waiting for the next update of this watch")
         self._watchers = watchers
         self.range = key_range
         self.version = since
@@ -313,9 +315,13 @@ class Watch(Generic[K, V]):
         """The next one. Cancel: nothing was told; call again.
 
         Raises: CorruptTree, HistoryReplaced; UsageError outside of the `with` block, where a
-        compaction would take away what it stands at.
+        compaction would take away what it stands at, and while another task waits for it.
         """
         self.check_open()
+        with self._turn:
+            return await self._next_update()
+
+    async def _next_update(self) -> Update[K, V]:
         tree = self._tree
         log = tree.log
         while True:
@@ -413,6 +419,8 @@ class KeyWatch(Generic[K, V]):
 class LiveHistory(Generic[K, V]):
     """The history from some block on, and then whatever is appended, for ever.
 
+    Several tasks may share one.
+
     `Bee.compact` keeps what it has still to tell.
     """
 
@@ -440,10 +448,12 @@ class LiveHistory(Generic[K, V]):
                     await log.wait_change(log.length, self.fork)
                     continue
                 self._results = self._bee.history(gte=self.seq)
+            results = self._results
             try:
-                change = await self._results.__anext__()
+                change = await results.__anext__()
             except StopAsyncIteration:
-                self._results = None
+                if self._results is results:  # else another task goes on already
+                    self._results = None
             else:
-                self.seq = change.seq + 1
+                self.seq = max(self.seq, change.seq + 1)
                 return change

@@ -377,3 +377,52 @@ async def test_a_watch_is_read_within_its_block() -> None:
     for call in calls:
         with pytest.raises(UsageError, match="within its `with` block"):
             await call()
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_tasks_that_share_a_live_history_get_each_change_once(steps: int) -> None:
+    owner = BeeLog()
+    bee = Bee(owner)
+    for number in range(20):
+        await bee.put(b"%02d" % number, b"v")
+    remote = RemoteLog(owner)
+    history = Bee(remote).live_history(gte=1)
+    told: list[int] = []
+
+    async def follow() -> None:
+        async for change in history:
+            told.append(change.seq)  # noqa: PERF401
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(follow)
+        await wait_all_tasks_blocked()
+        for number in range(20, 40):
+            await bee.put(b"%02d" % number, b"v")
+            remote.grow(owner.length)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sorted(told) == list(range(1, max(told) + 1))
+    assert history.seq == max(told) + 1
+
+
+async def test_a_second_task_cannot_wait_at_a_watch() -> None:
+    bee = Bee(BeeLog())
+    await bee.put(b"a", b"1")
+    told: list[Update[bytes, bytes]] = []
+
+    async def wait(watch: Watch[bytes, bytes]) -> None:
+        told.append(await anext(watch))
+
+    with bee.watch() as watch:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, watch)
+            await wait_all_tasks_blocked()
+            with pytest.raises(UsageError):
+                await anext(watch)
+            await bee.put(b"b", b"2")
+        assert len(told) == 1
+        await bee.put(b"c", b"3")
+        assert (await anext(watch)).after.version == 4
