@@ -14,6 +14,7 @@ from hypercore.handle import COST_BYTES, Handle
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
+from hypercore.replication.demand import Priority
 from hypercore.seek import BytePosition
 from hypercore.value_encoding import T, ValueEncoding
 
@@ -176,7 +177,7 @@ class Snapshot:
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
         self._handle.check_open()
-        self._shared.replication.want_blocks(indices)
+        self._shared.replication.want_blocks(indices, Priority.AHEAD)
 
     async def download(self, start: int = 0, stop: int | None = None) -> None:
         """Fetch what is not here of [start, stop); `stop` None is `length`.

@@ -109,3 +109,21 @@ async def test_a_download_that_waits_looks_at_all_of_it_again() -> None:
             assert not reader.has(5)
             assert not is_over
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_of_snapshot", [True, False])
+async def test_what_was_prefetched_is_not_fetched_again(is_of_snapshot: bool) -> None:
+    """Nobody takes that back: it would be wanted for ever."""
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, 10)
+        reader = await reader_of(second, writer)
+        async with replicating(writer, reader):
+            await reader.wait_length(10)
+            async with reader.snapshot() as snapshot:
+                (snapshot if is_of_snapshot else reader).prefetch(range(10))
+                await trio.testing.wait_all_tasks_blocked()
+            assert reader.contiguous_length == 10
+            await writer.truncate(5)
+            await writer.append([b"new"] * 5)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (reader.length, reader.contiguous_length) == (10, 5)
