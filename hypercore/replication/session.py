@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import assert_never
 
 import trio
 
@@ -18,24 +17,12 @@ from hypercore.replication.arrivals import Arrivals
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
-from hypercore.replication.early_data import NAME as EARLY_DATA
-from hypercore.replication.early_data import NOTHING_HERE
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.greetings import Greeting, Greetings
 from hypercore.replication.head_wait import HeadWait
 from hypercore.replication.heads import patience_with
 from hypercore.replication.log_channel import capability_fault, open_log_channel
-from hypercore.replication.messages import MessageType
-from hypercore.replication.outputs import (
-    AbortConnection,
-    Answerable,
-    EndChannel,
-    ExtensionReceived,
-    Output,
-    Transmit,
-)
 from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
-from hypercore.replication.refusals import Refusals
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.replicator import Replicator
@@ -43,6 +30,7 @@ from hypercore.replication.report import report_replication
 from hypercore.replication.resting import Resting
 from hypercore.replication.seeks import Seek
 from hypercore.replication.served_peer import ServedPeer
+from hypercore.replication.served_peers import ServedPeers
 from hypercore.replication.settings import ReplicationSettings
 from hypercore.replication.statistics import Counters, ReplicationStatistics
 
@@ -63,12 +51,11 @@ class CoreReplication:
         """`entropy` makes the order of downloads in random order."""
         self._log = log
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
-        self._served: dict[RemotePeer, ServedPeer] = {}
         self._handlers = ExtensionHandlers()
         self._greetings = Greetings(log, entropy)
+        self._served = ServedPeers(self._replicator, self._handlers, self._greetings)
         self._resting = Resting()
-        self.refusals = Refusals()
-        """Why channels with these remotes were ended, the last time that they broke a rule."""
+        self.refusals = self._served.refusals
         self.departures = Departures()
         """Who has gone, for who has to know."""
         self.activity = trio.lowlevel.ParkingLot()
@@ -91,11 +78,11 @@ class CoreReplication:
         `is_forced`: ask for these even where peers push and are asked for nothing.
         """
         now = trio.current_time()
-        self._act(self._replicator.want(indices, now, priority, is_forced=is_forced))
+        self._served.act(self._replicator.want(indices, now, priority, is_forced=is_forced))
 
     def unwant_blocks(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
         """Take back one `want_blocks` of the same; cancels what nobody else wants."""
-        self._act(self._replicator.unwant(indices, trio.current_time(), priority))
+        self._served.act(self._replicator.unwant(indices, trio.current_time(), priority))
 
     def push_blocks(self, indices: Sequence[int]) -> int:
         """Send blocks, as soon as they are durable, to peers that take what they lack unasked.
@@ -104,7 +91,7 @@ class CoreReplication:
         it; over `pushes.MAX_WAITING_PUSHES` to one peer, further ones are dropped.
         """
         outputs = self._replicator.push(indices)
-        self._carry_out(outputs)
+        self._served.carry_out(outputs)
         return len(outputs)
 
     @property
@@ -113,7 +100,7 @@ class CoreReplication:
 
     def configure(self, settings: ReplicationSettings) -> None:
         """Replicate like this from now on; peers are told what concerns them."""
-        self._act(self._replicator.configure(settings, trio.current_time()))
+        self._served.act(self._replicator.configure(settings, trio.current_time()))
 
     @property
     def is_active(self) -> bool:
@@ -125,7 +112,7 @@ class CoreReplication:
         While it is not, peers may not push, and after `linger_seconds` channels are closed that
         the other end has no use for; they are opened again when either end wants something.
         """
-        self._act(self._replicator.set_active(is_active, trio.current_time()))
+        self._served.act(self._replicator.set_active(is_active, trio.current_time()))
         if is_active:
             self._resting.wake_all()
 
@@ -151,27 +138,27 @@ class CoreReplication:
 
     def start_seek(self, seek: Seek) -> None:
         """Search for the block at a byte offset; `activity` is woken when it may be found."""
-        self._act(self._replicator.start_seek(seek, trio.current_time()))
+        self._served.act(self._replicator.start_seek(seek, trio.current_time()))
 
     def stop_seek(self, seek: Seek) -> None:
-        self._act(self._replicator.stop_seek(seek, trio.current_time()))
+        self._served.act(self._replicator.stop_seek(seek, trio.current_time()))
 
     def log_changed(self) -> None:
         """The log was appended to or truncated, or more of it became durable: announce it."""
-        self._act(self._replicator.log_changed(trio.current_time()))
+        self._served.act(self._replicator.log_changed(trio.current_time()))
         self._notify()
 
     def announce(self) -> None:
         """Tell peers now of what they are to hear of (`ReplicationSettings`)."""
-        self._carry_out(self._replicator.announce(trio.current_time()))
+        self._served.carry_out(self._replicator.announce(trio.current_time()))
 
     def blocks_dropped(self, start: int, stop: int) -> None:
         """Blocks [start, stop) were cleared from the storage."""
-        self._carry_out(self._replicator.blocks_dropped(start, stop))
+        self._served.carry_out(self._replicator.blocks_dropped(start, stop))
 
     def freeze(self, proof: ForkProof) -> None:
         """Freeze the log with verified evidence that came another way, and tell the peers."""
-        self._carry_out(self._replicator.freeze(proof))
+        self._served.carry_out(self._replicator.freeze(proof))
         self._notify()
 
     async def wait_update(self, check_open: Callable[[], None] = lambda: None) -> bool:
@@ -199,7 +186,7 @@ class CoreReplication:
                 with trio.move_on_at(min(end for end in ends if end > now)) as patience:
                     await self.activity.park()
                 if patience.cancelled_caught:  # it is another's turn
-                    self._act(self._replicator.advance_heads(trio.current_time()))
+                    self._served.act(self._replicator.advance_heads(trio.current_time()))
                 check_open()
             return True
 
@@ -210,11 +197,11 @@ class CoreReplication:
         With `keeps_channels` the channels to who may have one stay for that.
         """
         expect = partial(self._replicator.expect_head, keeps_channels=keeps_channels)
-        self._act(expect(1, trio.current_time()))
+        self._served.act(expect(1, trio.current_time()))
         try:
             yield
         finally:
-            self._act(expect(-1, trio.current_time()))
+            self._served.act(expect(-1, trio.current_time()))
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""
@@ -231,7 +218,7 @@ class CoreReplication:
             served.handle.remote_public_key == keeper
             and not served.peer.is_gone
             and served.peer.length > index
-            for served in self._served.values()
+            for served in self._served
         )
         now = trio.current_time()
         is_opening = self._arrivals.is_opening_at(now)
@@ -243,7 +230,7 @@ class CoreReplication:
 
     @property
     def peers(self) -> tuple[PeerHandle, ...]:
-        return tuple(served.handle for served in self._served.values())
+        return tuple(served.handle for served in self._served)
 
     # --- extensions ------------------------------------------------------------------------------
 
@@ -273,28 +260,30 @@ class CoreReplication:
         JavaScript extensions without an encoding of their own expect a length before them:
         `encode_buffer(payload)`.
         """
-        self._carry_out(self._replicator.send_extension(name, payload, None))
+        self._served.carry_out(self._replicator.send_extension(name, payload, None))
         return len(self._served)
 
     # --- what one peer's handle asks for ---------------------------------------------------------
 
     def send_extension_to(self, peer: RemotePeer, name: str, payload: bytes) -> None:
         """See `PeerHandle.send_extension`."""
-        self._carry_out(self._replicator.send_extension(name, payload, peer))
+        self._served.carry_out(self._replicator.send_extension(name, payload, peer))
 
     def push_asked(self, peer: RemotePeer, indices: Iterable[int]) -> Sequence[int]:
         """See `PeerHandle.push_blocks`."""
         queued, outputs = self._replicator.push_asked(peer, indices)
-        self._carry_out(outputs)
+        self._served.carry_out(outputs)
         return queued
 
     def expect(self, peer: RemotePeer, indices: Iterable[int], instead_of: Iterable[int]) -> None:
         """See `PeerHandle.expect_blocks`."""
-        self._act(self._replicator.expect(peer, indices, trio.current_time(), instead_of))
+        self._served.act(self._replicator.expect(peer, indices, trio.current_time(), instead_of))
 
     def expect_announced(self, peer: RemotePeer, indices: Iterable[int]) -> None:
         """See `PeerHandle.expect_announced`."""
-        self._act(self._replicator.expect(peer, indices, trio.current_time(), is_announced=True))
+        self._served.act(
+            self._replicator.expect(peer, indices, trio.current_time(), is_announced=True)
+        )
 
     # --- serving ---------------------------------------------------------------------------------
 
@@ -333,18 +322,18 @@ class CoreReplication:
                 channel.link.remote_public_key, channel.link.handshake_seconds
             )
             served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
-            self._served[peer] = served
+            self._served.add(served)
             self._arrivals.came()
             try:
-                self._carry_out(outputs)
+                self._served.carry_out(outputs)
                 self._greetings.greet(served.handle)
                 channel.set_source(partial(self._take, served))
                 return await self._converse(served)
             finally:
-                self._served.pop(peer, None)
+                self._served.remove(served)
                 key, our_length = channel.link.remote_public_key, self._log.head.length
                 self.departures.note(Departure(key, peer.length, our_length))
-                self._act(self._replicator.remove_peer(peer, trio.current_time()))
+                self._served.act(self._replicator.remove_peer(peer, trio.current_time()))
                 self._notify()
         finally:
             channel.close()
@@ -376,7 +365,7 @@ class CoreReplication:
                         served.waiting = scope
                         messages = await channel.receive()
                     if messages is None:
-                        self._carry_out(replicator.advance(trio.current_time()))
+                        self._served.carry_out(replicator.advance(trio.current_time()))
                         continue
                     for start in range(0, len(messages), PIECE_MESSAGES):
                         if start:
@@ -408,7 +397,7 @@ class CoreReplication:
         started = served.clock()
         counters = served.peer.counters
         in_blocks = counters.bytes_received
-        self._carry_out(self._replicator.receive(served.peer, messages, trio.current_time()))
+        self._served.carry_out(self._replicator.receive(served.peer, messages, trio.current_time()))
         in_blocks = counters.bytes_received - in_blocks
         carried = sum(len(payload) for _, payload in messages)
         served.note_effort(started, max(0, carried - in_blocks))
@@ -432,55 +421,6 @@ class CoreReplication:
             served.fail(error)
             return ()
 
-    def _carry_out(self, outputs: Iterable[Output]) -> None:
-        for output in outputs:
-            served = self._served.get(output.peer)
-            if served is None:
-                continue
-            match output:
-                case Transmit(_, messages):
-                    served.send(messages)
-                case Answerable():
-                    served.answer()
-                case ExtensionReceived(_, name, payload):
-                    self._receive_extension(served, name, payload)
-                case EndChannel(_, fault):
-                    if fault is not None:
-                        self.refusals.note(served.handle.remote_public_key, fault)
-                    served.channel.close()
-                case AbortConnection(_, error):
-                    self.refusals.note(served.handle.remote_public_key, error)
-                    served.channel.abort(error)
-                case _:
-                    assert_never(output)
-
-    def _receive_extension(self, served: ServedPeer, name: str, payload: bytes) -> None:
-        if name == EARLY_DATA:
-            early = self._greetings.heard_early(payload, served.peer, served.handle.link)
-            if early is None:
-                return
-            name, payload = early
-            sync = (MessageType.SYNC, NOTHING_HERE.encode())
-            self._carry_out(self._replicator.receive(served.peer, [sync], trio.current_time()))
-        note = self._handlers.notes.get(name)
-        if name in self._handlers.current and not (note and note(payload, served.handle)):
-            served.add_extension(name, payload)
-
-    def _act(self, outputs: Iterable[Output]) -> None:
-        """Carry out what a call from outside has caused, or the end of a channel.
-
-        What was asked of one peer by that may be another's to answer when it is late.
-        """
-        self._carry_out(outputs)
-        self._poke()
-
-    def _poke(self) -> None:
-        """The deadline may have come nearer: whoever waits for messages looks at it again."""
-        deadline = self._replicator.deadline
-        for served in self._served.values():
-            if served.waiting is not None and served.waiting.deadline > deadline:
-                served.waiting.deadline = deadline
-
     def _notify(self) -> None:
         self.activity.unpark_all()
 
@@ -489,11 +429,11 @@ class CoreReplication:
     def totals(self) -> Counters:
         """The counts of all peers, gone ones included."""
         total = replace(self._replicator.departed)
-        for served in self._served.values():
+        for served in self._served:
             if not served.peer.is_gone:
                 total.add(served.peer.counters)
         return total
 
     def statistics(self) -> ReplicationStatistics:
-        peers = [(served.peer, served.channel.link) for served in self._served.values()]
+        peers = [(served.peer, served.channel.link) for served in self._served]
         return report_replication(self._replicator, self._log.head, peers)
