@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import msgpack
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from hypercore.encoding import DecodeError
 from node.covalue.ids import CoSessionId, RawCoId
-from node.mesh.fields import FieldReader, pack_fields
+from node.mesh.fields import FieldError, FieldReader, pack_fields
 from node.mesh.messages import (
     MAX_MESSAGE_BYTES,
     Evidence,
@@ -24,7 +25,8 @@ from node.mesh.messages import (
     message_type,
     split_values,
 )
-from node.mesh.ticket import Grant, Role
+from node.mesh.ticket import Grant, Revocation, Role
+from node.mesh.trust_messages import Records
 from tests.node.mesh import samples
 
 CO_ID = samples.co_id(1)
@@ -183,3 +185,16 @@ def test_empty_lists_are_messages_too() -> None:
     assert decode_message(MessageType.INTEREST, Interest().encode()) == Interest()
     with pytest.raises(DecodeError):
         Evidence.decode(FieldReader([0]))
+
+
+@pytest.mark.parametrize(("granted", "revoked"), [(256, 0), (0, 256), (128, 128)])
+def test_a_message_brings_no_more_records_than_are_verified_in_one_go(
+    granted: int, revoked: int
+) -> None:
+    grants = [Grant(bytes(32), Role.READER, None, bytes(32), bytes(64))] * (granted + 1)
+    revocations = [Revocation(bytes(32), 1, bytes(32), bytes(64))] * revoked
+    fits = Records(bytes(32), tuple(grants[:granted]), tuple(revocations))
+    assert Records.decode(FieldReader.unpack(fits.encode(), 1 << 20)) == fits
+    many = replace(fits, grants=tuple(grants))
+    with pytest.raises(FieldError):
+        Records.decode(FieldReader.unpack(many.encode(), 1 << 20))

@@ -12,7 +12,6 @@ import trio.testing
 from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from node.errors import ConfigError
-from node.mesh.fields import FieldError, FieldReader
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook, load_book
 from node.mesh.membership import Membership, NotAllowed
@@ -490,19 +489,6 @@ def test_a_damaged_book_is_said_to_be_one_and_stays(text: str, tmp_path: Path) -
     with pytest.raises(ConfigError, match=f"{path} is damaged: .* restore it from a backup"):
         load_book(path)
     assert path.read_text() == text
-
-
-@pytest.mark.parametrize(("granted", "revoked"), [(256, 0), (0, 256), (128, 128)])
-def test_a_message_brings_no_more_records_than_are_verified_in_one_go(
-    granted: int, revoked: int
-) -> None:
-    grants = [Grant(bytes(32), Role.READER, None, bytes(32), bytes(64))] * (granted + 1)
-    revocations = [Revocation(bytes(32), 1, bytes(32), bytes(64))] * revoked
-    fits = Records(bytes(32), tuple(grants[:granted]), tuple(revocations))
-    assert Records.decode(FieldReader.unpack(fits.encode(), 1 << 20)) == fits
-    many = replace(fits, grants=tuple(grants))
-    with pytest.raises(FieldError):
-        Records.decode(FieldReader.unpack(many.encode(), 1 << 20))
 
 
 def test_many_records_take_several_messages() -> None:
