@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from hypercore.encoding import DecodeError
 from node.covalue.header import parse_header
 from node.covalue.ids import RawCoId, is_agent_id, is_co_id
 
@@ -29,15 +28,14 @@ def person_of(owner: str) -> Person | None:
         return RawCoId(owner)
     if not is_agent_id(owner):
         return None
-    try:
-        return parse_header(
-            {
-                "type": "comap",
-                "ruleset": {"type": "group", "initialAdmin": owner},
-                "meta": {"type": "account"},
-                "createdAt": None,
-                "uniqueness": None,
-            }
-        ).id
-    except DecodeError:  # base58 of another length than a key's
-        return None
+    header = parse_header(
+        {
+            "type": "comap",
+            "ruleset": {"type": "group", "initialAdmin": owner},
+            "meta": {"type": "account"},
+            "createdAt": None,
+            "uniqueness": None,
+        }
+    )
+    # Base58 of another length than a key's is nobody's.
+    return None if header.account_public_key is None else header.id

@@ -32,8 +32,9 @@ from node.covalue.dependencies import (
     member_dependencies,
     session_dependencies,
 )
+from node.covalue.hazards import header_hazard
 from node.covalue.header import CoValueHeader
-from node.covalue.ids import CoSessionId, RawCoId, is_co_id, is_delete_session
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_log import SessionLog
 from node.covalue.store import ValueAppend
@@ -81,9 +82,8 @@ class Intake:
             if header is None and self._state.room.awaited_by(co_id, delivery.sender) is None:
                 self._look_for_value(delivery, out)
                 return
-            fault = None if header is None else _fault(header, co_id)
+            fault = None if header is None else _fault(header, delivery)
             if fault is not None:
-                delivery.doubtful = frozenset()
                 self.refuse(delivery, fault, out)
                 return
         missing = self._missing_dependency(entry, header, delivery, out)
@@ -479,10 +479,9 @@ def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:
     return list(needed)
 
 
-def _fault(header: CoValueHeader, co_id: RawCoId) -> str | None:
-    """Why this cannot be the header of that value."""
-    if not header.has_id(co_id):
-        return "the header does not hash to the id"
-    if header.owner_group is not None and not is_co_id(header.owner_group):
-        return "the owning group is no id"
-    return None
+def _fault(header: CoValueHeader, delivery: Delivery) -> str | None:
+    """Why the value cannot begin so, or must not; who holds one that must not is no liar."""
+    if header.has_id(delivery.content.co_id):
+        return header_hazard(header)
+    delivery.doubtful = frozenset()
+    return "the header does not hash to the id"

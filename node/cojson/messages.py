@@ -19,7 +19,7 @@ four times its own size and a second.
 
 | per line               | bound                  | because                                        |
 |------------------------|------------------------|------------------------------------------------|
-| nesting                | msgspec's, about 1000  | headers, the only free JSON, may nest 64 deep  |
+| nesting                | msgspec's, about 1000  | headers, the only free JSON, may nest 127 deep |
 | an integer's digits    | 4300, Python's         | no field of ours needs more than 20            |
 | a header               | `MAX_HEADER_BYTES`     | its objects take 20 times its text             |
 | sessions named         | `MAX_SESSIONS`         | a counter takes 150 bytes                      |

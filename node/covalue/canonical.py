@@ -17,8 +17,8 @@ from hypercore.encoding import DecodeError
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
-MAX_DEPTH = 64
-"""Headers nest three deep; the bound keeps a hostile one off the interpreter's stack."""
+MAX_DEPTH = 127
+"""The native core's. Headers nest three deep; a hostile one is kept off the interpreter's stack."""
 
 _MAX_EXACT_INTEGER = 2**53
 

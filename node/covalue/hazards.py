@@ -1,4 +1,4 @@
-"""Signed transactions at which cojson clients stop, by whomever they are.
+"""Headers, and signed transactions, at which cojson clients stop, by whomever they are.
 
 Who may write to a value is for its readers to say, but before they do a client has to verify it,
 and to look for what a group names. One transaction of a stranger can keep it from that:
@@ -14,15 +14,28 @@ and to look for what a group names. One transaction of a stranger can keep it fr
 
 With a group go all values in it. The original's server passes on the third row only.
 
-Source: cojson 0.20.19 coValueCore/utils.ts, ids.ts getGroupDependentKey, permissions.ts.
+A header that no client takes is not only its maker's business: who names such a value as a member
+of a group keeps all clients from that group, which wait for the member.
+
+| header                                           | a cojson client that is sent it               |
+|--------------------------------------------------|-----------------------------------------------|
+| restrictDeletion that is no boolean              | cannot read it                                |
+| a number from 1e-6 up to 1e-5                    | writes it with an exponent: another id        |
+| a source, or an owning group, whose id is none   | waits for it for ever                         |
+| a group without an initial admin                 | fails whenever the group is used              |
+
+Source: cojson 0.20.19 coValueCore/utils.ts, ids.ts getGroupDependentKey, permissions.ts, and its
+native core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from node.covalue.canonical import JsonValue
 from node.covalue.content import Transaction
 from node.covalue.group_changes import MAX_BRACKETS, parse_json
+from node.covalue.header import CoValueHeader
 from node.covalue.ids import is_co_id
 
 _MAX_TIME = 2**53
@@ -33,6 +46,47 @@ _MAX_ID_CHARACTERS = 30
 _PLAIN_START = '[{"op":"set","key":"'
 _PLAIN_QUOTES = 12
 """In changes that set one key to one text."""
+
+_NO_SOURCE = ("", 0, False, None)
+"""What JavaScript takes for nothing."""
+
+_TINY = "0.00000"
+"""JavaScript writes these numbers so. Its native core does from 1e-5 on."""
+
+
+def header_hazard(header: CoValueHeader) -> str | None:
+    """Why a value that begins so must not be passed on; None when clients take it."""
+    if header.owner_group is not None:
+        if not _is_id(header.owner_group):
+            return "the owning group is no id"
+        ruleset = header.fields["ruleset"]
+        if isinstance(ruleset, dict) and type(ruleset.get("restrictDeletion", False)) is not bool:
+            return "whether deletion is restricted is true or false"
+    if header.initial_admin == "":
+        return "a group without an initial admin"
+    meta = header.fields["meta"]
+    if isinstance(meta, dict) and not _is_source(meta.get("source")):
+        return "the source of this branch is no id"
+    if _TINY in header.canonical and _has_tiny_number(meta):
+        return "a number that the native core writes in another way"
+    return None
+
+
+def _is_source(source: JsonValue) -> bool:
+    return source in _NO_SOURCE or (isinstance(source, str) and _is_id(source))
+
+
+def _has_tiny_number(meta: JsonValue) -> bool:
+    pending = [meta]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, float) and 1e-6 <= abs(item) < 1e-5:
+            return True
+    return False
 
 
 def hazard(transactions: Sequence[Transaction], *, is_group: bool) -> str | None:
@@ -80,6 +134,11 @@ def _key_hazard(key: object) -> str | None:
         return "a change of a group without a key"
     named = key.removeprefix(_PARENT_PREFIX)
     is_named = named.startswith("co_") or (named != key and named != "")
-    if is_named and (len(named) > _MAX_ID_CHARACTERS or not is_co_id(named)):
+    if is_named and not _is_id(named):
         return "a member or parent of a group that cannot exist"
     return None
+
+
+def _is_id(text: str) -> bool:
+    """Long text is not looked up: what was is remembered."""
+    return len(text) <= _MAX_ID_CHARACTERS and is_co_id(text)

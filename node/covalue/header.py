@@ -4,13 +4,15 @@
 |------------|---------------------------------------------------------------------------------|
 | type       | text: comap, colist, costream, coplaintext                                      |
 | ruleset    | {type: "group", initialAdmin} or unsafeAllowAll or                              |
-|            | {type: "ownedByGroup", group, restrictDeletion?: boolean}                       |
-| meta       | object or null, always present                                                  |
+|            | {type: "ownedByGroup", group, restrictDeletion?}                                |
+| meta       | any JSON, always present; cojson writes an object or null                       |
 | createdAt  | text, null or absent (the three hash differently)                               |
 | uniqueness | text, boolean, null, integer, or an object of text to text; always present      |
 
 Anything else would not survive the originals, whose native core drops unknown fields and then
-finds another id; so it is refused here.
+finds another id; so it is refused here. What is stored may be older than that core: where its
+JavaScript forerunner, or an older version of this node, took more, that is read, and refused only
+when it comes anew (`hazards.header_hazard`).
 
 Source: cojson 0.20.19 coValueCore/verifiedState.ts and its native core.
 """
@@ -25,7 +27,13 @@ import msgspec
 
 from hypercore.encoding import DecodeError
 from node.cojson.crypto import co_id_of, header_digest
-from node.covalue.canonical import MAX_DEPTH, JsonValue, canonical_json, utf16
+from node.covalue.canonical import (
+    MAX_DEPTH,
+    JsonValue,
+    canonical_json,
+    javascript_number,
+    utf16,
+)
 from node.covalue.ids import RawCoId, agent_public_key, co_id_digest
 
 GROUP_PRIORITY = 0
@@ -40,7 +48,8 @@ _RULESETS: dict[JsonValue, tuple[frozenset[str], frozenset[str]]] = {
     "unsafeAllowAll": (frozenset({"type"}), frozenset()),
 }
 _HALF_PAIR = "a header's text holds half a surrogate pair"
-_MAX_INTEGER = 2**53
+_INTEGERS = range(-(2**63), 2**64)
+"""Those of the native core; as a uniqueness half of the positive ones."""
 _MAX_FLOAT = 1e21
 _decoder = msgspec.json.Decoder(dict[str, Any])
 _simple_encoder = msgspec.json.Encoder(order="sorted")
@@ -77,10 +86,13 @@ class CoValueHeader:
 
     @property
     def account_public_key(self) -> bytes | None:
-        """The key that signs the sessions of this account; None when it is no account."""
+        """The key that signs the sessions of this account; None when nobody can sign for it."""
         if not self.is_account or self.initial_admin is None:
             return None
-        return agent_public_key(self.initial_admin)
+        try:
+            return agent_public_key(self.initial_admin)
+        except DecodeError:
+            return None
 
 
 def parse_header(fields: JsonValue) -> CoValueHeader:
@@ -96,17 +108,13 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     if not isinstance(fields.get("createdAt"), str | None):
         raise DecodeError("a header's createdAt is text or null", 0)
     _check_uniqueness(fields["uniqueness"])
-    meta = fields["meta"]
-    if not isinstance(meta, dict | None):
-        raise DecodeError("a header's meta is an object or null", 0)
     owner_group, initial_admin = _parse_ruleset(fields["ruleset"])
-    meta_type = meta.get("type") if meta else None
-    source = meta.get("source") if meta else None
+    meta = fields["meta"]
+    named = meta if isinstance(meta, dict) else {}
+    meta_type, source = named.get("type"), named.get("source")
     is_account = kind == "comap" and meta_type == "account" and initial_admin is not None
-    if is_account:
-        agent_public_key(initial_admin or "")  # refuses what is no agent
     canonical = _canonical(fields)
-    if initial_admin is not None:
+    if initial_admin is not None or meta_type == "account":
         priority = GROUP_PRIORITY
     elif kind == "costream" and meta_type == "binary":
         priority = STREAM_PRIORITY
@@ -144,8 +152,6 @@ def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
         group = ruleset["group"]
         if not isinstance(group, str):
             raise DecodeError("a value's group is text", 0)
-        if not isinstance(ruleset.get("restrictDeletion", False), bool):
-            raise DecodeError("whether deletion is restricted is true or false", 0)
         return group, None
     if kind == "group":
         admin = ruleset["initialAdmin"]
@@ -159,11 +165,16 @@ def _check_uniqueness(value: JsonValue) -> None:
     match value:
         case None | bool() | str():
             return
-        case int() if abs(value) <= _MAX_INTEGER:
+        case int() if _is_exact(value) and value < 2**63:
             return
         case dict() if all(key and isinstance(item, str) for key, item in value.items()):
             return
     raise DecodeError("a header's uniqueness is text, boolean, null, integer or texts by name", 0)
+
+
+def _is_exact(number: int) -> bool:
+    """Whether JavaScript and the native core both write it so."""
+    return number in _INTEGERS and javascript_number(number) == str(number)
 
 
 def _is_simple(fields: dict[str, JsonValue]) -> bool:
@@ -189,7 +200,7 @@ def _canonical(fields: dict[str, JsonValue]) -> str:
     pending: list[tuple[JsonValue, int]] = [(fields, 0)]
     while pending:
         item, depth = pending.pop()
-        if depth > MAX_DEPTH:
+        if depth == MAX_DEPTH and isinstance(item, dict | list):
             raise DecodeError(f"header nested deeper than {MAX_DEPTH}", 0)
         match item:
             case dict():
@@ -203,7 +214,7 @@ def _canonical(fields: dict[str, JsonValue]) -> str:
                 if item.is_integer() or not abs(item) < _MAX_FLOAT:
                     raise DecodeError("a header's number has two canonical forms", 0)
                 is_plain = False
-            case int() if abs(item) > _MAX_INTEGER:
+            case int() if not _is_exact(item):
                 raise DecodeError("a header's integer is not exact in JavaScript", 0)
     try:
         # Without floats the standard library writes the same text, at a fifth of the cost.

@@ -27,12 +27,20 @@ CHANGES = [
     '[{"op":"set","key":"\\u0063o_zzz","value":"x"}]',
     '[{"op":"set","key":"parent_zzz","value":"extend"}]',
 ]
-ODD = (
-    f'{{"meta":null,"ruleset":{{"group":"{EVE.account_id}","restrictDeletion":1,'
-    '"type":"ownedByGroup"},"type":"comap","uniqueness":"odd"}'
-)
-ODD_ID = co_id_of(ODD)
-"""A value that cojson refuses: a group that names it waits for it for ever."""
+_ASTRAY = '{"group":"co_zA","type":"ownedByGroup"}'
+_LIMITED = f'{{"group":"{EVE.account_id}","restrictDeletion":1,"type":"ownedByGroup"}}'
+_FREE = '{"type":"unsafeAllowAll"}'
+ODD = [
+    f'{{"meta":{meta},"ruleset":{ruleset},"type":"comap","uniqueness":"odd"}}'
+    for meta, ruleset in (
+        ('{"source":"zz"}', _FREE),
+        ('{"source":5}', _FREE),
+        ('{"a":0.000001}', _FREE),
+        ("null", _ASTRAY),
+        ("null", _LIMITED),
+    )
+]
+"""Values that cojson does not take: a group that names one waits for it for ever."""
 MARKERS = ['"' + "x" * 5000 + '"', "[" * 1500 + "]" * 1500]
 
 
@@ -66,13 +74,13 @@ async def test_a_stranger_keeps_no_client_from_a_value(tmp_path: Path) -> None:
             for number, changes in enumerate(CHANGES):
                 bad = [Transaction(now, changes)]
                 await eve.send(encode_message(EVE.content(group, bad, session=f"g{number}")))
-            await eve.send(
-                f'{{"action":"content","id":"{ODD_ID}","header":{ODD},"priority":3,"new":{{}}}}'
-            )
-            naming = f'[{{"op":"set","key":"{ODD_ID}","value":"reader"}}]'
-            await eve.send(
-                encode_message(EVE.content(group, [Transaction(now, naming)], session="odd"))
-            )
+            for number, odd in enumerate(ODD):
+                odd_id = co_id_of(odd)
+                await eve.send(
+                    f'{{"action":"content","id":"{odd_id}","header":{odd},"priority":3,"new":{{}}}}'
+                )
+                naming = [Transaction(now, f'[{{"op":"set","key":"{odd_id}","value":"reader"}}]')]
+                await eve.send(encode_message(EVE.content(group, naming, session=f"o{number}")))
             late = [Transaction(2**53 + 1, "[]")]
             await eve.send(encode_message(EVE.content(header, late)))
             for number, filling in enumerate(MARKERS):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from node.cojson.messages import Known
-from node.covalue.content import Transaction
+from node.covalue.canonical import JsonValue
+from node.covalue.content import Content, Transaction
+from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.known_state import KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.engine_shell import EngineShell
@@ -64,3 +66,36 @@ def test_no_marker_is_hidden_from_the_judge(shell: EngineShell, filling: str, ma
     shell.say("eve", replace(honest, new={session_id: hidden}))
     assert "too long, or nests too much" in shell.refusals["eve"][0]
     assert shell.stores == []
+
+
+def odd_header() -> CoValueHeader:
+    """Clients of today cannot read it; those of before their native core could."""
+    ruleset: JsonValue = {"type": "ownedByGroup", "group": GROUP.id, "restrictDeletion": 1}
+    return parse_header({**map_header("odd").fields, "ruleset": ruleset})
+
+
+def test_a_header_that_clients_cannot_take_is_refused(shell: EngineShell) -> None:
+    odd = odd_header()
+    shell.say("eve", Content(odd.id, odd, {}))
+    assert "restricted" in shell.refusals["eve"][0]
+    shell.bring(Content(odd.id, odd, {}))
+    assert shell.stores == []
+    settled = shell.settled[-1]
+    assert settled.refusal is not None
+    assert settled.doubtful is None, "the member that holds it may be older than this rule"
+    other = map_header("other")
+    shell.bring(Content(odd.id, other, {}))
+    assert shell.settled[-1].doubtful == frozenset()
+
+
+def test_such_a_value_that_is_stored_is_served_and_goes_on(shell: EngineShell) -> None:
+    """It was read as damaged, and cost its owner whatever he added."""
+    odd = odd_header()
+    content = ANN.content(odd, edits(1))
+    shell.disk.headers[odd.id] = odd
+    shell.client("b")
+    assert shell.load("b", odd.id)[-1] == Content(odd.id, odd, {}, odd.priority)
+    shell.say("a", replace(content, header=None))
+    shell.commit()
+    assert shell.refusals == {}
+    assert odd.id in shell.disk.rows

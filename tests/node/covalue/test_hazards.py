@@ -6,14 +6,56 @@ import json
 
 import pytest
 
+from node.covalue.canonical import JsonValue
 from node.covalue.content import Transaction
 from node.covalue.dependencies import member_dependencies
-from node.covalue.hazards import hazard
-from tests.support.authors import Author, edits, private_edits, role
+from node.covalue.hazards import hazard, header_hazard
+from node.covalue.header import parse_header
+from tests.support.authors import Author, edits, map_header, private_edits, role
 
 ANN = Author("ann")
 ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in ANN.account_id)
 DEEP = "[" * 3000 + "]" * 3000
+
+
+OWNED: dict[str, JsonValue] = {"type": "ownedByGroup", "group": ANN.account_id}
+ODD_FLAGS: list[JsonValue] = [1, 0, None, "true", []]
+ODD_GROUPS: list[JsonValue] = ["", "co_z", "co_z1" * 99]
+ODD_SOURCES: list[JsonValue] = [5, True, "zz", {}, [], ANN.agent_id]
+
+
+def of_header(change: dict[str, JsonValue]) -> str | None:
+    return header_hazard(parse_header({**map_header("m").fields, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"ruleset": {**OWNED, "restrictDeletion": odd}} for odd in ODD_FLAGS),
+        *({"ruleset": {**OWNED, "group": odd}} for odd in ODD_GROUPS),
+        {"ruleset": {"type": "group", "initialAdmin": ""}},
+        *({"meta": {"source": odd}} for odd in ODD_SOURCES),
+        *({"meta": {"a": [{"b": odd}]}} for odd in (0.000001, -0.0000015, 0.00000999)),
+    ],
+)
+def test_headers_that_clients_cannot_take(change: dict[str, JsonValue]) -> None:
+    """Each is a value that clients never have: nor a group, then, that names it as a member."""
+    assert of_header(change) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"ruleset": {**OWNED, "restrictDeletion": right}} for right in (True, False)),
+        *({"meta": {"source": nothing}} for nothing in (0, False, None, "")),
+        {"meta": {"source": ANN.account_id, "branch": 5}},
+        {"meta": {"a": 0.00001, "b": 9e-7, "c": "0.000001"}},
+        {"meta": {"0.000001": 5.5}},
+        {"meta": "0.000001"},
+    ],
+)
+def test_headers_that_clients_take(change: dict[str, JsonValue]) -> None:
+    assert of_header(change) is None
 
 
 def of_group(changes: str) -> str | None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hypercore.encoding import DecodeError
 from node.covalue.canonical import JsonValue
+from node.covalue.hazards import header_hazard
 from node.covalue.header import parse_header
 from node.covalue.ids import RawCoId
 from tests.node.covalue.test_canonical import json_values
@@ -54,7 +55,6 @@ def test_a_header_has_no_other_id() -> None:
     "change",
     [
         {"createdAt": 5},
-        {"meta": []},
         {"meta": {"a": 1.0}},
         {"meta": {"a": 2**60}},
         {"meta": {"a": "\ud800"}},
@@ -62,16 +62,59 @@ def test_a_header_has_no_other_id() -> None:
         {"uniqueness": {"a": 1}},
         {"ruleset": {"type": ["group"]}},
         {"ruleset": {"type": "ownedByGroup", "group": 1}},
-        {"ruleset": {"type": "ownedByGroup", "group": "co_z", "restrictDeletion": None}},
-        {"ruleset": {"type": "ownedByGroup", "group": "co_z", "restrictDeletion": 1}},
+        {"ruleset": {"type": "ownedByGroup", "group": "co_z", "restrictDeletion": {}, "x": 1}},
         {"ruleset": {"type": "group", "initialAdmin": None}},
-        {"ruleset": {"type": "group", "initialAdmin": "co_z"}, "meta": {"type": "account"}},
+        {"uniqueness": 2**63},
+        {"meta": {"a": -(2**64)}},
         {"type": None},
     ],
 )
 def test_a_wrong_field_is_refused(change: dict[str, JsonValue]) -> None:
     with pytest.raises(DecodeError):
         parse_header({**map_header("m").fields, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "co_id"),
+    [
+        ({"meta": [1, "a"]}, "co_zcyMZaXHcK5hxW1CwZvzov5g794"),
+        ({"meta": "x"}, "co_zZgzfiqoL9v7tz6qicmfPbEdExh"),
+        ({"meta": 5}, "co_zJ8H3q5XYosSpyjXZdRxK8No5vx"),
+        ({"meta": True}, "co_zgJ5pjXvZiAw3xAn1THNQUfQsdM"),
+        ({"meta": 1.5}, "co_zSV7HNuCXYxQaaqo9RigGWGFNq2"),
+        ({"meta": {"a": 12345678901234567000}}, "co_zcZedGkH5SFZvMiT4YvJXLE5ZuY"),
+        ({"uniqueness": -1152921504606847000}, "co_zmCm2Rzezp39okWoPMA2Hw1qYPR"),
+        ({"uniqueness": 2**53 + 2}, "co_zB55zKSe4qnBy8ZRoZrTEgzDtp3"),
+    ],
+)
+def test_what_nobody_writes_and_clients_take_is_taken(
+    change: dict[str, JsonValue], co_id: str
+) -> None:
+    """Ids by cojson 0.20.19, whose native core takes these."""
+    created = "2024-01-01T00:00:00.000Z"
+    header = parse_header({**map_header("u").fields, "createdAt": created, **change})
+    assert header.id == co_id
+    assert header_hazard(header) is None
+
+
+@pytest.mark.parametrize("admin", ["hello", Author("ann").account_id, "sealer_z1/signer_z1"])
+def test_an_account_for_which_nobody_signs(admin: str) -> None:
+    """Clients take it, and it has members; whoever claims to be it is refused."""
+    ruleset: JsonValue = {"type": "group", "initialAdmin": admin}
+    header = parse_header({**Author("ann").account_header.fields, "ruleset": ruleset})
+    assert header.is_account
+    assert header.account_public_key is None
+    assert header_hazard(header) is None
+
+
+def test_only_deep_nesting_is_refused() -> None:
+    """As deep as the native core reads."""
+    meta: JsonValue = {}
+    for _ in range(125):
+        meta = {"a": meta}
+    parse_header({**map_header("m").fields, "meta": meta})
+    with pytest.raises(DecodeError):
+        parse_header({**map_header("m").fields, "meta": [meta]})
 
 
 def test_deep_nesting_is_refused() -> None:

@@ -12,7 +12,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.covalue.canonical import JsonValue
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
+from node.covalue.header import parse_header
 from node.covalue.ids import CoSessionId, RawCoId, agent_public_key
 from node.covalue.known_state import KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
@@ -75,6 +77,20 @@ async def test_a_header_alone_is_a_value(home: StoreHome) -> None:
         await Appender().put(store, Content(ID, HEADER, {}))
         assert list((await store.load(ID)).pieces) == [Content(ID, HEADER, {}, HEADER.priority)]
         assert not (await store.load(ID, KnownState(True))).pieces
+
+
+async def test_what_is_refused_now_and_was_not_is_read(home: StoreHome) -> None:
+    """A value with a flag that is no boolean, stored before cojson's native core refused it."""
+    ruleset: JsonValue = {"type": "ownedByGroup", "group": HEADER.id, "restrictDeletion": 1}
+    header = parse_header({**HEADER.fields, "ruleset": ruleset})
+    content = ANN.content(header, edits(2), as_agent=True)
+    async with home.open() as store:
+        await Appender().put(store, content)
+    async with home.open() as store:
+        assert list((await store.load(header.id)).pieces) == [content]
+        value = await store.load_value(header.id)
+        assert value is not None
+        assert value.header == header
 
 
 @pytest.mark.parametrize("is_joined", [False, True])
