@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.covalue.content import Transaction
-from node.covalue.group_changes import MAX_BRACKETS, parse_json
+from node.covalue.group_changes import has_many_brackets, parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import KnownState, SessionCounts, merge_counts
@@ -57,7 +57,7 @@ def _marked_id(transaction: Transaction) -> str | None:
     if meta is None or transaction.is_private:
         return None
     # A client may find a marker in there that was not judged, and take no more of the value.
-    if len(meta) > _MAX_META_CHARACTERS or meta.count("[") + meta.count("{") > MAX_BRACKETS:
+    if len(meta) > _MAX_META_CHARACTERS or has_many_brackets(meta):
         raise NotDeletable("a delete session of which the meta is too long, or nests too much")
     parsed = parse_json(meta)
     marked = parsed.get("deleted") if isinstance(parsed, dict) else None

@@ -38,8 +38,11 @@ MAX_KEY_CHARACTERS = 256
 """A longer key sets nothing. The longest that the original writes has 190."""
 
 MAX_BRACKETS = 128
-"""Changes with more of `[` and `{` are not parsed: no change of a group nests, and parsing what
-does would depend on how much of the interpreter's stack is left."""
+"""JSON with more of `[` and `{` outside of its texts is not parsed: no change of a group nests, and
+parsing what does would depend on how much of the interpreter's stack is left."""
+
+_MAX_QUOTES = 64
+"""A change of a group has six texts at most, and what has many is not searched for their ends."""
 
 _NOTHING = ""
 
@@ -203,9 +206,18 @@ def _only_set(changes: str) -> tuple[str, object] | None:
     return key, change.get("value", _ABSENT)
 
 
+def has_many_brackets(text: str) -> bool:
+    """Whether it may nest too much to be parsed."""
+    if text.count("[") + text.count("{") <= MAX_BRACKETS:
+        return False
+    parts = text.replace("\\\\", "").replace('\\"', "").split('"', _MAX_QUOTES)
+    outside = "".join(parts[::2])
+    return len(parts) > _MAX_QUOTES or outside.count("[") + outside.count("{") > MAX_BRACKETS
+
+
 def parse_json(text: str) -> object:
     """What JavaScript would read; None when it would not, or when the text nests too much."""
-    if text.count("[") + text.count("{") > MAX_BRACKETS:
+    if has_many_brackets(text):
         return None
     try:
         parsed: object = _decoder.decode(text)

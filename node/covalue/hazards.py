@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 from node.covalue.canonical import JsonValue
 from node.covalue.content import Transaction
-from node.covalue.group_changes import MAX_BRACKETS, parse_json
+from node.covalue.group_changes import has_many_brackets, parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import is_co_id
 
@@ -104,7 +104,7 @@ def hazard(transactions: Sequence[Transaction], *, is_group: bool) -> str | None
 def _group_hazard(changes: str) -> str | None:
     if _is_plain(changes):
         return _key_hazard(changes[len(_PLAIN_START) : changes.index('"', len(_PLAIN_START))])
-    if changes.count("[") + changes.count("{") > MAX_BRACKETS:
+    if has_many_brackets(changes):
         return "changes of a group that nest too much to be read"
     parsed = parse_json(changes)
     if isinstance(parsed, dict | bool | float) or (parsed is None and changes.strip() == "null"):

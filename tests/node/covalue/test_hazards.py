@@ -76,6 +76,7 @@ def of_group(changes: str) -> str | None:
         '[{"op":"set","key":"co_zzz","value":' + "1" * 5000 + "}]",
         '[{"op":"set","key":"a","value":"b"},{"op":"set","key":"co_zzz"}]',
         f'[{{"op":"set","key":"{ANN.account_id}x","value":"reader"}}]',
+        '[{"op":"set","key":"co_zzz","value":"\\"' + "[{" * 500 + '"}]',
     ],
 )
 def test_what_keeps_clients_from_a_group(changes: str) -> None:
@@ -97,6 +98,7 @@ def test_what_keeps_clients_from_a_group(changes: str) -> None:
         '[{"op":"set","key":"key_z1_for_key_z2","value":"encrypted_UAA=="}]',
         '[{"op":"set","key":"\\u0063","value":"\\""}]',
         f'[{{"op":"set","key":"{ESCAPED}","value":"reader"}}]',
+        '[{"op":"set","key":"name","value":"\\"' + "[{" * 500 + '"}]',
         role(ANN.account_id, "reader").changes,
         role(f"parent_{ANN.account_id}", "extend").changes,
     ],
