@@ -15,6 +15,7 @@ from node.cojson.outputs import After
 from node.cojson.recent import Line, RecentContent
 from node.cojson.signature_checks import LookAhead
 from node.cojson.sync import SyncEngine
+from node.cojson.withholding import Withholding
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -71,6 +72,7 @@ class ContentSource:
         self._engine = engine
         self._recent = recent
         self._store = store
+        self._withholding = Withholding()
 
     async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool] | After:
         """Lines that bring a client further with one value, and whether they are the last.
@@ -94,14 +96,27 @@ class ContentSource:
                 return [line.text], True
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
+            pieces, withheld = self._withholding.screen(loaded.pieces)
+            held = await self._held(co_id, wanted.held) if withheld else NOTHING
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))
             return [], True
-        for content in loaded.pieces:
+        for content in pieces:
             if content.expect_until is not None:
                 self._engine.cut_streams.begin(co_id, content.expect_until)
             self._engine.sent(peer_id, co_id, content.known_state, content.expect_until)
-        return [encode_message(content) for content in loaded.pieces], loaded.is_complete
+        if withheld:
+            # Or it would be sent again and again.
+            passed = {key: count for key, count in held.sessions.items() if key in withheld}
+            self._engine.sent(peer_id, co_id, KnownState(True, passed))
+            if not pieces and (said := self._screen(peer_id, Known(co_id, held))) is not None:
+                return [encode_message(said)], loaded.is_complete
+        return [encode_message(content) for content in pieces], loaded.is_complete
+
+    async def _held(self, co_id: RawCoId, held: KnownState | None) -> KnownState:
+        """`held`, or what is stored of a value that is not in memory. Raises: CorruptStore."""
+        value = None if held is not None else await self._store.load_value(co_id)
+        return held or (NOTHING if value is None else value.known_state)
 
     async def _read_line(self, co_id: RawCoId, held: KnownState) -> Line | None:
         """All of a short value; None for another, and for what is damaged."""

@@ -1,0 +1,83 @@
+"""Stored content at which cojson clients stop: it stays here, and they are not sent it.
+
+What comes in is looked at then (`hazards.py`). What an older version of this node stored, or the
+server whose file goes on here, is looked at when a group is read for a client. Of a session with
+such a transaction it is sent what comes before, up to a signature, and nothing beyond: else it has
+nothing of the group, nor of any value in it. It is told that all is here, and counts as having it.
+
+Other values are not looked at: what cannot be read there costs that value only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+import structlog
+
+from node.covalue.content import Content
+from node.covalue.hazards import hazard
+from node.covalue.header import GROUP_PRIORITY
+from node.covalue.ids import CoSessionId, RawCoId
+
+MAX_REMEMBERED = 1024
+"""Sessions; none can be added any more, by whomever."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Withholding:
+    """Of one node. It remembers what it has withheld: nobody is told to wait for that.
+
+    A client that is being sent a large group in which the first is found was told so already.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[RawCoId, CoSessionId], None] = {}
+
+    def screen(
+        self, pieces: Sequence[Content]
+    ) -> tuple[Sequence[Content], Collection[CoSessionId]]:
+        """What a client may be sent of these, which follow one another; sessions that end there."""
+        withheld: set[CoSessionId] = set()
+        kept: list[Content] = []
+        for content in pieces:
+            for session_id, reason in _hazards(content):
+                withheld.add(session_id)
+                self._note(content.co_id, session_id, reason)
+            kept.append(_without(content, withheld) if withheld else content)
+        if self._found:
+            kept = [self._promising_less(content) for content in kept]
+        return [content for content in kept if content.header or content.new], withheld
+
+    def _note(self, co_id: RawCoId, session_id: CoSessionId, reason: str) -> None:
+        session = co_id, session_id
+        if session not in self._found and len(self._found) < MAX_REMEMBERED:
+            self._found[session] = None
+            about = {"co_id": co_id, "session": session_id, "reason": reason}
+            _log.warning("stored, and withheld from clients", **about)
+
+    def _promising_less(self, content: Content) -> Content:
+        until, co_id = content.expect_until, content.co_id
+        if until is None:
+            return content
+        until = {key: count for key, count in until.items() if (co_id, key) not in self._found}
+        return replace(content, expect_until=until)
+
+
+def is_harmless(content: Content) -> bool:
+    """Whether a client may be sent all of this."""
+    return next(_hazards(content), None) is None
+
+
+def _hazards(content: Content) -> Iterator[tuple[CoSessionId, str]]:
+    if content.priority == GROUP_PRIORITY:
+        for session_id, part in content.new.items():
+            reason = hazard(part.transactions, is_group=True)
+            if reason is not None:
+                yield session_id, reason
+
+
+def _without(content: Content, withheld: Collection[CoSessionId]) -> Content:
+    new = {key: part for key, part in content.new.items() if key not in withheld}
+    return replace(content, new=new)

@@ -1,0 +1,115 @@
+"""What was stored before it was refused keeps no client from a group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from bee.bee import Bee
+from node.cojson.client_link import ClientLink
+from node.cojson.host import SyncHost, open_sync_host
+from node.cojson.messages import Known, Load, Message, decode_line
+from node.covalue.bee_store import BeeStore
+from node.covalue.content import Content, Transaction
+from node.covalue.known_state import NOTHING, KnownState
+from tests.support.authors import Author, edits, group_header, map_header, role
+from tests.support.data_log import DataLog
+from tests.support.stores import Appender
+
+ANN, EVE = Author("ann"), Author("eve")
+GROUP = group_header(ANN.agent_id)
+MAP = map_header("m", GROUP.id)
+FOUNDING = [role(ANN.agent_id, "admin", made_at=1), role("everyone", "writer")]
+POISON = [Transaction(2000, "[null]")]
+OURS = ANN.session_id(as_agent=True)
+HERS = EVE.session_id(as_agent=True)
+
+
+def of_group(author: Author, transactions: Sequence[Transaction], after: int = 0) -> Content:
+    return author.content(GROUP, transactions, after=after, as_agent=True, with_header=False)
+
+
+@asynccontextmanager
+async def open_poisoned(*hers: Content) -> AsyncIterator[SyncHost]:
+    """A node that has a map in a group, to which Eve has written."""
+    log = DataLog()
+    store = BeeStore(Bee(log), log)
+    appender = Appender()
+    await appender.put(store, ANN.content(GROUP, FOUNDING, as_agent=True))
+    await appender.put(store, ANN.content(MAP, edits(2), as_agent=True))
+    for content in hers:
+        await appender.put(store, content)
+    async with open_sync_host(store) as host:
+        yield host
+
+
+async def told(link: ClientLink) -> list[Message]:
+    """Everything that is said to this client until nothing moves any more."""
+    found: list[Message] = []
+    while True:
+        await trio.testing.wait_all_tasks_blocked()
+        lines = await link.next_lines(25_000)
+        if not lines:
+            return found
+        found += [message for line in lines if (message := decode_line(line)) is not None]
+
+
+def reached(messages: Sequence[Message]) -> dict[str, int]:
+    """How far sessions of the group go in what was sent."""
+    counts: dict[str, int] = {}
+    for message in messages:
+        if isinstance(message, Content) and message.co_id == GROUP.id:
+            counts.update({key: part.stop for key, part in message.new.items()})
+    return counts
+
+
+@pytest.mark.parametrize("is_loaded_first", [False, True])
+async def test_a_group_is_sent_without_what_clients_stop_at(is_loaded_first: bool) -> None:
+    with trio.fail_after(10):
+        async with open_poisoned(of_group(EVE, POISON)) as host:
+            if is_loaded_first:
+                with host.client("first") as first:
+                    await first.receive([Load(GROUP.id, NOTHING)])
+                    assert reached(await told(first)) == {OURS: 2}
+            with host.client("bob") as bob, host.client("ann") as ann:
+                await bob.receive([Load(MAP.id, NOTHING)])
+                messages = await told(bob)
+                assert reached(messages) == {OURS: 2}
+                assert any(isinstance(item, Content) and item.co_id == MAP.id for item in messages)
+                # What comes later is sent as ever, and what continues hers does no harm.
+                more = [*FOUNDING, role("everyone", "reader", made_at=3000)]
+                await ann.receive([of_group(ANN, more, after=2)])
+                assert reached(await told(bob)) == {OURS: 3}
+                await ann.receive([of_group(EVE, [*POISON, *edits(1)], after=1)])
+                assert reached(await told(bob)) == {HERS: 2}  # a gap, of which he says so
+                await bob.receive([Known(GROUP.id, KnownState(True, {OURS: 3}), True)])
+                assert reached(await told(bob)) == {}
+
+
+async def test_who_has_all_the_rest_is_answered() -> None:
+    with trio.fail_after(10):
+        async with open_poisoned(of_group(EVE, POISON)) as host:
+            with host.client("bob") as bob:
+                await bob.receive([Load(GROUP.id, KnownState(True, {OURS: 2}))])
+                held = KnownState(True, {OURS: 2, HERS: 1})
+                assert await told(bob) == [Known(GROUP.id, held)]
+
+
+async def test_what_comes_before_is_sent_up_to_a_signature() -> None:
+    large = edits(2, size=60_000)
+    with trio.fail_after(10):
+        async with open_poisoned(
+            of_group(EVE, large), of_group(EVE, [*large, *POISON], after=2)
+        ) as host:
+            for name in ("bob", "cid"):
+                with host.client(name) as client:
+                    await client.receive([Load(GROUP.id, NOTHING)])
+                    messages = await told(client)
+                    assert reached(messages) == {OURS: 2, HERS: 2}
+            for message in messages:
+                if isinstance(message, Content) and message.expect_until is not None:
+                    assert message.expect_until == {OURS: 2}  # there will be no more of hers
