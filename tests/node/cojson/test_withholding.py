@@ -105,6 +105,7 @@ async def test_what_comes_before_is_sent_up_to_a_signature() -> None:
         async with open_poisoned(
             of_group(EVE, large), of_group(EVE, [*large, *POISON], after=2)
         ) as host:
+            messages: list[Message] = []
             for name in ("bob", "cid"):
                 with host.client(name) as client:
                     await client.receive([Load(GROUP.id, NOTHING)])
