@@ -51,8 +51,11 @@ class CutStreams:
 
     def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client that was told of so much has gone, and had not said that it has it."""
-        # Another client may have been told of other sessions of it.
-        merged = {**self._announced.get(co_id, {}), **announced}
+        # Another client may have been told of other sessions of it, or of more. Who was told of
+        # less is sent what lies beyond, finds the gap, and says so.
+        merged = dict(self._announced.get(co_id, {}))
+        for session_id, count in announced.items():
+            merged[session_id] = max(count, merged.get(session_id, 0))
         self._forget(co_id)
         self._announced[co_id] = merged
         self._counters += len(merged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -281,3 +281,26 @@ def test_what_two_clients_were_told_of_one_value_is_doubted() -> None:
     streams.note(RawCoId("co_z"), {other: 4})
     claimed = KnownState(True, {one: 3, other: 4})
     assert streams.doubt(RawCoId("co_z"), claimed).sessions == {one: 2, other: 3}
+
+
+@pytest.mark.parametrize("is_longest_first", [False, True])
+async def test_who_was_told_of_most_is_doubted_whoever_was_cut_last(
+    is_longest_first: bool,
+) -> None:
+    """The earlier reader, told of less, stayed for longer: the other one never got the rest."""
+    async with open_large_value() as host:
+        with ExitStack() as one, ExitStack() as other:
+            early = one.enter_context(host.client("early"))
+            await early.receive([Load(FREE.id, NOTHING)])
+            await some(early)
+            transactions = edits(COUNT + 1, size=60_000)
+            more = ANN.content(FREE, transactions, after=COUNT, as_agent=True, with_header=False)
+            await host.receive_content("test", [more])
+            late = other.enter_context(host.client("late"))
+            await late.receive([Load(FREE.id, NOTHING)])
+            await some(late)
+            (other if is_longest_first else one).close()
+        for claimed in (COUNT + 1, COUNT):
+            with host.client("again") as again:
+                await again.receive([Load(FREE.id, KnownState(True, {SESSION: claimed}))])
+                assert runs(await rest(again)) == [(COUNT, COUNT + 1)]
