@@ -35,7 +35,7 @@ from node.covalue.dependencies import (
 from node.covalue.hazards import header_hazard
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 from node.covalue.session_log import SessionLog
 from node.covalue.store import ValueAppend
 
@@ -54,7 +54,8 @@ class Intake:
     def accept(self, delivery: Delivery, out: list[Output]) -> None:
         """Take content from a client or the mesh."""
         if delivery.sender is not None:
-            self._state.subscribe(delivery.sender, delivery.content.co_id)
+            view = self._state.subscribe(delivery.sender, delivery.content.co_id)
+            delivery.statements = view.statements
             delivery.send_off()
         self._judge(delivery, out)
         self.release_arrived(out)
@@ -342,14 +343,12 @@ class Intake:
         if peer is not None and view is not None and view.lacks(entry.durable):
             self._offers.offer(peer, entry.co_id, out)  # it has not asked: nobody else will tell
 
-    def _note_received(self, delivery: Delivery, counts: dict[CoSessionId, int]) -> None:
+    @staticmethod
+    def _note_received(delivery: Delivery, counts: SessionCounts) -> None:
         """The sender has what it sent, and all that came before it."""
-        peer = delivery.sender
-        if peer is not None and not peer.is_gone:
-            peer.asked.discard(delivery.content.co_id)
-            view = peer.values.get(delivery.content.co_id)
-            if view is not None:
-                peer.confirm(view, KnownState(True, counts))
+        if delivery.sender is not None:
+            delivery.sender.asked.discard(delivery.content.co_id)
+            delivery.note_had(counts)
 
     def release_arrived(self, out: list[Output]) -> None:
         """Judge again what waited for values that are here now, and what waited for those."""

@@ -52,6 +52,8 @@ class ValueView:
     """What one client knows of one value."""
 
     real: KnownState = NOTHING
+    statements: int = 0
+    """How often it said what it holds, whatever was thought before."""
     sent: KnownState | None = None
     """What was sent and not acknowledged yet; None when nothing is out."""
     announced: SessionCounts | None = None
@@ -85,6 +87,7 @@ class ValueView:
     def replace(self, known: KnownState) -> None:
         """The client said what it holds; what was sent before counts no more."""
         self.real = known
+        self.statements += 1
         self.sent = None
         self.announced = None
         self.offered_version = 0

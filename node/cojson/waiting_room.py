@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from node.cojson.peer_view import PeerView
 from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState
+from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.session_log import Extension
 
 MAX_ASIDE_BYTES = 16 * 1024 * 1024
@@ -61,6 +61,8 @@ class Delivery:
     """Its sessions that do not verify, whoever looks; with none of them, the value is wrong."""
     is_told_waiting: bool = False
     """Whether who holds the receipt knows that it is set aside."""
+    statements: int = 0
+    """How often its sender had said what it holds of this value when the content came."""
 
     @property
     def stops(self) -> dict[CoSessionId, int]:
@@ -73,13 +75,16 @@ class Delivery:
             self.sender.unsettled_bytes += self.size
             self.sender.values[self.content.co_id].unsettled += 1
 
-    def note_had(self) -> None:
-        """Its sender has what is put off: that is not to be sent back meanwhile."""
+    def note_had(self, counts: SessionCounts | None = None) -> None:
+        """Its sender has all of it, or so much: that is not to be sent back, also meanwhile.
+
+        Unless it has said since then what it holds: it may have let go of the value.
+        """
         peer = self.sender
         if peer is not None and not peer.is_gone:
             view = peer.values.get(self.content.co_id)
-            if view is not None:
-                peer.confirm(view, KnownState(True, self.stops))
+            if view is not None and view.statements == self.statements:
+                peer.confirm(view, KnownState(True, self.stops if counts is None else counts))
 
 
 @dataclass(slots=True)

@@ -130,6 +130,20 @@ def test_a_load_that_follows_content_is_answered_by_its_acknowledgement() -> Non
     assert shell.take("a") == [Known(FREE.id, held(5))]
 
 
+@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("kept", [NOTHING, held(3)])
+def test_who_lets_go_of_what_it_has_sent_gets_it_back(count: int, kept: KnownState) -> None:
+    """It loads the value anew while that is on its way to the disk: it was sent nothing."""
+    shell = restarted(count)
+    answers = told(shell, free(6), Load(FREE.id, kept))
+    got = kept
+    for answer in answers:
+        if isinstance(answer, Content):
+            assert all(part.after <= got.sessions.get(key, 0) for key, part in answer.new.items())
+            got = got.merged(answer.known_state)
+    assert got == held(6)
+
+
 def test_a_client_that_goes_is_owed_nothing() -> None:
     shell = restarted(3)
     shell.say("a", Load(FREE.id, held(6)), free(6))
