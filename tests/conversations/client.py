@@ -13,16 +13,19 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from node.cojson.messages import Known, Load
+from node.cojson.messages import Known, Load, Reconcile, ReconcileAck
 from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
-from node.covalue.known_state import NOTHING, KnownState, merge_counts
+from node.covalue.known_state import NOTHING, KnownState, merge_counts, sessions_hash
 from tests.conversations.ledger import Ledger
 from tests.support.authors import Author
 
-Spoken = Content | Known | Load
-"""What clients that reconcile nothing say, and are told."""
+Spoken = Content | Known | Load | Reconcile | ReconcileAck
+"""What clients say, and are told."""
+
+MAX_BATCH = 100
+"""Values that a client compares at a time."""
 
 
 class ModelClient:
@@ -40,10 +43,13 @@ class ModelClient:
         self.unsent: deque[Spoken] = deque()
         self.unanswered: dict[RawCoId, None] = {}
         """Values that it has asked for on this connection and was told nothing about."""
+        self.unsettled: dict[str, None] = {}
+        """Batches of values that it has had compared on this connection, and heard nothing of."""
         self.faults: list[str] = []
         self.early: list[str] = []
         """What came before something it depends on: that has to be asked for."""
         self._ledger = ledger
+        self._batches = 0
         self._real: dict[RawCoId, KnownState] = {}
         self._optimistic: dict[RawCoId, KnownState] = {}
         self._told: set[RawCoId] = set()
@@ -90,6 +96,18 @@ class ModelClient:
             self.wanted[co_id] = None
             if co_id not in self.held:
                 self._ask(co_id)
+
+    def reconcile(self) -> None:
+        """Have what is here compared, as far as it goes into one batch.
+
+        Source: sync.ts startStorageReconciliation.
+        """
+        values = [(co_id, sessions_hash(counts)) for co_id, counts in self.held.items()]
+        if self.is_connected and values:
+            self._batches += 1
+            batch_id = f"{self.name} {self._batches}"
+            self.unsettled[batch_id] = None
+            self.unsent.append(Reconcile(batch_id, tuple(values[-MAX_BATCH:])))
 
     def count(self, co_id: RawCoId) -> int:
         """How many transactions of this value are ours."""
@@ -139,6 +157,7 @@ class ModelClient:
         self.is_connected = True
         self.unsent.clear()
         self.unanswered.clear()
+        self.unsettled.clear()
         self._optimistic.clear()
         self._told.clear()
         self._queued.clear()
@@ -185,6 +204,12 @@ class ModelClient:
                 self._real[co_id] = known
                 self._optimistic.pop(co_id, None)
                 self._say_what_it_lacks(co_id, is_owed=True)
+            case ReconcileAck(batch_id):
+                if batch_id not in self.unsettled:
+                    self.faults.append(f"batch {batch_id} was settled twice")
+                self.unsettled.pop(batch_id, None)
+            case Reconcile(batch_id):
+                self.faults.append(f"it was to compare {batch_id}")
             case _:
                 assert_never(message)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from node.cojson.messages import Known, encode_message
+from node.cojson.messages import Known, Reconcile, ReconcileAck, encode_message
 from node.covalue.content import Content, Transaction
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
@@ -198,6 +198,9 @@ class Party:
                 guest.hear(step.other)
             case Deed.COME_OR_GO:
                 guest.come(is_restarted=bool(step.other)) if guest.peer is None else guest.go()
+            case Deed.RECONCILE:
+                self._note(step, guest.client.name)
+                guest.client.reconcile()
             case Deed.REPLACE:
                 self._note(step, guest.client.name)
                 self._replace(step.client)
@@ -344,6 +347,7 @@ class Party:
 
     def _judge_client(self, client: ModelClient, reader: ModelClient) -> None:
         faults = [f"never answered about {co_id}" for co_id in client.unanswered]
+        faults += [f"never told that {batch_id} is settled" for batch_id in client.unsettled]
         faults += [f"still waits for {co_id}" for co_id in client.waits_for]
         self.outcome.wanted[client.name] = frozenset(client.wanted)
         held = self.outcome.held[client.name] = {}
@@ -375,6 +379,8 @@ def describe(message: Spoken) -> str:
         header = "" if message.header is None else " with header"
         return f"content {message.co_id[-6:]}{header} {', '.join(parts)}"
     name = type(message).__name__.lower()
+    if isinstance(message, Reconcile | ReconcileAck):
+        return f"{name} {message.batch_id}"
     if isinstance(message, Known) and message.is_correction:
         name = "correction"
     counts = ", ".join(f"{key[-6:]} {count}" for key, count in message.known.sessions.items())

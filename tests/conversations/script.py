@@ -27,6 +27,7 @@ class Deed(Enum):
     HIRE = auto()
     WANT = auto()
     DELETE = auto()
+    RECONCILE = auto()
     COME_OR_GO = auto()
     # What moves: messages to the server, messages to the client, work at the server.
     SAY = auto()
@@ -49,6 +50,7 @@ _OFTEN = {
     Deed.HIRE: 1,
     Deed.WANT: 6,
     Deed.DELETE: 1,
+    Deed.RECONCILE: 1,
     Deed.COME_OR_GO: 6,
     Deed.SAY: 30,
     Deed.HEAR: 20,
