@@ -34,6 +34,7 @@ COVALUES = [
     "node/cojson/asking.py",
     "node/cojson/claims.py",
     "node/cojson/client_table.py",
+    "node/cojson/commits.py",
     "node/cojson/crypto.py",
     "node/cojson/cut_streams.py",
     "node/cojson/deletion.py",

@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from node.cojson.asking import Asking
 from node.cojson.claims import Claims
+from node.cojson.commits import Commits
 from node.cojson.crypto import RunningHash
-from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import EngineState
 from node.cojson.foresight import Extensions, Foresight
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
-from node.cojson.intake import DAMAGED, Intake
+from node.cojson.intake import Intake
 from node.cojson.messages import (
     ControlMessage,
     Done,
@@ -40,26 +40,18 @@ from node.cojson.messages import (
     ReconcileAck,
 )
 from node.cojson.offers import Offers
-from node.cojson.outputs import After, Changed, EndPeer, Output, Pull, Send
+from node.cojson.outputs import After, EndPeer, Output, Pull, Send
 from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
-from node.cojson.value_table import MEMORY_BYTES, Phase, ValueEntry
+from node.cojson.value_table import MEMORY_BYTES, Phase
 from node.cojson.waiting_room import Delivery
 from node.covalue.content import Content
 from node.covalue.group_view import GroupView
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState, SessionCounts, merge_counts
+from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import StoredValue
-
-
-class _Moved(NamedTuple):
-    """A value that commits have made longer, and their senders: whether each is to be corrected."""
-
-    entry: ValueEntry
-    counts: dict[CoSessionId, int]
-    listeners: dict[PeerView, bool]
 
 
 class SyncEngine:
@@ -80,6 +72,7 @@ class SyncEngine:
         self._rights = Rights(self._state, enforces_writes=enforces_writes)
         self._asking = Asking(self._state)
         self._intake = Intake(self._state, self._rights, self._asking, self._offers)
+        self._commits = Commits(self._state, self._rights, self._intake, self._offers)
         self._peers: dict[str, PeerView] = {}
         self.cut_streams = self._state.cut_streams
         """What clients were promised that went before they had it."""
@@ -326,25 +319,7 @@ class SyncEngine:
     def stored(self, tickets: Sequence[int]) -> list[Output]:
         """These commits are durable: acknowledge, offer and announce them."""
         out: list[Output] = []
-        changed, settled = self._take_commits(tickets)
-        for entry, counts, _ in changed.values():
-            # Never less than it was: there is no use in looking whether it is more.
-            reached: SessionCounts = merge_counts(dict(entry.durable.sessions), counts)
-            if entry.is_tombstone:
-                reached = only_deletions(reached)
-            entry.durable = KnownState(True, reached)
-        # What came together may depend on one another: only what is durable is offered.
-        for co_id, (entry, counts, listeners) in changed.items():
-            self._offers.tell(entry, listeners, out)
-            out.append(Changed(co_id, counts))
-        for co_id, delivery in settled:
-            self._intake.settle(delivery, out)
-            if delivery.sender is not None and delivery.sender.batches:
-                self._intake.tick(delivery, co_id, out)
-        for entry, _, _ in changed.values():
-            self._rights.stored(entry, out)
-            if entry.waiting or entry.phase is Phase.DAMAGED:
-                self._state.resume(entry, out)
+        self._commits.stored(tickets, out)
         self._intake.release_arrived(out)
         self._state.values.trim()
         return out
@@ -355,48 +330,9 @@ class SyncEngine:
         A later question asks the disk again.
         """
         out: list[Output] = []
-        for ticket in tickets:
-            commit = self._state.commits.pop(ticket)
-            entry = self._state.values.peek(commit.co_id)
-            if entry is None:
-                raise RuntimeError(f"{commit.co_id} was forgotten with a commit out")
-            entry.tickets.remove(ticket)
-            entry.phase = Phase.DAMAGED
-            for delivery in commit.deliveries:
-                self._intake.refuse(delivery, DAMAGED, out)
-            if not entry.tickets:
-                self._rights.not_stored(entry, out)
-                self._state.resume(entry, out)
+        self._commits.not_stored(tickets, out)
         self._intake.release_arrived(out)
         return out
-
-    def _take_commits(
-        self, tickets: Sequence[int]
-    ) -> tuple[dict[RawCoId, _Moved], list[tuple[RawCoId, Delivery]]]:
-        """The values that these commits moved, and what was in them."""
-        changed: dict[RawCoId, _Moved] = {}
-        settled: list[tuple[RawCoId, Delivery]] = []
-        for ticket in tickets:
-            commit = self._state.commits.pop(ticket)
-            co_id = commit.co_id
-            moved = changed.get(co_id)
-            if moved is None:
-                held = self._state.values.peek(co_id)
-                if held is None:
-                    raise RuntimeError(f"{co_id} was forgotten with a commit out")
-                moved = changed[co_id] = _Moved(held, commit.counts, {})
-            else:
-                merge_counts(moved.counts, commit.counts)
-            entry, _, listeners = moved
-            entry.tickets.remove(ticket)
-            if commit.is_deletion:
-                entry.is_tombstone = True
-            for delivery in commit.deliveries:
-                settled.append((co_id, delivery))
-                sender = delivery.sender
-                if sender is not None:
-                    listeners[sender] = sender in commit.corrected or listeners.get(sender, False)
-        return changed, settled
 
     def searched(self, co_ids: Iterable[RawCoId]) -> list[Output]:
         """The mesh was asked, and what it had was handed in: tell those who wait the rest."""
