@@ -195,6 +195,14 @@ class PeerView:
             view.real.header or (view.sent is not None and view.sent.header)
         )
 
+    def owes_answer(self, co_id: RawCoId) -> bool:
+        """Whether it was sent a `load` of this value, and what it says next may answer that."""
+        return (
+            co_id in self.asked
+            or co_id in self.just_asked
+            or any(co_id in batch.awaited for batch in self.batches.values())
+        )
+
     def was_asked(self, co_id: RawCoId) -> bool:
         """Whether it was asked for this value, or will be later."""
         return co_id in self.asked or co_id in self.put_off

@@ -407,6 +407,9 @@ class SyncEngine:
         out: list[Output],
     ) -> None:
         view = self._state.subscribe(peer, co_id)
+        if not is_correction and peer.owes_answer(co_id):
+            # An answer names what was announced, as a load does; an acknowledgement what has come.
+            known = self._state.cut_streams.doubt(co_id, known)
         self._asking.told(co_id, peer)
         if is_correction:
             peer.replace(view, known)

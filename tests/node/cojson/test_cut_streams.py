@@ -16,7 +16,7 @@ from node.cojson.client_link import ClientLink
 from node.cojson.cut_streams import CutStreams
 from node.cojson.cut_streams_file import keep_cut_streams
 from node.cojson.host import SyncHost, open_sync_host
-from node.cojson.messages import Known, Load, Message, decode_line
+from node.cojson.messages import Known, Load, Message, Reconcile, decode_line
 from node.cojson.stream_journal import MAX_BYTES, MAX_COUNTERS, StreamJournal
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
@@ -304,3 +304,17 @@ async def test_who_was_told_of_most_is_doubted_whoever_was_cut_last(
             with host.client("again") as again:
                 await again.receive([Load(FREE.id, KnownState(True, {SESSION: claimed}))])
                 assert runs(await rest(again)) == [(COUNT, COUNT + 1)]
+
+
+async def test_an_answer_is_doubted_as_a_load_is() -> None:
+    """Found with model clients: who was asked meanwhile said again what it had been promised."""
+    async with open_large_value() as host:
+        held = await begin_to_load(host)
+        with host.client("a") as a:
+            batch = Reconcile("batch", ((FREE.id, "another hash"),))
+            await a.receive([Load(FREE.id, ALL), batch, Known(FREE.id, ALL)])
+            messages = await rest(a)
+            assert Load(FREE.id, ALL) in messages
+            assert runs(messages) == [(COUNT - 1, COUNT)]
+            await a.receive([Known(FREE.id, KnownState(True, {SESSION: held}), True)])
+            assert runs(await rest(a))[-1][1] == COUNT
