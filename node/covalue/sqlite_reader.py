@@ -55,6 +55,7 @@ _T = TypeVar("_T")
 
 _VALUE = """SELECT v.rowID, v.header, d.coValueID IS NOT NULL
     FROM coValues v LEFT JOIN deletedCoValues d ON d.coValueID = v.id WHERE v.id = ?"""
+_HAS = "SELECT 1 FROM coValues WHERE id = ?"
 _SESSIONS = """SELECT rowID, sessionID, lastIdx, lastSignature, bytesSinceLastSignature,
     EXISTS (SELECT 1 FROM signatureAfter WHERE ses = sessions.rowID)
     FROM sessions WHERE coValue = ?"""
@@ -151,8 +152,19 @@ class SqliteReader:
         return self._read(co_id, lambda: self._load_text(co_id))
 
     def load_value(self, co_id: RawCoId) -> StoredValue | None:
-        """As `CoValueStore.load_value`. Raises: CorruptStore."""
+        """As `CoValueStore.load_value`. Raises: CorruptStore.
+
+        Most that is asked for is what somebody brings, and not here: one query tells.
+        """
+        if not self._has(co_id):
+            return None
         return self._read(co_id, lambda: self._load_value(co_id))
+
+    def _has(self, co_id: RawCoId) -> bool:
+        try:
+            return self._execute(_HAS, (co_id,)).fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            raise CorruptStore(co_id, str(error)) from error
 
     def _load(self, co_id: RawCoId, known: KnownState, max_bytes: int | None) -> LoadedPieces:
         value = self._find(co_id)
