@@ -53,7 +53,7 @@ class Quotas:
     @property
     def bounds_rates(self) -> bool:
         rates = (self.bytes_per_minute, self.messages_per_minute, self.values_per_minute)
-        return any(rate is not None for rate in rates)
+        return rates != (None, None, None)
 
 
 NO_QUOTAS = Quotas()

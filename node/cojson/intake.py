@@ -238,6 +238,8 @@ class Intake:
 
     def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
         """The store does not have this value: who sent what waits for it is asked."""
+        if not self._state.room.is_awaited(co_id):  # as nearly all that clients bring
+            return
         for sender in self._state.room.senders(co_id):
             self.ask_for(co_id, sender, out)
         self._wait_for_others(co_id, out)

@@ -42,8 +42,7 @@ class Store(NamedTuple):
     """Groups that gave it its right by what is not durable yet: lost with them, if that is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadValue:
+class LoadValue(NamedTuple):
     """Read header and session rows; then say `loaded`."""
 
     co_id: RawCoId

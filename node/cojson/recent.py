@@ -100,14 +100,15 @@ class _Kept:
     ) -> None:
         """Keep what continues a session; what it does not continue is of no use any more."""
         run = self.runs.get(session_id)
-        is_new = run is None or run.stop != after
-        if run is None or is_new:
+        is_other = run is not None and run.stop != after
+        if run is None or is_other:
             run = self.runs[session_id] = _Run([], [], after, "")
+            self.size += _SESSION_BYTES
         run.starts.append(after)
         run.texts.append(text)
         run.stop = after + count
         run.signature = encode_signature(signature)
-        if is_new or len(run.texts) > MAX_CHUNKS or self.text_bytes + len(text) > KEPT_BYTES:
+        if is_other or len(run.texts) > MAX_CHUNKS or self.text_bytes + len(text) > KEPT_BYTES:
             self._fit()
         else:
             self.text_bytes += len(text)

@@ -164,20 +164,22 @@ def row_lines(rows: Iterable[TransactionRow]) -> str:
 
 
 class ShortSession(NamedTuple):
-    """One session of a short value: `text` are its transactions, commas between them."""
+    """One session of a short value, as in its row: `text` are its transactions, commas between."""
 
     session_id: CoSessionId
-    stored: StoredSession
+    stop: int
+    signature: bytes
+    bytes_since_checkpoint: int
     text: str
 
+    @property
+    def stored(self) -> StoredSession:
+        return StoredSession(self.stop, self.signature, self.bytes_since_checkpoint)
 
-def encode_short(header: str, sessions: Iterable[ShortSession]) -> bytes:
+
+def encode_short(header: str, sessions: Sequence[ShortSession]) -> bytes:
     """A whole value: its header and transactions in canonical JSON."""
-    rows = [
-        (session_id, item.count, item.signature, item.bytes_since_checkpoint, text)
-        for session_id, item, text in sessions
-    ]
-    return _pack((header, rows))
+    return _pack((header, sessions))
 
 
 def decode_short(data: bytes) -> tuple[str, list[ShortSession]]:
@@ -191,8 +193,7 @@ def decode_short(data: bytes) -> tuple[str, list[ShortSession]]:
 def _short_session(row: object) -> ShortSession:
     match row:
         case [str(session_id), int(count), bytes(signature), int(since), str(text), *_]:
-            stored = StoredSession(count, signature, since)
-            return ShortSession(parse_session_id(session_id), stored, text)
+            return ShortSession(parse_session_id(session_id), count, signature, since, text)
     raise DecodeError("stored text of a session is not in its row", 0)
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from hypercore.encoding import DecodeError
 from node.covalue.content import join_lines
 from node.covalue.dependencies import value_dependencies
-from node.covalue.gathering import SessionRows, ValueRows
+from node.covalue.gathering import ValueRows
 from node.covalue.header import parse_header_text
 from node.covalue.ids import RawCoId
 from node.covalue.records import ShortSession, decode_short, encode_short
-from node.covalue.store import StoredSession, StoredText, StoredValue
+from node.covalue.store import StoredText, StoredValue
 
 MAX_SHORT_BYTES = 8 * 1024
 """Of header and transactions: more takes so long to send that finding it is no matter."""
@@ -38,7 +38,9 @@ def make_short(value: ValueRows) -> bytes | None:
         room -= len(text)
         if rows.after or rows.checkpoints or room < 0:
             return None
-        sessions.append(ShortSession(session_id, _stored(rows), text))
+        last = rows.last
+        about = rows.count, last.signature, last.bytes_since_checkpoint
+        sessions.append(ShortSession(session_id, *about, text))
     return encode_short(header.canonical, sessions)
 
 
@@ -55,8 +57,3 @@ def read_short(co_id: RawCoId, record: bytes) -> StoredText | None:
     dependencies = value_dependencies(co_id, header, sessions, ())
     value = StoredValue(header, sessions, dependencies)
     return StoredText(value, {row.session_id: row.text for row in rows})
-
-
-def _stored(rows: SessionRows) -> StoredSession:
-    last = rows.last
-    return StoredSession(rows.count, last.signature, last.bytes_since_checkpoint)
