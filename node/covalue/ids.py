@@ -20,11 +20,11 @@ from functools import lru_cache
 from typing import NewType, cast
 
 from hypercore.encoding import DecodeError
+from node.cojson.base58 import base58_decode
 from node.cojson.crypto import (
     PUBLIC_KEY_BYTES,
     SHORT_HASH_BYTES,
     SIGNER_PREFIX,
-    base58_decode,
 )
 
 RawCoId = NewType("RawCoId", str)

@@ -13,7 +13,7 @@ import shlex
 
 import trio
 
-from node.cojson.crypto import base58_encode
+from node.cojson.base58 import base58_encode
 from tests.bench import lib
 from tests.bench.__main__ import link_originals
 from tests.bench.cojson_replay import SERVERS, RawClient, frame

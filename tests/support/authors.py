@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from node.cojson.crypto import RunningHash, base58_encode, signed_bytes
+from node.cojson.base58 import base58_encode
+from node.cojson.crypto import RunningHash, signed_bytes
 from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from node.cojson.crypto import base58_encode
+from node.cojson.base58 import base58_encode
 from node.cojson.messages import Known, Load, Message, Reconcile, encode_message
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.cojson.crypto import base58_encode
+from node.cojson.base58 import base58_encode
 from node.cojson.messages import Known, Load, Message, Reconcile, ReconcileAck, encode_message
 from node.cojson.outputs import Changed
 from node.covalue.canonical import JsonValue

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercore.encoding import DecodeError
-from node.cojson.crypto import base58_encode
+from node.cojson.base58 import base58_encode
 from node.covalue.ids import (
     CoSessionId,
     agent_public_key,

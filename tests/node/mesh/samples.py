@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
-from node.cojson.crypto import base58_encode
+from node.cojson.base58 import base58_encode
 from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.hearsay_messages import Brief, Neighbors, Unclear
 from node.mesh.messages import (
