@@ -88,7 +88,7 @@ MAX_EDITED = 65_536
 """Values that are known to have no short row; about 200 bytes each."""
 
 _TURN = 32
-"""Rows that are put together, which lets others run: a large batch is not to keep them waiting."""
+"""Rows after which others may run: a large batch must not keep them waiting for 20 ms."""
 
 
 class LocalRows(Protocol):
@@ -224,6 +224,7 @@ class BeeStore:
                 if len(records) >= _TURN:
                     await batch.put_many(records)
                     records.clear()
+                    await trio.lowlevel.checkpoint()
             await batch.put_many(records)
             if added:
                 local[COUNT_KEY] = encode_count(self.count() + added)
