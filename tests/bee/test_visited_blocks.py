@@ -5,7 +5,9 @@ None of them takes for ever.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +17,7 @@ from bee.extension import NAME
 from bee.extension_messages import DiffRequest, IteratorRequest, KeysRequest, Request
 from bee.hints import MAX_HINTS_PER_REQUEST
 from hypercore.encoding import encode_buffer
+from hypercore.errors import DamagedBlock
 from tests.bee.test_corrupt import HEADER, block, leaf
 from tests.bee.test_remote import seqs_of
 from tests.support.bee_log import BeeLog, RemoteLog
@@ -32,11 +35,16 @@ class TurnLog(BeeLog):
     def __init__(self) -> None:
         super().__init__()
         self.turns = [0]
+        self.reads: Counter[int] = Counter()
+        self.damaged: set[int] = set()
         self.when_paused: Callable[[], None] = lambda: None
         self.when_waited_for: Callable[[], None] = lambda: None
 
     def get_local(self, index: int) -> bytes | None:
         self.turns[-1] += 1
+        self.reads[index] += 1
+        if index in self.damaged:
+            raise DamagedBlock(index, "the bee", "for this test")
         return super().get_local(index)
 
     async def wait_change(self, length: int, fork: int) -> None:
@@ -169,3 +177,33 @@ async def test_all_entries_of_a_range_are_named_wherever_it_ends(limit: int, rev
         named = await ask(log, request)
         assert set(wanted) <= set(named)
         assert len(named) <= 2 * len(wanted) + 40  # the way there, tree nodes, and what ends it
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_where_a_range_ends_within_a_leaf_no_block_is_read_for_each_of_its_keys(
+    reverse: bool,
+) -> None:
+    """The last key of the leaf was read again for each one before it."""
+    for start in range(100, 120):
+        log = await filled()
+        lower, upper = b"%05d" % start, b"%05d" % (start + 6)
+        log.reads.clear()
+        await ask(log, IteratorRequest(log.length, gte=lower, lt=upper, reverse=reverse))
+        assert max(log.reads.values()) <= 3  # for a tree node, as the last one, and as a key
+
+
+@pytest.mark.parametrize("bounds", [{}, {"gte": b"00002"}, {"lt": b"02998", "reverse": True}])
+async def test_no_more_blocks_are_named_than_may_be(bounds: dict[str, Any]) -> None:
+    log = await filled()
+    named = await ask(log, IteratorRequest(log.length, **bounds))
+    assert len(named) == MAX_HINTS_PER_REQUEST
+
+
+async def test_what_comes_before_a_damaged_block_is_named() -> None:
+    """Whoever asks has use for it. Where that block was the last of a leaf none of those was."""
+    log = await filled()
+    request = IteratorRequest(log.length, gte=b"00100", lt=b"00140")
+    entries = [entry.seq async for entry in Bee(log).range(gte=b"00100", lt=b"00140")]
+    for last_of_leaf in (3, 9, 20, 26, 35):
+        log.damaged = {entries[last_of_leaf]}
+        assert set(entries[:last_of_leaf]) <= set(await ask(log, request))
