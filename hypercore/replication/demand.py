@@ -259,13 +259,16 @@ class Demand:
         return index in self._asked
 
     def settle(self, index: int) -> None:
-        """The block is stored: nobody asks for it any more."""
+        """The block was stored: nobody asks for it any more.
+
+        What came with another history that cuts it off is not here, and wanted of that one.
+        """
         self._asked.discard(index)
         if self._points.pop(index, 0):
             self._urgent.discard(index)
             self._forced.discard(index)
         for wanted in self._wanted:
-            if wanted.has_lists:
+            if wanted.has_lists and self._store.bitfield.get(index):
                 wanted.arrived(index)
 
     def put_back(self, index: int) -> None:

@@ -264,6 +264,20 @@ def test_a_truncated_log_is_wanted_again_from_there() -> None:
     assert demand.take(Peer(), EVERYTHING, 15) == [10, 11, 12, 13, 14]
 
 
+def test_what_came_together_with_what_cuts_it_off_is_still_wanted() -> None:
+    """As a push of the old history does, of a peer that leads on to the new one."""
+    store = Store()
+    demand = Demand(store)
+    demand.want(BitMap64([7]))
+    assert demand.take(Peer(), EVERYTHING, 10) == [7]
+    demand.rewind()
+    demand.settle(7)
+    assert demand
+    assert demand.take(Peer(), EVERYTHING, 10) == [7]
+    held(demand, store, 7)
+    assert not demand
+
+
 def held(demand: Demand, store: Store, *indices: int) -> None:
     for index in indices:
         store.bitfield.set_range(index, index + 1)
