@@ -94,7 +94,7 @@ class Results(Generic[T]):
                 self._tree.effort += _PASSED_EFFORT
                 await self._tree.pause()
                 continue
-            if not group:
+            if not group and not self._ready:  # else another task pauses that has read the rest
                 raise StopAsyncIteration
             self._since_asked += len(group)
             self._ready[:0] = reversed(group)  # behind what another task has read meanwhile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from bee import UTF8, Bee, Difference, Entry, HistoryReplaced, Update, Version, Watch
+from bee import UTF8, Bee, Change, Difference, Entry, HistoryReplaced, Update, Version, Watch
 from bee.keyspace import KeyRange
 from bee.watching import MAX_SHARED, merge_ranges
 from hypercore import open_corestore
@@ -406,6 +406,40 @@ async def test_tasks_that_share_a_live_history_get_each_change_once(steps: int) 
         nursery.cancel_scope.cancel()
     assert sorted(told) == list(range(1, max(told) + 1))
     assert history.seq == max(told) + 1
+
+
+class PausingLog(RemoteLog):
+    """Others run whenever it is told of a write, as they do in a core now and then."""
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("count", [31, 63, 200])
+async def test_who_shares_a_history_is_not_at_its_end_while_another_has_the_rest(
+    count: int,
+) -> None:
+    """It had read that and paused. A live history was begun anew there, and told it twice."""
+    owner = BeeLog()
+    bee = Bee(owner)
+    for number in range(count):
+        await bee.put(b"%03d" % number, b"v")
+    told: list[int] = []
+
+    async def follow(history: AsyncIterator[Change[bytes, bytes]]) -> None:
+        async for change in history:
+            told.append(change.seq)  # noqa: PERF401
+        assert len(told) == count
+
+    for history in (Bee(PausingLog(owner)).history(), Bee(PausingLog(owner)).live_history(gte=1)):
+        told.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(follow, history)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert sorted(told) == list(range(1, count + 1))
 
 
 async def test_a_second_task_cannot_wait_at_a_watch() -> None:
