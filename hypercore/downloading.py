@@ -56,9 +56,11 @@ class Download:
         self._changed = changed
         self._check = check
         self._priority = order.value
-        self._blocks = blocks if isinstance(blocks, range) else sorted(set(blocks))
+        if not isinstance(blocks, range) or blocks.step != 1:
+            blocks = sorted(set(blocks))
+        self._blocks = blocks
         self._wanted: range | BitMap64 = (
-            blocks if isinstance(blocks, range) and len(blocks) > 1 else BitMap64(self._blocks)
+            blocks if isinstance(blocks, range) and len(blocks) > 1 else BitMap64(blocks)
         )
         self._place = 0
         self._is_asking = False

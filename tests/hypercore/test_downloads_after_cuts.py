@@ -20,6 +20,8 @@ DOWNLOADS: list[Start] = [
     lambda core: core.downloading(0, 10, order=Order.RANDOM),
     lambda core: core.downloading(9, 10),
     lambda core: core.downloading(blocks=[3, 6, 9]),
+    lambda core: core.downloading(blocks=range(3, 10, 3)),
+    lambda core: core.downloading(blocks=range(9, 0, -3)),
     lambda core: core.downloading(blocks=[3, 6, 9], order=Order.RANDOM),
 ]
 
