@@ -177,6 +177,7 @@ class Handle:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
         replication = self.shared.replication
         history = self.history
+        first_missing = self.log.bitfield.first_unset if history is None else history.first_missing
         wanted, since, before = range(start, stop), trio.current_time(), start
         cuts = CutWatch()
         self.shared.users.histories.add(cuts)
@@ -184,16 +185,16 @@ class Handle:
         try:
             while True:
                 known = start if cuts.take() is None else wanted.start
-                start = self.log.bitfield.first_unset(known)
+                start = first_missing(known)
                 if start >= stop:
                     return
                 self.check()
                 if start != before:
                     before, since = start, trio.current_time()
-                if history is not None and history.intact_length < stop:
-                    raise SnapshotNotAvailable(
-                        max(start, history.intact_length), history.intact_length
-                    )
+                if history is not None:
+                    lost = first_missing(max(start, history.intact_length))
+                    if lost < stop:
+                        raise SnapshotNotAvailable(lost, history.intact_length)
                 if not self.can_fetch:
                     raise BlockNotAvailable(start)
                 if keeper is None:

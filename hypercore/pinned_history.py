@@ -59,6 +59,13 @@ class PinnedHistory:
             and self._held.has_range(max(start, intact), stop)
         )
 
+    def first_missing(self, start: int) -> int:
+        """The first block from `start` on that is not here; at or beyond the end if all are."""
+        missing = self._log.bitfield.first_unset(start)
+        if missing < self.intact_length:
+            return missing
+        return self._held.first_unset(max(start, self.intact_length))
+
     def read_lost_block(self, index: int) -> bytes | None:
         """A block that was cut off, as it was stored; None when it was not."""
         return None if self._frozen is None else self._frozen.get(self._keys.block(index))

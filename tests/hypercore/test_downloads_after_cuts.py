@@ -11,6 +11,7 @@ import trio.testing
 
 from hypercore.core import Core
 from hypercore.downloading import Download, Order
+from hypercore.errors import SnapshotNotAvailable
 from tests.hypercore.originals.test_replicate import reader_of, replicating, stores, writer_of
 
 Start = Callable[[Core], AbstractAsyncContextManager[Download]]
@@ -129,3 +130,48 @@ async def test_what_was_prefetched_is_not_fetched_again(is_of_snapshot: bool) ->
             await writer.append([b"new"] * 5)
             await trio.testing.wait_all_tasks_blocked()
             assert (reader.length, reader.contiguous_length) == (10, 5)
+
+
+@pytest.mark.parametrize("grown", [0, 2, 5, 9])
+@pytest.mark.parametrize("held", [8, 10])
+async def test_a_snapshots_download_is_of_its_own_history(held: int, grown: int) -> None:
+    """It went by what is here of the new one: some was said to be gone, or here, and was not."""
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, 10)
+        reader = await reader_of(second, writer)
+        async with replicating(writer, reader):
+            await reader.wait_length(10)
+            await reader.download(0, held)
+            async with reader.snapshot() as snapshot:
+                await writer.truncate(5)
+                await writer.append([b"new"] * grown)
+                await trio.testing.wait_all_tasks_blocked()
+                await reader.download()
+                assert (reader.fork, reader.length) == (1, 5 + grown)
+                with trio.fail_after(5):
+                    await snapshot.download(0, held)
+                    if held < 10:
+                        with pytest.raises(SnapshotNotAvailable, match="block 8 is gone"):
+                            await snapshot.download()
+
+
+@pytest.mark.parametrize("grown", [0, 5])
+async def test_a_snapshots_download_ends_when_what_it_waits_for_is_cut_off(grown: int) -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, 10)
+        await writer.clear(8, 10)
+        reader = await reader_of(second, writer)
+        async with replicating(writer, reader):
+            await reader.wait_length(10)
+
+            async def download() -> None:
+                async with reader.snapshot() as snapshot:
+                    with pytest.raises(SnapshotNotAvailable, match="block 8 is gone"):
+                        await snapshot.download()
+
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(download)
+                    await trio.testing.wait_all_tasks_blocked()
+                    await writer.truncate(5)
+                    await writer.append([b"new"] * grown)
