@@ -235,13 +235,13 @@ def verify_proof(
     top, is_computed = _verify_paths(proof, changes)
     if upgrade is None:
         if top is not None:
-            _anchor(top, is_computed, read_node, changes)
+            _anchor(top, is_computed, head, read_node, changes)
         return changes
     if verifier is None:
         raise InvalidSignature("an upgrade of a core whose manifest is not known")
     growth = _plan_growth(upgrade, head, verifier.prologue)
     if top is not None and top.index not in growth:
-        _anchor(top, is_computed, read_node, changes)
+        _anchor(top, is_computed, head, read_node, changes)
         top = None
     new = _grow(proof.fork, upgrade, head, growth, top, changes, verifier.prologue)
     if not verifier.verify(new, new.signature):
@@ -275,7 +275,14 @@ def verify_hash_path(proof: HashProof, top: MerkleNode) -> list[MerkleNode]:
     return passed
 
 
-def _anchor(top: MerkleNode, is_computed: bool, read_node: NodeReader, changes: Changeset) -> None:
+def is_root(index: int, head: Head) -> bool:
+    """Whether it is signed with its size: with another it would not belong to the head."""
+    return any(root.index == index for root in head.roots)
+
+
+def _anchor(
+    top: MerkleNode, is_computed: bool, head: Head, read_node: NodeReader, changes: Changeset
+) -> None:
     """What a path leads to must be what we have; then it is not stored again."""
     stored = read_node(top.index)
     if stored is None:
@@ -284,7 +291,7 @@ def _anchor(top: MerkleNode, is_computed: bool, read_node: NodeReader, changes: 
         raise InvalidProof("hashes differ", top.index, stored.hash, top.hash)
     if stored.size == top.size:
         changes.nodes.pop()
-    elif not is_computed:
+    elif not is_computed or is_root(top.index, head):
         raise InvalidProof(f"size {top.size}, ours is {stored.size}", top.index)
 
 

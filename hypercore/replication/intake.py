@@ -18,7 +18,7 @@ from hypercore.errors import InvalidProof
 from hypercore.log import Changeset, Head, NodeReader
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, encode_node_parts, leaf_hash, node_at
-from hypercore.proof import MAX_PATH_NODES, Proof, verify_proof
+from hypercore.proof import MAX_PATH_NODES, Proof, is_root, verify_proof
 from hypercore.verifier import Verifier
 
 _pack_parent = Struct("<BQ32s32s").pack
@@ -128,6 +128,8 @@ class Intake:
             raise InvalidProof("hashes differ", node_index, anchor.hash, digest)
         if anchor.size == size:
             del nodes[node_index]
+        elif is_root(node_index, self.head):
+            raise InvalidProof(f"size {size}, ours is {anchor.size}", node_index)
         self._open.encoded_nodes.update(nodes)
         self._open.blocks.append((index, value))
         return len(value)

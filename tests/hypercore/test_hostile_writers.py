@@ -13,8 +13,10 @@ import trio.testing
 
 from hypercore import Core, Durability, HypercoreError, Order, open_corestore
 from hypercore.crypto import KeyPair
+from hypercore.errors import InvalidProof
+from hypercore.proof import BlockProof, Proof, verify_proof
 from hypercore.store_repair import audit_core
-from tests.support.hostile_writers import HostileWriter
+from tests.support.hostile_writers import BLOCK, HostileWriter
 from tests.support.replicating_cores import replicating
 from tests.support.stalls import unharmed
 
@@ -108,6 +110,30 @@ async def test_whatever_it_signs_and_whoever_reads(
         copy = await store.get(key=theirs.key)
         assert copy.head == theirs.head
         assert (await audit_core(copy)).is_sound
+
+
+@pytest.mark.parametrize("size", [0, len(BLOCK) - 1, 2**40])
+async def test_a_size_that_is_signed_and_wrong(size: int, theirs: Core, tmp_path: Path) -> None:
+    """The right one was stored with the block, under a head that says another: never opened again.
+
+    The same in an answer that holds more than the block.
+    """
+    changes = HostileWriter(KEY_PAIR).misjudge(size)
+    await theirs.commit_pieces([changes])
+    async with open_corestore(tmp_path, durability=Durability.OS) as store:
+        copy = await store.get(key=theirs.key)
+        async with replicating(theirs, copy):
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(0.1):
+                await copy.get(0)
+        assert copy.head == theirs.head
+        assert not copy.has(0)
+    async with open_corestore(tmp_path) as store:
+        copy = await store.get(key=theirs.key)
+        assert copy.head == theirs.head
+        answer = Proof(0, block=BlockProof(0, BLOCK, ()))
+        with pytest.raises(InvalidProof, match=f"size {len(BLOCK)}, ours is {size}"):
+            verify_proof(answer, copy.head, {0: copy.head.roots[0]}.get, None)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -60,6 +60,13 @@ class HostileWriter:
         head = replace(head, signature=self.sign(head))
         return Changeset(head, [*nodes, *roots], [(0, BLOCK)], self.manifest, truncated_to=0)
 
+    def misjudge(self, size: int) -> Changeset:
+        """A head of one block, of which another size is signed than it has."""
+        root = leaf_node(0, BLOCK)._replace(size=size)
+        head = Head(0, 1, size, (root,))
+        head = replace(head, signature=self.sign(head))
+        return Changeset(head, [root], [(0, BLOCK)], self.manifest, truncated_to=0)
+
     def grow(self, head: Head) -> Changeset:
         """Real blocks, also large ones, after what is not there."""
         sizes = self._random.choice(([0], [1, 100, 1000], [4 << 20]))
