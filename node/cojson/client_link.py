@@ -11,7 +11,7 @@ import trio
 from node.cojson.foresight import Extensions
 from node.cojson.messages import Known, Load, Message, decode_line, encode_message
 from node.cojson.outbox import Outbox
-from node.cojson.outputs import After
+from node.cojson.outputs import After, Pull
 from node.cojson.recent import Line, RecentContent
 from node.cojson.signature_checks import LookAhead
 from node.cojson.sync import SyncEngine
@@ -94,6 +94,12 @@ class ContentSource:
             if line is not None:
                 self._engine.sent(peer_id, co_id, line.reached)
                 return [line.text], True
+        return await self._read_lines(peer_id, co_id, wanted)
+
+    async def _read_lines(
+        self, peer_id: str, co_id: RawCoId, wanted: Pull
+    ) -> tuple[list[str], bool] | After:
+        """The same from the store, a few pieces at a time."""
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
             pieces, withheld = self._withholding.screen(loaded.pieces)
@@ -101,6 +107,8 @@ class ContentSource:
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))
             return [], True
+        if wanted.held is None and (after := self._engine.goes_before(peer_id, co_id, pieces)):
+            return after
         for content in pieces:
             if content.expect_until is not None:
                 self._engine.cut_streams.begin(co_id, content.expect_until)

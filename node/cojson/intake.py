@@ -30,6 +30,7 @@ from node.covalue.content import Content, SessionContent
 from node.covalue.dependencies import (
     header_dependencies,
     member_dependencies,
+    part_dependencies,
     session_dependencies,
 )
 from node.covalue.hazards import header_hazard
@@ -472,10 +473,7 @@ def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:
 def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:
     """What must be here before this content can be judged, each once."""
     needed = dict.fromkeys(header_dependencies(header))
-    needed.update(dict.fromkeys(session_dependencies(content.new)))
-    if header.is_group:
-        for part in content.new.values():
-            needed.update(dict.fromkeys(member_dependencies(part.transactions)))
+    needed.update(dict.fromkeys(part_dependencies(content.new, is_group=header.is_group)))
     needed.pop(content.co_id, None)
     return list(needed)
 

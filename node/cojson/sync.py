@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import assert_never
 
@@ -47,8 +48,9 @@ from node.cojson.rights import Rights
 from node.cojson.value_table import MEMORY_BYTES, Phase
 from node.cojson.waiting_room import Delivery
 from node.covalue.content import Content
+from node.covalue.dependencies import part_dependencies
 from node.covalue.group_view import GroupView
-from node.covalue.header import VALUE_PRIORITY
+from node.covalue.header import GROUP_PRIORITY, VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import StoredValue
@@ -381,6 +383,21 @@ class SyncEngine:
             return None
         view.is_told = True
         return Known(co_id, self._state.claimed(entry, view))
+
+    def goes_before(self, peer_id: str, co_id: RawCoId, pieces: Sequence[Content]) -> After | None:
+        """What a client is to be sent before pieces of a value that is not in memory, if any is.
+
+        What they depend on is looked for in them: nobody else can tell it at once.
+        """
+        peer = self._peers[peer_id]
+        view = peer.values.get(co_id)
+        if view is None or not pieces or pieces[0].priority != GROUP_PRIORITY:
+            return None
+        parts = [part_dependencies(piece.new, is_group=True) for piece in pieces]
+        needed = dict.fromkeys(chain.from_iterable(parts))
+        needed.pop(co_id, None)
+        late = peer.lets_pass(view, needed)
+        return After(late) if late else None
 
     def sent(
         self, peer_id: str, co_id: RawCoId, reached: KnownState, until: SessionCounts | None = None

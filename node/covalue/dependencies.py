@@ -13,10 +13,10 @@ Source: cojson 0.20.19 coValueCore.ts getDependedOnCoValues, storage/syncUtils.t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from node.covalue.content import Transaction
+from node.covalue.content import SessionContent, Transaction
 from node.covalue.group_changes import parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, session_owner
@@ -53,6 +53,17 @@ def session_dependencies(session_ids: Iterable[CoSessionId]) -> list[RawCoId]:
     """The accounts that sign these sessions; agents need nothing."""
     accounts = dict.fromkeys(map(_account, session_ids))
     return [account for account in accounts if account is not None]
+
+
+def part_dependencies(
+    parts: Mapping[CoSessionId, SessionContent], *, is_group: bool
+) -> list[RawCoId]:
+    """Of parts of a value's sessions, each once; the value itself may be among them."""
+    found = dict.fromkeys(session_dependencies(parts))
+    if is_group:
+        for part in parts.values():
+            found.update(dict.fromkeys(member_dependencies(part.transactions)))
+    return list(found)
 
 
 @lru_cache(maxsize=_CACHED_SESSIONS)

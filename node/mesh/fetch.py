@@ -15,11 +15,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from node.covalue.content import Content
-from node.covalue.dependencies import (
-    header_dependencies,
-    member_dependencies,
-    session_dependencies,
-)
+from node.covalue.dependencies import header_dependencies, part_dependencies
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
@@ -467,11 +463,9 @@ def _dependencies(contents: Sequence[Content]) -> dict[RawCoId, None]:
     """What these need to be verified, in order of discovery."""
     found: dict[RawCoId, None] = {}
     for content in contents:
-        found.update(dict.fromkeys(session_dependencies(content.new)))
-        if content.header is None:
-            continue
-        found.update(dict.fromkeys(header_dependencies(content.header)))
-        if content.header.is_group:
-            for part in content.new.values():
-                found.update(dict.fromkeys(member_dependencies(part.transactions)))
+        header = content.header
+        if header is not None:
+            found.update(dict.fromkeys(header_dependencies(header)))
+        is_group = header is not None and header.is_group
+        found.update(dict.fromkeys(part_dependencies(content.new, is_group=is_group)))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import assert_never
 
 from node.cojson.crypto import RunningHash
@@ -246,17 +247,23 @@ class EngineShell:
         pulled = self.engine.next_for(name, co_id)
         match pulled:
             case After(co_ids):
-                return [message for key in (*co_ids, co_id) for message in self._pull(name, key)]
+                return self._pull_all(name, (*co_ids, co_id))
             case Known():
                 return [pulled]
-            case Pull(known, _):
+            case Pull(known, held):
                 piece = self._first_piece(self.disk.piece(co_id, known))
                 if piece is not None:
+                    if held is None and (after := self.engine.goes_before(name, co_id, [piece])):
+                        self._is_cut = False
+                        return self._pull_all(name, (*after.co_ids, co_id))
                     if piece.expect_until is not None:
                         self.engine.cut_streams.begin(co_id, piece.expect_until)
                     self.engine.sent(name, co_id, piece.known_state, piece.expect_until)
                     return [piece]
         return []
+
+    def _pull_all(self, name: str, co_ids: Sequence[RawCoId]) -> list[Message]:
+        return [message for co_id in co_ids for message in self._pull(name, co_id)]
 
     def _first_piece(self, content: Content | None) -> Content | None:
         """What is sent of this now; the rest stays wanted."""

@@ -14,11 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from node.covalue.content import Content
-from node.covalue.dependencies import (
-    header_dependencies,
-    member_dependencies,
-    session_dependencies,
-)
+from node.covalue.dependencies import header_dependencies, part_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -123,9 +119,7 @@ def _reached(known: KnownState, pieces: Sequence[Content]) -> KnownState:
 
 
 def _dependencies(header: CoValueHeader, piece: Content) -> list[RawCoId]:
-    needs = dict.fromkeys([*header_dependencies(header), *session_dependencies(piece.new)])
-    if header.is_group:
-        for part in piece.new.values():
-            needs.update(dict.fromkeys(member_dependencies(part.transactions)))
+    needs = dict.fromkeys(header_dependencies(header))
+    needs.update(dict.fromkeys(part_dependencies(piece.new, is_group=header.is_group)))
     needs.pop(piece.co_id, None)
     return list(needs)

@@ -7,7 +7,9 @@ import trio.testing
 
 from bee.bee import Bee
 from node.cojson.host import open_sync_host
+from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load, Message, decode_line
+from node.cojson.value_table import MEMORY_BYTES
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
@@ -95,9 +97,12 @@ def test_groups_that_name_one_another_are_sent_each_once(shell: EngineShell) -> 
     assert sorted(ids(shell.take("reader"))) == sorted([one.id, other.id])
 
 
-async def test_the_lines_of_a_connection_come_in_that_order() -> None:
+@pytest.mark.parametrize("memory_bytes", [MEMORY_BYTES, 0])
+async def test_the_lines_of_a_connection_come_in_that_order(memory_bytes: int) -> None:
+    """Found with model clients: a group that was forgotten meanwhile was sent as its turn came."""
     log = DataLog()
-    async with open_sync_host(BeeStore(Bee(log), log)) as host:
+    options = HostOptions(memory_bytes=memory_bytes)
+    async with open_sync_host(BeeStore(Bee(log), log), options) as host:
         await host.receive_content("test", [ANN.account()])
         with host.client("ann") as ann, host.client("reader") as reader:
             await reader.receive([Load(GROUP.id, NOTHING), Load(ANN.account_id, NOTHING)])
