@@ -37,6 +37,7 @@ from node.covalue.canonical import (
 from node.covalue.ids import RawCoId, agent_public_key, co_id_digest
 
 GROUP_PRIORITY = 0
+"""Of groups, and of nothing else: a piece without its header is told by it."""
 VALUE_PRIORITY = 3
 STREAM_PRIORITY = 6
 
@@ -117,7 +118,7 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     meta_type, source = named.get("type"), named.get("source")
     is_account = kind == "comap" and meta_type == "account" and initial_admin is not None
     canonical = _canonical(fields)
-    if initial_admin is not None or meta_type == "account":
+    if initial_admin is not None:
         priority = GROUP_PRIORITY
     elif kind == "costream" and meta_type == "binary":
         priority = STREAM_PRIORITY

@@ -15,6 +15,8 @@ from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content, Transaction
+from node.covalue.header import parse_header
+from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
@@ -58,11 +60,11 @@ async def told(link: ClientLink) -> list[Message]:
         found += [message for line in lines if (message := decode_line(line)) is not None]
 
 
-def reached(messages: Sequence[Message]) -> dict[str, int]:
-    """How far sessions of the group go in what was sent."""
+def reached(messages: Sequence[Message], co_id: RawCoId = GROUP.id) -> dict[str, int]:
+    """How far sessions of the group, or another value, go in what was sent."""
     counts: dict[str, int] = {}
     for message in messages:
-        if isinstance(message, Content) and message.co_id == GROUP.id:
+        if isinstance(message, Content) and message.co_id == co_id:
             counts.update({key: part.stop for key, part in message.new.items()})
     return counts
 
@@ -114,3 +116,15 @@ async def test_what_comes_before_is_sent_up_to_a_signature() -> None:
             for message in messages:
                 if isinstance(message, Content) and message.expect_until is not None:
                     assert message.expect_until == {OURS: 2}  # there will be no more of hers
+
+
+async def test_what_only_calls_itself_an_account_is_no_group() -> None:
+    """It has no members: a key that begins like an id is a key like any other."""
+    fields = {**map_header("odd", GROUP.id).fields, "meta": {"type": "account"}}
+    header = parse_header(fields)
+    written = ANN.content(header, [role("co_zNobody", "writer")], as_agent=True)
+    with trio.fail_after(10):
+        async with open_poisoned(written) as host:
+            with host.client("bob") as bob:
+                await bob.receive([Load(header.id, KnownState(True))])
+                assert reached(await told(bob), header.id) == {OURS: 1}
