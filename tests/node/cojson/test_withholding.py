@@ -14,6 +14,7 @@ from node.cojson.client_link import ClientLink
 from node.cojson.host import SyncHost, open_sync_host
 from node.cojson.messages import Known, Load, Message, decode_line
 from node.covalue.bee_store import BeeStore
+from node.covalue.canonical import JsonValue
 from node.covalue.content import Content, Transaction
 from node.covalue.header import parse_header
 from node.covalue.ids import RawCoId
@@ -120,8 +121,8 @@ async def test_what_comes_before_is_sent_up_to_a_signature() -> None:
 
 async def test_what_only_calls_itself_an_account_is_no_group() -> None:
     """It has no members: a key that begins like an id is a key like any other."""
-    fields = {**map_header("odd", GROUP.id).fields, "meta": {"type": "account"}}
-    header = parse_header(fields)
+    meta: JsonValue = {"type": "account"}
+    header = parse_header({**map_header("odd", GROUP.id).fields, "meta": meta})
     written = ANN.content(header, [role("co_zNobody", "writer")], as_agent=True)
     with trio.fail_after(10):
         async with open_poisoned(written) as host:
