@@ -79,7 +79,9 @@ class ClientTable:
         copies = self.copies
         if copies.min_copies == 1 or not isinstance(message, Known | Load):
             return message
-        said = copies.screen(peer_id, message, self._engine.durable_state(message.co_id))
+        co_id, engine = message.co_id, self._engine
+        claimed = engine.claimed_by(peer_id, co_id)
+        said = copies.screen(peer_id, message, engine.durable_state(co_id), claimed)
         if copies.held_back:
             self._copies_wanted.set()
         if isinstance(said, Overdue):

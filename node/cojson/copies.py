@@ -5,6 +5,9 @@ members of the mesh, as they said themselves. Until then the client is told as m
 hold, and the rest as soon as they do. How long that takes is up to them: with fewer members
 connected it waits until there are more. What was sent is stored here all the while, and served.
 
+As long as N nodes hold nothing, a client of which everything is here is told nothing: cojson sends
+all of a value that it has to who says to have none of it, and would do so each time it connects.
+
 Pure; the host carries out what comes of it.
 """
 
@@ -81,13 +84,14 @@ class CopyLedger:
 def needed_copies(known: KnownState, durable: KnownState | None) -> KnownState:
     """What of `known` others must hold; of a deleted value its tombstone is all that anybody does.
 
-    `durable` is what is stored here; None if that is not known.
+    `durable` is what is stored here; None if that is not known: a client is told of a deletion only
+    where there is one.
     """
-    if durable is None or not durable.sessions:
-        return known
-    if not all(is_delete_session(session_id) for session_id in durable.sessions):
-        return known
-    return KnownState(known.header, only_deletions(known.sessions))
+    if durable is None:
+        is_deleted = any(map(is_delete_session, known.sessions))
+    else:
+        is_deleted = bool(durable.sessions) and all(map(is_delete_session, durable.sessions))
+    return KnownState(known.header, only_deletions(known.sessions)) if is_deleted else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +122,12 @@ class CopyGate:
         self._exempt.add(peer_id)
 
     def screen(
-        self, peer_id: str, message: Message, durable: KnownState | None
+        self, peer_id: str, message: Message, durable: KnownState | None, claimed: KnownState
     ) -> Message | Overdue | None:
         """What a client is told now in place of this; None is nothing.
 
         `durable` is what is stored here of the value that it is about; None if that is not known.
+        `claimed` is what the client has of it, as far as it has said so.
         """
         if self.min_copies == 1 or peer_id in self._exempt:
             return message
@@ -146,8 +151,8 @@ class CopyGate:
         capped = KnownState(True, sessions)
         if isinstance(message, Load):
             return Load(co_id, capped)
-        if not known.sessions and not message.is_correction:
-            return None  # the header is all there is to acknowledge
+        if not sessions and not message.is_correction and known.covers(claimed):
+            return None
         return Known(co_id, capped, message.is_correction)
 
     def due(self, co_id: RawCoId, durable: KnownState | None) -> list[tuple[str, Known]]:

@@ -52,7 +52,7 @@ from node.covalue.dependencies import part_dependencies
 from node.covalue.group_view import GroupView
 from node.covalue.header import GROUP_PRIORITY, VALUE_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import KnownState, SessionCounts
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 from node.covalue.store import StoredValue
 
 
@@ -128,6 +128,12 @@ class SyncEngine:
         """What is stored of a value in memory; None when the store has to be asked."""
         entry = self._state.values.peek(co_id)
         return None if entry is None or entry.phase is Phase.LOADING else entry.durable
+
+    def claimed_by(self, peer_id: str, co_id: RawCoId) -> KnownState:
+        """What a client has of a value, as far as it has said so."""
+        peer = self._peers.get(peer_id)
+        view = None if peer is None else peer.values.get(co_id)
+        return NOTHING if view is None else view.real
 
     def priority(self, co_id: RawCoId) -> int:
         """In which of its client queues a value in memory waits."""

@@ -100,8 +100,9 @@ class EngineServer:
     def _screened(self, peer: str, message: Message) -> Message | None:
         if not isinstance(message, Known | Load):
             return message
-        durable = self._shell.engine.durable_state(message.co_id)
-        said = self._gate.screen(peer, message, durable)
+        engine, co_id = self._shell.engine, message.co_id
+        claimed = engine.claimed_by(peer, co_id)
+        said = self._gate.screen(peer, message, engine.durable_state(co_id), claimed)
         assert not isinstance(said, Overdue)
         return said
 
