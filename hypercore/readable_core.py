@@ -27,7 +27,6 @@ from hypercore.log import earlier_head
 from hypercore.merkle import MerkleNode
 from hypercore.merkle import tree_hash as hash_of_roots
 from hypercore.open_log import OpenLog
-from hypercore.replication.demand import Priority
 from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
@@ -207,9 +206,12 @@ class ReadableCore(CoreFacts):
         return trio.move_on_after(seconds)
 
     def prefetch(self, indices: Iterable[int]) -> None:
-        """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        """Ask for blocks that nobody waits for yet. A `range` may be of any length.
+
+        As the next blocks of a reader; of many ranges those asked for last.
+        """
         self._handle.check_open()
-        self.replication.want_blocks(indices, Priority.AHEAD)
+        self.replication.prefetch(indices)
 
     async def download(
         self, start: int = 0, stop: int | None = None, *, keeper: bytes | None = None

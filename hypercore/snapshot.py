@@ -14,7 +14,6 @@ from hypercore.handle import COST_BYTES, Handle
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
-from hypercore.replication.demand import Priority
 from hypercore.seek import BytePosition
 from hypercore.value_encoding import T, ValueEncoding
 
@@ -175,9 +174,12 @@ class Snapshot:
         return start >= stop or self._history.has_range(start, stop)
 
     def prefetch(self, indices: Iterable[int]) -> None:
-        """Ask for blocks that nobody waits for yet. A `range` may be of any length."""
+        """Ask for blocks that nobody waits for yet. A `range` may be of any length.
+
+        As the next blocks of a reader; of many ranges those asked for last.
+        """
         self._handle.check_open()
-        self._shared.replication.want_blocks(indices, Priority.AHEAD)
+        self._shared.replication.prefetch(indices)
 
     async def download(self, start: int = 0, stop: int | None = None) -> None:
         """Fetch what is not here of [start, stop); `stop` None is `length`.

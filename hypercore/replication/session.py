@@ -23,6 +23,7 @@ from hypercore.replication.head_wait import HeadWait
 from hypercore.replication.heads import patience_with
 from hypercore.replication.log_channel import capability_fault, open_log_channel
 from hypercore.replication.peer_handle import ExtensionHandler, ExtensionNote, PeerHandle
+from hypercore.replication.prefetched import Prefetched
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.replication.replicator import Replicator
@@ -54,6 +55,7 @@ class CoreReplication:
         self._handlers = ExtensionHandlers()
         self._greetings = Greetings(log, entropy)
         self._served = ServedPeers(self._replicator, self._handlers, self._greetings)
+        self._prefetched = Prefetched(self, log.bitfield)
         self._resting = Resting()
         self.refusals = self._served.refusals
         self.departures = Departures()
@@ -83,6 +85,16 @@ class CoreReplication:
     def unwant_blocks(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
         """Take back one `want_blocks` of the same; cancels what nobody else wants."""
         self._served.act(self._replicator.unwant(indices, trio.current_time(), priority))
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        """Ask for blocks that nobody waits for yet, and that nobody takes back.
+
+        Of ranges the newest stay asked for, `prefetched.MAX_PREFETCHED` of them.
+        """
+        if isinstance(indices, range) and indices.step == 1:
+            self._prefetched.add(indices)
+        else:
+            self.want_blocks(indices)
 
     def push_blocks(self, indices: Sequence[int]) -> int:
         """Send blocks, as soon as they are durable, to peers that take what they lack unasked.

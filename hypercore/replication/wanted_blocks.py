@@ -163,6 +163,8 @@ class WantedBlocks:
             _discard(self._held_ranges, wanted)
             return None
         waited = _within(self.pool, wanted.start, wanted.stop)
+        if not waited:
+            return waited  # then no other has anything to write out again
         self.pool -= waited
         for other in self._ranges:
             if other.start < wanted.stop and wanted.start < other.stop:

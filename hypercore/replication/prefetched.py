@@ -1,0 +1,39 @@
+"""Ranges that are asked for ahead by who takes nothing back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from hypercore.bitfield import Bitfield
+from hypercore.replication.demand import Priority
+
+MAX_PREFETCHED = 64
+"""Ranges of one core that stay asked for. A reader without peers may add any number, and when one
+comes, each that overlaps others is looked through again for each of them."""
+
+
+class BlockSource(Protocol):
+    """Who can be asked for blocks; `session.CoreReplication` is one."""
+
+    def want_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
+    def unwant_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
+
+
+class Prefetched:
+    """Those of one core; the oldest are given up for the newest."""
+
+    def __init__(self, source: BlockSource, bitfield: Bitfield) -> None:
+        self._source = source
+        self._bitfield = bitfield
+        self._ranges: deque[range] = deque()
+
+    def add(self, wanted: range) -> None:
+        """Ask for what is not here of it."""
+        if self._bitfield.first_unset(wanted.start) >= wanted.stop:
+            return
+        self._source.want_blocks(wanted, Priority.AHEAD)
+        self._ranges.append(wanted)
+        if len(self._ranges) > MAX_PREFETCHED:
+            self._source.unwant_blocks(self._ranges.popleft(), Priority.AHEAD)
