@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
 from hypercore.bitfield import Bitfield
 from hypercore.replication.demand import Priority
 
-MAX_PREFETCHED = 64
+MAX_PREFETCHED = 128
 """Ranges of one core that stay asked for. A reader without peers may add any number, and when one
 comes, each that overlaps others is looked through again for each of them."""
 
@@ -27,13 +26,20 @@ class Prefetched:
     def __init__(self, source: BlockSource, bitfield: Bitfield) -> None:
         self._source = source
         self._bitfield = bitfield
-        self._ranges: deque[range] = deque()
+        self._ranges: list[range] = []
 
     def add(self, wanted: range) -> None:
         """Ask for what is not here of it."""
-        if self._bitfield.first_unset(wanted.start) >= wanted.stop:
+        if self._is_here(wanted):
             return
         self._source.want_blocks(wanted, Priority.AHEAD)
         self._ranges.append(wanted)
         if len(self._ranges) > MAX_PREFETCHED:
-            self._source.unwant_blocks(self._ranges.popleft(), Priority.AHEAD)
+            # A hundred readers at once are each a range ahead: it is not withdrawn for those
+            # that have come.
+            for done in list(filter(self._is_here, self._ranges)) or self._ranges[:1]:
+                self._ranges.remove(done)
+                self._source.unwant_blocks(done, Priority.AHEAD)
+
+    def _is_here(self, wanted: range) -> bool:
+        return self._bitfield.first_unset(wanted.start) >= wanted.stop

@@ -43,3 +43,19 @@ async def test_what_is_here_is_not_asked_for_in_place_of_what_is_not() -> None:
         async with replicating(writer, reader):
             await trio.testing.wait_all_tasks_blocked()
         assert [index for index in range(10, 20) if reader.has(index)] == [12, 13, 14]
+
+
+async def test_what_has_come_makes_room_first() -> None:
+    """The oldest may be what a reader is about to come to."""
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, BLOCKS)
+        reader = await reader_of(second, writer)
+        async with replicating(writer, reader):
+            await reader.wait_length(BLOCKS)
+            reader.prefetch(range(BLOCKS, BLOCKS + 2))
+            for start in range(0, BLOCKS, 2):
+                reader.prefetch(range(start, start + 2))
+                await trio.testing.wait_all_tasks_blocked()
+            await writer.append([b"what it waits for"] * 2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert reader.contiguous_length == BLOCKS + 2
