@@ -418,6 +418,8 @@ class IndexResults(Generic[K, V]):
         self._keys = keys
         self._group = 4
         self._taken: list[tuple[bytes, bytes, int]] = []
+        """Of these the rows are read next: by several tasks, if one may not come to its end."""
+
         self._ready: list[Found[K, V]] = []
 
     def __aiter__(self) -> IndexResults[K, V]:
@@ -427,27 +429,25 @@ class IndexResults(Generic[K, V]):
         """Raises: IndexNotBuilt, CorruptTree, HistoryReplaced."""
         while not self._ready:
             await self._indexed.check_built(self._snapshot, self._index)
-            taken, self._taken = self._taken, []  # not what another task is reading rows of
-            try:
-                await self._take_keys(taken)
-                if not taken:
-                    raise StopAsyncIteration
-                found = await self._rows(taken)
-            except BaseException:
-                self._taken = taken + self._taken
-                raise
-            self._ready[:0] = reversed(found)  # behind what another task has read meanwhile
-            self._group = min(2 * self._group, READ_AT_ONCE)
+            await self._take_keys()
+            taken = list(self._taken)
+            if not taken and not self._ready:
+                raise StopAsyncIteration
+            found = await self._rows(taken)
+            if taken[:1] == self._taken[:1]:  # else another task has read these rows meanwhile
+                del self._taken[: len(taken)]
+                self._ready[:0] = reversed(found)
+                self._group = min(2 * self._group, READ_AT_ONCE)
         return self._ready.pop()
 
-    async def _take_keys(self, taken: list[tuple[bytes, bytes, int]]) -> None:
-        """Add what comes next, up to a group. Cancel: some were added."""
-        while len(taken) < self._group:
+    async def _take_keys(self) -> None:
+        """Go on to the keys that come next, up to a group. Cancel: some were added."""
+        while len(self._taken) < self._group:
             try:
                 entry = await self._keys.__anext__()
             except StopAsyncIteration:
                 return
-            taken.append((*_parse_entry_key(entry), entry.seq))
+            self._taken.append((*_parse_entry_key(entry), entry.seq))
 
     async def _rows(self, taken: list[tuple[bytes, bytes, int]]) -> list[Found[K, V]]:
         keys = [self._indexed.decode_key(key, seq) for _, key, seq in taken]

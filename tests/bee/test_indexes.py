@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 import trio
@@ -383,3 +383,40 @@ async def test_tasks_that_share_a_read_or_a_build() -> None:
         for _ in range(3):
             nursery.start_soon(take, results)
     assert sorted(found) == [f"{number:03}" for number in range(700)]
+
+
+class PausingLog(RemoteLog):
+    """Others run whenever it is told of a write, as they do in a core now and then."""
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_a_cancelled_task_was_reading_is_read_by_those_that_share_it() -> None:
+    """The others were at the end while it held the last rows, and nobody got those."""
+    log = BeeLog()
+    indexed = towns(log, COUNTRY)
+    async with indexed.rows.batch() as batch:
+        for number in range(60):
+            await batch.put(f"{number:03}", {"country": "CH"})
+    async for _ in indexed.build():
+        pass
+    found: list[str] = []
+
+    async def take(results: IndexResults[str, object], scope: trio.CancelScope) -> None:
+        with scope:
+            async for row in results:
+                found.append(row.entry.key)  # noqa: PERF401
+
+    for step in range(60):
+        found.clear()
+        results = towns(PausingLog(log), COUNTRY).by("country").range()
+        async with trio.open_nursery() as nursery:
+            first = trio.CancelScope()
+            for scope in (first, trio.CancelScope(), trio.CancelScope()):
+                nursery.start_soon(take, results, scope)
+            for _ in range(step):
+                await trio.lowlevel.checkpoint()
+            first.cancel()
+        assert sorted(found) == [f"{number:03}" for number in range(60)]
