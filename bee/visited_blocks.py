@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
@@ -108,11 +108,11 @@ class Visit:
         self._way = len(seqs)
         key_range = _key_range(request)
         step = -1 if request.reverse else 1
-        is_past = key_range.is_past
+        is_past, limit = key_range.is_past, key_range.limit or MAX_STEPS
         entries = 0
         looked_at: Frame | None = None
         for _ in range(MAX_STEPS):
-            if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == key_range.limit:
+            if not frames or len(seqs) >= MAX_HINTS_PER_REQUEST or entries == limit:
                 return
             frame = frames[-1]
             place = frame.position >> 1
@@ -122,7 +122,8 @@ class Visit:
             is_key = frame.position & 1
             if is_key and not frame.children and frame is not looked_at:
                 looked_at = frame  # where that does not tell, it would not at the next key either
-                rest = self._rest_of_leaf(frame, key_range, entries)
+                most = min(limit - entries, MAX_HINTS_PER_REQUEST - len(seqs))
+                rest = self._rest_of_leaf(frame, request.reverse, is_past, most)
                 if rest:
                     seqs.update(dict.fromkeys(rest))
                     entries += len(rest)
@@ -147,25 +148,29 @@ class Visit:
             self._effort += 1
             yield
 
-    def _rest_of_leaf(self, frame: Frame, key_range: KeyRange, entries: int) -> list[int]:
-        """Seqs of the keys that come next, if the last one tells that all are in the range.
+    def _rest_of_leaf(
+        self, frame: Frame, reverse: bool, is_past: Callable[[bytes], bool] | None, most: int
+    ) -> list[int]:
+        """Seqs of the `most` keys that come next, if the last one tells that all are in the range.
 
-        Most leaves are: one block is looked at instead of six. `entries` were named before, and
-        count for the limit. Empty where the keys have to be looked at one by one.
+        In most leaves they are: one block is looked at instead of six. Empty where the keys have
+        to be looked at one by one.
         """
         place = frame.position >> 1
-        places = range(place, -1, -1) if key_range.reverse else range(place, len(frame.keys))
-        if key_range.limit is not None:
-            places = places[: key_range.limit - entries]
-        places = places[: MAX_HINTS_PER_REQUEST - len(self.seqs)]
-        seqs = decode_varints([frame.key_refs[place] for place in places])
-        is_past, last = key_range.is_past, frame.keys[places[-1]]
-        if is_past is not None and last is None:
-            with suppress(CorruptTree, DamagedBlock):  # those before it are worth having
+        start, stop = (max(0, place + 1 - most), place + 1) if reverse else (place, place + most)
+        seqs = decode_varints(frame.key_refs[start:stop])
+        last = frame.keys[start if reverse else place + len(seqs) - 1]
+        if reverse:
+            seqs.reverse()
+        if is_past is None:
+            return seqs
+        if last is None:
+            try:
                 block = self._block(seqs[-1])
                 last = None if block is None else parse_entry(seqs[-1], block)[0]
-        is_within = is_past is None or (last is not None and not is_past(last))
-        return seqs if is_within else []
+            except (CorruptTree, DamagedBlock):
+                return []  # those before it are worth having
+        return [] if last is None or is_past(last) else seqs
 
     def _visit_diff(self, request: DiffRequest) -> Iterator[None]:
         """Walk as the asker will, whose cache is empty as far as we know, and note what it takes.
