@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from bee.errors import BatchEnded
 from hypercore.encoding import MAX_UINT, DecodeError, Reader, encode_uint
 from hypercore.errors import NotWritable, OutOfRange
-from hypercore.turn import Turn
+from hypercore.sole_waiter import SoleWaiter
 
 BLOCK_BYTES = 65_536
 
@@ -262,7 +262,7 @@ class BlobReader:
         self._index = -1
         self._skipped = 0
         self._ready: list[bytes] = []
-        self._turn = Turn("waiting for the next bytes of this reader")
+        self._sole_waiter = SoleWaiter("waiting for the next bytes of this reader")
 
     def __aiter__(self) -> BlobReader:
         return self
@@ -272,7 +272,7 @@ class BlobReader:
         while not self._ready:
             if not self._left:
                 raise StopAsyncIteration
-            with self._turn:
+            with self._sole_waiter:
                 if self._index < 0:
                     await self._find_start()
                 await self._read_some()

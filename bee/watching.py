@@ -24,7 +24,7 @@ from bee.ranges import MAX_GROUP, Results
 from bee.readable_bee import Change, Difference
 from bee.tree import ReadCounter, Tree
 from hypercore.errors import BlockNotAvailable, UsageError
-from hypercore.turn import Turn
+from hypercore.sole_waiter import SoleWaiter
 
 if TYPE_CHECKING:
     from bee.bee import Bee
@@ -265,7 +265,7 @@ class Watch(Generic[K, V]):
     BlockNotAvailable: `erase` gave up what the watch stood at (`compact` does not).
     """
 
-    __slots__ = ("_decode", "_tree", "_turn", "_watchers", "needs", "range", "version")
+    __slots__ = ("_decode", "_sole_waiter", "_tree", "_watchers", "needs", "range", "version")
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class Watch(Generic[K, V]):
         since: Version,
     ) -> None:
         self._tree = tree
-        self._turn = Turn("waiting for the next update of this watch")
+        self._sole_waiter = SoleWaiter("waiting for the next update of this watch")
         self._watchers = watchers
         self.range = key_range
         self.version = since
@@ -318,7 +318,7 @@ class Watch(Generic[K, V]):
         compaction would take away what it stands at, and while another task waits for it.
         """
         self.check_open()
-        with self._turn:
+        with self._sole_waiter:
             return await self._next_update()
 
     async def _next_update(self) -> Update[K, V]:

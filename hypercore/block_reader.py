@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hypercore.errors import SnapshotNotAvailable
 from hypercore.replication.demand import Priority
-from hypercore.turn import Turn
+from hypercore.sole_waiter import SoleWaiter
 
 READ_AHEAD_BLOCKS = 256
 """How far a reader in sequence asks peers ahead of what it consumed."""
@@ -21,8 +21,8 @@ PAUSE_BYTES = 4 << 20
 """A reader of local blocks lets others run after so many, or so many bytes: about 1 ms."""
 
 
-def reading() -> Turn:
-    return Turn("waiting for the next block of this reader")
+def reading() -> SoleWaiter:
+    return SoleWaiter("waiting for the next block of this reader")
 
 
 class BlockSource(Protocol):
@@ -92,7 +92,7 @@ class BlockReader:
         self._ahead = ahead
         self._run = read_run(start, stop)
         self._unpaused_bytes = 0
-        self._turn = reading()
+        self._sole_waiter = reading()
 
     def __aiter__(self) -> BlockReader:
         return self
@@ -107,7 +107,7 @@ class BlockReader:
             raise StopAsyncIteration
         found, block = next(self._run, (-1, b""))
         if found != index:
-            with self._turn:
+            with self._sole_waiter:
                 block = await self._get_missing(index)
             self._run = self._read_run(index + 1, self._stop)
         else:
@@ -141,7 +141,7 @@ class BackwardReader:
         self._has = has
         self._get = get
         self._ahead = ahead
-        self._turn = reading()
+        self._sole_waiter = reading()
 
     def __aiter__(self) -> BackwardReader:
         return self
@@ -151,7 +151,7 @@ class BackwardReader:
         if index < self._start:
             self._ahead.close()
             raise StopAsyncIteration
-        with self._turn:
+        with self._sole_waiter:
             if not self._has(index):
                 self._ahead.advance(index)
             try:
@@ -195,7 +195,7 @@ class FollowingReader:
         self._wait_length = wait_length
         self._blocks = blocks
         self._run: AsyncIterator[bytes] | None = None
-        self._turn = reading()
+        self._sole_waiter = reading()
 
     def __aiter__(self) -> FollowingReader:
         return self
@@ -204,7 +204,7 @@ class FollowingReader:
         while True:
             self._check_history()
             if self._run is None:
-                with self._turn:
+                with self._sole_waiter:
                     await self._wait_length(self._index + 1)
                 self._check_history()
                 self._run = self._blocks(self._index)

@@ -9,7 +9,6 @@ Source: libudx of udx-native 1.21.3, relay_to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.udx.outputs import Closed, CloseReason, Output, Transmit
@@ -24,17 +23,6 @@ class Budget(Protocol):
 
     def take(self, size: int) -> bool:
         """Count so many bytes; False when that is more than there is."""
-
-
-@dataclass(slots=True)
-class ByteBudget:
-    """The same number for whoever it is."""
-
-    left: int
-
-    def take(self, size: int) -> bool:
-        self.left -= size
-        return self.left >= 0
 
 
 class UdxRelay:

@@ -37,7 +37,7 @@ from swarm.io.udp import open_udx_endpoint
 from swarm.relay_budget import RelayBudget
 from swarm.udx.packet import DATA, decode_packet, encode_packet
 from swarm.udx.path import Path
-from swarm.udx.relay import ByteBudget, UdxRelay
+from swarm.udx.relay import UdxRelay
 
 TOKEN, OTHER = b"\x07" * 32, b"\x08" * 32
 LOOPBACK = "127.0.0.1"
@@ -110,7 +110,7 @@ def test_waiting_is_bounded() -> None:
 
 
 def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
-    budget = ByteBudget(250)
+    budget = RelayBudget(500).link("192.0.2.1", "192.0.2.2")
     paths = (Path(1, ("192.0.2.1", 1)), Path(2, ("192.0.2.2", 2)))
     relays = [UdxRelay(paths, budget) for _ in range(2)]
     datagram = encode_packet(DATA, 9, 0, 0, 0, bytes(80))

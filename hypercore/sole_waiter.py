@@ -1,4 +1,4 @@
-"""One task at a time, where a second one cannot have meant what would happen."""
+"""One task waits at a time, where a second one cannot have meant what would happen."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from types import TracebackType
 from hypercore.errors import UsageError
 
 
-class Turn:
-    """`with turn:` around what a task waits for; another one does not wait, but is told so."""
+class SoleWaiter:
+    """`with sole_waiter:` around what a task waits for; another one is told that it cannot."""
 
     __slots__ = ("_is_taken", "_what")
 
