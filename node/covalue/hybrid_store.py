@@ -1,11 +1,11 @@
 """[trio] CoValues in SQLite and in a bee: SQLite serves our clients, the bee the other nodes.
 
-Every commit goes to SQLite first and then to the bee; it counts as stored when both have it. So
-the bee can only be behind: by the commit under way when the process died, or by what a JavaScript
-server wrote to the file while this node did not have it. That is why comparing totals is enough
-to know, when both are opened, whether they hold the same: values and deletions only become more,
-and of equally many deletions sessions only grow, so a bee that holds a part of what SQLite holds,
-and as much, holds all of it.
+Every commit goes to both at once, since each may have to wait for the disk, and counts as stored
+when both have it. So one of them can be behind the other: by the commit under way when the process
+died, or the bee by what a JavaScript server wrote to the file while this node did not have it. That
+is why comparing totals is enough to know, when both are opened, whether they hold the same: values
+and deletions only become more, and of equally many deletions sessions only grow, so who holds a
+part of what the other holds, and as much, holds all of it.
 Only if they differ are both walked, value by value, and what is missing copied, either way: a
 power cut may have cost either more than the other when commits do not wait for the disk, and a file
 may have been replaced by an older copy.
@@ -109,22 +109,28 @@ class HybridStore:
         """As the protocol says, for what is loaded.
 
         Raises: StorageFailed; what the bee's log raises.
-        Cancel: as the protocol says. When SQLite has the batch and the bee may not have it,
-        nothing more is stored until both are opened again, which brings them together.
+        Cancel: as the protocol says. Unless both have the batch, nothing more is stored until both
+        are opened again, or `recover`, which brings them together.
         """
         await self._caught_up.wait()
         async with self._writing:
             if self._is_apart:
                 raise StorageFailed("SQLite and the bee were left apart; open them again")
             rows = gather(appends)
-            try:
-                await self._sqlite.store_rows(rows)
-            except StorageFailed:
-                self._is_apart = True  # a commit that failed may be in the file all the same
-                raise
-            self._is_apart = True
-            await self._store_in_bee(rows)
+            self._is_apart = True  # a commit that failed may be on the disk all the same
+            await self._store_in_both(rows)
             self._is_apart = False
+
+    async def _store_in_both(self, rows: Mapping[RawCoId, ValueRows]) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._store_in_bee, rows)
+                await self._sqlite.store_rows(rows)
+        except BaseExceptionGroup as group:
+            failed, _ = group.split(Exception)
+            if failed is None:
+                raise
+            raise failed.exceptions[0] from failed.exceptions[0].__cause__
 
     async def _store_in_bee(self, rows: Mapping[RawCoId, ValueRows]) -> None:
         """What cannot be stored there, since blocks are damaged, our clients have all the same."""

@@ -60,10 +60,12 @@ class HybridHome:
         self.sqlite = SqliteHome(directory)
 
     @asynccontextmanager
-    async def open(self, *, catches_up: bool = True) -> AsyncIterator[HybridStore]:
+    async def open(
+        self, *, catches_up: bool = True, durability: Durability = Durability.OS
+    ) -> AsyncIterator[HybridStore]:
         bee = BeeStore(Bee(self.bee.log), self.bee.log)
         async with (
-            open_sqlite_store(self.sqlite.path, Durability.OS) as sqlite,
+            open_sqlite_store(self.sqlite.path, durability) as sqlite,
             open_hybrid_store(sqlite, bee, catches_up=catches_up) as store,
         ):
             yield store
