@@ -190,7 +190,8 @@ class Batch(Edits[K, V]):
 
     `async with bee.batch() as batch:` holds the log for one writer; leaving the block
     appends, an exception that leaves it discards. What the batch reads, it reads with its own
-    changes. After `flush()` it takes nothing more. It belongs to one task.
+    changes. After `flush()` it takes nothing more. It belongs to one task: left by another one it
+    is discarded.
     """
 
     __slots__ = (
@@ -228,10 +229,13 @@ class Batch(Edits[K, V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None and self._writer is not None:
-            await self.flush()
-        self._writer = None
-        await self._held.aclose()
+        """Raises: as `flush`."""
+        try:
+            if error is None and self._writer is not None:
+                await self.flush()
+        finally:
+            self._writer = None
+            await self._held.aclose()
 
     def _open_writer(self) -> Writer:
         if self._writer is None:
@@ -251,7 +255,7 @@ class Batch(Edits[K, V]):
         either all or none, as its length tells.
         """
         writer = self._open_writer()
-        self._tree.log.exclusive().check_held()  # else it could not be given back
+        self._tree.log.exclusive().check_held()  # a long one would wait for it for ever
         self._writer = None
         try:
             if writer.is_long:

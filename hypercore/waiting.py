@@ -101,7 +101,8 @@ class BlockWaiters:
 class WriterLock:
     """A lock that costs no trip to the scheduler while it is free.
 
-    `async with lock:` as usual; who has it may take it again.
+    `async with lock:` as usual; who has it may take it again. Whoever leaves the block gives it
+    back: a task that took it and is gone would keep it for ever.
     """
 
     __slots__ = ("_depth", "_holder", "_waiting")
@@ -119,7 +120,7 @@ class WriterLock:
     def check_held(self) -> None:
         """Raises: UsageError when the running task does not have it."""
         if self._holder is not trio.lowlevel.current_task():
-            raise UsageError("only the task that took the writer's lock writes, and gives it back")
+            raise UsageError("only the task that took the writer's lock writes")
 
     async def __aenter__(self) -> None:
         """Cancel: the lock is not taken."""
@@ -136,7 +137,6 @@ class WriterLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.check_held()
         self._depth -= 1
         if not self._depth:
             # Handed over, not just freed: a writer that never yields would always win.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -365,3 +366,19 @@ async def test_a_writer_that_is_used_again_writes_another_blob() -> None:
         async with writer:
             with pytest.raises(BatchEnded):
                 assert writer.id
+
+
+async def test_a_writer_that_another_task_leaves_has_written_its_blob() -> None:
+    async with open_corestore(None) as store:
+        blobs = Blobs(await store.get(name="blobs"))
+        opened = AsyncExitStack()
+        writer = await opened.enter_async_context(blobs.writer())
+        await writer.write(b"first")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.aclose)
+        assert await blobs.get(writer.id) == b"first"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(blobs.put, b"second")
+            await trio.testing.wait_all_tasks_blocked()
+            assert blobs.length == 2
+            nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,30 @@ async def test_another_task_cannot_flush_a_batch(count: int) -> None:
             assert await batch.get(b"00000") == Entry(1, b"00000", b"v")
         assert core.length == count + 1
         await bee.put(b"next", b"v")
+
+
+@pytest.mark.parametrize("count", [1, 1_500])
+async def test_a_batch_that_another_task_leaves_is_discarded_and_others_write(count: int) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        opened = AsyncExitStack()
+        batch = await opened.enter_async_context(bee.batch())
+        for number in range(count):
+            await batch.put(b"%05d" % number, b"v")
+
+        async def leave() -> None:
+            with pytest.raises(UsageError):
+                await opened.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+        assert core.length == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bee.put, b"next", b"v")
+            await trio.testing.wait_all_tasks_blocked()
+            assert core.length == 2
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_batch_of_very_many_bytes_waits_on_the_disk(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -398,6 +399,20 @@ async def test_a_busy_writer_hands_the_lock_over(core: Core) -> None:
             nursery.start_soon(append_often, name)
     assert [block.decode() async for block in core.blocks()] == appended
     assert all(len(set(appended[place : place + 3])) == 3 for place in range(0, 30, 3))
+
+
+async def test_a_lock_that_another_task_gives_back_is_the_next_ones(core: Core) -> None:
+    held = AsyncExitStack()
+    await held.enter_async_context(core.exclusive())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.append, b"first")
+        await trio.testing.wait_all_tasks_blocked()
+        assert core.length == 0
+        nursery.start_soon(held.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        assert core.length == 1
+        nursery.cancel_scope.cancel()
+    assert await core.append(b"second") == 1
 
 
 async def test_giving_up_the_wait_for_the_lock(core: Core) -> None:
