@@ -33,7 +33,7 @@ class ChangeFeeds:
 
 
 class ChangeFeed:
-    """(id, counts of the sessions that moved), oldest first; one task receives."""
+    """(id, counts of the sessions that moved), oldest first; each goes to one who receives."""
 
     def __init__(self) -> None:
         self.left_out = 0
@@ -48,14 +48,18 @@ class ChangeFeed:
             self.left_out += 1
         self._filled.set()
 
+    async def _wait_filled(self) -> None:
+        while not self._changes:
+            if self._filled.is_set():  # else others wait for this very one
+                self._filled = trio.Event()
+            await self._filled.wait()
+
     async def receive(self) -> Change:
         """The next change.
 
         Cancel: no change is lost.
         """
-        while not self._changes:
-            self._filled = trio.Event()
-            await self._filled.wait()
+        await self._wait_filled()
         return self._changes.popitem(last=False)
 
     async def receive_many(self) -> list[Change]:
@@ -63,9 +67,7 @@ class ChangeFeed:
 
         Cancel: no change is lost.
         """
-        while not self._changes:
-            self._filled = trio.Event()
-            await self._filled.wait()
+        await self._wait_filled()
         changes: list[Change] = list(self._changes.items())
         self._changes.clear()
         return changes

@@ -138,6 +138,27 @@ async def test_a_reader_waits_and_loses_nothing_when_cancelled() -> None:
         feed.add(B, {})
 
 
+async def test_each_change_reaches_one_of_the_readers_that_wait() -> None:
+    feed = ChangeFeed()
+    received: list[RawCoId] = []
+
+    async def read_one() -> None:
+        received.append((await feed.receive())[0])
+
+    async def read_many() -> None:
+        received.extend(co_id for co_id, _ in await feed.receive_many())
+
+    async with trio.open_nursery() as nursery:
+        for read in (read_one, read_many, read_one):
+            nursery.start_soon(read)
+        for co_id in (A, B, C):
+            await trio.testing.wait_all_tasks_blocked()
+            feed.add(co_id, {})
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert received == [A, B, C]
+
+
 async def test_changes_are_bounded() -> None:
     feed = ChangeFeed()
     for n in range(MAX_CHANGED_VALUES + 3):
