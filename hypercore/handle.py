@@ -143,12 +143,31 @@ class Handle:
         """As `fetch`, the blocks as they are stored."""
         if not wait or not self.can_fetch:
             raise BlockNotAvailable(indices[0])
-        shared = self.shared
-        length = self.log.head.length
-        if self.log.is_writable and max(indices) >= length:
+        log = self.log
+        length = log.head.length
+        if log.is_writable and max(indices) >= length:
             raise OutOfRange(max(indices), length)
         self.check()
-        waiter = self._waiters.add(indices, length)
+        found: dict[int, bytes] = {}
+        missing = indices
+        while missing:
+            fork = log.head.fork
+            found.update(await self._wait_stored(missing, is_forced=is_forced, keeper=keeper))
+            if log.head.fork == fork:
+                break
+            self.check()
+            # What was beyond the end may have come with a history that is given up by now.
+            beyond = [index for index in missing if index >= length]
+            blocks = dict(zip(beyond, self.shared.read_blocks(beyond), strict=True))
+            found.update((index, block) for index, block in blocks.items() if block is not None)
+            missing = [index for index, block in blocks.items() if block is None]
+        return found
+
+    async def _wait_stored(
+        self, indices: Sequence[int], *, is_forced: bool, keeper: bytes | None
+    ) -> dict[int, bytes]:
+        shared = self.shared
+        waiter = self._waiters.add(indices, self.log.head.length)
         shared.replication.want_blocks(waiter.missing, is_forced=is_forced)  # each once
         try:
             if keeper is not None:

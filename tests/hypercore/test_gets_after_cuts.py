@@ -1,0 +1,99 @@
+"""Blocks beyond the end that come with one history, and are cut off before they are given out."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from hypercore import log
+from hypercore.core import Core
+from hypercore.log import Changeset, Head
+from hypercore.merkle import MerkleNode
+from tests.hypercore.originals.test_replicate import reader_of, replicating, stores, writer_of
+
+COUNT = 8
+CUT = 2
+
+
+async def grown_and_cut(writer: Core) -> list[Changeset]:
+    """What the writer's log was, and what it is once it is cut, as a peer takes it in."""
+    before = writer.head
+    await writer.truncate(CUT)
+    after = writer.head
+    blocks = [b"#%d" % index for index in range(COUNT)]
+    grown = log.append(Head(0, 0, 0, ()), blocks, lambda _: before.signature)
+    grown.manifest = writer.manifest
+    nodes: dict[int, MerkleNode] = {node.index: node for node in grown.nodes}
+
+    def read_node(index: int) -> MerkleNode | None:
+        return nodes.get(index)
+
+    return [grown, log.truncate(before, CUT, after.fork, read_node, lambda _: after.signature)]
+
+
+async def test_a_block_is_not_of_the_history_that_its_commit_cuts_off() -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, COUNT)
+        reader = await reader_of(second, writer)
+        got: list[bytes] = []
+
+        async def take(index: int) -> None:
+            got.append(await reader.get(index))
+
+        async with trio.open_nursery() as nursery:
+            for index in (CUT - 1, COUNT - 1):
+                nursery.start_soon(take, index)
+            await trio.testing.wait_all_tasks_blocked()
+            reader.commit(await grown_and_cut(writer))
+            await trio.testing.wait_all_tasks_blocked()
+            assert (reader.fork, reader.length) == (1, CUT)
+            assert got == [b"#1"]
+            await writer.append([b"new"] * (COUNT - CUT))
+            async with replicating(writer, reader):
+                await trio.testing.wait_all_tasks_blocked()
+            assert got == [b"#1", b"new"]
+            nursery.cancel_scope.cancel()
+
+
+async def test_blocks_that_come_one_by_one_are_all_of_one_history() -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, COUNT)
+        await writer.clear(COUNT - 1, COUNT)
+        reader = await reader_of(second, writer)
+        got: list[bytes] = []
+
+        async def take() -> None:
+            got.extend(await reader.get_many([0, COUNT - 2, COUNT - 1]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            async with replicating(writer, reader):
+                await trio.testing.wait_all_tasks_blocked()
+                assert reader.has(COUNT - 2)
+                await writer.truncate(CUT)
+                await writer.append([b"new"] * (COUNT - CUT))
+                await trio.testing.wait_all_tasks_blocked()
+            assert got == [b"#0", b"new", b"new"]
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_closes_the_core_after_a_cut_is_given_no_block_of_before() -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, COUNT)
+        reader = await reader_of(second, writer)
+        refused = False
+
+        async def take() -> None:
+            nonlocal refused
+            try:
+                await reader.get(COUNT - 1)
+            except trio.ClosedResourceError:
+                refused = True
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            reader.commit(await grown_and_cut(writer))
+            await reader.close()
+        assert refused
