@@ -33,13 +33,23 @@ class BlockSource(Protocol):
 
 
 class ReadAhead:
-    """A window of blocks asked for ahead of a reader of [start, stop)."""
+    """A window of blocks asked for ahead of a reader of [start, stop).
+
+    A reader is left without a word: when it is gone, what it had asked for is taken back.
+    """
 
     def __init__(
-        self, source: BlockSource, start: int, stop: int, *, reverse: bool = False
+        self,
+        source: BlockSource,
+        start: int,
+        stop: int,
+        *,
+        take_back: Callable[[range], None],
+        reverse: bool = False,
     ) -> None:
-        """`reverse`: the reader comes from the end."""
+        """`take_back` may be called at any moment, in any thread; `reverse`: from the end."""
         self._source = source
+        self._take_back = take_back
         self._start = start
         self._stop = stop
         self._reverse = reverse
@@ -66,12 +76,13 @@ class ReadAhead:
         self._source.unwant_blocks(self._wanted, Priority.AHEAD)
         self._wanted = range(0)
 
+    def __del__(self) -> None:
+        if self._wanted:
+            self._take_back(self._wanted)
+
 
 class BlockReader:
-    """Blocks [start, stop) in order; an iterator that may be left at any time.
-
-    What it had asked for ahead then still arrives.
-    """
+    """Blocks [start, stop) in order; an iterator that may be left at any time."""
 
     def __init__(
         self,

@@ -100,6 +100,7 @@ class ByteStream(trio.abc.ReceiveStream):
         self._let_go()
 
     def _let_go(self) -> None:
+        self._blocks = None
         if self._closes_source:
             self._source.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -19,6 +20,7 @@ from hypercore.errors import (
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
+from hypercore.replication.demand import Priority
 from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.seeks import Seek
 from hypercore.waiting import BlockWaiter, BlockWaiters
@@ -269,7 +271,13 @@ class Handle:
         rows: Callable[[int, int], Iterator[tuple[int, bytes]]],
     ) -> AsyncIterator[bytes]:
         """Blocks [start, stop); `rows` are those stored here, `get` waits for the others."""
-        ahead = ReadAhead(self.shared.replication, start, stop, reverse=reverse)
+        source, token = self.shared.replication, trio.lowlevel.current_trio_token()
+
+        def take_back(wanted: range) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(source.unwant_blocks, wanted, Priority.AHEAD)
+
+        ahead = ReadAhead(source, start, stop, take_back=take_back, reverse=reverse)
         if reverse:
             return BackwardReader(start, stop, has=has, get=get, ahead=ahead)
 
