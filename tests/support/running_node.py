@@ -108,7 +108,7 @@ async def wait_members(*nodes: RunningNode) -> None:
 
 
 class JazzClient:
-    """A JavaScript client, by `jazz_client.mjs`."""
+    """A JavaScript client, by `jazz_client.mjs` or `storing_client.mjs`."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -123,9 +123,14 @@ class JazzClient:
 
 
 @asynccontextmanager
-async def open_jazz_client(url: str) -> AsyncIterator[JazzClient]:
+async def open_jazz_client(url: str, file: Path | None = None) -> AsyncIterator[JazzClient]:
+    """With a `file` it is one that keeps its values there, and is the same one with the same file.
+
+    The commands of the two differ.
+    """
+    program = ["jazz_client.mjs", url] if file is None else ["storing_client.mjs", url, str(file)]
     process = await trio.lowlevel.open_process(
-        ["node", "jazz_client.mjs", url],
+        ["node", *program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=INTEROP,
