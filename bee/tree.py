@@ -14,6 +14,7 @@ from bee.messages import PROTOCOL, Header
 from bee.node_reader import BlocksNeeded, NodeReader
 from bee.question import Question
 from hypercore.encoding import DecodeError
+from hypercore.errors import SnapshotNotAvailable
 
 T = TypeVar("T")
 
@@ -173,7 +174,11 @@ class Tree:
                     needed = (lacking,)  # the rest comes along, or is hinted at
                 asked_at = self.hints.count
             counter.count(len(needed), self.hints.number_of(needed))
-            held.update(await self._fetch(needed, question))
+            try:
+                held.update(await self._fetch(needed, question))
+            except SnapshotNotAvailable:
+                self.check_fork(fork)
+                raise
             if asked_at == self.hints.count:
                 self.hints.miss()
             asked_at = None

@@ -13,6 +13,7 @@ from bee import Batch, Bee, Entry, HistoryReplaced
 from hypercore import Durability, open_corestore
 from hypercore.errors import NotWritable, UsageError
 from tests.support.bee_log import BeeLog
+from tests.support.replicating_cores import replicating
 
 
 async def fill(bee: Bee, count: int) -> None:
@@ -77,6 +78,73 @@ async def test_a_truncated_core() -> None:
         assert len([entry async for entry in bee.range()]) == 50
         with pytest.raises(HistoryReplaced):
             await snapshot.get(b"00001")
+
+
+async def read_one(bee: Bee) -> object:
+    return await bee.get(b"00100")
+
+
+async def read_all(bee: Bee) -> object:
+    return [entry async for entry in bee.range()]
+
+
+async def read_history(bee: Bee) -> object:
+    return [change async for change in bee.history()]
+
+
+async def read_snapshot(bee: Bee) -> object:
+    return await bee.snapshot().get(b"00100")
+
+
+@pytest.mark.parametrize("read", [read_one, read_all, read_history, read_snapshot])
+async def test_who_waits_for_what_is_cut_off_is_told_that_the_history_is_another(
+    read: Callable[[Bee], Awaitable[object]],
+) -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="bee")
+        await fill(Bee(core), 500)
+        copy = await other.get(key=core.key)
+        async with replicating(core, copy):
+            await copy.wait_length(core.length)
+
+        async def wait_in_vain() -> None:
+            with pytest.raises(HistoryReplaced):
+                await read(Bee(copy))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_in_vain)
+            await trio.testing.wait_all_tasks_blocked()
+            await core.truncate(101)
+            async with replicating(core, copy):
+                await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_watch_of_one_key_goes_on_in_a_history_that_is_as_long() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other:
+        core = await store.get(name="bee")
+        bee = Bee(core)
+        await fill(bee, 300)
+        length = core.length
+        async with bee.batch() as batch:
+            await batch.put_many([(b"later %d" % number, b"v") for number in range(200)])
+        copy = await other.get(key=core.key)
+        async with replicating(core, copy):
+            await copy.wait_length(core.length)
+        told: list[Entry[bytes, bytes] | None] = []
+
+        async def watch() -> None:
+            with Bee(copy).watch_key(b"00100") as entries:
+                told.append(await anext(entries))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await trio.testing.wait_all_tasks_blocked()
+            await core.truncate(length)
+            async with bee.batch() as batch:
+                await batch.put_many([(b"later %d" % number, b"new") for number in range(200)])
+            async with replicating(core, copy):
+                await trio.testing.wait_all_tasks_blocked()
+        assert told == [await bee.get(b"00100")]
 
 
 async def do_gets(bee: Bee) -> None:
