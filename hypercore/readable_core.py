@@ -19,6 +19,7 @@ from hypercore.errors import (
     CorruptStorage,
     DamagedBlock,
     OutOfRange,
+    SnapshotNotAvailable,
 )
 from hypercore.events import CoreEvents
 from hypercore.handle import COST_BYTES
@@ -118,7 +119,14 @@ class ReadableCore(CoreFacts):
         forget = partial(self._forget_damaged, wait=wait)
         blocks, missing = await self._handle.read_local(indices, self.get_local, forget)
         if missing:
+            cuts, length = CutWatch(), self._log.head.length
+            self._shared.users.histories.add(cuts)
             blocks.update(await self._handle.fetch(missing, wait=wait, keeper=keeper))
+            if max(missing) >= length and (cut := cuts.take()) is not None:
+                # Those beyond the end are of the history that there is now.
+                lost = [index for index in indices if cut <= index < length]
+                if lost:
+                    raise SnapshotNotAvailable(min(lost), cut)
         return [blocks[index] for index in indices]
 
     async def get_stored(self, index: int, *, wait: bool = True) -> bytes:

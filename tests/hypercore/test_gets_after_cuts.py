@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 import trio
 import trio.testing
 
 from hypercore import log
 from hypercore.core import Core
+from hypercore.errors import SnapshotNotAvailable
 from hypercore.log import Changeset, Head
 from hypercore.merkle import MerkleNode
 from tests.hypercore.originals.test_replicate import reader_of, replicating, stores, writer_of
@@ -76,6 +80,35 @@ async def test_blocks_that_come_one_by_one_are_all_of_one_history() -> None:
                 await trio.testing.wait_all_tasks_blocked()
             assert got == [b"#0", b"new", b"new"]
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("held", [range(COUNT), [0, CUT - 1], []])
+async def test_blocks_that_are_cut_off_are_not_given_beside_some_that_come_later(
+    held: Sequence[int],
+) -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, COUNT)
+        reader = await reader_of(second, writer)
+        async with replicating(writer, reader):
+            await reader.wait_length(COUNT)
+            await reader.get_many(held)
+            got: list[bytes] = []
+
+            async def take() -> None:
+                got.extend(await reader.get_many([0, CUT - 1, COUNT]))
+
+            async def take_in_vain() -> None:
+                with pytest.raises(SnapshotNotAvailable) as raised:
+                    await reader.get_many([0, CUT, COUNT])
+                assert (raised.value.index, raised.value.length) == (CUT, CUT)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take)
+                nursery.start_soon(take_in_vain)
+                await trio.testing.wait_all_tasks_blocked()
+                await writer.truncate(CUT)
+                await writer.append([b"new"] * COUNT)
+            assert got == [b"#0", b"#1", b"new"]
 
 
 async def test_who_closes_the_core_after_a_cut_is_given_no_block_of_before() -> None:
