@@ -15,7 +15,7 @@ from node.cojson.outputs import After, Pull
 from node.cojson.recent import Line, RecentContent
 from node.cojson.signature_checks import LookAhead
 from node.cojson.sync import SyncEngine
-from node.cojson.withholding import Withholding
+from node.cojson.withholding import Withholding, is_harmless_text
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -127,12 +127,12 @@ class ContentSource:
         return held or (NOTHING if value is None else value.known_state)
 
     async def _read_line(self, co_id: RawCoId, held: KnownState) -> Line | None:
-        """All of a short value; None for another, and for what is damaged."""
+        """All of a short value; None for another, and for what is damaged or withheld."""
         try:
             text = await self._store.load_text(co_id)
         except CorruptStore:
             return None  # `load` will say so
-        if text is None:
+        if text is None or not is_harmless_text(text):
             return None
         self._recent.keep_text(co_id, text)
         return self._recent.line(co_id, NOTHING, held)

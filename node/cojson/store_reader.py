@@ -19,7 +19,7 @@ from node.cojson.group_reading import read_group
 from node.cojson.outputs import LoadValue, Output, ReadGroup, Rehash
 from node.cojson.recent import RecentContent
 from node.cojson.sync import SyncEngine
-from node.cojson.withholding import is_harmless
+from node.cojson.withholding import is_harmless, is_harmless_text
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.session_log import feed
@@ -130,7 +130,8 @@ class StoreReader:
         if is_wanted:
             text = await self._store.load_text(co_id)
             if text is not None:
-                self._recent.keep_text(co_id, text)
+                if is_harmless_text(text):
+                    self._recent.keep_text(co_id, text)
                 return text.value
             loaded = await self._store.load(co_id, NOTHING, SERVE_BYTES)
             if loaded.is_complete and all(map(is_harmless, loaded.pieces)):

@@ -1,11 +1,10 @@
 """Stored content at which cojson clients stop: it stays here, and they are not sent it.
 
 What comes in is looked at then (`hazards.py`). What an older version of this node stored, or the
-server whose file goes on here, is looked at when a group is read for a client. Of a session with
-such a transaction it is sent what comes before, up to a signature, and nothing beyond: else it has
-nothing of the group, nor of any value in it. It is told that all is here, and counts as having it.
-
-Other values are not looked at: what cannot be read there costs that value only.
+server whose file goes on here, is looked at when it is read for a client. Of a session with such a
+transaction it is sent what comes before, up to a signature, and nothing beyond: else it takes no
+more of the value, and if that is a group, of any value in it. It is told that all is here, and
+counts as having it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from dataclasses import replace
 import structlog
 
 from node.covalue.content import Content
-from node.covalue.hazards import hazard
+from node.covalue.hazards import hazard, may_be_hazard
 from node.covalue.header import GROUP_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.store import StoredText
 
 MAX_REMEMBERED = 1024
 """Sessions; none can be added any more, by whomever."""
@@ -70,12 +70,17 @@ def is_harmless(content: Content) -> bool:
     return next(_hazards(content), None) is None
 
 
+def is_harmless_text(text: StoredText) -> bool:
+    """The same of a value that was read as text; False also where it is to be looked at closely."""
+    return not any(map(may_be_hazard, text.texts.values()))
+
+
 def _hazards(content: Content) -> Iterator[tuple[CoSessionId, str]]:
-    if content.priority == GROUP_PRIORITY:
-        for session_id, part in content.new.items():
-            reason = hazard(part.transactions, is_group=True)
-            if reason is not None:
-                yield session_id, reason
+    is_group = content.priority == GROUP_PRIORITY
+    for session_id, part in content.new.items():
+        reason = hazard(part.transactions, is_group=is_group)
+        if reason is not None:
+            yield session_id, reason
 
 
 def _without(content: Content, withheld: Collection[CoSessionId]) -> Content:

@@ -30,6 +30,7 @@ native core.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from node.covalue.canonical import JsonValue
@@ -40,6 +41,9 @@ from node.covalue.ids import is_co_id
 
 _MAX_TIME = 2**53
 """Up to it JavaScript has each integer, and writes its digits."""
+
+_late_time = re.compile('"madeAt":[0-9]{16}')
+"""In canonical JSON: within text its quotes have a backslash before them."""
 
 _PARENT_PREFIX = "parent_"
 _MAX_ID_CHARACTERS = 30
@@ -99,6 +103,11 @@ def hazard(transactions: Sequence[Transaction], *, is_group: bool) -> str | None
             if found is not None:
                 return found
     return None
+
+
+def may_be_hazard(text: str) -> bool:
+    """Whether there may be one in the canonical transactions of a value that is no group."""
+    return _late_time.search(text) is not None
 
 
 def _group_hazard(changes: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What was stored before it was refused keeps no client from a group."""
+"""What was stored before it was refused keeps no client from a value."""
 
 from __future__ import annotations
 
@@ -129,3 +129,31 @@ async def test_what_only_calls_itself_an_account_is_no_group() -> None:
             with host.client("bob") as bob:
                 await bob.receive([Load(header.id, KnownState(True))])
                 assert reached(await told(bob), header.id) == {OURS: 1}
+
+
+LATE = [Transaction(2**53 + 1, "[]")]
+
+
+@pytest.mark.parametrize("is_begun_so", [False, True])
+async def test_a_value_is_sent_without_times_that_clients_misread(is_begun_so: bool) -> None:
+    """They took the signature for wrong, and nothing further of the value."""
+    header = map_header("late", GROUP.id) if is_begun_so else MAP
+    hers = EVE.content(header, LATE, as_agent=True, with_header=is_begun_so)
+    sessions = {} if is_begun_so else {OURS: 2}
+    count = sessions.get(OURS, 0)
+    with trio.fail_after(10):
+        async with open_poisoned(hers) as host:
+            for name in ("first", "second"):
+                with host.client(name) as client:
+                    await client.receive([Load(header.id, NOTHING)])
+                    messages = await told(client)
+                    assert reached(messages, header.id) == sessions
+                    assert any(isinstance(item, Content) and item.header for item in messages)
+            with host.client("bob") as bob, host.client("ann") as ann:
+                await bob.receive([Load(header.id, NOTHING)])
+                await told(bob)
+                more = ANN.content(
+                    header, edits(count + 1), after=count, as_agent=True, with_header=False
+                )
+                await ann.receive([more])
+                assert reached(await told(bob), header.id) == {OURS: count + 1}
