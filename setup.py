@@ -40,6 +40,7 @@ COVALUES = [
     "node/cojson/deletion.py",
     "node/cojson/engine_state.py",
     "node/cojson/foresight.py",
+    "node/cojson/hazardous_values.py",
     "node/cojson/intake.py",
     "node/cojson/judgment.py",
     "node/cojson/messages.py",

@@ -72,7 +72,7 @@ class ContentSource:
         self._engine = engine
         self._recent = recent
         self._store = store
-        self._withholding = Withholding()
+        self._withholding = Withholding(engine.hazardous)
 
     async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool] | After:
         """Lines that bring a client further with one value, and whether they are the last.
@@ -87,7 +87,7 @@ class ContentSource:
         if isinstance(wanted, Known):
             said = self._screen(peer_id, wanted)
             return [] if said is None else [encode_message(said)], True
-        if wanted.held is not None:
+        if wanted.held is not None and not wanted.is_screened:
             line = self._recent.line(co_id, wanted.known, wanted.held)
             if line is None and wanted.known == NOTHING:
                 line = await self._read_line(co_id, wanted.held)

@@ -11,6 +11,7 @@ from node.cojson.appeals import Appeals
 from node.cojson.cut_streams import CutStreams
 from node.cojson.deletion import quenching
 from node.cojson.gatekeeper import Gatekeeper
+from node.cojson.hazardous_values import HazardousValues
 from node.cojson.outputs import Find, LoadValue, Output
 from node.cojson.peer_view import ClientBudget, PeerView, ValueView
 from node.cojson.value_table import Phase, ValueEntry, ValueTable
@@ -50,6 +51,7 @@ class EngineState:
         self.appeals = Appeals()
         self.admission = Admission(access, self.room)
         self.cut_streams = CutStreams()
+        self.hazardous = HazardousValues()
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
         self.awaited: dict[RawCoId, None] = {}
         """Values that content was set aside for and that are not here, nor anywhere yet perhaps."""

@@ -33,7 +33,6 @@ from node.covalue.dependencies import (
     part_dependencies,
     session_dependencies,
 )
-from node.covalue.hazards import header_hazard
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts
@@ -84,7 +83,7 @@ class Intake:
             if header is None and self._state.room.awaited_by(co_id, delivery.sender) is None:
                 self._look_for_value(delivery, out)
                 return
-            fault = None if header is None else _fault(header, delivery)
+            fault = None if header is None else self._fault(header, delivery)
             if fault is not None:
                 self.refuse(delivery, fault, out)
                 return
@@ -93,6 +92,17 @@ class Intake:
             self._set_aside(delivery, missing, out)
             return
         self._judge_parts(entry, header, delivery, out)
+
+    def _fault(self, header: CoValueHeader, delivery: Delivery) -> str | None:
+        """Why the value cannot begin so, or must not; who holds one that must not is no liar."""
+        co_id = delivery.content.co_id
+        if not header.has_id(co_id):
+            delivery.doubtful = frozenset()
+            return "the header does not hash to the id"
+        fault = self._state.hazardous.refusal(co_id, header)
+        if fault is not None:
+            self._state.arrived.append(co_id)  # nothing is to wait for it
+        return fault
 
     def _judge_parts(
         self, entry: ValueEntry, header: CoValueHeader, delivery: Delivery, out: list[Output]
@@ -118,9 +128,10 @@ class Intake:
             return
         verified = verify_parts(parts.fresh, delivery.cleared, delivery.foreseen)
         delivery.foreseen = None
-        doubtful = parts.fresh.keys() - verified.logs.keys()
-        delivery.doubtful = frozenset(doubtful) if doubtful else None
-        verified.refuse_hazards(is_group=header.is_group)
+        wrong = parts.fresh.keys() - verified.logs.keys()
+        doubtful = frozenset(key for key in wrong if not self._state.hazardous.signed(key))
+        delivery.doubtful = doubtful or None
+        verified.refuse_hazards(self._state.hazardous, co_id, is_group=header.is_group)
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
@@ -202,7 +213,7 @@ class Intake:
         missing = None
         while left:
             dependency = left[0]
-            if dependency not in delivery.cleared:
+            if dependency not in delivery.cleared and dependency not in self._state.hazardous:
                 found = self._state.use(dependency, out)
                 if found.phase is Phase.HELD and found.header is not None:
                     delivery.cleared[dependency] = found.header.account_public_key
@@ -476,11 +487,3 @@ def _needed(header: CoValueHeader, content: Content) -> list[RawCoId]:
     needed.update(dict.fromkeys(part_dependencies(content.new, is_group=header.is_group)))
     needed.pop(content.co_id, None)
     return list(needed)
-
-
-def _fault(header: CoValueHeader, delivery: Delivery) -> str | None:
-    """Why the value cannot begin so, or must not; who holds one that must not is no liar."""
-    if header.has_id(delivery.content.co_id):
-        return header_hazard(header)
-    delivery.doubtful = frozenset()
-    return "the header does not hash to the id"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
+from node.cojson.hazardous_values import HazardousValues
 from node.covalue.content import SessionContent, Transaction
-from node.covalue.hazards import hazard
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -68,11 +68,12 @@ class Verified:
         self.refusals.append(f"{session_id}: {reason}")
         self.drop(session_id)
 
-    def refuse_hazards(self, *, is_group: bool) -> None:
+    def refuse_hazards(self, hazardous: HazardousValues, co_id: RawCoId, *, is_group: bool) -> None:
         """Take nothing that would keep cojson clients from the value, who may write it or not."""
         found: dict[CoSessionId, str] = {}
         for session_id, append in self.appends.items():
-            reason = hazard(append.transactions, is_group=is_group)
+            transactions = append.transactions
+            reason = hazardous.hazard(co_id, session_id, transactions, is_group=is_group)
             if reason is not None:
                 found[session_id] = reason
         for session_id, reason in found.items():

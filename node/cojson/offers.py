@@ -155,6 +155,8 @@ class Offers:
     def _serve(self, peer: PeerView, entry: ValueEntry, out: list[Output]) -> None:
         view = self._state.subscribe(peer, entry.co_id)
         view.offered_version = entry.version
+        if self._state.hazardous.are_any and entry.header is not None:
+            self._state.hazardous.note_stored(entry.co_id, entry.header)
         if view.lacks(entry.durable):
             header = entry.header
             priority = VALUE_PRIORITY if header is None else header.priority

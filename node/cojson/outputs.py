@@ -160,3 +160,5 @@ class Pull(NamedTuple):
 
     known: KnownState
     held: KnownState | None
+    is_screened: bool = False
+    """Whether some of it may have to be withheld, so that it must be looked at."""

@@ -29,6 +29,7 @@ from node.cojson.crypto import RunningHash
 from node.cojson.engine_state import EngineState
 from node.cojson.foresight import Extensions, Foresight
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin
+from node.cojson.hazardous_values import HazardousValues
 from node.cojson.intake import Intake
 from node.cojson.messages import (
     ControlMessage,
@@ -99,6 +100,10 @@ class SyncEngine:
         return self._state.interest_version
 
     # What the shell asks.
+
+    @property
+    def hazardous(self) -> HazardousValues:
+        return self._state.hazardous
 
     @property
     def values_in_memory(self) -> int:
@@ -265,6 +270,7 @@ class SyncEngine:
             self._intake.is_absent(co_id, out)
         else:
             entry.hold(stored)
+            self._state.hazardous.note_stored(co_id, stored.header)
             self._state.values.resize(entry)
             self._state.arrived.append(co_id)
         self._state.resume(entry, out)
@@ -384,7 +390,8 @@ class SyncEngine:
             is_group = entry.header is not None and entry.header.is_group
             if is_group and (late := peer.lets_pass(view, entry.dependencies)):
                 return After(late)
-            return Pull(view.optimistic, entry.durable)
+            is_screened = self._state.hazardous.are_among(entry.dependencies.keys())
+            return Pull(view.optimistic, entry.durable, is_screened)
         if view.is_told:
             return None
         view.is_told = True

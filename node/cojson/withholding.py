@@ -2,9 +2,9 @@
 
 What comes in is looked at then (`hazards.py`). What an older version of this node stored, or the
 server whose file goes on here, is looked at when it is read for a client. Of a session with such a
-transaction it is sent what comes before, up to a signature, and nothing beyond: else it takes no
-more of the value, and if that is a group, of any value in it. It is told that all is here, and
-counts as having it.
+transaction, or one that names what no client takes (`hazardous_values.py`), it is sent what comes
+before, up to a signature, and nothing beyond: else it takes no more of the value, and if that is a
+group, of any value in it. It is told that all is here, and counts as having it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import structlog
 
+from node.cojson.hazardous_values import HazardousValues
 from node.covalue.content import Content
-from node.covalue.hazards import hazard, may_be_hazard
+from node.covalue.hazards import may_be_hazard
 from node.covalue.header import GROUP_PRIORITY
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.store import StoredText
@@ -32,7 +33,8 @@ class Withholding:
     A client that is being sent a large group in which the first is found was told so already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hazardous: HazardousValues) -> None:
+        self._hazardous = hazardous
         self._found: dict[tuple[RawCoId, CoSessionId], None] = {}
 
     def screen(
@@ -42,7 +44,7 @@ class Withholding:
         withheld: set[CoSessionId] = set()
         kept: list[Content] = []
         for content in pieces:
-            for session_id, reason in _hazards(content):
+            for session_id, reason in _hazards(content, self._hazardous):
                 withheld.add(session_id)
                 self._note(content.co_id, session_id, reason)
             kept.append(_without(content, withheld) if withheld else content)
@@ -66,8 +68,8 @@ class Withholding:
 
 
 def is_harmless(content: Content) -> bool:
-    """Whether a client may be sent all of this."""
-    return next(_hazards(content), None) is None
+    """Whether a client may be sent all of this, if it names no value that clients do not take."""
+    return next(_hazards(content, HazardousValues()), None) is None
 
 
 def is_harmless_text(text: StoredText) -> bool:
@@ -75,10 +77,11 @@ def is_harmless_text(text: StoredText) -> bool:
     return not any(map(may_be_hazard, text.texts.values()))
 
 
-def _hazards(content: Content) -> Iterator[tuple[CoSessionId, str]]:
+def _hazards(content: Content, hazardous: HazardousValues) -> Iterator[tuple[CoSessionId, str]]:
     is_group = content.priority == GROUP_PRIORITY
     for session_id, part in content.new.items():
-        reason = hazard(part.transactions, is_group=is_group)
+        transactions = part.transactions
+        reason = hazardous.hazard(content.co_id, session_id, transactions, is_group=is_group)
         if reason is not None:
             yield session_id, reason
 

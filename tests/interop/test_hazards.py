@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from hypercore.storage import Durability
 from node.cojson.crypto import co_id_of
 from node.cojson.messages import decode_line, encode_message
 from node.covalue.content import Content, Transaction
-from node.covalue.header import CoValueHeader
-from node.covalue.ids import RawCoId
-from tests.support.authors import Author
+from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import CoSessionId, RawCoId, agent_public_key
+from node.covalue.sqlite_store import open_sqlite_store
+from tests.support.authors import Author, edits, role
 from tests.support.running_node import open_jazz_client, open_running_node
+from tests.support.stores import Appender
 from tests.support.websocket_client import WebSocketClient, open_websocket
 
 pytestmark = pytest.mark.interop
@@ -98,3 +102,45 @@ async def test_a_stranger_keeps_no_client_from_a_value(tmp_path: Path) -> None:
                 await ann.do("wait", id=co_id, key="by bob", value=2)
                 await ann.do("set", id=co_id, key="n", value=3)
                 await bob.do("wait", id=co_id, key="n", value=3)
+
+
+async def store_poison(path: Path, co_id: RawCoId) -> None:
+    """Have Eve write what is refused today to a map and its group, in the file of a server."""
+    odd = parse_header({**EVE.account_header.fields, "meta": {"type": "account", "a": 1e-6}})
+    appender = Appender({odd.id: agent_public_key(EVE.agent_id)})
+    async with open_sqlite_store(path, Durability.OS) as store:
+
+        async def write(header: CoValueHeader, item: Transaction, name: str, owner: str) -> None:
+            content = EVE.content(header, [item], session=name, as_agent=True)
+            ((session_id, part),) = content.new.items()
+            session_id = CoSessionId(session_id.replace(EVE.agent_id, owner))
+            shown = header if header is odd else None
+            await appender.put(store, replace(content, header=shown, new={session_id: part}))
+
+        value = await store.load_value(co_id)
+        assert value is not None
+        group = await store.load_value(RawCoId(value.header.owner_group or ""))
+        assert group is not None
+        await write(odd, role(EVE.agent_id, "admin"), "a", EVE.agent_id)
+        await write(group.header, role(odd.id, "reader"), "a", EVE.agent_id)
+        await write(group.header, Transaction(5, "[null]"), "b", EVE.agent_id)
+        await write(value.header, Transaction(2**53 + 1, "[]"), "a", EVE.agent_id)
+        await write(value.header, edits(1)[0], "b", odd.id)
+
+
+async def test_what_a_file_holds_keeps_no_client_from_a_value(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    options = ("--store", "sqlite")
+    with trio.fail_after(120):
+        async with open_running_node(data, *options) as node, open_jazz_client(node.ws) as ann:
+            co_id = RawCoId((await ann.do("create", values={"n": 1}))["id"])
+        await store_poison(data / "covalues.sqlite", co_id)
+        async with (
+            open_running_node(data, *options) as node,
+            open_jazz_client(node.ws) as bob,
+            open_jazz_client(node.ws) as cid,
+        ):
+            assert (await bob.do("load", id=co_id))["values"] == {"n": 1}
+            assert (await cid.do("load", id=co_id))["values"] == {"n": 1}
+            assert await bob.do("set", id=co_id, key="n", value=2) == {"synced": True}
+            await cid.do("wait", id=co_id, key="n", value=2)

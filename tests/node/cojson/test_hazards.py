@@ -10,6 +10,7 @@ from node.cojson.messages import Known
 from node.covalue.canonical import JsonValue
 from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import CoSessionId
 from node.covalue.known_state import KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.engine_shell import EngineShell
@@ -99,3 +100,48 @@ def test_such_a_value_that_is_stored_is_served_and_goes_on(shell: EngineShell) -
     shell.commit()
     assert shell.refusals == {}
     assert odd.id in shell.disk.rows
+
+
+def naming(odd: CoValueHeader) -> Content:
+    """All of the group, with what Eve has added to it."""
+    theirs = ANN.content(GROUP, FOUNDING)
+    hers = EVE.content(GROUP, [role(odd.id, "reader")])
+    return replace(theirs, new={**theirs.new, **hers.new})
+
+
+def test_a_group_that_names_such_a_value_comes_without_that() -> None:
+    """Held by a member that is older than the rule, it kept the group from all others."""
+    odd = odd_header()
+    for is_named_first in (False, True):
+        shell = EngineShell()
+        came = [naming(odd), Content(odd.id, odd, {})]
+        for content in [ANN.account(), EVE.account(), *(came if is_named_first else came[::-1])]:
+            shell.bring(content)
+        shell.commit()
+        assert shell.disk.rows[GROUP.id].keys() == {ANN.session_id()}
+        assert odd.id not in shell.disk.headers
+        assert [item.doubtful for item in shell.settled if item.doubtful] == []
+
+
+def test_nothing_waits_for_an_account_that_clients_do_not_take() -> None:
+    meta: JsonValue = {"type": "account", "a": 0.000001}
+    odd = parse_header({**EVE.account_header.fields, "meta": meta})
+    ours, hers = ANN.content(MAP, edits(1)), EVE.content(MAP, edits(1))
+    ((session_id, part),) = hers.new.items()
+    signed = CoSessionId(session_id.replace(EVE.account_id, odd.id))
+    shell = EngineShell()
+    came = [ANN.account(), ANN.content(GROUP, FOUNDING), Content(odd.id, odd, {})]
+    for content in [*came, replace(ours, new={**ours.new, signed: part})]:
+        shell.bring(content)
+    shell.commit()
+    assert shell.disk.rows[MAP.id].keys() == {ANN.session_id()}
+    assert [item.doubtful for item in shell.settled if item.doubtful] == []
+
+
+def test_what_belongs_to_such_a_value_is_refused_with_it(shell: EngineShell) -> None:
+    meta: JsonValue = {"a": 0.000001}
+    odd = parse_header({**group_header(EVE.account_id, "odd").fields, "meta": meta})
+    inside = map_header("inside", odd.id)
+    shell.say("eve", EVE.content(inside, edits(1)), EVE.content(odd, edits(1)))
+    assert len(shell.refusals["eve"]) == 2
+    assert shell.stores == []

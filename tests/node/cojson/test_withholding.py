@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -16,8 +17,8 @@ from node.cojson.messages import Known, Load, Message, decode_line
 from node.covalue.bee_store import BeeStore
 from node.covalue.canonical import JsonValue
 from node.covalue.content import Content, Transaction
-from node.covalue.header import parse_header
-from node.covalue.ids import RawCoId
+from node.covalue.header import CoValueHeader, parse_header
+from node.covalue.ids import CoSessionId, RawCoId, agent_public_key
 from node.covalue.known_state import NOTHING, KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
@@ -30,6 +31,11 @@ FOUNDING = [role(ANN.agent_id, "admin", made_at=1), role("everyone", "writer")]
 POISON = [Transaction(2000, "[null]")]
 OURS = ANN.session_id(as_agent=True)
 HERS = EVE.session_id(as_agent=True)
+TINY = 0.000001
+"""Clients find another id for what has it in its header."""
+ODD_GROUP = parse_header({**group_header(EVE.agent_id, "odd").fields, "meta": {"a": TINY}})
+ODD_ACCOUNT = parse_header({**EVE.account_header.fields, "meta": {"type": "account", "a": TINY}})
+IN_ODD_GROUP = map_header("in", ODD_GROUP.id)
 
 
 def of_group(author: Author, transactions: Sequence[Transaction], after: int = 0) -> Content:
@@ -41,7 +47,7 @@ async def open_poisoned(*hers: Content) -> AsyncIterator[SyncHost]:
     """A node that has a map in a group, to which Eve has written."""
     log = DataLog()
     store = BeeStore(Bee(log), log)
-    appender = Appender()
+    appender = Appender({ODD_ACCOUNT.id: agent_public_key(EVE.agent_id)})
     await appender.put(store, ANN.content(GROUP, FOUNDING, as_agent=True))
     await appender.put(store, ANN.content(MAP, edits(2), as_agent=True))
     for content in hers:
@@ -157,3 +163,70 @@ async def test_a_value_is_sent_without_times_that_clients_misread(is_begun_so: b
                 )
                 await ann.receive([more])
                 assert reached(await told(bob), header.id) == {OURS: count + 1}
+
+
+def begun(header: CoValueHeader) -> Content:
+    return EVE.content(header, edits(1), as_agent=True)
+
+
+def signed_by_odd_account(content: Content) -> Content:
+    ((session_id, part),) = content.new.items()
+    odd_id = CoSessionId(session_id.replace(EVE.agent_id, ODD_ACCOUNT.id))
+    return replace(content, new={odd_id: part})
+
+
+NAMING = {
+    "a member": of_group(EVE, [role(ODD_GROUP.id, "reader")]),
+    "a parent": of_group(EVE, [role(f"parent_{ODD_GROUP.id}", "extend")]),
+    "what it owns": of_group(EVE, [role(IN_ODD_GROUP.id, "reader")]),
+    "who signs": signed_by_odd_account(of_group(EVE, edits(1))),
+}
+
+
+@pytest.mark.parametrize("naming", NAMING.values(), ids=NAMING.keys())
+async def test_a_group_is_sent_without_what_names_a_value_that_clients_do_not_take(
+    naming: Content,
+) -> None:
+    stored = [begun(ODD_GROUP), begun(ODD_ACCOUNT), begun(IN_ODD_GROUP), naming]
+    with trio.fail_after(10):
+        async with open_poisoned(*stored) as host:
+            for name in ("first", "second"):
+                with host.client(name) as client:
+                    await client.receive([Load(MAP.id, NOTHING)])
+                    messages = await told(client)
+                    assert reached(messages) == {OURS: 2}
+                    assert reached(messages, MAP.id) == {OURS: 2}
+
+
+async def test_a_group_that_also_names_a_value_that_is_lost_is_sent_without_what_is_withheld() -> (
+    None
+):
+    lost = of_group(ANN, [*FOUNDING, role(map_header("lost").id, "reader")], after=2)
+    with trio.fail_after(10):
+        async with open_poisoned(begun(ODD_GROUP), NAMING["a member"], lost) as host:
+            with host.client("bob") as bob:
+                await bob.receive([Load(GROUP.id, NOTHING)])
+                assert reached(await told(bob)) == {OURS: 3}
+
+
+async def test_a_value_is_sent_without_sessions_of_an_account_that_clients_do_not_take() -> None:
+    edit = EVE.content(MAP, edits(1), as_agent=True, with_header=False)
+    with trio.fail_after(10):
+        async with open_poisoned(begun(ODD_ACCOUNT), signed_by_odd_account(edit)) as host:
+            with host.client("bob") as bob, host.client("ann") as ann:
+                await bob.receive([Load(MAP.id, NOTHING)])
+                assert reached(await told(bob), MAP.id) == {OURS: 2}
+                more = ANN.content(MAP, edits(3), after=2, as_agent=True, with_header=False)
+                await ann.receive([more])
+                assert reached(await told(bob), MAP.id) == {OURS: 3}
+
+
+async def test_what_names_such_a_value_is_not_taken_in_any_more() -> None:
+    with trio.fail_after(10):
+        async with open_poisoned(begun(ODD_GROUP)) as host:
+            with host.client("eve") as eve, host.client("bob") as bob:
+                await bob.receive([Load(GROUP.id, NOTHING)])
+                await told(bob)
+                await eve.receive([NAMING["a member"]])
+                assert reached(await told(bob)) == {}
+                assert (await host.known_state(GROUP.id)).sessions == {OURS: 2}
