@@ -82,6 +82,7 @@ def sync_counts(host: HostStatistics, mesh: MeshStatistics | None, not_shared: i
         false_evidence=0 if mesh is None else mesh.evidence_refused,
         not_stored=host.not_stored,
         not_shared=not_shared,
+        withheld=host.withheld,
     )
 
 

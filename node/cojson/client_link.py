@@ -72,7 +72,7 @@ class ContentSource:
         self._engine = engine
         self._recent = recent
         self._store = store
-        self._withholding = Withholding(engine.hazardous)
+        self.withholding = Withholding(engine.hazardous)
 
     async def pull(self, peer_id: str, co_id: RawCoId) -> tuple[list[str], bool] | After:
         """Lines that bring a client further with one value, and whether they are the last.
@@ -102,7 +102,7 @@ class ContentSource:
         """The same from the store, a few pieces at a time."""
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
-            pieces, withheld = self._withholding.screen(loaded.pieces)
+            pieces, withheld = self.withholding.screen(loaded.pieces)
             held = await self._held(co_id, wanted.held) if withheld else NOTHING
         except CorruptStore as error:
             _log.error("cannot serve", error=str(error))

@@ -13,7 +13,7 @@ Source: cojson 0.20.19 sync.ts handleNewContent.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from node.covalue.content import Transaction
 from node.covalue.dependencies import (
@@ -47,9 +47,9 @@ class HazardousValues:
         return bool(self._stored or self._refused)
 
     @property
-    def stored(self) -> dict[RawCoId, str]:
+    def stored(self) -> Mapping[RawCoId, str]:
         """Why clients do not take these, which are stored here."""
-        return dict(self._stored)
+        return self._stored
 
     def note_stored(self, co_id: RawCoId, header: CoValueHeader) -> None:
         """It was read: look at it, and once more when all that it belongs to was read."""

@@ -281,6 +281,7 @@ class SyncHost:
             commits=committer.commits,
             messages_stored=committer.messages_stored,
             transactions_stored=committer.transactions_stored,
+            withheld=self._source.withholding.values,
         )
 
     # Clients.

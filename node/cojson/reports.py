@@ -83,3 +83,5 @@ class HostStatistics:
     commits: int
     messages_stored: int
     transactions_stored: int
+    withheld: Mapping[str, str]
+    """Values, stored before such were refused, that clients cannot take as a whole, and why."""

@@ -9,8 +9,9 @@ group, of any value in it. It is told that all is here, and counts as having it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import structlog
 
@@ -35,7 +36,15 @@ class Withholding:
 
     def __init__(self, hazardous: HazardousValues) -> None:
         self._hazardous = hazardous
-        self._found: dict[tuple[RawCoId, CoSessionId], None] = {}
+        self._found: dict[tuple[RawCoId, CoSessionId], str] = {}
+        """Why what follows in a session is not sent."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """Values that clients have not taken whole, as far as they were read, and why."""
+        found: dict[str, str] = {co_id: reason for (co_id, _), reason in self._found.items()}
+        found.update(islice(self._hazardous.stored.items(), MAX_REMEMBERED))
+        return found
 
     def screen(
         self, pieces: Sequence[Content]
@@ -55,7 +64,7 @@ class Withholding:
     def _note(self, co_id: RawCoId, session_id: CoSessionId, reason: str) -> None:
         session = co_id, session_id
         if session not in self._found and len(self._found) < MAX_REMEMBERED:
-            self._found[session] = None
+            self._found[session] = reason
             about = {"co_id": co_id, "session": session_id, "reason": reason}
             _log.warning("stored, and withheld from clients", **about)
 

@@ -44,6 +44,10 @@ class StatusCollector(Collector):
             ),
             "clients": ("Connected Jazz clients", clients.connected),
             "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
+            "covalues_withheld": (
+                "coValues that clients cannot take, wholly or in part",
+                len(sync.withheld),
+            ),
             "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
             "blocks_held": ("Blocks stored, of all open cores", blocks.held),
             "dead_bytes": ("Dead blocks of the data bee at the last look", compaction.dead_bytes),

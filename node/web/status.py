@@ -65,7 +65,8 @@ class SyncCounts:
     continuation was seen, `erased` deleted values whose content was removed from the disk.
     Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
     Damage kept messages from being stored at all (`not_stored`), or from being shared: `not_shared`
-    is how often a value went to SQLite only.
+    is how often a value went to SQLite only. `withheld` names values, of those that were read, that
+    clients cannot take, wholly or in part, and why.
     """
 
     in_memory: int
@@ -80,6 +81,7 @@ class SyncCounts:
     false_evidence: int = 0
     not_stored: int = 0
     not_shared: int = 0
+    withheld: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
     rows = (
         ("NOT STORED", sync.not_stored, f"messages, {_DAMAGE}"),
         ("NOT SHARED", sync.not_shared, f"edits that only our clients have, {_DAMAGE}"),
+        ("WITHHELD", len(sync.withheld), "coValues that clients cannot take: `status --json`"),
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
         ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
         ("false evidence refused", sync.false_evidence, "who sent it was sent away"),

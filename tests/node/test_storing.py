@@ -10,9 +10,14 @@ import pytest
 
 from hypercore.corestore import open_corestore
 from hypercore.errors import StoreLocked
+from hypercore.storage import Durability
+from node.cojson import messages
 from node.config import Config, load_config
-from node.covalue.content import Content
+from node.covalue.content import Content, Transaction
+from node.covalue.header import parse_header
 from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING
+from node.covalue.sqlite_store import open_sqlite_store
 from node.daemon import open_node
 from node.errors import ConfigError
 from node.running import Node
@@ -23,6 +28,7 @@ from node.web.page import render_status
 from node.web.status import NodeStatus
 from node.web.summary import status_rows
 from tests.support.authors import Author, edits, map_header
+from tests.support.stores import Appender
 
 ANN = Author("ann")
 HEADERS = [map_header(f"value {n}") for n in range(5)]
@@ -115,6 +121,30 @@ async def test_what_damage_keeps_from_the_disk_or_from_others_is_told(
             assert rows["NOT SHARED"].startswith(f"{apart} (edits")
             assert f"beemesh_edits_not_shared_total {apart}.0" in metrics.decode()
         assert 0 < lost + apart < 30
+
+
+@pytest.mark.parametrize("store", ["sqlite", "hybrid"])
+async def test_what_clients_cannot_take_is_told(tmp_path: Path, store: str) -> None:
+    late = ANN.content(HEADERS[0], [Transaction(2**53 + 1, "[]")], as_agent=True)
+    odd = parse_header({**HEADERS[1].fields, "meta": {"a": 0.000001}})
+    async with open_sqlite_store(tmp_path / "covalues.sqlite", Durability.OS) as file:
+        fine = ANN.content(HEADERS[2], edits(1), as_agent=True)
+        await Appender().put(file, late, Content(odd.id, odd, {}), fine)
+    async with open_node(config(tmp_path, store)) as node:
+        assert node.status().sync.withheld == {}
+        with node.host.client("ann") as ann:
+            for co_id in (late.co_id, odd.id, HEADERS[2].id):
+                await ann.receive([messages.Load(co_id, NOTHING)])
+                while not await ann.next_lines(25_000):
+                    await ann.outbox.wake.wait()
+        status = node.status()
+        assert status.sync.withheld == {
+            late.co_id: "made at a time that JavaScript does not have",
+            odd.id: "a number that the native core writes in another way",
+        }
+        assert msgspec.convert(msgspec.to_builtins(status), NodeStatus) == status
+        assert dict(status_rows(status))["WITHHELD"].startswith("2 (coValues")
+        assert b"beemesh_covalues_withheld 2.0" in render_metrics(build_registry(node.status))
 
 
 async def test_a_file_elsewhere_is_used_in_place(tmp_path: Path) -> None:
