@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from node.covalue.content import SessionContent, Transaction
+from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.group_changes import parse_json
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, session_owner
@@ -64,6 +64,18 @@ def part_dependencies(
         for part in parts.values():
             found.update(dict.fromkeys(member_dependencies(part.transactions)))
     return list(found)
+
+
+def content_dependencies(contents: Iterable[Content]) -> dict[RawCoId, None]:
+    """What these need to be verified, in order of discovery."""
+    found: dict[RawCoId, None] = {}
+    for content in contents:
+        header = content.header
+        if header is not None:
+            found.update(dict.fromkeys(header_dependencies(header)))
+        is_group = header is not None and header.is_group
+        found.update(dict.fromkeys(part_dependencies(content.new, is_group=is_group)))
+    return found
 
 
 @lru_cache(maxsize=_CACHED_SESSIONS)

@@ -111,6 +111,11 @@ def decode_key(key: bytes) -> RowKey:
     raise DecodeError(f"a {kind.value} row with {len(rest)} further parts", 0)
 
 
+def co_id_in(key: bytes) -> RawCoId:
+    """Whose row it is, of whatever kind. Raises: DecodeError when it is of no value."""
+    return parse_co_id(key.partition(b":")[0].decode("ascii", "replace"))
+
+
 ID_PREFIX = b"id:"
 DELETED_RANGE = (b"deleted:", b"deleted;")
 FORK_RANGE = (b"fork:", b"fork;")

@@ -8,6 +8,7 @@ machine, however slow, makes more than it has to say:
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, 1 a minute, 4 in 5     |
 | reads of its log that show what no node writes                   | 3, one after the other     |
+| values whose rows this node cannot read, beyond the 4,096 first  | 3, one after the other     |
 | reads of its log that stalled though the line carries something  | 3, one after the other     |
 | messages that say nothing, or the same as the one before         | 256, and 6 a minute        |
 | changes of what it follows                                       | 64, and 5 a second         |

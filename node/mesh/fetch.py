@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import partial
 from typing import Protocol, TypeVar
 
+import structlog
 import trio
 
 from node.covalue.content import Content
-from node.covalue.dependencies import header_dependencies, part_dependencies
+from node.covalue.dependencies import content_dependencies
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
@@ -27,6 +28,7 @@ from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, S
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.suspects import Suspects
+from node.mesh.unreadable import UnreadableValues
 
 T = TypeVar("T")
 
@@ -46,6 +48,8 @@ MAX_REPORTS = 4096
 
 MAX_BROUGHT = 256
 """Values of one call read at once: each has a task, and what it brings waits for the others."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Receipt(Protocol):
@@ -102,7 +106,7 @@ class Screen(Protocol):
         /,
         *,
         is_asked: bool,
-        failed: Callable[[RawCoId, float, Cause], None],
+        failed: Callable[[RawCoId, float, MemberDataError], None],
     ) -> dict[RawCoId, KnownState]: ...
     def declines(self, co_id: RawCoId, /) -> bool: ...
     def note(self, co_id: RawCoId, member_id: bytes, reason: str, /) -> None: ...
@@ -144,6 +148,7 @@ class Fetcher:
         self._reads = trio.CapacityLimiter(MAX_READS)
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
+        self.unreadable = UnreadableValues()
         self._reports: OrderedDict[RawCoId, FetchReport] = OrderedDict()
         self.suspects = Suspects(self.read, host.receive_content, lambda: host.takes_content)
 
@@ -179,12 +184,15 @@ class Fetcher:
         member: Source | None = self._members.get(fetch.member_id)
         member = member or self._absent.get(fetch.member_id)
         if member is not None and member.may_write:
-            wanted = {co_id: known[co_id] for co_id in lacking.ids if self.policy.allows(co_id)}
+            wanted = {
+                co_id: known[co_id]
+                for co_id in lacking.ids
+                if self.policy.allows(co_id) and not self.unreadable.has(member.id, co_id)
+            }
             if self.pause_reason:
                 wanted = {}
-                if self.screening is not None:
-                    for co_id in lacking.ids:
-                        self.screening.note(co_id, member.id, self.pause_reason)
+                for co_id in lacking.ids:
+                    self._note_not_taken(co_id, member, self.pause_reason)
             if wanted and self.screening is not None:
                 failed = partial(self._read_failed, member)
                 wanted = await self.screening.screen(
@@ -218,7 +226,7 @@ class Fetcher:
                     member.conduct.note_delivered(1)
                 else:
                     member.conduct.note_true(1, trio.current_time())
-            elif self.screening is not None and self.screening.declines(settled.co_id):
+            elif self._is_declined(member, settled.co_id):
                 member.owe(settled.co_id, None)
             elif not self._takes_content:
                 member.compare_again()
@@ -233,6 +241,11 @@ class Fetcher:
                 member.conduct.note_undelivered(trio.current_time())
                 member.judge()
             self._unread.discard((member.id, settled.co_id))
+
+    def _is_declined(self, member: Source, co_id: RawCoId) -> bool:
+        """Whether it is not taken from there, by a decision or because it cannot be read."""
+        declines = self.screening is not None and self.screening.declines(co_id)
+        return declines or self.unreadable.has(member.id, co_id)
 
     @property
     def _takes_content(self) -> bool:
@@ -249,7 +262,7 @@ class Fetcher:
         for start in range(0, len(ids), MAX_BROUGHT):
             wanted: dict[RawCoId, KnownState] = {}
             for co_id in ids[start:][:MAX_BROUGHT]:
-                if self.policy.allows(co_id):
+                if self.policy.allows(co_id) and not self.unreadable.has(source.id, co_id):
                     wanted[co_id] = known.get(co_id) or await stored_state(self._host, co_id)
             if wanted and self.screening is not None:
                 failed = partial(self._read_failed, source)
@@ -265,9 +278,8 @@ class Fetcher:
             self.origins.note(member.id, contents)
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
         member.refused += len(receipt.refused)
-        if self.screening is not None:
-            for co_id, reason in receipt.refused.items():
-                self.screening.note(co_id, member.id, f"refused: {reason}")
+        for co_id, reason in receipt.refused.items():
+            self._note_not_taken(co_id, member, f"refused: {reason}")
         if self.provenance is not None:
             taken = {content.co_id for content in contents} - receipt.refused.keys()
             self.provenance.note(member.id, taken)
@@ -285,23 +297,41 @@ class Fetcher:
         """Read one value from a member, and how many seconds it took; None when that failed."""
         started = trio.current_time()
         data = member.data
-        if data is None:
+        if data is None or self.unreadable.has(member.id, co_id):
             return None
         async with self._reads:
             try:
                 reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError as error:
-                self._read_failed(member, co_id, started, error.cause)
+                self._read_failed(member, co_id, started, error)
                 return None
         return reading, trio.current_time() - started
 
-    def _read_failed(self, source: Source, co_id: RawCoId, started: float, cause: Cause) -> None:
-        """A member did not deliver, which need not be its fault: it is read again."""
+    def _read_failed(
+        self, source: Source, co_id: RawCoId, started: float, error: MemberDataError
+    ) -> None:
+        """A member did not deliver, which need not be its fault: it is read again.
+
+        What this node cannot read is not, and is never its fault, unless there is no end of it.
+        """
+        cause = error.cause
+        if cause is Cause.VALUE:
+            if self.unreadable.has(source.id, co_id):
+                return
+            if self.unreadable.add(source.id, co_id):
+                _log.warning("cannot read a value", member=source.id.hex(), error=str(error))
+                self._note_not_taken(co_id, source, f"it cannot be read: {error}")
+                return
+            cause = Cause.CONTENT
         source.failures += 1
         live = self._members.get(source.id)
         if live is source and live.close_reason is None:
             self._unread.add((source.id, co_id))
             live.read_failed(started, cause)
+
+    def _note_not_taken(self, co_id: RawCoId, source: Source, reason: str) -> None:
+        if self.screening is not None:
+            self.screening.note(co_id, source.id, reason)
 
     def note(self, co_id: RawCoId, report: FetchReport) -> None:
         """Remember it, unless another read of the same value brought the blocks before."""
@@ -385,9 +415,14 @@ class _Delivery:
             return await self._fetcher.are_forked(co_id, sessions)
         if co_id not in receipt.waiting:
             return True
-        needed = _dependencies(reading.contents)
+        needed = content_dependencies(reading.contents)
         lacking = [other for other in needed if not await self._fetcher.is_held(other)]
-        return all(other in self._shown or other not in self._seen for other in lacking)
+        return all(
+            other in self._shown
+            or other not in self._seen
+            or self._fetcher.unreadable.has(self._member.id, other)
+            for other in lacking
+        )
 
     def _note(self, co_id: RawCoId, report: FetchReport, *, is_first: bool) -> None:
         earlier = None if is_first else self._fetcher.report(co_id)
@@ -415,7 +450,7 @@ class _Delivery:
     async def _bring_dependencies(self, contents: Sequence[Content], depth: int) -> FetchReport:
         lacking: dict[RawCoId, KnownState] = {}
         if depth < MAX_DEPTH:
-            for co_id in _dependencies(contents):
+            for co_id in content_dependencies(contents):
                 if len(self._seen) >= MAX_DEPENDENCIES:
                     break
                 if co_id not in self._seen and not await self._fetcher.is_held(co_id):
@@ -457,15 +492,3 @@ async def unless_stalled(data: MemberData, call: Callable[[], Awaitable[T]]) -> 
         if before == fetched:
             raise MemberDataError(f"no block came for {STALL_SECONDS / 2:g} s")
         # What came is kept, so calling again goes on where it was.
-
-
-def _dependencies(contents: Sequence[Content]) -> dict[RawCoId, None]:
-    """What these need to be verified, in order of discovery."""
-    found: dict[RawCoId, None] = {}
-    for content in contents:
-        header = content.header
-        if header is not None:
-            found.update(dict.fromkeys(header_dependencies(header)))
-        is_group = header is not None and header.is_group
-        found.update(dict.fromkeys(part_dependencies(content.new, is_group=is_group)))
-    return found

@@ -25,7 +25,7 @@ from hypercore.core import Core
 from hypercore.encoding import DecodeError
 from hypercore.errors import BlockNotAvailable, HypercoreError, StorageError, StorageFailed
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.keys import RowKind, decode_key
+from node.covalue.keys import RowKind, co_id_in, decode_key
 from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
@@ -132,7 +132,7 @@ class CoreData:
                 lambda tree: read_pieces(tree, co_id, known, MAX_READING_BYTES)
             )
         except _UNREADABLE as error:
-            raise MemberDataError(f"{co_id}: {error}", _cause(error)) from error
+            raise MemberDataError(f"{co_id}: {error}", _cause_of_value(error)) from error
         finally:
             self._reading -= 1
         waited, round_trips = tree.reads
@@ -163,7 +163,7 @@ class CoreData:
             )
             return outline
         except _UNREADABLE as error:
-            raise MemberDataError(f"{co_id}: {error}", _cause(error)) from error
+            raise MemberDataError(f"{co_id}: {error}", _cause_of_value(error)) from error
 
     async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
         """As `MemberData.scan`."""
@@ -261,32 +261,43 @@ def _cause(error: Exception) -> Cause:
             return Cause.MISSING
 
 
+def _cause_of_value(error: Exception) -> Cause:
+    """The same where rows of one value were read: that it is a bee of values is known by then."""
+    return Cause.VALUE if isinstance(error, DecodeError) else _cause(error)
+
+
 def _note_row(
     changed: dict[RawCoId, dict[CoSessionId, int]], key: bytes, value: bytes | None
 ) -> None:
     """Note whose row this is, and how far the session goes of which it tells.
 
-    Raises: DecodeError.
+    Of a row that cannot be read only the value is noted: whoever reads that finds out.
+    Raises: DecodeError for a row of no value.
     """
-    row = decode_key(key)
-    sessions = changed.setdefault(row.co_id, {})
-    if row.kind is RowKind.SESSION:
-        merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
+    try:
+        row = decode_key(key)
+        sessions = changed.setdefault(row.co_id, {})
+        if row.kind is RowKind.SESSION:
+            merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
+    except DecodeError:
+        changed.setdefault(co_id_in(key), {})
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
     """Blocks [0, length) of a member's data core are merged, as of that fork of it.
 
-    `scope` tells what the policy of that time left out (`ReplicaPolicy.scope`).
+    `scope` tells what the policy of that time left out (`ReplicaPolicy.scope`). `unread_by` is the
+    version of this node that could not read some value in there; empty when there was none.
     """
 
     fork: int = 0
     length: int = 0
     scope: bytes = b""
+    unread_by: str = ""
 
     def encode(self) -> bytes:
-        return pack_fields(self.fork, self.length, self.scope)
+        return pack_fields(self.fork, self.length, self.scope, self.unread_by)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Merged:
@@ -296,7 +307,9 @@ class Merged:
         try:
             reader = FieldReader.unpack(data, 1024)
             fork, length = reader.uint(), reader.uint()
-            return cls(fork, length, reader.data(32) if reader.remaining else b"")
+            scope = reader.data(32) if reader.remaining else b""
+            unread_by = reader.text() if reader.remaining else ""
+            return cls(fork, length, scope, unread_by)
         except DecodeError:
             return cls()
 
@@ -309,8 +322,15 @@ class CatchUp:
     """Brings over everything of a member that the policy keeps, page by page."""
 
     def __init__(
-        self, host: ContentDoor, fetcher: Fetcher, rows: LocalRows, policy: ReplicaPolicy
+        self,
+        host: ContentDoor,
+        fetcher: Fetcher,
+        rows: LocalRows,
+        policy: ReplicaPolicy,
+        version: str = "",
     ) -> None:
+        """`version` is that of this node: another one reads again where values were left unread."""
+        self._version = version
         self._host = host
         self._fetcher = fetcher
         self._rows = rows
@@ -337,7 +357,9 @@ class CatchUp:
         key = merged_key(welcome.data_key)
         merged = self.merged(welcome.data_key)
         scope = self.policy.scope
-        start = merged.length if (merged.fork, merged.scope) == (data.fork, scope) else 0
+        is_same = (merged.fork, merged.scope) == (data.fork, scope)
+        is_same = is_same and merged.unread_by in ("", self._version)
+        start, unread_by = (merged.length, merged.unread_by) if is_same else (0, "")
         target = max(data.length, welcome.length)
         while start < target:
             stop = min(start + PAGE_BLOCKS, target)
@@ -355,7 +377,9 @@ class CatchUp:
             if self._fetcher.is_paused():
                 return False
             start = stop
-            await self._rows.write_local({key: Merged(data.fork, start, scope).encode()})
+            if self._fetcher.unreadable.has_any(member.id):
+                unread_by = self._version
+            await self._rows.write_local({key: Merged(data.fork, start, scope, unread_by).encode()})
             self._tell_merged(member, start)
         self._tell_merged(member, start)
         return True

@@ -22,6 +22,8 @@ class Cause(Enum):
     """What it said to have did not come; a line that carries nothing looks like that, too."""
     CONTENT = auto()
     """What it signed is not what a node writes."""
+    VALUE = auto()
+    """The same of the rows of one value, which a later version may have written."""
     OUR_DISK = auto()
     """What came could not be kept here."""
 

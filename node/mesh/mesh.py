@@ -22,6 +22,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import structlog
 import trio
@@ -145,7 +146,7 @@ class Mesh:
         self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
-        self.catch_up = CatchUp(host, self._fetcher, data, policy)
+        self.catch_up = CatchUp(host, self._fetcher, data, policy, version("beemesh"))
         self._sync_changed = trio.lowlevel.ParkingLot()
         self._announced = AnnouncedValues(self._fetcher, self.recall, self._sync_changed)
         self._in_step = InStep(

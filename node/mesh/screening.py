@@ -16,7 +16,7 @@ import trio
 
 from node.covalue.ids import RawCoId, is_co_id
 from node.covalue.known_state import KnownState
-from node.mesh.member_data import Cause, MemberDataError, Source
+from node.mesh.member_data import MemberDataError, Source
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable, owner_in
 from node.mesh.replicas import ReplicaPolicy
@@ -83,7 +83,7 @@ class Screening:
         offered: Mapping[RawCoId, KnownState],
         *,
         is_asked: bool,
-        failed: Callable[[RawCoId, float, Cause], None],
+        failed: Callable[[RawCoId, float, MemberDataError], None],
     ) -> dict[RawCoId, KnownState]:
         """Those of the values offered that are to be read; `is_asked` when somebody waits for them.
 
@@ -98,7 +98,7 @@ class Screening:
                 reason = await self._objection(member, version, co_id, is_asked=is_asked)
             except MemberDataError as error:
                 self.note(co_id, member.id, f"its header could not be read: {error}")
-                failed(co_id, started, error.cause)
+                failed(co_id, started, error)
                 return
             except _NotThere:
                 self.note(co_id, member.id, "it is not there, or its header is another's")

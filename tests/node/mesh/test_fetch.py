@@ -18,7 +18,7 @@ from node.mesh.announcements import Announcements
 from node.mesh.fetch import MAX_DEPTH, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
-from node.mesh.member_data import MemberDataError, Reading, Survey
+from node.mesh.member_data import Cause, MemberDataError, Reading, Survey
 from node.mesh.messages import Sessions
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable
@@ -26,9 +26,11 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.screening import Screening
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
+from node.mesh.unreadable import MAX_VALUES
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import NoChannel
 from tests.node.mesh.samples import MESH_KEY
+from tests.node.mesh.samples import co_id as any_id
 from tests.support.authors import Author as Stranger
 from tests.support.authors import edits, group_header, map_header, role
 
@@ -479,3 +481,73 @@ async def test_a_header_that_could_not_be_read_is_read_again() -> None:
         await alice.needs_catching_up.wait()
     assert alice.failures == 1
     assert alice.conduct.undelivered == 0
+
+
+def of_a_later_version(*contents: Content) -> Read:
+    """Of all else than these the rows say nothing to this node."""
+    serve = serving(*contents)
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        if all(content.co_id != co_id for content in contents):
+            raise MemberDataError(f"{co_id}: a header of today", Cause.VALUE)
+        return await serve(co_id, known)
+
+    return read
+
+
+async def test_a_value_that_cannot_be_read_is_not_held_against_its_member() -> None:
+    values = [Author(1).value(f"later {number}") for number in range(5)]
+    alice, data = member(ALICE, of_a_later_version())
+    fetcher = Fetcher(Door(), {ALICE: alice}, ReplicaPolicy())
+    asked = alice.times_asked_anew
+    for _ in range(3):
+        for value in values:
+            await fetcher.fetch_all(claims(value, ALICE))
+    assert data.reads == [value.id for value in values], "each is read once"
+    assert alice.close_reason is None
+    assert (alice.failures, alice.conduct.undelivered) == (0, 0)
+    assert alice.times_asked_anew == asked
+
+
+async def test_a_value_that_cannot_be_read_is_had_from_another_member() -> None:
+    value = Author(1).value("old here, new there")
+    created = value.edit("[]", with_header=True)
+    alice, _ = member(ALICE, of_a_later_version())
+    bob, _ = member(BOB, serving(created))
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy())
+    await fetcher.fetch_all(claims(value, ALICE))
+    assert not door.states
+    await fetcher.fetch_all(claims(value, ALICE, BOB))
+    assert door.states[value.id].header
+
+
+async def test_what_depends_on_a_value_that_cannot_be_read_is_not_held_against_its_member() -> None:
+    group = any_id(7)
+    content = Stranger("anybody").content(map_header("m", group), edits(1), as_agent=True)
+    alice, _ = member(ALICE, of_a_later_version(content))
+    door = Door()
+    door.has_group = False
+    found = Announcements()
+    counts = {session_id: part.stop for session_id, part in content.new.items()}
+    found.announce(ALICE, 10, [(content.co_id, counts)])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert alice.conduct.undelivered == 0
+
+
+async def test_who_has_no_end_of_values_that_cannot_be_read_goes() -> None:
+    alice, data = member(ALICE, of_a_later_version())
+    fetcher = Fetcher(Door(), {ALICE: alice}, ReplicaPolicy())
+
+    async def offer(start: int, stop: int) -> None:
+        found = Announcements()
+        found.announce(ALICE, 10, [(any_id(number), {}) for number in range(start, stop)])
+        await fetcher.fetch_all(found)
+
+    await offer(0, MAX_VALUES)
+    assert len(data.reads) == MAX_VALUES
+    assert alice.conduct.fault() is None
+    await offer(MAX_VALUES, MAX_VALUES + 3)
+    assert alice.conduct.fault() is not None
+    await offer(0, MAX_VALUES)
+    assert len(data.reads) <= MAX_VALUES + 3

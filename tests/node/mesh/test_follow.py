@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgpack
 import trio
 import trio.testing
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from bee import Bee
 from hypercore.corestore import open_corestore
 from hypercore.replication.messages import PROTOCOL
+from node.covalue.bee_store import BeeStore
 from node.covalue.ids import RawCoId
-from node.covalue.keys import value_range
+from node.covalue.keys import header_key, session_key, value_range
 from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.fields import pack_fields
@@ -25,7 +27,9 @@ from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, NoChannel, open_mesh_node
-from tests.node.mesh.samples import MESH_KEY
+from tests.node.mesh.samples import MESH_KEY, co_id, session_id
+from tests.support.authors import Author as Writer
+from tests.support.stores import Appender
 from tests.support.stream_pair import INITIATOR, open_mux_pair
 
 
@@ -40,6 +44,8 @@ def test_rows_round_trip() -> None:
     assert Merged.decode(None) == Merged()
     assert Merged.decode(pack_fields(3, 70_000)) == Merged(3, 70_000), "as first written"
     assert Merged.decode(Merged(3, 7, b"s").encode()) == Merged(3, 7, b"s")
+    assert Merged.decode(pack_fields(3, 7, b"s")) == Merged(3, 7, b"s"), "as written next"
+    assert Merged.decode(Merged(3, 7, b"s", "1.2").encode()) == Merged(3, 7, b"s", "1.2")
 
 
 class Rows:
@@ -155,6 +161,42 @@ async def test_a_row_of_another_fork_counts_for_nothing() -> None:
         fetcher = Fetcher(replica.host, {b"source": member}, policy)
         assert await CatchUp(replica.host, fetcher, rows, policy).run(member, welcome)
         assert replica.store.count() == 10
+
+
+async def test_what_a_later_version_wrote_is_left_out_until_there_is_another_one_here() -> None:
+    """Its member was sent away for it, and nothing behind it was ever read."""
+    policy = ReplicaPolicy(everything=True)
+    later, other = co_id(1), co_id(2)
+    async with open_mesh_node(2) as replica, open_corestore(None) as cores:
+        core = await cores.get(name="later")
+        bee = Bee(core)
+        store = BeeStore(bee, core)
+        before, after = (Writer(name).account() for name in ("before", "after"))
+        await Appender().put(store, before)
+        header = {**before.header.fields, "shape": 2} if before.header else {}
+        await bee.put(header_key(later), msgpack.packb(header))
+        await bee.put(session_key(other, session_id(1)), b"\xc0")
+        await bee.put(f"{other}:summary".encode(), b"\x01")
+        await Appender().put(store, after)
+        member, _ = member_with(replica, Watched(CoreData(core)))
+        welcome = Welcome(core.key, core.length, "source", "writer", None, ())
+        rows = Rows()
+
+        def started_anew(version: str) -> tuple[CatchUp, Watched]:
+            """A node of that version, with the same rows beside its log."""
+            member.data = data = Watched(CoreData(core))
+            fetcher = Fetcher(replica.host, {b"source": member}, policy)
+            return CatchUp(replica.host, fetcher, rows, policy, version), data
+
+        catch_up, data = started_anew("1")
+        assert await catch_up.run(member, welcome)
+        assert [id async for id in replica.store.ids()] == sorted((before.co_id, after.co_id))
+        assert (member.failures, member.conduct.fault(), member.close_reason) == (0, None, None)
+        for version, has_read in (("1", False), ("2", True), ("2", False)):
+            catch_up, data = started_anew(version)
+            assert await catch_up.run(member, welcome)
+            assert bool(data.scans) == has_read
+            assert catch_up.merged(core.key).length == core.length
 
 
 async def test_a_core_that_is_no_bee_of_covalues_fails_and_is_not_merged() -> None:
