@@ -11,6 +11,7 @@
 | `logs` | the `core` and `bee` verbs, on an open store |
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
 | `identity`, `private_file` | the key file, and how such files are written |
+| `failures` | how a failure is told, by the command and by a node |
 | `journal`, `tally` | log output, counts |
 
 Nothing is re-exported here: every start of the command imports this module, and `--help` must not

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import inspect
 import os
@@ -12,8 +11,9 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from node.cli.output import give_up_stdout, print_error
-from node.errors import ConfigError, CorruptStore, NodeError
-from node.verbs import ExitCode, VerbError
+from node.errors import ConfigError
+from node.failures import causes, only_cause, tell_failure
+from node.verbs import ExitCode
 
 _HELP = (
     "A peer-to-peer mesh sync node: serves Jazz apps, and shares what they hold with other nodes."
@@ -31,7 +31,6 @@ _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no 
 4 not found, 5 timeout, 6 corrupt."
 
 _HELP_FLAGS = frozenset({"--help", "-h"})
-_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def build_app() -> App:
@@ -161,11 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, str]:
     """The exit code and the one line for a failure of what was `given` on the command line."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = only_cause(error)
     match error:
-        case VerbError():
-            return error.code, error.text
         case ConfigError():
             return ExitCode.USAGE, f"{error}{_hint(str(error), given)}"
         case UnusedCliTokensError():
@@ -173,16 +169,10 @@ def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, 
             return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `{_help(given)}`)"
         case CycloptsError():
             return ExitCode.USAGE, f"{error} (try `{_help(given)}`)"
-        case CorruptStore():
-            return ExitCode.CORRUPT, f"{error}: restore the data directory from a backup"
-        case NodeError():
-            return ExitCode.FAILED, str(error)
-        case PermissionError() | FileNotFoundError() | NotADirectoryError():
-            return ExitCode.FAILED, f"{error.filename}: {error.strerror}"
-        case OSError() if error.errno in _OF_THE_DISK:
-            where = f"{error.filename}: " if error.filename else ""
-            return ExitCode.FAILED, f"{where}{error.strerror}: check the disk, then start again"
-    return _explain_store_error(error)
+    if (told := tell_failure(error)) is not None:
+        return told
+    text = f"internal error: {causes(error)}"
+    return ExitCode.FAILED, f"{text}; run again with --debug and report what it shows"
 
 
 def _hint(text: str, given: Sequence[str]) -> str:
@@ -196,35 +186,3 @@ def _hint(text: str, given: Sequence[str]) -> str:
 
 def _help(given: Sequence[str]) -> str:
     return " ".join(("beemesh", *build_app().parse_commands(given)[0], "--help"))
-
-
-def _causes(error: BaseException) -> list[str]:
-    """What went wrong, a group taken apart: its own text says nothing."""
-    if isinstance(error, BaseExceptionGroup):
-        return [text for inner in error.exceptions for text in _causes(inner)]
-    return [f"{type(error).__name__}: {error}"]
-
-
-def _explain_store_error(error: BaseException) -> tuple[ExitCode, str]:
-    from hypercore.errors import (
-        CopiedStore,
-        CorruptStorage,
-        HypercoreError,
-        StorageFailed,
-        StoreLocked,
-    )
-
-    match error:
-        case CopiedStore():
-            return ExitCode.FAILED, str(error)
-        case StoreLocked():
-            return ExitCode.FAILED, str(error)
-        case CorruptStorage():
-            advice = "run `beemesh core verify --repair`, or restore the directory from a backup"
-            return ExitCode.CORRUPT, f"{error}: {advice}"
-        case StorageFailed():
-            return ExitCode.FAILED, f"{error}: check the disk, then start again"
-        case HypercoreError():
-            return ExitCode.FAILED, str(error)
-    text = "internal error: " + "; ".join(_causes(error))
-    return ExitCode.FAILED, f"{text}; run again with --debug and report what it shows"

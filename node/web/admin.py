@@ -47,6 +47,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from node.failures import causes, only_cause, tell_failure
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, decode_verb
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
 from node.web.page import render_door, render_status
@@ -113,15 +114,9 @@ async def serve_admin(
         try:
             await TCPServer(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # no TLS
         except* Exception as group:  # noqa: BLE001  # whatever it is, it is this connection's
-            _log.info("admin connection failed", reason="; ".join(_texts(group)))
+            _log.info("admin connection failed", reason=causes(group))
 
     await trio.serve_listeners(serve_connection, list(listeners))
-
-
-def _texts(error: BaseException) -> list[str]:
-    if isinstance(error, BaseExceptionGroup):
-        return [text for inner in error.exceptions for text in _texts(inner)]
-    return [f"{type(error).__name__}: {error}"]
 
 
 def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -> ASGIApp:
@@ -181,7 +176,7 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
             Route("/api/v1/load/{id:path}", load),
             Route("/api/v1/{kind}/{verb}", verb, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _explain},
+        exception_handlers={HTTPException: _explain, Exception: _explain_failure},
     )
     return Guard(app, token, host_names)
 
@@ -258,8 +253,9 @@ class _Lines(Response):
             try:
                 async for result in self._results:
                     await send(_body(result))
-            except VerbError as error:
-                await send(_body({"error": error.text, "code": int(error.code)}))
+            except Exception as error:  # noqa: BLE001  # the outermost frame, as in `_explain_failure`
+                told = _as_verb_error(error)
+                await send(_body({"error": told.text, "code": int(told.code)}))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -277,6 +273,21 @@ async def _explain(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = ExitCode.NOT_FOUND if status == 404 else ExitCode.FAILED
     return JSONResponse({"error": str(error), "code": int(code)}, status)
+
+
+async def _explain_failure(_: Request, error: Exception) -> Response:
+    """Who asked is told, whatever it is: the error page of the HTTP server tells nothing."""
+    return _error_response(_as_verb_error(error))
+
+
+def _as_verb_error(error: Exception) -> VerbError:
+    """What the client is told; what nobody foresaw goes into the log, too."""
+    if (told := tell_failure(only_cause(error))) is not None:
+        return VerbError(*told)
+    _log.error("request failed", reason=causes(error), exc_info=error)
+    return VerbError(
+        ExitCode.FAILED, f"internal error: {causes(error)}; report what the node's log has of it"
+    )
 
 
 async def _read_body(request: Request) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,8 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
+from hypercore.errors import BlockNotAvailable, StorageFailed
 from node.client import AdminAccess, AdminClient
+from node.errors import CorruptStore
 from node.verbs import (
     CoreGet,
     CoreInfo,
@@ -109,7 +113,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.verbs: list[Verb] = []
         self.results: Sequence[Result] = ({"id": "one"}, {"id": "two"})
-        self.failure: VerbError | None = None
+        self.failure: Exception | None = None
         self.missing: list[str] = []
 
     def status(self) -> NodeStatus:
@@ -301,6 +305,33 @@ async def test_failures_come_back_whole(
         with pytest.raises(VerbError, match="what: why, next") as caught:
             await trio.to_thread.run_sync(list, answers)
         assert caught.value.code is code
+
+
+@pytest.mark.parametrize("results", [(), ({"id": "one"},)])
+@pytest.mark.parametrize(
+    ("failure", "code", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), ExitCode.FAILED, "No space left: check the disk"),
+        (StorageFailed("no write"), ExitCode.FAILED, "no write: check the disk, then try again"),
+        (CorruptStore("co_z1", "bad"), ExitCode.CORRUPT, "co_z1 is damaged: bad"),
+        (ExceptionGroup("g", [BlockNotAvailable(3)]), ExitCode.FAILED, "block 3 is not available"),
+        (RuntimeError("bug"), ExitCode.FAILED, "internal error: RuntimeError: bug; report"),
+    ],
+)
+async def test_failures_that_no_verb_foresaw_come_back_whole(
+    tmp_path: Path, results: Sequence[Result], failure: Exception, code: ExitCode, text: str
+) -> None:
+    """Found in use: on a full disk `beemesh pin` said that the node's answer is no JSON."""
+    node = FakeNode()
+    node.results, node.failure = results, failure
+    async with open_admin(tmp_path, node):
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        with capture_logs() as logs, pytest.raises(VerbError, match=text) as caught:
+            await trio.to_thread.run_sync(list, client.perform(ListValues()))
+        assert caught.value.code is code
+    events = [entry["event"] for entry in logs if entry["log_level"] == "error"]
+    assert events == ["request failed"] * isinstance(failure, RuntimeError)
 
 
 async def test_bad_requests_are_explained(tmp_path: Path) -> None:
