@@ -37,11 +37,22 @@ def _endpoint(default_host: str) -> Callable[[object], Endpoint]:
 
 
 def _list(value: object) -> tuple[str, ...]:
-    """A TOML list, a tuple of repeated flags, or text with commas."""
-    items: Iterable[object] = (
-        value.split(",") if isinstance(value, str) else _expect(value, list, tuple)
-    )
-    return tuple(text for item in items if (text := str(item).strip()))
+    """A TOML list, a tuple of repeated flags, or text with commas.
+
+    Blank text is refused: it is what a script's variable leaves that nobody has set.
+    """
+    items = value.split(",") if isinstance(value, str) else list(_expect(value, list, tuple))
+    texts = tuple(text for item in items if (text := str(item).strip()))
+    if items and not texts:
+        raise ValueError("it is empty: leave it out, or name something")
+    return texts
+
+
+def _some(value: object) -> tuple[str, ...]:
+    """A list that lets nobody in but those on it: whether an empty one does is left to no guess."""
+    if not (texts := _list(value)):
+        raise ValueError("an empty list: leave it out to let all in, or name somebody")
+    return texts
 
 
 def _expect(value: object, *types: type) -> Iterable[object]:
@@ -157,10 +168,9 @@ def _path(value: object) -> Path:
 
 
 def _tokens(value: object) -> tuple[SecretText, ...]:
-    try:
-        return tuple(map(SecretText, _list(value)))
-    except ValueError:
-        raise ValueError("no list of tokens") from None  # the text may be one
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("no list of tokens")  # and not what it is: that may be one
+    return tuple(map(SecretText, _some(value)))
 
 
 def _hosts(value: object) -> tuple[str, ...]:
@@ -200,7 +210,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "relay": _relay,
     "serve_relay": parse_size,
     "store": _choice("bee", "sqlite", "hybrid"),
-    "sqlite": lambda value: Path(str(value)).expanduser().absolute(),
+    "sqlite": _path,
     "durability": _durability,
     "replicate": _choice("lazy", "all"),
     "min_copies": _count,
@@ -218,7 +228,7 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "ws_tokens": _tokens,
     "ws_tokens_file": _path,
     "ws_trusted_proxies": _networks,
-    "allow_accounts": _list,
+    "allow_accounts": _some,
     "allow_accounts_file": _path,
     "deny_accounts": _list,
     "deny_accounts_file": _path,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from node.config import load_config
 from node.errors import ConfigError
 from node.notation import format_address, parse_address, parse_duration, parse_size
-from node.settings import Endpoint
+from node.settings import PARSERS, Endpoint
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -126,6 +126,40 @@ def test_lists_and_switches(tmp_path: Path) -> None:
     assert config.ws_deflate
     assert config.shutdown_seconds == 90
     assert load_config({"data": tmp_path, "discovery": "lan"}, {}).discovery == ("lan",)
+
+
+@pytest.mark.parametrize("name", [name for name in PARSERS if name.endswith("_file")] + ["sqlite"])
+def test_a_file_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="names no file"):
+        load_config({"data": tmp_path, name: ""}, {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("join", "bootstrap", "relay", "mesh_url", "discovery", "admin_hosts"),
+        *("ws_tokens", "ws_trusted_proxies", "allow_accounts", "deny_accounts"),
+    ],
+)
+def test_a_list_that_a_script_left_empty_is_refused(name: str, tmp_path: Path) -> None:
+    """Found in use: --ws-tokens "$X" without X let everybody in, and --join founded a mesh."""
+    for flags, environment in (
+        ({name: [""]}, {}),
+        ({name: ["", " "]}, {}),
+        ({}, {f"BEEMESH_{name.upper()}": ""}),
+        ({}, {f"BEEMESH_{name.upper()}": " ,"}),
+    ):
+        with pytest.raises(ConfigError, match=f"{name.replace('_', '-')}: it is empty"):
+            load_config({"data": tmp_path, **flags}, environment)
+
+
+@pytest.mark.parametrize("name", ["ws_tokens", "allow_accounts"])
+def test_an_empty_list_of_those_who_may_is_refused_and_not_taken_for_all(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(f"{name} = []\njoin = []\n")
+    with pytest.raises(ConfigError, match="leave it out to let all in"):
+        load_config({"data": tmp_path}, {})
 
 
 def test_access(tmp_path: Path) -> None:
