@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,18 +16,32 @@ from node.verbs import Result, decode_bytes
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+_C1 = re.compile("[\x7f-\x9f]")
+
 _LAST_COLUMN = 20
 """So narrow may the last column of a table be before the table is given up."""
 
 
+def visible(text: str) -> str:
+    """The text with what a terminal would obey, such as an escape, as Python writes it.
+
+    Members choose their names and clients the types of their coValues.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def print_json(value: Mapping[str, object]) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    text = json.dumps(value, ensure_ascii=False)
+    # The rest of what terminals obey; JSON escapes by itself what is below.
+    print(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 def print_error(text: str) -> None:
     """One line on stderr, whatever the text; nothing where that cannot be written."""
     with suppress(OSError):
-        print(f"beemesh: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        print(f"beemesh: {visible(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 def give_up_stdout() -> None:
@@ -51,7 +66,7 @@ def print_facts(rows: Iterable[tuple[str, str]]) -> None:
     lines = list(rows)
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {visible(value)}")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> RenderableType:
@@ -62,7 +77,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(name, Text(value))
+        grid.add_row(name, Text(visible(value)))
     return grid
 
 
@@ -70,7 +85,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], if_empty: str)
     """A table, or the sentence that there is nothing."""
     from rich.text import Text
 
-    lines = [tuple(row) for row in rows]
+    lines = [tuple(map(visible, row)) for row in rows]
     return _Listing(tuple(headings), lines) if lines else Text(if_empty, style="dim")
 
 

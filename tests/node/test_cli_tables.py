@@ -1,11 +1,12 @@
-"""Tables on terminals of every width."""
+"""Tables on terminals of every width, and what others wrote into them."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 
-from node.cli.output import table
+from node.cli.output import facts, print_error, print_facts, print_json, table
 
 KEY = "xzwdhhqyydftr3odriy4bp3j56ff69fyj1757ipygqcatpth6u4y"
 HEADINGS = ("key", "name", "id", "address", "since", "seen", "now")
@@ -53,3 +54,28 @@ def test_a_narrow_one_shows_a_block_a_row_without_what_is_not_known() -> None:
 def test_what_is_piped_is_a_table_at_any_width() -> None:
     assert KEY not in show(60, is_terminal=False)
     assert any("alpha" in line and KEY in line for line in show(200, is_terminal=False))
+
+
+ODD = "eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
+SHOWN = r"eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
+
+
+@pytest.mark.parametrize("width", [20, 120])
+def test_a_terminal_obeys_nothing_that_a_member_calls_itself(width: int) -> None:
+    """Found in use: a member's name could color, retitle and clear the terminal of an admin."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None)
+    console.print(table(("name", "now"), [(ODD, "here")], "Nothing."), facts([("name", ODD)]))
+    assert "".join(file.getvalue().split()).count(SHOWN) == 2
+
+
+def test_what_is_printed_plainly_is_not_obeyed_either(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("type", ODD), ("place", "Zürich 蜂")])
+    print_error(ODD.replace("\n", " "))
+    print_json({"name": ODD})
+    out, error = capsys.readouterr()
+    first, second, line = out.splitlines()
+    assert (first, second) == (f"type   {SHOWN}", "place  Zürich 蜂")
+    assert error == "beemesh: " + SHOWN.replace(r"\n", " ") + "\n"
+    assert "\x9b" not in line
+    assert json.loads(line) == {"name": ODD}
