@@ -49,11 +49,13 @@ class OwnerRule:
         """Raises: ValueError for what is none."""
         kind, separator, owner = text.partition(":")
         if not separator or not owner or len(text) > MAX_RULE_TEXT or not owner.isprintable():
-            raise ValueError(f"{text!r} is no owner:ID, group:ID or account:ID")
+            raise ValueError(f"{text!r} is no owner:ID, group:ID, account:ID or prefix:co_z...")
         try:
             return cls(OwnerKind(kind), owner)
         except ValueError:
-            raise ValueError(f"{text!r} is no owner:ID, group:ID or account:ID") from None
+            raise ValueError(
+                f"{text!r} is no owner:ID, group:ID, account:ID or prefix:co_z..."
+            ) from None
 
     def matches(self, co_id: str, owners: Owners) -> bool:
         match self.kind:

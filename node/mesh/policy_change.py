@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from node.covalue.ids import RawCoId, named_co_id
+from node.covalue.ids import RawCoId, is_agent_id, is_co_id, named_co_id
 from node.mesh.follow_rules import OwnerRule, parse_rule
 from node.mesh.messages import MAX_PATTERNS
 from node.mesh.peer_rules import LAN, WAN, PeerRule, is_id_text
@@ -37,7 +37,7 @@ class PolicyChange:
         for more than a member can be told.
         """
         pinned = (policy.pinned | _ids(self.pin)) - _present(_ids(self.unpin), policy.pinned, "pin")
-        prefixes, owners = _rules(self.follow)
+        prefixes, owners = _new_rules(self.follow)
         no_prefixes, no_owners = _rules(self.unfollow)
         all_prefixes = (set(policy.prefixes) | prefixes) - _present(
             no_prefixes, policy.prefixes, "follow"
@@ -63,8 +63,8 @@ class PolicyChange:
         )
 
     def _apply_denials(self, policy: ReplicaPolicy) -> ReplicaPolicy:
-        ids, prefixes, owners = _ids_and_rules(self.deny)
-        no_ids, no_prefixes, no_owners = _ids_and_rules(self.allow)
+        ids, (prefixes, owners) = _bare_ids(self.deny), _new_rules(_with_colon(self.deny))
+        no_ids, (no_prefixes, no_owners) = _bare_ids(self.allow), _rules(_with_colon(self.allow))
         all_prefixes = (set(policy.denied_prefixes) | prefixes) - _present(
             no_prefixes, policy.denied_prefixes, "deny"
         )
@@ -101,13 +101,24 @@ def _rules(texts: Iterable[str]) -> tuple[set[str], frozenset[OwnerRule]]:
     )
 
 
-def _ids_and_rules(
-    texts: tuple[str, ...],
-) -> tuple[frozenset[RawCoId], set[str], frozenset[OwnerRule]]:
-    return (
-        _ids(text for text in texts if ":" not in text),
-        *_rules(text for text in texts if ":" in text),
-    )
+def _new_rules(texts: Iterable[str]) -> tuple[set[str], frozenset[OwnerRule]]:
+    """As `_rules`, about owners that there can be; one that is there can be taken back anyway."""
+    prefixes, owners = _rules(texts)
+    for rule in owners:
+        if not is_co_id(rule.id) and not is_agent_id(rule.id):
+            raise ValueError(
+                f"{rule.text!r}: {rule.id!r} is the id of no group and account (co_z...) and of "
+                f"no agent (sealer_z.../signer_z...)"
+            )
+    return prefixes, owners
+
+
+def _bare_ids(texts: Iterable[str]) -> frozenset[RawCoId]:
+    return _ids(text for text in texts if ":" not in text)
+
+
+def _with_colon(texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if ":" in text]
 
 
 def _present(gone: Iterable[object], standing: Iterable[object], what: str) -> frozenset[object]:
