@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 from node.config import admin_path, read_secret_file
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.private_file import write_private
 from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, encode_verb, path_of
 
@@ -50,7 +50,15 @@ class AdminAccess:
             access = cls(str(content["url"]), str(content["token"]), int(content["pid"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except NotADirectoryError:
+            raise VerbError(ExitCode.USAGE, f"{data} is no directory") from None
+        except OSError as error:
+            raise VerbError(
+                ExitCode.FAILED,
+                f"{admin_path(data)} cannot be read: {reason_of(error)}; only the user that the "
+                f"node runs as can ask it",
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
             raise VerbError(
                 ExitCode.FAILED, f"{admin_path(data)} cannot be read ({error}): restart the node"
             ) from error
@@ -147,7 +155,9 @@ class AdminClient:
                 yield _read_line(line)
         except TimeoutError as error:
             raise VerbError(
-                ExitCode.TIMEOUT, f"no answer within {timeout:.0f} s: try `beemesh status`"
+                ExitCode.TIMEOUT,
+                f"no answer within {timeout:.0f} s from process {self._access.pid}: its log may "
+                f"say why",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise VerbError(

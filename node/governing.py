@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from hypercore.crypto import KeyPair, decode_id
-from hypercore.encoding import DecodeError
 from node.mesh.member_book import MemberBook, Met
 from node.mesh.membership import Membership, NotAllowed
-from node.mesh.ticket import MAX_REASON, Grant, Record, Role, Ticket, is_ticket
+from node.mesh.ticket import MAX_REASON, BadTicket, Grant, Record, Role, Ticket, is_ticket
 from node.mesh.trust import LOOK_SECONDS
 from node.verbs import (
     ExitCode,
@@ -273,9 +272,9 @@ def _read_role(text: str) -> Role:
 
 def _read_ticket(membership: Membership, text: str) -> Grant:
     try:
-        ticket = Ticket.decode(text)
-    except DecodeError as error:
-        raise VerbError(ExitCode.USAGE, f"{error}; copy the whole ticket") from error
+        ticket = Ticket.read(text)
+    except BadTicket as error:
+        raise VerbError(ExitCode.USAGE, str(error)) from error
     if (ticket.mesh_name, ticket.secret) != (membership.name, membership.secret):
         raise VerbError(
             ExitCode.USAGE, f"that ticket is of the mesh {ticket.mesh_name!r}, not of this one"

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hypercore.crypto import encode_id
-from hypercore.encoding import DecodeError
 from node.errors import ConfigError
 from node.mesh.ledger import ForgedRecord
 from node.mesh.membership import Membership
-from node.mesh.ticket import Grant, Ticket, is_ticket
+from node.mesh.ticket import BadTicket, Grant, Ticket, is_ticket
 from node.notation import parse_address
 
 
@@ -56,7 +55,7 @@ def parse_joins(joins: Sequence[str]) -> Joining:
     for text in joins:
         try:
             if is_ticket(text):
-                ticket = Ticket.decode(text)
+                ticket = Ticket.read(text)
                 tickets.append(ticket)
                 for address in ticket.addresses:
                     if is_url(address):
@@ -67,8 +66,8 @@ def parse_joins(joins: Sequence[str]) -> Joining:
                 websockets.append(WebSocketPeer(parse_url(text)))
             else:
                 peers.append(StaticPeer(*parse_address(text)))
-        except DecodeError as error:
-            raise ValueError(f"{error}; copy the whole ticket") from error
+        except BadTicket:
+            raise
         except ValueError as error:
             raise ValueError(f"a ticket, HOST:PORT or a URL is wanted: {error}") from error
     if len({(ticket.mesh_name, ticket.secret) for ticket in tickets}) > 1:
@@ -115,7 +114,8 @@ def choose_membership(
             return asked
         if joining.peers or joining.websockets:
             raise ConfigError(
-                "join: HOST:PORT is for a mesh this node belongs to: give a ticket, or --mesh-name"
+                "join: HOST:PORT and URLs are for a mesh this node belongs to: give a ticket, or "
+                "--mesh-name"
             )
         return Membership.found(node_name, node_id, is_encrypted=is_encrypted)
     if asked is None or asked.key == stored.key:
@@ -162,7 +162,10 @@ def _check_grant(asked: Membership, node_id: bytes, unix_seconds: float) -> None
         day = datetime.fromtimestamp(grant.expiry, UTC).strftime("%Y-%m-%d %H:%M")
         raise ConfigError(f"join: this ticket expired on {day} UTC: ask for a new one")
     if not grant.is_signed(asked.key):
-        raise ConfigError("join: no admin of its mesh has signed this ticket: ask for a new one")
+        raise ConfigError(
+            "join: no admin of its mesh has signed this ticket as it is here: copy it once more, "
+            "or ask for a new one"
+        )
     if grant.member not in (None, node_id):
         raise ConfigError(
             f"join: this ticket is for the node {encode_id(grant.member)}, and this one is "

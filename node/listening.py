@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from node.errors import ConfigError
+from node.errors import ConfigError, reason_of
 from node.notation import format_address
 from node.settings import Endpoint
 from node.verbs import ExitCode, VerbError
@@ -33,12 +33,15 @@ async def open_endpoint(
     except OSError as error:
         if endpoint.may_move and _errno(error) == errno.EADDRINUSE:
             return await open_on(endpoint.host, 0)
-        reason = "another program listens there" if _errno(error) == errno.EADDRINUSE else error
-        raise VerbError(
-            ExitCode.FAILED,
-            f"cannot listen on {option} {endpoint}: {reason}; "
-            f"choose another address, or port 0 for any free one",
-        ) from error
+        advice = "choose another address, or port 0 for any free one"
+        raise cannot_listen(f"{option} {endpoint}", error, advice) from error
+
+
+def cannot_listen(where: str, error: OSError, advice: str) -> VerbError:
+    """What to raise for it."""
+    is_taken = _errno(error) == errno.EADDRINUSE
+    reason = "another program listens there" if is_taken else reason_of(error)
+    return VerbError(ExitCode.FAILED, f"cannot listen on {where}: {reason}; {advice}")
 
 
 async def open_tcp(host: str, port: int) -> list[trio.SocketListener]:

@@ -121,8 +121,15 @@ async def _cut(store: Corestore, verb: CoreTruncate | CoreClear) -> Result:
     async with _open_core(store, verb.core, may_create=False) as core:
         if isinstance(verb, CoreTruncate):
             before = core.length
+            if not 0 <= verb.length <= before:
+                text = f"{verb.core} has {before} blocks, and cannot be cut back to {verb.length}"
+                raise VerbError(ExitCode.USAGE, text)
             await core.truncate(verb.length)
             return {"length": core.length, "fork": core.fork, "blocks": before - core.length}
+        if not 0 <= verb.start <= verb.stop <= core.length:
+            asked = f"from {verb.start} to {verb.stop}"
+            text = f"there are no blocks {asked} to clear: {verb.core} has {core.length}"
+            raise VerbError(ExitCode.USAGE, text)
         freed = await core.clear(verb.start, verb.stop)
         return {"length": core.length, "fork": core.fork, "blocks": freed}
 

@@ -16,6 +16,7 @@ from node.client import AdminClient
 from node.errors import ConfigError
 from node.notation import parse_duration
 from node.verbs import (
+    MAX_EXPIRES_SECONDS,
     MAX_USES,
     ExitCode,
     MeshInfo,
@@ -200,6 +201,8 @@ def _duration(text: str) -> float:
         raise ConfigError(f"--expires: {error}") from error
     if seconds < 1:
         raise ConfigError(f"--expires: {text!r} is over at once")
+    if seconds > MAX_EXPIRES_SECONDS:
+        raise ConfigError(f"--expires: {text!r} is beyond all dates: leave it out for no end")
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 from dataclasses import asdict
 from typing import Annotated
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import print_facts, print_json
 from node.errors import ConfigError
+from node.notation import format_address
 from node.verbs import ExitCode
 
 BootstrapList = Annotated[
@@ -30,7 +32,7 @@ def bootstrap(
     *,
     bind: Annotated[
         str | None,
-        Parameter(help="The address to bind, if it is another one.", show_default=False),
+        Parameter(help="The IPv4 address to bind, if it is another one.", show_default=False),
     ] = None,
     others: Annotated[
         list[str] | None,
@@ -51,12 +53,23 @@ def bootstrap(
         raise ConfigError(str(error)) from None
     if node.address is None:
         raise ConfigError(f"{address!r}: others need an IPv4 address, not a name")
+    if bind is not None and not _is_ipv4(bind):
+        raise ConfigError(f"--bind: {bind!r} is no IPv4 address, which is without a port here")
     return trio.run(_run_bootstrap, node.address[0], node.port, bind, others or [], common.json)
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def _run_bootstrap(
     host: str, port: int, bind: str | None, others: list[str], as_json: bool
 ) -> int:
+    from node.listening import cannot_listen
     from swarm.io.dht import open_bootstrap
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -73,7 +86,8 @@ async def _run_bootstrap(
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except OSError as error:
-            raise ConfigError(f"cannot listen on {bind or host}:{port}: {error}") from None
+            where = format_address(bind or host, port)
+            raise cannot_listen(where, error, "choose another address") from None
     return ExitCode.OK
 
 

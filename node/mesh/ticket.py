@@ -37,6 +37,7 @@ from hypercore.crypto import (
     z_base_32_decode,
     z_base_32_encode,
 )
+from hypercore.encoding import DecodeError
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 
 TICKET_PREFIX = "beemesh1"
@@ -56,6 +57,14 @@ MAX_MESH_NAME = 128
 MAX_SECRET_BYTES = 64
 MAX_ADDRESSES = 16
 MAX_ADDRESS = 256
+
+
+class BadTicket(ValueError):
+    """What somebody pasted is no ticket that this node can use; the text says what to do."""
+
+
+class UnknownVersion(FieldError):
+    """A ticket of a later version."""
 
 
 class Role(StrEnum):
@@ -267,6 +276,18 @@ class Ticket:
         return TICKET_PREFIX + z_base_32_encode(pack_fields(*fields))
 
     @classmethod
+    def read(cls, text: str) -> Ticket:
+        """As `decode`, for what somebody pasted. Raises: BadTicket."""
+        try:
+            return cls.decode(text)
+        except UnknownVersion as error:
+            raise BadTicket(f"{error.reason}: update this node") from error
+        except DecodeError as error:
+            raise BadTicket(
+                f"this ticket is damaged: copy the whole of it, from {TICKET_PREFIX} to its end"
+            ) from error
+
+    @classmethod
     def decode(cls, text: str) -> Ticket:
         """Read a ticket; white space around it is ignored.
 
@@ -282,7 +303,7 @@ class Ticket:
         reader = FieldReader.unpack(data, MAX_TICKET_BYTES)
         version = reader.uint()
         if version not in {TICKET_VERSION, ENCRYPTED_TICKET_VERSION}:
-            raise FieldError(f"ticket of version {version}; this node knows 1 and 2", 0)
+            raise UnknownVersion(f"a ticket of version {version}; this node knows 1 and 2", 0)
         name = read_mesh_name(reader)
         secret, node_id = reader.data(MAX_SECRET_BYTES), reader.fixed(KEY_BYTES)
         addresses = reader.texts(MAX_ADDRESSES, MAX_ADDRESS)

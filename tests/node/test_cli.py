@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -271,6 +272,18 @@ def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
 def test_a_bee_without_a_content_feed_has_none(beemesh: Beemesh) -> None:
     beemesh("bee", "put", "kv", "k", "v")
     assert beemesh("bee", "info", "kv")[1].splitlines()[-1].split() == ["content", "feed", "-"]
+
+
+def test_a_bootstrap_node_that_cannot_listen_says_where_and_why(beemesh: Beemesh) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, error = beemesh("dht", "bootstrap", address)
+    assert code == ExitCode.FAILED
+    advice = "another program listens there; choose another address"
+    assert error == f"beemesh: cannot listen on {address}: {advice}\n"
+    code, _, error = beemesh("dht", "bootstrap", "192.0.2.7:4444", "--bind", "127.0.0.1:4444")
+    assert (code, "--bind: '127.0.0.1:4444' is no IPv4 address" in error) == (ExitCode.USAGE, True)
 
 
 def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:

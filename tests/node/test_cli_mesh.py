@@ -152,7 +152,8 @@ def test_without_a_node_a_ticket_names_what_the_settings_say(
         (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
         (ExitCode.NOT_FOUND, "no member is called", ["invite", "--for", "nobody"]),
         (ExitCode.NOT_FOUND, "no member is called", ["revoke", "nobody"]),
-        (ExitCode.USAGE, "copy the whole ticket", ["revoke", "beemesh1abc"]),
+        (ExitCode.USAGE, "beyond all dates", ["invite", "--expires", "9999999d"]),
+        (ExitCode.USAGE, "ticket is damaged: copy the whole of it", ["revoke", "beemesh1abc"]),
         (ExitCode.USAGE, "of the mesh 'other'", ["revoke", "OTHER"]),
         (ExitCode.FAILED, "shut itself out", ["revoke", "SELF"]),
         (

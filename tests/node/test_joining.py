@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercore.crypto import KeyPair
+from hypercore.crypto import KeyPair, z_base_32_encode
 from node.config import load_config
 from node.errors import ConfigError
 from node.joining import Joining, StaticPeer, choose_membership, parse_joins
+from node.mesh.fields import pack_fields
 from node.mesh.membership import Membership
-from node.mesh.ticket import Role
+from node.mesh.ticket import TICKET_PREFIX, Role
 
 ALICE = KeyPair.from_seed(b"a" * 32)
 BOB = KeyPair.from_seed(b"b" * 32)
 MESH = Membership.found("alice", ALICE.public_key)
 TICKET = MESH.invite(ALICE, ["10.0.0.1:49737"]).encode()
+LATER = TICKET_PREFIX + z_base_32_encode(pack_fields(9, "what we do not know"))
 
 
 def choose(stored: Membership | None, joins: list[str], mesh_name: str | None = None) -> Membership:
@@ -75,7 +77,9 @@ def test_contradictions(
     [
         ([TICKET, Membership.found("x", BOB.public_key).invite(BOB).encode()], "different meshes"),
         (["nowhere"], "a ticket, HOST:PORT"),
-        ([TICKET[:-20]], "copy the whole ticket"),
+        ([TICKET[:-20]], "this ticket is damaged: copy the whole of it"),
+        ([TICKET[:-21]], "this ticket is damaged: copy the whole of it"),
+        ([LATER], "a ticket of version 9; this node knows 1 and 2: update this node"),
     ],
 )
 def test_what_cannot_be_joined(joins: list[str], match: str, tmp_path: Path) -> None:

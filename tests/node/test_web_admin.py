@@ -369,6 +369,38 @@ def test_no_node_is_found_where_none_runs(tmp_path: Path) -> None:
     (tmp_path / "admin.json").write_text("{}")
     with pytest.raises(VerbError, match="restart the node"):
         AdminClient.find(tmp_path)
+    with pytest.raises(VerbError, match=r"admin\.json is no directory") as caught:
+        AdminClient.find(tmp_path / "admin.json")
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_who_may_not_read_the_token_is_told_who_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: as another user, one was told to restart the node."""
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", "admin.json")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # a superuser's tests may read everything
+    with pytest.raises(VerbError, match="Permission denied; only the user that the node runs as"):
+        AdminClient.find(tmp_path)
+
+
+def test_a_node_that_does_not_answer_is_not_asked_for_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: `beemesh status` of a stopped process said: try `beemesh status`."""
+    monkeypatch.setattr("node.client._DEFAULT_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        AdminAccess(url, TOKEN, os.getpid()).write(tmp_path)
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        said = f"no answer within 0 s from process {os.getpid()}: its log may say why"
+        with pytest.raises(VerbError, match=said) as caught:
+            client.status()
+    assert caught.value.code is ExitCode.TIMEOUT
 
 
 @pytest.mark.parametrize("data", [b"", b"text \xe2\x9c\x93\n", b"\x00\x01", b"\xff", b"\x1b[31m"])
