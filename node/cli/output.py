@@ -70,15 +70,28 @@ def print_facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
+    """As `print_facts`, within what is shown; long values are folded."""
+    return _Facts([(name, visible(value)) for name, value in rows])
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, Text(visible(value)))
-    return grid
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Names and values, closer together where only that leaves an id on one line."""
+
+    rows: list[tuple[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+        from rich.text import Text
+
+        names = max((len(name) for name, _ in self.rows), default=0)
+        words = max((len(word) for _, value in self.rows for word in value.split()), default=0)
+        grid = Table.grid(padding=(0, 2 if names + 2 + words <= options.max_width else 1))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in self.rows:
+            grid.add_row(name, Text(value))
+        yield grid
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], if_empty: str) -> RenderableType:

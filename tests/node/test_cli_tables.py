@@ -56,6 +56,17 @@ def test_what_is_piped_is_a_table_at_any_width() -> None:
     assert any("alpha" in line and KEY in line for line in show(200, is_terminal=False))
 
 
+@pytest.mark.parametrize(("width", "gap"), [(80, 1), (81, 2), (200, 2)])
+def test_an_id_beside_the_longest_name_stays_whole_in_80_columns(width: int, gap: int) -> None:
+    """Found in use: of each id in `beemesh status` the last digit was on a line of its own."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None)
+    console.print(facts([("id", "ab" * 32), ("blocks uploaded", "0 (0 B)")]))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    space = " " * gap
+    assert lines == [f"{'id':<15}{space}{'ab' * 32}", f"blocks uploaded{space}0 (0 B)"]
+
+
 ODD = "eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
 SHOWN = r"eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
 
