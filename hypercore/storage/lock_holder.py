@@ -16,7 +16,7 @@ _COMMAND_LENGTH = 80
 
 def lock_holder(path: Path) -> str:
     """Which process holds a lock on this file, as far as the system tells."""
-    process = _find_process(path)
+    process = locking_process(path)
     if process is None:
         return "another process"
     if process == os.getpid():
@@ -25,7 +25,8 @@ def lock_holder(path: Path) -> str:
     return f"process {process}" + (f" ({', '.join(facts)})" if facts else "")
 
 
-def _find_process(path: Path) -> int | None:
+def locking_process(path: Path) -> int | None:
+    """Its id; None when there is none, or the system does not tell."""
     try:
         inode = path.stat().st_ino
         locks = (_PROC / "locks").read_text().splitlines()

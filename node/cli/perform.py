@@ -18,13 +18,25 @@ def need_node(common: Common) -> AdminClient:
 
     Raises: VerbError when none runs here.
     """
-    data = common.load_config().data
-    client = AdminClient.find(data)
+    config = common.load_config()
+    client = AdminClient.find(config.data)
     if client is None:
-        raise VerbError(
-            ExitCode.NO_NODE, f"no node is running on {data}: start one with `beemesh up{at(data)}`"
-        )
+        raise VerbError(ExitCode.NO_NODE, _why_no_node(config))
     return client
+
+
+def _why_no_node(config: Config) -> str:
+    """Who has the store open may be a node that answers soon: a start can take half a minute."""
+    data, store = config.data, config.corestore_path
+    if store.is_dir():
+        from hypercore.storage.lock_holder import locking_process  # of use to few
+
+        if (process := locking_process(store / "db" / "LOCK")) is not None:
+            return (
+                f"process {process} has {data} open and takes no questions: a node that is "
+                f"starting or stopping, or has no room for admin.json; try again, or see its log"
+            )
+    return f"no node is running on {data}: start one with `beemesh up{at(data)}`"
 
 
 def ask_node(common: Common, verb: Verb) -> Iterator[Result]:

@@ -18,6 +18,7 @@ import pytest
 import structlog
 import trio
 
+from hypercore.corestore import open_corestore
 from hypercore.storage import Durability
 from node.cli.app import explain, main
 from node.covalue.sqlite_store import open_sqlite_store
@@ -284,6 +285,18 @@ def test_a_bootstrap_node_that_cannot_listen_says_where_and_why(beemesh: Beemesh
     assert error == f"beemesh: cannot listen on {address}: {advice}\n"
     code, _, error = beemesh("dht", "bootstrap", "192.0.2.7:4444", "--bind", "127.0.0.1:4444")
     assert (code, "--bind: '127.0.0.1:4444' is no IPv4 address" in error) == (ExitCode.USAGE, True)
+
+
+async def test_a_node_that_is_still_starting_is_not_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found in use: while it asked its members, one was told to start it."""
+    arguments = ["status", "--data", str(tmp_path)]
+    async with open_corestore(tmp_path / "corestore"):
+        assert await trio.to_thread.run_sync(main, arguments) == ExitCode.NO_NODE
+    assert f"process {os.getpid()} has {tmp_path} open" in capsys.readouterr().err
+    assert await trio.to_thread.run_sync(main, arguments) == ExitCode.NO_NODE
+    assert "no node is running" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:
