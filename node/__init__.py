@@ -11,6 +11,7 @@
 | `logs` | the `core` and `bee` verbs, on an open store |
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
 | `identity`, `private_file` | the key file, and how such files are written |
+| `collector`, `open_files` | the process: its garbage, how much it may have open |
 | `failures` | how a failure is told, by the command and by a node |
 | `journal`, `tally` | log output, counts |
 

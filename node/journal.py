@@ -8,6 +8,7 @@ library's logging under the name `beemesh`; it comes out in the same form.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from contextlib import suppress
 from typing import Literal
@@ -22,6 +23,9 @@ LEVELS = {
 }
 
 
+_SELDOM_SECONDS = 60.0
+
+
 class _Journal(structlog.WriteLogger):
     """Lines to stderr. One that cannot be written is lost.
 
@@ -34,6 +38,25 @@ class _Journal(structlog.WriteLogger):
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+class _Seldom(logging.Filter):
+    """One line a minute, without a traceback.
+
+    Ten times a second trio says that no connection can be accepted, from each port, while too many
+    files are open.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created < self._next:
+            return False
+        self._next = record.created + _SELDOM_SECONDS
+        record.exc_info = None
+        return True
 
 
 def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> None:
@@ -69,4 +92,5 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
     )
     # Other libraries (trio, hypercorn, websockets) say only what went wrong.
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
+    logging.getLogger("trio.serve_listeners").addFilter(_Seldom())
     logging.getLogger("beemesh").setLevel(LEVELS[level])

@@ -42,6 +42,7 @@ from node.mesh.trust import StrangerTerms
 from node.mesh.whereabouts import PROTOCOL as ADDRESS_PROTOCOL
 from node.mirrors import Mirrors
 from node.notation import parse_address
+from node.open_files import room_for_clients
 from node.policies import Policies
 from node.relaying import RelayService
 from node.reporting import (
@@ -128,7 +129,7 @@ class Node:
             self._serve_jazz,
             JazzLimits(
                 max_message_bytes=config.ws_max_message_bytes,
-                max_connections=config.ws_max_connections,
+                max_connections=room_for_clients(config.ws_max_connections),
                 max_connections_per_address=config.ws_max_connections_per_address,
                 handshake_seconds=config.ws_handshake_seconds,
                 deflate=config.ws_deflate,

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import structlog
 import trio
 
+from node import open_files
 from node.cli.output import give_up_stdout, print_error, print_facts, print_json
 from node.cli.perform import at
 from node.collector import tame_collector
@@ -40,6 +41,10 @@ def run_node(config: Config, *, as_json: bool) -> int:
     """
     configure_journal(config.log_level, config.log_format)
     tame_collector()
+    open_files.raise_limit()
+    wanted = config.ws_max_connections
+    if (room := open_files.room_for_clients(wanted)) < wanted:
+        _log.warning("fewer clients are let in", clients=room, open_files=open_files.limit())
     return trio.run(_run, config, as_json)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -100,6 +102,74 @@ async def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert b'"event": "stopped"' in journal
+
+
+async def test_a_node_may_open_as_many_files_as_the_system_lets_it(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+
+    with trio.fail_after(60):
+        process = await start(tmp_path, preexec_fn=lower)
+        try:
+            await wait_for_admin(tmp_path)
+            soft, _ = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        finally:
+            process.kill()
+            await process.wait()
+    assert soft > 256
+    assert soft in (hard, 65_536)
+
+
+async def test_clients_leave_files_to_the_database_and_to_others(tmp_path: Path) -> None:
+    """Found in use: as many as a service may open, and nobody could ask it what is wrong."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "config.toml").write_text('ws_handshake_seconds = "1h"')
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+
+    with trio.fail_after(60):
+        process = await start(tmp_path, preexec_fn=lower, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        async with process.stderr, AsyncExitStack() as clients:
+            clients.push_async_callback(process.wait)
+            clients.callback(process.kill)
+            admin = await wait_for_admin(tmp_path)
+            journal = b""
+            while b'"started"' not in journal:
+                journal += await process.stderr.receive_some(65536)
+            fewer, started = map(json.loads, journal.splitlines())
+            assert (fewer["event"], fewer["clients"], fewer["open_files"]) == (
+                "fewer clients are let in",
+                60,
+                160,
+            )
+            port = int(started["ws"].rpartition(":")[2])
+            for _ in range(200):
+                await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            assert (await ask(admin, "/readyz"))[::2] == (200, "ok")
+
+
+async def test_what_cannot_be_accepted_is_told_once_a_minute() -> None:
+    """Found in use: with too many files open a node wrote 17 KB of tracebacks a second."""
+    code = """
+import logging
+from node.journal import configure_journal
+configure_journal("info", "json")
+trio = logging.getLogger("trio.serve_listeners")
+for _ in range(100):
+    try:
+        raise OSError(24, "Too many open files")
+    except OSError:
+        trio.error("accept returned %s", "EMFILE", exc_info=True)
+logging.getLogger("trio").error("another")
+"""
+    done = await trio.run_process([sys.executable, "-c", code], capture_stderr=True)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [entry["event"] for entry in told] == ["accept returned EMFILE", "another"]
+    assert "exception" not in told[0]
 
 
 async def start(tmp_path: Path, **streams: Any) -> trio.Process:
