@@ -19,7 +19,17 @@ from urllib.parse import quote, urlencode, urlsplit
 from node.config import admin_path, read_secret_file
 from node.errors import ConfigError, reason_of
 from node.private_file import write_private
-from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, encode_verb, path_of
+from node.verbs import (
+    ExitCode,
+    ListValues,
+    Load,
+    Result,
+    Verb,
+    VerbError,
+    check_size,
+    encode_verb,
+    path_of,
+)
 
 _TOKEN_BYTES = 24
 _MIN_TOKEN_LENGTH = 16
@@ -137,8 +147,9 @@ class AdminClient:
                 )
                 return self._lines("GET", path, None, timeout)
             case _:
-                path = "/api/v1/" + path_of(verb)
-                return self._lines("POST", path, encode_verb(verb), timeout)
+                path, body = "/api/v1/" + path_of(verb), encode_verb(verb)
+                check_size(body)  # a node that refuses it hangs up, and no answer can be read
+                return self._lines("POST", path, body, timeout)
 
     def _get_json(self, path: str) -> object:
         return next(self._lines("GET", path, None, _DEFAULT_SECONDS), None)

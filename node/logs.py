@@ -344,6 +344,8 @@ async def _open_core(
 ) -> AsyncIterator[Core]:
     key = _read_key(name_or_key)
     names = store.names()
+    if not name_or_key and "" not in names:
+        raise VerbError(ExitCode.USAGE, "a core has a name or a key, and none is given")
     if key is None and name_or_key not in names and not (may_create and may_name):
         close = difflib.get_close_matches(name_or_key, names, n=1)
         hint = f"did you mean {close[0]}?" if close else "`beemesh core ls` lists the names"

@@ -21,6 +21,9 @@ Result: TypeAlias = Mapping[str, object]
 """One JSON-ready object."""
 
 
+MAX_REQUEST_BYTES = 64 * 2**20
+"""A block or a value is given on a command line or in a file."""
+
 MAX_USES = 1_000_000
 """Of one ticket; more is any number."""
 
@@ -405,3 +408,10 @@ def decode_bytes(name: str, result: Result) -> bytes:
         return base64.b64decode(text) if result.get("encoding") == "base64" else text.encode()
     except binascii.Error as error:
         raise VerbError(ExitCode.FAILED, f"the node answered with a bad {name}") from error
+
+
+def check_size(request: bytes | bytearray) -> None:
+    """Raises: VerbError for more than a node reads."""
+    if len(request) > MAX_REQUEST_BYTES:
+        text = f"more than {MAX_REQUEST_BYTES} bytes in one request: give it less at once"
+        raise VerbError(ExitCode.USAGE, text)

@@ -48,12 +48,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.failures import causes, only_cause, tell_failure
-from node.verbs import ExitCode, ListValues, Load, Result, Verb, VerbError, decode_verb
+from node.verbs import (
+    ExitCode,
+    ListValues,
+    Load,
+    Result,
+    Verb,
+    VerbError,
+    check_size,
+    decode_verb,
+)
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
 from node.web.page import render_door, render_status
 from node.web.status import NodeStatus, PeerStatus
-
-MAX_BODY_BYTES = 64 * 2**20  # a block or value is given on a command line or in a file
 
 _HTTP_STATUS = {
     ExitCode.USAGE: 400,
@@ -295,8 +302,7 @@ async def _read_body(request: Request) -> bytes:
     async with aclosing(request.stream()) as chunks:
         async for chunk in chunks:
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise VerbError(ExitCode.USAGE, f"more than {MAX_BODY_BYTES} bytes in one request")
+            check_size(body)
     return bytes(body)
 
 

@@ -270,6 +270,18 @@ def test_what_is_missing_is_said(beemesh: Beemesh) -> None:
     assert code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    "command", [("core", "append", "", "x"), ("bee", "put", "", "k", "v"), ("core", "info", "")]
+)
+def test_a_name_that_a_script_left_empty_is_refused(
+    command: tuple[str, ...], beemesh: Beemesh
+) -> None:
+    beemesh("core", "append", "log", "one")
+    code, _, error = beemesh(*command)
+    assert (code, "none is given" in error) == (ExitCode.USAGE, True)
+    assert [core["name"] for core in beemesh.json("core", "ls")] == ["log"]
+
+
 def test_a_bee_without_a_content_feed_has_none(beemesh: Beemesh) -> None:
     beemesh("bee", "put", "kv", "k", "v")
     assert beemesh("bee", "info", "kv")[1].splitlines()[-1].split() == ["content", "feed", "-"]

@@ -20,6 +20,7 @@ from hypercore.errors import BlockNotAvailable, StorageFailed
 from node.client import AdminAccess, AdminClient
 from node.errors import CorruptStore
 from node.verbs import (
+    CoreAppend,
     CoreGet,
     CoreInfo,
     ExitCode,
@@ -332,6 +333,23 @@ async def test_failures_that_no_verb_foresaw_come_back_whole(
         assert caught.value.code is code
     events = [entry["event"] for entry in logs if entry["log_level"] == "error"]
     assert events == ["request failed"] * isinstance(failure, RuntimeError)
+
+
+async def test_more_than_a_node_reads_is_refused_and_not_taken_for_a_node_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: 70 MB for `core append`, and one was told to start the node."""
+    monkeypatch.setattr("node.verbs.MAX_REQUEST_BYTES", 1000)
+    body = encode_verb(CoreAppend("log", (bytes(1000),)))
+    node = FakeNode()
+    async with open_admin(tmp_path, node) as host:
+        assert (await ask(host, "/api/v1/core/append", BEARER, body))[0] == 400
+        client = AdminClient.find(tmp_path)
+        assert client is not None
+        with pytest.raises(VerbError, match="more than 1000 bytes in one request") as caught:
+            list(client.perform(CoreAppend("log", (bytes(1000),))))
+    assert caught.value.code is ExitCode.USAGE
+    assert node.verbs == []
 
 
 async def test_bad_requests_are_explained(tmp_path: Path) -> None:
