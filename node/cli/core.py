@@ -149,7 +149,11 @@ def purge(
     ] = False,
     common: Common = DEFAULT_COMMON,
 ) -> int:
-    """Remove a core with its keys, from the files as well."""
+    """Remove a core with its keys, from the files as well.
+
+    A core that is made under the same name later has the same key: whoever has blocks of this one
+    would find two histories under it. Choose another name then.
+    """
     if not yes:
         raise VerbError(
             ExitCode.USAGE, f"this removes {core} with its keys, for good: say --yes to do it"
