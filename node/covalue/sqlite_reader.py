@@ -116,9 +116,12 @@ class SqliteReader:
 
         Raises: sqlite3.Error.
         """
-        address = f"{path.absolute().as_uri()}?mode={'ro' if is_foreign else 'rw'}"
+        mode = _foreign_mode(path) if is_foreign else "rw"
         self._connection = sqlite3.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
         with ExitStack() as unless_usable:
             unless_usable.callback(self._connection.close)
@@ -351,6 +354,18 @@ class SqliteReader:
             return []
         query = f"SELECT record FROM {FORK_TABLE} ORDER BY coValueID, sessionID"
         return [decode_fork(_blob(record)) for (record,) in self._execute(query)]
+
+
+def _foreign_mode(path: Path) -> str:
+    """How SQLite is to open it.
+
+    It wants to make its shared memory beside the file even to read it. Where it cannot, and nobody
+    has a journal there, as who writes would, the file is read as it is.
+    """
+    beside = (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
+    if os.access(path.parent, os.W_OK) or any(map(os.path.lexists, beside)):
+        return "ro"
+    return "ro&immutable=1"
 
 
 def open_foreign(path: Path) -> SqliteReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -226,3 +227,23 @@ async def test_progress_is_told_now_and_then(
     assert 4 <= len(lines) <= 7
     assert all(line.keys() == {"done", "total"} and line["total"] == 12 for line in lines)
     assert summary(told) == {"moved": 12}
+
+
+async def test_a_file_is_imported_from_where_nothing_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: from a read-only mount SQLite attempted to write a readonly database."""
+    source = tmp_path / "mounted" / "file.db"
+    source.parent.mkdir()
+    await fill(source, *contents(0, 1))
+    access = os.access
+
+    def is_mounted_read_only(path: Path, mode: int) -> bool:
+        return access(path, mode) and not (path == source.parent and mode & os.W_OK)
+
+    monkeypatch.setattr(os, "access", is_mounted_read_only)  # a superuser may write everywhere
+    async with open_host(tmp_path / "node") as (host, store):
+        results = await transfer(host, ImportValues(str(source)))
+        assert summary(results) == {"moved": 4}
+        assert len(await held(store)) == 4
+    assert list(source.parent.iterdir()) == [source]
