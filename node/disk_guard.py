@@ -1,8 +1,8 @@
 """[trio] Is there room on the disk? Without it nothing is taken in, and all that is here is served.
 
 Nothing is taken in while less than `min_free_bytes` are free, while the data directory has reached
-`max_disk_bytes`, and after a write failed. It goes on by itself, once there is room again and the
-store, which refuses writes after a failure, could be opened anew underneath.
+`max_disk_bytes` or cannot be looked at, and after a write failed. It goes on by itself, once there
+is room again and the store, which refuses writes after a failure, could be opened anew underneath.
 
 What comes between two looks is foreseen: the quota counts as reached when what could come until
 the next one would reach it.
@@ -25,6 +25,7 @@ from hypercore.corestore import Corestore
 from hypercore.errors import HypercoreError, StorageFailed
 from node.cojson.room import Room
 from node.covalue.store import CoValueStore
+from node.errors import reason_of
 from node.web.status import DiskStatus
 from node.web.wording import format_size
 from swarm.io.tasks import open_background_nursery
@@ -102,9 +103,13 @@ class DiskGuard:
 
         Cancel: the room stays as it is.
         """
-        self._free, self._used = await self._measure(self._limits.paths)
         was_open = self._since is None
-        shortage = self._shortage()
+        try:
+            self._free, self._used = await self._measure(self._limits.paths)
+        except OSError as error:  # of a network's disk, perhaps for a moment only
+            shortage = f"the disk does not answer: {reason_of(error)}"
+        else:
+            shortage = self._shortage()
         if shortage:
             self._room.close(shortage)
         if self._cores.has_failed:

@@ -22,7 +22,7 @@ from node.covalue.bee_store import BeeStore
 from node.covalue.known_state import NOTHING
 from node.covalue.store import ValueAppend
 from node.daemon import open_node
-from node.disk_guard import DiskGuard, DiskLimits
+from node.disk_guard import DiskGuard, DiskLimits, open_disk_guard
 from node.running import Node
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import wait_until
@@ -107,6 +107,24 @@ async def test_a_quota_closes_the_room_and_opens_it(tmp_path: Path) -> None:
         full = DiskGuard(room, DiskLimits((tmp_path,), None, 1 << 60), cores, store)
         await full.look()
         assert room.reason.startswith("the disk is full: ")
+
+
+async def test_a_disk_that_does_not_answer_for_a_moment_stops_no_node(tmp_path: Path) -> None:
+    """Found in use: the data directory was away for a second, and so was the node, for good."""
+    async with open_corestore(None) as cores:
+        data = await cores.get(name="data")
+        store, room = BeeStore(Bee(data), data), Room()
+        place = tmp_path / "mounted"
+        place.mkdir()
+        async with open_disk_guard(room, DiskLimits((place,), None, 1), cores, store) as guard:
+            assert room.is_open
+            place.rename(tmp_path / "away")
+            await guard.look()
+            assert room.reason == "the disk does not answer: No such file or directory"
+            assert guard.status().trouble == room.reason
+            (tmp_path / "away").rename(place)
+            await guard.look()
+            assert (room.is_open, guard.status().trouble) == (True, "")
 
 
 @pytest.fixture
