@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,10 +76,12 @@ def repeat(watch: bool, show: Callable[[], None]) -> int:
 
 
 def show(watch: bool, view: Callable[[], RenderableType]) -> int:
-    """As `repeat`, on the whole terminal while it is watched."""
+    """As `repeat`, on the whole terminal while it is watched; elsewhere one after the other."""
     if not watch:
         print_renderable(view())
         return ExitCode.OK
+    if not sys.stdout.isatty():
+        return repeat(watch, lambda: print_renderable(view()))
     from rich.live import Live
 
     with Live(view(), auto_refresh=False, screen=True) as live:

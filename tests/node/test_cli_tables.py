@@ -4,9 +4,10 @@ import io
 import json
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from node.cli.output import facts, print_error, print_facts, print_json, table
+from node.cli.watch import show as show_watched
 
 KEY = "xzwdhhqyydftr3odriy4bp3j56ff69fyj1757ipygqcatpth6u4y"
 HEADINGS = ("key", "name", "id", "address", "since", "seen", "now")
@@ -65,6 +66,25 @@ def test_an_id_beside_the_longest_name_stays_whole_in_80_columns(width: int, gap
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
     space = " " * gap
     assert lines == [f"{'id':<15}{space}{'ab' * 32}", f"blocks uploaded{space}0 (0 B)"]
+
+
+def test_what_is_watched_through_a_pipe_is_printed_each_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: `beemesh status --watch | tee log` printed nothing at all."""
+    monkeypatch.setattr("node.cli.watch.REFRESH_SECONDS", 0)
+    views = iter([facts([("peers", "1")]), facts([("peers", "2")])])
+
+    def view() -> RenderableType:
+        if (found := next(views, None)) is None:
+            raise KeyboardInterrupt
+        return found
+
+    assert show_watched(True, view) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["peers", "1"],
+        ["peers", "2"],
+    ]
 
 
 ODD = "eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
