@@ -39,10 +39,15 @@ def read_passphrase(environment: Mapping[str, str] | None = None) -> bytes | Non
     """
     variables = os.environ if environment is None else environment
     if (path := variables.get(PASSPHRASE_VARIABLE + "_FILE")) is not None:
-        passphrase = read_secret_file(Path(path), PASSPHRASE_VARIABLE + "_FILE")
+        source = PASSPHRASE_VARIABLE + "_FILE"
+        passphrase = read_secret_file(Path(path), source)
+    elif PASSPHRASE_VARIABLE in variables:
+        source, passphrase = PASSPHRASE_VARIABLE, variables[PASSPHRASE_VARIABLE]
     else:
-        passphrase = variables.get(PASSPHRASE_VARIABLE, "")
-    return passphrase.encode() or None
+        return None
+    if not passphrase:
+        raise ConfigError(f"{source} has no passphrase in it: leave it out for an open key")
+    return passphrase.encode()
 
 
 def load_or_create_identity(path: Path, passphrase: bytes | None = None) -> KeyPair:

@@ -68,6 +68,10 @@ def test_passphrase_sources(tmp_path: Path) -> None:
     file.write_text("from file\n")
     assert read_passphrase({}) is None
     assert read_passphrase({"BEEMESH_KEY_PASSPHRASE": "here"}) == b"here"
+    (tmp_path / "empty").write_text("\n")
+    for variable, value in (("", ""), ("_FILE", str(tmp_path / "empty"))):
+        with pytest.raises(ConfigError, match="has no passphrase in it"):
+            read_passphrase({f"BEEMESH_KEY_PASSPHRASE{variable}": value})
     both = {"BEEMESH_KEY_PASSPHRASE": "here", "BEEMESH_KEY_PASSPHRASE_FILE": str(file)}
     assert read_passphrase(both) == b"from file"
     with pytest.raises(ConfigError, match="cannot be read"):
