@@ -170,8 +170,13 @@ def admin_path(data: Path) -> Path:
     return data / "admin.json"
 
 
-def default_data_path() -> Path:
-    return Path(platformdirs.user_data_dir("beemesh", appauthor=False))
+def default_data_path() -> Path | None:
+    """None for who has no home directory, as users of containers may."""
+    try:
+        path = Path(platformdirs.user_data_dir("beemesh", appauthor=False))
+    except RuntimeError:
+        return None
+    return path if path.is_absolute() else None
 
 
 def load_config(
@@ -189,7 +194,10 @@ def load_config(
     if config_path is not None:
         settings |= _read_file(config_path)
     nearest = {**settings, **from_environment, **given}
-    data = _parse("data", nearest.get("data", default_data_path()), "the data directory")
+    named = nearest["data"] if "data" in nearest else default_data_path()
+    if named is None:
+        raise ConfigError("--data DIRECTORY is needed: this user has no home directory")
+    data = _parse("data", named, "the data directory")
     # Whatever has that name: where a container mounts a file that is not there, a directory does.
     if config_path is None and isinstance(data, Path) and os.path.lexists(data / CONFIG_FILE):
         settings |= _read_file(data / CONFIG_FILE)
@@ -291,5 +299,5 @@ def _read_file(path: Path) -> dict[str, object]:
 def _parse(name: str, value: object, source: str) -> object:
     try:
         return PARSERS[name](value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last: `~` of who has no home
         raise ConfigError(f"{source}: {name.replace('_', '-')}: {error}") from error

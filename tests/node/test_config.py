@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.cli.perform import at
 from node.config import load_config
 from node.errors import ConfigError
 from node.notation import format_address, parse_address, parse_duration, parse_size
@@ -32,6 +34,26 @@ def test_data_directory_may_come_from_the_environment_or_a_named_file(tmp_path: 
     assert (config.data, config.ws_max_message_bytes) == (tmp_path / "d", 2**20)
     assert config.join == ("a:1",)
     assert config.corestore_path == tmp_path / "d" / "corestore"
+
+
+def test_who_has_no_home_directory_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in use: in a container's user it was an internal error, whatever --data said."""
+
+    def know_nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", know_nobody)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    with pytest.raises(ConfigError, match=r"^--data DIRECTORY is needed: this user has no home"):
+        load_config({}, {})
+    assert load_config({"data": tmp_path}, {}).data == tmp_path
+    assert load_config({}, {"BEEMESH_DATA": str(tmp_path)}).data == tmp_path
+    assert at(tmp_path) == f" --data {tmp_path}"
+    with pytest.raises(ConfigError, match="sqlite: Could not determine home"):
+        load_config({"data": tmp_path, "sqlite": "~/file"}, {})
 
 
 def test_the_budget_for_values_is_a_size_and_an_age(tmp_path: Path) -> None:
