@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
 import trio
 
 from node.errors import ConfigError, reason_of
@@ -16,6 +17,8 @@ from node.settings import Endpoint
 from node.verbs import ExitCode, VerbError
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 async def open_endpoint(
@@ -32,6 +35,8 @@ async def open_endpoint(
         raise ConfigError(f"{option} {endpoint}: {endpoint.host!r} can be no host") from error
     except OSError as error:
         if endpoint.may_move and _errno(error) == errno.EADDRINUSE:
+            # Of a service the port is known to others: to a web server, in clients' settings.
+            _log.warning("taken, so any free port is used", option=option, address=str(endpoint))
             return await open_on(endpoint.host, 0)
         advice = "choose another address, or port 0 for any free one"
         raise cannot_listen(f"{option} {endpoint}", error, advice) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from hypercore.errors import StoreLocked
 from node.client import AdminClient
@@ -23,10 +24,11 @@ from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.session_fork import SessionFork
 from node.daemon import open_node
 from node.errors import ConfigError
-from node.listening import dialable
+from node.listening import bound_port, dialable, open_endpoint, open_tcp
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Ticket
 from node.running import Node
+from node.settings import Endpoint
 from node.verbs import (
     BeeGet,
     BeePut,
@@ -155,6 +157,19 @@ async def test_an_explicit_address_that_is_taken_fails(tmp_path: Path, option: s
     assert f"--{option}" in caught.value.text
     async with open_node(config(tmp_path)):
         pass  # nothing stayed locked
+
+
+async def test_a_default_that_is_taken_moves_and_the_journal_says_so() -> None:
+    """Found in use: a service whose port was taken came up ready, where no client looked."""
+    with taken_port() as port, capture_logs() as logs:
+        default = Endpoint("127.0.0.1", port, may_move=True)
+        listeners = await open_endpoint("--ws", default, open_tcp)
+    assert bound_port(listeners) != port
+    for listener in listeners:
+        await listener.aclose()
+    (told,) = logs
+    assert (told["log_level"], told["option"]) == ("warning", "--ws")
+    assert told["address"] == f"127.0.0.1:{port}"
 
 
 async def test_an_address_that_is_not_ours_fails(tmp_path: Path) -> None:
