@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -133,9 +134,16 @@ def _open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
+def _escape_what_cannot_be_printed() -> None:
+    """In an encoding that lacks a name's letters, as stderr does: the verb is done by then."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     _open_missing_streams()
+    _escape_what_cannot_be_printed()
     given = list(sys.argv[1:] if arguments is None else arguments)
     show_traceback = "--debug" in given or os.environ.get("BEEMESH_DEBUG", "") not in ("", "0")
     try:

@@ -33,7 +33,8 @@ def visible(text: str) -> str:
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    text = json.dumps(value, ensure_ascii=False)
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not is_unicode)
     # The rest of what terminals obey; JSON escapes by itself what is below.
     print(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 

@@ -311,6 +311,21 @@ async def test_a_node_that_is_still_starting_is_not_said_to_be_missing(
     assert "no node is running" in capsys.readouterr().err
 
 
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in use: the block was appended, and the command ended with an internal error."""
+    data = ["--data", str(tmp_path)]
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as ascii_only:
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        assert main(["core", "append", "Zürich", "x", *data]) == 0
+        assert main(["core", "ls", "--json", *data]) == 0
+        ascii_only.flush()
+        ascii_only.seek(0)
+        said, listed = ascii_only.read().splitlines()
+        monkeypatch.undo()
+    assert said == r"Z\xfcrich now has 1 blocks; the first new one is 0"
+    assert json.loads(listed)["name"] == "Zürich"
+
+
 def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:
     with pytest.raises(ConfigError):
         beemesh("status", "--config", "/nonexistent", "--debug")
