@@ -68,6 +68,16 @@ class Bitfield:
             first = number << _SHIFT
             page[max(start - first, 0) : min(stop - first, PAGE_BITS)] = value
 
+    def copy_range(self, other: Bitfield, start: int, stop: int) -> None:
+        """Make [start, stop) what it is in `other`."""
+        self.set_range(start, stop, False)
+        for theirs, first, low, high in other._slices(start, stop):
+            number = first >> _SHIFT
+            page = self._pages.get(number)
+            if page is None:
+                page = self._pages[number] = bitarray(PAGE_BITS, endian="little")
+            page[low:high] = theirs[low:high]
+
     def pages_within(self, start: int, stop: int) -> Iterable[int]:
         """Numbers of the pages of [start, stop) that exist, in order, however long that is."""
         numbers = pages_of(start, stop)

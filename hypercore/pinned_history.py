@@ -3,12 +3,14 @@
 While the log only grows there is nothing to keep: what a view of length n sees are the log's
 own rows. Just before a truncation below n the storage takes a snapshot, and from then on the
 blocks that are cut off are read from there. What was not stored at that moment is lost, and so
-is what was cleared before: clearing gives up the room, whoever looks.
+is what was cleared before: clearing gives up the room, whoever looks. When the log is cut again,
+further down, the same snapshot serves, unless blocks have come since that it does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
@@ -19,14 +21,22 @@ from hypercore.storage import StorageSnapshot
 from hypercore.stored_log import StoredLog
 
 
+@dataclass(slots=True)
+class _Cut:
+    """Where what was cut off is read: from `start` on, up to where an earlier cut was."""
+
+    start: int
+    rows: StorageSnapshot
+
+
 class PinnedHistory:
     """The blocks of `head`, as they were when this was made."""
 
     def __init__(self, log: StoredLog, head: Head) -> None:
         self._log = log
         self._keys = log.rows.keys
-        self._frozen: StorageSnapshot | None = None
-        self._held = Bitfield()
+        self._cuts: list[_Cut] = []  # the first one is the highest
+        self._held = Bitfield()  # what was here at the cut; below the last one, what its rows have
         self.head = head
         self.intact_length = head.length
         """Blocks below this are those of the log as it is now."""
@@ -34,15 +44,20 @@ class PinnedHistory:
     @property
     def bitfield(self) -> Bitfield:
         """The blocks that are here; once the log was cut, those that were at that time."""
-        return self._log.bitfield if self._frozen is None else self._held
+        return self._held if self._cuts else self._log.bitfield
 
     def truncating(self, length: int) -> None:
         """The log is about to be cut to `length` blocks. Raises: StorageError."""
-        if self.intact_length <= length:
+        stop = self.intact_length
+        if stop <= length:
             return
-        if self._frozen is None:
-            self._frozen = self._log.rows.storage.snapshot()
-            self._held = self._log.bitfield.copy()
+        held = self._log.bitfield
+        if self._cuts and self._held.first_missing(held, length, stop) is None:
+            self._cuts[-1].start = length
+            self._held.copy_range(held, length, stop)
+        else:
+            self._cuts.append(_Cut(length, self._log.rows.storage.snapshot()))
+            self._held.copy_range(held, 0, stop)
         self.intact_length = length
 
     def has(self, index: int) -> bool:
@@ -68,7 +83,12 @@ class PinnedHistory:
 
     def read_lost_block(self, index: int) -> bytes | None:
         """A block that was cut off, as it was stored; None when it was not."""
-        return None if self._frozen is None else self._frozen.get(self._keys.block(index))
+        rows = self._lost_rows(index) if self._held.get(index) else None
+        return None if rows is None else rows.get(self._keys.block(index))
+
+    def _lost_rows(self, index: int) -> StorageSnapshot | None:
+        """What kept a block that was cut off."""
+        return next((cut.rows for cut in self._cuts if cut.start <= index), None)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(index, block as stored) of those in [start, stop) that are here, in order."""
@@ -85,14 +105,14 @@ class PinnedHistory:
 
     def read_node(self, index: int) -> MerkleNode | None:
         """A tree node of the pinned blocks."""
-        if self._frozen is None or flat_tree.right_span(index) < 2 * self.intact_length:
+        rows = self._lost_rows(flat_tree.right_span(index) // 2)
+        if rows is None:
             return self._log.read_node(index)
-        data = self._frozen.get(self._keys.node(index))
+        data = rows.get(self._keys.node(index))
         return None if data is None else decode_node(Reader(data))
 
     def close(self) -> None:
-        """Let the storage's snapshot go."""
-        if self._frozen is not None:
-            self._frozen.close()
-            self._frozen = None
+        """Let the storage's snapshots go."""
+        while self._cuts:
+            self._cuts.pop().rows.close()
             self.intact_length = 0

@@ -91,6 +91,21 @@ def test_words_overwrite(
     assert all(copy.get(index) == (index in copy_model) for index in (start, end, *EDGES))
 
 
+@given(changes, changes, ranges)
+def test_a_range_of_another_one_is_copied(
+    steps: list[tuple[tuple[int, int], bool]],
+    other_steps: list[tuple[tuple[int, int], bool]],
+    window: tuple[int, int],
+) -> None:
+    bitfield, model = build(steps)
+    other, other_model = build(other_steps)
+    copied = set(range(*window))
+    bitfield.copy_range(other, *window)
+    model = (model - copied) | (other_model & copied)
+    assert set(bitfield.held(0, LIMIT)) == model
+    assert set(other.held(0, LIMIT)) == other_model
+
+
 def test_bits_are_least_significant_first() -> None:
     bitfield = Bitfield()
     for index in (0, 9, PAGE_BITS + 2):
