@@ -270,7 +270,7 @@ class Core(ReadableCore):
         Peers are told of each run of blocks: give a few hundred at a time.
         Raises: OutOfRange, StorageFailed. Cancel: all of it was done, or nothing.
         """
-        ordered = sorted(indices)
+        ordered = sorted(set(indices))
         if ordered and ordered[0] < 0:
             raise OutOfRange(ordered[0], self.length)
         return await self._clear(runs_of(ordered), local)

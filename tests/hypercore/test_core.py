@@ -179,6 +179,11 @@ async def test_clearing(core: Core) -> None:
     assert core.contiguous_length == 10
 
 
+async def test_a_block_that_is_cleared_twice_at_once_counts_once(core: Core) -> None:
+    await core.append([b"a", b"b", b"c"])
+    assert await core.clear_many([1, 1]) == 1
+
+
 async def test_clearing_many_with_local_rows(core: Core) -> None:
     await core.append([b"%d" % index for index in range(100)], local={b"todo": b"1"})
     await core.clear_many([70, 5, 6, *range(20, 60)], local={b"todo": None, b"done": b"2"})
