@@ -183,7 +183,8 @@ class Corestore:
         """Take the files back and go on with what is in them.
 
         Another process may have written meanwhile: every open core is read and checked anew, one
-        that was removed is closed, one that is damaged refuses all writes (`statistics`).
+        that was removed is closed, one that is damaged refuses all writes (`statistics`). What it
+        cut off is gone from snapshots, as is what had been cut off before.
 
         Raises: StoreLocked, CopiedStore, CorruptStorage: it stays suspended.
         Cancel: it is finished first.

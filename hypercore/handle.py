@@ -338,6 +338,11 @@ class Handle:
         if self.history is not None:
             self.history.truncating(length)
 
+    def replaced(self, length: int) -> None:
+        self._waiters.truncating(length)
+        if self.history is not None:
+            self.history.replaced(length)
+
     def fail(self, error: Exception) -> None:
         self._failure = error
         self._waiters.fail(error)
@@ -346,6 +351,8 @@ class Handle:
 
     def recovered(self) -> None:
         self._failure = self.log.frozen_error
+        if self.history is not None:
+            self.history.recovered()
         self._changed.unpark_all()
 
     def log_closed(self) -> None:

@@ -72,6 +72,22 @@ class Changeset:
     """Further nodes by their index, as they are stored."""
 
 
+def shared_length(before: Head, after: Head, read_node: NodeReader) -> int:
+    """How many first blocks of an earlier head the log still has, as far as its roots show it.
+
+    `read_node` is of the log as it is now, at `after`.
+    """
+    if before.fork == after.fork:
+        return min(before.length, after.length)
+    shared = 0
+    for root in before.roots:
+        stop = flat_tree.right_span(root.index) // 2 + 1
+        if stop > after.length or read_node(root.index) != root:
+            break
+        shared = stop
+    return shared
+
+
 def _signed(unsigned: Head, sign: Sign) -> Head:
     return Head(
         unsigned.fork,

@@ -22,6 +22,9 @@ class User(Protocol):
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
 
+    def replaced(self, length: int) -> None:
+        """Others had the files: only so many of the blocks are what they were."""
+
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
 
@@ -67,6 +70,13 @@ class LogUsers:
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
         for watch in (*self._users, *self.histories):
+            watch.truncating(length)
+
+    def replaced(self, length: int) -> None:
+        """Others had the files: only so many of the blocks are what they were."""
+        for user in self._users:
+            user.replaced(length)
+        for watch in self.histories:
             watch.truncating(length)
 
     def fail(self, error: Exception) -> None:

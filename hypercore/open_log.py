@@ -33,7 +33,7 @@ from hypercore.errors import (
 from hypercore.fork_proof import ForkProof
 from hypercore.given_blocks import given_blocks
 from hypercore.given_rows import LocalRows
-from hypercore.log import Changeset, Head
+from hypercore.log import Changeset, Head, shared_length
 from hypercore.log_users import LogUsers, User
 from hypercore.manifest import Manifest
 from hypercore.open_channels import OpenChannels
@@ -453,12 +453,16 @@ class OpenLog:
 
         Raises: StorageError, and then it is not to be used.
         """
+        log, before = self.log, self.log.head
         try:
-            self.log.reload()
+            log.reload()
+            kept = shared_length(before, log.head, log.read_node)
         except StorageError as error:
             self.users.fail(error)
             self._wake()
             raise
+        if kept < before.length:
+            self.users.replaced(kept)
         self.users.recovered()
         self._announced = (self.log.head.fork, self.log.durable_length)
         self._head_changed()

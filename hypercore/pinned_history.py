@@ -44,7 +44,8 @@ class PinnedHistory:
     @property
     def bitfield(self) -> Bitfield:
         """The blocks that are here; once the log was cut, those that were at that time."""
-        return self._held if self._cuts else self._log.bitfield
+        is_intact = self.intact_length == self.head.length
+        return self._log.bitfield if is_intact else self._held
 
     def truncating(self, length: int) -> None:
         """The log is about to be cut to `length` blocks. Raises: StorageError."""
@@ -59,6 +60,22 @@ class PinnedHistory:
             self._cuts.append(_Cut(length, self._log.rows.storage.snapshot()))
             self._held.copy_range(held, 0, stop)
         self.intact_length = length
+
+    def replaced(self, length: int) -> None:
+        """Others had the files, and cut the log to so many blocks: the others are lost."""
+        stop = self.intact_length
+        if length < stop:
+            self.intact_length = length
+            self._held.set_range(length, stop, False)
+
+    def recovered(self) -> None:
+        """The storage was opened anew: it may have kept nothing of what was cut off before."""
+        intact = self.intact_length
+        if self._cuts and self._cuts[-1].rows.is_lost:
+            self._cuts.clear()
+            self._held.set_range(intact, self.head.length, False)
+        if not self._cuts and intact < self.head.length:
+            self._held.copy_range(self._log.bitfield, 0, intact)
 
     def has(self, index: int) -> bool:
         held = self._log.bitfield if index < self.intact_length else self._held
@@ -105,10 +122,11 @@ class PinnedHistory:
 
     def read_node(self, index: int) -> MerkleNode | None:
         """A tree node of the pinned blocks."""
-        rows = self._lost_rows(flat_tree.right_span(index) // 2)
-        if rows is None:
+        last = flat_tree.right_span(index) // 2
+        if last < self.intact_length:
             return self._log.read_node(index)
-        data = rows.get(self._keys.node(index))
+        rows = self._lost_rows(last)
+        data = None if rows is None else rows.get(self._keys.node(index))
         return None if data is None else decode_node(Reader(data))
 
     def close(self) -> None:

@@ -75,6 +75,11 @@ class StorageSnapshot(Protocol):
     While it is open their bytes stay on the disk, and closing the storage does not unlock it.
     """
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the storage gave its files back meanwhile, and all of this with them."""
+        ...
+
     def get(self, key: bytes) -> bytes | None:
         """Raises: StorageError."""
         ...

@@ -48,6 +48,7 @@ class MemorySnapshot:
 
     def __init__(self, rows: SortedDict) -> None:
         self._rows: dict[bytes, bytes] = dict(rows)
+        self.is_lost = False
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)

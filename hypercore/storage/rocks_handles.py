@@ -69,6 +69,10 @@ class RocksSnapshot:
         self._native: Snapshot | None = native
         self._is_lost = False
 
+    @property
+    def is_lost(self) -> bool:
+        return self._is_lost
+
     def get(self, key: bytes) -> bytes | None:
         if self._is_lost:
             return None

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypercore import flat_tree
 from hypercore.crypto import KeyPair
 from hypercore.encoding import Reader
 from hypercore.errors import CorruptStorage, OutOfRange, UsageError
-from hypercore.log import EMPTY_HEAD, Changeset, Head, append, stale_nodes, truncate
+from hypercore.log import EMPTY_HEAD, Changeset, Head, append, shared_length, stale_nodes, truncate
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.verifier import Verifier
@@ -149,3 +150,29 @@ def test_what_cannot_be_truncated() -> None:
         truncate(head, 3, 0, nodes.get, sign)
     with pytest.raises(CorruptStorage, match="tree node 9"):
         truncate(head, 6, 1, lambda index: None if index == 9 else nodes[index], sign)
+
+
+@pytest.mark.parametrize("length", [1, 4, 7, 8, 13])
+@pytest.mark.parametrize("kept", range(14))
+def test_what_two_forks_share_is_found_at_the_roots(length: int, kept: int) -> None:
+    """As far as these tell: never more than is the same."""
+    before, first = appended(EMPTY_HEAD, BLOCKS[:length])
+    nodes: dict[int, MerkleNode] = {node.index: node for node in first.nodes}
+    kept = min(kept, length)
+    cut = truncate(before, kept, 1, nodes.get, sign).head
+    assert cut is not None
+    for index in [index for index in nodes if flat_tree.right_span(index) >= 2 * kept]:
+        del nodes[index]
+    after, second = appended(cut, [b"of another history"] * 9)
+    nodes.update((node.index, node) for node in second.nodes)
+    stops = [flat_tree.right_span(root) // 2 + 1 for root in flat_tree.full_roots(length)]
+    assert shared_length(before, after, nodes.get) == max(
+        (stop for stop in stops if stop <= kept), default=0
+    )
+
+
+def test_of_one_fork_all_is_shared() -> None:
+    before, _ = appended(EMPTY_HEAD, BLOCKS[:5])
+    after, _ = appended(before, BLOCKS[5:8])
+    assert shared_length(before, after, lambda _: None) == 5
+    assert shared_length(after, before, lambda _: None) == 5

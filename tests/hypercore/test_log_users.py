@@ -20,6 +20,9 @@ class Listener:
     def truncating(self, length: int) -> None:
         self._heard.append((self._name, f"cut to {length}"))
 
+    def replaced(self, length: int) -> None:
+        self._heard.append((self._name, f"only {length} left"))
+
     def fail(self, error: Exception) -> None:
         self._heard.append((self._name, str(error)))
 
@@ -35,9 +38,10 @@ def test_every_user_hears_everything_in_the_order_of_coming() -> None:
     for name in ("one", "two"):
         users.add(Listener(name, heard))
     users.arrived((Changeset(),))
+    users.replaced(3)
     users.fail(OSError("no room"))
     users.recovered()
-    said = ("1 arrived", "no room", "recovered")
+    said = ("1 arrived", "only 3 left", "no room", "recovered")
     assert heard == [(name, event) for event in said for name in ("one", "two")]
 
 
@@ -48,12 +52,15 @@ def test_histories_hear_of_cuts_alone_and_as_long_as_somebody_wants_them() -> No
     users.histories.add(history)
     users.truncating(4)
     users.recovered()
+    users.replaced(3)
     del history
     users.truncating(2)
     assert heard == [
         ("user", "cut to 4"),
         ("history", "cut to 4"),
         ("user", "recovered"),
+        ("user", "only 3 left"),
+        ("history", "cut to 3"),
         ("user", "cut to 2"),
     ]
 

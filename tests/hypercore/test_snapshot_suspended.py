@@ -1,4 +1,4 @@
-"""A snapshot of what was cut off does not keep the files of a suspended store."""
+"""Snapshots of a store that is suspended: its files are given back, and others may write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from hypercore.corestore import open_corestore
 from hypercore.errors import SnapshotNotAvailable
+from hypercore.events import Appended, Truncated
 
 
 async def test_what_was_cut_off_is_gone_when_another_had_the_files(tmp_path: Path) -> None:
@@ -24,4 +25,49 @@ async def test_what_was_cut_off_is_gone_when_another_had_the_files(tmp_path: Pat
             assert await snapshot.get(0) == b"one"
             with pytest.raises(SnapshotNotAvailable):
                 await snapshot.get(2)
+            assert [snapshot.has(index) for index in range(3)] == [True, False, False]
+            await core.truncate(0)
+            assert await snapshot.get(0) == b"one"
         await core.append(b"and on")
+
+
+async def test_what_another_process_cut_off_is_gone(tmp_path: Path) -> None:
+    """And what it wrote in the place of that is no part of the snapshot."""
+    async with open_corestore(tmp_path) as store, await store.get(name="log") as core:
+        await core.append([b"one", b"two", b"three"])
+        async with core.snapshot() as snapshot:
+            events, reader = core.events(), core.follow()
+            assert [await anext(reader) for _ in range(3)] == [b"one", b"two", b"three"]
+            await store.suspend()
+            async with open_corestore(tmp_path) as other, await other.get(name="log") as same:
+                await same.truncate(2)
+                await same.append([b"3", b"4"])
+            await store.resume()
+            assert await core.get_many(range(4)) == [b"one", b"two", b"3", b"4"]
+            assert (snapshot.length, snapshot.intact_length) == (3, 2)
+            assert await snapshot.get_many([0, 1]) == [b"one", b"two"]
+            assert not snapshot.has(2)
+            with pytest.raises(SnapshotNotAvailable):
+                await snapshot.get(2)
+            assert await anext(events) == Truncated(2, 1)
+            assert await anext(events) == Appended(2, 4)
+            with pytest.raises(SnapshotNotAvailable):
+                await anext(reader)
+            await core.truncate(1)
+            assert await snapshot.get_many([0, 1]) == [b"one", b"two"]
+            assert not snapshot.has(2)
+
+
+async def test_what_another_process_appended_cuts_nothing_off(tmp_path: Path) -> None:
+    async with open_corestore(tmp_path) as store, await store.get(name="log") as core:
+        await core.append([b"one", b"two", b"three"])
+        async with core.snapshot() as snapshot:
+            events = core.events()
+            await store.suspend()
+            async with open_corestore(tmp_path) as other, await other.get(name="log") as same:
+                await same.append(b"four")
+            await store.resume()
+            assert await anext(events) == Appended(3, 4)
+            assert await snapshot.get_many(range(3)) == [b"one", b"two", b"three"]
+            await core.truncate(0)
+            assert await snapshot.get_many(range(3)) == [b"one", b"two", b"three"]
