@@ -80,6 +80,8 @@ class Atom:
     def end(self) -> None:
         """Forget what was not committed."""
         self._is_over = True
+        for draft in self._drafts.values():
+            draft.end()
 
 
 @asynccontextmanager

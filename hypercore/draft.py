@@ -61,6 +61,7 @@ class Draft:
         self._may_write = check_writable
         self._cipher = cipher
         self._read_block = read_block
+        self._is_over = False
         self._begin()
 
     def _begin(self) -> None:
@@ -167,6 +168,7 @@ class Draft:
 
     def clear(self, start: int, stop: int) -> None:
         """Give up the room of blocks [start, stop). Raises: OutOfRange."""
+        self._check_going_on()
         if not 0 <= start <= stop <= self.length:
             raise OutOfRange(stop, self.length)
         if start < stop:
@@ -174,18 +176,26 @@ class Draft:
 
     def write_local(self, rows: LocalRows) -> None:
         """Put local rows; None deletes. Raises: UsageError, TypeError for what is no bytes."""
+        self._check_going_on()
         self._local.update(checked_rows(rows))
 
     def set_user_data(self, key: str, value: bytes | None) -> None:
         """Put user data; None deletes. Raises: TypeError for what is no bytes."""
+        self._check_going_on()
         self._user_data.update(checked_user_data({key: value}))
 
     def _check_writable(self) -> Verifier:
-        """Raises: as `StoredLog.check_writable`."""
+        """Raises: as `StoredLog.check_writable`; UsageError when the atom is over."""
+        self._check_going_on()
         self._may_write()
         self._log.check_writable()
         assert self._log.verifier is not None
         return self._log.verifier
+
+    def _check_going_on(self) -> None:
+        """Raises: UsageError: nobody would commit what comes now."""
+        if self._is_over:
+            raise UsageError("the atom is over: nothing more becomes a part of it")
 
     def _add(self, changes: Changeset) -> None:
         assert changes.head is not None
@@ -243,6 +253,10 @@ class Draft:
         self._log.settle(self._head if self._changes else self._log.head, sequence)
         self._begin()
         return outcome
+
+    def end(self) -> None:
+        """The atom is over."""
+        self._is_over = True
 
     def poison(self, error: BaseException) -> None:
         self._log.poison(error)

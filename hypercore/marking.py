@@ -47,13 +47,16 @@ class Marks:
         self._core = core
         self._marked = MarkedBlocks()
         self._log = log
+        self._is_over = False
 
     def add(self, index: int) -> None:
         """Keep this block. Raises: OutOfRange."""
         self.add_range(index, index + 1)
 
     def add_range(self, start: int, stop: int) -> None:
-        """Keep blocks [start, stop). Raises: OutOfRange."""
+        """Keep blocks [start, stop). Raises: OutOfRange, UsageError when the marking is over."""
+        if self._is_over:
+            raise UsageError("the marking is over: begin anew")
         length = self._log.head.length
         if not 0 <= start <= stop <= length:
             raise OutOfRange(stop - 1 if start >= 0 else start, length)
@@ -76,6 +79,10 @@ class Marks:
         for index in indices:
             self.add(index)
         return blocks
+
+    def end(self) -> None:
+        """Take no more."""
+        self._is_over = True
 
     def save(self, length: int, fork: int) -> None:
         """Write them; a sweep may follow now or later. Raises: UsageError, StorageFailed.
@@ -159,14 +166,15 @@ async def mark(core: MarkedCore, shared: OpenLog) -> AsyncIterator[Marks]:
         raise UsageError("the core's blocks are being marked already")
     shared.is_marking = True
     log = shared.log
+    marks = Marks(core, log)
     try:
         drop_marks(log)
         length, fork = log.head.length, log.head.fork
-        marks = Marks(core, log)
         yield marks
         shared.check_open()
         marks.save(length, fork)
     finally:
+        marks.end()
         shared.is_marking = False
     await shared.wait_durable()
 

@@ -11,7 +11,7 @@ truncate then append", which the original skips as not supported, works here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import trio
 import trio.testing
 
 from hypercore import (
+    Atom,
     Core,
     CoreFrozen,
     Corestore,
@@ -29,6 +30,7 @@ from hypercore import (
     UsageError,
     open_corestore,
 )
+from hypercore.draft import Draft
 from hypercore.replication.messages import PROTOCOL
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.forked_cores import open_writer
@@ -64,12 +66,13 @@ async def test_an_atom_reads_as_the_core_will_be_and_leaves_no_trace(
     store: Corestore, core: Core
 ) -> None:
     """atomic - session."""
-    atoms = []
+    atoms: list[Atom] = []
+    drafts: list[Draft] = []
 
     async def leave() -> None:
         async with store.atom(core) as atom:
             atoms.append(atom)
-            draft = atom[core]
+            drafts.append(draft := atom[core])
             assert draft.append(b"edits!") == 2
             assert [draft.get_local(index) for index in range(3)] == [b"hello", b"world", b"edits!"]
             assert draft.has(2)
@@ -84,6 +87,16 @@ async def test_an_atom_reads_as_the_core_will_be_and_leaves_no_trace(
     assert verify_core(store.storage, core.discovery_key) == 2
     with pytest.raises(UsageError, match="over"):
         atoms[0][core]
+    changes: list[Callable[[], object]] = [
+        lambda: drafts[0].append(b"late"),
+        lambda: drafts[0].truncate(0),
+        lambda: drafts[0].clear(0, 1),
+        lambda: drafts[0].write_local({b"k": b"v"}),
+        lambda: drafts[0].set_user_data("k", b"v"),
+    ]
+    for change in changes:
+        with pytest.raises(UsageError, match="over"):
+            change()
     await core.append(b"goes on")
 
 

@@ -79,6 +79,8 @@ async def test_one_marking_at_a_time(store: Corestore) -> None:
             await core.sweep()
     async with core.marking() as marks:
         marks.add(0)
+    with pytest.raises(UsageError, match="the marking is over"):
+        marks.add(0)
 
 
 async def test_nothing_marked_on_purpose(store: Corestore) -> None:
