@@ -253,9 +253,10 @@ class Corestore:
         return self._store.own_handles()
 
     def frozen_cores(self) -> AsyncIterator[Core]:
-        """Every core found to be frozen: those opened so far, then each as it happens, without end.
+        """Every core found to be frozen: those opened so far, then each as it happens.
 
-        A core may be closed by then; its `fork_proof` can still be read. Cancel: loses nothing.
+        Ends when the store is closed. A core may be closed by then; its `fork_proof` can still be
+        read. Cancel: loses nothing.
         """
         return self._store.frozen_cores()
 

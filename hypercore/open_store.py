@@ -250,6 +250,7 @@ class OpenStore:
             watch.end()
         for group_watch in self.group_watches:
             group_watch.end()
+        self._froze.unpark_all()
 
     def group_updated(self, log: StoredLog) -> None:
         group = log.rows.group
@@ -271,5 +272,7 @@ class OpenStore:
             for core in list(self._frozen.values())[told:]:
                 told += 1
                 yield core
+            if self.is_closed:
+                return
             if told == len(self._frozen):
                 await self._froze.park()

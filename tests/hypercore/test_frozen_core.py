@@ -140,7 +140,7 @@ async def test_a_store_tells_which_cores_are_frozen() -> None:
 
     async def listen(store: Corestore) -> None:
         async for core in store.frozen_cores():
-            told.append(core.key)  # noqa: PERF401  # it never ends
+            told.append(core.key)  # noqa: PERF401  # as they come
 
     async with open_corestore(None) as store, trio.open_nursery() as nursery:
         nursery.start_soon(listen, store)
@@ -157,6 +157,19 @@ async def test_a_store_tells_which_cores_are_frozen() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert told == [KEY, KEY]
         nursery.cancel_scope.cancel()
+
+
+async def test_who_listens_for_frozen_cores_is_done_when_the_store_is_closed() -> None:
+    async def listen(store: Corestore) -> None:
+        async for _ in store.frozen_cores():
+            raise AssertionError
+
+    async with trio.open_nursery() as nursery:
+        async with open_corestore(None) as store:
+            nursery.start_soon(listen, store)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            await listen(store)
 
 
 async def test_a_longer_head_that_is_pushed_to_a_frozen_core_is_not_taken() -> None:
