@@ -363,7 +363,7 @@ class Bee(ReadableBee[K, V]):
         """
         keyspace = self._keyspace
         kept = frozenset(keyspace.encode_key(key) for key in keep)
-        return await self._eraser().erase(keyspace.key_range(**bounds), kept, local or {})
+        return await self._eraser().erase(keyspace.between(**bounds), kept, local or {})
 
     def _eraser(self) -> Eraser:
         return Eraser(self._tree, self._header, Mover(self._keyspace.keys))
@@ -440,7 +440,7 @@ class Bee(ReadableBee[K, V]):
         another fork, OutOfRange for one that the log has not reached.
         """
         keyspace = self._keyspace
-        key_range = keyspace.key_range(**bounds)
+        key_range = keyspace.between(**bounds)
         if prefix is not None:
             if any(bound is not None for bound in bounds.values()):
                 raise UsageError("a prefix and bounds exclude one another")

@@ -198,6 +198,17 @@ class Keyspace(Generic[K, V]):
             encoded_lower, encoded_upper, includes_lower, includes_upper, reverse, limit
         )
 
+    def between(
+        self,
+        *,
+        gt: K | None = None,
+        gte: K | None = None,
+        lt: K | None = None,
+        lte: K | None = None,
+    ) -> KeyRange:
+        """As `key_range`, where all of them are meant."""
+        return self.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
+
     def prefix_range(self, prefix: K) -> KeyRange:
         """All keys that begin as `prefix` does, encoded."""
         encoded = self.encode_key(prefix)

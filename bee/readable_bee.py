@@ -197,7 +197,8 @@ class ReadableBee(ABC, Generic[K, V]):
         """
         keyspace, tree = self._keyspace, self._tree
         version, fork, counter = self._moment()
-        key_range = keyspace.key_range(limit=limit, **bounds)
+        check_limit(limit)
+        key_range = keyspace.between(**bounds).rest(None, limit)
         if isinstance(other, int):
             before = other
         else:

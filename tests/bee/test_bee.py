@@ -316,6 +316,17 @@ async def test_a_bound_of_another_name_is_refused() -> None:
         bee.history(above=1)  # type: ignore[call-arg]  # on purpose
 
 
+async def test_what_is_about_all_between_two_bounds_takes_no_limit() -> None:
+    _, bee = await numbered(3)
+    with pytest.raises(TypeError, match="limit"):
+        await bee.erase(limit=1)  # type: ignore[call-arg]  # on purpose
+    with pytest.raises(TypeError, match="limit"):
+        bee.watch(limit=1)  # type: ignore[call-arg]  # on purpose
+    with pytest.raises(TypeError, match="reverse"):
+        bee.diff(1, reverse=True)  # type: ignore[call-arg]  # on purpose
+    assert len(await keys_of(bee.range())) == 3
+
+
 async def test_a_prefix_of_the_last_byte_has_a_range() -> None:
     bee = Bee(BeeLog()).sub(b"\xff", separator=b"\xff")
     await bee.put(b"a", b"1")
