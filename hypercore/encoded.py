@@ -7,6 +7,7 @@ from itertools import count
 from typing import Generic, Protocol
 
 from hypercore.errors import UndecodableBlock
+from hypercore.given_blocks import given_indices
 from hypercore.value_encoding import T, ValueEncoding
 
 
@@ -48,8 +49,9 @@ class EncodedLog(Generic[T]):
         block = self._log.get_local(index)
         return None if block is None else self.decode(index, block)
 
-    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[T]:
+    async def get_many(self, indices: Iterable[int], *, wait: bool = True) -> list[T]:
         """Values in the order asked for. Raises and Cancel: as `get`."""
+        indices = given_indices(indices)
         blocks = await self._log.get_many(indices, wait=wait)
         return [self.decode(index, block) for index, block in zip(indices, blocks, strict=True)]
 
@@ -110,7 +112,7 @@ class EncodedCore(Generic[T]):
         """As `EncodedLog.get_local`."""
         return self._view.get_local(index)
 
-    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[T]:
+    async def get_many(self, indices: Iterable[int], *, wait: bool = True) -> list[T]:
         """As `EncodedLog.get_many`. Cancel: as there."""
         return await self._view.get_many(indices, wait=wait)
 

@@ -1,8 +1,8 @@
-"""What callers give to be appended, looked at before anything is changed."""
+"""Blocks that callers give to be appended, or ask for, looked at before anything is done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hypercore.errors import BlockTooLarge
 
@@ -26,6 +26,11 @@ def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
     if (largest := max(map(len, given), default=0)) > MAX_BLOCK_BYTES:
         raise BlockTooLarge(largest, MAX_BLOCK_BYTES)
     return given
+
+
+def given_indices(indices: Iterable[int]) -> Sequence[int]:
+    """Numbers of blocks, which are looked at more than once."""
+    return indices if isinstance(indices, range | list | tuple) else list(indices)
 
 
 def _is_sequence(given: object) -> bool:

@@ -74,6 +74,11 @@ class Handle:
         """Whether there is a place for what peers have: not in a store that is read-only."""
         return not self.log.rows.storage.is_read_only
 
+    def check_start(self, start: int) -> None:
+        """Raises: OutOfRange below 0, where no block can ever be."""
+        if start < 0:
+            raise OutOfRange(start, self.log.head.length)
+
     # --- waiting for blocks ---------------------------------------------------------------------
 
     async def read_local(
@@ -196,6 +201,7 @@ class Handle:
 
     async def download(self, start: int, stop: int, keeper: bytes | None = None) -> None:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
+        self.check_start(start)
         replication = self.shared.replication
         history = self.history
         first_missing = self.log.bitfield.first_unset if history is None else history.first_missing
@@ -229,6 +235,8 @@ class Handle:
 
     def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
         """As `Core.downloading`."""
+        ends = (*blocks[:1], *blocks[-1:]) if isinstance(blocks, range) else blocks
+        self.check_start(min(ends, default=0))
         download = Download(
             blocks,
             order,
@@ -271,6 +279,7 @@ class Handle:
         rows: Callable[[int, int], Iterator[tuple[int, bytes]]],
     ) -> AsyncIterator[bytes]:
         """Blocks [start, stop); `rows` are those stored here, `get` waits for the others."""
+        self.check_start(start)
         source, token = self.shared.replication, trio.lowlevel.current_trio_token()
 
         def take_back(wanted: range) -> None:

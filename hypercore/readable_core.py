@@ -22,6 +22,7 @@ from hypercore.errors import (
     SnapshotNotAvailable,
 )
 from hypercore.events import CoreEvents
+from hypercore.given_blocks import given_indices
 from hypercore.handle import COST_BYTES
 from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import earlier_head
@@ -84,12 +85,13 @@ class ReadableCore(CoreFacts):
             return None
         return block if shared.cipher is None else shared.decrypted(index, block)
 
-    def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+    def get_local_many(self, indices: Iterable[int]) -> list[bytes | None]:
         """As `get_local` of each, in one step; neighbors in a row cost the least.
 
         Raises: as `get_local`.
         """
         self._handle.check_open()
+        indices = given_indices(indices)
         if indices and min(indices) < 0:
             raise OutOfRange(min(indices), self._log.head.length)
         shared = self._shared
@@ -107,7 +109,7 @@ class ReadableCore(CoreFacts):
         return blocks
 
     async def get_many(
-        self, indices: Sequence[int], *, wait: bool = True, keeper: bytes | None = None
+        self, indices: Iterable[int], *, wait: bool = True, keeper: bytes | None = None
     ) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
 
@@ -116,6 +118,7 @@ class ReadableCore(CoreFacts):
         for it any more, nor for long for others that say nothing. Raises: as `get`,
         BlockNotAvailable then, too. Cancel: as `get`.
         """
+        indices = given_indices(indices)
         forget = partial(self._forget_damaged, wait=wait)
         blocks, missing = await self._handle.read_local(indices, self.get_local, forget)
         if missing:
@@ -156,7 +159,8 @@ class ReadableCore(CoreFacts):
         """Blocks [start, stop) in order, or from the last to the first.
 
         `stop` None is the length now. Blocks that are not here are asked for
-        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises and Cancel: as `get`.
+        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises: OutOfRange below 0; else, and Cancel: as
+        `get`.
         """
         stop = self.length if stop is None else stop
         return self._handle.reader(
@@ -166,9 +170,10 @@ class ReadableCore(CoreFacts):
     def follow(self, start: int = 0) -> AsyncIterator[bytes]:
         """Blocks from `start` on, now and as they are appended; it does not end by itself.
 
-        Raises: SnapshotNotAvailable when the log is truncated below what was given out; else,
-        and Cancel: as `get`.
+        Raises: OutOfRange below 0; SnapshotNotAvailable when the log is truncated below what was
+        given out; else, and Cancel: as `get`.
         """
+        self._handle.check_start(start)
         cuts = CutWatch()
         self._shared.users.histories.add(cuts)
         return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
@@ -226,9 +231,9 @@ class ReadableCore(CoreFacts):
     ) -> None:
         """Fetch what is not here of [start, stop); `stop` None is the length now.
 
-        Raises: StorageFailed, trio.ClosedResourceError; BlockNotAvailable with a `keeper`, as
-        `get_many`, and in a store that is read-only. Cancel: nothing more is asked for; what
-        arrived stays.
+        Raises: OutOfRange below 0, StorageFailed, trio.ClosedResourceError; BlockNotAvailable with
+        a `keeper`, as `get_many`, and in a store that is read-only. Cancel: nothing more is asked
+        for; what arrived stays.
         """
         await self._handle.download(start, self.length if stop is None else stop, keeper)
 
@@ -246,7 +251,7 @@ class ReadableCore(CoreFacts):
         `stop` None is the length now, `LIVE` whatever is appended, too. What is not here when the
         block ends is not asked for any more; what arrived stays. Downloads come behind reads.
 
-        Cancel: as leaving the block.
+        Raises: OutOfRange below 0. Cancel: as leaving the block.
         """
         self._handle.check_open()
         wanted = range(start, self.length if stop is None else stop) if blocks is None else blocks

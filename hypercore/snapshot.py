@@ -10,6 +10,7 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import ByteStream
 from hypercore.encoded import EncodedLog
 from hypercore.errors import CorruptStorage, DamagedBlock, OutOfRange, SnapshotNotAvailable
+from hypercore.given_blocks import given_indices
 from hypercore.handle import COST_BYTES, Handle
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
@@ -126,15 +127,16 @@ class Snapshot:
             shared.check_absent(index)
         return None if block is None else shared.decrypted(index, block)
 
-    def get_local_many(self, indices: Sequence[int]) -> list[bytes | None]:
+    def get_local_many(self, indices: Iterable[int]) -> list[bytes | None]:
         """As `get_local` of each."""
         return [self.get_local(index) for index in indices]
 
-    async def get_many(self, indices: Sequence[int], *, wait: bool = True) -> list[bytes]:
+    async def get_many(self, indices: Iterable[int], *, wait: bool = True) -> list[bytes]:
         """Blocks in the order asked for; all missing ones are requested at once.
 
         Raises and Cancel: as `get`.
         """
+        indices = given_indices(indices)
         forget = partial(self._forget_damaged, wait=wait)
         blocks, missing = await self._handle.read_local(indices, self.get_local, forget)
         if missing:

@@ -1,14 +1,15 @@
-"""What is no block is refused before anything is changed, and says why."""
+"""What is no block, or no number of one, is refused before anything is done, and says why."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypercore import open_corestore
+from hypercore import LIVE, UTF8, Core, OutOfRange, open_corestore
 
 WRONG = [
     ("text", "not str"),
@@ -39,3 +40,64 @@ async def test_a_mistake_costs_nothing_and_the_core_goes_on(
         assert await core.append([b"one", b"two"]) == 0
         assert await core.append(deque([b"three"])) == 2
         assert [block async for block in core.blocks()] == [b"one", b"two", b"three"]
+
+
+async def download(core: Core, *bounds: int, blocks: range | list[int] | None = None) -> None:
+    async with core.downloading(*bounds, blocks=blocks):
+        pass
+
+
+BELOW_ZERO: list[Callable[[Core], Awaitable[object] | object]] = [
+    lambda core: core.blocks(-3, 2),
+    lambda core: core.blocks(-3, 2, reverse=True),
+    lambda core: core.snapshot().blocks(-3),
+    lambda core: core.encoded(UTF8).values(-3),
+    lambda core: core.follow(-1),
+    lambda core: core.download(-3, 2),
+    lambda core: core.snapshot().download(-3, 2),
+    lambda core: download(core, -3, 2),
+    lambda core: download(core, blocks=[2, -1]),
+    lambda core: download(core, blocks=range(2, -3, -1)),
+    lambda core: core.get_many([0, -1]),
+]
+
+
+async def attempt(call: Callable[[Core], Awaitable[object] | object], core: Core) -> None:
+    result = call(core)
+    if isinstance(result, Awaitable):
+        await result
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("call", BELOW_ZERO)
+async def test_there_is_no_block_below_zero(
+    call: Callable[[Core], Awaitable[object] | object], is_ours: bool
+) -> None:
+    async with open_corestore(None) as store:
+        core = await (store.get(name="log") if is_ours else store.get(key=bytes(32)))
+        if is_ours:
+            await core.append([b"one", b"two"])
+        with pytest.raises(OutOfRange, match="is outside"):
+            await attempt(call, core)
+
+
+async def test_a_live_download_from_anywhere_is_looked_at_at_once() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(key=bytes(32))
+        async with core.downloading(blocks=range(7, LIVE)) as blocks:
+            assert not blocks.is_done
+        async with core.downloading(blocks=range(0)) as none:
+            assert none.is_done
+
+
+async def test_many_are_asked_for_by_whatever_gives_their_numbers() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append([b"one", b"two", b"three"])
+        values = core.encoded(UTF8)
+        assert await core.get_many(iter([2, 0])) == [b"three", b"one"]
+        assert core.get_local_many(iter([2, 0])) == [b"three", b"one"]
+        assert await values.get_many(iter([2, 0])) == ["three", "one"]
+        async with core.snapshot() as snapshot:
+            assert await snapshot.get_many(iter([2, 0])) == [b"three", b"one"]
+            assert snapshot.get_local_many(iter([2, 0])) == [b"three", b"one"]
