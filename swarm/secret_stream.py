@@ -164,9 +164,15 @@ class SecretStream:
             raise self._fail(MalformedPacket("the stream ends within a frame"))
 
     def send(self, messages: Sequence[bytes], now: float) -> list[Output]:
-        """Seal messages. Requires an open stream and at most `MAX_MESSAGE_BYTES` in each."""
+        """Seal messages. Requires an open stream.
+
+        Raises: ValueError for more than `MAX_MESSAGE_BYTES` in one; then none of them is sealed.
+        """
         if self._push is None or not self._is_opened or self._state is _State.FAILED:
             raise MalformedPacket(f"cannot send on a stream that is {self._state.name}")
+        if (longest := max(map(len, messages), default=0)) > MAX_MESSAGE_BYTES:
+            # Half of them sealed, the remote could read nothing that follows.
+            raise ValueError(f"a message of {longest} bytes, at most {MAX_MESSAGE_BYTES}")
         if self._state is _State.OPEN:
             self._deadline = now + KEEP_ALIVE_SECONDS
         self.messages_sent += len(messages)

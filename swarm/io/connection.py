@@ -132,9 +132,9 @@ class Connection:
     async def send(self, messages: Sequence[bytes]) -> None:
         """Seal the messages and write them with one call.
 
-        Requires at most `swarm.stream_cipher.MAX_MESSAGE_BYTES` in each.
-        Raises: trio.BrokenResourceError, trio.ClosedResourceError, and MalformedPacket after
-        `receive` has raised it.
+        Raises: trio.BrokenResourceError, trio.ClosedResourceError, MalformedPacket after
+        `receive` has raised it, ValueError for more than `swarm.stream_cipher.MAX_MESSAGE_BYTES`
+        in one of them: nothing was sent then.
         Cancel: while it waits for its turn nothing is sent; afterwards the connection is broken,
         since part of a message may be on the wire.
         """

@@ -16,6 +16,7 @@ from swarm.secret_stream import (
     SecretStream,
     Transmit,
 )
+from swarm.stream_cipher import MAX_MESSAGE_BYTES
 
 INITIATOR = KeyPair.from_seed(b"\x01" * 32)
 RESPONDER = KeyPair.from_seed(b"\x02" * 32)
@@ -213,6 +214,14 @@ def test_a_hang_up_between_messages_is_fine_and_within_one_is_not() -> None:
     right.receive(wire(left.send([b"x"], 0.0))[:-1], 0.0)
     with pytest.raises(MalformedPacket):
         right.receive_end()
+
+
+def test_a_message_that_is_too_long_takes_nothing_from_the_others() -> None:
+    left, right = open_pair()
+    with pytest.raises(ValueError, match="at most 16777198"):
+        left.send([b"one", bytes(MAX_MESSAGE_BYTES + 1)], 0.0)
+    whole = bytes(MAX_MESSAGE_BYTES)
+    assert messages(right.receive(wire(left.send([b"two", whole], 0.0)), 0.0)) == [b"two", whole]
 
 
 def test_nothing_is_sent_before_it_is_open() -> None:
