@@ -300,7 +300,7 @@ class Corestore:
         `group` (32 bytes), the core's changes are noted in `group_updates` ever after.
 
         Raises: UsageError (NoSuchCore without `create_if_missing`), InvalidManifest,
-        WrongEncryptionKey, CorruptStorage, StorageFailed.
+        WrongEncryptionKey, CorruptStorage, StorageFailed, TypeError.
         Cancel: never waits, unless there is something to overwrite.
         """
         self._check_open()

@@ -122,7 +122,9 @@ def z_base_32_decode(text: str) -> bytes:
 
 
 def encode_id(key: bytes) -> str:
-    """A 32-byte key as 52 z-base-32 letters."""
+    """A 32-byte key as 52 z-base-32 letters. Raises: ValueError for any other size."""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
     return z_base_32_encode(key)
 
 

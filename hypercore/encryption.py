@@ -20,6 +20,7 @@ from typing import Protocol
 
 from hypercore.block_cipher import PADDING, BlockCipher
 from hypercore.errors import UsageError, WrongEncryptionKey
+from hypercore.given_rows import check_kind
 from hypercore.log import Head
 
 _MAX_FORK = 1 << 32
@@ -80,10 +81,11 @@ EncryptionChoice = EncryptionKey | BlockEncryption
 def choose_encryption(
     encryption_key: bytes | None, block_key: bytes | None, encryption: BlockEncryption | None
 ) -> EncryptionChoice | None:
-    """The one that was given. Raises: UsageError for more than one, or a key of a wrong size."""
+    """The one that was given. Raises: UsageError for more than one, or a wrong size; TypeError."""
     given: list[EncryptionChoice] = [] if encryption is None else [encryption]
     for key, is_block_key in ((encryption_key, False), (block_key, True)):
         if key is not None:
+            check_kind("an encryption key", (key,), bytes)
             if len(key) != 32:
                 raise UsageError(f"an encryption key of {len(key)} bytes, 32 needed")
             given.append(EncryptionKey(key, is_block_key))

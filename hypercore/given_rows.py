@@ -21,8 +21,8 @@ def checked_rows(local: LocalRows | None) -> LocalRows:
     """Raises: UsageError for a key that is too long, TypeError for what is no bytes."""
     if not local:
         return {}
-    _check_kind("the key of a local row", local, bytes)
-    _check_kind("a local row", _put_by(local), bytes)
+    check_kind("the key of a local row", local, bytes)
+    check_kind("a local row", _put_by(local), bytes)
     if (longest := max(map(len, local))) > MAX_LOCAL_KEY_BYTES:
         raise UsageError(f"a local key of {longest} bytes, at most {MAX_LOCAL_KEY_BYTES}")
     return local
@@ -30,8 +30,8 @@ def checked_rows(local: LocalRows | None) -> LocalRows:
 
 def checked_user_data(rows: UserData) -> UserData:
     """Raises: TypeError for a key that is no text, or a value that is no bytes."""
-    _check_kind("the key of user data", rows, str)
-    _check_kind("user data", _put_by(rows), bytes)
+    check_kind("the key of user data", rows, str)
+    check_kind("user data", _put_by(rows), bytes)
     return rows
 
 
@@ -39,7 +39,8 @@ def _put_by(rows: Mapping[bytes, bytes | None] | Mapping[str, bytes | None]) -> 
     return (value for value in rows.values() if value is not None)
 
 
-def _check_kind(what: str, given: Iterable[object], wanted: type) -> None:
+def check_kind(what: str, given: Iterable[object], wanted: type) -> None:
+    """Raises: TypeError when one of them is something else."""
     for kind in set(map(type, given)):
         if not issubclass(kind, wanted):
             raise TypeError(f"{what} is {wanted.__name__}, not {kind.__name__}")

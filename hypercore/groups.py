@@ -12,6 +12,17 @@ from dataclasses import dataclass
 
 import trio
 
+from hypercore.errors import UsageError
+
+GROUP_BYTES = 32
+"""Of the topic that names a group."""
+
+
+def check_group(topic: bytes) -> None:
+    """Raises: UsageError for what is no topic of a group."""
+    if len(topic) != GROUP_BYTES:
+        raise UsageError(f"a group has {GROUP_BYTES} bytes, not {len(topic)}")
+
 
 @dataclass(frozen=True, slots=True)
 class GroupUpdate:
@@ -29,6 +40,8 @@ class GroupWatch:
     """
 
     def __init__(self, topic: bytes) -> None:
+        """Raises: UsageError for what is no topic."""
+        check_group(topic)
         self.topic = topic
         self._updates: dict[bytes, GroupUpdate] = {}  # one for each core of the group at most
         self._is_over = False

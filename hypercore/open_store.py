@@ -11,9 +11,9 @@ import trio
 from hypercore.core import Core
 from hypercore.crypto import KeyPair
 from hypercore.encryption import EncryptionChoice
-from hypercore.errors import NoSuchCore, StorageError, UsageError
+from hypercore.errors import NoSuchCore, StorageError
 from hypercore.given_rows import checked_user_data
-from hypercore.groups import GroupUpdate, GroupWatch
+from hypercore.groups import GroupUpdate, GroupWatch, check_group
 from hypercore.manifest import Manifest
 from hypercore.open_log import OpenLog
 from hypercore.replication.channel import Multiplexer
@@ -25,9 +25,6 @@ from hypercore.storage.layout import Alias, AuthRecord
 from hypercore.store_connection import Allow, StoreConnection
 from hypercore.stored_log import StoredLog
 from hypercore.watching import CoreWatch
-
-GROUP_BYTES = 32
-"""Of the topic that names a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,8 @@ class OpenOptions:
     def __post_init__(self) -> None:
         """Raises: UsageError, TypeError for what could be written and not be read again."""
         checked_user_data(self.user_data)
-        if self.group is not None and len(self.group) != GROUP_BYTES:
-            raise UsageError(f"a group has {GROUP_BYTES} bytes, not {len(self.group)}")
+        if self.group is not None:
+            check_group(self.group)
 
 
 class OpenStore:

@@ -39,7 +39,7 @@ class _Bytes:
 
 class _Utf8:
     def encode(self, value: str, /) -> bytes:
-        return value.encode()
+        return str.encode(value)  # bytes have no such method, and are told so
 
     def decode(self, block: bytes, /) -> str:
         return block.decode()

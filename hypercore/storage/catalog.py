@@ -43,7 +43,8 @@ _ALL_RECORDS = (b"\x01", b"\xff")
 
 
 def sub_namespace(parent: bytes, name: str) -> bytes:
-    return blake2b(parent, name.encode())
+    """Raises: TypeError for a name that is no text."""
+    return blake2b(parent, str.encode(name))
 
 
 class Catalog:

@@ -114,7 +114,7 @@ def core_key(discovery_key: bytes) -> bytes:
 
 
 def alias_key(namespace: bytes, name: str) -> bytes:
-    return _ALIAS + namespace + encode_text(name.encode())
+    return _ALIAS + namespace + encode_text(str.encode(name))
 
 
 def alias_range(namespace: bytes) -> tuple[bytes, bytes]:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from hypercore import Core, Corestore, KeyPair, Manifest, UsageError, open_corestore
+from hypercore import (
+    UTF8,
+    Core,
+    Corestore,
+    KeyPair,
+    Manifest,
+    UsageError,
+    encode_id,
+    open_corestore,
+)
 from hypercore.corestore import corestore_on
 from tests.support.stored_logs import FaultyStorage
 
@@ -89,6 +98,43 @@ async def test_what_is_no_primary_key_makes_no_store(tmp_path: Path, primary_key
 def test_what_is_no_key_pair(public_key: bytes, secret_key: bytes) -> None:
     with pytest.raises(UsageError, match="key pair"):
         KeyPair(public_key, secret_key)
+
+
+@pytest.mark.parametrize("key", ["k" * 32, bytearray(32)])
+@pytest.mark.parametrize("kind", ["encryption_key", "block_key"])
+async def test_what_is_no_encryption_key_makes_no_core(kind: str, key: Any) -> None:
+    async with open_corestore(None) as store:
+        with pytest.raises(TypeError, match="an encryption key is bytes, not"):
+            await store.get(name="log", **{kind: key})
+        assert store.names() == []
+
+
+async def test_a_name_is_text() -> None:
+    async with open_corestore(None) as store:
+        name: Any = b"log"
+        with pytest.raises(TypeError):
+            await store.get(name=name)
+        with pytest.raises(TypeError):
+            store.namespace(name)
+        assert store.names() == []
+
+
+async def test_nobody_waits_for_what_is_no_group() -> None:
+    async with open_corestore(None) as store:
+        with pytest.raises(UsageError, match="a group has 32 bytes"):
+            store.watch_group(b"short")
+
+
+def test_a_key_of_another_size_has_no_id() -> None:
+    with pytest.raises(ValueError, match="32 bytes, not 33"):
+        encode_id(bytes(33))
+
+
+async def test_a_text_is_no_bytes() -> None:
+    async with open_corestore(None) as store:
+        values = (await store.get(name="log")).encoded(UTF8)
+        with pytest.raises(TypeError):
+            await values.append(b"bytes")  # type: ignore[arg-type]  # the point of it
 
 
 async def test_a_core_that_cannot_be_opened_is_not_left_open() -> None:
