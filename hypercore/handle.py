@@ -17,6 +17,7 @@ from hypercore.errors import (
     OutOfRange,
     SnapshotNotAvailable,
 )
+from hypercore.given_blocks import given_indices
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
@@ -233,8 +234,9 @@ class Handle:
         finally:
             replication.unwant_blocks(wanted)
 
-    def start_download(self, blocks: range | Sequence[int], order: Order) -> Download:
+    def start_download(self, blocks: Iterable[int], order: Order) -> Download:
         """As `Core.downloading`."""
+        blocks = given_indices(blocks)
         ends = (*blocks[:1], *blocks[-1:]) if isinstance(blocks, range) else blocks
         self.check_start(min(ends, default=0))
         download = Download(

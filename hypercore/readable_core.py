@@ -243,7 +243,7 @@ class ReadableCore(CoreFacts):
         start: int = 0,
         stop: int | None = None,
         *,
-        blocks: Sequence[int] | None = None,
+        blocks: Iterable[int] | None = None,
         order: Order = Order.LINEAR,
     ) -> AsyncIterator[Download]:
         """Fetch blocks [start, stop), or those of the list `blocks`, while in this block.

@@ -42,7 +42,7 @@ async def test_a_mistake_costs_nothing_and_the_core_goes_on(
         assert [block async for block in core.blocks()] == [b"one", b"two", b"three"]
 
 
-async def download(core: Core, *bounds: int, blocks: range | list[int] | None = None) -> None:
+async def downloaded(core: Core, *bounds: int, blocks: range | list[int] | None = None) -> None:
     async with core.downloading(*bounds, blocks=blocks):
         pass
 
@@ -55,9 +55,9 @@ BELOW_ZERO: list[Callable[[Core], Awaitable[object] | object]] = [
     lambda core: core.follow(-1),
     lambda core: core.download(-3, 2),
     lambda core: core.snapshot().download(-3, 2),
-    lambda core: download(core, -3, 2),
-    lambda core: download(core, blocks=[2, -1]),
-    lambda core: download(core, blocks=range(2, -3, -1)),
+    lambda core: downloaded(core, -3, 2),
+    lambda core: downloaded(core, blocks=[2, -1]),
+    lambda core: downloaded(core, blocks=range(2, -3, -1)),
     lambda core: core.get_many([0, -1]),
 ]
 
@@ -101,3 +101,5 @@ async def test_many_are_asked_for_by_whatever_gives_their_numbers() -> None:
         async with core.snapshot() as snapshot:
             assert await snapshot.get_many(iter([2, 0])) == [b"three", b"one"]
             assert snapshot.get_local_many(iter([2, 0])) == [b"three", b"one"]
+        async with core.downloading(blocks=iter([2, 7])) as download:
+            assert download.missing(9) == 1
