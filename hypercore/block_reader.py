@@ -200,8 +200,11 @@ class FollowingReader:
         wait_length: Callable[[int], Awaitable[None]],
         blocks: Callable[[int], AsyncIterator[bytes]],
     ) -> None:
-        """`blocks` are those from an index to the present end."""
-        self._index = start
+        """`blocks` are those from an index to the present end.
+
+        `wait_length` returns, too, when the log was cut.
+        """
+        self._start = self._index = start
         self._cuts = cuts
         self._wait_length = wait_length
         self._blocks = blocks
@@ -235,5 +238,5 @@ class FollowingReader:
         cut = self._cuts.take()
         if cut is not None:
             self._run = None
-            if cut < self._index:
+            if max(cut, self._start) < self._index:
                 raise SnapshotNotAvailable(self._index - 1, cut)

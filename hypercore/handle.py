@@ -250,12 +250,15 @@ class Handle:
         self.shared.users.histories.add(download)
         return download
 
-    async def wait_length(self, length: int) -> None:
-        """As `Core.wait_length`."""
+    async def wait_length(self, length: int, *, of_this_fork: bool = False) -> None:
+        """As `Core.wait_length`; `of_this_fork`: or when the log has another fork than now."""
+        fork = self.log.head.fork
         if self.log.head.length >= length:
             return
         with self.shared.replication.expecting_head():
             while self.log.head.length < length:
+                if of_this_fork and self.log.head.fork != fork:
+                    return
                 self.check_open()
                 self.log.check_usable()
                 if (frozen := self.log.frozen_error) is not None:

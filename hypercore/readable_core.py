@@ -176,7 +176,8 @@ class ReadableCore(CoreFacts):
         self._handle.check_start(start)
         cuts = CutWatch()
         self._shared.users.histories.add(cuts)
-        return FollowingReader(start, cuts=cuts, wait_length=self.wait_length, blocks=self.blocks)
+        wait_length = partial(self._handle.wait_length, of_this_fork=True)
+        return FollowingReader(start, cuts=cuts, wait_length=wait_length, blocks=self.blocks)
 
     async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
         """The block that byte `offset` is in, and its place there.
