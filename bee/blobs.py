@@ -16,9 +16,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from bee.errors import BatchEnded
+from bee.errors import BatchEnded, LogChanged
 from hypercore.encoding import MAX_UINT, DecodeError, Reader, encode_uint
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import NotWritable, OutOfRange, UsageError
+from hypercore.given_blocks import MAX_BLOCK_BYTES
 from hypercore.sole_waiter import SoleWaiter
 
 BLOCK_BYTES = 65_536
@@ -122,13 +123,17 @@ class Blobs:
     """The blobs in one log. Nothing else may be appended to it by other means meanwhile."""
 
     def __init__(self, log: BlobLog, *, block_bytes: int = BLOCK_BYTES) -> None:
+        """Raises: UsageError for blocks of no bytes, or of more than a log takes."""
+        if not 0 < block_bytes <= MAX_BLOCK_BYTES:
+            raise UsageError(f"blocks of {block_bytes} bytes, and not of 1 to {MAX_BLOCK_BYTES}")
         self._log = log
         self._block_bytes = block_bytes
 
     async def put(self, data: bytes) -> BlobId:
         """Write a blob; returns when it is durable.
 
-        Raises: NotWritable, StorageFailed. Cancel: what was written of it is cleared.
+        Raises: NotWritable, StorageFailed, LogChanged when others append although it holds the
+        log's `exclusive()`. Cancel: what was written of it is cleared.
         """
         async with self.writer() as writer:
             await writer.write(data)
@@ -150,7 +155,7 @@ class Blobs:
         """The same piece by piece, at most `APPENDED_AT_ONCE` blocks of them in memory."""
         end = blob.byte_length if stop is None else stop
         if not 0 <= start <= end <= blob.byte_length:
-            raise OutOfRange(end, blob.byte_length)
+            raise OutOfRange(end if 0 <= start <= end else start, blob.byte_length, "byte")
         return BlobReader(self._log, blob, start, end, self._block_bytes)
 
     async def clear(self, blob: BlobId) -> None:
@@ -181,7 +186,10 @@ class Blobs:
 
 
 class BlobWriter:
-    """One blob on its way into the log; holds the log's `exclusive()` until the block is left."""
+    """One blob on its way into the log; holds the log's `exclusive()` until the block is left.
+
+    What the task that holds it appends meanwhile by other means ends the blob: `LogChanged`.
+    """
 
     def __init__(self, log: BlobLog, block_bytes: int) -> None:
         self._log = log
@@ -190,7 +198,7 @@ class BlobWriter:
         self._is_open = False
         self._id: BlobId | None = None
         self._rest = bytearray()
-        self._start = self._byte_start = self._bytes = 0
+        self._start = self._stop = self._byte_start = self._bytes = 0
 
     @property
     def id(self) -> BlobId:
@@ -204,14 +212,15 @@ class BlobWriter:
         if not self._log.is_writable:
             raise NotWritable("blobs are put where their log is written")
         await self._held.enter_async_context(self._log.exclusive())
-        self._start, self._byte_start = self._log.length, self._log.byte_length
+        self._start = self._stop = self._log.length
+        self._byte_start = self._log.byte_length
         self._id, self._bytes = None, 0
         self._rest.clear()
         self._is_open = True
         return self
 
     async def write(self, data: bytes) -> None:
-        """Add bytes. Raises: BatchEnded, StorageFailed. Cancel: they were added, or not."""
+        """Add bytes. Raises: BatchEnded, LogChanged, StorageFailed. Cancel: they were, or not."""
         if not self._is_open:
             raise BatchEnded("this blob is complete")
         self._rest += data
@@ -221,10 +230,17 @@ class BlobWriter:
             await self._log.wait_durable()
 
     def _append(self, size: int) -> None:
+        self._check_end()
         rest = memoryview(bytes(self._rest[:size]))
         step = self._block_bytes
         self._log.append_nowait([bytes(rest[at : at + step]) for at in range(0, size, step)])
+        self._stop = self._log.length
         del self._rest[:size]
+
+    def _check_end(self) -> None:
+        """Raises: LogChanged when the log does not end with what was written of the blob."""
+        if self._log.length != self._stop:
+            raise LogChanged(f"the log had {self._stop} blocks, now {self._log.length}")
 
     async def __aexit__(
         self,
@@ -234,17 +250,18 @@ class BlobWriter:
     ) -> None:
         """A blob that an exception ended, also one in here, is cleared as far as it was written."""
         self._is_open = False
-        stop = self._log.length
         try:
             async with self._held:
-                if error is None and self._rest:
-                    self._append(len(self._rest))
-                    stop = self._log.length
+                if error is None:
+                    self._check_end()
+                    if self._rest:
+                        self._append(len(self._rest))
             if error is None:
                 await self._log.wait_durable()
-                blocks = stop - self._start
+                blocks = self._stop - self._start
                 self._id = BlobId(self._start, blocks, self._byte_start, self._bytes)
         finally:
+            stop = min(self._stop, self._log.length)
             if self._id is None and stop > self._start:
                 await self._log.clear(self._start, stop)
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bee import Bee, BlobId, Blobs, CorruptTree, LargeValueBee
-from bee.errors import BatchEnded
+from bee.errors import BatchEnded, LogChanged
 from hypercore import Core, Corestore, Durability, open_corestore
 from hypercore.encoding import DecodeError, encode_uint
-from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange, UsageError
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.replicating_cores import replicating
 
@@ -351,6 +351,62 @@ async def test_a_value_that_is_replaced_while_it_is_read() -> None:
             await values.blobs.clear(BlobId(0, 1, 0, 1))
             with pytest.raises(BlockNotAvailable):
                 await values.blobs.get(BlobId(0, 1, 0, 1))
+
+
+async def test_a_blob_within_a_blob_ends_the_outer_one() -> None:
+    """One task may take the writer's lock twice: the outer blob would have held the inner one."""
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=10)
+        outer, inner = blobs.writer(), []
+
+        async def write() -> None:
+            async with outer:
+                await outer.write(bytes(400))
+                inner.append(await blobs.put(b"inner"))
+                await outer.write(bytes(400))
+
+        with pytest.raises(LogChanged):
+            await write()
+        with pytest.raises(BatchEnded):
+            _ = outer.id
+        assert await blobs.get(inner[0]) == b"inner"
+        assert core.count(0, core.length) == 1
+
+
+@pytest.mark.parametrize("size", [0, 5, 400])
+async def test_a_block_that_comes_between_ends_a_blob(size: int) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=10)
+        between = []
+
+        async def write() -> None:
+            async with blobs.writer() as writer:
+                await writer.write(bytes(size))
+                between.append(await core.append(b"between"))
+
+        with pytest.raises(LogChanged):
+            await write()
+        assert await core.get(between[0]) == b"between"
+        assert core.count(0, core.length) == 1
+        assert await blobs.get(await blobs.put(b"next")) == b"next"
+
+
+@pytest.mark.parametrize("block_bytes", [0, -5, 1 << 25])
+async def test_blocks_of_no_bytes_hold_no_blobs(block_bytes: int) -> None:
+    async with open_corestore(None) as store:
+        with pytest.raises(UsageError, match=f"blocks of {block_bytes} bytes"):
+            Blobs(await store.get(name="blobs"), block_bytes=block_bytes)
+
+
+async def test_a_part_outside_a_blob_is_named() -> None:
+    async with open_corestore(None) as store:
+        blobs = Blobs(await store.get(name="blobs"))
+        blob = await blobs.put(b"hello")
+        for start, stop, wrong in ((-1, 2, -1), (0, 9, 9), (4, 2, 4)):
+            with pytest.raises(OutOfRange, match=rf"byte {wrong} is outside \[0, 5\)"):
+                await blobs.get(blob, start, stop)
 
 
 async def test_a_writer_that_is_used_again_writes_another_blob() -> None:
