@@ -170,7 +170,7 @@ class Draft:
         """Give up the room of blocks [start, stop). Raises: OutOfRange."""
         self._check_going_on()
         if not 0 <= start <= stop <= self.length:
-            raise OutOfRange(stop, self.length)
+            raise OutOfRange(start if start < 0 else stop, self.length)
         if start < stop:
             self._cleared.append((start, stop))
 

@@ -26,6 +26,7 @@ from hypercore import (
     Corestore,
     Durability,
     NotWritable,
+    OutOfRange,
     Prologue,
     UsageError,
     open_corestore,
@@ -233,6 +234,8 @@ async def test_clearing(store: Corestore, core: Core) -> None:
     async with store.atom(core) as atom:
         draft = atom[core]
         draft.append([b"three", b"four"])
+        with pytest.raises(OutOfRange, match="block -3 is outside"):
+            draft.clear(-3, 2)
         draft.clear(1, 4)
         assert [draft.has(index) for index in range(4)] == [True, False, False, False]
         draft.truncate(2)
