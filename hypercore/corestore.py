@@ -20,7 +20,7 @@ from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encryption import BlockEncryption, choose_encryption
 from hypercore.errors import CopiedStore, StorageError, UsageError
 from hypercore.groups import GroupUpdate, GroupWatch
-from hypercore.inventory import CoreSummary, summarize
+from hypercore.inventory import CoreSummaries, CoreSummary
 from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest
 from hypercore.metrics import hypercore_metrics
@@ -36,9 +36,6 @@ from hypercore.store_connection import Allow, allow_every_core, deny_every_core
 from hypercore.store_session import StoreSession
 from hypercore.verifier import Verifier
 from hypercore.watching import CoreWatch
-
-_SUMMARIES_AT_ONCE = 64
-"""Takes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +124,18 @@ class Corestore:
         """Of all cores in the store, in every namespace."""
         return list(self._store.catalog.discovery_keys())
 
-    async def cores(self, *, is_here: bool = False) -> AsyncIterator[CoreSummary]:
+    def cores(self, *, is_here: bool = False) -> AsyncIterator[CoreSummary]:
         """Name, sizes and last change of every stored core, none of them opened for it.
 
         With `is_here` only those named in this namespace. In no order. Yields to others as it
-        goes, and cores that are made meanwhile may be in it or not.
+        goes, and cores that are made meanwhile may be in it or not. Dropped at any time.
 
-        Raises: CorruptStorage. Cancel: nothing was changed.
+        Raises: CorruptStorage. Cancel: leaves none out.
         """
-        catalog = self._store.catalog
-        for number, discovery_key in enumerate(catalog.discovery_keys(), 1):
-            if not number % _SUMMARIES_AT_ONCE:
-                await trio.lowlevel.checkpoint()
-            self._check_open()
-            record = catalog.find(discovery_key)
-            if record is None:
-                continue  # purged while others ran
-            if is_here and (record.alias is None or record.alias.namespace != self._namespace):
-                continue
-            yield summarize(self._store.storage, discovery_key, record)
+        namespace = self._namespace if is_here else None
+        return CoreSummaries(
+            self._store.catalog, namespace, self._check_open, trio.lowlevel.checkpoint
+        )
 
     def watch(self) -> AsyncIterator[Core]:
         """Cores of the store, in whatever namespace, as they get opened from now on.

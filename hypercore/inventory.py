@@ -5,12 +5,14 @@ Read from the records as they are: nothing is verified, which opening a core doe
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hypercore import flat_tree
 from hypercore.bitfield import Bitfield
 from hypercore.errors import CorruptStorage
 from hypercore.storage import Storage
+from hypercore.storage.catalog import Catalog
 from hypercore.storage.core_storage import decode_stored_node
 from hypercore.storage.layout import (
     AuthRecord,
@@ -20,6 +22,9 @@ from hypercore.storage.layout import (
     auth_key,
 )
 from hypercore.storage.records import decode_record
+
+_LOOKED_AT_ONCE = 64
+"""Takes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,46 @@ class CoreSummary:
     blocks_held: int
     changed_unix_ms: int
     """When its head was last written; 0 when it never was, or is not known."""
+
+
+class CoreSummaries:
+    """Those of a store, or of what is named in one namespace; may be left at any time."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        namespace: bytes | None,
+        check_open: Callable[[], None],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`check_open` raises when the store is closed, `pause` lets others run."""
+        self._catalog = catalog
+        self._namespace = namespace
+        self._check_open = check_open
+        self._pause = pause
+        self._discovery_keys = catalog.discovery_keys()
+        self._looked_at = 0
+
+    def __aiter__(self) -> CoreSummaries:
+        return self
+
+    async def __anext__(self) -> CoreSummary:
+        while True:
+            if self._looked_at == _LOOKED_AT_ONCE:
+                await self._pause()  # now, with nothing in hand
+                self._looked_at = 0
+            self._check_open()
+            discovery_key = next(self._discovery_keys, None)
+            if discovery_key is None:
+                raise StopAsyncIteration
+            self._looked_at += 1
+            record = self._catalog.find(discovery_key)
+            if record is not None and self._is_asked_for(record):  # not purged while others ran
+                return summarize(self._catalog.storage, discovery_key, record)
+
+    def _is_asked_for(self, record: CoreRecord) -> bool:
+        alias = record.alias
+        return self._namespace is None or (alias is not None and alias.namespace == self._namespace)
 
 
 def summarize(storage: Storage, discovery_key: bytes, record: CoreRecord) -> CoreSummary:
