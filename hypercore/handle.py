@@ -160,22 +160,22 @@ class Handle:
         missing = indices
         while missing:
             fork = log.head.fork
-            found.update(await self._wait_stored(missing, is_forced=is_forced, keeper=keeper))
+            waiter = self._waiters.add(missing, length)
+            found.update(await self._wait_stored(waiter, is_forced=is_forced, keeper=keeper))
             if log.head.fork == fork:
                 break
             self.check()
             # What was beyond the end may have come with a history that is given up by now.
-            beyond = [index for index in missing if index >= length]
+            beyond = [index for index in indices if index >= length]
             blocks = dict(zip(beyond, self.shared.read_blocks(beyond), strict=True))
             found.update((index, block) for index, block in blocks.items() if block is not None)
             missing = [index for index, block in blocks.items() if block is None]
         return found
 
     async def _wait_stored(
-        self, indices: Sequence[int], *, is_forced: bool, keeper: bytes | None
+        self, waiter: BlockWaiter, *, is_forced: bool, keeper: bytes | None
     ) -> dict[int, bytes]:
         shared = self.shared
-        waiter = self._waiters.add(indices, self.log.head.length)
         shared.replication.want_blocks(waiter.missing, is_forced=is_forced)  # each once
         try:
             if keeper is not None:

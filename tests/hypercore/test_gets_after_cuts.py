@@ -82,6 +82,36 @@ async def test_blocks_that_come_one_by_one_are_all_of_one_history() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_blocks_of_two_histories_that_are_given_up_are_given_beside_none() -> None:
+    async with stores(2) as (first, second):
+        writer = await writer_of(first, COUNT)
+        await writer.clear(COUNT - 1, COUNT)
+        reader = await reader_of(second, writer)
+        got: list[bytes] = []
+
+        async def take() -> None:
+            got.extend(await reader.get_many([COUNT - 2, COUNT - 1]))
+
+        async def replicate() -> None:
+            async with replicating(writer, reader):
+                await trio.testing.wait_all_tasks_blocked()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            await replicate()
+            await writer.truncate(CUT)
+            await writer.append([b"new"] * (COUNT - CUT))
+            await writer.clear(COUNT - 2, COUNT - 1)
+            await replicate()
+            assert reader.has(COUNT - 1)
+            await writer.truncate(CUT)
+            await writer.append([b"newer"] * (COUNT - CUT))
+            await replicate()
+            assert got == [b"newer", b"newer"]
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("held", [range(COUNT), [0, CUT - 1], []])
 async def test_blocks_that_are_cut_off_are_not_given_beside_some_that_come_later(
     held: Sequence[int],
