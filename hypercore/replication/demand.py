@@ -89,7 +89,7 @@ class Demand:
         A `range` with step 1 costs the same whatever its length. A `BitMap64` is a list of
         blocks of this priority; blocks that are given in any other way are urgent.
         """
-        if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
+        if isinstance(indices, range) and _is_run(indices, priority):
             self._wanted[priority].add_range(indices)
             return
         if isinstance(indices, BitMap64):
@@ -105,7 +105,7 @@ class Demand:
 
     def unwant(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> list[int]:
         """Take back one `want`; returns blocks that are asked for and wanted by nobody now."""
-        if isinstance(indices, range) and indices.step == 1 and len(indices) > 1:
+        if isinstance(indices, range) and _is_run(indices, priority):
             return self._taken_back(indices, self._wanted[priority].remove_range(indices))
         if isinstance(indices, BitMap64):
             return self._taken_back(indices, self._wanted[priority].remove_list(indices))
@@ -306,6 +306,14 @@ class Demand:
         """
         for wanted in self._wanted:
             wanted.rewind(self._store.bitfield)
+
+
+def _is_run(indices: range, priority: Priority) -> bool:
+    """Whether it is wanted as a range: one block is urgent, unless nobody waits for it yet.
+
+    Who reads ahead takes it back when it has come, too: as an urgent one it would be another's.
+    """
+    return indices.step == 1 and len(indices) >= (1 if priority is Priority.AHEAD else 2)
 
 
 def _untold(
