@@ -40,7 +40,7 @@ from node.mesh.fetch import (
 )
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source, Survey
-from node.mesh.messages import Sessions, Welcome
+from node.mesh.messages import Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
 
@@ -165,32 +165,32 @@ class CoreData:
         except _UNREADABLE as error:
             raise MemberDataError(f"{co_id}: {error}", _cause_of_value(error)) from error
 
-    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+    async def scan(self, start: int, stop: int) -> Survey:
         """As `MemberData.scan`."""
-        changed: dict[RawCoId, dict[CoSessionId, int]] = {}
+        rows = _Rows()
         try:
             await self._wait_length(stop)
             await self._core.download(start, stop, keeper=self._keeper)
             async for change in self._bee.history(gte=start, lt=stop):
                 if change.is_deletion:
                     continue
-                _note_row(changed, change.key, change.value)
+                rows.note(change.key, change.value)
         except _UNREADABLE as error:
             raise MemberDataError(str(error), _cause(error)) from error
-        return changed
+        return rows.survey(None)
 
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         """As `MemberData.survey`."""
 
         async def read_page(tree: Tree) -> Survey:
-            changed: dict[RawCoId, dict[CoSessionId, int]] = {}
+            rows = _Rows()
             key: bytes | None = None
-            rows = 0
+            count = 0
             async for entry in tree.range(gt=after, since=start, limit=PAGE_BLOCKS):
                 key = entry.key
-                rows += 1
-                _note_row(changed, key, entry.value)
-            return Survey(changed, key if rows == PAGE_BLOCKS else None)
+                count += 1
+                rows.note(key, entry.value)
+            return rows.survey(key if count == PAGE_BLOCKS else None)
 
         try:
             await self._wait_length(stop)
@@ -266,21 +266,30 @@ def _cause_of_value(error: Exception) -> Cause:
     return Cause.VALUE if isinstance(error, DecodeError) else _cause(error)
 
 
-def _note_row(
-    changed: dict[RawCoId, dict[CoSessionId, int]], key: bytes, value: bytes | None
-) -> None:
-    """Note whose row this is, and how far the session goes of which it tells.
+class _Rows:
+    """What rows of a member's bee say of values: that they changed, and how far sessions go."""
 
-    Of a row that cannot be read only the value is noted: whoever reads that finds out.
-    Raises: DecodeError for a row of no value.
-    """
-    try:
-        row = decode_key(key)
-        sessions = changed.setdefault(row.co_id, {})
-        if row.kind is RowKind.SESSION:
-            merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
-    except DecodeError:
-        changed.setdefault(co_id_in(key), {})
+    def __init__(self) -> None:
+        self._changed: dict[RawCoId, dict[CoSessionId, int]] = {}
+        self._unread: set[RawCoId] = set()
+
+    def note(self, key: bytes, value: bytes | None) -> None:
+        """Of a row that cannot be read only the value is noted: whoever reads that finds out.
+
+        Raises: DecodeError for a row of no value.
+        """
+        try:
+            row = decode_key(key)
+            sessions = self._changed.setdefault(row.co_id, {})
+            if row.kind is RowKind.SESSION:
+                merge_counts(sessions, {row.session_id: decode_session(value or b"")[0].count})
+        except DecodeError:
+            co_id = co_id_in(key)
+            self._changed.setdefault(co_id, {})
+            self._unread.add(co_id)
+
+    def survey(self, last_key: bytes | None) -> Survey:
+        return Survey(self._changed, last_key, self._unread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,21 +411,22 @@ class CatchUp:
                 )
             except MemberDataError:
                 return False
-            if not await self._bring(member, stop, found.changed):
+            if not await self._bring(member, stop, found):
                 return False
             after = found.last_key
         return True
 
-    async def _bring(self, member: Source, version: int, page: Mapping[RawCoId, Sessions]) -> bool:
+    async def _bring(self, member: Source, version: int, page: Survey) -> bool:
         """Fetch what we lack of a page; whether the member could be read all the time."""
         failures = member.failures
-        member.note_holdings(list(page.items()))
+        member.note_holdings(list(page.changed.items()))
         found = Announcements()
-        for co_id, sessions in page.items():
+        for co_id, sessions in page.changed.items():
             if not self.policy.allows(co_id):
                 continue
             held = await stored_state(self._host, co_id)
             if exceeds(sessions, held_sessions(held)):
                 found.announce(member.id, version, [(co_id, sessions)])
         await self._fetcher.fetch_all(found)
+        await self._fetcher.bring(member, list(page.unread), {})
         return member.failures == failures

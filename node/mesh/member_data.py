@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -61,6 +61,8 @@ class Survey:
     changed: Mapping[RawCoId, Sessions]
     last_key: bytes | None
     """Where to go on; None at the end."""
+    unread: Collection[RawCoId] = ()
+    """Of these some row cannot be read, so they may have got further."""
 
 
 class MemberData(Protocol):
@@ -87,7 +89,7 @@ class MemberData(Protocol):
         """
         ...
 
-    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+    async def scan(self, start: int, stop: int) -> Survey:
         """Values of which blocks [start, stop) of the core tell, and how far they got there.
 
         Needs all of these blocks. Raises: MemberDataError.

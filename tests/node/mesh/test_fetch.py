@@ -19,7 +19,6 @@ from node.mesh.fetch import MAX_DEPTH, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Survey
-from node.mesh.messages import Sessions
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable
 from node.mesh.replicas import ReplicaPolicy
@@ -57,7 +56,7 @@ class FakeData:
     def expect_pushes(self, member_id: bytes) -> bool:
         return False
 
-    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+    async def scan(self, start: int, stop: int) -> Survey:
         raise MemberDataError("not in this test")
 
     async def outline(self, co_id: RawCoId, version: int, *, is_dated: bool) -> Outline | None:

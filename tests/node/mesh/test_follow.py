@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgpack
+import pytest
 import trio
 import trio.testing
 from hypothesis import given
@@ -20,7 +21,7 @@ from node.mesh.fields import pack_fields
 from node.mesh.follow import PAGE_BLOCKS, CatchUp, CoreData, Merged, merged_key
 from node.mesh.member import Member
 from node.mesh.member_data import MemberDataError, Survey
-from node.mesh.messages import Sessions, Welcome
+from node.mesh.messages import Welcome
 from node.mesh.outline import Outline
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MeshSession
@@ -29,6 +30,7 @@ from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, NoChannel, open_mesh_node
 from tests.node.mesh.samples import MESH_KEY, co_id, session_id
 from tests.support.authors import Author as Writer
+from tests.support.authors import edits, map_header
 from tests.support.stores import Appender
 from tests.support.stream_pair import INITIATOR, open_mux_pair
 
@@ -92,7 +94,7 @@ class Watched:
     async def read(self, co_id: RawCoId, known: KnownState, version: int):  # type: ignore[no-untyped-def]
         return await self._data.read(co_id, known, version)
 
-    async def scan(self, start: int, stop: int) -> Mapping[RawCoId, Sessions]:
+    async def scan(self, start: int, stop: int) -> Survey:
         if len(self.scans) >= self.fail_after:
             raise MemberDataError("gone")
         self.scans.append((start, stop))
@@ -197,6 +199,35 @@ async def test_what_a_later_version_wrote_is_left_out_until_there_is_another_one
             assert await catch_up.run(member, welcome)
             assert bool(data.scans) == has_read
             assert catch_up.merged(core.key).length == core.length
+
+
+@pytest.mark.parametrize("is_scanned", [True, False])
+async def test_what_a_later_version_wrote_of_a_value_that_is_here_is_read_by_another_one(
+    *, is_scanned: bool
+) -> None:
+    """It was taken for merged: the row says nothing of how far the session goes."""
+    policy = ReplicaPolicy(everything=True)
+    async with open_mesh_node(2) as replica, open_corestore(None) as cores:
+        core = await cores.get(name="later")
+        bee = Bee(core)
+        content = Writer("writer").content(map_header("m"), edits(1), as_agent=True)
+        await Appender().put(BeeStore(bee, core), content)
+        await replica.host.receive_content("test", [content])
+        (session,) = content.new
+        await bee.put(session_key(content.co_id, session), b"\xc0")
+        if not is_scanned:
+            await core.clear(0, 1)
+        member, _ = member_with(replica, Watched(CoreData(core)))
+        welcome = Welcome(core.key, core.length, "source", "writer", None, ())
+        rows = Rows()
+        for version in ("1", "2"):
+            member.data = data = Watched(CoreData(core))
+            fetcher = Fetcher(replica.host, {b"source": member}, policy)
+            catch_up = CatchUp(replica.host, fetcher, rows, policy, version)
+            assert await catch_up.run(member, welcome)
+            assert data.scans or data.surveys
+            assert catch_up.merged(core.key).unread_by == version
+        assert (member.failures, member.conduct.fault()) == (0, None)
 
 
 async def test_a_core_that_is_no_bee_of_covalues_fails_and_is_not_merged() -> None:
