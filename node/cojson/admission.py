@@ -61,7 +61,8 @@ class Admission:
     ) -> None:
         """Take out of `verified` what is refused; a refusal of the value takes out everything."""
         is_new = entry.header is None
-        has_parts = bool(verified.appends) or (is_new and not verified.refusals)
+        begins = is_new and (verified.keeps_header or not verified.refusals)
+        has_parts = bool(verified.appends) or begins
         if self._access is None or not has_parts:
             return
         ruling = self._access.judge(
@@ -69,6 +70,7 @@ class Admission:
         )
         if ruling.value is not None:
             verified.refusals.append(ruling.value)
+            verified.keeps_header = False
             verified.logs.clear()
             verified.appends.clear()
             return

@@ -131,17 +131,20 @@ class Intake:
         wrong = parts.fresh.keys() - verified.logs.keys()
         doubtful = frozenset(key for key in wrong if not self._state.hazardous.signed(key))
         delivery.doubtful = doubtful or None
-        verified.refuse_hazards(self._state.hazardous, co_id, is_group=header.is_group)
+        hazardous, is_group = self._state.hazardous, header.is_group
+        has_hazards = verified.refuse_hazards(hazardous, co_id, is_group=is_group)
+        # Or what comes next had nothing to belong to: a large part comes with the header alone.
+        verified.keeps_header = entry.header is None and (has_hazards or len(doubtful) < len(wrong))
         self._rights.judge(entry, header, verified, delivery)
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
-        if verified.refusals and verified.logs:
+        if verified.refusals and not verified.is_refused:
             delivery.partly = summary(verified.refusals)
             if delivery.sender is not None:
                 delivery.sender.note_refused(co_id)
                 out.append(Refused(delivery.sender.peer_id, co_id, delivery.partly))
         self._state.admission.judge(delivery, entry, header, verified, out)
-        if verified.refusals and not verified.logs:
+        if verified.is_refused:
             self.refuse(delivery, summary(verified.refusals), out)
         elif verified.logs or entry.header is None:
             self._commit(entry, header, delivery, verified, parts.has_gap, out)

@@ -62,14 +62,24 @@ class Verified:
     """One of the parts deletes the value."""
     rests_on: frozenset[RawCoId] = frozenset()
     """Groups by which it was judged and of which commits are out."""
+    keeps_header: bool = False
+    """The value begins, even if no part is taken: one is refused for what clients make of it."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing is left to take."""
+        return bool(self.refusals) and not self.logs and not self.keeps_header
 
     def refuse(self, session_id: CoSessionId, reason: str) -> None:
         """Its signature is right, and yet it must not be taken."""
         self.refusals.append(f"{session_id}: {reason}")
         self.drop(session_id)
 
-    def refuse_hazards(self, hazardous: HazardousValues, co_id: RawCoId, *, is_group: bool) -> None:
-        """Take nothing that would keep cojson clients from the value, who may write it or not."""
+    def refuse_hazards(self, hazardous: HazardousValues, co_id: RawCoId, *, is_group: bool) -> bool:
+        """Take nothing that would keep cojson clients from the value, who may write it or not.
+
+        Whether there was any.
+        """
         found: dict[CoSessionId, str] = {}
         for session_id, append in self.appends.items():
             transactions = append.transactions
@@ -78,6 +88,7 @@ class Verified:
                 found[session_id] = reason
         for session_id, reason in found.items():
             self.refuse(session_id, reason)
+        return bool(found)
 
     def drop(self, session_id: CoSessionId) -> None:
         """Leave a part out without calling it wrong."""

@@ -83,6 +83,20 @@ def test_a_value_counts_for_the_one_who_signed_its_first_transaction() -> None:
     assert gate.usage.of(BOB.account_id).values == 3
 
 
+def test_a_value_too_many_does_not_begin_with_what_clients_cannot_take() -> None:
+    gate = Gate(quotas=Quotas(account_values=1))
+    shell = open_shell(gate)
+    shell.say("a", ANN.account())
+    hers, late = (
+        ANN.content(FREE, edits(1)),
+        BOB.content(FREE, [Transaction(2**53 + 1, "[]")], as_agent=True),
+    )
+    shell.say("a", Content(FREE.id, FREE, {**hers.new, **late.new}))
+    shell.commit()
+    assert shell.refusals["a"]
+    assert FREE.id not in shell.disk.headers
+
+
 def test_content_beyond_the_bytes_is_refused_and_other_messages_work() -> None:
     limit = cost(edits(5))
     gate = Gate(quotas=Quotas(account_bytes=limit))

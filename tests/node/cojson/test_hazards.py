@@ -123,6 +123,39 @@ def test_a_group_that_names_such_a_value_comes_without_that() -> None:
         assert [item.doubtful for item in shell.settled if item.doubtful] == []
 
 
+@pytest.mark.parametrize("is_signed_so", [False, True])
+def test_a_value_begins_though_the_first_that_comes_of_it_is_all_refused(
+    shell: EngineShell, *, is_signed_so: bool
+) -> None:
+    """A large part comes with the header alone: what follows had no value to belong to."""
+    meta: JsonValue = {"type": "account", "a": 0.000001}
+    odd = parse_header({**EVE.account_header.fields, "meta": meta})
+    group = group_header(ANN.account_id, "second")
+    hers = EVE.content(group, edits(1) if is_signed_so else [role(odd.id, "reader")])
+    if is_signed_so:
+        ((session_id, part),) = hers.new.items()
+        signed = CoSessionId(session_id.replace(EVE.account_id, odd.id))
+        hers = replace(hers, new={signed: part})
+    ours = ANN.content(group, FOUNDING, with_header=False)
+    for content in (Content(odd.id, odd, {}), hers, ours):
+        shell.bring(content)
+    shell.commit()
+    assert shell.disk.rows[group.id].keys() == {ANN.session_id()}
+    assert [item.refusal for item in shell.settled if item.co_id == group.id] == [None, None]
+
+
+def test_no_value_begins_with_a_part_that_is_forged(shell: EngineShell) -> None:
+    group = group_header(ANN.account_id, "second")
+    hers, other = (EVE.content(group, edits(count)) for count in (1, 2))
+    ((session_id, part),) = hers.new.items()
+    forged = replace(
+        hers, new={session_id: part._replace(signature=other.new[session_id].signature)}
+    )
+    shell.say("eve", forged)
+    assert shell.refusals["eve"]
+    assert shell.stores == []
+
+
 def test_nothing_waits_for_an_account_that_clients_do_not_take() -> None:
     meta: JsonValue = {"type": "account", "a": 0.000001}
     odd = parse_header({**EVE.account_header.fields, "meta": meta})
