@@ -17,7 +17,7 @@ from node.cojson.admission import summary
 from node.cojson.asking import Asking
 from node.cojson.deletion import only_deletions
 from node.cojson.engine_state import Commit, EngineState
-from node.cojson.judgment import Verified, signer_key, sort_parts, verify_parts
+from node.cojson.judgment import Verified, others_follow, signer_key, sort_parts, verify_parts
 from node.cojson.messages import Known
 from node.cojson.offers import Offers
 from node.cojson.outputs import CheckFork, Output, Refused, Rehash, Send, Settled, Store
@@ -131,11 +131,13 @@ class Intake:
         wrong = parts.fresh.keys() - verified.logs.keys()
         doubtful = frozenset(key for key in wrong if not self._state.hazardous.signed(key))
         delivery.doubtful = doubtful or None
-        hazardous, is_group = self._state.hazardous, header.is_group
-        has_hazards = verified.refuse_hazards(hazardous, co_id, is_group=is_group)
-        # Or what comes next had nothing to belong to: a large part comes with the header alone.
-        verified.keeps_header = entry.header is None and (has_hazards or len(doubtful) < len(wrong))
-        self._rights.judge(entry, header, verified, delivery)
+        has_hazards = verified.refuse_hazards(
+            self._state.hazardous, co_id, is_group=header.is_group
+        )
+        is_denied = self._rights.judge(entry, header, verified, delivery)
+        has_left_out = has_hazards or is_denied or len(doubtful) < len(wrong)
+        begins = entry.header is None and others_follow(delivery.content)
+        verified.keeps_header = begins and has_left_out
         if verified.unproven or parts.differing:
             self._suspect_forks(entry, delivery, [*verified.unproven, *parts.differing], out)
         if verified.refusals and not verified.is_refused:

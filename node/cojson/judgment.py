@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hypercore.encoding import DecodeError
 from node.cojson.hazardous_values import HazardousValues
-from node.covalue.content import SessionContent, Transaction
+from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.ids import (
     CoSessionId,
     RawCoId,
@@ -63,7 +63,7 @@ class Verified:
     rests_on: frozenset[RawCoId] = frozenset()
     """Groups by which it was judged and of which commits are out."""
     keeps_header: bool = False
-    """The value begins, even if no part is taken: one is refused for what clients make of it."""
+    """The value begins, even if no part is taken: one is left out for reasons of our own."""
 
     @property
     def is_refused(self) -> bool:
@@ -150,6 +150,16 @@ def verify_parts(
                 extension.lines.decode(),
             )
     return verified
+
+
+def others_follow(content: Content) -> bool:
+    """Whether sessions that have no part in this content of a value have one in what follows.
+
+    A large part comes with the header alone. The header is taken then, even if the part is not:
+    else whoever writes much to a value could keep it from us.
+    """
+    until = content.expect_until
+    return until is not None and not until.keys() <= content.new.keys()
 
 
 def signer_key(session_id: CoSessionId, account_keys: AccountKeys) -> bytes:

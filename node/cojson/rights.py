@@ -113,11 +113,14 @@ class Rights:
 
     def judge(
         self, entry: ValueEntry, header: CoValueHeader, verified: Verified, delivery: Delivery
-    ) -> None:
-        """Take out of `verified` what its author had no right to write, and say why."""
+    ) -> bool:
+        """Take out of `verified` what its author had no right to write, and say why.
+
+        Whether there was any.
+        """
         may_matter = self._enforces_writes or entry.is_deleted
         if not may_matter and not any(map(is_delete_session, verified.appends)):
-            return
+            return False
         is_denied = self._deny(entry, header, verified)
         if is_denied or self._growing:
             group_id = entry.co_id if header.is_group else ruling_group(header)
@@ -130,6 +133,7 @@ class Rights:
             for session_id in list(verified.appends):
                 if not is_delete_session(session_id):
                     verified.drop(session_id)
+        return is_denied
 
     def _deny(self, entry: ValueEntry, header: CoValueHeader, verified: Verified) -> bool:
         """Refuse what lacks a right or deletes nothing; whether a right was lacking."""

@@ -91,7 +91,8 @@ def test_a_value_too_many_does_not_begin_with_what_clients_cannot_take() -> None
         ANN.content(FREE, edits(1)),
         BOB.content(FREE, [Transaction(2**53 + 1, "[]")], as_agent=True),
     )
-    shell.say("a", Content(FREE.id, FREE, {**hers.new, **late.new}))
+    until = {AGENT_SESSION: 1}
+    shell.say("a", Content(FREE.id, FREE, {**hers.new, **late.new}, expect_until=until))
     shell.commit()
     assert shell.refusals["a"]
     assert FREE.id not in shell.disk.headers

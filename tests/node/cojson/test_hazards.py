@@ -136,6 +136,8 @@ def test_a_value_begins_though_the_first_that_comes_of_it_is_all_refused(
         ((session_id, part),) = hers.new.items()
         signed = CoSessionId(session_id.replace(EVE.account_id, odd.id))
         hers = replace(hers, new={signed: part})
+    until = {ANN.session_id(): 1, **{key: part.stop for key, part in hers.new.items()}}
+    hers = replace(hers, expect_until=until)
     ours = ANN.content(group, FOUNDING, with_header=False)
     for content in (Content(odd.id, odd, {}), hers, ours):
         shell.bring(content)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import trio.testing
 
 from node.access.gate import Gate
 from node.access.policy import AccessPolicy
 from node.cojson.host_options import HostOptions
 from node.covalue.content import Content
 from node.mesh.conduct import MAX_UNDELIVERED
+from node.mesh.follow import MAX_READING_BYTES
 from node.mesh.replicas import ReplicaPolicy
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
@@ -75,6 +77,26 @@ async def test_who_holds_what_is_refused_here_stays(set_up: SetUp) -> None:
             assert member.conduct.undelivered == 0
             assert keeper.store.count() < COUNT
             assert not keeper.mesh.penalties.total
+
+
+async def test_a_stranger_who_writes_much_to_a_value_does_not_keep_it_from_who_enforces_rights(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What was read first of it was all the stranger's: it was refused, and no more was read."""
+    stranger, owner = sorted((FOUNDER, STRANGER), key=lambda who: who.agent_id)
+    group = group_header(owner.agent_id)
+    header = map_header("m", group.id)
+    large = edits(1, size=MAX_READING_BYTES)
+    options = HostOptions(enforces_writes=True)
+    async with (
+        open_mesh_node(1) as holder,
+        open_mesh_node(2, policy=EVERYTHING, options=options) as keeper,
+    ):
+        await upload(holder, owner.content(group, [role(owner.agent_id, "admin")], as_agent=True))
+        await upload(holder, owner.content(header, edits(2), as_agent=True))
+        await upload(holder, stranger.content(header, large, as_agent=True, with_header=False))
+        async with connected(holder, keeper):
+            await keeper.wait_counts({header.id: {owner.session_id(as_agent=True): 2}})
 
 
 @pytest.mark.parametrize("before", [0, 1])
