@@ -7,8 +7,8 @@ without it nothing is kept of the value, and who announced that would seem not t
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -24,9 +24,10 @@ from node.mesh.acknowledgements import holds
 from node.mesh.announcements import Announcements, Fetch
 from node.mesh.fetch_report import FetchReport
 from node.mesh.member import Member
-from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source
+from node.mesh.member_data import Cause, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.stalls import unless_stalled
 from node.mesh.suspects import Suspects
 from node.mesh.unreadable import UnreadableValues
 
@@ -35,14 +36,14 @@ T = TypeVar("T")
 MAX_READS = 64
 """Values read at the same time, from all members together."""
 
-STALL_SECONDS = 4.0
-"""A member that sends no block for half of this, or all of it, is given up for this value."""
-
 MAX_DEPTH = 16
 """Levels of dependencies followed; what lies deeper the engine asks for by itself."""
 
 MAX_DEPENDENCIES = 1024
 """Dependencies followed from one fetch, for the same reason."""
+
+MAX_REFUSED_READINGS = 64
+"""Of one value in one fetch, of 1 MiB each: so much of a stranger's is passed over."""
 
 MAX_REPORTS = 4096
 
@@ -353,6 +354,8 @@ class _Delivery:
         self._seen: set[RawCoId] = set()
         self._shown: dict[RawCoId, KnownState] = {}
         """How far values go with what was read of them, where an honest member may hold that."""
+        self._refused: Counter[RawCoId] = Counter()
+        """How often nothing was taken of what was read."""
         self._left_unread: set[RawCoId] = set()
         """Of these the beginning was not taken here, and so no more was read."""
 
@@ -382,6 +385,7 @@ class _Delivery:
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
             total = total.then(wave).then(level)
             receipt = await self._fetcher.receive(self._member, contents)
+            passed_over: set[RawCoId] = set()
             waiting = [co_id for co_id in readings if co_id in receipt.waiting]
             # Values may wait for groups that came with them, and those for accounts.
             for co_id in [*(readings.keys() - waiting), *waiting, *waiting]:
@@ -389,15 +393,25 @@ class _Delivery:
                 if await self._may_be_held(co_id, reading, receipt):
                     self._shown[co_id] = reading.reached(self._shown.get(co_id, pending[co_id]))
                     if co_id in receipt.refused and not reading.is_complete:
-                        self._left_unread.add(co_id)
+                        may_pass = await self._passes_over(co_id)
+                        (passed_over if may_pass else self._left_unread).add(co_id)
             pending = {
                 co_id: reached
                 for co_id, (reading, _) in readings.items()
                 if not reading.is_complete
-                and co_id not in receipt.refused
+                and (co_id not in receipt.refused or co_id in passed_over)
                 and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
         return total
+
+    async def _passes_over(self, co_id: RawCoId) -> bool:
+        """Whether more is read of a value though nothing was taken of what was read.
+
+        It may be a stranger's, who has no right to write, and others' may follow.
+        """
+        self._refused[co_id] += 1
+        is_left = self._refused[co_id] < MAX_REFUSED_READINGS
+        return is_left and await self._fetcher.is_held(co_id)
 
     async def _may_be_held(self, co_id: RawCoId, reading: Reading, receipt: Receipt) -> bool:
         """Whether a member that means well may hold what it showed, though it is not taken here.
@@ -475,20 +489,3 @@ async def stored_state(host: ContentDoor, co_id: RawCoId) -> KnownState:
 def held_sessions(state: KnownState) -> Sessions | None:
     """A known state as messages have it: None when not even the header is held."""
     return state.sessions if state.header else None
-
-
-async def unless_stalled(data: MemberData, call: Callable[[], Awaitable[T]]) -> T:
-    """What `call` reads from there, as long as blocks keep coming.
-
-    Raises: MemberDataError, also when nothing comes for `STALL_SECONDS`.
-    Cancel: as `call`.
-    """
-    fetched: int | None = None
-    while True:
-        # Statistics are not free: they are looked at when the time is up only.
-        with trio.move_on_after(STALL_SECONDS / 2):
-            return await call()
-        before, fetched = fetched, data.blocks_fetched
-        if before == fetched:
-            raise MemberDataError(f"no block came for {STALL_SECONDS / 2:g} s")
-        # What came is kept, so calling again goes on where it was.

@@ -36,13 +36,13 @@ from node.mesh.fetch import (
     Fetcher,
     held_sessions,
     stored_state,
-    unless_stalled,
 )
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Welcome
 from node.mesh.outline import Outline, read_outline
 from node.mesh.replicas import ReplicaPolicy
+from node.mesh.stalls import unless_stalled
 
 HEAD_SECONDS = 2.0
 """How long a member may take to show the length of its core that it announced."""

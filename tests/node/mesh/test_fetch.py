@@ -15,7 +15,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
-from node.mesh.fetch import MAX_DEPTH, Fetcher
+from node.mesh.fetch import MAX_DEPTH, MAX_REFUSED_READINGS, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Survey
@@ -218,6 +218,25 @@ async def test_of_a_large_value_that_is_not_wanted_here_the_beginning_is_enough(
     found.announce(ALICE, 10, [(value.id, {value.session_id: 1000})])
     await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
     assert len(data.reads) == 1
+    assert alice.conduct.undelivered == 0
+
+
+async def test_of_a_value_that_is_here_much_that_is_not_wanted_is_passed_over_but_not_all() -> None:
+    value = Author(1).value("large")
+    begun = value.edit("[]", with_header=True)
+
+    async def read(co_id: RawCoId, known: KnownState) -> Reading:
+        content = value.edit("[]")
+        return Reading([Content(co_id, None, content.new, 66)], is_complete=False)
+
+    alice, data = member(ALICE, read)
+    door = Door()
+    door.states[value.id] = begun.known_state
+    door.unwelcome.add(66)
+    found = Announcements()
+    found.announce(ALICE, 10, [(value.id, {value.session_id: 1000})])
+    await Fetcher(door, {ALICE: alice}, ReplicaPolicy()).fetch_all(found)
+    assert len(data.reads) == MAX_REFUSED_READINGS
     assert alice.conduct.undelivered == 0
 
 

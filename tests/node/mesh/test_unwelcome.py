@@ -79,22 +79,30 @@ async def test_who_holds_what_is_refused_here_stays(set_up: SetUp) -> None:
             assert not keeper.mesh.penalties.total
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
 async def test_a_stranger_who_writes_much_to_a_value_does_not_keep_it_from_who_enforces_rights(
+    *,
+    is_begun: bool,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What was read first of it was all the stranger's: it was refused, and no more was read."""
     stranger, owner = sorted((FOUNDER, STRANGER), key=lambda who: who.agent_id)
     group = group_header(owner.agent_id)
     header = map_header("m", group.id)
-    large = edits(1, size=MAX_READING_BYTES)
+    begun = [
+        owner.content(group, [role(owner.agent_id, "admin")], as_agent=True),
+        owner.content(header, edits(1), as_agent=True),
+    ]
+    large = stranger.content(header, edits(2, size=MAX_READING_BYTES // 2), as_agent=True)
+    more = owner.content(header, edits(2), after=1, as_agent=True, with_header=False)
     options = HostOptions(enforces_writes=True)
+    stored = begun if is_begun else []
     async with (
         open_mesh_node(1) as holder,
-        open_mesh_node(2, policy=EVERYTHING, options=options) as keeper,
+        open_mesh_node(2, policy=EVERYTHING, options=options, stored=stored) as keeper,
     ):
-        await upload(holder, owner.content(group, [role(owner.agent_id, "admin")], as_agent=True))
-        await upload(holder, owner.content(header, edits(2), as_agent=True))
-        await upload(holder, stranger.content(header, large, as_agent=True, with_header=False))
+        for content in (*begun, large, more):
+            await upload(holder, content)
         async with connected(holder, keeper):
             await keeper.wait_counts({header.id: {owner.session_id(as_agent=True): 2}})
 
