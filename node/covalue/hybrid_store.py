@@ -19,7 +19,7 @@ What is our own business (who has synced what, locks, evidence of forks) is in S
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 
@@ -32,7 +32,7 @@ from node.covalue.gathering import ValueRows, gather
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
-from node.covalue.reconciling import NoteCopied, reconcile
+from node.covalue.reconciling import NoteCopied, copy_value, reconcile
 from node.covalue.session_fork import SessionFork
 from node.covalue.sqlite_store import SqliteStore
 from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
@@ -48,7 +48,8 @@ class HybridStore:
         self._sqlite = sqlite
         self._bee = bee
         self._writing = trio.Lock()
-        self._is_apart = False
+        self._in_doubt: Collection[RawCoId] = ()
+        """Values of a commit of which one may have more than the other."""
         self._caught_up = trio.Event()
         """The bee was seen to hold what SQLite holds."""
         self.not_shared = 0
@@ -114,12 +115,12 @@ class HybridStore:
         """
         await self._caught_up.wait()
         async with self._writing:
-            if self._is_apart:
+            if self._in_doubt:
                 raise StorageFailed("SQLite and the bee were left apart; open them again")
             rows = gather(appends)
-            self._is_apart = True  # a commit that failed may be on the disk all the same
+            self._in_doubt = rows.keys()  # a commit that failed may be on the disk all the same
             await self._store_in_both(rows)
-            self._is_apart = False
+            self._in_doubt = ()
 
     async def _store_in_both(self, rows: Mapping[RawCoId, ValueRows]) -> None:
         try:
@@ -188,9 +189,13 @@ class HybridStore:
         async with self._writing:
             await self._sqlite.recover()
             await self._bee.recover()
-            if self._is_apart:
-                await self._bring_together()
-                self._is_apart = False
+            for co_id in self._in_doubt:
+                try:
+                    await copy_value(co_id, self._sqlite, self._bee)
+                    await copy_value(co_id, self._bee, self._sqlite)
+                except CorruptStore as error:
+                    _log.error("cannot reconcile", co_id=co_id, error=str(error))
+            self._in_doubt = ()
 
     async def reclaim(self) -> None:
         """As the protocol says."""
